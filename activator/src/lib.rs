@@ -1,0 +1,1 @@
+//! The data plane: routes, queues, pods, balancing, forwarding, reports.

@@ -1,0 +1,290 @@
+//! The structural schema of a Revision's spec: a pod's, less what Knative does not allow.
+//!
+//! k8s-openapi describes every field of a pod. Only those that Knative's own CRD keeps are kept
+//! here, so that a manifest with any other is refused (or pruned) just as it is there. Fields
+//! that Knative puts behind feature flags are kept as free objects, as its CRD does.
+
+use k8s_openapi::api::core::v1::PodSpec;
+use schemars::{Schema, SchemaGenerator};
+use serde_json::{Map, Value, json};
+
+/// Fields of a pod that keep their full schema.
+const POD_FIELDS: &[&str] = &[
+    "automountServiceAccountToken",
+    "containers",
+    "enableServiceLinks",
+    "imagePullSecrets",
+    "serviceAccountName",
+    "volumes",
+];
+
+/// Fields of a pod behind Knative's feature flags: kept whole, not described.
+const POD_FREE_OBJECTS: &[&str] = &["affinity", "dnsConfig", "securityContext"];
+const POD_FREE_LISTS: &[&str] = &[
+    "hostAliases",
+    "initContainers",
+    "tolerations",
+    "topologySpreadConstraints",
+];
+const POD_STRINGS: &[&str] = &[
+    "dnsPolicy",
+    "priorityClassName",
+    "runtimeClassName",
+    "schedulerName",
+];
+const POD_FLAGS: &[&str] = &["hostIPC", "hostNetwork", "hostPID", "shareProcessNamespace"];
+
+/// Fields of a container that Knative's CRD keeps.
+const CONTAINER_FIELDS: &[&str] = &[
+    "args",
+    "command",
+    "env",
+    "envFrom",
+    "image",
+    "imagePullPolicy",
+    "livenessProbe",
+    "name",
+    "ports",
+    "readinessProbe",
+    "resources",
+    "securityContext",
+    "startupProbe",
+    "terminationMessagePath",
+    "terminationMessagePolicy",
+    "volumeMounts",
+    "workingDir",
+];
+
+const PORT_FIELDS: &[&str] = &["containerPort", "name", "protocol"];
+const PROBE_DROPPED: &[&str] = &["terminationGracePeriodSeconds"];
+const VOLUME_FIELDS: &[&str] = &["configMap", "name", "projected", "secret"];
+const VOLUME_FREE: &[&str] = &[
+    "csi",
+    "emptyDir",
+    "ephemeral",
+    "hostPath",
+    "image",
+    "persistentVolumeClaim",
+];
+
+/// Longest description kept: `kubectl explain` stays useful and the CRD stays small enough to
+/// be applied client-side (its last-applied annotation may have 256 KiB).
+const DESCRIPTION_CHARS_MAX: usize = 160;
+
+/// Metadata of a template: the five fields that are used, and whatever else tools put there.
+pub(crate) fn template_metadata(_: &mut SchemaGenerator) -> Schema {
+    into_schema(json!({
+        "type": "object",
+        "description": "Name, labels and annotations of the Revision.",
+        "x-kubernetes-preserve-unknown-fields": true,
+        "properties": {
+            "annotations": {"type": "object", "additionalProperties": {"type": "string"}},
+            "finalizers": {"type": "array", "items": {"type": "string"}},
+            "labels": {"type": "object", "additionalProperties": {"type": "string"}},
+            "name": {"type": "string"},
+            "namespace": {"type": "string"},
+        },
+    }))
+}
+
+/// Drops the default that serde's own default would put into the schema: an empty template is
+/// for code to read, never for the server to write.
+pub(crate) fn without_default(schema: &mut Schema) {
+    schema.remove("default");
+}
+
+/// The schema of [`crate::serving::RevisionSpec`].
+pub(crate) fn revision_spec(generator: &mut SchemaGenerator) -> Schema {
+    let mut pod = generator.subschema_for::<PodSpec>().to_value();
+    shorten_descriptions(&mut pod);
+    let mut properties = kept(&pod, POD_FIELDS);
+    for name in POD_FREE_OBJECTS {
+        properties.insert((*name).into(), free_object());
+    }
+    for name in POD_FREE_LISTS {
+        properties.insert(
+            (*name).into(),
+            json!({"type": "array", "items": free_object()}),
+        );
+    }
+    for name in POD_STRINGS {
+        properties.insert((*name).into(), json!({"type": "string"}));
+    }
+    for name in POD_FLAGS {
+        properties.insert((*name).into(), json!({"type": "boolean"}));
+    }
+    properties.insert(
+        "nodeSelector".into(),
+        json!({"type": "object", "additionalProperties": {"type": "string"}}),
+    );
+    if let Some(container) = properties
+        .get_mut("containers")
+        .and_then(|list| list.get_mut("items"))
+    {
+        restrict_container(container);
+    }
+    if let Some(volumes) = properties.get_mut("volumes") {
+        restrict_volumes(volumes);
+    }
+    properties.extend(limits());
+    into_schema(json!({
+        "type": "object",
+        "description": "What to run: a pod, and how requests are sent to it.",
+        "properties": properties,
+        "required": ["containers"],
+    }))
+}
+
+/// The four fields that Knative adds to a pod.
+fn limits() -> Map<String, Value> {
+    let field = |description: &str| json!({"type": "integer", "format": "int64", "description": description});
+    [
+        (
+            "containerConcurrency",
+            "Hard limit of requests at once in one replica; 0 means none.",
+        ),
+        (
+            "timeoutSeconds",
+            "Longest time from arrival to the end of the response, waiting included, in seconds.",
+        ),
+        (
+            "responseStartTimeoutSeconds",
+            "Longest time from arrival to the first byte of the response, in seconds.",
+        ),
+        (
+            "idleTimeoutSeconds",
+            "Longest pause between two bytes of the response, in seconds.",
+        ),
+    ]
+    .into_iter()
+    .map(|(name, description)| (name.to_owned(), field(description)))
+    .collect()
+}
+
+fn restrict_container(container: &mut Value) {
+    let mut properties = kept(container, CONTAINER_FIELDS);
+    for probe in ["livenessProbe", "readinessProbe", "startupProbe"] {
+        if let Some(fields) = properties.get_mut(probe).and_then(properties_of) {
+            fields.retain(|name, _| !PROBE_DROPPED.contains(&name.as_str()));
+        }
+    }
+    if let Some(ports) = properties.get_mut("ports") {
+        let item = &mut ports["items"];
+        let mut fields = kept(item, PORT_FIELDS);
+        if let Some(protocol) = fields.get_mut("protocol") {
+            protocol["default"] = json!("TCP");
+        }
+        item["properties"] = Value::Object(fields);
+        by_key(ports, &["containerPort", "protocol"]);
+    }
+    for (list, key) in [("env", "name"), ("volumeMounts", "mountPath")] {
+        if let Some(list) = properties.get_mut(list) {
+            by_key(list, &[key]);
+        }
+    }
+    container["properties"] = Value::Object(properties);
+    // Knative names an unnamed container itself.
+    if let Some(container) = container.as_object_mut() {
+        container.remove("required");
+    }
+}
+
+fn restrict_volumes(volumes: &mut Value) {
+    let item = &mut volumes["items"];
+    let mut fields = kept(item, VOLUME_FIELDS);
+    for name in VOLUME_FREE {
+        fields.insert((*name).into(), free_object());
+    }
+    item["properties"] = Value::Object(fields);
+    by_key(volumes, &["name"]);
+}
+
+/// Marks a list as a map, so that server-side apply merges it item by item.
+fn by_key(list: &mut Value, keys: &[&str]) {
+    list["x-kubernetes-list-type"] = json!("map");
+    list["x-kubernetes-list-map-keys"] = json!(keys);
+}
+
+fn kept(schema: &Value, fields: &[&str]) -> Map<String, Value> {
+    let properties = schema.get("properties").and_then(Value::as_object);
+    properties
+        .into_iter()
+        .flatten()
+        .filter(|(name, _)| fields.contains(&name.as_str()))
+        .map(|(name, schema)| (name.clone(), schema.clone()))
+        .collect()
+}
+
+fn properties_of(schema: &mut Value) -> Option<&mut Map<String, Value>> {
+    schema.get_mut("properties").and_then(Value::as_object_mut)
+}
+
+fn free_object() -> Value {
+    json!({"type": "object", "x-kubernetes-preserve-unknown-fields": true})
+}
+
+/// Keeps the first sentence of every description.
+fn shorten_descriptions(schema: &mut Value) {
+    match schema {
+        Value::Object(fields) => {
+            if let Some(Value::String(text)) = fields.get_mut("description") {
+                *text = first_sentence(text);
+            }
+            fields.values_mut().for_each(shorten_descriptions);
+        }
+        Value::Array(items) => items.iter_mut().for_each(shorten_descriptions),
+        _ => {}
+    }
+}
+
+fn first_sentence(text: &str) -> String {
+    let line = text.split("\n\n").next().unwrap_or(text).replace('\n', " ");
+    let end = line.find(". ").map_or(line.len(), |end| end + 1);
+    let sentence = &line[..end];
+    if sentence.chars().count() <= DESCRIPTION_CHARS_MAX {
+        return sentence.to_owned();
+    }
+    let cut: String = sentence.chars().take(DESCRIPTION_CHARS_MAX - 1).collect();
+    format!("{cut}…")
+}
+
+fn into_schema(value: Value) -> Schema {
+    Schema::try_from(value).unwrap_or_default()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn spec() -> Value {
+        let settings = schemars::generate::SchemaSettings::draft07()
+            .with(|settings| settings.inline_subschemas = true);
+        revision_spec(&mut settings.into_generator()).to_value()
+    }
+
+    #[test]
+    fn fields_that_knative_does_not_allow_are_not_in_the_schema() {
+        let spec = spec();
+        let container = &spec["properties"]["containers"]["items"]["properties"];
+        for field in ["lifecycle", "stdin", "tty", "volumeDevices"] {
+            assert!(container.get(field).is_none(), "{field} is in the schema");
+        }
+        assert!(
+            container["ports"]["items"]["properties"]
+                .get("hostPort")
+                .is_none()
+        );
+        assert!(spec["properties"].get("nodeName").is_none());
+        assert!(container["readinessProbe"]["properties"]["httpGet"].is_object());
+        assert!(spec["properties"]["containerConcurrency"].is_object());
+    }
+
+    #[test]
+    fn a_description_is_its_first_sentence() {
+        assert_eq!(first_sentence("One. Two."), "One.");
+        assert_eq!(
+            first_sentence(&"x".repeat(400)).chars().count(),
+            DESCRIPTION_CHARS_MAX
+        );
+    }
+}

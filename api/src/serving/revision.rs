@@ -1,0 +1,212 @@
+//! Revision: one immutable version of code and configuration.
+
+use std::borrow::Cow;
+use std::time::Duration;
+
+use k8s_openapi::api::core::v1::{Container, ContainerPort, PodSpec};
+use kube::{CustomResource, ResourceExt as _};
+use schemars::{JsonSchema, Schema, SchemaGenerator};
+use serde::{Deserialize, Serialize};
+
+use crate::condition::{Condition, ConditionSet};
+use crate::{labels, names};
+
+/// [`labels::ROUTING_STATE`] of a Revision that no Route has looked at yet.
+pub const ROUTING_PENDING: &str = "pending";
+/// [`labels::ROUTING_STATE`] of a Revision that gets requests from a Route.
+pub const ROUTING_ACTIVE: &str = "active";
+/// [`labels::ROUTING_STATE`] of a Revision that no Route refers to.
+pub const ROUTING_RESERVE: &str = "reserve";
+
+/// Revision is an immutable snapshot of code and configuration.
+#[derive(CustomResource, Serialize, Deserialize, Clone, Debug, Default, PartialEq)]
+#[kube(
+    group = "serving.knative.dev",
+    version = "v1",
+    kind = "Revision",
+    plural = "revisions",
+    singular = "revision",
+    shortname = "rev",
+    category = "all",
+    category = "knative",
+    category = "serving",
+    namespaced,
+    status = "RevisionStatus",
+    derive = "Default",
+    derive = "PartialEq",
+    doc = "Revision is an immutable snapshot of code and configuration.",
+    printcolumn = r#"{"name":"Config Name","type":"string","jsonPath":".metadata.labels['serving\\.knative\\.dev/configuration']"}"#,
+    printcolumn = r#"{"name":"Generation","type":"string","jsonPath":".metadata.labels['serving\\.knative\\.dev/configurationGeneration']"}"#,
+    printcolumn = r#"{"name":"Ready","type":"string","jsonPath":".status.conditions[?(@.type=='Ready')].status"}"#,
+    printcolumn = r#"{"name":"Reason","type":"string","jsonPath":".status.conditions[?(@.type=='Ready')].reason"}"#,
+    printcolumn = r#"{"name":"Actual Replicas","type":"integer","jsonPath":".status.actualReplicas"}"#,
+    printcolumn = r#"{"name":"Desired Replicas","type":"integer","jsonPath":".status.desiredReplicas"}"#
+)]
+#[serde(rename_all = "camelCase")]
+pub struct RevisionSpec {
+    /// Containers, volumes and the rest of a pod, as far as Knative allows them.
+    #[serde(flatten)]
+    pub pod: PodSpec,
+    /// Hard limit of requests at once in one replica; 0 means none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub container_concurrency: Option<i64>,
+    /// Longest time from arrival to the end of the response, waiting included, in seconds.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub timeout_seconds: Option<i64>,
+    /// Longest time from arrival to the first byte of the response, in seconds.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub response_start_timeout_seconds: Option<i64>,
+    /// Longest pause between two bytes of the response, in seconds.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub idle_timeout_seconds: Option<i64>,
+}
+
+/// What is known of a Revision.
+#[derive(Serialize, Deserialize, Clone, Debug, Default, PartialEq, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct RevisionStatus {
+    /// The generation that this status describes.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub observed_generation: Option<i64>,
+    /// Ready, ResourcesAvailable, ContainerHealthy and Active.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub conditions: Vec<Condition>,
+    /// Where the logs of this Revision can be read.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub log_url: Option<String>,
+    /// The images in use, by digest where one is known.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub container_statuses: Vec<ContainerStatus>,
+    /// The images of the init containers, by digest where one is known.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub init_container_statuses: Vec<ContainerStatus>,
+    /// Replicas that are running and ready.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub actual_replicas: Option<i32>,
+    /// Replicas that the autoscaler wants.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub desired_replicas: Option<i32>,
+}
+
+/// The image of one container.
+#[derive(Serialize, Deserialize, Clone, Debug, Default, PartialEq, Eq, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct ContainerStatus {
+    /// Name of the container.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub name: Option<String>,
+    /// The image by digest.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub image_digest: Option<String>,
+}
+
+/// What a Revision's containers speak.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub enum Protocol {
+    /// HTTP/1.1.
+    #[default]
+    #[serde(rename = "http1")]
+    Http1,
+    /// HTTP/2 without TLS.
+    #[serde(rename = "h2c")]
+    H2c,
+}
+
+impl RevisionStatus {
+    /// The Deployment could be made and scaled.
+    pub const RESOURCES_AVAILABLE: &'static str = "ResourcesAvailable";
+    /// The containers start and stay up.
+    pub const CONTAINER_HEALTHY: &'static str = "ContainerHealthy";
+    /// The Revision has replicas, or is getting them.
+    pub const ACTIVE: &'static str = "Active";
+    /// What makes a Revision Ready; Active is information only.
+    pub const CONDITIONS: ConditionSet = ConditionSet {
+        dependents: &[Self::CONTAINER_HEALTHY, Self::RESOURCES_AVAILABLE],
+    };
+}
+
+impl RevisionSpec {
+    /// The container that gets the requests: the only one, or the one that names a port.
+    pub fn serving_container(&self) -> Option<&Container> {
+        match self.pod.containers.as_slice() {
+            [only] => Some(only),
+            several => several
+                .iter()
+                .find(|container| serving_port(container).is_some()),
+        }
+    }
+
+    /// The port that requests go to, [`names::DEFAULT_PORT`] when none is named.
+    pub fn port(&self) -> i32 {
+        self.serving_container()
+            .and_then(serving_port)
+            .map(|port| port.container_port)
+            .filter(|port| *port != 0)
+            .unwrap_or(names::DEFAULT_PORT)
+    }
+
+    /// What the containers speak: `h2c` when the port has that name.
+    pub fn protocol(&self) -> Protocol {
+        let name = self
+            .serving_container()
+            .and_then(serving_port)
+            .and_then(|p| p.name.as_deref());
+        if name == Some("h2c") {
+            Protocol::H2c
+        } else {
+            Protocol::Http1
+        }
+    }
+
+    /// The hard limit of requests at once in one replica, if there is one.
+    pub fn concurrency_limit(&self) -> Option<u32> {
+        self.container_concurrency
+            .and_then(|limit| u32::try_from(limit).ok())
+            .filter(|&l| l > 0)
+    }
+
+    /// Longest time from arrival to the end of the response, if one is set.
+    pub fn timeout(&self) -> Option<Duration> {
+        seconds(self.timeout_seconds)
+    }
+
+    /// Longest time from arrival to the first byte of the response, if one is set.
+    pub fn response_start_timeout(&self) -> Option<Duration> {
+        seconds(self.response_start_timeout_seconds)
+    }
+
+    /// Longest pause between two bytes of the response, if one is set.
+    pub fn idle_timeout(&self) -> Option<Duration> {
+        seconds(self.idle_timeout_seconds)
+    }
+}
+
+impl Revision {
+    /// Whether a Route sends requests here, by the routing-state label; unlabelled counts as yes.
+    pub fn is_reachable(&self) -> bool {
+        self.labels()
+            .get(labels::ROUTING_STATE)
+            .is_none_or(|state| state != ROUTING_RESERVE)
+    }
+}
+
+impl JsonSchema for RevisionSpec {
+    fn schema_name() -> Cow<'static, str> {
+        "RevisionSpec".into()
+    }
+
+    fn json_schema(generator: &mut SchemaGenerator) -> Schema {
+        crate::schema::revision_spec(generator)
+    }
+}
+
+fn serving_port(container: &Container) -> Option<&ContainerPort> {
+    container.ports.as_ref().and_then(|ports| ports.first())
+}
+
+fn seconds(value: Option<i64>) -> Option<Duration> {
+    value
+        .and_then(|value| u64::try_from(value).ok())
+        .filter(|&s| s > 0)
+        .map(Duration::from_secs)
+}

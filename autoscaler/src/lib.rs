@@ -1,0 +1,1 @@
+//! The decision core (pure), the report intake and the PodAutoscaler's status.

@@ -1,0 +1,1 @@
+//! Reconcilers and admission: patches Deployments to match.

@@ -1,0 +1,1 @@
+//! What every process of Ebb needs: logs, metrics, health, drain.

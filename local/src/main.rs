@@ -1,0 +1,3 @@
+//! The ebb command: the whole platform on one machine, no Kubernetes needed.
+
+fn main() {}
