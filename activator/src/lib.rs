@@ -1,1 +1,49 @@
-//! The data plane: routes, queues, pods, balancing, forwarding, reports.
+//! The data plane of Ebb: gateway, buffer, load balancer, concurrency limiter and meter in one hop.
+//!
+//! A request's host names a revision ([`route`]); it waits until a pod of it is ready and free
+//! ([`queue`], [`dispatch`]), is forwarded as it is, and its response streamed back. Meanwhile the
+//! load is told to the autoscaler, at once when a first request finds nobody ([`ReportSink`]).
+//!
+//! Cores, which decide and do nothing: [`route`], [`queue`], [`dispatch`], [`load`], [`failure`],
+//! [`pod`], [`retry`], [`settings`]. Everything else carries out what they decide.
+
+pub mod connect;
+mod directory;
+pub mod dispatch;
+pub mod error;
+pub mod failure;
+pub mod load;
+pub mod observer;
+pub mod pod;
+pub mod queue;
+pub mod retry;
+pub mod route;
+pub mod settings;
+
+mod activator;
+mod body;
+mod guard;
+mod headers;
+mod meters;
+mod probe;
+mod proxy;
+mod revision;
+mod server;
+mod synced;
+mod tunnel;
+mod upstream;
+mod visit;
+mod watch;
+
+pub use activator::{Activator, ActivatorOptions};
+pub use body::{BodyError, ProxyBody};
+pub use connect::{BoxedIo, Connect, TcpConnect};
+pub use directory::Change;
+pub use error::RequestError;
+pub use observer::{Event, Observer, ReportSink};
+pub use probe::ProbePlan;
+pub use revision::{PodStatus, RevisionStatus};
+pub use server::Limits;
+
+#[cfg(test)]
+mod tests;

@@ -176,6 +176,10 @@ impl Conditions<'_> {
 
     /// Ready is the worst of its dependents: the first False one, else the first Unknown one.
     fn sum_up(&mut self) {
+        // A kind whose Ready depends on nothing here sets it itself.
+        if self.set.dependents.is_empty() {
+            return;
+        }
         let worst = [Status::False, Status::Unknown]
             .into_iter()
             .find_map(|status| {

@@ -9,11 +9,13 @@ use std::time::Duration;
 mod autoscaler;
 mod defaults;
 mod deployment;
+mod features;
 mod network;
 
 pub use autoscaler::AutoscalerConfig;
 pub use defaults::DefaultsConfig;
 pub use deployment::DeploymentConfig;
+pub use features::{Feature, FeaturesConfig, Flag};
 pub use network::NetworkConfig;
 
 /// Namespace that the ConfigMaps live in.
@@ -28,6 +30,8 @@ pub struct Config {
     pub defaults: DefaultsConfig,
     /// `config-deployment`.
     pub deployment: DeploymentConfig,
+    /// `config-features`.
+    pub features: FeaturesConfig,
     /// `config-domain` and `config-network`.
     pub network: NetworkConfig,
 }
@@ -56,6 +60,7 @@ impl Config {
             autoscaler::MAP => config.autoscaler = AutoscalerConfig::parse(data)?,
             defaults::MAP => config.defaults = DefaultsConfig::parse(data)?,
             deployment::MAP => config.deployment = DeploymentConfig::parse(data)?,
+            features::MAP => config.features = FeaturesConfig::parse(data)?,
             network::DOMAIN_MAP => config.network.parse_domain(data)?,
             network::MAP => config.network.parse_network(data)?,
             _ => {}

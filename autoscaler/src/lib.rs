@@ -1,1 +1,35 @@
-//! The decision core (pure), the report intake and the PodAutoscaler's status.
+//! The autoscaler: from the load that activators report to the scale of each revision.
+//!
+//! The core is [`Fleet`], a state machine that is stepped with events and returns actions. It is
+//! made of pure parts: [`spec`] (what a revision is held to), [`load`] over [`window`] (what it
+//! bears), [`decision`] (what that asks for: Knative's algorithm), [`bounds`], [`zero`] (the way to
+//! zero and back), [`drain`] (which pods go, and when) and [`status`] (what is shown).
+//!
+//! [`Autoscaler`] is the shell around it: [`Intake`] for reports, watches, and the [`writer`].
+//!
+//! Rule that outranks all others: what is missing or out of date never lowers a scale.
+
+pub mod activators;
+pub mod bounds;
+pub mod decision;
+pub mod delay;
+pub mod drain;
+pub mod event;
+pub mod fleet;
+pub mod intake;
+pub mod load;
+pub mod measures;
+pub mod pods;
+pub mod revision;
+pub mod shell;
+pub mod spec;
+pub mod status;
+pub mod watches;
+pub mod window;
+pub mod writer;
+pub mod zero;
+
+pub use event::{Action, Event};
+pub use fleet::Fleet;
+pub use intake::Intake;
+pub use shell::{Autoscaler, AutoscalerOptions, DrainControl};

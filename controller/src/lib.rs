@@ -1,1 +1,92 @@
-//! Reconcilers and admission: patches Deployments to match.
+//! Reconcilers and admission: turns what people ask for into Deployments, and says how it went.
+//!
+//! Each reconciler is a row of steps: dereference what an object refers to, validate, build the
+//! wanted children, apply them, write the status. Build, validate and status are pure functions;
+//! only the outer steps hold a client. One watch per kind feeds one shared store, whichever
+//! reconcilers read it, and every write is remembered until the watch has caught up
+//! (`cache`), so that nothing is written twice.
+//!
+//! The `scale` loop stands apart: it is on the path of a cold start and does nothing else.
+
+use std::sync::Arc;
+
+use ebb_api::config::Config;
+use kube::Client;
+use prometheus_client::registry::Registry;
+use tokio::sync::watch;
+use tokio_util::sync::CancellationToken;
+
+pub mod admission;
+mod cache;
+mod configuration;
+mod difference;
+mod events;
+mod metrics;
+mod owner;
+mod reconciler;
+mod revision;
+mod route;
+mod scale;
+mod scribe;
+mod service;
+mod settling;
+mod stores;
+mod triggers;
+
+use crate::metrics::ControllerMetrics;
+use crate::reconciler::Context;
+use crate::stores::{Stores, Watches};
+
+/// What the controller needs from its process.
+pub struct ControllerOptions {
+    /// Client of the API server; all namespaces are watched.
+    pub client: Client,
+    /// The platform's settings; a change is acted on at once.
+    pub config: watch::Receiver<Arc<Config>>,
+    /// Name that the gateway has inside the cluster. With it, each Route gets a core/v1 Service
+    /// of its own name that points there; without it (no cluster DNS) none is made.
+    pub gateway_host: Option<String>,
+}
+
+/// Why the controller stopped.
+#[derive(Debug, thiserror::Error)]
+pub enum RunError {
+    /// A task of the controller ended although nobody asked it to.
+    #[error("the {task} task of the controller ended")]
+    TaskEnded {
+        /// Which task.
+        task: &'static str,
+    },
+    /// A task of the controller panicked or was cancelled.
+    #[error("a task of the controller failed")]
+    TaskFailed(#[source] tokio::task::JoinError),
+}
+
+/// All reconcilers, made and registered, not running yet.
+pub struct Controller {
+    context: Arc<Context>,
+    watches: Watches,
+}
+
+// === impl Controller ===
+
+impl Controller {
+    /// The controller of a whole cluster; its metrics go to the registry. Must be called within
+    /// a tokio runtime.
+    pub fn new(options: ControllerOptions, registry: &mut Registry) -> Self {
+        let ControllerOptions { client, config, gateway_host } = options;
+        let registry = registry.sub_registry_with_prefix("ebb_controller");
+        let metrics = ControllerMetrics::register(registry);
+        let (stores, watches) = Stores::new(&client);
+        let context = Arc::new(Context::new(client, stores, config, metrics, gateway_host));
+        Self { context, watches }
+    }
+
+    /// Runs all reconcilers until `shutdown` fires, then lets the reconciles in progress finish.
+    ///
+    /// Dropping the future stops everything at its next await; what was not written is found
+    /// again by the next run, for no state is kept outside the API server.
+    pub async fn run(self, shutdown: CancellationToken) -> Result<(), RunError> {
+        reconciler::run_all(self.context, self.watches, shutdown).await
+    }
+}

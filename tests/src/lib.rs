@@ -1,1 +1,34 @@
-//! End-to-end, platform and house-rule tests of Ebb, with the benchmarks.
+//! What the tests share: the real `ebb` as a process, the real `kubectl`, an HTTP client.
+
+pub mod binaries;
+pub mod client;
+pub mod ebb;
+pub mod kubectl;
+pub mod processes;
+
+use std::time::Duration;
+
+use tokio::time::Instant;
+
+/// How long anything may take that is not about time: generous, because the machines that run
+/// tests are small and busy. A test that waits for a condition ends as soon as it holds.
+pub const PATIENCE: Duration = Duration::from_secs(60);
+
+/// Asks until the answer is there, and panics with `what` after [`PATIENCE`].
+pub async fn eventually<T, F, Fut>(what: &str, mut ask: F) -> T
+where
+    F: FnMut() -> Fut,
+    Fut: Future<Output = Option<T>>,
+{
+    let deadline = Instant::now() + PATIENCE;
+    loop {
+        if let Some(answer) = ask().await {
+            return answer;
+        }
+        assert!(
+            Instant::now() < deadline,
+            "{what} did not come about within {PATIENCE:?}"
+        );
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
+}

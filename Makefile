@@ -1,0 +1,58 @@
+# The one door to this project, for people and for CI. Long recipes live in scripts/.
+
+# Build results live outside the tree: a fresh clone of a machine that built before is quick.
+export EBB_CACHE ?= $(or $(XDG_CACHE_HOME),$(HOME)/.cache)/ebb
+export CARGO_TARGET_DIR ?= $(EBB_CACHE)/target
+
+RELEASE := $(CARGO_TARGET_DIR)/release
+
+.DEFAULT_GOAL := help
+.PHONY: help build run test unit e2e lint bench generate train deny clean
+
+help: ## List what can be made
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' Makefile
+
+build: ## Build ebb and the example models, optimised
+	@scripts/need cargo cc
+	cargo build --release -p ebb-local -p ebb-onnx -p ebb-chat
+	@scripts/place-models $(RELEASE)
+
+run: build ## Build, start Ebb with the examples, and print what to try next
+	@scripts/run $(RELEASE)
+
+test: lint unit e2e ## Run all the tests, and the linters
+
+unit: ## Run the unit and property tests of every crate
+	@scripts/need cargo cc
+	cargo test --workspace --exclude ebb-tests
+
+e2e: ## Run the real binary with real sockets and the real kubectl, and the simulations
+	@scripts/need cargo cc kubectl curl
+	cargo build --workspace --bins
+	@scripts/place-models $(CARGO_TARGET_DIR)/debug
+	cargo test -p ebb-tests
+
+lint: ## Check format, clippy, documentation and generated files
+	@scripts/need cargo cc
+	cargo fmt --all --check
+	cargo clippy --workspace --all-targets --quiet -- -D warnings
+	RUSTDOCFLAGS="-D warnings" cargo doc --workspace --no-deps --document-private-items --quiet
+	scripts/generate --check
+
+bench: build ## Measure and print a table; writes target/bench.json
+	cargo build --release -p ebb-tests --bin ebb-bench
+	mkdir -p target
+	$(RELEASE)/ebb-bench --out target/bench.json
+
+generate: ## Write the generated files: CRDs in deploy/crds
+	scripts/generate
+
+train: ## Train the digits model again (needs python3 with venv)
+	scripts/train
+
+deny: ## Check licences, sources and duplicate versions of dependencies (needs cargo-deny)
+	@scripts/need cargo cargo-deny
+	cargo deny check bans licenses sources
+
+clean: ## Remove build results, here and in the cache
+	rm -rf target $(CARGO_TARGET_DIR)

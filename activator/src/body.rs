@@ -1,0 +1,196 @@
+//! Response bodies: a pod's, streamed as it comes, or a short one of our own.
+//!
+//! A pod's body holds the request's place in the pod: it is given back when the body has ended or
+//! is dropped, not when the head has arrived. A body that must stop early ends in an error, so
+//! that the connection or stream is aborted; a truncated response never looks complete (class R3).
+
+use std::pin::Pin;
+use std::task::{Context, Poll, ready};
+
+use bytes::Bytes;
+use http_body::{Body, Frame, SizeHint};
+use hyper::body::Incoming;
+use tokio::time::{Instant, Sleep, sleep_until};
+
+use crate::guard::Busy;
+use crate::settings::Deadlines;
+use crate::upstream::Lease;
+use crate::visit::Visit;
+
+/// The body of a response to a client.
+#[derive(Debug)]
+pub struct ProxyBody(Kind);
+
+#[derive(Debug)]
+#[expect(
+    clippy::large_enum_variant,
+    reason = "a pod's body is the usual one, and a box would be an allocation for each response"
+)]
+enum Kind {
+    Local(Option<Bytes>),
+    Pod(PodBody),
+}
+
+/// Why a body stopped early.
+#[derive(Debug, thiserror::Error)]
+pub enum BodyError {
+    /// One of the revision's timeouts ran out.
+    #[error("the response took longer than the revision allows")]
+    Timeout,
+    /// The pod broke off.
+    #[error("the pod broke off its response")]
+    Pod(#[source] hyper::Error),
+}
+
+/// A body from a pod, with everything that ends when it ends.
+struct PodBody {
+    inner: Incoming,
+    lease: Option<Lease>,
+    visit: Visit,
+    /// Tells the connection's guard that a request is under way.
+    _busy: Busy,
+    deadlines: Deadlines,
+    last: Instant,
+    /// Made only when there is something to wait for: most bodies come with their heads.
+    timer: Option<Pin<Box<Sleep>>>,
+    ended: bool,
+}
+
+// === impl ProxyBody ===
+
+impl ProxyBody {
+    /// A short body of our own.
+    pub const fn local(bytes: Bytes) -> Self {
+        Self(Kind::Local(Some(bytes)))
+    }
+
+    /// No body.
+    pub const fn empty() -> Self {
+        Self(Kind::Local(None))
+    }
+
+    /// The body of a pod's response. `lease` goes back to its pool and `visit` ends with it.
+    pub(crate) fn from_pod(
+        inner: Incoming,
+        lease: Lease,
+        (visit, busy): (Visit, Busy),
+        deadlines: Deadlines,
+        now: Instant,
+    ) -> Self {
+        let lease = Some(lease);
+        Self(Kind::Pod(PodBody {
+            inner,
+            lease,
+            visit,
+            _busy: busy,
+            deadlines,
+            last: now,
+            timer: None,
+            ended: false,
+        }))
+    }
+}
+
+impl Body for ProxyBody {
+    type Data = Bytes;
+    type Error = BodyError;
+
+    fn poll_frame(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
+        match &mut self.get_mut().0 {
+            Kind::Local(bytes) => Poll::Ready(bytes.take().map(|bytes| Ok(Frame::data(bytes)))),
+            Kind::Pod(body) => body.poll_frame(cx),
+        }
+    }
+
+    fn is_end_stream(&self) -> bool {
+        match &self.0 {
+            Kind::Local(bytes) => bytes.is_none(),
+            Kind::Pod(body) => body.inner.is_end_stream(),
+        }
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        match &self.0 {
+            Kind::Local(bytes) => {
+                let length = bytes.as_ref().map_or(0, Bytes::len);
+                SizeHint::with_exact(u64::try_from(length).unwrap_or(u64::MAX))
+            }
+            Kind::Pod(body) => body.inner.size_hint(),
+        }
+    }
+}
+
+// === impl PodBody ===
+
+impl PodBody {
+    fn poll_frame(
+        &mut self,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
+        match Pin::new(&mut self.inner).poll_frame(cx) {
+            Poll::Ready(None) => {
+                self.ended = true;
+                Poll::Ready(None)
+            }
+            Poll::Ready(Some(Err(error))) => {
+                self.visit.broken();
+                Poll::Ready(Some(Err(BodyError::Pod(error))))
+            }
+            Poll::Ready(Some(Ok(frame))) => {
+                let now = Instant::now();
+                if self.deadlines.end.is_some_and(|end| now >= end) {
+                    self.visit.broken();
+                    return Poll::Ready(Some(Err(BodyError::Timeout)));
+                }
+                self.last = now;
+                Poll::Ready(Some(Ok(frame)))
+            }
+            Poll::Pending => {
+                ready!(self.poll_timeout(cx));
+                self.visit.broken();
+                Poll::Ready(Some(Err(BodyError::Timeout)))
+            }
+        }
+    }
+
+    /// Ready when time has run out. The timer is moved only when it fires: a body of many parts
+    /// would otherwise pay for it at each.
+    fn poll_timeout(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        let idle = self.deadlines.idle.map(|idle| self.last + idle);
+        let Some(deadline) = [self.deadlines.end, idle].into_iter().flatten().min() else {
+            return Poll::Pending;
+        };
+        let timer = self
+            .timer
+            .get_or_insert_with(|| Box::pin(sleep_until(deadline)));
+        loop {
+            ready!(timer.as_mut().poll(cx));
+            if Instant::now() >= deadline {
+                return Poll::Ready(());
+            }
+            timer.as_mut().reset(deadline);
+        }
+    }
+}
+
+impl std::fmt::Debug for PodBody {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("PodBody")
+            .field("ended", &self.ended)
+            .finish_non_exhaustive()
+    }
+}
+
+impl Drop for PodBody {
+    fn drop(&mut self) {
+        // Before the visit gives its slot back, so that the next request finds the connection.
+        if let Some(lease) = self.lease.take()
+            && (self.ended || self.inner.is_end_stream())
+        {
+            lease.keep();
+        }
+    }
+}

@@ -1,0 +1,247 @@
+//! All routes, revisions and pods that the watches have told of, and the host table made of them.
+//!
+//! Only the table is read by requests, and only through one atomic pointer. Everything else is for
+//! the watches, the ticker and people.
+
+use std::collections::{BTreeMap, HashMap};
+use std::sync::Arc;
+
+use arc_swap::ArcSwap;
+use dashmap::DashMap;
+use ebb_api::report::RevisionKey;
+use ebb_api::serving;
+use k8s_openapi::api::core::v1 as core;
+use parking_lot::Mutex;
+use tokio::time::Instant;
+
+use crate::dispatch::PodUid;
+use crate::pod::PodFacts;
+use crate::revision::{Context, Revision};
+use crate::route::{RouteFacts, RouteTable};
+use crate::settings::Settings;
+
+/// What a watch tells.
+#[derive(Debug, Clone)]
+pub enum Change<K> {
+    /// The object is new or changed.
+    Applied(K),
+    /// The object is gone.
+    Deleted(K),
+    /// These are all there are: after a list, when deletions may have been missed.
+    Replaced(Vec<K>),
+}
+
+/// Namespace and name.
+type Key = (String, String);
+
+/// The state of the world.
+pub(crate) struct Directory {
+    context: Arc<Context>,
+    revisions: DashMap<RevisionKey, Arc<Revision>>,
+    table: ArcSwap<RouteTable<Arc<Revision>>>,
+    /// Sorted, so that every activator builds the same table. Also the lock of the writers.
+    routes: Mutex<Routes>,
+    /// The revision of each pod: a label can change, and a deletion must find its pod.
+    pods: Mutex<HashMap<PodUid, RevisionKey>>,
+}
+
+struct Routes {
+    facts: BTreeMap<Key, RouteFacts>,
+    cluster_domain: String,
+}
+
+// === impl Change ===
+
+impl<K> Change<K> {
+    /// The same change of what `keep` makes of the objects; an object of which it makes nothing is
+    /// left out.
+    pub(crate) fn filter_map<T>(self, keep: impl Fn(K) -> Option<T>) -> Option<Change<T>> {
+        match self {
+            Self::Applied(object) => keep(object).map(Change::Applied),
+            Self::Deleted(object) => keep(object).map(Change::Deleted),
+            Self::Replaced(all) => {
+                Some(Change::Replaced(all.into_iter().filter_map(keep).collect()))
+            }
+        }
+    }
+}
+
+// === impl Directory ===
+
+impl Directory {
+    /// An empty world.
+    pub(crate) fn new(context: Arc<Context>, cluster_domain: String) -> Self {
+        Self {
+            context,
+            revisions: DashMap::new(),
+            table: ArcSwap::default(),
+            routes: Mutex::new(Routes {
+                facts: BTreeMap::new(),
+                cluster_domain,
+            }),
+            pods: Mutex::default(),
+        }
+    }
+
+    /// The revision for a request to `host`.
+    pub(crate) fn route(&self, host: &str, random: u64) -> Option<Arc<Revision>> {
+        self.table.load().pick(host, random).cloned()
+    }
+
+    /// The revision of that name, if it was ever mentioned.
+    pub(crate) fn revision(&self, key: &RevisionKey) -> Option<Arc<Revision>> {
+        self.revisions.get(key).map(|entry| Arc::clone(&entry))
+    }
+
+    /// All revisions.
+    pub(crate) fn revisions(&self) -> Vec<Arc<Revision>> {
+        self.revisions
+            .iter()
+            .map(|entry| Arc::clone(&entry))
+            .collect()
+    }
+
+    /// Takes changes of Routes; the table is built once for all of them.
+    pub(crate) fn change_routes(&self, changes: impl IntoIterator<Item = Change<RouteFacts>>) {
+        let keyed = |facts: RouteFacts| {
+            let (namespace, name) = facts.key();
+            ((namespace.to_owned(), name.to_owned()), facts)
+        };
+        let mut routes = self.routes.lock();
+        for change in changes {
+            match change {
+                Change::Applied(facts) => {
+                    let (key, facts) = keyed(facts);
+                    routes.facts.insert(key, facts);
+                }
+                Change::Deleted(facts) => {
+                    routes.facts.remove(&keyed(facts).0);
+                }
+                Change::Replaced(all) => {
+                    routes.facts = all.into_iter().map(keyed).collect();
+                }
+            }
+        }
+        self.rebuild(&routes);
+    }
+
+    /// Takes a change of the cluster's domain.
+    pub(crate) fn change_cluster_domain(&self, domain: &str) {
+        let mut routes = self.routes.lock();
+        if routes.cluster_domain != domain {
+            domain.clone_into(&mut routes.cluster_domain);
+            self.rebuild(&routes);
+        }
+    }
+
+    /// Takes a change of Revisions.
+    pub(crate) fn change_revisions(&self, change: Change<serving::Revision>) {
+        let now = Instant::now();
+        match change {
+            Change::Applied(object) => self.appear(&object, now),
+            Change::Deleted(object) => {
+                if let Some(revision) = key_of(&object).and_then(|key| self.revision(&key)) {
+                    revision.disappear();
+                }
+            }
+            Change::Replaced(all) => {
+                let keys: Vec<_> = all.iter().filter_map(key_of).collect();
+                for revision in self.revisions() {
+                    if !keys.contains(&revision.key) {
+                        revision.disappear();
+                    }
+                }
+                for object in &all {
+                    self.appear(object, now);
+                }
+            }
+        }
+    }
+
+    /// Takes a change of Pods.
+    pub(crate) fn change_pods(&self, change: Change<core::Pod>) {
+        let Some(change) = change.filter_map(|pod| PodFacts::of(&pod)) else {
+            return;
+        };
+        let now = Instant::now();
+        match change {
+            Change::Applied(facts) => self.observe_pod(facts, now),
+            Change::Deleted(facts) => self.remove_pod(&facts.uid, now),
+            Change::Replaced(all) => {
+                let gone: Vec<PodUid> = {
+                    let pods = self.pods.lock();
+                    let stays = |uid: &PodUid| all.iter().any(|facts| facts.uid == *uid);
+                    pods.keys().filter(|uid| !stays(uid)).cloned().collect()
+                };
+                for uid in gone {
+                    self.remove_pod(&uid, now);
+                }
+                for facts in all {
+                    self.observe_pod(facts, now);
+                }
+            }
+        }
+    }
+
+    /// Drops revisions that nothing refers to any more.
+    pub(crate) fn sweep(&self) {
+        // The map's own reference is one; the table, requests and probes hold the others.
+        self.revisions
+            .retain(|_, revision| Arc::strong_count(revision) > 1 || !revision.is_forgotten());
+    }
+
+    fn appear(&self, object: &serving::Revision, now: Instant) {
+        if let Some(key) = key_of(object) {
+            self.entry(&key).appear(Settings::of(object), now);
+        }
+    }
+
+    fn observe_pod(&self, facts: PodFacts, now: Instant) {
+        let before = self
+            .pods
+            .lock()
+            .insert(Arc::clone(&facts.uid), facts.revision.clone());
+        if let Some(other) = before.filter(|key| *key != facts.revision)
+            && let Some(revision) = self.revision(&other)
+        {
+            revision.remove_pod(&facts.uid, now);
+        }
+        self.entry(&facts.revision).observe_pod(facts, now);
+    }
+
+    fn remove_pod(&self, uid: &PodUid, now: Instant) {
+        let key = self.pods.lock().remove(uid);
+        if let Some(revision) = key.and_then(|key| self.revision(&key)) {
+            revision.remove_pod(uid, now);
+        }
+    }
+
+    fn entry(&self, key: &RevisionKey) -> Arc<Revision> {
+        if let Some(revision) = self.revision(key) {
+            return revision;
+        }
+        let fresh = || {
+            Arc::new(Revision::new(
+                key.clone(),
+                Arc::clone(&self.context),
+                Instant::now(),
+            ))
+        };
+        Arc::clone(&self.revisions.entry(key.clone()).or_insert_with(fresh))
+    }
+
+    fn rebuild(&self, routes: &Routes) {
+        let facts = routes.facts.values();
+        let table = RouteTable::build(facts, &routes.cluster_domain, |key| self.entry(key));
+        tracing::debug!(hosts = table.len(), "Host table built");
+        self.table.store(Arc::new(table));
+    }
+}
+
+fn key_of(object: &serving::Revision) -> Option<RevisionKey> {
+    let meta = &object.metadata;
+    Some(RevisionKey::new(
+        meta.namespace.clone()?,
+        meta.name.clone()?,
+    ))
+}

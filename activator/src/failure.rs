@@ -1,0 +1,205 @@
+//! When a revision cannot start: all its pods failed, none is ready or still starting.
+//!
+//! Pure. A judgement over the pods as they are now, so it takes itself back as soon as a pod
+//! starts again; nothing is remembered.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use k8s_openapi::api::core::v1::{ContainerState, ContainerStatus, Pod};
+
+/// How long a pod may be unschedulable before it counts as failed: a node autoscaler needs a minute
+/// or two for a new node, and until then the request is better off waiting.
+pub const UNSCHEDULABLE_GRACE: Duration = Duration::from_mins(2);
+/// Longest part of Kubernetes' message that is passed on: enough for an image name or an error
+/// line, too short for a stack trace.
+const MESSAGE_CHARS_MAX: usize = 120;
+/// Reasons of a waiting container that mean it will not run soon by itself.
+const WAITING_FAILURES: [&str; 9] = [
+    "CrashLoopBackOff",
+    "ImagePullBackOff",
+    "ErrImagePull",
+    "ErrImageNeverPull",
+    "InvalidImageName",
+    "CreateContainerConfigError",
+    "CreateContainerError",
+    "RunContainerError",
+    "StartError",
+];
+
+/// What a pod is worth to those who wait.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Prospect {
+    /// It serves.
+    Ready,
+    /// It may serve soon.
+    Starting,
+    /// It found no node since so long.
+    Unschedulable(Duration, Arc<str>),
+    /// It will not serve without help, with the reason.
+    Failed(Arc<str>),
+    /// It is being deleted, by a decision that says nothing about whether it could have run.
+    Leaving,
+}
+
+/// The reason why none of the pods will serve, when that is so.
+pub fn cannot_start(prospects: impl IntoIterator<Item = Prospect>) -> Option<Arc<str>> {
+    let mut reason = None;
+    for prospect in prospects {
+        match prospect {
+            Prospect::Ready | Prospect::Starting => return None,
+            Prospect::Unschedulable(since, _) if since < UNSCHEDULABLE_GRACE => return None,
+            Prospect::Unschedulable(_, why) | Prospect::Failed(why) => {
+                reason.get_or_insert(why);
+            }
+            Prospect::Leaving => {}
+        }
+    }
+    reason
+}
+
+/// The reason why this pod does not run, from its containers' states.
+pub fn of_pod(pod: &Pod) -> Option<Arc<str>> {
+    let status = pod.status.as_ref()?;
+    let init = status
+        .init_container_statuses
+        .iter()
+        .flatten()
+        .filter_map(of_init);
+    let serving = status
+        .container_statuses
+        .iter()
+        .flatten()
+        .filter_map(of_container);
+    init.chain(serving).next().or_else(|| {
+        (status.phase.as_deref() == Some("Failed")).then(|| {
+            text(
+                status.reason.as_deref().unwrap_or("Failed"),
+                status.message.as_deref(),
+            )
+        })
+    })
+}
+
+/// The message of a pod that no node can take.
+pub fn unschedulable(pod: &Pod) -> Option<Arc<str>> {
+    let conditions = pod.status.as_ref()?.conditions.as_ref()?;
+    conditions
+        .iter()
+        .find(|condition| {
+            condition.type_ == "PodScheduled"
+                && condition.status == "False"
+                && condition.reason.as_deref() == Some("Unschedulable")
+        })
+        .map(|condition| text("Unschedulable", condition.message.as_deref()))
+}
+
+/// An init container that ended well is no failure.
+fn of_init(status: &ContainerStatus) -> Option<Arc<str>> {
+    let done = |state: &ContainerState| state.terminated.as_ref().is_some_and(|t| t.exit_code == 0);
+    if status.state.as_ref().is_some_and(done) {
+        None
+    } else {
+        of_container(status)
+    }
+}
+
+fn of_container(status: &ContainerStatus) -> Option<Arc<str>> {
+    let state = status.state.as_ref()?;
+    if let Some(ended) = &state.terminated {
+        return Some(text(
+            &format!("ExitCode{}", ended.exit_code),
+            ended.message.as_deref(),
+        ));
+    }
+    let waiting = state.waiting.as_ref()?;
+    let reason = waiting
+        .reason
+        .as_deref()
+        .filter(|r| WAITING_FAILURES.contains(r))?;
+    let last = status
+        .last_state
+        .as_ref()
+        .and_then(|state| state.terminated.as_ref());
+    Some(match last {
+        // Why it crashed says more than that it did.
+        Some(ended) if reason == "CrashLoopBackOff" => text(
+            &format!("ExitCode{}", ended.exit_code),
+            ended.message.as_deref(),
+        ),
+        _ => text(reason, waiting.message.as_deref()),
+    })
+}
+
+/// `reason`, or `reason: first line of the message`, clipped and without control characters.
+fn text(reason: &str, message: Option<&str>) -> Arc<str> {
+    let line = message
+        .unwrap_or_default()
+        .trim()
+        .lines()
+        .next()
+        .unwrap_or_default();
+    let line: String = line
+        .chars()
+        .filter(|c| !c.is_control())
+        .take(MESSAGE_CHARS_MAX)
+        .collect();
+    if line.is_empty() {
+        reason.into()
+    } else {
+        format!("{reason}: {line}").into()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    fn pod(state: &serde_json::Value, last: &serde_json::Value) -> Pod {
+        serde_json::from_value(json!({"status": {"containerStatuses": [{
+            "name": "user-container", "image": "", "imageID": "", "ready": false,
+            "restartCount": 0, "state": state, "lastState": last,
+        }]}}))
+        .unwrap()
+    }
+
+    #[test]
+    fn a_crash_is_told_by_its_exit_code_and_first_line() {
+        let ended = json!({"terminated": {"exitCode": 1, "message": "no model\nat line 3"}});
+        let waiting = json!({"waiting": {"reason": "CrashLoopBackOff", "message": "back-off"}});
+        let why = "ExitCode1: no model";
+        assert_eq!(of_pod(&pod(&ended, &json!({}))).as_deref(), Some(why));
+        assert_eq!(of_pod(&pod(&waiting, &ended)).as_deref(), Some(why));
+    }
+
+    #[test]
+    fn an_image_that_cannot_be_pulled_is_a_failure_and_a_pull_is_not() {
+        let state = json!({"waiting": {"reason": "ImagePullBackOff", "message": "not found"}});
+        let why = of_pod(&pod(&state, &json!({})));
+        assert_eq!(why.as_deref(), Some("ImagePullBackOff: not found"));
+        let state = json!({"waiting": {"reason": "ContainerCreating"}});
+        assert_eq!(of_pod(&pod(&state, &json!({}))), None);
+        assert_eq!(of_pod(&pod(&json!({"running": {}}), &json!({}))), None);
+    }
+
+    #[test]
+    fn a_long_message_is_clipped() {
+        let message = "x".repeat(5000);
+        let state = json!({"waiting": {"reason": "ErrImagePull", "message": message}});
+        assert!(of_pod(&pod(&state, &json!({}))).unwrap().len() < 150);
+    }
+
+    #[test]
+    fn one_pod_that_may_still_start_is_hope_for_all() {
+        let failed = || Prospect::Failed("ExitCode1".into());
+        assert_eq!(cannot_start([]), None, "no pod yet");
+        assert_eq!(cannot_start([failed()]).as_deref(), Some("ExitCode1"));
+        assert_eq!(cannot_start([failed(), Prospect::Starting]), None);
+        assert_eq!(cannot_start([Prospect::Leaving]), None);
+        let unschedulable = |s| Prospect::Unschedulable(Duration::from_secs(s), "No".into());
+        assert_eq!(cannot_start([failed(), unschedulable(5)]), None);
+        assert_eq!(cannot_start([unschedulable(121)]).as_deref(), Some("No"));
+    }
+}

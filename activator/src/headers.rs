@@ -1,0 +1,329 @@
+//! Header hygiene on both ways: what a hop keeps to itself, what no client may say, and what the
+//! pod is told about the client.
+//!
+//! One pass over the names, because a lookup for each name that might be there costs more than the
+//! rest of the request.
+
+use std::fmt::Write as _;
+use std::net::IpAddr;
+
+use http::header::{self, HeaderMap, HeaderName, HeaderValue};
+
+const X_FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
+const X_FORWARDED_HOST: HeaderName = HeaderName::from_static("x-forwarded-host");
+const X_FORWARDED_PROTO: HeaderName = HeaderName::from_static("x-forwarded-proto");
+/// Headers that only the platform may set, by prefix: what a client sends could otherwise steer
+/// routing or accounting in a Knative-shaped backend.
+const PLATFORM_PREFIXES: [&str; 9] = [
+    "knative-serving-",
+    "k-network-",
+    "k-proxy-request",
+    "k-original-host",
+    "k-passthrough-lb",
+    "k-kubelet-probe",
+    "x-envoy-",
+    "x-forwarded-",
+    "forwarded",
+];
+
+/// The client's end of a connection, in the forms that headers want.
+#[derive(Debug, Clone)]
+pub(crate) struct Peer {
+    address: HeaderValue,
+    /// `for=` node of RFC 7239.
+    node: String,
+}
+
+// === impl Peer ===
+
+impl Peer {
+    /// The peer at `address`.
+    pub(crate) fn new(address: IpAddr) -> Self {
+        let text = address.to_canonical().to_string();
+        Self {
+            node: node(&text),
+            // An address in text form has only visible ASCII.
+            address: HeaderValue::try_from(text).unwrap_or(HeaderValue::from_static("unknown")),
+        }
+    }
+}
+
+/// Makes a client's headers fit for the pod. `upgrade` is the protocol that the client asks to
+/// switch to, if it does.
+pub(crate) fn for_pod(
+    headers: &mut HeaderMap,
+    host: &HeaderValue,
+    peer: &Peer,
+    upgrade: Option<HeaderValue>,
+) {
+    let trailers = wants_trailers(headers);
+    let before: Option<String> = client_chain(headers);
+    strip(headers, |name| is_platform(name) || *name == header::EXPECT);
+    if trailers {
+        headers.insert(header::TE, HeaderValue::from_static("trailers"));
+    }
+    if let Some(protocol) = upgrade {
+        headers.insert(header::CONNECTION, HeaderValue::from_static("upgrade"));
+        headers.insert(header::UPGRADE, protocol);
+    }
+    let host_text = host.to_str().unwrap_or_default();
+    let (chain, forwarded) = match before {
+        None => (
+            peer.address.clone(),
+            format!("for={};host={host_text};proto=http", peer.node),
+        ),
+        Some(before) => {
+            let forwarded = forwarded_chain(&before, host_text, peer);
+            let chain = format!("{before}, {}", peer.address.to_str().unwrap_or("unknown"));
+            (
+                HeaderValue::try_from(chain).unwrap_or_else(|_| peer.address.clone()),
+                forwarded,
+            )
+        }
+    };
+    headers.insert(X_FORWARDED_FOR, chain);
+    headers.insert(X_FORWARDED_HOST, host.clone());
+    headers.insert(X_FORWARDED_PROTO, HeaderValue::from_static("http"));
+    if let Ok(value) = HeaderValue::try_from(forwarded) {
+        headers.insert(header::FORWARDED, value);
+    }
+}
+
+/// Makes a pod's headers fit for the client.
+pub(crate) fn for_client(headers: &mut HeaderMap) {
+    strip(headers, |_| false);
+}
+
+/// The protocol of an HTTP/1 upgrade; h2c is none, as HTTP/2 is taken by prior knowledge only.
+pub(crate) fn upgrade_of(headers: &HeaderMap) -> Option<HeaderValue> {
+    let protocol = headers.get(header::UPGRADE)?;
+    let asked = tokens(headers, &header::CONNECTION).any(|t| t.eq_ignore_ascii_case("upgrade"));
+    let h2c = protocol
+        .to_str()
+        .is_ok_and(|p| p.to_ascii_lowercase().contains("h2c"));
+    (asked && !h2c).then(|| protocol.clone())
+}
+
+/// Bytes that the head takes in memory, roughly: names, values and their bookkeeping.
+pub(crate) fn head_bytes(headers: &HeaderMap, path: &str) -> usize {
+    /// A hash slot, two reference-counted buffers and the padding of a map entry.
+    const ENTRY_BYTES: usize = 112;
+    headers
+        .iter()
+        .map(|(name, value)| name.as_str().len() + value.len() + ENTRY_BYTES)
+        .sum::<usize>()
+        + path.len()
+}
+
+fn strip(headers: &mut HeaderMap, also: impl Fn(&HeaderName) -> bool) {
+    let mut doomed: Vec<HeaderName> = headers
+        .keys()
+        .filter(|name| is_hop(name) || also(name))
+        .cloned()
+        .collect();
+    if doomed.is_empty() {
+        return;
+    }
+    if doomed.contains(&header::CONNECTION) {
+        let listed = tokens(headers, &header::CONNECTION)
+            .filter_map(|token| HeaderName::try_from(token).ok())
+            .filter(|name| !is_protected(name));
+        doomed.extend(listed.collect::<Vec<_>>());
+    }
+    for name in doomed {
+        headers.remove(name);
+    }
+}
+
+/// Headers of this hop alone (RFC 9110 7.6.1). Transfer-Encoding too: hyper frames anew.
+fn is_hop(name: &HeaderName) -> bool {
+    matches!(
+        name.as_str(),
+        "connection"
+            | "keep-alive"
+            | "proxy-connection"
+            | "proxy-authenticate"
+            | "proxy-authorization"
+            | "te"
+            | "transfer-encoding"
+            | "upgrade"
+            | "http2-settings"
+    )
+}
+
+/// Framing and identity never fall to a `Connection` header that lists them.
+fn is_protected(name: &HeaderName) -> bool {
+    matches!(
+        name.as_str(),
+        "host" | "content-length" | "content-type" | "authorization" | "cookie" | "trailer"
+    )
+}
+
+/// CGI-shaped backends take `_` for `-`, so a prefix counts in either spelling.
+fn is_platform(name: &HeaderName) -> bool {
+    let name = name.as_str().as_bytes();
+    if !matches!(name.first(), Some(b'k' | b'x' | b'f')) {
+        return false;
+    }
+    PLATFORM_PREFIXES.iter().any(|prefix| {
+        name.len() >= prefix.len()
+            && prefix
+                .bytes()
+                .zip(name)
+                .all(|(want, have)| want == *have || (want == b'-' && *have == b'_'))
+    })
+}
+
+fn tokens<'a>(headers: &'a HeaderMap, name: &HeaderName) -> impl Iterator<Item = &'a str> {
+    headers
+        .get_all(name)
+        .iter()
+        .filter_map(|value| value.to_str().ok())
+        .flat_map(|value| value.split(','))
+        .map(str::trim)
+        .filter(|token| !token.is_empty())
+}
+
+fn wants_trailers(headers: &HeaderMap) -> bool {
+    headers.contains_key(header::TE)
+        && tokens(headers, &header::TE).any(|token| token.eq_ignore_ascii_case("trailers"))
+}
+
+/// The client's own X-Forwarded-For, all its lines as one.
+fn client_chain(headers: &HeaderMap) -> Option<String> {
+    let mut lines = headers
+        .get_all(X_FORWARDED_FOR)
+        .iter()
+        .filter_map(|v| v.to_str().ok());
+    let mut chain = lines.next()?.trim().to_owned();
+    for line in lines {
+        chain.push_str(", ");
+        chain.push_str(line.trim());
+    }
+    (!chain.is_empty()).then_some(chain)
+}
+
+/// As Knative's queue-proxy makes it of X-Forwarded-*: host and protocol at the first hop only.
+fn forwarded_chain(before: &str, host: &str, peer: &Peer) -> String {
+    let mut all = String::new();
+    for hop in before
+        .split(',')
+        .map(str::trim)
+        .filter(|hop| !hop.is_empty())
+    {
+        let first = all.is_empty();
+        let _infallible = write!(all, "{}for={}", if first { "" } else { ", " }, node(hop));
+        if first {
+            let _infallible = write!(all, ";host={host};proto=http");
+        }
+    }
+    let _infallible = write!(all, ", for={}", peer.node);
+    all
+}
+
+/// An address as RFC 7239 writes it; what is no address is `unknown`, so that nothing a client
+/// wrote can break out of the syntax.
+fn node(hop: &str) -> String {
+    match hop.parse::<IpAddr>() {
+        Ok(IpAddr::V4(address)) => address.to_string(),
+        Ok(IpAddr::V6(address)) => format!("\"[{address}]\""),
+        Err(_) => "unknown".to_owned(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn headers(pairs: &[(&'static str, &'static str)]) -> HeaderMap {
+        let mut map = HeaderMap::new();
+        for (name, value) in pairs {
+            map.append(*name, HeaderValue::from_static(value));
+        }
+        map
+    }
+
+    fn sent(pairs: &[(&'static str, &'static str)]) -> HeaderMap {
+        let mut map = headers(pairs);
+        let peer = Peer::new([10, 1, 2, 3].into());
+        for_pod(&mut map, &HeaderValue::from_static("a.b"), &peer, None);
+        map
+    }
+
+    #[test]
+    fn platform_headers_of_clients_are_stripped_in_every_spelling() {
+        let map = sent(&[
+            ("knative-serving-revision", "evil"),
+            ("knative_serving_revision", "evil"),
+            ("k-network-hash", "evil"),
+            ("k-proxy-request", "activator"),
+            ("x-envoy-internal", "true"),
+            ("x_forwarded_for", "evil"),
+            ("x-request-id", "kept"),
+        ]);
+        assert_eq!(map["x-request-id"], "kept");
+        assert!(
+            map.iter()
+                .all(|(_, value)| value != "evil" && value != "activator")
+        );
+        assert!(!map.contains_key("x-envoy-internal"));
+    }
+
+    #[test]
+    fn hop_headers_are_stripped_and_framing_cannot_be_listed_away() {
+        let map = sent(&[
+            (
+                "connection",
+                "keep-alive, x-secret-hop, authorization, content-length",
+            ),
+            ("keep-alive", "timeout=5"),
+            ("x-secret-hop", "1"),
+            ("authorization", "Bearer x"),
+            ("content-length", "3"),
+            ("te", "gzip, trailers"),
+            ("proxy-authorization", "x"),
+        ]);
+        for gone in [
+            "connection",
+            "keep-alive",
+            "x-secret-hop",
+            "proxy-authorization",
+        ] {
+            assert!(!map.contains_key(gone), "{gone}");
+        }
+        assert_eq!(map["authorization"], "Bearer x");
+        assert_eq!(map["content-length"], "3");
+        assert_eq!(map["te"], "trailers");
+    }
+
+    #[test]
+    fn the_pod_is_told_who_asked() {
+        let map = sent(&[]);
+        assert_eq!(map["x-forwarded-for"], "10.1.2.3");
+        assert_eq!(map["x-forwarded-proto"], "http");
+        assert_eq!(map["forwarded"], "for=10.1.2.3;host=a.b;proto=http");
+        let map = sent(&[
+            ("x-forwarded-for", "::1, <script>"),
+            ("x-forwarded-proto", "gopher"),
+            ("forwarded", "for=evil"),
+        ]);
+        assert_eq!(map["x-forwarded-for"], "::1, <script>, 10.1.2.3");
+        assert_eq!(map["x-forwarded-proto"], "http");
+        let want = "for=\"[::1]\";host=a.b;proto=http, for=unknown, for=10.1.2.3";
+        assert_eq!(map["forwarded"], want);
+    }
+
+    #[test]
+    fn an_upgrade_needs_both_headers_and_is_never_h2c() {
+        let of = |pairs| upgrade_of(&headers(pairs));
+        assert!(
+            of(&[
+                ("connection", "keep-alive, Upgrade"),
+                ("upgrade", "websocket")
+            ])
+            .is_some()
+        );
+        assert!(of(&[("upgrade", "websocket")]).is_none());
+        assert!(of(&[("connection", "upgrade"), ("upgrade", "h2c")]).is_none());
+    }
+}

@@ -1,0 +1,52 @@
+//! What happens to revisions, for whoever wants to tell a person about it.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use ebb_api::report::{Report, RevisionKey};
+
+/// Takes the reports of load; the autoscaler, or a stream to it.
+pub trait ReportSink: Send + Sync {
+    /// Called once a second, and from the request path for a first request: must not block.
+    fn report(&self, report: Report);
+}
+
+/// Something worth telling.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Event {
+    /// A request waits and there is no pod for it.
+    Waking {
+        /// The revision.
+        revision: RevisionKey,
+    },
+    /// The first pod since [`Event::Waking`] is ready.
+    Ready {
+        /// The revision.
+        revision: RevisionKey,
+        /// How long the first request has waited.
+        took: Duration,
+    },
+    /// The last pod is gone.
+    Asleep {
+        /// The revision.
+        revision: RevisionKey,
+    },
+    /// All pods failed; waiting requests were refused.
+    Failed {
+        /// The revision.
+        revision: RevisionKey,
+        /// Why.
+        reason: Arc<str>,
+    },
+}
+
+/// Is told of events.
+pub trait Observer: Send + Sync {
+    /// Called from the request path: must not block.
+    fn event(&self, event: Event);
+}
+
+/// Nobody is told.
+impl Observer for () {
+    fn event(&self, _event: Event) {}
+}

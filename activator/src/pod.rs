@@ -1,0 +1,245 @@
+//! Pods as the activator sees them: facts from the watch, and the state they lead to.
+//!
+//! Pure. seen → probing → ready → draining → gone, keyed by UID: an address can be reused by
+//! another workload, a UID cannot.
+
+use std::net::{IpAddr, SocketAddr};
+use std::sync::Arc;
+
+use ebb_api::report::RevisionKey;
+use ebb_api::{labels, names};
+use k8s_openapi::api::core::v1 as core;
+
+use crate::dispatch::PodUid;
+use crate::failure;
+
+/// What the activator needs of a pod; the rest of the object is not kept.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct PodFacts {
+    /// UID.
+    pub uid: PodUid,
+    /// The revision that it belongs to.
+    pub revision: RevisionKey,
+    /// UID of that revision: a name can be used again.
+    pub revision_uid: Option<String>,
+    /// Where it listens, once it has an address.
+    pub address: Option<SocketAddr>,
+    /// Whether Kubernetes says Ready.
+    pub ready: bool,
+    /// Whether it is being deleted, or has ended.
+    pub leaving: bool,
+    /// How often its containers were started again.
+    pub restarts: i32,
+    /// Why it does not run.
+    pub failure: Option<Arc<str>>,
+    /// Why no node takes it.
+    pub unschedulable: Option<Arc<str>>,
+}
+
+/// Where a pod stands.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum PodState {
+    /// It has no address yet, or only Kubernetes can tell when it is ready.
+    Seen,
+    /// It is asked again and again whether it is ready.
+    Probing,
+    /// It gets requests.
+    Ready,
+    /// It was ready and Kubernetes says that it no longer is.
+    Unready,
+    /// It gets no more requests and goes away.
+    Draining,
+}
+
+// === impl PodFacts ===
+
+impl PodFacts {
+    /// The facts of a pod of a revision; nothing for any other pod.
+    pub fn of(pod: &core::Pod) -> Option<Self> {
+        let meta = &pod.metadata;
+        let labels = meta.labels.as_ref()?;
+        let revision = labels.get(labels::REVISION)?;
+        let status = pod.status.as_ref();
+        let phase = status.and_then(|s| s.phase.as_deref());
+        let ended = matches!(phase, Some("Failed" | "Succeeded"));
+        Some(Self {
+            uid: meta.uid.as_deref()?.into(),
+            revision: RevisionKey::new(meta.namespace.clone()?, revision.clone()),
+            revision_uid: labels.get(labels::REVISION_UID).cloned(),
+            address: address(pod),
+            ready: status.is_some_and(says_ready),
+            leaving: meta.deletion_timestamp.is_some() || ended,
+            restarts: status
+                .and_then(|s| s.container_statuses.as_ref())
+                .map_or(0, |all| all.iter().map(|c| c.restart_count).sum()),
+            failure: failure::of_pod(pod),
+            unschedulable: failure::unschedulable(pod),
+        })
+    }
+}
+
+// === impl PodState ===
+
+impl PodState {
+    /// The state after the watch told `now`, where it told `before` until then.
+    /// `own_probe` is false when only Kubernetes can run the probe (exec).
+    #[must_use]
+    pub fn after(self, before: Option<&PodFacts>, now: &PodFacts, own_probe: bool) -> Self {
+        if now.leaving {
+            return Self::Draining;
+        }
+        if now.address.is_none() {
+            return Self::Seen;
+        }
+        let was_ready = before.is_some_and(|before| before.ready);
+        let restarted = before.is_some_and(|before| before.restarts != now.restarts);
+        let starting = if own_probe { Self::Probing } else { Self::Seen };
+        match self {
+            // News of Kubernetes counts, its silence does not: a pod that refused a connection is
+            // probed again although Kubernetes has not noticed yet.
+            _ if now.ready && !was_ready => Self::Ready,
+            _ if was_ready && !now.ready => Self::Unready,
+            _ if restarted && !now.ready => starting,
+            // A container that ended takes no requests, whoever called the pod ready.
+            Self::Ready if now.failure.is_some() => starting,
+            Self::Seen => starting,
+            Self::Probing | Self::Ready | Self::Unready | Self::Draining => self,
+        }
+    }
+}
+
+fn says_ready(status: &core::PodStatus) -> bool {
+    let conditions = status.conditions.as_deref().unwrap_or_default();
+    conditions
+        .iter()
+        .any(|c| c.type_ == "Ready" && c.status == "True")
+}
+
+fn address(pod: &core::Pod) -> Option<SocketAddr> {
+    let ip: IpAddr = pod.status.as_ref()?.pod_ip.as_deref()?.parse().ok()?;
+    let port = pod
+        .spec
+        .as_ref()?
+        .containers
+        .iter()
+        .flat_map(|container| container.ports.iter().flatten())
+        .find(|port| port.name.as_deref() == Some(names::USER_PORT_NAME))?;
+    Some(SocketAddr::new(
+        ip,
+        u16::try_from(port.container_port).ok()?,
+    ))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn facts() -> PodFacts {
+        PodFacts {
+            uid: "u".into(),
+            revision: RevisionKey::new("default", "r"),
+            revision_uid: None,
+            address: Some(([10, 0, 0, 1], 8080).into()),
+            ready: false,
+            leaving: false,
+            restarts: 0,
+            failure: None,
+            unschedulable: None,
+        }
+    }
+
+    #[test]
+    fn a_pod_is_probed_as_soon_as_it_has_an_address() {
+        let homeless = PodFacts {
+            address: None,
+            ..facts()
+        };
+        let seen = PodState::Seen.after(None, &homeless, true);
+        assert_eq!(seen, PodState::Seen);
+        assert_eq!(
+            seen.after(Some(&homeless), &facts(), true),
+            PodState::Probing
+        );
+        assert_eq!(
+            seen.after(Some(&homeless), &facts(), false),
+            PodState::Seen,
+            "exec probe"
+        );
+    }
+
+    #[test]
+    fn kubernetes_takes_a_pod_out_only_after_it_called_it_ready() {
+        let ready = PodFacts {
+            ready: true,
+            ..facts()
+        };
+        // Ready by our own probe: Kubernetes' "not yet" means nothing.
+        assert_eq!(
+            PodState::Ready.after(Some(&facts()), &facts(), true),
+            PodState::Ready
+        );
+        assert_eq!(
+            PodState::Ready.after(Some(&facts()), &ready, true),
+            PodState::Ready
+        );
+        let unready = PodState::Ready.after(Some(&ready), &facts(), true);
+        assert_eq!(unready, PodState::Unready);
+        assert_eq!(
+            unready.after(Some(&facts()), &facts(), true),
+            PodState::Unready
+        );
+        assert_eq!(unready.after(Some(&facts()), &ready, true), PodState::Ready);
+    }
+
+    #[test]
+    fn a_suspect_stays_suspect_while_kubernetes_only_repeats_itself() {
+        let ready = PodFacts {
+            ready: true,
+            ..facts()
+        };
+        assert_eq!(
+            PodState::Probing.after(Some(&ready), &ready, true),
+            PodState::Probing
+        );
+    }
+
+    #[test]
+    fn a_restart_or_an_end_means_probing_again() {
+        let again = PodFacts {
+            restarts: 1,
+            ..facts()
+        };
+        assert_eq!(
+            PodState::Ready.after(Some(&facts()), &again, true),
+            PodState::Probing
+        );
+        let ended = PodFacts {
+            failure: Some("ExitCode1".into()),
+            ..facts()
+        };
+        assert_eq!(
+            PodState::Ready.after(Some(&facts()), &ended, true),
+            PodState::Probing
+        );
+    }
+
+    #[test]
+    fn a_deleted_pod_drains_from_every_state() {
+        let leaving = PodFacts {
+            leaving: true,
+            ready: true,
+            ..facts()
+        };
+        for state in [
+            PodState::Seen,
+            PodState::Probing,
+            PodState::Ready,
+            PodState::Unready,
+        ] {
+            assert_eq!(
+                state.after(Some(&facts()), &leaving, true),
+                PodState::Draining
+            );
+        }
+    }
+}

@@ -1,0 +1,312 @@
+//! The life of one request: check, route, wait for a pod, forward, answer.
+
+use std::sync::Arc;
+
+use futures::TryFutureExt as _;
+use http::header::{self, HeaderName, HeaderValue};
+use http::uri::{PathAndQuery, Scheme};
+use http::{Method, Request, Response, StatusCode, Uri, Version};
+use hyper::body::{Body as _, Incoming};
+use hyper::upgrade::OnUpgrade;
+use tokio::time::{Instant, timeout_at};
+
+use crate::body::ProxyBody;
+use crate::directory::Directory;
+use crate::error::RequestError;
+use crate::guard::{Activity, Busy};
+use crate::headers::{self, Peer};
+use crate::retry::RETRIES_MAX;
+use crate::revision::Context;
+use crate::route;
+use crate::settings::Deadlines;
+use crate::tunnel::Tunnels;
+use crate::upstream::{Lease, SendError};
+use crate::visit::Visit;
+
+mod leftover;
+
+const SERVER_TIMING: HeaderName = HeaderName::from_static("server-timing");
+/// Longest method that is forwarded; the registered ones have 17 letters at the most.
+const METHOD_BYTES_MAX: usize = 32;
+
+/// What all connections share.
+pub(crate) struct Proxy {
+    pub(crate) directory: Arc<Directory>,
+    pub(crate) context: Arc<Context>,
+    pub(crate) tunnels: Tunnels,
+}
+
+/// One client connection.
+pub(crate) struct Client {
+    pub(crate) proxy: Arc<Proxy>,
+    pub(crate) peer: Peer,
+    pub(crate) activity: Arc<Activity>,
+}
+
+/// A request that the checks have passed.
+struct Checked {
+    /// Taken while it is being sent, and back when it could not be.
+    request: Option<Request<Incoming>>,
+    host: HeaderValue,
+    upgrade: Option<(HeaderValue, OnUpgrade)>,
+}
+
+// === impl Client ===
+
+impl Client {
+    /// Answers a request, whatever it takes.
+    pub(crate) async fn answer(&self, request: Request<Incoming>) -> Response<ProxyBody> {
+        let busy = self.activity.begin();
+        let mut checked = match check(request) {
+            Ok(checked) => checked,
+            Err((request, error)) => return self.refuse(Some(request), &error).await,
+        };
+        match self.forward(&mut checked, busy).await {
+            Ok(response) => response,
+            Err(error) => self.refuse(checked.request, &error).await,
+        }
+    }
+
+    async fn refuse(
+        &self,
+        request: Option<Request<Incoming>>,
+        error: &RequestError,
+    ) -> Response<ProxyBody> {
+        self.proxy.context.meters.error(error);
+        tracing::debug!(error.kind = error.label(), "Request refused");
+        let mut response = error.response();
+        if leftover::must_close(request).await {
+            response
+                .headers_mut()
+                .insert(header::CONNECTION, HeaderValue::from_static("close"));
+        }
+        response
+    }
+
+    async fn forward(
+        &self,
+        checked: &mut Checked,
+        busy: Busy,
+    ) -> Result<Response<ProxyBody>, RequestError> {
+        let Some(request) = &mut checked.request else {
+            return Err(RequestError::Malformed("request"));
+        };
+        let text = checked
+            .host
+            .to_str()
+            .map_err(|_| RequestError::Malformed("host"))?;
+        let host = route::normalise(text).map_err(|_| RequestError::Malformed("host"))?;
+        let revision = self
+            .proxy
+            .directory
+            .route(&host, rand::random())
+            .ok_or(RequestError::HostUnknown)?;
+        let bytes = headers::head_bytes(request.headers(), request.uri().path());
+        let mut visit = Visit::enter(&revision, bytes, Instant::now())?;
+        drop(revision);
+        let settings = &visit.live().settings;
+        let deadlines = settings.deadlines(visit.arrived());
+        let h2 = settings.protocol == ebb_api::serving::Protocol::H2c;
+        // A pod that speaks HTTP/2 has no upgrades.
+        let upgrade = checked.upgrade.take().filter(|_| !h2);
+        let protocol = upgrade.as_ref().map(|(protocol, _)| protocol.clone());
+        headers::for_pod(request.headers_mut(), &checked.host, &self.peer, protocol);
+        address(request, &checked.host, h2)?;
+
+        let sent = exchange(&mut visit, &mut checked.request);
+        let (response, lease) = match deadlines.start {
+            Some(deadline) => timeout_at(deadline, sent)
+                .await
+                .unwrap_or(Err(RequestError::Timeout)),
+            None => sent.await,
+        }
+        .inspect_err(|error| visit.answered(error.status()))?;
+        if response.status() == StatusCode::SWITCHING_PROTOCOLS {
+            let client = upgrade
+                .map(|(_, client)| client)
+                .ok_or(RequestError::Upstream);
+            let client = client.inspect_err(|error| visit.answered(error.status()))?;
+            visit.answered(response.status());
+            return Ok(self
+                .proxy
+                .tunnels
+                .open(response, client, (visit, lease, busy), deadlines));
+        }
+        Ok(respond(response, lease, (visit, busy), deadlines))
+    }
+}
+
+/// Refuses what is no request for a pod, and takes apart what is.
+#[expect(
+    clippy::result_large_err,
+    reason = "the request goes on in both cases, and a box would be paid by good requests too"
+)]
+fn check(mut request: Request<Incoming>) -> Result<Checked, (Request<Incoming>, RequestError)> {
+    let method = request.method();
+    if *method == Method::TRACE || *method == Method::CONNECT {
+        return Err((request, RequestError::MethodRefused));
+    }
+    if method.as_str().len() > METHOD_BYTES_MAX {
+        return Err((request, RequestError::Malformed("method")));
+    }
+    let continues = |value: &HeaderValue| value.as_bytes().eq_ignore_ascii_case(b"100-continue");
+    if request
+        .headers()
+        .get(header::EXPECT)
+        .is_some_and(|value| !continues(value))
+    {
+        return Err((request, RequestError::ExpectationUnknown));
+    }
+    let host = match host_of(&request) {
+        Ok(host) => host,
+        Err(error) => return Err((request, error)),
+    };
+    let upgrade = (request.version() == Version::HTTP_11)
+        .then(|| headers::upgrade_of(request.headers()))
+        .flatten()
+        .map(|protocol| (protocol, hyper::upgrade::on(&mut request)));
+    Ok(Checked {
+        request: Some(request),
+        host,
+        upgrade,
+    })
+}
+
+/// Sends the request to a pod, and to another if it provably was not sent.
+async fn exchange(
+    visit: &mut Visit,
+    slot: &mut Option<Request<Incoming>>,
+) -> Result<(Response<Incoming>, Lease), RequestError> {
+    let mut retries = 0;
+    loop {
+        let pod = visit.pod().await?;
+        let Some(request) = slot.take() else {
+            return Err(RequestError::Upstream);
+        };
+        let address = pod.upstream.address();
+        match pod
+            .upstream
+            .send(request)
+            .map_err(Box::new)
+            .await
+            .map_err(|error| *error)
+        {
+            Ok(answer) => return Ok(answer),
+            Err(SendError::Lost { source, .. }) => {
+                tracing::info!(error = %source, pod.address = %address, "Request lost in pod");
+                return Err(RequestError::Upstream);
+            }
+            Err(SendError::Unsent {
+                request, source, ..
+            }) => {
+                *slot = Some(*request);
+                tracing::info!(error = %source, pod.address = %address, "Pod not reachable");
+                let now = Instant::now();
+                if retries == RETRIES_MAX {
+                    visit.give_up(now);
+                    return Err(RequestError::Unreachable);
+                }
+                retries += 1;
+                visit.again(now)?;
+            }
+        }
+    }
+}
+
+fn respond(
+    response: Response<Incoming>,
+    lease: Lease,
+    (mut visit, busy): (Visit, Busy),
+    deadlines: Deadlines,
+) -> Response<ProxyBody> {
+    let (mut head, body) = response.into_parts();
+    headers::for_client(&mut head.headers);
+    head.version = Version::HTTP_11;
+    visit.answered(head.status);
+    let now = Instant::now();
+    if let Some(timing) = server_timing(&visit, now) {
+        head.headers.append(SERVER_TIMING, timing);
+    }
+    let body = ProxyBody::from_pod(body, lease, (visit, busy), deadlines, now);
+    Response::from_parts(head, body)
+}
+
+/// Where the time went, for a request that waited; in milliseconds as the header wants it.
+fn server_timing(visit: &Visit, now: Instant) -> Option<HeaderValue> {
+    let phases = visit.phases()?;
+    let ms = |duration: std::time::Duration| duration.as_secs_f64() * 1e3;
+    let upstream = now
+        .saturating_duration_since(visit.arrived())
+        .saturating_sub(phases.queue);
+    HeaderValue::try_from(format!(
+        "queue;dur={:.1}, pod;dur={:.1}, probe;dur={:.1}, upstream;dur={:.1}",
+        ms(phases.queue),
+        ms(phases.pod),
+        ms(phases.probe),
+        ms(upstream),
+    ))
+    .ok()
+}
+
+/// The one host of the request. The URI's authority wins, and must not be contradicted.
+fn host_of(request: &Request<Incoming>) -> Result<HeaderValue, RequestError> {
+    let mut hosts = request.headers().get_all(header::HOST).iter();
+    let (first, second) = (hosts.next(), hosts.next());
+    if second.is_some() {
+        return Err(RequestError::Malformed("host"));
+    }
+    match (request.uri().authority(), first) {
+        (Some(authority), host) => {
+            let authority = authority.as_str();
+            if host.is_some_and(|h| !h.as_bytes().eq_ignore_ascii_case(authority.as_bytes())) {
+                return Err(RequestError::Malformed("host"));
+            }
+            HeaderValue::try_from(authority).map_err(|_| RequestError::Malformed("host"))
+        }
+        (None, Some(host)) => Ok(host.clone()),
+        (None, None) => Err(RequestError::Malformed("host")),
+    }
+}
+
+/// Writes the target in the form of the pod's protocol.
+fn address(
+    request: &mut Request<Incoming>,
+    host: &HeaderValue,
+    h2: bool,
+) -> Result<(), RequestError> {
+    if h2 {
+        let mut parts = std::mem::take(request.uri_mut()).into_parts();
+        parts.scheme = Some(Scheme::HTTP);
+        parts.authority = Some(
+            host.as_bytes()
+                .try_into()
+                .map_err(|_| RequestError::Malformed("host"))?,
+        );
+        parts
+            .path_and_query
+            .get_or_insert_with(|| PathAndQuery::from_static("/"));
+        *request.uri_mut() =
+            Uri::from_parts(parts).map_err(|_| RequestError::Malformed("target"))?;
+        *request.version_mut() = Version::HTTP_2;
+        request.headers_mut().remove(header::HOST);
+        return Ok(());
+    }
+    if request.uri().authority().is_some() {
+        let mut parts = std::mem::take(request.uri_mut()).into_parts();
+        parts.scheme = None;
+        parts.authority = None;
+        parts
+            .path_and_query
+            .get_or_insert_with(|| PathAndQuery::from_static("/"));
+        *request.uri_mut() =
+            Uri::from_parts(parts).map_err(|_| RequestError::Malformed("target"))?;
+        request.headers_mut().insert(header::HOST, host.clone());
+    }
+    *request.version_mut() = Version::HTTP_11;
+    Ok(())
+}
+
+/// Whether a request has a body that nobody has read.
+fn has_body(request: &Request<Incoming>) -> bool {
+    !request.body().is_end_stream()
+}

@@ -1,0 +1,336 @@
+//! One revision at work: the cores put together behind one short lock.
+//!
+//! The lock is the revision's own and is held for a few dozen instructions, twice in the life of a
+//! warm request (arrival, end). Nothing is sent, awaited or logged while it is held: what a
+//! decision leads to is collected and carried out afterwards.
+
+use std::collections::{HashMap, HashSet};
+use std::sync::{Arc, OnceLock};
+use std::time::Duration;
+
+use ebb_api::report::{PodReport, RevisionKey, RevisionReport};
+use parking_lot::{Mutex, MutexGuard};
+use tokio::sync::oneshot;
+use tokio::time::Instant;
+use tokio_util::task::AbortOnDropHandle;
+
+use crate::connect::Connect;
+use crate::dispatch::{Dispatch, PodUid, Slot};
+use crate::error::RequestError;
+use crate::load::Load;
+use crate::meters::{Meters, RevisionMeters};
+use crate::observer::{Event, Observer, ReportSink};
+use crate::pod::{PodFacts, PodState};
+use crate::queue::QueueLimits;
+use crate::retry::RetryBudget;
+use crate::settings::Settings;
+use crate::upstream::Upstream;
+
+mod pods;
+mod status;
+
+pub use status::{PodStatus, RevisionStatus};
+
+/// What all revisions of an activator share.
+pub(crate) struct Context {
+    /// Name of this activator in reports.
+    pub(crate) id: String,
+    /// Takes reports.
+    pub(crate) reports: Arc<dyn ReportSink>,
+    /// Is told of events.
+    pub(crate) observer: Arc<dyn Observer>,
+    /// Makes connections to pods.
+    pub(crate) connect: Arc<dyn Connect>,
+    /// How much may wait for one revision.
+    pub(crate) queue: QueueLimits,
+    /// Metrics.
+    pub(crate) meters: Meters,
+}
+
+/// One revision, from the first mention of it to the last.
+pub(crate) struct Revision {
+    pub(crate) key: RevisionKey,
+    pub(crate) context: Arc<Context>,
+    pub(crate) state: Mutex<State>,
+}
+
+/// A pod with an address.
+pub(crate) struct Pod {
+    pub(crate) uid: PodUid,
+    pub(crate) upstream: Arc<Upstream>,
+    /// When its address was seen.
+    pub(crate) addressed: Instant,
+    /// When it was first ready.
+    pub(crate) ready: OnceLock<Instant>,
+}
+
+/// What a waiting request gets in the end.
+pub(crate) type Verdict = Result<(Slot, Arc<Pod>), RequestError>;
+
+/// Verdicts that are decided but not yet delivered.
+type Deliveries = Vec<(oneshot::Sender<Verdict>, Verdict)>;
+
+/// What a Revision object brings with it.
+#[derive(Debug)]
+pub(crate) struct Live {
+    pub(crate) settings: Settings,
+    pub(crate) meters: RevisionMeters,
+}
+
+/// Everything that the lock protects.
+pub(crate) struct State {
+    /// Nothing until the Revision is seen, and again once it is deleted.
+    pub(crate) live: Option<Arc<Live>>,
+    pub(crate) dispatch: Dispatch<oneshot::Sender<Verdict>, Arc<Pod>>,
+    pub(crate) load: Load,
+    pub(crate) retries: RetryBudget,
+    pub(crate) cannot_start: Option<Arc<str>>,
+    /// When the first request began to wait for a revision without a pod.
+    pub(crate) waking: Option<Instant>,
+    /// When the autoscaler was last told of a request at once.
+    pub(crate) told: Option<Instant>,
+    tracked: HashMap<PodUid, Tracked>,
+    drained: HashSet<PodUid>,
+}
+
+struct Tracked {
+    facts: PodFacts,
+    state: PodState,
+    unschedulable_since: Option<Instant>,
+    pod: Option<Arc<Pod>>,
+    /// Runs while the state is probing; dropping it ends it.
+    probe: Option<AbortOnDropHandle<()>>,
+}
+
+// === impl Revision ===
+
+impl Revision {
+    /// A revision of which nothing is known yet.
+    pub(crate) fn new(key: RevisionKey, context: Arc<Context>, now: Instant) -> Self {
+        let state = State {
+            live: None,
+            dispatch: Dispatch::new(context.queue),
+            load: Load::new(now),
+            retries: RetryBudget::default(),
+            cannot_start: None,
+            waking: None,
+            told: None,
+            tracked: HashMap::new(),
+            drained: HashSet::new(),
+        };
+        Self {
+            key,
+            context,
+            state: Mutex::new(state),
+        }
+    }
+
+    /// The Revision object is there.
+    pub(crate) fn appear(self: &Arc<Self>, settings: Settings, now: Instant) {
+        let mut state = self.state.lock();
+        if state
+            .live
+            .as_ref()
+            .is_some_and(|live| live.settings == settings)
+        {
+            return;
+        }
+        state.dispatch.set_limit(settings.limit);
+        let meters = self.context.meters.revision(&self.key);
+        state.live = Some(Arc::new(Live { settings, meters }));
+        self.reconsider(&mut state, now);
+        self.settle(state, now);
+    }
+
+    /// The Revision object is gone: who waits is told so at once.
+    pub(crate) fn disappear(&self) {
+        let mut state = self.state.lock();
+        state.live = None;
+        let waiting: Vec<_> = std::iter::from_fn(|| state.dispatch.refuse()).collect();
+        drop(state);
+        self.context.meters.forget(&self.key);
+        for waiter in waiting {
+            // Who no longer listens needs no answer.
+            let _gone = waiter.send(Err(RequestError::RevisionUnknown));
+        }
+    }
+
+    /// Whether there is nothing left to keep it for.
+    pub(crate) fn is_forgotten(&self) -> bool {
+        let state = self.state.lock();
+        state.live.is_none() && state.tracked.is_empty() && state.load.inside() == 0
+    }
+
+    /// Stops sending to the pods in `uids`, takes all others back.
+    pub(crate) fn drain(&self, uids: &[String], now: Instant) {
+        let mut state = self.state.lock();
+        state.drained = uids.iter().map(|uid| PodUid::from(uid.as_str())).collect();
+        let all: Vec<PodUid> = state.tracked.keys().cloned().collect();
+        for uid in all {
+            state.publish(&uid);
+        }
+        self.settle(state, now);
+    }
+
+    /// Once a second: what time alone changes, and the report of the last interval.
+    pub(crate) fn tick(&self, now: Instant) -> Option<RevisionReport> {
+        let mut state = self.state.lock();
+        for pod in state
+            .tracked
+            .values()
+            .filter_map(|tracked| tracked.pod.as_ref())
+        {
+            pod.upstream.expire(now);
+        }
+        let interval = state.load.take(now);
+        let report = RevisionReport {
+            concurrency_mean: interval.concurrency_mean,
+            requests_per_second: interval.requests_per_second,
+            interval_s: interval.length.as_secs_f64(),
+            ..state.report(&self.key)
+        };
+        if let Some(live) = &state.live {
+            let in_flight = report.pods.iter().map(|pod| pod.in_flight).sum();
+            live.meters.state(state.dispatch.queued(), in_flight);
+        }
+        let quiet = report.pods.is_empty()
+            && report.queued == 0
+            && report.concurrency_mean <= 0.0
+            && report.requests_per_second <= 0.0;
+        self.settle(state, now);
+        (!quiet).then_some(report)
+    }
+
+    /// The report of this moment, for news that cannot wait for the tick.
+    pub(crate) fn report_now(&self) -> RevisionReport {
+        self.state.lock().report(&self.key)
+    }
+
+    /// Brings queue and pods into balance and carries out what follows from it. Everything that
+    /// changes a pod, frees a slot or passes time ends here.
+    pub(crate) fn settle<'a>(&'a self, mut state: MutexGuard<'a, State>, now: Instant) {
+        let mut events = Vec::new();
+        self.judge(&mut state, now, &mut events);
+        loop {
+            let deliveries = state.balance(&self.key);
+            drop(state);
+            for event in events.drain(..) {
+                self.context.observer.event(event);
+            }
+            let returned = deliver(deliveries);
+            if returned.is_empty() {
+                return;
+            }
+            state = self.state.lock();
+            for slot in returned {
+                state.dispatch.release(slot);
+            }
+        }
+    }
+
+    /// Notices the two turns that waiting requests care about: ready at last, or no hope left.
+    fn judge(&self, state: &mut State, now: Instant, events: &mut Vec<Event>) {
+        let revision = || self.key.clone();
+        if state.dispatch.has_open_pod() {
+            state.cannot_start = None;
+            if let Some(since) = state.waking.take() {
+                let took = now.saturating_duration_since(since);
+                if let Some(live) = &state.live {
+                    live.meters.start(took);
+                }
+                events.push(Event::Ready {
+                    revision: revision(),
+                    took,
+                });
+            }
+            return;
+        }
+        let reason = state.hopeless(now);
+        if let Some(reason) = &reason
+            && state.cannot_start.is_none()
+        {
+            state.waking = None;
+            events.push(Event::Failed {
+                revision: revision(),
+                reason: Arc::clone(reason),
+            });
+        }
+        state.cannot_start = reason;
+    }
+}
+
+// === impl State ===
+
+impl State {
+    /// Decides for as many waiting requests as can be decided for.
+    fn balance(&mut self, key: &RevisionKey) -> Deliveries {
+        let mut deliveries = Vec::new();
+        while self.dispatch.queued() > 0 {
+            let Some((waiter, slot, pod)) = self.dispatch.next(rand::random()) else {
+                break;
+            };
+            deliveries.push((waiter, Ok((slot, pod))));
+        }
+        if let Some(reason) = &self.cannot_start {
+            let refusal = RequestError::CannotStart {
+                revision: key.clone(),
+                reason: Arc::clone(reason),
+            };
+            while let Some(waiter) = self.dispatch.refuse() {
+                deliveries.push((waiter, Err(refusal.clone())));
+            }
+        }
+        deliveries
+    }
+
+    fn report(&self, key: &RevisionKey) -> RevisionReport {
+        RevisionReport {
+            revision: key.clone(),
+            concurrency_mean: f64::from(self.load.inside()),
+            requests_per_second: 0.0,
+            queued: u32::try_from(self.dispatch.queued()).unwrap_or(u32::MAX),
+            interval_s: 0.0,
+            pods: self.pod_reports(),
+        }
+    }
+
+    /// All pods that are known, also those without an address: an order to drain one of them must
+    /// be seen to be obeyed.
+    fn pod_reports(&self) -> Vec<PodReport> {
+        let in_flight: HashMap<_, _> = self
+            .dispatch
+            .pods()
+            .map(|view| (view.uid, view.in_flight))
+            .collect();
+        self.tracked
+            .keys()
+            .map(|uid| PodReport {
+                uid: uid.to_string(),
+                in_flight: in_flight.get(uid).copied().unwrap_or(0),
+                draining: self.drained.contains(uid),
+            })
+            .collect()
+    }
+
+    /// Whether the autoscaler should hear of a request at once; at most once in `pause`.
+    pub(crate) fn is_news(&mut self, now: Instant, pause: Duration) -> bool {
+        let news = self
+            .told
+            .is_none_or(|told| now.saturating_duration_since(told) >= pause);
+        if news {
+            self.told = Some(now);
+        }
+        news
+    }
+}
+
+/// Hands out the verdicts; slots of requests that left in the meantime come back.
+fn deliver(deliveries: Deliveries) -> Vec<Slot> {
+    deliveries
+        .into_iter()
+        .filter_map(|(waiter, verdict)| match waiter.send(verdict) {
+            Err(Ok((slot, _))) => Some(slot),
+            Ok(()) | Err(Err(_)) => None,
+        })
+        .collect()
+}

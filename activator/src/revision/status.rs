@@ -1,0 +1,67 @@
+//! A revision as a person wants to see it.
+
+use ebb_api::report::RevisionKey;
+
+use super::Revision;
+
+/// How a revision stands at one activator.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct RevisionStatus {
+    /// The revision.
+    pub revision: RevisionKey,
+    /// Requests that wait for a pod.
+    pub queued: usize,
+    /// Requests in pods.
+    pub in_flight: u32,
+    /// The pods that have an address.
+    pub pods: Vec<PodStatus>,
+    /// Why it cannot start, if it cannot.
+    pub cannot_start: Option<String>,
+}
+
+/// How a pod stands at one activator.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct PodStatus {
+    /// UID.
+    pub uid: String,
+    /// Whether it can take requests.
+    pub ready: bool,
+    /// Whether it is given none because of a drain order.
+    pub drained: bool,
+    /// Requests in flight from this activator.
+    pub in_flight: u32,
+}
+
+impl RevisionStatus {
+    /// Pods that get requests.
+    pub fn ready_pods(&self) -> usize {
+        self.pods
+            .iter()
+            .filter(|pod| pod.ready && !pod.drained)
+            .count()
+    }
+}
+
+impl Revision {
+    /// How it stands now.
+    pub(crate) fn status(&self) -> RevisionStatus {
+        let state = self.state.lock();
+        let pods: Vec<_> = state
+            .dispatch
+            .pods()
+            .map(|view| PodStatus {
+                uid: view.uid.to_string(),
+                ready: view.ready,
+                drained: view.drained,
+                in_flight: view.in_flight,
+            })
+            .collect();
+        RevisionStatus {
+            revision: self.key.clone(),
+            queued: state.dispatch.queued(),
+            in_flight: pods.iter().map(|pod| pod.in_flight).sum(),
+            pods,
+            cannot_start: state.cannot_start.as_deref().map(str::to_owned),
+        }
+    }
+}

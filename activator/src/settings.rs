@@ -1,0 +1,91 @@
+//! What a Revision asks of the request path: limits, timeouts, protocol and readiness probe.
+
+use std::num::NonZeroU32;
+use std::time::Duration;
+
+use ebb_api::serving::{Protocol, Revision};
+use tokio::time::Instant;
+
+use crate::probe::ProbePlan;
+
+/// The settings of one Revision; a Revision never changes, so neither do they.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Settings {
+    /// UID of the Revision.
+    pub uid: Option<String>,
+    /// Hard limit of requests at once in one pod.
+    pub limit: Option<NonZeroU32>,
+    /// Longest time from arrival to the end of the response.
+    pub timeout: Option<Duration>,
+    /// Longest time from arrival to the start of the response.
+    pub response_start_timeout: Option<Duration>,
+    /// Longest pause between two parts of the response, and from arrival to the first.
+    pub idle_timeout: Option<Duration>,
+    /// What the pods speak.
+    pub protocol: Protocol,
+    /// How to find out whether a pod is ready.
+    pub probe: ProbePlan,
+}
+
+/// When one request runs out of time.
+#[derive(Debug, Clone, Copy)]
+pub struct Deadlines {
+    /// The response must have started.
+    pub start: Option<Instant>,
+    /// The response must have ended.
+    pub end: Option<Instant>,
+    /// The next part of the response must come within so long of the last.
+    pub idle: Option<Duration>,
+}
+
+impl Settings {
+    /// The settings of `revision`.
+    pub fn of(revision: &Revision) -> Self {
+        let spec = &revision.spec;
+        Self {
+            uid: revision.metadata.uid.clone(),
+            limit: spec.concurrency_limit().and_then(NonZeroU32::new),
+            timeout: spec.timeout(),
+            response_start_timeout: spec.response_start_timeout(),
+            idle_timeout: spec.idle_timeout(),
+            protocol: spec.protocol(),
+            probe: ProbePlan::of(spec),
+        }
+    }
+
+    /// The deadlines of a request that arrived at `arrived`: waiting for a pod counts, as in
+    /// Knative's activator.
+    pub fn deadlines(&self, arrived: Instant) -> Deadlines {
+        let end = self.timeout.map(|timeout| arrived + timeout);
+        // Knative measures idleness from the last write, which before the first is the arrival.
+        let start = [self.timeout, self.response_start_timeout, self.idle_timeout]
+            .into_iter()
+            .flatten()
+            .min()
+            .map(|timeout| arrived + timeout);
+        Deadlines {
+            start,
+            end,
+            idle: self.idle_timeout,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_shortest_timeout_bounds_the_start_of_the_response() {
+        let mut revision = Revision::default();
+        revision.spec.timeout_seconds = Some(300);
+        revision.spec.response_start_timeout_seconds = Some(20);
+        let arrived = Instant::now();
+        let deadlines = Settings::of(&revision).deadlines(arrived);
+        assert_eq!(deadlines.start, Some(arrived + Duration::from_secs(20)));
+        assert_eq!(deadlines.end, Some(arrived + Duration::from_mins(5)));
+        revision.spec.idle_timeout_seconds = Some(7);
+        let deadlines = Settings::of(&revision).deadlines(arrived);
+        assert_eq!(deadlines.start, Some(arrived + Duration::from_secs(7)));
+    }
+}

@@ -1,0 +1,332 @@
+//! A world of one revision: scripted pods behind addresses, clients over pipes, reports collected.
+
+use std::collections::HashMap;
+use std::convert::Infallible;
+use std::io;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, Ordering};
+
+use bytes::Bytes;
+use ebb_api::config::Config;
+use ebb_api::report::{Report, RevisionKey};
+use ebb_api::serving::{Revision, Route};
+use futures::future::BoxFuture;
+use http::{Request, Response};
+use http_body_util::{BodyExt as _, Full, combinators::BoxBody};
+use hyper::body::Incoming;
+use hyper::service::service_fn;
+use hyper_util::rt::{TokioExecutor, TokioIo};
+use hyper_util::server::conn::auto;
+use k8s_openapi::api::core::v1::Pod;
+use parking_lot::Mutex;
+use prometheus_client::registry::Registry;
+use serde_json::{Value, json};
+use tokio::io::DuplexStream;
+use tokio::sync::watch;
+
+use crate::{
+    Activator, ActivatorOptions, BoxedIo, Change, Connect, Event, Limits, Observer, ReportSink,
+};
+
+pub(super) const HOST: &str = "digits.default.example.com";
+pub(super) type Answer = Response<BoxBody<Bytes, io::Error>>;
+pub(super) type Handler =
+    Arc<dyn Fn(Request<Incoming>) -> BoxFuture<'static, Answer> + Send + Sync>;
+
+/// The network: what listens where.
+#[derive(Default)]
+pub(super) struct Network {
+    pods: Mutex<HashMap<SocketAddr, Arc<FakePod>>>,
+    pub(super) dials: AtomicU32,
+}
+
+/// A pod that answers by a handler and counts what is in it at once.
+pub(super) struct FakePod {
+    handler: Handler,
+    pub(super) inside: AtomicU32,
+    pub(super) most: AtomicU32,
+    pub(super) served: AtomicU32,
+}
+
+/// Keeps what it is told.
+#[derive(Default)]
+pub(super) struct Notes {
+    pub(super) reports: Mutex<Vec<Report>>,
+    pub(super) events: Mutex<Vec<Event>>,
+}
+
+pub(super) struct World {
+    pub(super) activator: Activator,
+    pub(super) network: Arc<Network>,
+    pub(super) notes: Arc<Notes>,
+    pub(super) registry: Registry,
+    /// Kept open: a closed channel means the end of the process.
+    _config: watch::Sender<Arc<Config>>,
+}
+
+impl Connect for Arc<Network> {
+    fn connect(&self, address: SocketAddr) -> BoxFuture<'static, io::Result<BoxedIo>> {
+        self.dials.fetch_add(1, Ordering::SeqCst);
+        let pod = self.pods.lock().get(&address).cloned();
+        Box::pin(async move {
+            let pod = pod.ok_or(io::ErrorKind::ConnectionRefused)?;
+            let (here, there) = tokio::io::duplex(16 * 1024);
+            tokio::spawn(pod.serve(there));
+            Ok(Box::new(here) as BoxedIo)
+        })
+    }
+}
+
+impl FakePod {
+    async fn serve(self: Arc<Self>, io: DuplexStream) {
+        let service = service_fn(move |request| {
+            let pod = Arc::clone(&self);
+            async move {
+                let inside = pod.inside.fetch_add(1, Ordering::SeqCst) + 1;
+                pod.most.fetch_max(inside, Ordering::SeqCst);
+                pod.served.fetch_add(1, Ordering::SeqCst);
+                let answer = (pod.handler)(request).await;
+                pod.inside.fetch_sub(1, Ordering::SeqCst);
+                Ok::<_, Infallible>(answer)
+            }
+        });
+        let server = auto::Builder::new(TokioExecutor::new());
+        // How a client leaves is the client's affair.
+        let _ended = server
+            .serve_connection_with_upgrades(TokioIo::new(io), service)
+            .await;
+    }
+}
+
+impl ReportSink for Notes {
+    fn report(&self, report: Report) {
+        self.reports.lock().push(report);
+    }
+}
+
+impl Observer for Notes {
+    fn event(&self, event: Event) {
+        self.events.lock().push(event);
+    }
+}
+
+impl World {
+    pub(super) fn new(spec: Value) -> Self {
+        Self::with_limits(spec, Limits::default())
+    }
+
+    /// A route to one revision of `spec`, and no pod.
+    pub(super) fn with_limits(spec: Value, limits: Limits) -> Self {
+        let network = Arc::new(Network::default());
+        let notes = Arc::new(Notes::default());
+        let (sender, config) = watch::channel(Arc::new(Config::default()));
+        let mut registry = Registry::default();
+        let unused = tower::service_fn(|_: Request<kube::client::Body>| async {
+            Err::<Response<kube::client::Body>, _>(io::Error::other("no API server here"))
+        });
+        let options = ActivatorOptions {
+            client: kube::Client::new(unused, "default"),
+            config,
+            reports: Arc::clone(&notes) as Arc<dyn ReportSink>,
+            observer: Arc::clone(&notes) as Arc<dyn Observer>,
+            id: "a".to_owned(),
+            connect: Arc::new(Arc::clone(&network)),
+            limits,
+        };
+        let activator = Activator::new(options, &mut registry);
+        let world = Self {
+            activator,
+            network,
+            notes,
+            registry,
+            _config: sender,
+        };
+        world.activator.change_routes([Change::Applied(route())]);
+        world
+            .activator
+            .change_revisions(Change::Applied(revision(spec)));
+        world
+    }
+
+    /// Something listens at the address of pod `number`.
+    pub(super) fn listen(&self, number: u8, handler: Handler) -> Arc<FakePod> {
+        let pod = Arc::new(FakePod {
+            handler,
+            inside: AtomicU32::new(0),
+            most: AtomicU32::new(0),
+            served: AtomicU32::new(0),
+        });
+        self.network
+            .pods
+            .lock()
+            .insert(address(number), Arc::clone(&pod));
+        pod
+    }
+
+    /// Nothing listens there any more. Connections that exist stay.
+    pub(super) fn hang_up(&self, number: u8) {
+        self.network.pods.lock().remove(&address(number));
+    }
+
+    /// The watch tells of pod `number`, with `status` over the usual one.
+    pub(super) fn tell(&self, number: u8, status: Value) {
+        self.activator
+            .change_pods(Change::Applied(pod(number, status)));
+    }
+
+    pub(super) fn untell(&self, number: u8) {
+        self.activator
+            .change_pods(Change::Deleted(pod(number, json!({}))));
+    }
+
+    /// A pod that listens and that the watch knows.
+    pub(super) fn start(&self, number: u8, handler: Handler) -> Arc<FakePod> {
+        let pod = self.listen(number, handler);
+        self.tell(number, json!({}));
+        pod
+    }
+
+    /// A new connection of a client.
+    pub(super) fn dial(&self) -> DuplexStream {
+        let (here, there) = tokio::io::duplex(16 * 1024);
+        let activator = self.activator.clone();
+        tokio::spawn(async move {
+            activator
+                .serve_connection(there, ([192, 0, 2, 7], 5555).into())
+                .await;
+        });
+        here
+    }
+
+    /// Sends a request on a connection of its own.
+    pub(super) async fn send(&self, request: Request<Full<Bytes>>) -> Response<Incoming> {
+        let (mut sender, connection) =
+            hyper::client::conn::http1::handshake(TokioIo::new(self.dial()))
+                .await
+                .unwrap();
+        tokio::spawn(connection.with_upgrades());
+        sender.send_request(request).await.unwrap()
+    }
+
+    pub(super) async fn get(&self) -> Response<Incoming> {
+        self.send(get()).await
+    }
+
+    pub(super) fn queued(&self) -> usize {
+        self.activator.snapshot()[0].queued
+    }
+
+    pub(super) fn in_flight(&self) -> u32 {
+        self.activator.snapshot()[0].in_flight
+    }
+
+    pub(super) fn metrics(&self) -> String {
+        let mut text = String::new();
+        prometheus_client::encoding::text::encode(&mut text, &self.registry).unwrap();
+        text
+    }
+}
+
+pub(super) fn get() -> Request<Full<Bytes>> {
+    Request::get("/")
+        .header("host", HOST)
+        .body(Full::default())
+        .unwrap()
+}
+
+pub(super) fn key() -> RevisionKey {
+    RevisionKey::new("default", "digits-00001")
+}
+
+pub(super) fn address(number: u8) -> SocketAddr {
+    ([10, 0, 0, number], 8080).into()
+}
+
+pub(super) fn uid(number: u8) -> String {
+    format!("uid-{number}")
+}
+
+/// Answers at once.
+pub(super) fn echo(text: &'static str) -> Handler {
+    Arc::new(move |_| Box::pin(async move { reply(text) }))
+}
+
+/// Answers after `ms`.
+pub(super) fn slow(ms: u64) -> Handler {
+    Arc::new(move |_| {
+        Box::pin(async move {
+            tokio::time::sleep(std::time::Duration::from_millis(ms)).await;
+            reply("slow")
+        })
+    })
+}
+
+pub(super) fn reply(text: impl Into<Bytes>) -> Answer {
+    Response::new(
+        Full::new(text.into())
+            .map_err(|never| match never {})
+            .boxed(),
+    )
+}
+
+pub(super) async fn text(response: Response<Incoming>) -> String {
+    let bytes = response.into_body().collect().await.unwrap().to_bytes();
+    String::from_utf8(bytes.to_vec()).unwrap()
+}
+
+/// Lets everything happen that can happen without time passing.
+pub(super) async fn settle() {
+    for _ in 0..200 {
+        tokio::task::yield_now().await;
+    }
+}
+
+fn route() -> Route {
+    serde_json::from_value(json!({
+        "apiVersion": "serving.knative.dev/v1", "kind": "Route",
+        "metadata": {"name": "digits", "namespace": "default"},
+        "spec": {},
+        "status": {
+            "url": format!("http://{HOST}:8080"),
+            "traffic": [{"revisionName": "digits-00001", "percent": 100}],
+        },
+    }))
+    .unwrap()
+}
+
+pub(super) fn revision(spec: Value) -> Revision {
+    let mut whole = json!({"containers": [{"name": "user-container", "image": "digits"}]});
+    let Value::Object(spec) = spec else {
+        panic!("a spec is an object")
+    };
+    whole.as_object_mut().unwrap().extend(spec);
+    serde_json::from_value(json!({
+        "apiVersion": "serving.knative.dev/v1", "kind": "Revision",
+        "metadata": {"name": "digits-00001", "namespace": "default", "uid": "r"},
+        "spec": whole,
+    }))
+    .unwrap()
+}
+
+fn pod(number: u8, status: Value) -> Pod {
+    let mut whole = json!({"podIP": format!("10.0.0.{number}"), "phase": "Running"});
+    let Value::Object(status) = status else {
+        panic!("a status is an object")
+    };
+    whole.as_object_mut().unwrap().extend(status);
+    let deleted = whole.as_object_mut().unwrap().remove("deleted");
+    serde_json::from_value(json!({
+        "metadata": {
+            "name": format!("pod-{number}"), "namespace": "default", "uid": uid(number),
+            "labels": {"serving.knative.dev/revision": "digits-00001"},
+            "deletionTimestamp": deleted,
+        },
+        "spec": {"containers": [{
+            "name": "user-container",
+            "ports": [{"name": "user-port", "containerPort": 8080}],
+        }]},
+        "status": whole,
+    }))
+    .unwrap()
+}

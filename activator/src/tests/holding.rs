@@ -1,0 +1,208 @@
+//! Requests that find no pod: held, released in order, never above the limit.
+
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+
+use futures::future::join_all;
+use serde_json::json;
+use tokio::time::{Instant, sleep};
+
+use super::fixture::*;
+use crate::queue::QueueLimits;
+use crate::{Event, Limits};
+
+#[tokio::test(start_paused = true)]
+async fn two_hundred_first_requests_share_four_pods_one_at_a_time() {
+    let world = World::new(json!({"containerConcurrency": 1}));
+    let requests = join_all((0..200).map(|_| world.get()));
+    let start = async {
+        settle().await;
+        assert_eq!(world.queued(), 200);
+        (1..=4)
+            .map(|number| world.start(number, slow(10)))
+            .collect::<Vec<_>>()
+    };
+    let (responses, pods) = futures::join!(requests, start);
+    assert!(responses.iter().all(|response| response.status() == 200));
+    for pod in &pods {
+        assert_eq!(pod.most.load(Ordering::SeqCst), 1, "two at once in one pod");
+        assert_eq!(pod.served.load(Ordering::SeqCst), 50, "uneven");
+    }
+    drop(responses);
+    settle().await;
+    assert_eq!((world.queued(), world.in_flight()), (0, 0));
+}
+
+#[tokio::test(start_paused = true)]
+async fn without_a_limit_the_first_pod_takes_the_whole_backlog() {
+    let world = World::new(json!({}));
+    let requests = join_all((0..50).map(|_| world.get()));
+    let start = async {
+        settle().await;
+        world.start(1, slow(10))
+    };
+    let (responses, pod) = futures::join!(requests, start);
+    assert_eq!(responses.len(), 50);
+    assert_eq!(pod.most.load(Ordering::SeqCst), 50);
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_first_request_is_reported_at_once_and_the_wait_is_told() {
+    let world = World::new(json!({}));
+    let request = world.get();
+    let start = async {
+        settle().await;
+        let report = world.notes.reports.lock()[0].revisions[0].clone();
+        assert_eq!((report.revision, report.queued), (key(), 1));
+        assert!(report.interval_s.abs() < f64::EPSILON);
+        sleep(Duration::from_millis(300)).await;
+        world.tell(1, json!({}));
+        sleep(Duration::from_millis(100)).await;
+        world.listen(1, echo("hello"));
+    };
+    let (response, ()) = futures::join!(request, start);
+    let timing = response.headers()["server-timing"].to_str().unwrap();
+    assert!(
+        timing.starts_with("queue;dur=4") && timing.contains("pod;dur=300"),
+        "{timing}"
+    );
+    assert_eq!(
+        world.notes.reports.lock().len(),
+        1,
+        "only the first is news"
+    );
+    let events = world.notes.events.lock();
+    assert_eq!(events[0], Event::Waking { revision: key() });
+    let Event::Ready { took, .. } = &events[1] else {
+        panic!("{events:?}")
+    };
+    assert!((400..430).contains(&took.as_millis()), "{took:?}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_warm_request_does_not_wait_and_carries_no_timing() {
+    let world = World::new(json!({}));
+    world.start(1, echo("hello"));
+    settle().await;
+    let response = world.get().await;
+    assert!(!response.headers().contains_key("server-timing"));
+    assert_eq!(text(response).await, "hello");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_client_that_leaves_frees_its_place_at_once() {
+    let world = World::new(json!({"containerConcurrency": 1}));
+    let gone = tokio::spawn({
+        let connection = world.dial();
+        async move {
+            let io = hyper_util::rt::TokioIo::new(connection);
+            let (mut sender, connection) = hyper::client::conn::http1::handshake(io).await.unwrap();
+            futures::join!(sender.send_request(get()), connection)
+        }
+    });
+    settle().await;
+    assert_eq!(world.queued(), 1);
+    gone.abort();
+    settle().await;
+    assert_eq!(world.queued(), 0);
+    let pod = world.start(1, echo("hello"));
+    settle().await;
+    assert_eq!(
+        pod.served.load(Ordering::SeqCst),
+        0,
+        "nobody asked any more"
+    );
+    assert_eq!(text(world.get().await).await, "hello");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_full_queue_refuses_and_says_when_to_come_back() {
+    let queue = QueueLimits {
+        requests: 2,
+        ..QueueLimits::default()
+    };
+    let world = World::with_limits(
+        json!({}),
+        Limits {
+            queue,
+            ..Limits::default()
+        },
+    );
+    let held = join_all((0..2).map(|_| world.get()));
+    let refused = async {
+        settle().await;
+        let response = world.get().await;
+        assert_eq!(response.status(), 503);
+        assert_eq!(response.headers()["ebb-error"], "queue-full");
+        assert_eq!(response.headers()["retry-after"], "1");
+        world.start(1, echo("hello"));
+    };
+    let (held, ()) = futures::join!(held, refused);
+    assert!(held.iter().all(|response| response.status() == 200));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_drained_pod_gets_nothing_and_serves_again_when_taken_back() {
+    let world = World::new(json!({"containerConcurrency": 1}));
+    let pod = world.start(1, slow(50));
+    settle().await;
+    let order = |pods: Vec<String>| ebb_api::report::DrainOrder {
+        revision: key(),
+        pods,
+    };
+    let (response, ()) = futures::join!(world.get(), async {
+        settle().await;
+        world.activator.drain(&order(vec![uid(1)]));
+        let report = world.notes.reports.lock().last().unwrap().revisions[0].clone();
+        assert!(report.pods[0].draining);
+        assert_eq!(report.pods[0].in_flight, 1, "what is there goes on");
+    });
+    assert_eq!(response.status(), 200);
+    drop(response);
+    settle().await;
+    let (response, ()) = futures::join!(world.get(), async {
+        sleep(Duration::from_secs(1)).await;
+        assert_eq!(world.queued(), 1);
+        assert_eq!(pod.served.load(Ordering::SeqCst), 1);
+        world.activator.drain(&order(Vec::new()));
+    });
+    assert_eq!(response.status(), 200);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_deleted_revision_answers_those_who_wait_at_once() {
+    let world = World::new(json!({}));
+    let (response, ()) = futures::join!(world.get(), async {
+        settle().await;
+        assert!(world.metrics().contains("digits-00001"));
+        world
+            .activator
+            .change_revisions(crate::Change::Deleted(revision(json!({}))));
+        assert!(
+            !world.metrics().contains("digits-00001"),
+            "its series are gone"
+        );
+    });
+    assert_eq!(response.status(), 404);
+    assert_eq!(response.headers()["ebb-error"], "revision-unknown");
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_second_report_says_how_much_was_held() {
+    let world = World::new(json!({}));
+    let begun = Instant::now();
+    let (_response, ()) = futures::join!(world.get(), async {
+        settle().await;
+        sleep(Duration::from_secs(1)).await;
+        world.activator.report();
+        world.start(1, echo("hello"));
+    });
+    assert!(begun.elapsed() >= Duration::from_secs(1));
+    let report = world.notes.reports.lock()[1].revisions[0].clone();
+    assert_eq!(report.queued, 1);
+    assert!((report.concurrency_mean - 1.0).abs() < 0.01, "{report:?}");
+    assert!(
+        (report.requests_per_second - 1.0).abs() < 0.01,
+        "{report:?}"
+    );
+}

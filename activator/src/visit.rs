@@ -1,0 +1,275 @@
+//! The stay of one request at a revision, from its arrival to the last byte of its response.
+//!
+//! Everything that is counted is counted here and given back when the visit is dropped, however
+//! the request ends: its place in the queue, its slot in a pod, its part in the load.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use ebb_api::report::Report;
+use http::StatusCode;
+use tokio::sync::oneshot;
+use tokio::time::Instant;
+
+use crate::dispatch::Slot;
+use crate::error::RequestError;
+use crate::observer::Event;
+use crate::queue::Ticket;
+use crate::revision::{Live, Pod, Revision, Verdict};
+
+/// Pause between two immediate reports of requests that were refused because no pod can start:
+/// they count as demand, and once a second is enough to say so.
+const REFUSED_REPORT_PAUSE: Duration = Duration::from_secs(1);
+
+/// One request at one revision.
+pub(crate) struct Visit {
+    revision: Arc<Revision>,
+    live: Arc<Live>,
+    ticket: Ticket,
+    bytes: usize,
+    arrived: Instant,
+    place: Place,
+    /// What is counted at the end; a client that leaves early leaves no response.
+    status: StatusCode,
+    /// Whether the revision had no pod when it came, and when it got one.
+    wait: Option<Instant>,
+}
+
+enum Place {
+    /// Nowhere: between two pods, or done.
+    Nowhere,
+    /// In the queue, or with a verdict on its way.
+    Waiting(oneshot::Receiver<Verdict>),
+    /// In a pod.
+    Inside(Slot, Arc<Pod>),
+}
+
+/// Parts of the time that a request waited, for `Server-Timing`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Phases {
+    /// From arrival until it had a pod.
+    pub(crate) queue: Duration,
+    /// Until the pod had an address.
+    pub(crate) pod: Duration,
+    /// From then until the pod was ready.
+    pub(crate) probe: Duration,
+}
+
+/// Nginx's word for a client that closed the connection: no response was sent, and the metric needs
+/// a class.
+const CLIENT_CLOSED: u16 = 499;
+
+// === impl Visit ===
+
+impl Visit {
+    /// A request arrives, with a head of `bytes`.
+    pub(crate) fn enter(
+        revision: &Arc<Revision>,
+        bytes: usize,
+        now: Instant,
+    ) -> Result<Self, RequestError> {
+        let mut guard = revision.state.lock();
+        let state = &mut *guard;
+        let Some(live) = state.live.clone() else {
+            return Err(RequestError::RevisionUnknown);
+        };
+        state.load.enter(now);
+        state.retries.earn();
+        let ticket = state.dispatch.ticket();
+        let mut visit = Self {
+            revision: Arc::clone(revision),
+            live,
+            ticket,
+            bytes,
+            arrived: now,
+            place: Place::Nowhere,
+            status: StatusCode::from_u16(CLIENT_CLOSED).unwrap_or(StatusCode::BAD_REQUEST),
+            wait: None,
+        };
+        if let Some((slot, pod)) = state.dispatch.start(rand::random()) {
+            visit.place = Place::Inside(slot, pod);
+            return Ok(visit);
+        }
+        let refusal = state.cannot_start.clone();
+        if let Some(reason) = refusal {
+            let news = state.is_news(now, REFUSED_REPORT_PAUSE);
+            drop(guard);
+            if news {
+                visit.tell(1);
+            }
+            let revision = revision.key.clone();
+            return Err(visit.refused(RequestError::CannotStart { revision, reason }));
+        }
+        let (sender, receiver) = oneshot::channel();
+        if state.dispatch.wait(ticket, sender, bytes).is_err() {
+            drop(guard);
+            return Err(visit.refused(RequestError::QueueFull));
+        }
+        visit.place = Place::Waiting(receiver);
+        let first = state.dispatch.queued() == 1 && !state.dispatch.has_open_pod();
+        let waking = first && state.waking.is_none();
+        if waking {
+            state.waking = Some(now);
+        }
+        drop(guard);
+        if first {
+            visit.tell(0);
+        }
+        if waking {
+            let revision = revision.key.clone();
+            visit
+                .revision
+                .context
+                .observer
+                .event(Event::Waking { revision });
+        }
+        Ok(visit)
+    }
+
+    /// What the revision asks of its requests.
+    pub(crate) fn live(&self) -> &Live {
+        &self.live
+    }
+
+    /// When it arrived.
+    pub(crate) const fn arrived(&self) -> Instant {
+        self.arrived
+    }
+
+    /// The pod for this request, as soon as there is one. Cancel-safe: a place in the queue is
+    /// freed when the visit is dropped.
+    pub(crate) async fn pod(&mut self) -> Result<Arc<Pod>, RequestError> {
+        if let Place::Waiting(receiver) = &mut self.place {
+            // The sender is dropped unused only together with the revision.
+            let verdict = receiver.await.unwrap_or(Err(RequestError::RevisionUnknown));
+            self.place = Place::Nowhere;
+            let (slot, pod) = verdict?;
+            let now = Instant::now();
+            self.live
+                .meters
+                .wait(now.saturating_duration_since(self.arrived));
+            self.wait = Some(now);
+            self.place = Place::Inside(slot, pod);
+        }
+        match &self.place {
+            Place::Inside(_, pod) => Ok(Arc::clone(pod)),
+            Place::Nowhere | Place::Waiting(_) => Err(RequestError::Unreachable),
+        }
+    }
+
+    /// The pod could not be reached: gives the slot back, and queues again at the old place if the
+    /// budget of retries allows it.
+    pub(crate) fn again(&mut self, now: Instant) -> Result<(), RequestError> {
+        let Place::Inside(slot, pod) = std::mem::replace(&mut self.place, Place::Nowhere) else {
+            return Err(RequestError::Unreachable);
+        };
+        let revision = Arc::clone(&self.revision);
+        let mut state = revision.state.lock();
+        state.dispatch.release(slot);
+        revision.suspect(&mut state, &pod.uid, now);
+        let queued = if state.retries.spend() {
+            let (sender, receiver) = oneshot::channel();
+            state
+                .dispatch
+                .wait(self.ticket, sender, self.bytes)
+                .map(|()| self.place = Place::Waiting(receiver))
+                .map_err(|_| RequestError::QueueFull)
+        } else {
+            Err(RequestError::Unreachable)
+        };
+        revision.settle(state, now);
+        if queued.is_ok() {
+            revision.context.meters.retry();
+        }
+        queued
+    }
+
+    /// The pod could not be reached, for the last time.
+    pub(crate) fn give_up(&mut self, now: Instant) {
+        if let Place::Inside(slot, pod) = std::mem::replace(&mut self.place, Place::Nowhere) {
+            let mut state = self.revision.state.lock();
+            state.dispatch.release(slot);
+            self.revision.suspect(&mut state, &pod.uid, now);
+            self.revision.settle(state, now);
+        }
+    }
+
+    /// The status that the client gets.
+    pub(crate) const fn answered(&mut self, status: StatusCode) {
+        self.status = status;
+    }
+
+    /// The response broke off after its head was sent; it counts as a failure.
+    pub(crate) const fn broken(&mut self) {
+        self.status = StatusCode::BAD_GATEWAY;
+    }
+
+    /// Where the time went, of a request that waited.
+    pub(crate) fn phases(&self) -> Option<Phases> {
+        let until = self.wait?;
+        let Place::Inside(_, pod) = &self.place else {
+            return None;
+        };
+        let ready = pod.ready.get().copied().unwrap_or(until).min(until);
+        let addressed = pod.addressed.min(ready);
+        Some(Phases {
+            queue: until.saturating_duration_since(self.arrived),
+            pod: addressed.saturating_duration_since(self.arrived),
+            probe: ready.saturating_duration_since(addressed.max(self.arrived)),
+        })
+    }
+
+    /// Tells the autoscaler at once; `refused` requests count as if they waited.
+    fn tell(&self, refused: u32) {
+        let mut report = self.revision.report_now();
+        report.queued += refused;
+        let context = &self.revision.context;
+        context.reports.report(Report {
+            activator: context.id.clone(),
+            revisions: vec![report],
+        });
+    }
+
+    fn refused(mut self, error: RequestError) -> RequestError {
+        self.status = error.status();
+        error
+    }
+}
+
+impl std::fmt::Debug for Visit {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Visit")
+            .field("revision", &self.revision.key)
+            .field("ticket", &self.ticket)
+            .finish_non_exhaustive()
+    }
+}
+
+impl Drop for Visit {
+    fn drop(&mut self) {
+        let now = Instant::now();
+        self.live
+            .meters
+            .request(self.status, now.saturating_duration_since(self.arrived));
+        let mut state = self.revision.state.lock();
+        state.load.leave(now);
+        match std::mem::replace(&mut self.place, Place::Nowhere) {
+            Place::Nowhere => return,
+            Place::Inside(slot, _) => state.dispatch.release(slot),
+            Place::Waiting(mut receiver) => {
+                if !state.dispatch.cancel(self.ticket) {
+                    // The verdict is on its way. Once closed, either it is here already or its
+                    // sender notices and gives the slot back itself.
+                    receiver.close();
+                    if let Ok(Ok((slot, _))) = receiver.try_recv() {
+                        state.dispatch.release(slot);
+                    }
+                }
+            }
+        }
+        // The warm path ends here: nobody waits, nothing follows.
+        if state.dispatch.queued() > 0 {
+            self.revision.settle(state, now);
+        }
+    }
+}

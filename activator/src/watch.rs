@@ -1,0 +1,88 @@
+//! The watches: Routes, Revisions and Pods of revisions, kept up for as long as the process runs.
+
+use ebb_api::labels;
+use ebb_api::serving::{Revision, Route};
+use futures::{Stream, StreamExt as _};
+use k8s_openapi::api::core::v1::Pod;
+use kube::runtime::{WatchStreamExt as _, watcher};
+use kube::{Api, Client};
+
+use crate::directory::{Change, Directory};
+use crate::route::RouteFacts;
+use crate::synced::Synced;
+
+/// Events taken at once when many are there, so that a burst builds the host table once.
+const CHUNK: usize = 256;
+
+/// Watches until dropped.
+pub(crate) async fn run(client: Client, directory: &Directory, synced: &Synced) {
+    let pods_of_revisions = watcher::Config::default().labels(labels::REVISION);
+    let everything = watcher::Config::default();
+    let routes = changes(
+        watcher(Api::<Route>::all(client.clone()), everything.clone()),
+        "Route",
+    );
+    let revisions = changes(
+        watcher(Api::<Revision>::all(client.clone()), everything),
+        "Revision",
+    );
+    let pods = changes(watcher(Api::<Pod>::all(client), pods_of_revisions), "Pod");
+    let watch_routes = async {
+        let mut routes = std::pin::pin!(routes.ready_chunks(CHUNK));
+        while let Some(chunk) = routes.next().await {
+            let listed = chunk
+                .iter()
+                .any(|change| matches!(change, Change::Replaced(_)));
+            let facts = chunk
+                .into_iter()
+                .filter_map(|change| change.filter_map(|route| RouteFacts::of(&route)));
+            directory.change_routes(facts);
+            synced.routes(listed);
+        }
+    };
+    let watch_revisions = async {
+        let mut revisions = std::pin::pin!(revisions);
+        while let Some(change) = revisions.next().await {
+            let listed = matches!(change, Change::Replaced(_));
+            directory.change_revisions(change);
+            synced.revisions(listed);
+        }
+    };
+    let watch_pods = async {
+        let mut pods = std::pin::pin!(pods);
+        while let Some(change) = pods.next().await {
+            let listed = matches!(change, Change::Replaced(_));
+            directory.change_pods(change);
+            synced.pods(listed);
+        }
+    };
+    futures::join!(watch_routes, watch_revisions, watch_pods);
+}
+
+/// The changes that a watcher tells; a list becomes one [`Change::Replaced`].
+fn changes<K: kube::ResourceExt + Send + 'static>(
+    events: impl Stream<Item = watcher::Result<watcher::Event<K>>> + Send,
+    kind: &'static str,
+) -> impl Stream<Item = Change<K>> + Send {
+    let mut listed = Vec::new();
+    events.default_backoff().filter_map(move |event| {
+        let change = match event {
+            Ok(watcher::Event::Apply(object)) => Some(Change::Applied(object)),
+            Ok(watcher::Event::Delete(object)) => Some(Change::Deleted(object)),
+            Ok(watcher::Event::Init) => {
+                listed.clear();
+                None
+            }
+            Ok(watcher::Event::InitApply(object)) => {
+                listed.push(object);
+                None
+            }
+            Ok(watcher::Event::InitDone) => Some(Change::Replaced(std::mem::take(&mut listed))),
+            Err(error) => {
+                tracing::warn!(%error, object.kind = kind, "Watch failed; it is tried again");
+                None
+            }
+        };
+        std::future::ready(change)
+    })
+}

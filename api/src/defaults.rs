@@ -1,0 +1,256 @@
+//! What an object means where its author said nothing: Knative's defaulting, as pure functions.
+//!
+//! Source: knative/serving pkg/apis/serving/v1/*_defaults.go. Only what an [`Occasion`] says is
+//! looked at besides the object and the settings, so that a default can be computed anywhere: in
+//! a webhook, in the embedded API, in a test.
+//!
+//! Invariants: defaulting changes no value that was set (but for `timeoutSeconds: 0`, which
+//! Knative reads as unset, read-only mounts, and who changed the object), and doing it twice is
+//! the same as doing it once.
+
+use std::collections::BTreeMap;
+
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
+
+mod revision;
+#[cfg(test)]
+mod tests;
+
+use crate::annotations::{CLASS, CLASS_HPA, CLASS_KPA, CREATOR, LAST_MODIFIER, METRIC};
+use crate::autoscaling::PodAutoscaler;
+use crate::config::Config;
+use crate::serving::{
+    Configuration, ConfigurationSpec, Revision, RevisionTemplateSpec, Route, RouteSpec, Service,
+    ServiceSpec, TrafficTarget,
+};
+
+/// Why an object is defaulted.
+#[derive(Debug)]
+pub enum Occasion<'a, T> {
+    /// It is created by somebody.
+    Create {
+        /// Name of who creates it, if known.
+        by: Option<&'a str>,
+    },
+    /// It replaces an older one.
+    Update {
+        /// The object that it replaces.
+        old: &'a T,
+        /// Name of who changes it, if known.
+        by: Option<&'a str>,
+    },
+}
+
+// Derived, these would ask for `T: Copy`.
+impl<T> Clone for Occasion<'_, T> {
+    fn clone(&self) -> Self {
+        *self
+    }
+}
+
+impl<T> Copy for Occasion<'_, T> {}
+
+// === impl Occasion ===
+
+impl<'a, T> Occasion<'a, T> {
+    fn old(self) -> Option<&'a T> {
+        match self {
+            Self::Update { old, .. } => Some(old),
+            Self::Create { .. } => None,
+        }
+    }
+}
+
+/// Defaults a Service: its template, its traffic and who changed it.
+pub fn service(object: &mut Service, occasion: Occasion<'_, Service>, config: &Config) {
+    let previous = occasion.old().map(|old| &old.spec.template);
+    let ServiceSpec { template, traffic } = &mut object.spec;
+    next_template(template, previous, config);
+    service_traffic(traffic);
+    let changed = |old: &Service| service_changed(old, object, config);
+    let author = Author::of(occasion, changed);
+    author.write(&mut object.metadata);
+}
+
+/// Defaults a Configuration: its template, and who changed it unless something else owns it.
+pub fn configuration(
+    object: &mut Configuration,
+    occasion: Occasion<'_, Configuration>,
+    config: &Config,
+) {
+    let previous = occasion.old().map(|old| &old.spec.template);
+    let ConfigurationSpec { template } = &mut object.spec;
+    next_template(template, previous, config);
+    if object.metadata.owner_references.is_none() {
+        let changed = |old: &Configuration| configuration_changed(old, object, config);
+        let author = Author::of(occasion, changed);
+        author.write(&mut object.metadata);
+    }
+}
+
+/// Defaults a Route: its targets, and who changed it unless something else owns it.
+pub fn route(object: &mut Route, occasion: Occasion<'_, Route>) {
+    let RouteSpec { traffic } = &mut object.spec;
+    latest_revision(traffic);
+    if object.metadata.owner_references.is_none() {
+        let changed = |old: &Route| route_changed(old, object);
+        let author = Author::of(occasion, changed);
+        author.write(&mut object.metadata);
+    }
+}
+
+/// Defaults a Revision when it is created; later its spec may not change, not even by a default.
+pub fn revision(object: &mut Revision, occasion: Occasion<'_, Revision>, config: &Config) {
+    match occasion {
+        Occasion::Create { .. } => revision::spec(&mut object.spec, true, config),
+        Occasion::Update { .. } => {}
+    }
+}
+
+/// Defaults a PodAutoscaler: its class, and the metric that the class scales on.
+pub fn pod_autoscaler(object: &mut PodAutoscaler) {
+    let annotations = object.metadata.annotations.get_or_insert_default();
+    let class = annotations
+        .entry(CLASS.name().to_owned())
+        .or_insert_with(|| CLASS_KPA.to_owned());
+    let metric = match class.as_str() {
+        CLASS_KPA => Some("concurrency"),
+        CLASS_HPA => Some("cpu"),
+        // Somebody else's autoscaler knows its own default.
+        _ => None,
+    };
+    if let Some(metric) = metric {
+        annotations
+            .entry(METRIC.name().to_owned())
+            .or_insert_with(|| metric.to_owned());
+    }
+}
+
+/// Whether two versions of a Service ask for something else, today's defaults in both.
+pub(crate) fn service_changed(old: &Service, new: &Service, config: &Config) -> bool {
+    let traffic = |object: &Service| {
+        let mut traffic = object.spec.traffic.clone();
+        service_traffic(&mut traffic);
+        traffic
+    };
+    let (before, after) = comparable(&old.spec.template, &new.spec.template, config);
+    before != after || traffic(old) != traffic(new)
+}
+
+/// Whether two versions of a Configuration ask for something else, today's defaults in both.
+pub(crate) fn configuration_changed(
+    old: &Configuration,
+    new: &Configuration,
+    config: &Config,
+) -> bool {
+    let (before, after) = comparable(&old.spec.template, &new.spec.template, config);
+    before != after
+}
+
+/// Whether two versions of a Route ask for something else, today's defaults in both.
+pub(crate) fn route_changed(old: &Route, new: &Route) -> bool {
+    let traffic = |object: &Route| {
+        let mut traffic = object.spec.traffic.clone();
+        latest_revision(&mut traffic);
+        traffic
+    };
+    traffic(old) != traffic(new)
+}
+
+/// Two versions of a template under today's defaults.
+pub(crate) fn comparable(
+    old: &RevisionTemplateSpec,
+    new: &RevisionTemplateSpec,
+    config: &Config,
+) -> (RevisionTemplateSpec, RevisionTemplateSpec) {
+    let links = old.spec.pod.enable_service_links.is_some();
+    (filled(old, links, config), filled(new, links, config))
+}
+
+/// Defaults a template that replaces another, if there was one.
+fn next_template(
+    template: &mut RevisionTemplateSpec,
+    previous: Option<&RevisionTemplateSpec>,
+    config: &Config,
+) {
+    // What was stored before there was this default stays without it: with it, the object would
+    // ask for a new Revision that nobody wants.
+    let links = previous.is_none_or(|old| old.spec.pod.enable_service_links.is_some());
+    let next = filled(template, links, config);
+    // A template that keeps the name that its author chose is left as it is, unless it says the
+    // same as before: a default that is new since would be a change without a change of name.
+    let name = template_name(template);
+    let keeps_its_name = name.is_some() && name == previous.and_then(template_name);
+    if !keeps_its_name || Some(&next) == previous {
+        *template = next;
+    }
+}
+
+fn filled(template: &RevisionTemplateSpec, links: bool, config: &Config) -> RevisionTemplateSpec {
+    let mut template = template.clone();
+    revision::spec(&mut template.spec, links, config);
+    template
+}
+
+fn service_traffic(traffic: &mut Vec<TrafficTarget>) {
+    if traffic.is_empty() {
+        traffic.push(TrafficTarget {
+            percent: Some(100),
+            latest_revision: Some(true),
+            ..TrafficTarget::default()
+        });
+    }
+    latest_revision(traffic);
+}
+
+/// The name that a template's author chose for the next Revision.
+pub(crate) fn template_name(template: &RevisionTemplateSpec) -> Option<&str> {
+    let name = template.metadata.as_ref()?.name.as_deref()?;
+    (!name.is_empty()).then_some(name)
+}
+
+fn latest_revision(traffic: &mut [TrafficTarget]) {
+    for target in traffic {
+        if target.latest_revision.is_none() {
+            let pinned = target.revision_name.as_ref().is_some_and(|n| !n.is_empty());
+            target.latest_revision = Some(!pinned);
+        }
+    }
+}
+
+/// Who is recorded as having made or changed an object.
+enum Author<'a> {
+    Creator(&'a str),
+    Modifier(&'a str),
+    Nobody,
+}
+
+impl<'a> Author<'a> {
+    fn of<T>(occasion: Occasion<'a, T>, changed: impl FnOnce(&T) -> bool) -> Self {
+        match occasion {
+            Occasion::Create { by: Some(name) } => Self::Creator(name),
+            Occasion::Update {
+                old,
+                by: Some(name),
+            } if changed(old) => Self::Modifier(name),
+            Occasion::Create { .. } | Occasion::Update { .. } => Self::Nobody,
+        }
+    }
+
+    fn write(self, metadata: &mut ObjectMeta) {
+        let annotations: &mut BTreeMap<_, _> = match self {
+            Self::Nobody => return,
+            Self::Creator(_) | Self::Modifier(_) => metadata.annotations.get_or_insert_default(),
+        };
+        match self {
+            Self::Creator(name) => {
+                annotations.insert(CREATOR.to_owned(), name.to_owned());
+                annotations.insert(LAST_MODIFIER.to_owned(), name.to_owned());
+            }
+            Self::Modifier(name) => {
+                annotations.insert(LAST_MODIFIER.to_owned(), name.to_owned());
+            }
+            Self::Nobody => {}
+        }
+    }
+}

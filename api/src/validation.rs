@@ -1,0 +1,200 @@
+//! Whether an object may be stored: Knative's rules and Knative's words, as pure functions.
+//!
+//! Sources: knative/serving pkg/apis/serving/v1/*_validation.go. An object is looked at after
+//! [`crate::defaults`] has filled it in. With an older version of the object, what must not
+//! change is compared too; both versions are then taken under today's defaults, so that a default
+//! that is new since does not look like somebody's change.
+//!
+//! Cost is linear in the size of the object, and the answer is bounded whatever the object says
+//! (see [`crate::field_error`]).
+
+use std::collections::BTreeMap;
+
+use kube::ResourceExt;
+
+mod autoscaling;
+mod change;
+mod container;
+mod environment;
+mod image;
+mod mask;
+mod metadata;
+mod name;
+mod pod;
+mod probe;
+mod quantity;
+mod security;
+mod template;
+#[cfg(test)]
+mod tests;
+mod traffic;
+mod volume;
+
+use crate::autoscaling::{PodAutoscaler, ScaleTargetRef};
+use crate::config::Config;
+use crate::defaults;
+use crate::field_error::FieldErrors;
+use crate::labels;
+use crate::serving::{Configuration, Revision, RevisionTemplateSpec, Route, Service};
+
+/// What is wrong with a Service, or with what changed since `old`.
+pub fn service(new: &Service, old: Option<&Service>, config: &Config) -> FieldErrors {
+    let annotations = annotations(new.metadata.annotations.as_ref());
+    let errors = metadata::object_name(&new.metadata)
+        .also(metadata::visibility(&new.metadata).via_field("labels"))
+        .also(
+            metadata::no_autoscaling(annotations)
+                .also(metadata::rollout_duration(annotations))
+                .via_field("annotations"),
+        )
+        .via_field("metadata");
+    let spec = template::validate(&new.spec.template, &new.metadata, config)
+        .via_field("template")
+        .also(traffic::validate(&new.spec.traffic, traffic::Owner::Service).via_field("traffic"))
+        .via_field("spec");
+    let errors = errors.also(spec);
+    let Some(old) = old else {
+        return errors;
+    };
+    errors
+        .also(authors(
+            old,
+            new,
+            defaults::service_changed(old, new, config),
+        ))
+        .also(name_change(&old.spec.template, &new.spec.template, config))
+}
+
+/// What is wrong with a Configuration, or with what changed since `old`.
+pub fn configuration(
+    new: &Configuration,
+    old: Option<&Configuration>,
+    config: &Config,
+) -> FieldErrors {
+    let annotations = annotations(new.metadata.annotations.as_ref());
+    let errors = metadata::object_name(&new.metadata)
+        .also(metadata::owner_label(&new.metadata, labels::SERVICE, "Service").via_field("labels"))
+        .also(metadata::no_autoscaling(annotations).via_field("annotations"))
+        .via_field("metadata");
+    let spec =
+        template::validate(&new.spec.template, &new.metadata, config).via_field("spec.template");
+    let errors = errors.also(spec);
+    let Some(old) = old else {
+        return errors;
+    };
+    let mut errors = errors.also(name_change(&old.spec.template, &new.spec.template, config));
+    // What a Service owns, its controller changes, and nobody is recorded for that.
+    if new.metadata.owner_references.is_none() {
+        let changed = defaults::configuration_changed(old, new, config);
+        errors.add(authors(old, new, changed));
+    }
+    errors
+}
+
+/// What is wrong with a Route, or with what changed since `old`.
+pub fn route(new: &Route, old: Option<&Route>) -> FieldErrors {
+    let annotations = annotations(new.metadata.annotations.as_ref());
+    let errors = metadata::object_name(&new.metadata)
+        .also(
+            metadata::visibility(&new.metadata)
+                .also(metadata::owner_label(
+                    &new.metadata,
+                    labels::SERVICE,
+                    "Service",
+                ))
+                .via_field("labels"),
+        )
+        .also(
+            metadata::no_autoscaling(annotations)
+                .also(metadata::rollout_duration(annotations))
+                .via_field("annotations"),
+        )
+        .via_field("metadata");
+    let split = traffic::validate(&new.spec.traffic, traffic::Owner::Route);
+    let mut errors = errors.also(split.via_field("spec.traffic"));
+    if let Some(old) = old
+        && new.metadata.owner_references.is_none()
+    {
+        errors.add(authors(old, new, defaults::route_changed(old, new)));
+    }
+    errors
+}
+
+/// What is wrong with a Revision, whose spec never changes once it exists.
+pub fn revision(new: &Revision, old: Option<&Revision>, config: &Config) -> FieldErrors {
+    let annotations = annotations(new.metadata.annotations.as_ref());
+    let owner = metadata::owner_label(&new.metadata, labels::CONFIGURATION, "Configuration");
+    let errors = metadata::object_name(&new.metadata)
+        .also(owner.via_field("labels"))
+        .also(autoscaling::validate(annotations, &config.autoscaler).via_field("annotations"))
+        .via_field("metadata");
+    match old {
+        None => errors.also(template::spec(&new.spec, config).via_field("spec")),
+        Some(old) => match change::between(&old.spec, &new.spec, "{v1.RevisionSpec}") {
+            None => errors,
+            Some(changes) => {
+                FieldErrors::detailed("Immutable fields changed (-old +new)", &["spec"], changes)
+            }
+        },
+    }
+}
+
+/// What is wrong with a PodAutoscaler.
+pub fn pod_autoscaler(new: &PodAutoscaler, config: &Config) -> FieldErrors {
+    let annotations = annotations(new.metadata.annotations.as_ref());
+    let errors = metadata::object_name(&new.metadata)
+        .also(autoscaling::validate(annotations, &config.autoscaler).via_field("annotations"))
+        .via_field("metadata");
+    let spec = scale_target(&new.spec.scale_target_ref)
+        .via_field("scaleTargetRef")
+        .also(template::container_concurrency(
+            new.spec.container_concurrency,
+            config,
+        ));
+    errors.also(spec.via_field("spec"))
+}
+
+fn scale_target(target: &ScaleTargetRef) -> FieldErrors {
+    let ScaleTargetRef {
+        api_version,
+        kind,
+        name,
+    } = target;
+    identifier("apiVersion", api_version.as_deref(), name::qualified_name)
+        .also(identifier("kind", kind.as_deref(), name::c_identifier))
+        .also(identifier("name", name.as_deref(), name::dns1123_label))
+}
+
+fn identifier(
+    field: &str,
+    value: Option<&str>,
+    rule: impl FnOnce(&str) -> Vec<String>,
+) -> FieldErrors {
+    let value = value.unwrap_or_default();
+    if value.is_empty() {
+        return FieldErrors::missing(&[field]);
+    }
+    let problems = rule(value);
+    if problems.is_empty() {
+        FieldErrors::default()
+    } else {
+        FieldErrors::invalid(problems.join(", "), field)
+    }
+}
+
+fn authors<K: ResourceExt>(old: &K, new: &K, spec_changed: bool) -> FieldErrors {
+    metadata::authors(old.meta(), new.meta(), spec_changed).via_field("metadata.annotations")
+}
+
+fn name_change(
+    old: &RevisionTemplateSpec,
+    new: &RevisionTemplateSpec,
+    config: &Config,
+) -> FieldErrors {
+    template::name_change(old, new, config).via_field("spec.template")
+}
+
+fn annotations(of: Option<&BTreeMap<String, String>>) -> &BTreeMap<String, String> {
+    static NONE: BTreeMap<String, String> = BTreeMap::new();
+    of.unwrap_or(&NONE)
+}

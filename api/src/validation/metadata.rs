@@ -1,0 +1,228 @@
+//! Names, labels and annotations of an object.
+//!
+//! Sources: knative.dev/pkg/apis/metadata_validation.go and knative/serving
+//! pkg/apis/serving/metadata_validation.go.
+
+use std::collections::BTreeMap;
+
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
+
+use super::name;
+use super::quantity::{is_quantity, signed_duration};
+use crate::annotations::{
+    AUTOSCALING_GROUP, CREATOR, Key, LAST_MODIFIER, NETWORKING_GROUP, PROGRESS_DEADLINE,
+    ROLLOUT_DURATION,
+};
+use crate::field_error::{CURRENT, FieldErrors, clip};
+use crate::labels;
+
+/// Most bytes of all annotations of an object (k8s.io/apimachinery/pkg/api/validation).
+const ANNOTATIONS_BYTES_MAX: usize = 256 * 1024;
+
+/// Annotations of the networking group that a template may carry.
+const NETWORKING_KEYS: &[&str] = &[
+    "certificate-class",
+    "certificate.class",
+    "disable-auto-tls",
+    "disable-external-domain-tls",
+    "disableAutoTLS",
+    "http-protocol",
+    "httpOption",
+    "ingress-class",
+    "ingress.class",
+];
+
+/// Quantities for Knative's proxy in each pod. There is none here, but what is written must be
+/// right: the same manifest may go to a cluster that has it.
+const SIDECAR_QUANTITIES: &[&str] = &[
+    "queue.sidecar.serving.knative.dev/cpu-resource-limit",
+    "queue.sidecar.serving.knative.dev/cpu-resource-request",
+    "queue.sidecar.serving.knative.dev/ephemeral-storage-resource-limit",
+    "queue.sidecar.serving.knative.dev/ephemeral-storage-resource-request",
+    "queue.sidecar.serving.knative.dev/memory-resource-limit",
+    "queue.sidecar.serving.knative.dev/memory-resource-request",
+];
+const SIDECAR_PERCENTAGE: Key = Key(&[
+    "queue.sidecar.serving.knative.dev/resource-percentage",
+    "queue.sidecar.serving.knative.dev/resourcePercentage",
+]);
+
+/// What is wrong with the name of an object, which must have one or be given one.
+pub(super) fn object_name(metadata: &ObjectMeta) -> FieldErrors {
+    let set = |text: &Option<String>| text.clone().filter(|text| !text.is_empty());
+    let mut problems = Vec::new();
+    if let Some(prefix) = set(&metadata.generate_name) {
+        problems = name::dns1035_prefix(&prefix);
+        if !problems.is_empty() {
+            let problems = name::bracketed(&problems);
+            return FieldErrors::generic(
+                format!("not a DNS 1035 label prefix: {problems}"),
+                &["generateName"],
+            );
+        }
+    }
+    match set(&metadata.name) {
+        Some(name) => problems.extend(name::dns1035_label(&name)),
+        None if set(&metadata.generate_name).is_some() => {}
+        None => return FieldErrors::generic("name or generateName is required", &["name"]),
+    }
+    if problems.is_empty() {
+        return FieldErrors::default();
+    }
+    let problems = name::bracketed(&problems);
+    FieldErrors::generic(format!("not a DNS 1035 label: {problems}"), &["name"])
+}
+
+/// Autoscaling annotations where they would do nothing, because only a template carries them.
+pub(super) fn no_autoscaling(annotations: &BTreeMap<String, String>) -> FieldErrors {
+    let mut errors = FieldErrors::default();
+    for key in annotations
+        .keys()
+        .filter(|key| key.starts_with(AUTOSCALING_GROUP))
+    {
+        errors.add(FieldErrors::invalid_key(
+            key,
+            CURRENT,
+            "autoscaling annotations must be put under \"spec.template.metadata.annotations\" \
+             to work",
+        ));
+    }
+    errors
+}
+
+/// Whether the label that hides a route has the one value that it may have.
+pub(super) fn visibility(metadata: &ObjectMeta) -> FieldErrors {
+    match label(metadata, labels::VISIBILITY) {
+        Some(value) if value != labels::VISIBILITY_CLUSTER_LOCAL => {
+            FieldErrors::invalid(value, labels::VISIBILITY)
+        }
+        _ => FieldErrors::default(),
+    }
+}
+
+/// Whether a label that names an owner names one that the object really has.
+pub(super) fn owner_label(metadata: &ObjectMeta, key: &str, kind: &str) -> FieldErrors {
+    let Some(name) = label(metadata, key) else {
+        return FieldErrors::default();
+    };
+    let mut owners = metadata.owner_references.iter().flatten();
+    if owners.any(|owner| owner.kind == kind && owner.name == name) {
+        FieldErrors::default()
+    } else {
+        FieldErrors::missing(&[key])
+    }
+}
+
+/// Who made an object never changes, and who changed it last only with the spec.
+pub(super) fn authors(old: &ObjectMeta, new: &ObjectMeta, spec_changed: bool) -> FieldErrors {
+    let of = |metadata: &ObjectMeta, key: &str| annotation(metadata, key).map(ToOwned::to_owned);
+    let mut errors = FieldErrors::default();
+    if of(old, CREATOR) != of(new, CREATOR) {
+        errors.add(FieldErrors::generic(
+            "annotation value is immutable",
+            &[CREATOR],
+        ));
+    }
+    let modifier = of(new, LAST_MODIFIER);
+    if !spec_changed && of(old, LAST_MODIFIER) != modifier {
+        errors.add(FieldErrors::invalid(
+            modifier.unwrap_or_default(),
+            LAST_MODIFIER,
+        ));
+    }
+    errors
+}
+
+/// What is wrong with the duration of a rollout, on a Service or Route.
+pub(super) fn rollout_duration(annotations: &BTreeMap<String, String>) -> FieldErrors {
+    whole_seconds(annotations, ROLLOUT_DURATION, "rollout-duration", true)
+}
+
+/// What is wrong with the annotations of a template, but for those that scale.
+pub(super) fn template_annotations(annotations: &BTreeMap<String, String>) -> FieldErrors {
+    let mut errors = whole_seconds(annotations, PROGRESS_DEADLINE, "progress-deadline", false)
+        .also(sidecar(annotations));
+    let networking = format!("{NETWORKING_GROUP}/");
+    for key in annotations.keys() {
+        if let Some(name) = key.strip_prefix(&networking)
+            && !NETWORKING_KEYS.contains(&name)
+        {
+            errors.add(FieldErrors::invalid_key(key, CURRENT, ""));
+        }
+    }
+    // The API server checks this for the object itself, but a template is only checked when a
+    // Revision is made from it, which is too late to tell anybody.
+    let bytes: usize = annotations
+        .iter()
+        .map(|(key, value)| key.len() + value.len())
+        .sum();
+    if bytes > ANNOTATIONS_BYTES_MAX {
+        errors.add(FieldErrors::generic(
+            format!("Too long: may not be more than {ANNOTATIONS_BYTES_MAX} bytes"),
+            &[CURRENT],
+        ));
+    }
+    errors
+}
+
+fn sidecar(annotations: &BTreeMap<String, String>) -> FieldErrors {
+    let mut errors = FieldErrors::default();
+    if let Some((key, text)) = SIDECAR_PERCENTAGE.find(Some(annotations)) {
+        let deprecated = FieldErrors::generic(
+            "Queue proxy resource percentage annotation is deprecated. Please use the available \
+             annotations to explicitly set resource values per service",
+            &[CURRENT],
+        );
+        errors.add(deprecated.as_warnings().via_key(key));
+        errors.add(match text.parse::<f64>() {
+            Ok(share) if (0.1..=100.0).contains(&share) => FieldErrors::default(),
+            Ok(share) if share.is_finite() => {
+                FieldErrors::out_of_bounds(text, 0.1, 100, CURRENT).via_key(key)
+            }
+            _ => FieldErrors::invalid(text, CURRENT).via_key(key),
+        });
+    }
+    for key in SIDECAR_QUANTITIES {
+        if let Some(text) = annotations.get(*key)
+            && !is_quantity(text)
+        {
+            errors.add(FieldErrors::invalid(text, CURRENT).via_key(key));
+        }
+    }
+    errors
+}
+
+/// A duration in whole seconds; `zero` says whether it may be none at all.
+fn whole_seconds(
+    annotations: &BTreeMap<String, String>,
+    key: Key,
+    short: &str,
+    zero: bool,
+) -> FieldErrors {
+    let Some((key, text)) = key
+        .find(Some(annotations))
+        .filter(|(_, text)| !text.is_empty())
+    else {
+        return FieldErrors::default();
+    };
+    let shown = clip(text);
+    match signed_duration(text) {
+        None => FieldErrors::invalid(text, key),
+        Some((_, span)) if span.subsec_nanos() != 0 => FieldErrors::generic(
+            format!("{short}={shown} is not at second precision"),
+            &[key],
+        ),
+        Some((is_negative, span)) if is_negative || (span.is_zero() && !zero) => {
+            FieldErrors::generic(format!("{short}={shown} must be positive"), &[key])
+        }
+        Some(_) => FieldErrors::default(),
+    }
+}
+
+fn label<'a>(metadata: &'a ObjectMeta, key: &str) -> Option<&'a str> {
+    metadata.labels.as_ref()?.get(key).map(String::as_str)
+}
+
+fn annotation<'a>(metadata: &'a ObjectMeta, key: &str) -> Option<&'a str> {
+    metadata.annotations.as_ref()?.get(key).map(String::as_str)
+}

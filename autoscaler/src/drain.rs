@@ -1,0 +1,266 @@
+//! Drain before delete: which pods go, and when a lower scale may be written.
+//!
+//! A pod is *serving*, *draining* (no new requests; still ours to take back) or *condemned* (the
+//! lower scale was written, so Kubernetes may delete it at any moment). The order to the
+//! activators names all that are draining or condemned; it is sent whole each time, so that a lost
+//! one is mended by the next.
+//!
+//! Invariants: a pod is condemned only when every activator that is not gone has said that it
+//! sends it nothing and has nothing in flight there; the order always contains every condemned
+//! pod; a condemned pod serves again only when it is needed and Kubernetes has left it alone for
+//! [`CONDEMNED_FOR`].
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use tokio::time::Instant;
+
+use crate::load::View;
+use crate::pods::Pod;
+
+/// How long a condemned pod that is needed again must have been left alone. Kubernetes' controllers
+/// act on a watch event, well within a second of the write; what they have not deleted after this,
+/// the newer and higher scale will have saved.
+pub const CONDEMNED_FOR: Duration = Duration::from_secs(2);
+/// How long a condemned pod that is needed again must have been left alone while a write is on its
+/// way: no attempt lasts longer than [`crate::writer::ATTEMPT_TIMEOUT`], and the next one carries
+/// the newer scale. Without an end, an API server that is down would keep a good pod from serving.
+const UNCONFIRMED_FOR: Duration = Duration::from_secs(12);
+/// An activator that does not name a pod at all counts as having let go of it this long after the
+/// order: two reports, in case it was only just learning of the pod.
+const UNNAMED_FOR: Duration = Duration::from_secs(2);
+/// After a drain was called off, an acknowledgement may still be on its way: for this long it
+/// says nothing about a new order for the same pod.
+const ECHO_FOR: Duration = Duration::from_secs(2);
+
+/// The pods of one revision on their way out.
+#[derive(Debug, Default)]
+pub struct Drain {
+    /// When each was ordered to drain, and from when on an acknowledgement counts.
+    draining: BTreeMap<String, Draining>,
+    /// When each was condemned, or the lower scale last confirmed as written.
+    condemned: BTreeMap<String, Instant>,
+    /// When each was last taken back.
+    taken_back: BTreeMap<String, Instant>,
+}
+
+#[derive(Debug, Clone, Copy)]
+struct Draining {
+    since: Instant,
+    believed_from: Instant,
+}
+
+/// What a plan depends on.
+#[derive(Debug, Clone, Copy)]
+pub struct Scene<'a> {
+    /// Replicas to aim at.
+    pub want: u32,
+    /// Replicas asked for now.
+    pub current: u32,
+    /// The revision's pods.
+    pub pods: &'a BTreeMap<String, Pod>,
+    /// What the activators said of them.
+    pub views: &'a [View<'a>],
+    /// Whether a write is on its way whose outcome is not known.
+    pub is_writing: bool,
+    /// The present.
+    pub now: Instant,
+}
+
+/// What to do about the pods.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Plan {
+    /// Replicas to ask for now.
+    pub scale: u32,
+    /// Pods condemned by this plan: mark them before the scale is written.
+    pub condemned: Vec<String>,
+    /// Pods that were condemned and serve again: unmark them.
+    pub reprieved: Vec<String>,
+}
+
+// === impl Drain ===
+
+impl Drain {
+    /// Moves each pod to where it belongs and says how far down the scale may go.
+    pub fn plan(&mut self, scene: &Scene<'_>) -> Plan {
+        self.forget(scene);
+        let reprieved = self.reprieve(scene);
+        let standing = self.standing(scene);
+        self.choose(scene, &standing);
+        let mut plan = Plan {
+            scale: scene.want,
+            condemned: Vec::new(),
+            reprieved,
+        };
+        if scene.want < scene.current {
+            let idle = self.idle(scene);
+            let held = count(standing.len() - idle.len());
+            plan.scale = scene.want.max(held).min(scene.current);
+            if plan.scale < scene.current {
+                self.condemn(&idle, scene.now);
+                plan.condemned = idle;
+            }
+        }
+        plan
+    }
+
+    /// Takes note that the last scale was written: from now on the deletion may come.
+    pub fn confirm_written(&mut self, now: Instant) {
+        self.condemned.values_mut().for_each(|since| *since = now);
+    }
+
+    /// The UIDs of the pods that must get no new request, sorted.
+    pub fn order(&self) -> Vec<String> {
+        let mut order: Vec<_> = self.draining.keys().chain(self.condemned.keys()).collect();
+        order.sort_unstable();
+        order.into_iter().cloned().collect()
+    }
+
+    /// Whether pods drain that could still be taken back.
+    pub fn is_draining(&self) -> bool {
+        !self.draining.is_empty()
+    }
+
+    /// Whether no pod is on its way out.
+    pub fn is_empty(&self) -> bool {
+        self.draining.is_empty() && self.condemned.is_empty()
+    }
+
+    fn forget(&mut self, scene: &Scene<'_>) {
+        self.condemned.retain(|uid, _| scene.pods.contains_key(uid));
+        // What somebody else deletes is no longer ours to drain.
+        self.draining
+            .retain(|uid, _| scene.pods.get(uid).is_some_and(|pod| !pod.is_terminating));
+        self.taken_back.retain(|uid, at| {
+            scene.pods.contains_key(uid) && scene.now.duration_since(*at) < ECHO_FOR
+        });
+    }
+
+    /// Lets condemned pods serve again that are needed and were left alone.
+    fn reprieve(&mut self, scene: &Scene<'_>) -> Vec<String> {
+        let needed = scene.want.saturating_sub(count(self.standing(scene).len()));
+        if needed == 0 {
+            return Vec::new();
+        }
+        let left_alone = if scene.is_writing {
+            UNCONFIRMED_FOR
+        } else {
+            CONDEMNED_FOR
+        };
+        let spared: Vec<String> = self
+            .condemned
+            .iter()
+            .filter(|(uid, since)| {
+                scene.now.duration_since(**since) >= left_alone
+                    && scene.pods.get(*uid).is_some_and(|pod| !pod.is_terminating)
+            })
+            .map(|(uid, _)| uid.clone())
+            .take(usize::try_from(needed).unwrap_or(usize::MAX))
+            .collect();
+        for uid in &spared {
+            self.condemned.remove(uid);
+        }
+        spared
+    }
+
+    /// The pods that are neither condemned nor being deleted.
+    fn standing<'a>(&self, scene: &Scene<'a>) -> Vec<&'a Pod> {
+        scene
+            .pods
+            .values()
+            .filter(|pod| !pod.is_terminating && !self.condemned.contains_key(&pod.uid))
+            .collect()
+    }
+
+    /// Sets which pods drain: as many as stand above the wanted scale, and only if that is below
+    /// the present one (a surplus for any other reason is not ours).
+    fn choose(&mut self, scene: &Scene<'_>, standing: &[&Pod]) {
+        let surplus = if scene.want < scene.current {
+            count(standing.len()).saturating_sub(scene.want)
+        } else {
+            0
+        };
+        let mut ranked: Vec<_> = standing
+            .iter()
+            .map(|pod| {
+                let fresh = !self.draining.contains_key(&pod.uid);
+                // A ReplicaSet deletes what is not ready before it looks at any cost, so those
+                // must be ours as well; then those that drain already; then the least busy.
+                (
+                    pod.is_ready,
+                    fresh,
+                    in_flight(scene.views, &pod.uid),
+                    &pod.uid,
+                )
+            })
+            .collect();
+        ranked.sort_unstable();
+        ranked.truncate(usize::try_from(surplus).unwrap_or(usize::MAX));
+        let chosen: Vec<&String> = ranked.into_iter().map(|(.., uid)| uid).collect();
+        let released = self
+            .draining
+            .extract_if(.., |uid, _| !chosen.contains(&uid));
+        self.taken_back
+            .extend(released.map(|(uid, _)| (uid, scene.now)));
+        for uid in chosen {
+            let echo = self.taken_back.get(uid).map(|at| *at + ECHO_FOR);
+            self.draining
+                .entry(uid.clone())
+                .or_insert_with(|| Draining {
+                    since: scene.now,
+                    believed_from: echo.map_or(scene.now, |echo| echo.max(scene.now)),
+                });
+        }
+    }
+
+    /// The draining pods that every activator has let go of.
+    fn idle(&self, scene: &Scene<'_>) -> Vec<String> {
+        if scene.views.is_empty() {
+            return Vec::new();
+        }
+        self.draining
+            .iter()
+            .filter(|(uid, draining)| {
+                let let_go = |view: &View<'_>| draining.is_let_go(view, uid);
+                scene.views.iter().all(let_go)
+            })
+            .map(|(uid, _)| uid.clone())
+            .collect()
+    }
+
+    fn condemn(&mut self, pods: &[String], now: Instant) {
+        for uid in pods {
+            self.draining.remove(uid);
+            self.condemned.insert(uid.clone(), now);
+        }
+    }
+}
+
+// === impl Draining ===
+
+impl Draining {
+    fn is_let_go(&self, view: &View<'_>, uid: &str) -> bool {
+        let Some(at) = view.at else {
+            return false;
+        };
+        match view.pod(uid) {
+            Some(pod) => pod.draining && pod.in_flight == 0 && at >= self.believed_from,
+            None => at >= self.since + UNNAMED_FOR,
+        }
+    }
+}
+
+fn in_flight(views: &[View<'_>], uid: &str) -> u64 {
+    views
+        .iter()
+        .filter_map(|view| view.pod(uid))
+        .map(|pod| u64::from(pod.in_flight))
+        .sum()
+}
+
+fn count(pods: usize) -> u32 {
+    u32::try_from(pods).unwrap_or(u32::MAX)
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,156 @@
+//! The rules of the drain, one by one.
+
+use ebb_api::report::PodReport;
+
+use super::*;
+
+struct Case {
+    drain: Drain,
+    pods: BTreeMap<String, Pod>,
+    start: Instant,
+}
+
+fn case(pods: &[(&str, bool)]) -> Case {
+    let pods = pods.iter().map(|(uid, is_ready)| {
+        let pod = Pod {
+            uid: (*uid).to_owned(),
+            is_ready: *is_ready,
+            ..Pod::default()
+        };
+        (pod.uid.clone(), pod)
+    });
+    Case {
+        drain: Drain::default(),
+        pods: pods.collect(),
+        start: Instant::now(),
+    }
+}
+
+fn said(uid: &str, in_flight: u32, draining: bool) -> PodReport {
+    PodReport {
+        uid: uid.to_owned(),
+        in_flight,
+        draining,
+    }
+}
+
+impl Case {
+    /// Plans at a time, each activator having said those pods at that same time.
+    fn plan(&mut self, want: u32, current: u32, views: &[&[PodReport]], at_ms: u64) -> Plan {
+        let now = self.start + Duration::from_millis(at_ms);
+        let views: Vec<_> = views
+            .iter()
+            .map(|pods| View {
+                at: Some(now),
+                pods,
+            })
+            .collect();
+        self.drain.plan(&Scene {
+            want,
+            current,
+            pods: &self.pods,
+            views: &views,
+            is_writing: false,
+            now,
+        })
+    }
+}
+
+#[test]
+fn the_least_busy_pods_drain_and_unready_ones_before_all() {
+    let mut case = case(&[("a", true), ("b", true), ("c", true), ("d", false)]);
+    let view = [
+        said("a", 5, false),
+        said("b", 1, false),
+        said("c", 1, false),
+    ];
+    let plan = case.plan(2, 4, &[&view], 0);
+    assert_eq!(case.drain.order(), ["b", "d"]);
+    assert_eq!(plan.scale, 4);
+}
+
+#[test]
+fn the_scale_is_lowered_as_each_victim_is_let_go_by_everybody() {
+    let mut case = case(&[("a", true), ("b", true), ("c", true)]);
+    let busy = [
+        said("a", 1, false),
+        said("b", 0, false),
+        said("c", 0, false),
+    ];
+    assert_eq!(case.plan(1, 3, &[&busy, &busy], 0).scale, 3);
+    let let_go = [said("a", 1, false), said("b", 0, true), said("c", 0, true)];
+    let one_left = [said("a", 1, false), said("b", 0, true), said("c", 2, true)];
+    let plan = case.plan(1, 3, &[&let_go, &one_left], 1000);
+    assert_eq!((plan.scale, plan.condemned), (2, vec!["b".to_owned()]));
+    let plan = case.plan(1, 2, &[&let_go, &let_go], 2000);
+    assert_eq!((plan.scale, plan.condemned), (1, vec!["c".to_owned()]));
+    assert_eq!(case.drain.order(), ["b", "c"]);
+}
+
+#[test]
+fn without_anybody_to_answer_nothing_is_lowered() {
+    let mut case = case(&[("a", true)]);
+    for at_ms in [0, 10_000] {
+        assert_eq!(case.plan(0, 1, &[], at_ms).scale, 1);
+    }
+}
+
+#[test]
+fn a_pod_that_no_activator_names_is_let_go_after_two_seconds() {
+    let mut case = case(&[("a", false)]);
+    assert_eq!(case.plan(0, 1, &[&[]], 0).scale, 1);
+    assert_eq!(case.plan(0, 1, &[&[]], 1999).scale, 1);
+    assert_eq!(case.plan(0, 1, &[&[]], 2000).scale, 0);
+}
+
+#[test]
+fn an_echo_of_a_drain_that_was_called_off_does_not_count() {
+    let mut case = case(&[("a", true)]);
+    let held = [said("a", 0, true)];
+    case.plan(0, 1, &[&[said("a", 0, false)]], 0);
+    assert_eq!(case.plan(1, 1, &[&held], 100).scale, 1);
+    assert!(case.drain.is_empty());
+    assert_eq!(case.plan(0, 1, &[&held], 200).scale, 1);
+    assert_eq!(case.plan(0, 1, &[&held], 2099).scale, 1);
+    assert_eq!(case.plan(0, 1, &[&held], 2100).scale, 0);
+}
+
+#[test]
+fn a_condemned_pod_stays_ordered_until_it_is_gone_or_needed_and_left_alone() {
+    let mut case = case(&[("a", true)]);
+    case.plan(0, 1, &[&[]], 0);
+    case.plan(0, 1, &[&[]], 2000);
+    case.drain
+        .confirm_written(case.start + Duration::from_secs(3));
+    assert_eq!(
+        case.plan(0, 0, &[&[]], 60_000).reprieved,
+        Vec::<String>::new()
+    );
+    assert_eq!(case.drain.order(), ["a"]);
+    case.drain
+        .confirm_written(case.start + Duration::from_mins(1));
+    assert!(case.plan(1, 1, &[&[]], 61_999).reprieved.is_empty());
+    assert_eq!(case.plan(1, 1, &[&[]], 62_000).reprieved, ["a"]);
+    assert!(case.drain.order().is_empty());
+}
+
+#[test]
+fn a_condemned_pod_that_is_being_deleted_never_serves_again() {
+    let mut case = case(&[("a", true)]);
+    case.plan(0, 1, &[&[]], 0);
+    case.plan(0, 1, &[&[]], 2000);
+    case.pods.get_mut("a").unwrap().is_terminating = true;
+    assert!(case.plan(1, 1, &[&[]], 60_000).reprieved.is_empty());
+    assert_eq!(case.drain.order(), ["a"]);
+    case.pods.clear();
+    case.plan(1, 1, &[&[]], 60_001);
+    assert!(case.drain.is_empty());
+}
+
+#[test]
+fn replicas_that_do_not_exist_are_given_up_at_once() {
+    let mut case = case(&[("a", true)]);
+    let busy = [said("a", 9, false)];
+    assert_eq!(case.plan(1, 5, &[&busy], 0).scale, 1);
+    assert!(case.drain.is_empty());
+}

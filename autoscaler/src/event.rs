@@ -1,0 +1,111 @@
+//! What the autoscaler is told and what it asks for: the whole surface of its core.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use ebb_api::autoscaling::PodAutoscalerStatus;
+use ebb_api::config::Config;
+use ebb_api::report::{DrainOrder, Report, RevisionKey};
+use jiff::Timestamp;
+use tokio::time::Instant;
+
+use crate::decision::Averages;
+use crate::pods::{Pod, PodCounts};
+use crate::revision::Target;
+use crate::spec::Metric;
+
+/// The present, as the core needs it.
+#[derive(Clone, Copy, Debug)]
+pub struct Moment {
+    /// For durations: never goes back.
+    pub instant: Instant,
+    /// The whole second of the load windows that `instant` lies in.
+    pub second: u64,
+    /// For the times in a status.
+    pub wall: Timestamp,
+}
+
+/// Something that happened.
+#[derive(Clone, Debug)]
+pub enum Event {
+    /// An activator reported.
+    Report(Report),
+    /// All PodAutoscalers there are; one that is not among them is gone.
+    TargetsListed(Vec<Target>),
+    /// A PodAutoscaler was made or changed.
+    TargetApplied(Box<Target>),
+    /// A PodAutoscaler was deleted.
+    TargetDeleted {
+        /// Which.
+        key: RevisionKey,
+        /// Its UID: one of the same name may be there already.
+        uid: String,
+    },
+    /// All pods of revisions there are.
+    PodsListed(Vec<Pod>),
+    /// A pod was made or changed.
+    PodApplied(Pod),
+    /// A pod was deleted, or came to its end.
+    PodDeleted {
+        /// The revision it belonged to.
+        revision: RevisionKey,
+        /// Its UID.
+        uid: String,
+    },
+    /// The settings changed.
+    Config(Arc<Config>),
+    /// Everything that was to be written for a revision has been.
+    Written(RevisionKey),
+    /// Time has passed; see [`crate::Fleet::deadline`].
+    Tick,
+}
+
+/// Something to be done.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Action {
+    /// Tell every activator.
+    Drain(DrainOrder),
+    /// Write to the API server. A newer write for the same revision replaces one that has not
+    /// begun, and [`Event::Written`] follows when none is left.
+    Write(Box<Write>),
+    /// Show the numbers of a revision.
+    Measure(RevisionKey, Box<Measures>),
+    /// The revision is gone: forget its numbers and its writes.
+    Forget(RevisionKey),
+}
+
+/// What to write for one revision.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Write {
+    /// The revision, whose PodAutoscaler has the same name.
+    pub key: RevisionKey,
+    /// UID of the PodAutoscaler; one that was made anew is left alone.
+    pub uid: String,
+    /// Whether pods go by this status: the marks are then written before it, else after it.
+    pub is_lowering: bool,
+    /// Deletion cost of pods by name; nothing takes it away.
+    pub marks: BTreeMap<String, Option<i32>>,
+    /// The status, whole; nothing if only marks are left to write.
+    pub status: Option<PodAutoscalerStatus>,
+}
+
+/// The numbers of one revision.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Measures {
+    /// What the load is measured in.
+    pub metric: Metric,
+    /// Load that one replica should have.
+    pub target: f64,
+    /// Replicas that the load asks for, before any bounds.
+    pub desired: Option<u32>,
+    /// Replicas asked for.
+    pub requested: u32,
+    /// Load.
+    pub averages: Option<Averages>,
+    /// Burst that would fit.
+    pub excess_burst: Option<f64>,
+    /// Whether the short window rules.
+    pub is_panicking: bool,
+    /// Pods.
+    pub pods: PodCounts,
+}

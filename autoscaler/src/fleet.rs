@@ -1,0 +1,327 @@
+//! All revisions together: a state machine from events to actions, with no clock, channel or
+//! client. A simulation, a test and the real thing step the very same one.
+//!
+//! Cost: a revision at zero with no load is never looked at; each other one every two seconds, at
+//! instants spread over that time.
+
+use std::collections::{BTreeMap, BTreeSet, HashSet};
+use std::hash::{Hash, Hasher};
+use std::sync::Arc;
+use std::time::Duration;
+
+use ebb_api::config::Config;
+use ebb_api::report::{Report, RevisionKey};
+use jiff::Timestamp;
+use tokio::time::Instant;
+
+use crate::activators::Activators;
+use crate::event::{Action, Event, Moment};
+use crate::load;
+use crate::pods::{self, Pod};
+use crate::revision::{Revision, Surroundings, TICK, Target};
+
+/// Most revisions that are scaled. Knative keeps up to 1000 idle revisions of one service by
+/// default, so thousands are ordinary; beyond this one autoscaler's memory would not be bounded.
+pub const REVISIONS_MAX: usize = 20_000;
+/// Longest name of an activator, which is a pod's name (a DNS subdomain).
+const ACTIVATOR_CHARS_MAX: usize = 253;
+
+/// All revisions and what they depend on.
+#[derive(Debug)]
+pub struct Fleet {
+    /// Second 0 of the load windows.
+    origin: Instant,
+    config: Arc<Config>,
+    activators: Activators,
+    revisions: BTreeMap<RevisionKey, Revision>,
+    pods: BTreeMap<RevisionKey, BTreeMap<String, Pod>>,
+    are_targets_listed: bool,
+    are_pods_listed: bool,
+    due: BTreeSet<(Instant, RevisionKey)>,
+    faults: u64,
+}
+
+// === impl Fleet ===
+
+impl Fleet {
+    /// No revisions yet.
+    pub fn new(config: Arc<Config>, origin: Instant) -> Self {
+        Self {
+            origin,
+            config,
+            activators: Activators::default(),
+            revisions: BTreeMap::new(),
+            pods: BTreeMap::new(),
+            are_targets_listed: false,
+            are_pods_listed: false,
+            due: BTreeSet::new(),
+            faults: 0,
+        }
+    }
+
+    /// Takes in an event at `instant` (`wall` on the clock of the API) and says what to do.
+    /// Instants never go back from one call to the next.
+    pub fn step(&mut self, event: Event, instant: Instant, wall: Timestamp) -> Vec<Action> {
+        let now = Moment {
+            instant,
+            second: instant.saturating_duration_since(self.origin).as_secs(),
+            wall,
+        };
+        match event {
+            Event::Report(report) => self.on_report(report, now),
+            Event::TargetsListed(targets) => self.on_targets(targets, now),
+            Event::TargetApplied(target) => self.on_target(*target, now),
+            Event::TargetDeleted { key, uid } => self.on_target_deleted(&key, &uid),
+            Event::PodsListed(pods) => self.on_pods(pods, now),
+            Event::PodApplied(pod) => self.on_pod(&pod, now),
+            Event::PodDeleted { revision, uid } => self.on_pod_deleted(&revision, &uid, now),
+            Event::Config(config) => self.on_config(config, now),
+            Event::Written(key) => self.on_written(&key, now),
+            Event::Tick => self.on_tick(now),
+        }
+    }
+
+    /// When the next [`Event::Tick`] is due; nothing while all revisions sleep.
+    pub fn deadline(&self) -> Option<Instant> {
+        self.due.first().map(|(at, _)| *at)
+    }
+
+    /// Whether the revisions are known: before that a report could only be lost.
+    pub fn is_listed(&self) -> bool {
+        self.are_targets_listed
+    }
+
+    /// How many values or objects were refused so far because they made no sense or were too many.
+    pub fn faults(&self) -> u64 {
+        self.faults
+    }
+
+    /// The labels of a revision's PodAutoscaler.
+    pub fn labels(&self, key: &RevisionKey) -> Option<&BTreeMap<String, String>> {
+        Some(&self.revisions.get(key)?.target().labels)
+    }
+
+    fn on_report(&mut self, report: Report, now: Moment) -> Vec<Action> {
+        let Report {
+            activator,
+            revisions,
+        } = report;
+        let is_full = revisions.iter().all(load::is_full);
+        if activator.len() > ACTIVATOR_CHARS_MAX || revisions.len() > REVISIONS_MAX {
+            self.faults += 1;
+            return Vec::new();
+        }
+        let Some(heard) = self.activators.heard(&activator, is_full, now.instant) else {
+            self.faults += 1;
+            return Vec::new();
+        };
+        let mut actions = Vec::new();
+        for report in revisions {
+            let key = report.revision.clone();
+            let Some(revision) = self.revisions.get_mut(&key) else {
+                continue;
+            };
+            let load = revision.load_mut();
+            let (activators, second) = (&self.activators, now.second);
+            self.faults += load.record(heard, report, activators, now.instant, second);
+            if revision.is_urgent() {
+                actions.extend(self.visit(&key, now, Revision::decide));
+            }
+        }
+        actions
+    }
+
+    fn on_targets(&mut self, targets: Vec<Target>, now: Moment) -> Vec<Action> {
+        self.are_targets_listed = true;
+        let listed: HashSet<&RevisionKey> = targets.iter().map(|target| &target.key).collect();
+        let gone: Vec<_> = self
+            .revisions
+            .keys()
+            .filter(|key| !listed.contains(key))
+            .cloned()
+            .collect();
+        let mut actions: Vec<_> = gone.iter().flat_map(|key| self.remove(key)).collect();
+        for target in targets {
+            actions.extend(self.on_target(target, now));
+        }
+        actions
+    }
+
+    fn on_target(&mut self, target: Target, now: Moment) -> Vec<Action> {
+        let key = target.key.clone();
+        let mut actions = Vec::new();
+        match self.revisions.get_mut(&key) {
+            Some(revision) if revision.target().uid == target.uid => {
+                revision.follow(target, &self.config);
+            }
+            before => {
+                if before.is_some() {
+                    actions = self.remove(&key);
+                }
+                if self.revisions.len() >= REVISIONS_MAX {
+                    self.faults += 1;
+                    return actions;
+                }
+                let revision = Revision::new(target, &self.config, now);
+                self.revisions.insert(key.clone(), revision);
+            }
+        }
+        actions.extend(self.visit(&key, now, Revision::act));
+        actions
+    }
+
+    fn on_target_deleted(&mut self, key: &RevisionKey, uid: &str) -> Vec<Action> {
+        let is_known = self
+            .revisions
+            .get(key)
+            .is_some_and(|revision| revision.target().uid == uid);
+        if is_known {
+            self.remove(key)
+        } else {
+            Vec::new()
+        }
+    }
+
+    fn remove(&mut self, key: &RevisionKey) -> Vec<Action> {
+        let Some(revision) = self.revisions.remove(key) else {
+            return Vec::new();
+        };
+        if let Some(due) = revision.due {
+            self.due.remove(&(due, key.clone()));
+        }
+        revision.dismiss()
+    }
+
+    fn on_pods(&mut self, pods: Vec<Pod>, now: Moment) -> Vec<Action> {
+        self.are_pods_listed = true;
+        self.pods.clear();
+        for pod in pods {
+            self.keep_pod(&pod);
+        }
+        self.visit_all(now, Revision::act)
+    }
+
+    fn on_pod(&mut self, pod: &Pod, now: Moment) -> Vec<Action> {
+        if self.keep_pod(pod) {
+            self.visit(&pod.revision, now, Revision::act)
+        } else {
+            Vec::new()
+        }
+    }
+
+    /// Keeps the pod; false when nothing about it is new.
+    fn keep_pod(&mut self, pod: &Pod) -> bool {
+        let of_revision = self.pods.entry(pod.revision.clone()).or_default();
+        if of_revision.len() >= pods::PODS_MAX && !of_revision.contains_key(&pod.uid) {
+            self.faults += 1;
+            return false;
+        }
+        let before = of_revision.insert(pod.uid.clone(), pod.clone());
+        before.is_none_or(|before| before != *pod)
+    }
+
+    fn on_pod_deleted(&mut self, key: &RevisionKey, uid: &str, now: Moment) -> Vec<Action> {
+        let Some(of_revision) = self.pods.get_mut(key) else {
+            return Vec::new();
+        };
+        of_revision.remove(uid);
+        if of_revision.is_empty() {
+            self.pods.remove(key);
+        }
+        self.visit(key, now, Revision::act)
+    }
+
+    fn on_config(&mut self, config: Arc<Config>, now: Moment) -> Vec<Action> {
+        for revision in self.revisions.values_mut() {
+            revision.follow_config(&config);
+        }
+        self.config = config;
+        self.visit_all(now, Revision::act)
+    }
+
+    fn on_written(&mut self, key: &RevisionKey, now: Moment) -> Vec<Action> {
+        if let Some(revision) = self.revisions.get_mut(key) {
+            revision.confirm_written(now.instant);
+        }
+        Vec::new()
+    }
+
+    fn on_tick(&mut self, now: Moment) -> Vec<Action> {
+        for name in self.activators.forget_gone(now.instant) {
+            tracing::warn!(
+                activator.name = name,
+                "An activator has not reported for {} s and is no longer waited for",
+                crate::activators::GONE_AFTER.as_secs()
+            );
+        }
+        let mut actions = Vec::new();
+        while let Some((at, _)) = self.due.first()
+            && *at <= now.instant
+        {
+            let Some((_, key)) = self.due.pop_first() else {
+                break;
+            };
+            actions.extend(self.visit(&key, now, Revision::tick));
+        }
+        actions
+    }
+
+    fn visit_all(
+        &mut self,
+        now: Moment,
+        visit: fn(&mut Revision, &Surroundings<'_>) -> Vec<Action>,
+    ) -> Vec<Action> {
+        let keys: Vec<_> = self.revisions.keys().cloned().collect();
+        keys.iter()
+            .flat_map(|key| self.visit(key, now, visit))
+            .collect()
+    }
+
+    /// Lets one revision act, and notes when it is to be looked at next.
+    fn visit(
+        &mut self,
+        key: &RevisionKey,
+        now: Moment,
+        visit: fn(&mut Revision, &Surroundings<'_>) -> Vec<Action>,
+    ) -> Vec<Action> {
+        static NO_PODS: BTreeMap<String, Pod> = BTreeMap::new();
+        let Some(revision) = self.revisions.get_mut(key) else {
+            return Vec::new();
+        };
+        let before = revision.due;
+        let actions = visit(
+            revision,
+            &Surroundings {
+                activators: &self.activators,
+                pods: self.pods.get(key).unwrap_or(&NO_PODS),
+                is_listed: self.are_pods_listed,
+                now,
+            },
+        );
+        if let Some(before) = before {
+            self.due.remove(&(before, key.clone()));
+        } else if let Some(due) = &mut revision.due {
+            // The first tick comes anywhere within the interval, so that a thousand revisions
+            // that were listed together are not all looked at together for ever.
+            *due -= phase(key);
+        }
+        if let Some(due) = revision.due {
+            self.due.insert((due, key.clone()));
+        }
+        actions
+    }
+}
+
+/// A part of the tick that depends only on the key.
+fn phase(key: &RevisionKey) -> Duration {
+    // Its keys are fixed, unlike those of a HashMap: equal runs stay equal.
+    let mut hasher = std::hash::DefaultHasher::new();
+    key.hash(&mut hasher);
+    let millis = u64::try_from(TICK.as_millis()).unwrap_or(u64::MAX);
+    Duration::from_millis(hasher.finish() % millis)
+}
+
+#[cfg(test)]
+mod cluster;
+#[cfg(test)]
+mod tests;

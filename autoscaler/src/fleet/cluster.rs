@@ -1,0 +1,363 @@
+//! A small cluster around a [`Fleet`]: an API server, a Deployment controller and activators, all
+//! on a clock that the test moves. What the activators really do is known here, so that the rules
+//! are checked against the truth and not against what was reported.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+use std::time::Duration;
+
+use ebb_api::autoscaling::{PodAutoscalerSpec, PodAutoscalerStatus, Reachability};
+use ebb_api::condition;
+use ebb_api::config::Config;
+use ebb_api::report::{PodReport, Report, RevisionKey, RevisionReport};
+use jiff::Timestamp;
+use tokio::time::Instant;
+
+use crate::event::{Action, Event, Write};
+use crate::fleet::Fleet;
+use crate::pods::Pod;
+use crate::revision::Target;
+
+/// Step of the clock.
+pub(super) const STEP: Duration = Duration::from_millis(100);
+
+#[derive(Debug, Default)]
+pub(super) struct Activator {
+    /// Pods it was told to drain.
+    pub order: BTreeSet<String>,
+    pub in_flight: BTreeMap<String, u32>,
+    pub queued: u32,
+    pub is_dead: bool,
+    /// Orders do not get through to it.
+    pub is_deaf: bool,
+}
+
+pub(super) struct Cluster {
+    pub fleet: Fleet,
+    pub start: Instant,
+    pub now: Instant,
+    pub target: Target,
+    pub pods: BTreeMap<String, Pod>,
+    costs: BTreeMap<String, i32>,
+    pub activators: Vec<Activator>,
+    pub writes: Vec<Write>,
+    /// How long a new pod takes to be ready.
+    pub ready_after: Duration,
+    /// Whether the Deployment controller acts.
+    pub is_controlled: bool,
+    born: BTreeMap<String, Instant>,
+    scaled_to: i32,
+    pods_made: u32,
+}
+
+// === impl Activator ===
+
+impl Activator {
+    pub(super) fn holds(&self, uid: &str) -> bool {
+        self.order.contains(uid) && self.in_flight.get(uid).is_none_or(|count| *count == 0)
+    }
+
+    fn load(&self) -> u32 {
+        self.queued + self.in_flight.values().sum::<u32>()
+    }
+}
+
+// === impl Cluster ===
+
+impl Cluster {
+    pub(super) fn new(activators: usize, annotations: &[(&str, &str)]) -> Self {
+        let start = Instant::now();
+        let target = Target {
+            key: RevisionKey::new("models", "digits-00001"),
+            uid: "pa-1".to_owned(),
+            generation: Some(1),
+            spec: PodAutoscalerSpec {
+                reachability: Reachability::Reachable,
+                ..PodAutoscalerSpec::default()
+            },
+            annotations: annotations
+                .iter()
+                .map(|(key, value)| {
+                    (
+                        format!("autoscaling.knative.dev/{key}"),
+                        (*value).to_owned(),
+                    )
+                })
+                .collect(),
+            ..Target::default()
+        };
+        let mut cluster = Self {
+            fleet: Fleet::new(Arc::new(Config::default()), start),
+            start,
+            now: start,
+            target,
+            pods: BTreeMap::new(),
+            costs: BTreeMap::new(),
+            activators: (0..activators).map(|_| Activator::default()).collect(),
+            writes: Vec::new(),
+            ready_after: Duration::from_millis(500),
+            is_controlled: true,
+            born: BTreeMap::new(),
+            scaled_to: 0,
+            pods_made: 0,
+        };
+        cluster.step(Event::PodsListed(Vec::new()));
+        cluster.step(Event::TargetsListed(vec![cluster.target.clone()]));
+        cluster
+    }
+
+    pub(super) fn desired(&self) -> i32 {
+        self.target.status.desired_scale.unwrap_or(-1)
+    }
+
+    pub(super) fn active(&self) -> &'static str {
+        condition::find(&self.target.status.conditions, PodAutoscalerStatus::ACTIVE)
+            .map_or("", |active| active.status.as_str())
+    }
+
+    pub(super) fn ready(&self) -> usize {
+        let serves = |pod: &&Pod| pod.is_ready && !pod.is_terminating;
+        self.pods.values().filter(serves).count()
+    }
+
+    pub(super) fn order(&self) -> &BTreeSet<String> {
+        &self.activators[0].order
+    }
+
+    /// Feeds an event and carries out what follows.
+    pub(super) fn step(&mut self, event: Event) {
+        let wall = Timestamp::UNIX_EPOCH + (self.now - self.start);
+        let actions = self.fleet.step(event, self.now, wall);
+        for action in actions {
+            match action {
+                Action::Drain(order) => {
+                    assert_eq!(order.revision, self.target.key);
+                    for activator in self.activators.iter_mut().filter(|one| !one.is_deaf) {
+                        activator.order = order.pods.iter().cloned().collect();
+                    }
+                }
+                Action::Write(write) => self.write(*write),
+                Action::Measure(..) | Action::Forget(_) => {}
+            }
+        }
+    }
+
+    fn write(&mut self, write: Write) {
+        let status = write.status.clone().unwrap();
+        let lower = status.desired_scale.unwrap();
+        if lower < self.desired() {
+            self.check_lowering(lower);
+        }
+        for (name, cost) in &write.marks {
+            match cost {
+                Some(cost) => self.costs.insert(name.clone(), *cost),
+                None => self.costs.remove(name),
+            };
+        }
+        self.target.status = status;
+        self.writes.push(write);
+        self.step(Event::Written(self.target.key.clone()));
+        self.step(Event::TargetApplied(Box::new(self.target.clone())));
+    }
+
+    /// A lower scale may be written only when enough pods are out of everybody's hands.
+    fn check_lowering(&self, lower: i32) {
+        let standing = self.pods.values().filter(|pod| !pod.is_terminating);
+        let held: Vec<_> = standing
+            .filter(|pod| {
+                let alive = self.activators.iter().filter(|one| !one.is_dead);
+                !alive.into_iter().all(|activator| activator.holds(&pod.uid))
+            })
+            .map(|pod| &pod.uid)
+            .collect();
+        assert!(
+            held.len() <= usize::try_from(lower).unwrap(),
+            "asked for {lower} replicas while {held:?} may still get requests"
+        );
+    }
+
+    /// Moves the clock, reporting each second and ticking when due.
+    pub(super) fn run(&mut self, duration: Duration) {
+        let end = self.now + duration;
+        while self.now < end {
+            self.now += STEP;
+            self.control();
+            let since = self.now - self.start;
+            for index in 0..self.activators.len() {
+                // Each at its own moment of the second.
+                if since.subsec_millis() == 100 * u32::try_from(index % 10).unwrap() {
+                    self.report(index, 1.0);
+                }
+            }
+            while self.fleet.deadline().is_some_and(|at| at <= self.now) {
+                self.step(Event::Tick);
+            }
+        }
+    }
+
+    /// One activator says what it has; `interval_s` 0 for an immediate report.
+    pub(super) fn report(&mut self, index: usize, interval_s: f64) {
+        let activator = &self.activators[index];
+        if activator.is_dead {
+            return;
+        }
+        let pods: Vec<_> = self
+            .pods
+            .values()
+            .filter(|pod| pod.is_ready && !pod.is_terminating)
+            .map(|pod| PodReport {
+                uid: pod.uid.clone(),
+                in_flight: activator.in_flight.get(&pod.uid).copied().unwrap_or(0),
+                draining: activator.order.contains(&pod.uid),
+            })
+            .collect();
+        let load = activator.load();
+        let quiet = pods.is_empty() && load == 0;
+        let revision = RevisionReport {
+            revision: self.target.key.clone(),
+            concurrency_mean: f64::from(load),
+            requests_per_second: f64::from(load),
+            queued: activator.queued,
+            interval_s,
+            pods,
+        };
+        self.step(Event::Report(Report {
+            activator: format!("activator-{index}"),
+            revisions: if quiet { Vec::new() } else { vec![revision] },
+        }));
+    }
+
+    /// What the controllers of Kubernetes do: the newest scale, unready pods and cheap pods first.
+    pub(super) fn control(&mut self) {
+        let ready: Vec<_> = self
+            .pods
+            .values()
+            .filter(|pod| !pod.is_ready && self.born[&pod.uid] + self.ready_after <= self.now)
+            .map(|pod| Pod {
+                is_ready: true,
+                is_pending: false,
+                ..pod.clone()
+            })
+            .collect();
+        for pod in ready {
+            self.set_pod(pod);
+        }
+        if !self.is_controlled {
+            return;
+        }
+        self.delete_terminated();
+        self.scaled_to = self.desired().max(0);
+        let want = usize::try_from(self.scaled_to).unwrap();
+        let mut standing: Vec<_> = self
+            .pods
+            .values()
+            .filter(|pod| !pod.is_terminating)
+            .cloned()
+            .collect();
+        for _ in standing.len()..want {
+            self.make_pod();
+        }
+        let cost = |pod: &Pod| self.costs.get(&pod.name).copied().unwrap_or(0);
+        standing.sort_by_key(|pod| (pod.is_ready, cost(pod), pod.uid.clone()));
+        let surplus = standing.len().saturating_sub(want);
+        for pod in standing.into_iter().take(surplus) {
+            self.check_deletion(&pod.uid);
+            self.set_pod(Pod {
+                is_terminating: true,
+                ..pod
+            });
+        }
+    }
+
+    /// Nothing is ever deleted that an activator may still send a request to.
+    fn check_deletion(&self, uid: &str) {
+        for activator in self.activators.iter().filter(|one| !one.is_dead) {
+            assert!(
+                activator.holds(uid),
+                "{uid} is deleted while {activator:?} uses it"
+            );
+        }
+    }
+
+    fn make_pod(&mut self) {
+        self.pods_made += 1;
+        let uid = format!("pod-{:04}", self.pods_made);
+        self.born.insert(uid.clone(), self.now);
+        self.set_pod(Pod {
+            revision: self.target.key.clone(),
+            name: format!("name-of-{uid}"),
+            uid,
+            is_pending: true,
+            ..Pod::default()
+        });
+    }
+
+    pub(super) fn set_pod(&mut self, pod: Pod) {
+        self.pods.insert(pod.uid.clone(), pod.clone());
+        self.step(Event::PodApplied(pod));
+    }
+
+    fn delete_terminated(&mut self) {
+        let gone: Vec<_> = self
+            .pods
+            .extract_if(.., |_, pod| pod.is_terminating)
+            .collect();
+        for (uid, _) in gone {
+            let revision = self.target.key.clone();
+            self.step(Event::PodDeleted { revision, uid });
+        }
+    }
+
+    /// A request arrives at an activator: into a pod that serves, else into the queue.
+    pub(super) fn request(&mut self, index: usize, choice: usize) {
+        let activator = &self.activators[index];
+        let serving: Vec<_> = self
+            .pods
+            .values()
+            .filter(|pod| pod.is_ready && !pod.is_terminating)
+            .filter(|pod| !activator.order.contains(&pod.uid))
+            .map(|pod| pod.uid.clone())
+            .collect();
+        let activator = &mut self.activators[index];
+        if serving.is_empty() {
+            activator.queued += 1;
+            if activator.queued == 1 {
+                self.report(index, 0.0);
+            }
+        } else {
+            let uid = serving[choice % serving.len()].clone();
+            *activator.in_flight.entry(uid).or_default() += 1;
+        }
+    }
+
+    /// Sends what waits into pods that serve.
+    pub(super) fn dispatch(&mut self) {
+        for index in 0..self.activators.len() {
+            let waiting = std::mem::take(&mut self.activators[index].queued);
+            for choice in 0..waiting {
+                self.request(index, usize::try_from(choice).unwrap());
+            }
+        }
+    }
+
+    /// Every request in flight is answered.
+    pub(super) fn finish(&mut self) {
+        for activator in &mut self.activators {
+            activator.in_flight.clear();
+        }
+    }
+
+    /// Runs until that many pods are ready, at most a minute.
+    pub(super) fn run_until_ready(&mut self, ready: usize) {
+        let end = self.now + Duration::from_mins(1);
+        while self.ready() != ready {
+            assert!(
+                self.now < end,
+                "{} ready, not {ready}: {:?}",
+                self.ready(),
+                self.writes.last()
+            );
+            self.run(STEP);
+        }
+    }
+}

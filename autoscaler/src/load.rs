@@ -1,0 +1,250 @@
+//! The load of one revision, gathered from the reports of all activators.
+//!
+//! Each activator's newest words count until it speaks again: a later full report that does not
+//! name the revision takes them back, a silence does not (see [`crate::activators`]). Reports come
+//! over the network, so each number is bounded here, and what is no number changes nothing.
+
+use ebb_api::report::{PodReport, RevisionReport};
+use tokio::time::Instant;
+
+use crate::activators::{Activators, Heard, STALE_AFTER};
+use crate::decision::Averages;
+use crate::spec::{Metric, ScalingSpec};
+use crate::window::Window;
+
+/// Largest load that one activator is believed to have: more connections than one host holds.
+pub const LOAD_MAX: f64 = 1e6;
+/// Most pods of one revision in one report; the rest is cut off, and a pod that is cut off is
+/// never taken for idle.
+pub const PODS_MAX: usize = 5_000;
+
+/// What is known of one revision's load.
+#[derive(Debug)]
+pub struct Load {
+    metric: Metric,
+    window: Window,
+    words: Vec<Words>,
+}
+
+/// The newest words of one activator about the revision.
+#[derive(Debug)]
+struct Words {
+    heard: Heard,
+    at: Instant,
+    concurrency: f64,
+    rps: f64,
+    queued: u32,
+    /// Sorted by UID.
+    pods: Vec<PodReport>,
+}
+
+/// What one activator that is not gone said of the revision's pods.
+#[derive(Debug, Clone, Copy)]
+pub struct View<'a> {
+    /// When it said so; nothing if it has not had its say on the revision at all.
+    pub at: Option<Instant>,
+    /// The pods it named, sorted by UID.
+    pub pods: &'a [PodReport],
+}
+
+// === impl View ===
+
+impl View<'_> {
+    /// What it said of that pod.
+    pub fn pod(&self, uid: &str) -> Option<&PodReport> {
+        let found = self.pods.binary_search_by(|pod| pod.uid.as_str().cmp(uid));
+        found.ok().map(|index| &self.pods[index])
+    }
+}
+
+// === impl Load ===
+
+impl Load {
+    /// No load yet, measured as the spec asks.
+    pub fn new(spec: &ScalingSpec) -> Self {
+        Self {
+            metric: spec.metric,
+            window: Window::new(seconds(spec)),
+            words: Vec::new(),
+        }
+    }
+
+    /// Follows a changed spec; another metric starts with an empty window.
+    pub fn follow(&mut self, spec: &ScalingSpec) {
+        self.window.resize(seconds(spec));
+        if self.metric != spec.metric {
+            self.metric = spec.metric;
+            self.window.clear();
+        }
+    }
+
+    /// Takes in what an activator said, at this second of the windows. Returns how many values
+    /// were no load that anything can have.
+    pub fn record(
+        &mut self,
+        heard: Heard,
+        report: RevisionReport,
+        activators: &Activators,
+        now: Instant,
+        second: u64,
+    ) -> u64 {
+        self.forget(activators, Some(heard.id), now);
+        let mut faults = 0;
+        let before = self
+            .words
+            .iter()
+            .position(|words| words.heard.id == heard.id);
+        let (concurrency, rps) = before.map_or((0.0, 0.0), |index| {
+            (self.words[index].concurrency, self.words[index].rps)
+        });
+        let mut mean = bounded(report.concurrency_mean, concurrency, &mut faults);
+        let mut arrivals = bounded(report.requests_per_second, rps, &mut faults);
+        if !is_full(&report) {
+            // A first request: there is no interval to take a mean of, only a number at this
+            // instant. It may raise what is known, never lower it.
+            mean = mean
+                .max(f64::from(report.queued).min(LOAD_MAX))
+                .max(concurrency);
+            arrivals = arrivals.max(rps);
+        }
+        let mut pods = report.pods;
+        faults += u64::from(pods.len() > PODS_MAX);
+        pods.truncate(PODS_MAX);
+        pods.sort_unstable_by(|a, b| a.uid.cmp(&b.uid));
+        let words = Words {
+            heard,
+            at: now,
+            concurrency: mean,
+            rps: arrivals,
+            queued: report.queued,
+            pods,
+        };
+        match before {
+            Some(index) => self.words[index] = words,
+            None => self.words.push(words),
+        }
+        self.window.record(second, self.total());
+        faults
+    }
+
+    /// Forgets what no longer holds and brings the window up to this second. `awake` says whether
+    /// anything runs or should: a revision at zero with no load leaves no zeros behind, so that
+    /// its next burst is not averaged away.
+    pub fn settle(&mut self, activators: &Activators, now: Instant, second: u64, awake: bool) {
+        self.forget(activators, None, now);
+        if activators.stream_age(now).is_none() {
+            return;
+        }
+        let total = self.total();
+        if total <= 0.0 && !awake {
+            return;
+        }
+        let span = self.window_gap(second);
+        for at in span {
+            self.window.record(at, total);
+        }
+    }
+
+    /// Forgets the words of activators that are gone, or have since been silent on the revision.
+    fn forget(&mut self, activators: &Activators, except: Option<u32>, now: Instant) {
+        self.words.retain(|words| {
+            let spoken = activators
+                .find(words.heard.id, now)
+                .is_some_and(|activator| activator.fulls == words.heard.fulls);
+            spoken || except == Some(words.heard.id)
+        });
+    }
+
+    /// The seconds since the last value, as far as the stream can vouch for them.
+    fn window_gap(&self, second: u64) -> std::ops::RangeInclusive<u64> {
+        let oldest = second.saturating_sub(STALE_AFTER.as_secs());
+        match self.window.newest() {
+            Some(newest) if newest >= oldest => newest + 1..=second,
+            _ => second..=second,
+        }
+    }
+
+    /// The averages of both windows; nothing when the newest value is too old to decide by.
+    pub fn averages(&self, spec: &ScalingSpec, second: u64) -> Option<Averages> {
+        let newest = self.window.newest()?;
+        if second.saturating_sub(newest) > STALE_AFTER.as_secs() {
+            return None;
+        }
+        let average = |span| self.window.average(spec.aggregation, second, span);
+        let stable = average(seconds(spec))?;
+        // A panic window of a second or two may fall between two reports.
+        let panic = average(whole(spec.panic_window)).unwrap_or(stable);
+        Some(Averages { stable, panic })
+    }
+
+    /// Whether a request waits for a pod.
+    pub fn is_queued(&self) -> bool {
+        self.words.iter().any(|words| words.queued > 0)
+    }
+
+    /// Whether there is any request, waiting or in flight.
+    pub fn is_demanded(&self) -> bool {
+        self.is_queued() || self.words.iter().any(|words| words.concurrency > 0.0)
+    }
+
+    /// What each activator that is not gone said of the pods.
+    pub fn views<'a>(&'a self, activators: &'a Activators, now: Instant) -> Vec<View<'a>> {
+        activators
+            .iter(now)
+            .map(|activator| {
+                let words = self.words.iter().find(|words| {
+                    words.heard.id == activator.id && words.heard.fulls == activator.fulls
+                });
+                match words {
+                    Some(words) => View {
+                        at: Some(words.at),
+                        pods: &words.pods,
+                    },
+                    None => View {
+                        at: activator.full_at,
+                        pods: &[],
+                    },
+                }
+            })
+            .collect()
+    }
+
+    fn total(&self) -> f64 {
+        self.words
+            .iter()
+            .map(|words| match self.metric {
+                Metric::Concurrency => words.concurrency,
+                Metric::Rps => words.rps,
+            })
+            .sum()
+    }
+}
+
+/// Whether a report covers an interval; one that does not tells of a first request, or of an
+/// order obeyed, and is silent about other revisions.
+pub fn is_full(report: &RevisionReport) -> bool {
+    report.interval_s > 0.0
+}
+
+/// A value as a load: what is no number or below zero leaves the last one in force.
+fn bounded(value: f64, last: f64, faults: &mut u64) -> f64 {
+    if !value.is_finite() || value < 0.0 {
+        *faults += 1;
+        return last;
+    }
+    *faults += u64::from(value > LOAD_MAX);
+    value.min(LOAD_MAX)
+}
+
+fn seconds(spec: &ScalingSpec) -> usize {
+    whole(spec.stable_window)
+}
+
+fn whole(duration: std::time::Duration) -> usize {
+    usize::try_from(duration.as_secs())
+        .unwrap_or(usize::MAX)
+        .max(1)
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,255 @@
+//! The autoscaler's metrics, under Knative's names in Prometheus' spelling.
+
+use std::collections::{BTreeMap, HashMap};
+use std::sync::atomic::AtomicU64;
+
+use ebb_api::labels;
+use ebb_api::report::RevisionKey;
+use prometheus_client::encoding::EncodeLabelSet;
+use prometheus_client::metrics::counter::Counter;
+use prometheus_client::metrics::family::Family;
+use prometheus_client::metrics::gauge::Gauge;
+use prometheus_client::registry::Registry;
+
+use crate::event::Measures;
+use crate::spec::Metric;
+
+type Value = Family<Labels, Gauge<f64, AtomicU64>>;
+
+/// Which revision a number is of.
+#[allow(
+    clippy::struct_field_names,
+    reason = "the fields are label names, and those are Knative's"
+)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+pub struct Labels {
+    k8s_namespace_name: String,
+    kn_service_name: String,
+    kn_configuration_name: String,
+    kn_revision_name: String,
+}
+
+/// How a write ended.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct WriteLabels {
+    outcome: &'static str,
+}
+
+/// All metrics of an autoscaler.
+#[derive(Debug)]
+pub struct Gauges {
+    values: [Value; NAMES.len()],
+    shown: HashMap<RevisionKey, Labels>,
+    reports_dropped: Counter,
+    faults: Counter,
+    writes: Family<WriteLabels, Counter>,
+}
+
+/// Name and meaning of each number of a revision, in the order of [`numbers`].
+const NAMES: [(&str, &str); 14] = [
+    (
+        "kn_revision_pods_desired",
+        "Replicas that the load asks for",
+    ),
+    ("kn_revision_pods_requested", "Replicas asked of Kubernetes"),
+    ("kn_revision_pods_count", "Ready pods"),
+    (
+        "kn_revision_pods_not_ready_count",
+        "Pods that started but are not ready",
+    ),
+    (
+        "kn_revision_pods_pending_count",
+        "Pods that have not started",
+    ),
+    (
+        "kn_revision_pods_terminating_count",
+        "Pods that are being deleted",
+    ),
+    (
+        "kn_revision_capacity_excess",
+        "Burst that would fit beside the load, less the one asked for",
+    ),
+    ("kn_revision_panic_mode", "1 while the panic window rules"),
+    (
+        "kn_revision_concurrency_stable",
+        "Mean requests at once over the stable window",
+    ),
+    (
+        "kn_revision_concurrency_panic",
+        "Mean requests at once over the panic window",
+    ),
+    (
+        "kn_revision_concurrency_target",
+        "Requests at once that one replica should have",
+    ),
+    (
+        "kn_revision_rps_stable",
+        "Mean requests per second over the stable window",
+    ),
+    (
+        "kn_revision_rps_panic",
+        "Mean requests per second over the panic window",
+    ),
+    (
+        "kn_revision_rps_target",
+        "Requests per second that one replica should have",
+    ),
+];
+
+// === impl Gauges ===
+
+impl Gauges {
+    /// Registers all metrics.
+    pub fn register(registry: &mut Registry) -> Self {
+        let values = NAMES.map(|(name, help)| {
+            let value = Value::default();
+            registry.register(name, help, value.clone());
+            value
+        });
+        let own = registry.sub_registry_with_prefix("ebb_autoscaler");
+        let gauges = Self {
+            values,
+            shown: HashMap::new(),
+            reports_dropped: Counter::default(),
+            faults: Counter::default(),
+            writes: Family::default(),
+        };
+        own.register(
+            "reports_dropped",
+            "Reports thrown away because newer ones came faster than they were read",
+            gauges.reports_dropped.clone(),
+        );
+        own.register(
+            "report_faults",
+            "Values and objects refused because they made no sense or were too many",
+            gauges.faults.clone(),
+        );
+        own.register("writes", "Writes to the API server", gauges.writes.clone());
+        gauges
+    }
+
+    /// The counter of reports that were thrown away.
+    pub fn reports_dropped(&self) -> Counter {
+        self.reports_dropped.clone()
+    }
+
+    /// Counts a write.
+    pub fn count_write(&self, is_done: bool) {
+        let outcome = if is_done { "written" } else { "failed" };
+        self.writes.get_or_create(&WriteLabels { outcome }).inc();
+    }
+
+    /// Brings the counter of faults up to `total`.
+    pub fn count_faults(&self, total: u64) {
+        self.faults.inc_by(total.saturating_sub(self.faults.get()));
+    }
+
+    /// Shows the numbers of a revision, whose PodAutoscaler has these labels.
+    pub fn show(
+        &mut self,
+        key: &RevisionKey,
+        found: &BTreeMap<String, String>,
+        measures: &Measures,
+    ) {
+        let label = |name| found.get(name).cloned().unwrap_or_default();
+        let labels = self.shown.entry(key.clone()).or_insert_with(|| Labels {
+            k8s_namespace_name: key.namespace.clone(),
+            kn_service_name: label(labels::SERVICE),
+            kn_configuration_name: label(labels::CONFIGURATION),
+            kn_revision_name: key.name.clone(),
+        });
+        for (value, number) in self.values.iter().zip(numbers(measures)) {
+            match number {
+                Some(number) => {
+                    value.get_or_create(labels).set(number);
+                }
+                None => {
+                    value.remove(labels);
+                }
+            }
+        }
+    }
+
+    /// Removes the numbers of a revision that is gone.
+    pub fn forget(&mut self, key: &RevisionKey) {
+        if let Some(labels) = self.shown.remove(key) {
+            for value in &self.values {
+                value.remove(&labels);
+            }
+        }
+    }
+}
+
+/// The numbers in the order of [`NAMES`]; nothing where there is none to show.
+fn numbers(measures: &Measures) -> [Option<f64>; NAMES.len()] {
+    let Measures {
+        metric,
+        target,
+        desired,
+        requested,
+        averages,
+        excess_burst,
+        is_panicking,
+        pods,
+    } = *measures;
+    let load = |of| (metric == of).then_some(averages).flatten();
+    let aim = |of| (metric == of).then_some(target);
+    [
+        desired.map(f64::from),
+        Some(f64::from(requested)),
+        Some(f64::from(pods.ready)),
+        Some(f64::from(pods.not_ready)),
+        Some(f64::from(pods.pending)),
+        Some(f64::from(pods.terminating)),
+        excess_burst,
+        Some(f64::from(u8::from(is_panicking))),
+        load(Metric::Concurrency).map(|averages| averages.stable),
+        load(Metric::Concurrency).map(|averages| averages.panic),
+        aim(Metric::Concurrency),
+        load(Metric::Rps).map(|averages| averages.stable),
+        load(Metric::Rps).map(|averages| averages.panic),
+        aim(Metric::Rps),
+    ]
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::decision::Averages;
+    use crate::pods::PodCounts;
+
+    #[test]
+    fn the_numbers_of_a_revision_go_when_it_goes() {
+        let mut registry = Registry::default();
+        let mut gauges = Gauges::register(&mut registry);
+        let key = RevisionKey::new("models", "digits-00001");
+        let measures = Measures {
+            metric: Metric::Concurrency,
+            target: 70.0,
+            desired: Some(3),
+            requested: 2,
+            averages: Some(Averages {
+                stable: 1.5,
+                panic: 9.0,
+            }),
+            excess_burst: Some(-211.0),
+            is_panicking: true,
+            pods: PodCounts::default(),
+        };
+        let text = |registry: &Registry| {
+            let mut text = String::new();
+            prometheus_client::encoding::text::encode(&mut text, registry).unwrap();
+            text
+        };
+        gauges.show(&key, &BTreeMap::new(), &measures);
+        let shown = text(&registry);
+        assert!(shown.contains("kn_revision_pods_desired{"), "{shown}");
+        assert!(
+            shown.contains("kn_revision_name=\"digits-00001\"} 9.0"),
+            "{shown}"
+        );
+        assert!(!shown.contains("kn_revision_rps_stable{"), "{shown}");
+        gauges.forget(&key);
+        assert!(!text(&registry).contains("digits-00001"));
+    }
+}

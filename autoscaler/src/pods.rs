@@ -1,0 +1,129 @@
+//! What scaling needs to know of a pod, and no more: thousands of these are held.
+
+use std::collections::BTreeMap;
+
+use ebb_api::labels;
+use ebb_api::report::RevisionKey;
+use k8s_openapi::api::core::v1;
+
+/// Most pods of one revision that are kept; beyond it a revision is no longer scaled down.
+pub const PODS_MAX: usize = 10_000;
+
+/// One pod of a revision.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Pod {
+    /// The revision it belongs to.
+    pub revision: RevisionKey,
+    /// Its UID; an address or a name may be used again.
+    pub uid: String,
+    /// Its name.
+    pub name: String,
+    /// Whether Kubernetes calls it ready.
+    pub is_ready: bool,
+    /// Whether it is being deleted.
+    pub is_terminating: bool,
+    /// Whether its container has not started yet.
+    pub is_pending: bool,
+}
+
+/// How many pods a revision has, by state.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct PodCounts {
+    /// Ready and not being deleted.
+    pub ready: u32,
+    /// Started, but not ready.
+    pub not_ready: u32,
+    /// Not started.
+    pub pending: u32,
+    /// Being deleted.
+    pub terminating: u32,
+}
+
+// === impl Pod ===
+
+impl Pod {
+    /// The pod as far as scaling is concerned; nothing if it belongs to no revision, or has come
+    /// to its end (a finished pod is no replica, though its object may linger).
+    pub fn from_object(pod: &v1::Pod) -> Option<Self> {
+        let metadata = &pod.metadata;
+        let status = pod.status.as_ref();
+        let phase = status.and_then(|status| status.phase.as_deref());
+        if matches!(phase, Some("Succeeded" | "Failed")) {
+            return None;
+        }
+        let is_ready = status
+            .and_then(|status| status.conditions.as_ref())
+            .is_some_and(|conditions| {
+                conditions
+                    .iter()
+                    .any(|condition| condition.type_ == "Ready" && condition.status == "True")
+            });
+        Some(Self {
+            revision: RevisionKey::new(
+                metadata.namespace.clone()?,
+                metadata.labels.as_ref()?.get(labels::REVISION)?.clone(),
+            ),
+            uid: metadata.uid.clone()?,
+            name: metadata.name.clone()?,
+            is_ready,
+            is_terminating: metadata.deletion_timestamp.is_some(),
+            is_pending: phase.is_none_or(|phase| phase == "Pending"),
+        })
+    }
+}
+
+// === impl PodCounts ===
+
+impl PodCounts {
+    /// The counts of these pods.
+    pub fn of(pods: &BTreeMap<String, Pod>) -> Self {
+        let mut counts = Self::default();
+        for pod in pods.values() {
+            let count = match (pod.is_terminating, pod.is_ready, pod.is_pending) {
+                (true, _, _) => &mut counts.terminating,
+                (false, true, _) => &mut counts.ready,
+                (false, false, true) => &mut counts.pending,
+                (false, false, false) => &mut counts.not_ready,
+            };
+            *count += 1;
+        }
+        counts
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    fn pod(phase: &str, ready: &str) -> v1::Pod {
+        serde_json::from_value(json!({
+            "metadata": {
+                "namespace": "models",
+                "name": "digits-00001-x",
+                "uid": "u1",
+                "labels": {"serving.knative.dev/revision": "digits-00001"},
+            },
+            "status": {"phase": phase, "conditions": [{"type": "Ready", "status": ready}]},
+        }))
+        .unwrap()
+    }
+
+    #[test]
+    fn only_what_scaling_needs_is_kept() {
+        let kept = Pod::from_object(&pod("Running", "True")).unwrap();
+        assert_eq!(kept.revision, RevisionKey::new("models", "digits-00001"));
+        assert!(kept.is_ready && !kept.is_pending && !kept.is_terminating);
+        let starting = Pod::from_object(&pod("Pending", "False")).unwrap();
+        assert!(starting.is_pending && !starting.is_ready);
+    }
+
+    #[test]
+    fn a_finished_or_foreign_pod_is_no_replica() {
+        assert_eq!(Pod::from_object(&pod("Failed", "False")), None);
+        let mut foreign = pod("Running", "True");
+        foreign.metadata.labels = None;
+        assert_eq!(Pod::from_object(&foreign), None);
+    }
+}

@@ -1,0 +1,166 @@
+//! The shell: watches, the intake, the clock and the writer around a [`Fleet`].
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use ebb_api::config::Config;
+use ebb_api::report::DrainOrder;
+use futures::StreamExt as _;
+use jiff::Timestamp;
+use kube::Client;
+use prometheus_client::registry::Registry;
+use tokio::sync::watch;
+use tokio::time::Instant;
+use tokio_util::sync::CancellationToken;
+
+use crate::event::{Action, Event};
+use crate::fleet::Fleet;
+use crate::intake::{Intake, Reports, intake};
+use crate::measures::Gauges;
+use crate::watches;
+use crate::writer::{Attempt, Outcome, Writer};
+
+/// How long writes under way may take to end after a shutdown was asked for.
+const SHUTDOWN_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// Brings drain orders to the activators.
+pub trait DrainControl: Send + Sync {
+    /// Hands an order to every activator and returns at once. An order is the whole truth about
+    /// its revision: only the newest has to arrive, and one that connects later needs it too. It
+    /// is repeated every two seconds while it names any pod.
+    fn drain(&self, order: DrainOrder);
+}
+
+/// What an autoscaler needs.
+pub struct AutoscalerOptions {
+    /// The API server.
+    pub client: Client,
+    /// The cluster's settings.
+    pub config: watch::Receiver<Arc<Config>>,
+    /// The way to the activators.
+    pub drains: Arc<dyn DrainControl>,
+}
+
+/// The autoscaler of a whole cluster.
+pub struct Autoscaler {
+    client: Client,
+    config: watch::Receiver<Arc<Config>>,
+    drains: Arc<dyn DrainControl>,
+    fleet: Fleet,
+    reports: Reports,
+    writer: Writer,
+    gauges: Gauges,
+}
+
+// === impl Autoscaler ===
+
+impl Autoscaler {
+    /// An autoscaler that is not running yet, and the intake for what activators report. Its
+    /// metrics go to the registry.
+    pub fn new(options: AutoscalerOptions, registry: &mut Registry) -> (Self, Intake) {
+        let AutoscalerOptions {
+            client,
+            mut config,
+            drains,
+        } = options;
+        let gauges = Gauges::register(registry);
+        let (intake, reports) = intake(gauges.reports_dropped());
+        let current = Arc::clone(&config.borrow_and_update());
+        let autoscaler = Self {
+            writer: Writer::new(client.clone()),
+            client,
+            config,
+            drains,
+            fleet: Fleet::new(current, Instant::now()),
+            reports,
+            gauges,
+        };
+        (autoscaler, intake)
+    }
+
+    /// Runs until `shutdown`, then lets the writes under way end. Cancelling it instead loses
+    /// nothing but those: everything it holds can be had again from the API and the reports.
+    pub async fn run(mut self, shutdown: CancellationToken) {
+        let mut targets = watches::targets(self.client.clone());
+        let mut pods = watches::pods(self.client.clone());
+        let mut is_open = true;
+        loop {
+            let deadline = self.fleet.deadline();
+            let is_listed = self.fleet.is_listed();
+            // In this order: writes under way are few and short, and a report may be somebody's
+            // cold start; none of them can come so fast that the rest starves.
+            tokio::select! {
+                biased;
+                () = shutdown.cancelled() => break,
+                Some(attempt) = self.writer.next() => self.on_attempt(attempt),
+                report = self.reports.next(), if is_listed => self.step(Event::Report(report)),
+                Some(event) = targets.next() => self.step(event),
+                Some(event) = pods.next() => self.step(event),
+                new = self.config.changed(), if is_open => is_open = self.on_config(new.is_ok()),
+                () = sleep_until(deadline) => self.step(Event::Tick),
+            }
+        }
+        self.finish().await;
+    }
+
+    fn step(&mut self, event: Event) {
+        let actions = self.fleet.step(event, Instant::now(), Timestamp::now());
+        for action in actions {
+            match action {
+                Action::Drain(order) => self.drains.drain(order),
+                Action::Write(write) => self.writer.submit(*write),
+                Action::Measure(key, measures) => {
+                    if let Some(labels) = self.fleet.labels(&key) {
+                        self.gauges.show(&key, labels, &measures);
+                    }
+                }
+                Action::Forget(key) => {
+                    self.writer.forget(&key);
+                    self.gauges.forget(&key);
+                }
+            }
+        }
+        self.gauges.count_faults(self.fleet.faults());
+    }
+
+    fn on_attempt(&mut self, attempt: Attempt) {
+        match self.writer.settle(attempt) {
+            Outcome::Written(key) => {
+                self.gauges.count_write(true);
+                self.step(Event::Written(key));
+            }
+            Outcome::Failed => self.gauges.count_write(false),
+            Outcome::Pending => {}
+        }
+    }
+
+    /// Follows changed settings; false when there will be no more of them.
+    fn on_config(&mut self, is_open: bool) -> bool {
+        if is_open {
+            let config = Arc::clone(&self.config.borrow_and_update());
+            self.step(Event::Config(config));
+        }
+        is_open
+    }
+
+    async fn finish(mut self) {
+        let rest = async {
+            while let Some(attempt) = self.writer.next().await {
+                self.writer.settle(attempt);
+            }
+        };
+        if tokio::time::timeout(SHUTDOWN_TIMEOUT, rest).await.is_err() {
+            tracing::warn!("Some scales were not written before the shutdown");
+        }
+    }
+}
+
+async fn sleep_until(deadline: Option<Instant>) {
+    match deadline {
+        Some(at) => tokio::time::sleep_until(at).await,
+        None => std::future::pending().await,
+    }
+}
+
+#[cfg(test)]
+mod tests;

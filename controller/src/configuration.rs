@@ -1,0 +1,78 @@
+//! Configuration: one Revision for each template it ever had.
+//!
+//! dereference (its Revisions as known) → validate (which one is the latest, is its name free) →
+//! build → apply (create at most one) → status.
+
+use std::sync::Arc;
+
+use ebb_api::labels;
+use ebb_api::serving::{Configuration, Revision};
+use k8s_openapi::jiff::Timestamp;
+use kube::ResourceExt as _;
+use kube::runtime::controller::Action;
+
+mod build;
+mod status;
+mod validate;
+
+pub(crate) use self::validate::NAME_TAKEN;
+use self::validate::{Latest, Newest};
+use crate::cache::Cache;
+use crate::reconciler::{Context, Reconcile, ReconcileError};
+use crate::stores::Stores;
+
+impl Reconcile for Configuration {
+    const KIND: &'static str = "Configuration";
+
+    fn cache(stores: &Stores) -> &Cache<Self> {
+        &stores.configurations
+    }
+
+    async fn reconcile(object: Arc<Self>, context: Arc<Context>) -> Result<Action, ReconcileError> {
+        let revisions = dereference(&object, &context.stores);
+        let newest = apply(&object, &revisions, &context).await?;
+        let status = status::of(&object, &newest, &revisions, Timestamp::now());
+        let old = object.status.clone().unwrap_or_default();
+        let news = status::news(&old, &status);
+        let notices = status::notices(&old, &status);
+        context.report(&*object, &status, news, notices).await
+    }
+}
+
+/// All Revisions that this Configuration made, and the one that has the name of the next.
+fn dereference(configuration: &Configuration, stores: &Stores) -> Vec<Arc<Revision>> {
+    let (namespace, name) = (
+        configuration.namespace().unwrap_or_default(),
+        configuration.name_any(),
+    );
+    let next = build::name(configuration);
+    stores.revisions.select(&namespace, |revision| {
+        revision.labels().get(labels::CONFIGURATION) == Some(&name) || revision.name_any() == next
+    })
+}
+
+async fn apply(
+    configuration: &Configuration,
+    revisions: &[Arc<Revision>],
+    context: &Context,
+) -> Result<Newest, ReconcileError> {
+    match validate::latest(configuration, revisions) {
+        Latest::Exists(revision) => return Ok(Newest::Made(revision)),
+        Latest::Taken(message) => return Ok(Newest::Impossible(message)),
+        Latest::Missing => {}
+    }
+    let desired = build::revision(configuration, Timestamp::now());
+    match context
+        .scribe
+        .create(&context.stores.revisions, &desired)
+        .await
+    {
+        Ok(revision) => Ok(Newest::Made(revision)),
+        // Whose it is shows in the store in a moment.
+        Err(error) if error.is_already_exists() => Err(error.into()),
+        Err(error) => match error.refusal() {
+            Some(message) => Ok(Newest::Impossible(message.to_owned())),
+            None => Err(error.into()),
+        },
+    }
+}

@@ -1,0 +1,180 @@
+//! Whether a server-side apply would change anything.
+//!
+//! The API server fills in defaults, so an object is never equal to what was applied. What
+//! matters is that every wanted field has the wanted value, and that no field which this manager
+//! applied before has been dropped since.
+
+use serde_json::{Map, Value};
+
+/// Fields whose values are quantities: the server writes them in its own spelling.
+const QUANTITIES: &[&str] = &["limits", "requests", "sizeLimit"];
+
+/// Suffixes of quantities and what they multiply by, longest first.
+const SUFFIXES: &[(&str, f64)] = &[
+    ("Ki", 1024.0),
+    ("Mi", 1_048_576.0),
+    ("Gi", 1_073_741_824.0),
+    ("Ti", 1_099_511_627_776.0),
+    ("Pi", 1_125_899_906_842_624.0),
+    ("Ei", 1_152_921_504_606_846_976.0),
+    ("n", 1e-9),
+    ("u", 1e-6),
+    ("m", 1e-3),
+    ("k", 1e3),
+    ("M", 1e6),
+    ("G", 1e9),
+    ("T", 1e12),
+    ("P", 1e15),
+    ("E", 1e18),
+    ("", 1.0),
+];
+
+/// Whether applying `desired` as `manager` would change `existing`.
+pub(crate) fn differs(existing: &Value, desired: &Value, manager: &str) -> bool {
+    !covers(existing, desired, false) || drops_owned(existing, desired, manager)
+}
+
+/// Whether `existing` has all that `desired` says. An empty value is the same as none.
+fn covers(existing: &Value, desired: &Value, quantity: bool) -> bool {
+    match (existing, desired) {
+        (Value::Object(existing), Value::Object(desired)) => desired.iter().all(|(key, wanted)| {
+            let quantity = quantity || QUANTITIES.contains(&key.as_str());
+            existing
+                .get(key)
+                .map_or_else(|| is_empty(wanted), |found| covers(found, wanted, quantity))
+        }),
+        (Value::Array(existing), Value::Array(desired)) => {
+            existing.len() == desired.len()
+                && existing
+                    .iter()
+                    .zip(desired)
+                    .all(|(existing, desired)| covers(existing, desired, quantity))
+        }
+        (Value::String(existing), Value::String(desired)) if quantity => {
+            existing == desired || same_quantity(existing, desired)
+        }
+        (existing, desired) => existing == desired,
+    }
+}
+
+fn is_empty(value: &Value) -> bool {
+    match value {
+        Value::Null => true,
+        Value::Object(fields) => fields.values().all(is_empty),
+        Value::Array(items) => items.is_empty(),
+        Value::String(text) => text.is_empty(),
+        Value::Bool(_) | Value::Number(_) => false,
+    }
+}
+
+fn same_quantity(one: &str, two: &str) -> bool {
+    match (quantity(one), quantity(two)) {
+        (Some(one), Some(two)) => (one - two).abs() <= one.abs() * 1e-9,
+        _ => false,
+    }
+}
+
+fn quantity(text: &str) -> Option<f64> {
+    SUFFIXES.iter().find_map(|(suffix, scale)| {
+        let number: f64 = text.strip_suffix(suffix)?.parse().ok()?;
+        Some(number * scale)
+    })
+}
+
+/// Whether `manager` once applied a field that `desired` no longer has.
+fn drops_owned(existing: &Value, desired: &Value, manager: &str) -> bool {
+    let entries = existing
+        .pointer("/metadata/managedFields")
+        .and_then(Value::as_array);
+    entries.into_iter().flatten().any(|entry| {
+        entry.get("manager").and_then(Value::as_str) == Some(manager)
+            && entry.get("operation").and_then(Value::as_str) == Some("Apply")
+            && entry.get("subresource").is_none()
+            && entry
+                .get("fieldsV1")
+                .and_then(Value::as_object)
+                .is_some_and(|fields| lacks(desired, fields))
+    })
+}
+
+/// Whether a field of the set is missing from `desired`. Items of lists (`k:`, `v:`) need no
+/// look: [`covers`] compares lists whole.
+fn lacks(desired: &Value, fields: &Map<String, Value>) -> bool {
+    fields.iter().any(|(key, inner)| {
+        let Some(name) = key.strip_prefix("f:") else {
+            return false;
+        };
+        match (desired.get(name), inner.as_object()) {
+            (None, Some(inner)) => inner.is_empty() || inner.keys().any(|key| key != "."),
+            (None, None) => true,
+            (Some(value), Some(inner)) => lacks(value, inner),
+            (Some(_), None) => false,
+        }
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    fn existing() -> Value {
+        json!({
+            "metadata": {
+                "labels": {"a": "1", "foreign": "x"},
+                "managedFields": [{
+                    "manager": "me", "operation": "Apply",
+                    "fieldsV1": {"f:metadata": {"f:labels": {".": {}, "f:a": {}}}, "f:spec": {"f:n": {}}},
+                }],
+            },
+            "spec": {"n": 1, "defaulted": true, "limits": {"cpu": "1", "memory": "1Gi"}, "list": [{"a": 1, "b": 2}]},
+        })
+    }
+
+    #[test]
+    fn defaults_and_foreign_fields_are_no_difference() {
+        let desired = json!({
+            "metadata": {"labels": {"a": "1"}},
+            "spec": {"n": 1, "list": [{"a": 1}], "empty": {}, "limits": {"cpu": "1000m", "memory": "1024Mi"}},
+        });
+        assert!(!differs(&existing(), &desired, "me"));
+    }
+
+    #[test]
+    fn a_changed_added_or_dropped_field_is_a_difference() {
+        let cases = [
+            (
+                "changed",
+                json!({"metadata": {"labels": {"a": "2"}}, "spec": {"n": 1}}),
+            ),
+            (
+                "added",
+                json!({"metadata": {"labels": {"a": "1", "b": "1"}}, "spec": {"n": 1}}),
+            ),
+            (
+                "dropped",
+                json!({"metadata": {"labels": {}}, "spec": {"n": 1}}),
+            ),
+            ("dropped map", json!({"metadata": {}, "spec": {"n": 1}})),
+            (
+                "longer list",
+                json!({"metadata": {"labels": {"a": "1"}}, "spec": {"n": 1, "list": [{"a": 1}, {}]}}),
+            ),
+            (
+                "quantity",
+                json!({"metadata": {"labels": {"a": "1"}}, "spec": {"n": 1, "limits": {"cpu": "2"}}}),
+            ),
+        ];
+        for (name, desired) in cases {
+            assert!(differs(&existing(), &desired, "me"), "{name}");
+        }
+    }
+
+    #[test]
+    fn what_another_manager_dropped_is_not_ours_to_remove() {
+        let desired = json!({"metadata": {"labels": {"a": "1"}}});
+        assert!(differs(&existing(), &desired, "me"));
+        assert!(!differs(&existing(), &desired, "somebody"));
+    }
+}

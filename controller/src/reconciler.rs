@@ -1,0 +1,397 @@
+//! Runs the reconcilers: their shared context, their queues, retries and shutdown.
+
+use std::collections::HashMap;
+use std::convert::Infallible;
+use std::future::Future;
+use std::sync::Arc;
+use std::time::Duration;
+
+use ebb_api::config::Config;
+use ebb_api::serving::{Revision, Route};
+use futures::channel::mpsc;
+use futures::{FutureExt as _, StreamExt as _};
+use kube::runtime::controller::{self, Action, applier};
+use kube::runtime::reflector::ObjectRef;
+use kube::{Client, ResourceExt as _};
+use parking_lot::Mutex;
+use serde::Serialize;
+use tokio::sync::watch;
+use tokio::task::JoinSet;
+use tokio::time::Instant;
+use tokio_util::sync::CancellationToken;
+use tracing::{debug, warn};
+
+use crate::RunError;
+use crate::cache::{Cache, Stored};
+use crate::events::{Events, Notice};
+use crate::metrics::ControllerMetrics;
+use crate::scale::Scaler;
+use crate::scribe::{Scribe, WriteError};
+use crate::settling::{News, Settling, Verdict};
+use crate::stores::{Stores, Watches};
+use crate::triggers::{self, Outlets};
+
+/// Reconciles of one kind at the same time. Each waits for the API server most of its time; more
+/// would only move the queue there (client-go's controllers commonly run 5 to 30).
+const CONCURRENCY: u16 = 16;
+/// Events that may wait between a watch and a reconciler. The reconciler's scheduler merges equal
+/// ones as fast as it is polled, so this is filled only by a relist.
+const QUEUE_EVENTS_MAX: usize = 1024;
+/// First pause after a failed reconcile; it doubles.
+const RETRY_MIN: Duration = Duration::from_millis(20);
+/// Longest pause after failed reconciles: an object that cannot be helped costs two tries a
+/// minute.
+const RETRY_MAX: Duration = Duration::from_secs(30);
+
+/// Everything that reconcilers share.
+pub(crate) struct Context {
+    pub(crate) client: Client,
+    pub(crate) stores: Stores,
+    pub(crate) scribe: Scribe,
+    pub(crate) events: Events,
+    pub(crate) gateway_host: Option<String>,
+    config: watch::Receiver<Arc<Config>>,
+    metrics: ControllerMetrics,
+    settling: Settling<(&'static str, String, String)>,
+}
+
+/// A reconcile that failed and will be tried again.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum ReconcileError {
+    /// A write failed.
+    #[error(transparent)]
+    Write(#[from] WriteError),
+    /// A read past the stores failed.
+    #[error("cannot read {what}")]
+    Read {
+        /// What was read.
+        what: String,
+        /// What the API server said.
+        #[source]
+        source: Box<kube::Error>,
+    },
+}
+
+/// A kind that has a reconciler.
+pub(crate) trait Reconcile: Stored {
+    /// The kind, for logs and metrics.
+    const KIND: &'static str;
+
+    /// Where the objects of the kind are.
+    fn cache(stores: &Stores) -> &Cache<Self>;
+
+    /// Brings the world one step closer to what the object asks for. Must be safe to repeat.
+    fn reconcile(
+        object: Arc<Self>,
+        context: Arc<Context>,
+    ) -> impl Future<Output = Result<Action, ReconcileError>> + Send;
+}
+
+/// The state of one reconciler.
+struct Driver<K: Reconcile> {
+    context: Arc<Context>,
+    /// Failures in a row of each object that fails now.
+    failures: Mutex<HashMap<ObjectRef<K>, u32>>,
+}
+
+// === impl Context ===
+
+impl Context {
+    /// The context of all reconcilers.
+    pub(crate) fn new(
+        client: Client,
+        stores: Stores,
+        config: watch::Receiver<Arc<Config>>,
+        metrics: ControllerMetrics,
+        gateway_host: Option<String>,
+    ) -> Self {
+        Self {
+            scribe: Scribe::new(client.clone(), metrics.clone()),
+            events: Events::new(client.clone()),
+            client,
+            stores,
+            gateway_host,
+            config,
+            metrics,
+            settling: Settling::new(),
+        }
+    }
+
+    /// The settings as of now.
+    pub(crate) fn config(&self) -> Arc<Config> {
+        self.config.borrow().clone()
+    }
+
+    /// Writes `status` and publishes `notices` if the news are worth it by now.
+    pub(crate) async fn report<K: Reconcile, S: Serialize + Sync>(
+        &self,
+        object: &K,
+        status: &S,
+        news: News,
+        notices: Vec<Notice>,
+    ) -> Result<Action, ReconcileError> {
+        let key = (
+            K::KIND,
+            object.namespace().unwrap_or_default(),
+            object.name_any(),
+        );
+        match self.settling.judge(key.clone(), news, Instant::now()) {
+            Verdict::Keep => return Ok(Action::await_change()),
+            Verdict::Wait(rest) => return Ok(Action::requeue(rest)),
+            Verdict::Write => {}
+        }
+        self.scribe
+            .status(K::cache(&self.stores), object, status)
+            .await?;
+        self.settling.forget(&key);
+        for notice in notices {
+            self.events.publish(object, notice).await;
+        }
+        Ok(Action::await_change())
+    }
+
+    fn forget<K: Reconcile>(&self, object: &ObjectRef<K>) {
+        let namespace = object.namespace.clone().unwrap_or_default();
+        self.settling
+            .forget(&(K::KIND, namespace, object.name.clone()));
+    }
+}
+
+// === impl Driver ===
+
+impl<K: Reconcile> Driver<K> {
+    async fn reconcile(self: Arc<Self>, object: Arc<K>) -> Result<Action, ReconcileError> {
+        let started = Instant::now();
+        let (namespace, name) = (object.namespace().unwrap_or_default(), object.name_any());
+        // The store may be older than our own last write.
+        let object = K::cache(&self.context.stores)
+            .get(&namespace, &name)
+            .unwrap_or(object);
+        let result = if object.meta().deletion_timestamp.is_some() {
+            // Owned objects go with it; writing more would hold the deletion up.
+            Ok(Action::await_change())
+        } else {
+            K::reconcile(object.clone(), self.context.clone()).await
+        };
+        let failed = result.is_err();
+        if !failed {
+            self.failures.lock().remove(&ObjectRef::from_obj(&*object));
+        }
+        self.context
+            .metrics
+            .reconciled(K::KIND, started.elapsed(), failed);
+        result
+    }
+
+    fn retry(&self, object: &K, error: &ReconcileError) -> Action {
+        let mut failures = self.failures.lock();
+        let count = failures.entry(ObjectRef::from_obj(object)).or_insert(0);
+        *count += 1;
+        let pause = pause_after(*count);
+        warn!(
+            error = %chain(error),
+            object.kind = K::KIND,
+            object.namespace = object.namespace(),
+            object.name = object.name_any(),
+            failures = *count,
+            pause_ms = pause.as_millis(),
+            "Reconcile failed, trying again"
+        );
+        Action::requeue(pause)
+    }
+}
+
+/// Runs watches, reconcilers and the scale loop until `shutdown`.
+pub(crate) async fn run_all(
+    context: Arc<Context>,
+    watches: Watches,
+    shutdown: CancellationToken,
+) -> Result<(), RunError> {
+    let (services, service_queue) = mpsc::channel(QUEUE_EVENTS_MAX);
+    let (configurations, configuration_queue) = mpsc::channel(QUEUE_EVENTS_MAX);
+    let (revisions, revision_queue) = mpsc::channel(QUEUE_EVENTS_MAX);
+    let (routes, route_queue) = mpsc::channel(QUEUE_EVENTS_MAX);
+    let (facts, fact_queue) = mpsc::channel(QUEUE_EVENTS_MAX);
+    let outlets = Outlets {
+        services,
+        configurations,
+        revisions,
+        routes,
+        facts,
+    };
+
+    // Whatever ends first ends the rest: half a controller is worse than a restart.
+    let stop = shutdown.child_token();
+    let mut tasks = JoinSet::new();
+    let scaler = Scaler::new(context.client.clone(), context.metrics.clone());
+    tasks.spawn(scaler.run(fact_queue).map(|()| "scale"));
+    spawn_watches(&mut tasks, watches, &context.stores, &outlets, &stop);
+    tasks.spawn(follow_config(context.clone(), outlets, stop.clone()).map(|()| "config"));
+    tasks.spawn(drive(context.clone(), service_queue).map(|()| "service"));
+    tasks.spawn(drive(context.clone(), configuration_queue).map(|()| "configuration"));
+    tasks.spawn(drive(context.clone(), revision_queue).map(|()| "revision"));
+    tasks.spawn(drive(context, route_queue).map(|()| "route"));
+
+    let mut outcome = Ok(());
+    while let Some(ended) = tasks.join_next().await {
+        if !stop.is_cancelled() {
+            outcome = match ended {
+                Ok(task) => Err(RunError::TaskEnded { task }),
+                Err(error) => Err(RunError::TaskFailed(error)),
+            };
+            stop.cancel();
+        }
+    }
+    outcome
+}
+
+fn spawn_watches(
+    tasks: &mut JoinSet<&'static str>,
+    watches: Watches,
+    stores: &Stores,
+    outlets: &Outlets,
+    stop: &CancellationToken,
+) {
+    let Watches {
+        services,
+        configurations,
+        revisions,
+        routes,
+        autoscalers,
+        deployments,
+        pods,
+        placeholders,
+    } = watches;
+    let (out, stop) = (|| outlets.clone(), || stop.clone());
+    let ended = |()| "watch";
+    tasks.spawn(
+        autoscalers
+            .run(triggers::of_autoscaler, out(), stop())
+            .map(ended),
+    );
+    tasks.spawn(
+        deployments
+            .run(triggers::of_deployment, out(), stop())
+            .map(ended),
+    );
+    tasks.spawn(
+        services
+            .run(|object, _| triggers::of_service(object), out(), stop())
+            .map(ended),
+    );
+    let known = stores.clone();
+    let react = move |object: &_, _| triggers::of_configuration(&known, object);
+    tasks.spawn(configurations.run(react, out(), stop()).map(ended));
+    let known = stores.clone();
+    let react = move |object: &_, _| triggers::of_revision(&known, object);
+    tasks.spawn(revisions.run(react, out(), stop()).map(ended));
+    tasks.spawn(
+        routes
+            .run(|object, _| triggers::of_route(object), out(), stop())
+            .map(ended),
+    );
+    tasks.spawn(
+        pods.run(|object, _| triggers::of_pod(object), out(), stop())
+            .map(ended),
+    );
+    tasks.spawn(
+        placeholders
+            .run(|object, _| triggers::of_placeholder(object), out(), stop())
+            .map(ended),
+    );
+}
+
+/// Reconciles what depends on settings whenever they change: hosts of Routes, deadlines of
+/// Revisions.
+async fn follow_config(context: Arc<Context>, mut outlets: Outlets, stop: CancellationToken) {
+    let mut config = context.config.clone();
+    loop {
+        tokio::select! {
+            biased;
+            () = stop.cancelled() => return,
+            changed = config.changed() => if changed.is_err() {
+                // Nobody will change the settings any more.
+                return stop.cancelled().await;
+            },
+        }
+        let revisions = context.stores.revisions.store().state();
+        let routes = context.stores.routes.store().state();
+        let triggers = revisions
+            .iter()
+            .map(|object| triggers::Trigger::Revision(ObjectRef::<Revision>::from_obj(object)))
+            .chain(
+                routes
+                    .iter()
+                    .map(|object| triggers::Trigger::Route(ObjectRef::<Route>::from_obj(object))),
+            )
+            .collect();
+        let reaction = triggers::Reaction {
+            fact: None,
+            triggers,
+        };
+        outlets.send(reaction).await;
+    }
+}
+
+/// Reconciles what comes out of the queue until it ends, then finishes what is under way.
+async fn drive<K: Reconcile>(context: Arc<Context>, queue: mpsc::Receiver<ObjectRef<K>>) {
+    if context.stores.ready().await.is_err() {
+        return;
+    }
+    let driver = Arc::new(Driver::<K> {
+        context: context.clone(),
+        failures: Mutex::new(HashMap::new()),
+    });
+    applier(
+        |object, driver: Arc<Driver<K>>| driver.reconcile(object).boxed(),
+        |object, error, driver| driver.retry(&object, error),
+        driver.clone(),
+        K::cache(&context.stores).store(),
+        queue.map(Ok::<_, Infallible>),
+        controller::Config::default().concurrency(CONCURRENCY),
+    )
+    .for_each(|outcome| {
+        if let Err(controller::Error::ObjectNotFound(object)) = outcome {
+            // Deleted, or owned by somebody who is not there: its last event was for others.
+            debug!(%object, "Nothing to reconcile");
+            let mut gone = ObjectRef::<K>::new(&object.name);
+            gone.namespace.clone_from(&object.namespace);
+            context.forget(&gone);
+            driver.failures.lock().remove(&gone);
+        }
+        std::future::ready(())
+    })
+    .await;
+}
+
+/// The pause after so many failures in a row.
+fn pause_after(failures: u32) -> Duration {
+    let doublings = failures.saturating_sub(1).min(16);
+    RETRY_MIN.saturating_mul(1 << doublings).min(RETRY_MAX)
+}
+
+/// An error with all its causes, in one line.
+fn chain(error: &dyn std::error::Error) -> String {
+    let mut text = error.to_string();
+    let mut cause = error.source();
+    while let Some(inner) = cause {
+        text.push_str(": ");
+        text.push_str(&inner.to_string());
+        cause = inner.source();
+    }
+    text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn pauses_double_up_to_a_bound() {
+        assert_eq!(pause_after(1), RETRY_MIN);
+        assert_eq!(pause_after(2), RETRY_MIN * 2);
+        assert_eq!(pause_after(11), Duration::from_millis(20 * 1024));
+        assert_eq!(pause_after(12), RETRY_MAX);
+        assert_eq!(pause_after(u32::MAX), RETRY_MAX);
+    }
+}

@@ -1,0 +1,220 @@
+//! The Deployment of a Revision. Source of its shape: knative/serving
+//! pkg/reconciler/revision/resources/deploy.go.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use ebb_api::config::Config;
+use ebb_api::serving::Revision;
+use ebb_api::{annotations, duration, labels, names};
+use k8s_openapi::api::apps::v1::{
+    Deployment, DeploymentSpec, DeploymentStrategy, RollingUpdateDeployment,
+};
+use k8s_openapi::api::core::v1::PodTemplateSpec;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::{LabelSelector, ObjectMeta};
+use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
+use kube::ResourceExt as _;
+
+use super::pod;
+use crate::owner;
+
+/// Name of the Revision's Deployment.
+pub(super) fn name(revision: &Revision) -> String {
+    names::deployment(&revision.name_any())
+}
+
+/// Labels of everything that belongs to the Revision.
+pub(super) fn labels(revision: &Revision) -> BTreeMap<String, String> {
+    // The routing state changes with traffic: on a pod template it would restart the pods.
+    let mut own = owner::without(revision.labels(), |key| key == labels::ROUTING_STATE);
+    own.insert(labels::REVISION.to_owned(), revision.name_any());
+    own.insert(
+        labels::REVISION_UID.to_owned(),
+        revision.uid().unwrap_or_default(),
+    );
+    own.entry(labels::APP.to_owned())
+        .or_insert_with(|| revision.name_any());
+    own
+}
+
+/// Whether an annotation of a Revision is about its routing: it changes while the Revision runs
+/// and means nothing to its children.
+pub(super) fn is_bookkeeping(key: &str) -> bool {
+    [annotations::ROUTES, annotations::ROUTING_STATE_MODIFIED].contains(&key)
+        || key == "serving.knative.dev/lastPinned"
+        || key == "serving.knative.dev/no-gc"
+        || key == owner::LAST_APPLIED
+}
+
+/// The Deployment without `replicas`.
+pub(super) fn build(revision: &Revision, config: &Config) -> Deployment {
+    let notes = notes(revision);
+    let own = labels(revision);
+    let uid = revision.uid().unwrap_or_default();
+    let template = PodTemplateSpec {
+        metadata: Some(ObjectMeta {
+            labels: Some(own.clone()),
+            annotations: Some(pod::annotations(revision, notes.clone())),
+            ..ObjectMeta::default()
+        }),
+        spec: Some(pod::build(revision, config)),
+    };
+    Deployment {
+        metadata: owner::child(revision, &name(revision), own, notes),
+        spec: Some(DeploymentSpec {
+            selector: LabelSelector {
+                match_labels: Some([(labels::REVISION_UID.to_owned(), uid)].into()),
+                match_expressions: None,
+            },
+            progress_deadline_seconds: Some(progress_deadline_s(revision, config)),
+            // Old ReplicaSets are of no use: a rollback is a new Revision.
+            revision_history_limit: Some(0),
+            strategy: Some(DeploymentStrategy {
+                type_: Some("RollingUpdate".to_owned()),
+                rolling_update: Some(RollingUpdateDeployment {
+                    max_unavailable: Some(IntOrString::Int(0)),
+                    max_surge: None,
+                }),
+            }),
+            template,
+            ..DeploymentSpec::default()
+        }),
+        status: None,
+    }
+}
+
+/// The Deployment as it is created. Later the scale is the autoscaler's alone.
+pub(super) fn with_initial_scale(
+    mut deployment: Deployment,
+    revision: &Revision,
+    config: &Config,
+) -> Deployment {
+    if let Some(spec) = &mut deployment.spec {
+        spec.replicas = Some(initial_scale(revision, config));
+    }
+    deployment
+}
+
+/// The scale that must be reached before the Revision is Ready: the same number that the
+/// autoscaler starts from, so that its first decision needs no write.
+fn initial_scale(revision: &Revision, config: &Config) -> i32 {
+    let of = |key: annotations::Key, default: i32| {
+        let text = key.get(revision.metadata.annotations.as_ref());
+        text.and_then(|text| text.parse::<i32>().ok())
+            .filter(|scale| *scale >= 0)
+            .unwrap_or(default)
+    };
+    let scales = &config.autoscaler;
+    let mut initial = of(annotations::INITIAL_SCALE, scales.initial_scale);
+    if initial == 0 && !scales.allow_zero_initial_scale {
+        initial = 1;
+    }
+    let least = of(annotations::MIN_SCALE, scales.min_scale);
+    let most = of(annotations::MAX_SCALE, scales.max_scale);
+    let wanted = initial.max(least);
+    if most > 0 { wanted.min(most) } else { wanted }
+}
+
+fn progress_deadline_s(revision: &Revision, config: &Config) -> i32 {
+    let own = annotations::PROGRESS_DEADLINE
+        .get(revision.metadata.annotations.as_ref())
+        .and_then(duration::parse)
+        .filter(|deadline| *deadline >= Duration::from_secs(1));
+    let deadline = own.unwrap_or(config.deployment.progress_deadline);
+    i32::try_from(deadline.as_secs()).unwrap_or(i32::MAX)
+}
+
+/// Annotations of the Deployment and its pods. Those of the autoscaler stay out: editing a
+/// min-scale on a Revision must not restart its pods.
+fn notes(revision: &Revision) -> BTreeMap<String, String> {
+    owner::without(revision.annotations(), |key| {
+        is_bookkeeping(key)
+            || key
+                .strip_prefix(annotations::AUTOSCALING_GROUP)
+                .is_some_and(|rest| rest.starts_with('/'))
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn revision(notes: &[(&str, &str)]) -> Revision {
+        let mut revision = Revision::default();
+        revision.metadata.name = Some("digits-00001".to_owned());
+        revision.metadata.uid = Some("u".to_owned());
+        revision.metadata.annotations = Some(
+            notes
+                .iter()
+                .map(|(key, value)| ((*key).to_owned(), (*value).to_owned()))
+                .collect(),
+        );
+        revision
+    }
+
+    #[test]
+    fn replicas_are_set_at_creation_only() {
+        let config = Config::default();
+        let revision = revision(&[]);
+        let deployment = build(&revision, &config);
+        assert_eq!(deployment.spec.as_ref().unwrap().replicas, None);
+        let first = with_initial_scale(deployment, &revision, &config);
+        assert_eq!(first.spec.unwrap().replicas, Some(1));
+    }
+
+    #[test]
+    fn the_initial_scale_is_within_its_bounds() {
+        let initial = "autoscaling.knative.dev/initial-scale";
+        let min = "autoscaling.knative.dev/min-scale";
+        let max = "autoscaling.knative.dev/maxScale";
+        for (notes, zero_allowed, expected) in [
+            (vec![(initial, "3")], false, 3),
+            (vec![(initial, "0")], false, 1),
+            (vec![(initial, "0")], true, 0),
+            (vec![(min, "2")], false, 2),
+            (vec![(initial, "5"), (max, "2")], false, 2),
+            (vec![(initial, "many")], false, 1),
+        ] {
+            let mut config = Config::default();
+            config.autoscaler.allow_zero_initial_scale = zero_allowed;
+            assert_eq!(
+                initial_scale(&revision(&notes), &config),
+                expected,
+                "{notes:?}"
+            );
+        }
+    }
+
+    #[test]
+    fn the_shape_is_knatives() {
+        let deadline = "serving.knative.dev/progress-deadline";
+        let deployment = build(&revision(&[(deadline, "2m")]), &Config::default());
+        assert_eq!(deployment.name_any(), "digits-00001-deployment");
+        let spec = deployment.spec.unwrap();
+        assert_eq!(spec.progress_deadline_seconds, Some(120));
+        assert_eq!(spec.revision_history_limit, Some(0));
+        assert_eq!(
+            spec.selector.match_labels,
+            Some([(labels::REVISION_UID.to_owned(), "u".to_owned())].into())
+        );
+        let own = spec.template.metadata.unwrap().labels.unwrap();
+        assert_eq!(own[labels::APP], "digits-00001");
+        assert_eq!(own[labels::REVISION], "digits-00001");
+    }
+
+    #[test]
+    fn what_changes_while_pods_run_is_not_in_their_template() {
+        let mut before = revision(&[("team", "a")]);
+        let mut after = revision(&[
+            ("team", "a"),
+            ("autoscaling.knative.dev/min-scale", "3"),
+            (annotations::ROUTING_STATE_MODIFIED, "now"),
+        ]);
+        before.metadata.labels =
+            Some([(labels::ROUTING_STATE.to_owned(), "pending".to_owned())].into());
+        after.metadata.labels =
+            Some([(labels::ROUTING_STATE.to_owned(), "active".to_owned())].into());
+        let config = Config::default();
+        assert_eq!(build(&before, &config), build(&after, &config));
+    }
+}

@@ -1,0 +1,260 @@
+//! Why the pods of a Revision do not run, as far as Kubernetes says.
+//!
+//! Knative looks at the first pod only, and at a waiting container only after the progress
+//! deadline: ten minutes of silence for a misspelt image. Here what is wrong is said at once.
+
+use std::sync::Arc;
+
+use k8s_openapi::api::core::v1::{
+    ContainerStateTerminated, ContainerStateWaiting, ContainerStatus, Pod,
+};
+use kube::ResourceExt as _;
+
+/// Reasons of waiting containers that mean progress, not trouble.
+const STARTING: [&str; 2] = ["ContainerCreating", "PodInitializing"];
+/// The container runs and ends, again and again; what it ended with says more.
+const CRASH_LOOP: &str = "CrashLoopBackOff";
+/// What the runtime calls a process that it could not start at all.
+const START_ERRORS: [&str; 2] = ["StartError", "ContainerCannotRun"];
+
+/// Which condition a failure belongs to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Part {
+    /// There is no room, no image, no configuration.
+    Resources,
+    /// The process itself fails.
+    Container,
+}
+
+/// One reason why a pod does not run.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Failure {
+    pub(super) part: Part,
+    pub(super) reason: String,
+    pub(super) message: String,
+}
+
+/// The first failure among the pods that are meant to run, in an order that does not change
+/// between looks.
+pub(super) fn find(pods: &[Arc<Pod>]) -> Option<Failure> {
+    let mut living: Vec<&Pod> = pods
+        .iter()
+        .map(AsRef::as_ref)
+        .filter(|pod| pod.metadata.deletion_timestamp.is_none())
+        .collect();
+    living.sort_by_key(|pod| pod.name_any());
+    living.into_iter().find_map(of_pod)
+}
+
+/// What the pods say about not being ready, for a Revision that ran out of time.
+pub(super) fn unready(pods: &[Arc<Pod>]) -> Option<String> {
+    pods.iter()
+        .filter(|pod| pod.metadata.deletion_timestamp.is_none())
+        .filter_map(|pod| {
+            let conditions = pod.status.as_ref()?.conditions.as_ref()?;
+            let ready = conditions
+                .iter()
+                .find(|condition| condition.type_ == "Ready" && condition.status == "False")?;
+            ready.message.clone().filter(|message| !message.is_empty())
+        })
+        .min()
+}
+
+fn of_pod(pod: &Pod) -> Option<Failure> {
+    let status = pod.status.as_ref()?;
+    let scheduled = status
+        .conditions
+        .iter()
+        .flatten()
+        .find(|condition| condition.type_ == "PodScheduled" && condition.status == "False");
+    if let Some(condition) = scheduled {
+        return Some(Failure {
+            part: Part::Resources,
+            reason: condition
+                .reason
+                .clone()
+                .unwrap_or_else(|| "Unschedulable".to_owned()),
+            message: condition.message.clone().unwrap_or_default(),
+        });
+    }
+    let init = status.init_container_statuses.iter().flatten();
+    let main = status.container_statuses.iter().flatten();
+    init.filter_map(|status| of_container(status, true))
+        .chain(main.filter_map(|status| of_container(status, false)))
+        .next()
+}
+
+fn of_container(status: &ContainerStatus, init: bool) -> Option<Failure> {
+    if status.ready {
+        return None;
+    }
+    let state = status.state.as_ref();
+    let waiting = state.and_then(|state| state.waiting.as_ref());
+    // An init container that ended well is done.
+    let ended = state
+        .and_then(|state| state.terminated.as_ref())
+        .filter(|end| !(init && end.exit_code == 0));
+    let ended_before = status
+        .last_state
+        .as_ref()
+        .and_then(|state| state.terminated.as_ref());
+    let is_crash_loop = waiting.and_then(|w| w.reason.as_deref()) == Some(CRASH_LOOP);
+    match waiting.and_then(of_waiting) {
+        Some(failure) if !is_crash_loop => Some(failure),
+        waiting => ended.or(ended_before).map(of_end).or(waiting),
+    }
+}
+
+fn of_waiting(waiting: &ContainerStateWaiting) -> Option<Failure> {
+    let reason = waiting
+        .reason
+        .as_deref()
+        .filter(|reason| !STARTING.contains(reason))?;
+    let message = waiting.message.clone().filter(|text| !text.is_empty());
+    Some(Failure {
+        part: Part::Resources,
+        reason: reason.to_owned(),
+        message: message.unwrap_or_else(|| format!("The container is waiting: {reason}.")),
+    })
+}
+
+/// Texts: knative/serving pkg/apis/serving/v1/revision_lifecycle.go.
+fn of_end(end: &ContainerStateTerminated) -> Failure {
+    let could_not_start = end
+        .reason
+        .as_deref()
+        .filter(|reason| START_ERRORS.contains(reason));
+    // A process that died without a word: the runtime's reason (OOMKilled, Error) is all there is.
+    let words = end
+        .message
+        .as_deref()
+        .filter(|text| !text.trim().is_empty());
+    let said = words.or(end.reason.as_deref()).unwrap_or_default();
+    Failure {
+        part: Part::Container,
+        reason: could_not_start.map_or_else(|| format!("ExitCode{}", end.exit_code), str::to_owned),
+        message: format!("Container failed with: {said}"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    fn pod(status: serde_json::Value) -> Arc<Pod> {
+        let mut pod = json!({"metadata": {"name": "p"}});
+        pod["status"] = status;
+        Arc::new(serde_json::from_value(pod).unwrap())
+    }
+
+    fn container(state: serde_json::Value, last: serde_json::Value) -> Arc<Pod> {
+        let mut status = json!({"name": "user-container", "ready": false, "restartCount": 0,
+            "image": "", "imageID": ""});
+        status["state"] = state;
+        status["lastState"] = last;
+        pod(json!({"containerStatuses": [status]}))
+    }
+
+    fn told(pod: Arc<Pod>) -> Option<(Part, String, String)> {
+        find(&[pod]).map(|failure| (failure.part, failure.reason, failure.message))
+    }
+
+    #[test]
+    fn waiting_reasons_are_surfaced_at_once() {
+        for reason in [
+            "CreateContainerConfigError",
+            "ErrImagePull",
+            "ImagePullBackOff",
+            "InvalidImageName",
+        ] {
+            let state = json!({"waiting": {"reason": reason, "message": "why"}});
+            let expected = (Part::Resources, reason.to_owned(), "why".to_owned());
+            assert_eq!(told(container(state, json!({}))), Some(expected));
+        }
+        for reason in STARTING {
+            let state = json!({"waiting": {"reason": reason}});
+            assert_eq!(told(container(state, json!({}))), None, "{reason}");
+        }
+    }
+
+    #[test]
+    fn a_crash_is_told_by_its_exit_code_and_last_words() {
+        let end = json!({"terminated": {"exitCode": 5, "reason": "Error", "message": "boom"}});
+        let expected = (
+            Part::Container,
+            "ExitCode5".to_owned(),
+            "Container failed with: boom".to_owned(),
+        );
+        let looping = json!({"waiting": {"reason": "CrashLoopBackOff", "message": "back-off"}});
+        let running = json!({"running": {}});
+        assert_eq!(
+            told(container(end.clone(), json!({}))),
+            Some(expected.clone())
+        );
+        assert_eq!(
+            told(container(looping.clone(), end.clone())),
+            Some(expected.clone())
+        );
+        assert_eq!(told(container(running, end)), Some(expected));
+        assert_eq!(
+            told(container(looping, json!({}))).unwrap().1,
+            "CrashLoopBackOff"
+        );
+    }
+
+    #[test]
+    fn a_process_that_could_not_start_or_was_killed_is_told_so() {
+        let start = json!({"terminated": {"exitCode": 128, "reason": "StartError",
+            "message": "exec: no such file"}});
+        assert_eq!(
+            told(container(start, json!({}))),
+            Some((
+                Part::Container,
+                "StartError".to_owned(),
+                "Container failed with: exec: no such file".to_owned()
+            ))
+        );
+        let killed = json!({"terminated": {"exitCode": 137, "reason": "OOMKilled"}});
+        assert_eq!(
+            told(container(killed, json!({}))),
+            Some((
+                Part::Container,
+                "ExitCode137".to_owned(),
+                "Container failed with: OOMKilled".to_owned()
+            ))
+        );
+    }
+
+    #[test]
+    fn no_room_is_told_before_anything_else() {
+        let conditions = json!([{"type": "PodScheduled", "status": "False",
+            "reason": "Unschedulable", "message": "0/1 nodes are available"}]);
+        assert_eq!(
+            told(pod(json!({"conditions": conditions}))),
+            Some((
+                Part::Resources,
+                "Unschedulable".to_owned(),
+                "0/1 nodes are available".to_owned()
+            ))
+        );
+    }
+
+    #[test]
+    fn ready_finished_and_leaving_are_no_failures() {
+        let ready = json!({"name": "c", "ready": true, "restartCount": 3, "image": "", "imageID": "",
+            "lastState": {"terminated": {"exitCode": 1}}});
+        assert_eq!(told(pod(json!({"containerStatuses": [ready]}))), None);
+        let done = json!({"name": "i", "ready": false, "restartCount": 0, "image": "",
+            "imageID": "", "state": {"terminated": {"exitCode": 0}}});
+        assert_eq!(told(pod(json!({"initContainerStatuses": [done]}))), None);
+        let end = json!({"terminated": {"exitCode": 5}});
+        let mut leaving = Pod::clone(&container(end, json!({})));
+        leaving.metadata.deletion_timestamp =
+            Some(k8s_openapi::apimachinery::pkg::apis::meta::v1::Time(
+                k8s_openapi::jiff::Timestamp::UNIX_EPOCH,
+            ));
+        assert_eq!(told(Arc::new(leaving)), None);
+    }
+}

@@ -1,0 +1,256 @@
+use serde_json::json;
+
+use super::*;
+
+const FAILED_PULL: &str = "ErrImagePull";
+
+struct Scene {
+    replicas: i32,
+    available: i32,
+    initialized: bool,
+    /// Status, reason and message of the autoscaler's Ready.
+    active: Option<(Status, &'static str)>,
+    overdue: bool,
+    pod: serde_json::Value,
+}
+
+fn scene(replicas: i32, available: i32, initialized: bool) -> Scene {
+    Scene {
+        replicas,
+        available,
+        initialized,
+        active: None,
+        overdue: false,
+        pod: json!({}),
+    }
+}
+
+fn waiting(reason: &str) -> serde_json::Value {
+    json!({"containerStatuses": [{"name": "user-container", "ready": false, "restartCount": 0,
+        "image": "", "imageID": "", "state": {"waiting": {"reason": reason, "message": "why"}}}]})
+}
+
+fn crashed() -> serde_json::Value {
+    json!({"containerStatuses": [{"name": "user-container", "ready": false, "restartCount": 0,
+        "image": "", "imageID": "", "state": {"terminated": {"exitCode": 5, "message": "boom"}}}]})
+}
+
+fn observed(scene: Scene) -> Observed {
+    let overdue = json!([{"type": "Progressing", "status": "False",
+        "reason": "ProgressDeadlineExceeded", "message": "has timed out progressing."}]);
+    let deployment = json!({
+        "spec": {"replicas": scene.replicas, "selector": {}, "template": {}},
+        "status": {"availableReplicas": scene.available,
+            "conditions": if scene.overdue { overdue } else { json!([]) }},
+    });
+    let mut autoscaler = PodAutoscaler::default();
+    let mut conditions = Vec::new();
+    if scene.initialized {
+        conditions.push(Condition {
+            type_: PodAutoscalerStatus::SCALE_TARGET_INITIALIZED.to_owned(),
+            status: Status::True,
+            ..Condition::default()
+        });
+    }
+    if let Some((status, reason)) = scene.active {
+        conditions.push(Condition {
+            type_: READY.to_owned(),
+            status,
+            reason: Some(reason.to_owned()),
+            ..Condition::default()
+        });
+    }
+    autoscaler.status = Some(PodAutoscalerStatus {
+        conditions,
+        desired_scale: Some(scene.replicas),
+        actual_scale: Some(-1),
+        ..PodAutoscalerStatus::default()
+    });
+    let mut pod = json!({"metadata": {"name": "p"}});
+    pod["status"] = scene.pod;
+    Observed::made(
+        Arc::new(serde_json::from_value(deployment).unwrap()),
+        Arc::new(autoscaler),
+        vec![Arc::new(serde_json::from_value(pod).unwrap())],
+    )
+}
+
+fn revision() -> Revision {
+    let mut revision = Revision::default();
+    revision.metadata.generation = Some(1);
+    revision.spec.pod.containers = vec![Container {
+        image: Some("example.com/digits@sha256:1".to_owned()),
+        ..Container::default()
+    }];
+    revision
+}
+
+/// The revision after it saw the scene.
+fn after(mut revision: Revision, scene: Scene) -> Revision {
+    revision.status = Some(of(&revision, &observed(scene), Timestamp::UNIX_EPOCH));
+    revision
+}
+
+fn told(revision: &Revision, type_: &str) -> (Status, String, String) {
+    let status = revision.status.as_ref().unwrap();
+    let condition = condition::find(&status.conditions, type_).unwrap().clone();
+    (
+        condition.status,
+        condition.reason.unwrap_or_default(),
+        condition.message.unwrap_or_default(),
+    )
+}
+
+#[test]
+fn a_revision_deploys_until_its_initial_scale_was_reached() {
+    let starting = after(revision(), scene(1, 0, false));
+    for type_ in [RESOURCES, HEALTHY, ACTIVE, READY] {
+        let expected = (Status::Unknown, "Deploying".to_owned(), String::new());
+        assert_eq!(told(&starting, type_), expected, "{type_}");
+    }
+    let available = after(starting.clone(), scene(1, 1, false));
+    assert_eq!(told(&available, READY).0, Status::Unknown);
+
+    let mut up = scene(1, 1, true);
+    up.active = Some((Status::True, ""));
+    let ready = after(available, up);
+    assert_eq!(told(&ready, READY).0, Status::True);
+    assert_eq!(told(&ready, ACTIVE).0, Status::True);
+    let status = ready.status.unwrap();
+    assert_eq!(
+        (status.actual_replicas, status.desired_replicas),
+        (None, Some(1))
+    );
+    assert_eq!(
+        status.container_statuses,
+        [ContainerStatus {
+            name: Some("user-container".to_owned()),
+            image_digest: Some("example.com/digits@sha256:1".to_owned()),
+        }]
+    );
+    assert_eq!(news(&starting.status.unwrap(), &status), News::Urgent);
+}
+
+#[test]
+fn scale_to_zero_keeps_it_ready_and_makes_it_inactive() {
+    let ready = after(revision(), scene(1, 1, true));
+    let mut idle = scene(0, 0, true);
+    idle.active = Some((Status::False, "NoTraffic"));
+    let idle = after(ready.clone(), idle);
+    assert_eq!(told(&idle, READY).0, Status::True);
+    assert_eq!(told(&idle, ACTIVE).1, "NoTraffic");
+    let before = ready.status.unwrap();
+    assert_eq!(news(&before, idle.status.as_ref().unwrap()), News::Progress);
+
+    let waking = after(idle, scene(1, 0, true));
+    assert_eq!(told(&waking, READY).0, Status::True);
+}
+
+#[test]
+fn what_is_wrong_with_a_pod_is_said_at_once() {
+    for (pod, type_, reason, message) in [
+        (waiting(FAILED_PULL), RESOURCES, FAILED_PULL, "why"),
+        (
+            crashed(),
+            HEALTHY,
+            "ExitCode5",
+            "Container failed with: boom",
+        ),
+    ] {
+        let mut scene = scene(1, 0, false);
+        scene.pod = pod;
+        let failed = after(revision(), scene);
+        let expected = (Status::False, reason.to_owned(), message.to_owned());
+        assert_eq!(told(&failed, type_), expected);
+        assert_eq!(told(&failed, READY), expected);
+        let notices = notices(&RevisionStatus::default(), failed.status.as_ref().unwrap());
+        assert_eq!(notices[0].note, format!("{reason}: {message}"));
+    }
+}
+
+#[test]
+fn a_wake_that_fails_shows_and_the_next_that_works_heals() {
+    let ready = after(revision(), scene(1, 1, true));
+    let mut failing = scene(1, 0, true);
+    failing.pod = crashed();
+    let failed = after(ready, failing);
+    assert_eq!(told(&failed, READY).1, "ExitCode5");
+    // Its pods are gone again; what happened last still counts.
+    let idle = after(failed, scene(0, 0, true));
+    assert_eq!(told(&idle, READY).1, "ExitCode5");
+    let waking = after(idle, scene(1, 0, true));
+    assert_eq!(told(&waking, READY).1, "ExitCode5");
+    let healed = after(waking, scene(1, 1, true));
+    assert_eq!(told(&healed, READY).0, Status::True);
+}
+
+#[test]
+fn the_two_words_for_a_missing_image_are_one_trouble() {
+    let mut first = scene(1, 0, false);
+    first.pod = waiting(FAILED_PULL);
+    let mut second = scene(1, 0, false);
+    second.pod = waiting("ImagePullBackOff");
+    let failed = after(revision(), first);
+    let later = after(failed.clone(), second);
+    assert_eq!(failed.status, later.status);
+}
+
+#[test]
+fn a_new_trouble_replaces_the_old_one() {
+    let mut first = scene(1, 0, false);
+    first.pod = waiting(FAILED_PULL);
+    let mut second = scene(1, 0, false);
+    second.pod = crashed();
+    let failed = after(after(revision(), first), second);
+    assert_eq!(told(&failed, READY).1, "ExitCode5");
+    assert_eq!(told(&failed, RESOURCES).0, Status::Unknown);
+}
+
+#[test]
+fn a_port_that_never_opens_is_told_with_the_pods_own_words() {
+    let mut late = scene(1, 0, false);
+    late.overdue = true;
+    late.pod = json!({"conditions": [{"type": "Ready", "status": "False",
+        "message": "nothing listens on port 8080"}]});
+    assert_eq!(
+        told(&after(revision(), late), READY),
+        (
+            Status::False,
+            "ProgressDeadlineExceeded".to_owned(),
+            "has timed out progressing. nothing listens on port 8080".to_owned()
+        )
+    );
+}
+
+#[test]
+fn an_initial_scale_that_was_never_reached_is_told_when_the_pods_are_gone() {
+    let mut gone = scene(0, 0, false);
+    gone.active = Some((Status::False, "TimedOut"));
+    assert_eq!(
+        told(&after(revision(), gone), RESOURCES),
+        (
+            Status::False,
+            "ProgressDeadlineExceeded".to_owned(),
+            "Initial scale was never achieved".to_owned()
+        )
+    );
+}
+
+#[test]
+fn a_foreign_child_is_named() {
+    let foreign = Observed::occupied(Occupied {
+        kind: "Deployment",
+        name: "digits-00001-deployment".to_owned(),
+    });
+    let mut revision = revision();
+    revision.status = Some(of(&revision, &foreign, Timestamp::UNIX_EPOCH));
+    assert_eq!(
+        told(&revision, RESOURCES),
+        (
+            Status::False,
+            "NotOwned".to_owned(),
+            "There is an existing Deployment \"digits-00001-deployment\" that we do not own."
+                .to_owned()
+        )
+    );
+}

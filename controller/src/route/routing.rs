@@ -1,0 +1,198 @@
+//! Which Revisions a Route refers to, as labels on them: `active` ones keep their min-scale.
+//! Source: knative/serving pkg/reconciler/labeler.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+
+use ebb_api::serving::{ROUTING_ACTIVE, ROUTING_RESERVE, Revision, Route, TrafficTarget};
+use ebb_api::{annotations, labels};
+use k8s_openapi::jiff::Timestamp;
+use kube::ResourceExt as _;
+use serde_json::{Value, json};
+
+use super::traffic::Referenced;
+
+/// Whether the Revision is marked as one that the Route refers to.
+pub(super) fn names(revision: &Revision, route: &str) -> bool {
+    routes_of(revision).contains(route)
+}
+
+/// The patches that make the marks right, none for a Revision whose marks are. `marked` are the
+/// Revisions that carry the Route's mark now.
+pub(super) fn changes(
+    route: &Route,
+    in_force: &[TrafficTarget],
+    referenced: &Referenced,
+    marked: &[Arc<Revision>],
+    now: Timestamp,
+) -> Vec<(Arc<Revision>, Value)> {
+    let name = route.name_any();
+    let wanted = wanted(route, in_force, referenced);
+    let mut all: BTreeMap<String, &Arc<Revision>> = marked
+        .iter()
+        .map(|revision| (revision.name_any(), revision))
+        .collect();
+    for revision in &wanted {
+        if let Some(found) = referenced.revisions.get(revision) {
+            all.insert(revision.clone(), found);
+        }
+    }
+    all.into_iter()
+        .filter(|(_, revision)| revision.metadata.deletion_timestamp.is_none())
+        .filter_map(|(revision_name, revision)| {
+            let mut routes = routes_of(revision);
+            if wanted.contains(&revision_name) {
+                routes.insert(name.clone());
+            } else {
+                routes.remove(&name);
+            }
+            Some((revision.clone(), patch(revision, &routes, now)?))
+        })
+        .collect()
+}
+
+/// Names of the Revisions that the Route refers to: in the split in force, in the one asked for,
+/// and the newest of a Configuration that is followed, so that it starts with its min-scale.
+fn wanted(route: &Route, in_force: &[TrafficTarget], referenced: &Referenced) -> BTreeSet<String> {
+    let mut wanted = BTreeSet::new();
+    for target in route.spec.traffic.iter().chain(in_force) {
+        wanted.extend(target.revision_name.clone());
+        let configuration = target
+            .configuration_name
+            .as_ref()
+            .and_then(|name| referenced.configurations.get(name));
+        if let Some(status) = configuration.and_then(|found| found.status.as_ref()) {
+            wanted.extend(status.latest_ready_revision_name.clone());
+            wanted.extend(status.latest_created_revision_name.clone());
+        }
+    }
+    wanted
+}
+
+fn routes_of(revision: &Revision) -> BTreeSet<String> {
+    let marks = revision.annotations().get(annotations::ROUTES);
+    marks
+        .into_iter()
+        .flat_map(|marks| marks.split(','))
+        .filter(|route| !route.is_empty())
+        .map(str::to_owned)
+        .collect()
+}
+
+fn patch(revision: &Revision, routes: &BTreeSet<String>, now: Timestamp) -> Option<Value> {
+    let state = if routes.is_empty() {
+        ROUTING_RESERVE
+    } else {
+        ROUTING_ACTIVE
+    };
+    let old = revision
+        .labels()
+        .get(labels::ROUTING_STATE)
+        .map(String::as_str);
+    if old == Some(state) && routes_of(revision) == *routes {
+        return None;
+    }
+    let list = routes.iter().map(String::as_str).collect::<Vec<_>>();
+    let mut notes = json!({
+        // Null removes it.
+        annotations::ROUTES: (!list.is_empty()).then(|| list.join(",")),
+    });
+    if old != Some(state) {
+        let time = now.strftime("%Y-%m-%dT%H:%M:%SZ").to_string();
+        notes[annotations::ROUTING_STATE_MODIFIED] = json!(time);
+    }
+    Some(json!({"metadata": {
+        "labels": {labels::ROUTING_STATE: state},
+        "annotations": notes,
+    }}))
+}
+
+#[cfg(test)]
+mod tests {
+    use ebb_api::condition::Status;
+
+    use super::*;
+    use crate::route::traffic::tests::{configuration, latest, pinned, referenced, route};
+
+    fn revision(name: &str, state: &str, routes: &str) -> Arc<Revision> {
+        let plain = crate::route::traffic::tests::revision(name, Status::True);
+        let mut revision = Revision::clone(&plain);
+        let own = revision.metadata.labels.get_or_insert_default();
+        own.insert(labels::ROUTING_STATE.to_owned(), state.to_owned());
+        let notes = revision.metadata.annotations.get_or_insert_default();
+        notes.insert(annotations::ROUTES.to_owned(), routes.to_owned());
+        Arc::new(revision)
+    }
+
+    /// Name, routing state and routes of each change.
+    fn told(
+        asked: Vec<TrafficTarget>,
+        in_force: &[TrafficTarget],
+        revisions: &[Arc<Revision>],
+    ) -> Vec<(String, String, Value)> {
+        let all = referenced(
+            configuration(Status::True, Some("digits-00002"), "digits-00002"),
+            revisions,
+        );
+        let marked: Vec<_> = revisions
+            .iter()
+            .filter(|revision| names(revision, "digits"))
+            .cloned()
+            .collect();
+        let route = route(asked);
+        changes(&route, in_force, &all, &marked, Timestamp::UNIX_EPOCH)
+            .into_iter()
+            .map(|(revision, patch)| {
+                let metadata = &patch["metadata"];
+                let state = metadata["labels"][labels::ROUTING_STATE].as_str().unwrap();
+                let routes = metadata["annotations"][annotations::ROUTES].clone();
+                (revision.name_any(), state.to_owned(), routes)
+            })
+            .collect()
+    }
+
+    #[test]
+    fn a_revision_born_active_needs_no_write() {
+        let born = [revision("digits-00002", "active", "digits")];
+        assert_eq!(told(vec![latest(Some(100), None)], &[], &born), []);
+    }
+
+    #[test]
+    fn what_is_no_longer_referred_to_goes_into_reserve() {
+        let both = [
+            revision("digits-00001", "active", "digits"),
+            revision("digits-00002", "active", "digits"),
+        ];
+        let in_force = [pinned("digits-00002", Some(100), None)];
+        assert_eq!(
+            told(vec![latest(Some(100), None)], &in_force, &both),
+            [("digits-00001".to_owned(), "reserve".to_owned(), Value::Null)]
+        );
+        // While requests still go there, it stays.
+        let in_force = [pinned("digits-00001", Some(100), None)];
+        assert_eq!(told(vec![latest(Some(100), None)], &in_force, &both), []);
+    }
+
+    #[test]
+    fn marks_of_other_routes_are_kept() {
+        let shared = [
+            revision("digits-00001", "active", "digits,other"),
+            revision("digits-00002", "pending", ""),
+        ];
+        assert_eq!(
+            told(vec![latest(Some(100), None)], &[], &shared),
+            [
+                (
+                    "digits-00001".to_owned(),
+                    "active".to_owned(),
+                    json!("other")
+                ),
+                (
+                    "digits-00002".to_owned(),
+                    "active".to_owned(),
+                    json!("digits")
+                ),
+            ]
+        );
+    }
+}

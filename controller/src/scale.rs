@@ -1,0 +1,253 @@
+//! Sets the replicas of Deployments to what the autoscaler wants.
+//!
+//! This is on the path of every cold start, so it is a loop of its own: a fact from a watch goes
+//! to a pure [`Ledger`], and the patch that it asks for leaves in the same turn. One merge patch
+//! of the `scale` subresource, no read before it, no reconcile around it.
+
+use std::time::Duration;
+
+use ebb_api::autoscaling::PodAutoscaler;
+use futures::channel::mpsc;
+use futures::future::BoxFuture;
+use futures::stream::FuturesUnordered;
+use futures::{FutureExt as _, StreamExt as _};
+use k8s_openapi::api::apps::v1::Deployment;
+use kube::api::{Api, Patch, PatchParams};
+use kube::{Client, ResourceExt as _};
+use serde_json::json;
+use tracing::{debug, warn};
+
+mod ledger;
+
+use self::ledger::{Ledger, Observed};
+use crate::metrics::ControllerMetrics;
+use crate::scribe::MANAGER;
+
+/// First pause after a failed patch: a request may be waiting for it.
+const RETRY_MIN: Duration = Duration::from_millis(5);
+/// Longest pause after failed patches.
+const RETRY_MAX: Duration = Duration::from_secs(2);
+
+/// Namespace and name of a Deployment.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub(crate) struct Target {
+    namespace: String,
+    name: String,
+}
+
+/// What a watch showed.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) enum Fact {
+    /// The autoscaler wants so many replicas, or has no opinion.
+    Desired(Target, Option<i32>),
+    /// The Deployment asks for so many replicas at a version, or is gone.
+    Observed(Target, Option<Observed>),
+}
+
+/// How a patch ended.
+enum Outcome {
+    /// Written; the version of the Deployment with it.
+    Written(Target, u128),
+    /// The Deployment is gone: a new one starts a new page.
+    Gone(Target),
+    /// Failed.
+    Failed(Target),
+    /// The pause after a failure is over.
+    Rested(Target),
+}
+
+/// The scale loop.
+pub(crate) struct Scaler {
+    client: Client,
+    metrics: ControllerMetrics,
+    ledger: Ledger<Target>,
+    /// One future at most for each Deployment: the ledger has one write of each in flight.
+    pending: FuturesUnordered<BoxFuture<'static, Outcome>>,
+}
+
+// === impl Fact ===
+
+impl Fact {
+    /// What a PodAutoscaler says; nothing if it names no target.
+    pub(crate) fn of_autoscaler(autoscaler: &PodAutoscaler, gone: bool) -> Option<Self> {
+        let target = Target {
+            namespace: autoscaler.namespace()?,
+            name: autoscaler.spec.scale_target_ref.name.clone()?,
+        };
+        let desired = autoscaler
+            .status
+            .as_ref()
+            .and_then(|status| status.desired_scale)
+            .filter(|scale| !gone && *scale >= 0);
+        Some(Self::Desired(target, desired))
+    }
+
+    /// What a Deployment says.
+    pub(crate) fn of_deployment(deployment: &Deployment, gone: bool) -> Option<Self> {
+        let target = Target {
+            namespace: deployment.namespace()?,
+            name: deployment.name_any(),
+        };
+        let going = gone || deployment.metadata.deletion_timestamp.is_some();
+        let observed = (!going).then(|| Observed {
+            // The API server's default, which it also writes.
+            replicas: deployment
+                .spec
+                .as_ref()
+                .and_then(|s| s.replicas)
+                .unwrap_or(1),
+            version: version(deployment.resource_version().as_deref()),
+        });
+        Some(Self::Observed(target, observed))
+    }
+}
+
+// === impl Scaler ===
+
+impl Scaler {
+    /// A loop that knows nothing yet.
+    pub(crate) fn new(client: Client, metrics: ControllerMetrics) -> Self {
+        Self {
+            client,
+            metrics,
+            ledger: Ledger::default(),
+            pending: FuturesUnordered::new(),
+        }
+    }
+
+    /// Runs until the facts end. Patches in flight are then dropped; the next run finds the
+    /// difference again.
+    pub(crate) async fn run(mut self, mut facts: mpsc::Receiver<Fact>) {
+        loop {
+            tokio::select! {
+                biased;
+                // Answers first: they free the page for what the next fact may ask.
+                Some(outcome) = self.pending.next() => self.end(outcome),
+                fact = facts.next() => match fact {
+                    Some(fact) => self.take(fact),
+                    None => return,
+                },
+            }
+        }
+    }
+
+    fn take(&mut self, fact: Fact) {
+        let (target, replicas) = match fact {
+            Fact::Desired(target, desired) => {
+                let replicas = self.ledger.desire(&target, desired);
+                (target, replicas)
+            }
+            Fact::Observed(target, observed) => {
+                let replicas = self.ledger.observe(&target, observed);
+                (target, replicas)
+            }
+        };
+        self.begin(target, replicas);
+    }
+
+    fn begin(&mut self, target: Target, replicas: Option<i32>) {
+        let Some(replicas) = replicas else { return };
+        debug!(deployment.name = target.name, replicas, "Scaling");
+        self.metrics.wrote("Deployment", "scale");
+        let deployments: Api<Deployment> = Api::namespaced(self.client.clone(), &target.namespace);
+        let patch = async move {
+            let patch = Patch::Merge(json!({"spec": {"replicas": replicas}}));
+            let params = PatchParams {
+                field_manager: Some(MANAGER.to_owned()),
+                ..PatchParams::default()
+            };
+            match deployments.patch_scale(&target.name, &params, &patch).await {
+                Ok(scale) => {
+                    let version = version(scale.metadata.resource_version.as_deref());
+                    Outcome::Written(target, version)
+                }
+                Err(kube::Error::Api(status)) if status.is_not_found() => Outcome::Gone(target),
+                Err(error) => {
+                    warn!(%error, deployment.name = target.name, replicas, "Cannot scale, trying again");
+                    Outcome::Failed(target)
+                }
+            }
+        };
+        self.pending.push(patch.boxed());
+    }
+
+    fn end(&mut self, outcome: Outcome) {
+        match outcome {
+            Outcome::Written(target, version) => {
+                let next = self.ledger.written(&target, version);
+                self.begin(target, next);
+            }
+            Outcome::Gone(target) => {
+                self.ledger.gone(&target);
+            }
+            Outcome::Failed(target) => {
+                let failures = self.ledger.failed(&target);
+                let pause = pause_after(failures);
+                let rest = async move {
+                    tokio::time::sleep(pause).await;
+                    Outcome::Rested(target)
+                };
+                self.pending.push(rest.boxed());
+            }
+            Outcome::Rested(target) => {
+                let next = self.ledger.rested(&target);
+                self.begin(target, next);
+            }
+        }
+    }
+}
+
+fn pause_after(failures: u32) -> Duration {
+    let doublings = failures.saturating_sub(1).min(16);
+    RETRY_MIN.saturating_mul(1 << doublings).min(RETRY_MAX)
+}
+
+/// A version that is no number counts as the newest: the watch then always wins.
+fn version(text: Option<&str>) -> u128 {
+    text.and_then(|text| text.parse().ok()).unwrap_or(u128::MAX)
+}
+
+#[cfg(test)]
+mod tests {
+    use ebb_api::autoscaling::PodAutoscalerStatus;
+
+    use super::*;
+
+    fn autoscaler(desired: Option<i32>) -> PodAutoscaler {
+        let mut autoscaler = PodAutoscaler::default();
+        autoscaler.metadata.namespace = Some("default".to_owned());
+        autoscaler.spec.scale_target_ref.name = Some("a-deployment".to_owned());
+        autoscaler.status = Some(PodAutoscalerStatus {
+            desired_scale: desired,
+            ..PodAutoscalerStatus::default()
+        });
+        autoscaler
+    }
+
+    #[test]
+    fn no_opinion_and_minus_one_are_no_wish() {
+        let target = Target {
+            namespace: "default".to_owned(),
+            name: "a-deployment".to_owned(),
+        };
+        for (desired, gone, wish) in [
+            (None, false, None),
+            (Some(-1), false, None),
+            (Some(0), false, Some(0)),
+            (Some(3), false, Some(3)),
+            (Some(3), true, None),
+        ] {
+            assert_eq!(
+                Fact::of_autoscaler(&autoscaler(desired), gone),
+                Some(Fact::Desired(target.clone(), wish)),
+                "{desired:?} {gone}"
+            );
+        }
+    }
+
+    #[test]
+    fn retries_are_quick_at_first_and_bounded() {
+        assert_eq!(pause_after(1), RETRY_MIN);
+        assert_eq!(pause_after(40), RETRY_MAX);
+    }
+}

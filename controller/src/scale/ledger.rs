@@ -1,0 +1,225 @@
+//! What each Deployment should have, has, and was last told: pure decisions of the scale loop.
+//!
+//! Invariants: at most one write of a Deployment is under way; a write that was answered is not
+//! repeated because a watch event from before it arrives late; no write without both a wish and
+//! a Deployment.
+
+use std::collections::HashMap;
+use std::hash::Hash;
+
+/// The scale of a Deployment at a version.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Observed {
+    /// `spec.replicas`.
+    pub(crate) replicas: i32,
+    /// The resource version, comparable since it is a number.
+    pub(crate) version: u128,
+}
+
+/// A write, from its decision until the watch shows it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Write {
+    /// None under way.
+    None,
+    /// Sent, not answered.
+    Sent(i32),
+    /// Answered with a version that the watch has not reached.
+    Answered(Observed),
+    /// Failed; the pause is not over.
+    Resting,
+}
+
+#[derive(Debug)]
+struct Page {
+    desired: Option<i32>,
+    observed: Option<Observed>,
+    write: Write,
+    failures: u32,
+}
+
+/// One page for each Deployment; bounded by the objects there are, for a page goes when both the
+/// wish and the Deployment are gone.
+#[derive(Debug)]
+pub(crate) struct Ledger<Key> {
+    pages: HashMap<Key, Page>,
+}
+
+// === impl Ledger ===
+
+impl<Key> Default for Ledger<Key> {
+    fn default() -> Self {
+        Self {
+            pages: HashMap::new(),
+        }
+    }
+}
+
+impl<Key: Clone + Eq + Hash> Ledger<Key> {
+    /// The autoscaler's wish; answers what to write now.
+    pub(crate) fn desire(&mut self, key: &Key, desired: Option<i32>) -> Option<i32> {
+        self.on(key, |page| page.desired = desired)
+    }
+
+    /// What the watch shows; answers what to write now.
+    pub(crate) fn observe(&mut self, key: &Key, observed: Option<Observed>) -> Option<i32> {
+        self.on(key, |page| {
+            page.observed = observed;
+            if let (Write::Answered(answered), Some(observed)) = (page.write, observed)
+                && observed.version >= answered.version
+            {
+                page.write = Write::None;
+            }
+        })
+    }
+
+    /// The write was answered; answers what to write next.
+    pub(crate) fn written(&mut self, key: &Key, version: u128) -> Option<i32> {
+        self.on(key, |page| {
+            page.failures = 0;
+            if let Write::Sent(replicas) = page.write {
+                let reached = page.observed.is_none_or(|seen| seen.version >= version);
+                page.write = if reached {
+                    Write::None
+                } else {
+                    Write::Answered(Observed { replicas, version })
+                };
+            }
+        })
+    }
+
+    /// The Deployment was not there to be written.
+    pub(crate) fn gone(&mut self, key: &Key) {
+        self.on(key, |page| {
+            page.observed = None;
+            page.write = Write::None;
+            page.failures = 0;
+        });
+    }
+
+    /// The write failed; answers how often in a row. Nothing is written until [`Self::rested`].
+    pub(crate) fn failed(&mut self, key: &Key) -> u32 {
+        self.pages.get_mut(key).map_or(1, |page| {
+            page.write = Write::Resting;
+            page.failures = page.failures.saturating_add(1);
+            page.failures
+        })
+    }
+
+    /// The pause after a failure is over; answers what to write now.
+    pub(crate) fn rested(&mut self, key: &Key) -> Option<i32> {
+        self.on(key, |page| page.write = Write::None)
+    }
+
+    fn on(&mut self, key: &Key, change: impl FnOnce(&mut Page)) -> Option<i32> {
+        let page = self.pages.entry(key.clone()).or_insert(Page {
+            desired: None,
+            observed: None,
+            write: Write::None,
+            failures: 0,
+        });
+        change(page);
+        let write = page.next_write();
+        if let Some(replicas) = write {
+            page.write = Write::Sent(replicas);
+        }
+        if page.desired.is_none() && page.observed.is_none() && page.write == Write::None {
+            self.pages.remove(key);
+        }
+        write
+    }
+}
+
+// === impl Page ===
+
+impl Page {
+    fn next_write(&self) -> Option<i32> {
+        let current = match self.write {
+            Write::None => self.observed?.replicas,
+            Write::Answered(answered) => {
+                self.observed?;
+                answered.replicas
+            }
+            Write::Sent(_) | Write::Resting => return None,
+        };
+        self.desired.filter(|desired| *desired != current)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn at(replicas: i32, version: u128) -> Observed {
+        Observed { replicas, version }
+    }
+
+    #[test]
+    fn an_activation_is_exactly_one_write() {
+        let mut ledger = Ledger::default();
+        assert_eq!(ledger.observe(&"a", Some(at(0, 5))), None);
+        assert_eq!(ledger.desire(&"a", Some(1)), Some(1));
+        // The same wish again, and an older event, while the write is under way.
+        assert_eq!(ledger.desire(&"a", Some(1)), None);
+        assert_eq!(ledger.observe(&"a", Some(at(0, 6))), None);
+        assert_eq!(ledger.written(&"a", 9), None);
+        // A status event from before the write arrives late.
+        assert_eq!(ledger.observe(&"a", Some(at(0, 7))), None);
+        assert_eq!(ledger.observe(&"a", Some(at(1, 9))), None);
+        assert_eq!(ledger.desire(&"a", Some(1)), None);
+    }
+
+    #[test]
+    fn a_new_wish_during_a_write_follows_it() {
+        let mut ledger = Ledger::default();
+        ledger.observe(&"a", Some(at(0, 1)));
+        assert_eq!(ledger.desire(&"a", Some(1)), Some(1));
+        assert_eq!(ledger.desire(&"a", Some(4)), None);
+        assert_eq!(ledger.written(&"a", 2), Some(4));
+        assert_eq!(ledger.observe(&"a", Some(at(1, 2))), None);
+        assert_eq!(ledger.written(&"a", 3), None);
+        assert_eq!(ledger.observe(&"a", Some(at(4, 3))), None);
+    }
+
+    #[test]
+    fn what_somebody_else_set_is_set_back() {
+        let mut ledger = Ledger::default();
+        ledger.observe(&"a", Some(at(1, 1)));
+        assert_eq!(ledger.desire(&"a", Some(1)), None);
+        assert_eq!(ledger.observe(&"a", Some(at(7, 2))), Some(1));
+    }
+
+    #[test]
+    fn an_event_that_overtakes_its_answer_does_not_repeat_the_write() {
+        let mut ledger = Ledger::default();
+        ledger.observe(&"a", Some(at(0, 1)));
+        assert_eq!(ledger.desire(&"a", Some(1)), Some(1));
+        assert_eq!(ledger.observe(&"a", Some(at(1, 2))), None);
+        assert_eq!(ledger.written(&"a", 2), None);
+    }
+
+    #[test]
+    fn a_failure_rests_and_then_writes_what_is_wanted_by_then() {
+        let mut ledger = Ledger::default();
+        ledger.observe(&"a", Some(at(0, 1)));
+        assert_eq!(ledger.desire(&"a", Some(1)), Some(1));
+        assert_eq!(ledger.failed(&"a"), 1);
+        assert_eq!(ledger.desire(&"a", Some(2)), None);
+        assert_eq!(ledger.rested(&"a"), Some(2));
+        assert_eq!(ledger.failed(&"a"), 2);
+        assert_eq!(ledger.rested(&"a"), Some(2));
+        ledger.written(&"a", 3);
+        assert_eq!(ledger.failed(&"a"), 1);
+    }
+
+    #[test]
+    fn without_a_wish_or_a_deployment_nothing_is_written_or_kept() {
+        let mut ledger = Ledger::default();
+        assert_eq!(ledger.desire(&"a", Some(1)), None);
+        assert_eq!(ledger.desire(&"a", None), None);
+        assert_eq!(ledger.observe(&"b", Some(at(3, 1))), None);
+        assert_eq!(ledger.desire(&"b", Some(0)), Some(0));
+        ledger.gone(&"b");
+        assert_eq!(ledger.desire(&"b", None), None);
+        assert!(ledger.pages.is_empty());
+    }
+}

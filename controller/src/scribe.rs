@@ -1,0 +1,184 @@
+//! Every write of the reconcilers: only where something differs, counted, and remembered.
+//!
+//! Objects are written by server-side apply as [`MANAGER`], statuses as [`STATUS_MANAGER`], so
+//! that `managedFields` tells who said what. Two kinds are created by POST instead: a Revision
+//! (never changed afterwards, and a name that is taken must be an error), and a Deployment
+//! (`replicas` must be written once and never be owned by an apply).
+
+use std::sync::Arc;
+
+use kube::api::{Api, Patch, PatchParams, PostParams};
+use kube::{Client, ResourceExt as _};
+use serde::Serialize;
+use serde_json::{Value, json};
+
+use crate::cache::{Cache, Stored};
+use crate::difference;
+use crate::metrics::ControllerMetrics;
+
+/// Field manager of everything but statuses.
+pub(crate) const MANAGER: &str = "ebb-controller";
+/// Field manager of statuses.
+pub(crate) const STATUS_MANAGER: &str = "ebb-controller-status";
+
+/// A request to the API server that failed.
+#[derive(Debug, thiserror::Error)]
+#[error("cannot {verb} {kind} {namespace}/{name}")]
+pub(crate) struct WriteError {
+    verb: &'static str,
+    kind: String,
+    namespace: String,
+    name: String,
+    #[source]
+    source: Box<kube::Error>,
+}
+
+/// Writes objects and statuses.
+#[derive(Clone)]
+pub(crate) struct Scribe {
+    client: Client,
+    metrics: ControllerMetrics,
+}
+
+// === impl WriteError ===
+
+impl WriteError {
+    /// Whether the object is there already.
+    pub(crate) fn is_already_exists(&self) -> bool {
+        matches!(self.source.as_ref(), kube::Error::Api(status) if status.is_already_exists())
+    }
+
+    /// Whether the API server refused the object itself, so that trying again is pointless until
+    /// somebody changes it; with what it said.
+    pub(crate) fn refusal(&self) -> Option<&str> {
+        match self.source.as_ref() {
+            kube::Error::Api(status) if matches!(status.code, 400 | 403 | 422) => {
+                Some(status.message.as_str())
+            }
+            _ => None,
+        }
+    }
+}
+
+// === impl Scribe ===
+
+impl Scribe {
+    /// A scribe that counts its writes.
+    pub(crate) fn new(client: Client, metrics: ControllerMetrics) -> Self {
+        Self { client, metrics }
+    }
+
+    /// Creates an object that must not exist yet.
+    pub(crate) async fn create<K: Stored>(
+        &self,
+        cache: &Cache<K>,
+        desired: &K,
+    ) -> Result<Arc<K>, WriteError> {
+        let params = PostParams {
+            field_manager: Some(MANAGER.to_owned()),
+            ..PostParams::default()
+        };
+        let answer = self.api(desired).create(&params, desired).await;
+        self.finish(cache, "create", desired, answer)
+    }
+
+    /// Makes the object be as `desired`; writes nothing when `existing` is.
+    ///
+    /// Without `existing` the apply is not forced: an object that somebody else made in the
+    /// meantime is then a conflict, not a prey.
+    pub(crate) async fn apply<K: Stored>(
+        &self,
+        cache: &Cache<K>,
+        desired: &K,
+        existing: Option<&Arc<K>>,
+    ) -> Result<Arc<K>, WriteError> {
+        let wanted = value(desired);
+        if let Some(existing) = existing
+            && !difference::differs(&value(existing.as_ref()), &wanted, MANAGER)
+        {
+            return Ok(existing.clone());
+        }
+        let mut params = PatchParams::apply(MANAGER);
+        params.force = existing.is_some();
+        let name = desired.name_any();
+        let answer = self
+            .api(desired)
+            .patch(&name, &params, &Patch::Apply(&wanted))
+            .await;
+        self.finish(cache, "apply", desired, answer)
+    }
+
+    /// Changes a few fields of an object that has not changed since it was read.
+    pub(crate) async fn merge<K: Stored>(
+        &self,
+        cache: &Cache<K>,
+        object: &K,
+        mut patch: Value,
+    ) -> Result<Arc<K>, WriteError> {
+        // The version makes two writers of the same list of routes take turns.
+        patch["metadata"]["resourceVersion"] = json!(object.meta().resource_version);
+        let params = PatchParams {
+            field_manager: Some(MANAGER.to_owned()),
+            ..PatchParams::default()
+        };
+        let name = object.name_any();
+        let answer = self
+            .api(object)
+            .patch(&name, &params, &Patch::Merge(&patch))
+            .await;
+        self.finish(cache, "merge", object, answer)
+    }
+
+    /// Replaces the whole status of an object. The UID is a precondition: a new object that got
+    /// the name meanwhile keeps its own.
+    pub(crate) async fn status<K: Stored, S: Serialize + Sync>(
+        &self,
+        cache: &Cache<K>,
+        object: &K,
+        status: &S,
+    ) -> Result<Arc<K>, WriteError> {
+        let name = object.name_any();
+        let patch = json!({
+            "apiVersion": K::api_version(&()),
+            "kind": K::kind(&()),
+            "metadata": {"name": name, "uid": object.meta().uid},
+            "status": value(status),
+        });
+        let params = PatchParams::apply(STATUS_MANAGER).force();
+        let answer = self
+            .api(object)
+            .patch_status(&name, &params, &Patch::Apply(&patch))
+            .await;
+        self.finish(cache, "status", object, answer)
+    }
+
+    fn api<K: Stored>(&self, object: &K) -> Api<K> {
+        let namespace = object.namespace().unwrap_or_default();
+        Api::namespaced(self.client.clone(), &namespace)
+    }
+
+    fn finish<K: Stored>(
+        &self,
+        cache: &Cache<K>,
+        verb: &'static str,
+        object: &K,
+        answer: kube::Result<K>,
+    ) -> Result<Arc<K>, WriteError> {
+        let kind = K::kind(&()).into_owned();
+        self.metrics.wrote(&kind, verb);
+        match answer {
+            Ok(written) => Ok(cache.wrote(written)),
+            Err(source) => Err(WriteError {
+                verb,
+                kind,
+                namespace: object.namespace().unwrap_or_default(),
+                name: object.name_any(),
+                source: Box::new(source),
+            }),
+        }
+    }
+}
+
+fn value<T: Serialize>(object: &T) -> Value {
+    serde_json::to_value(object).expect("API types have string keys only and always serialise")
+}

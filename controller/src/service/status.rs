@@ -1,0 +1,211 @@
+//! The status of a Service: what its Configuration and its Route say. Reasons and texts:
+//! knative/serving pkg/apis/serving/v1/service_lifecycle.go.
+
+use std::sync::Arc;
+
+use ebb_api::condition::{self, Condition, Conditions, READY, Status};
+use ebb_api::serving::{
+    Configuration, ConfigurationStatus, Route, RouteStatus, Service, ServiceStatus, TrafficTarget,
+};
+use k8s_openapi::jiff::Timestamp;
+use kube::ResourceExt as _;
+
+use super::build;
+use crate::configuration::NAME_TAKEN;
+use crate::owner;
+use crate::settling::{self, News};
+
+const OUT_OF_DATE: &str = "OutOfDate";
+
+/// What became of a child.
+pub(super) enum Fate<K> {
+    /// It is there and as it should be.
+    Ours(Arc<K>),
+    /// Something else has its name.
+    Foreign,
+    /// It is not made yet, for something else must be known first.
+    Waiting,
+    /// It was left as it is: the next Revision's name belongs to another.
+    NameTaken,
+}
+
+/// Both children.
+pub(super) struct Children {
+    pub(super) configuration: Fate<Configuration>,
+    pub(super) route: Fate<Route>,
+}
+
+/// Whether the Configuration's status describes its spec.
+pub(super) fn is_current(configuration: &Configuration) -> bool {
+    let status = configuration.status.as_ref();
+    status.and_then(|status| status.observed_generation) == configuration.metadata.generation
+}
+
+/// Whether the Configuration found the name of the author's choice taken.
+pub(super) fn is_name_taken(service: &Service, configuration: &Configuration) -> bool {
+    let Some(name) = build::template_name(service) else {
+        return false;
+    };
+    let status = configuration.status.as_ref();
+    let taken = status
+        .and_then(|status| condition::find(&status.conditions, READY))
+        .and_then(|ready| ready.message.as_deref())
+        .is_some_and(|message| message == NAME_TAKEN.replace("{}", name));
+    is_current(configuration) && taken
+}
+
+/// The status that follows from the children.
+pub(super) fn of(service: &Service, children: &Children, now: Timestamp) -> ServiceStatus {
+    let Children {
+        configuration,
+        route,
+    } = children;
+    let mut status = service.status.clone().unwrap_or_default();
+    let mut list = std::mem::take(&mut status.conditions);
+    let mut conditions = ServiceStatus::CONDITIONS.manage(&mut list, now);
+    conditions.initialize();
+    follow_configuration(service, configuration, &mut status, &mut conditions);
+    follow_route(service, route, &mut status, &mut conditions);
+    if let (Fate::Ours(configuration), Fate::Ours(route)) = (configuration, route)
+        && conditions
+            .get(ServiceStatus::ROUTES_READY)
+            .is_some_and(Condition::is_true)
+        && !has_migrated(configuration, route)
+    {
+        conditions.mark_unknown(
+            ServiceStatus::ROUTES_READY,
+            "TrafficNotMigrated",
+            "Traffic is not yet migrated to the latest revision.",
+        );
+    }
+    status.conditions = list;
+    status.observed_generation = service.metadata.generation;
+    status
+}
+
+/// How much the step from `old` to `new` matters to anybody.
+pub(super) fn news(old: &ServiceStatus, new: &ServiceStatus) -> News {
+    if old == new {
+        return News::None;
+    }
+    let generations = (old.observed_generation, new.observed_generation);
+    settling::weigh(&old.conditions, &new.conditions, generations)
+}
+
+fn follow_configuration(
+    service: &Service,
+    fate: &Fate<Configuration>,
+    status: &mut ServiceStatus,
+    conditions: &mut Conditions<'_>,
+) {
+    const CONDITION: &str = ServiceStatus::CONFIGURATIONS_READY;
+    match fate {
+        Fate::Ours(configuration) if is_current(configuration) => {
+            let known = configuration.status.clone().unwrap_or_default();
+            let ConfigurationStatus {
+                observed_generation: _,
+                conditions: theirs,
+                latest_created_revision_name,
+                latest_ready_revision_name,
+            } = known;
+            status.latest_created_revision_name = latest_created_revision_name;
+            status.latest_ready_revision_name = latest_ready_revision_name;
+            follow(CONDITION, &theirs, conditions);
+        }
+        Fate::Ours(_) => conditions.mark_unknown(
+            CONDITION,
+            OUT_OF_DATE,
+            "The Configuration is still working to reflect the latest desired specification.",
+        ),
+        Fate::Foreign => {
+            let text = owner::not_owned("Configuration", &service.name_any());
+            conditions.mark_false(CONDITION, "NotOwned", &text);
+        }
+        Fate::Waiting | Fate::NameTaken => conditions.mark_unknown(CONDITION, "", ""),
+    }
+}
+
+fn follow_route(
+    service: &Service,
+    fate: &Fate<Route>,
+    status: &mut ServiceStatus,
+    conditions: &mut Conditions<'_>,
+) {
+    const CONDITION: &str = ServiceStatus::ROUTES_READY;
+    match fate {
+        Fate::Ours(route) if is_route_current(route) => {
+            let known = route.status.clone().unwrap_or_default();
+            let RouteStatus {
+                observed_generation: _,
+                conditions: theirs,
+                url,
+                address,
+                traffic,
+            } = known;
+            status.url = url;
+            status.address = address;
+            status.traffic = traffic;
+            follow(CONDITION, &theirs, conditions);
+        }
+        Fate::Ours(_) => conditions.mark_unknown(
+            CONDITION,
+            OUT_OF_DATE,
+            "The Route is still working to reflect the latest desired specification.",
+        ),
+        Fate::Foreign => {
+            let text = owner::not_owned("Route", &service.name_any());
+            conditions.mark_false(CONDITION, "NotOwned", &text);
+        }
+        Fate::Waiting => conditions.mark_unknown(CONDITION, "", ""),
+        Fate::NameTaken => {
+            let name = build::template_name(service).unwrap_or_default();
+            let text = format!(
+                "The revision name {name:?} is taken by a conflicting Revision, \
+                 so traffic will not be migrated"
+            );
+            conditions.mark_false(CONDITION, "RevisionNameTaken", &text);
+        }
+    }
+}
+
+/// Takes over a child's Ready; a child that has none yet leaves things as they are.
+fn follow(type_: &str, theirs: &[Condition], conditions: &mut Conditions<'_>) {
+    match condition::find(theirs, READY) {
+        Some(ready) if ready.status == Status::True => conditions.mark_true(type_),
+        Some(ready) => conditions.propagate(type_, Some(ready)),
+        None => {}
+    }
+}
+
+fn is_route_current(route: &Route) -> bool {
+    let status = route.status.as_ref();
+    status.and_then(|status| status.observed_generation) == route.metadata.generation
+}
+
+/// Whether the split in force is the one asked for, with the latest ready Revision where the
+/// Configuration is named. Addresses and the latest-flag do not count.
+fn has_migrated(configuration: &Configuration, route: &Route) -> bool {
+    let latest = configuration
+        .status
+        .as_ref()
+        .and_then(|status| status.latest_ready_revision_name.clone());
+    let wanted = route.spec.traffic.iter().map(|target| {
+        let mut target = target.clone();
+        if target.configuration_name.as_deref() == Some(&configuration.name_any()) {
+            target.configuration_name = None;
+            target.revision_name.clone_from(&latest);
+        }
+        plain(target)
+    });
+    let in_force = route.status.iter().flat_map(|status| &status.traffic);
+    wanted.eq(in_force.cloned().map(plain))
+}
+
+fn plain(mut target: TrafficTarget) -> TrafficTarget {
+    target.url = None;
+    target.latest_revision = None;
+    target
+}
+
+#[cfg(test)]
+mod tests;

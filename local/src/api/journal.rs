@@ -1,0 +1,288 @@
+//! Durable state in a folder: an append-only journal, compacted into snapshots.
+//!
+//! A change is written with `write(2)` before its request is acknowledged, so it survives the
+//! death of this process. The disk is told to keep it (`fdatasync`) once a second and at each
+//! compaction, so a power cut loses at most the last second. An embedded database that syncs at
+//! every commit was rejected: its 2 to 10 ms would be paid several times on the path of each
+//! cold start, to protect a development machine's scale decisions from a power cut.
+//!
+//! Files: `journal-N` holds changes; `snapshot-N` holds every object as it was when `journal-N`
+//! began. A compaction begins `journal-N+1`, writes `snapshot-N+1` beside it and removes what
+//! came before, so at each instant the newest snapshot and the journals from its number on are
+//! the whole state. `lock` is held for as long as the folder is open.
+
+pub(crate) mod record;
+mod recovery;
+
+use std::fs::{self, File, OpenOptions, TryLockError};
+use std::io::{self, Seek as _, SeekFrom, Write as _};
+use std::path::{Path, PathBuf};
+
+use record::MAGIC;
+pub(crate) use record::Record;
+pub(crate) use recovery::Recovered;
+
+const JOURNAL: &str = "journal-";
+const SNAPSHOT: &str = "snapshot-";
+const LOCK: &str = "lock";
+
+/// Journals smaller than this are never compacted: a replay of this much takes well under the
+/// time of a process start, and small clusters then write no snapshot at all.
+const COMPACT_BYTES_MIN: u64 = 4 * 1024 * 1024;
+/// How many times larger than the live objects the journals may grow.
+const COMPACT_FACTOR: u64 = 2;
+/// Bytes gathered before a snapshot is written out: a large write, and little memory.
+const SNAPSHOT_BUFFER_BYTES: usize = 256 * 1024;
+
+/// Why a data folder cannot be used.
+#[derive(Debug, thiserror::Error)]
+pub enum JournalError {
+    /// Another process has the folder open.
+    #[error(
+        "the data folder {} is in use by another ebb: stop that one, or name another folder",
+        folder.display()
+    )]
+    InUse {
+        /// The folder.
+        folder: PathBuf,
+    },
+    /// A file does not hold what was written to it.
+    #[error(
+        "{} is damaged at byte {offset}: {detail}; nothing was changed: restore the folder from a \
+         copy, or move it away to start with an empty one",
+        file.display()
+    )]
+    Damaged {
+        /// The file.
+        file: PathBuf,
+        /// Where in the file.
+        offset: usize,
+        /// What is wrong there.
+        detail: &'static str,
+    },
+    /// A journal between two others is gone.
+    #[error(
+        "{} is missing although {} is there; nothing was changed: restore the folder from a copy, \
+         or move it away to start with an empty one",
+        file.display(),
+        next.display()
+    )]
+    Missing {
+        /// The file that is gone.
+        file: PathBuf,
+        /// The file that goes on after it.
+        next: PathBuf,
+    },
+    /// The operating system refused.
+    #[error("cannot {action} {}", path.display())]
+    Io {
+        /// What was tried.
+        action: &'static str,
+        /// On which file or folder.
+        path: PathBuf,
+        /// Why not.
+        #[source]
+        source: io::Error,
+    },
+}
+
+/// The open journal of a data folder.
+#[derive(Debug)]
+pub(crate) struct Journal {
+    folder: PathBuf,
+    number: u64,
+    file: File,
+    length: u64,
+    /// Bytes of all journals since the last snapshot.
+    bytes_since_snapshot: u64,
+    /// A write failed half-way and could not be taken back: nothing may follow it.
+    broken: bool,
+    buffer: Vec<u8>,
+    /// Closing it releases the folder.
+    _lock: File,
+}
+
+/// A compaction that has begun: the snapshot to write for the new journal.
+#[derive(Debug)]
+pub(crate) struct Compaction {
+    folder: PathBuf,
+    number: u64,
+}
+
+// === impl JournalError ===
+
+impl JournalError {
+    fn io(action: &'static str, path: &Path, source: io::Error) -> Self {
+        Self::Io {
+            action,
+            path: path.to_owned(),
+            source,
+        }
+    }
+
+    fn damaged(file: &Path, offset: usize, detail: &'static str) -> Self {
+        Self::Damaged {
+            file: file.to_owned(),
+            offset,
+            detail,
+        }
+    }
+}
+
+// === impl Journal ===
+
+impl Journal {
+    /// Opens `folder`, making it if need be, and reads what it holds.
+    pub(crate) fn open(folder: &Path) -> Result<(Self, Recovered), JournalError> {
+        fs::create_dir_all(folder).map_err(|e| JournalError::io("make", folder, e))?;
+        let lock = lock(folder)?;
+        let (recovered, tail) = recovery::recover(folder)?;
+        let path = path(folder, JOURNAL, tail.number);
+        let file = OpenOptions::new()
+            .create(true)
+            .truncate(false)
+            .read(true)
+            .write(true)
+            .open(&path)
+            .map_err(|source| JournalError::io("open", &path, source))?;
+        let mut journal = Self {
+            folder: folder.to_owned(),
+            number: tail.number,
+            file,
+            length: tail.length,
+            bytes_since_snapshot: tail.bytes_since_snapshot,
+            broken: false,
+            buffer: Vec::new(),
+            _lock: lock,
+        };
+        journal
+            .begin()
+            .map_err(|source| JournalError::io("write", &path, source))?;
+        for stale in tail.stale {
+            fs::remove_file(&stale).map_err(|e| JournalError::io("remove", &stale, e))?;
+        }
+        Ok((journal, recovered))
+    }
+
+    /// Cuts off a torn end and writes the first bytes of a new file.
+    fn begin(&mut self) -> io::Result<()> {
+        self.file.set_len(self.length)?;
+        self.file.seek(SeekFrom::Start(self.length))?;
+        if self.length == 0 {
+            self.file.write_all(MAGIC)?;
+            self.length = MAGIC.len() as u64;
+            self.bytes_since_snapshot += self.length;
+        }
+        Ok(())
+    }
+
+    /// Writes `record`; it is in the kernel's hands when this returns.
+    ///
+    /// After an error nothing of it is left in the file.
+    pub(crate) fn append(&mut self, record: &Record) -> io::Result<()> {
+        if self.broken {
+            return Err(io::Error::other(
+                "an earlier write failed and could not be taken back; restart ebb",
+            ));
+        }
+        self.buffer.clear();
+        record.encode(&mut self.buffer);
+        if let Err(error) = self.file.write_all(&self.buffer) {
+            let undone = self.file.set_len(self.length);
+            let undone = undone.and_then(|()| self.file.seek(SeekFrom::Start(self.length)));
+            self.broken = undone.is_err();
+            return Err(error);
+        }
+        self.length += self.buffer.len() as u64;
+        self.bytes_since_snapshot += self.buffer.len() as u64;
+        Ok(())
+    }
+
+    /// A second handle on the current file, to sync it without holding up writers.
+    pub(crate) fn handle(&self) -> io::Result<File> {
+        self.file.try_clone()
+    }
+
+    /// Whether the journals have outgrown `live_bytes` of objects.
+    pub(crate) fn outgrown(&self, live_bytes: u64) -> bool {
+        self.bytes_since_snapshot > COMPACT_BYTES_MIN.max(COMPACT_FACTOR * live_bytes)
+    }
+
+    /// Begins a new journal. The caller then writes the snapshot of the state as it is now.
+    ///
+    /// The old journal is synced first: were it torn by a power cut after the new one has
+    /// records, it could not be told from damage.
+    pub(crate) fn rotate(&mut self) -> io::Result<Compaction> {
+        self.file.sync_data()?;
+        let number = self.number + 1;
+        let path = path(&self.folder, JOURNAL, number);
+        let mut file = OpenOptions::new()
+            .create_new(true)
+            .read(true)
+            .write(true)
+            .open(path)?;
+        file.write_all(MAGIC)?;
+        self.file = file;
+        self.number = number;
+        self.length = MAGIC.len() as u64;
+        self.bytes_since_snapshot = self.length;
+        Ok(Compaction {
+            folder: self.folder.clone(),
+            number,
+        })
+    }
+}
+
+// === impl Compaction ===
+
+impl Compaction {
+    /// Writes the snapshot, then removes the files that it replaces. A crash at any point leaves
+    /// a folder that recovers to the same state.
+    pub(crate) fn finish(self, records: impl Iterator<Item = Record>) -> io::Result<()> {
+        let Self { folder, number } = self;
+        let path = path(&folder, SNAPSHOT, number);
+        let unfinished = path.with_extension("new");
+        let mut file = File::create(&unfinished)?;
+        let mut buffer = MAGIC.to_vec();
+        for record in records {
+            record.encode(&mut buffer);
+            if buffer.len() >= SNAPSHOT_BUFFER_BYTES {
+                file.write_all(&buffer)?;
+                buffer.clear();
+            }
+        }
+        file.write_all(&buffer)?;
+        file.sync_all()?;
+        fs::rename(&unfinished, &path)?;
+        // The rename must be on disk before what it replaces is gone.
+        File::open(&folder)?.sync_all()?;
+        for stale in recovery::older_than(&folder, number)? {
+            fs::remove_file(stale)?;
+        }
+        Ok(())
+    }
+}
+
+fn path(folder: &Path, prefix: &str, number: u64) -> PathBuf {
+    folder.join(format!("{prefix}{number:08}"))
+}
+
+fn lock(folder: &Path) -> Result<File, JournalError> {
+    let path = folder.join(LOCK);
+    let opened = OpenOptions::new()
+        .create(true)
+        .truncate(false)
+        .write(true)
+        .open(&path);
+    let file = opened.map_err(|source| JournalError::io("open", &path, source))?;
+    match file.try_lock() {
+        Ok(()) => Ok(file),
+        Err(TryLockError::WouldBlock) => Err(JournalError::InUse {
+            folder: folder.to_owned(),
+        }),
+        Err(TryLockError::Error(source)) => Err(JournalError::io("lock", &path, source)),
+    }
+}
+
+#[cfg(test)]
+mod tests;

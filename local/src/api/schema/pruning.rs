@@ -1,0 +1,80 @@
+//! Fields that a schema does not know: naming them and dropping them.
+
+use serde_json::Value;
+
+use super::path::{Path, Step};
+use super::{Null, Schema, Shape};
+
+// === impl Schema ===
+
+impl Schema {
+    /// Paths of fields that the schema does not know, such as `spec.template.spec.foo`.
+    ///
+    /// Values of a wrong type have none: that is for [`Schema::validate`] to say.
+    pub fn unknown_fields(&self, object: &Value) -> Vec<String> {
+        let mut found = Vec::new();
+        collect(self, object, &mut Path::default(), &mut found);
+        found
+    }
+
+    /// Drops the fields that the schema does not know, and, of built-in kinds, those that are
+    /// `null`: the real server decodes these into structs, where null is the same as nothing.
+    pub fn prune(&self, object: &mut Value) {
+        match (&self.shape, object) {
+            (Shape::Object(fields), Value::Object(object)) => {
+                object.retain(|name, value| match fields.get(name) {
+                    Some(field) if value.is_null() => field.schema.null != Null::Dropped,
+                    Some(field) => {
+                        field.schema.prune(value);
+                        true
+                    }
+                    None => fields.open,
+                });
+            }
+            (Shape::Map { values, .. }, Value::Object(object)) => {
+                for value in object.values_mut() {
+                    values.prune(value);
+                }
+            }
+            (Shape::List { items, .. }, Value::Array(list)) => {
+                for item in list {
+                    items.prune(item);
+                }
+            }
+            _ => {}
+        }
+    }
+}
+
+fn collect<'a>(schema: &Schema, value: &'a Value, path: &mut Path<'a>, found: &mut Vec<String>) {
+    match (&schema.shape, value) {
+        (Shape::Object(fields), Value::Object(object)) => {
+            for (name, value) in object {
+                match fields.get(name) {
+                    Some(field) => {
+                        path.enter(Step::Field(name));
+                        collect(&field.schema, value, path, found);
+                        path.leave();
+                    }
+                    None if fields.open => {}
+                    None => found.push(path.with_field(name)),
+                }
+            }
+        }
+        (Shape::Map { values, .. }, Value::Object(object)) => {
+            for (name, value) in object {
+                path.enter(Step::Field(name));
+                collect(values, value, path, found);
+                path.leave();
+            }
+        }
+        (Shape::List { items, .. }, Value::Array(list)) => {
+            for (index, item) in list.iter().enumerate() {
+                path.enter(Step::Index(index));
+                collect(items, item, path, found);
+                path.leave();
+            }
+        }
+        _ => {}
+    }
+}

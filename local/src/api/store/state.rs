@@ -1,0 +1,178 @@
+//! The state behind the lock, and the one way in which it changes: journal, map, log.
+
+use std::collections::BTreeMap;
+use std::io;
+use std::sync::Arc;
+
+use serde_json::Value;
+
+use super::changes::{Change, ChangeKind};
+use super::collection::Collection;
+use super::{EVENTS, StoreError};
+use crate::api::journal::{Journal, Record};
+use crate::api::object::Object;
+
+/// Most events kept; the oldest go first. An hour of a busy laptop is far below.
+const EVENTS_MAX: usize = 2_000;
+
+/// What the lock of a store protects.
+#[derive(Debug)]
+pub(super) struct State {
+    /// Revision of the last change.
+    pub(super) revision: u64,
+    /// Revision that was recovered: every change since is in a log, or was dropped by it.
+    pub(super) recovered_revision: u64,
+    /// Bytes of all objects.
+    pub(super) live_bytes: u64,
+    /// By the resource's key.
+    pub(super) collections: BTreeMap<Box<str>, Collection>,
+    /// None when objects live in memory only.
+    pub(super) journal: Option<Journal>,
+    /// Set when the journal was given up: a change would be lost.
+    pub(super) closed: bool,
+}
+
+// === impl State ===
+
+impl State {
+    /// The object at `key`.
+    pub(super) fn find(&self, resource: &str, key: &str) -> Option<&Arc<Object>> {
+        self.collections.get(resource)?.objects.get(key)
+    }
+
+    /// The current version, provided that it is still `old`.
+    pub(super) fn unchanged(
+        &self,
+        resource: &str,
+        key: &str,
+        old: &Object,
+    ) -> Result<Arc<Object>, StoreError> {
+        match self.find(resource, key) {
+            Some(current) if current.revision() == old.revision() => Ok(Arc::clone(current)),
+            _ => Err(StoreError::Changed),
+        }
+    }
+
+    /// Stores a version of an object, at the next revision.
+    pub(super) fn write(
+        &mut self,
+        resource: &str,
+        key: String,
+        mut value: Value,
+        before: Option<Arc<Object>>,
+    ) -> Result<Arc<Object>, StoreError> {
+        let revision = self.revision + 1;
+        value["metadata"]["resourceVersion"] = Value::from(revision.to_string());
+        let object = Arc::new(Object::new(&value));
+        self.append(&Record::Put {
+            revision,
+            resource: resource.to_owned(),
+            json: object.json().clone(),
+        })?;
+        let removed_bytes = before.as_ref().map_or(0, |before| before.json().len());
+        self.live_bytes += object.json().len() as u64;
+        self.live_bytes -= removed_bytes as u64;
+        let collection = self.collection(resource);
+        collection.objects.insert(key.into(), Arc::clone(&object));
+        let kind = if before.is_some() {
+            ChangeKind::Modified
+        } else {
+            ChangeKind::Added
+        };
+        self.publish(resource, kind, Arc::clone(&object), before);
+        Ok(object)
+    }
+
+    /// Removes an object; returns it as it was last, at the next revision.
+    pub(super) fn erase(
+        &mut self,
+        resource: &str,
+        key: &str,
+        before: Arc<Object>,
+    ) -> Result<Arc<Object>, StoreError> {
+        let revision = self.revision + 1;
+        self.append(&Record::Remove {
+            revision,
+            resource: resource.to_owned(),
+            key: key.to_owned(),
+        })?;
+        let mut value = before.value();
+        value["metadata"]["resourceVersion"] = Value::from(revision.to_string());
+        let last = Arc::new(Object::new(&value));
+        self.live_bytes -= before.json().len() as u64;
+        self.collection(resource).objects.remove(key);
+        self.publish(
+            resource,
+            ChangeKind::Deleted,
+            Arc::clone(&last),
+            Some(before),
+        );
+        Ok(last)
+    }
+
+    fn append(&mut self, record: &Record) -> io::Result<()> {
+        if self.closed {
+            return Err(io::Error::other("the server is closed"));
+        }
+        self.journal
+            .as_mut()
+            .map_or(Ok(()), |journal| journal.append(record))
+    }
+
+    fn publish(
+        &mut self,
+        resource: &str,
+        kind: ChangeKind,
+        object: Arc<Object>,
+        before: Option<Arc<Object>>,
+    ) {
+        self.revision = object.revision();
+        self.collection(resource).log.push(Change {
+            kind,
+            object,
+            before,
+        });
+    }
+
+    /// The collection of `resource`, made if need be.
+    pub(super) fn collection(&mut self, resource: &str) -> &mut Collection {
+        if !self.collections.contains_key(resource) {
+            let collection = Collection::new(self.recovered_revision);
+            self.collections.insert(resource.into(), collection);
+        }
+        self.collections
+            .get_mut(resource)
+            .expect("it was inserted above")
+    }
+
+    /// Drops the oldest events above [`EVENTS_MAX`]: they are a help to people, not state.
+    pub(super) fn cap_events(&mut self, resource: &str) -> Result<(), StoreError> {
+        while resource == EVENTS && self.collection(EVENTS).objects.len() > EVENTS_MAX {
+            let objects = &self.collection(EVENTS).objects;
+            let oldest = objects.iter().min_by_key(|(_, event)| event.revision());
+            let Some((key, oldest)) = oldest.map(|(key, event)| (key.clone(), Arc::clone(event)))
+            else {
+                return Ok(());
+            };
+            self.erase(EVENTS, &key, oldest)?;
+        }
+        Ok(())
+    }
+
+    /// All objects, as a snapshot holds them.
+    pub(super) fn records(&self) -> Vec<Record> {
+        let objects = self.collections.iter().flat_map(|(resource, collection)| {
+            collection.objects.values().map(|object| Record::Put {
+                revision: object.revision(),
+                resource: resource.to_string(),
+                json: object.json().clone(),
+            })
+        });
+        let mut records: Vec<Record> = objects.collect();
+        records.push(Record::End {
+            revision: self.revision,
+            count: records.len() as u64,
+        });
+        records
+    }
+}

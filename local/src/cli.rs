@@ -1,0 +1,127 @@
+//! The command line of `ebb`.
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+
+use clap::{Args, Parser, Subcommand};
+
+use crate::terminal::Output;
+
+/// Serves models that scale to zero, with Knative's API.
+#[derive(Parser, Debug)]
+#[command(name = "ebb", version, propagate_version = true)]
+pub struct Cli {
+    /// What to do.
+    #[command(subcommand)]
+    pub command: Command,
+}
+
+/// What `ebb` can do.
+#[derive(Subcommand, Debug)]
+pub enum Command {
+    /// Run the whole platform on this machine: no Kubernetes, no root, no containers
+    #[command(after_help = LOCAL_EXAMPLES)]
+    Local(Local),
+    /// Ends what a killed `ebb local` left behind; started by `ebb local` itself
+    #[command(hide = true)]
+    Guardian,
+}
+
+const LOCAL_EXAMPLES: &str = "\
+Examples:
+  ebb local -f service.yaml                     serve one model
+  ebb local -f models/ --listen 127.0.0.1:9000  serve a folder of manifests on another port
+  ebb local -o json | jq .event                 read what happens with a program
+
+Then, in another terminal:
+  export KUBECONFIG=\"$HOME/.local/state/ebb/kubeconfig\"
+  kubectl get ksvc
+  curl http://NAME.default.localhost:8080/";
+
+/// `ebb local`.
+#[derive(Args, Debug, Clone)]
+pub struct Local {
+    /// Apply the manifests in this file or folder at the start; may be repeated
+    #[arg(short, long = "filename", value_name = "FILE|DIR")]
+    pub filename: Vec<PathBuf>,
+
+    /// Where requests are taken; port 0 picks a free one
+    #[arg(long, value_name = "ADDR", default_value = "127.0.0.1:8080")]
+    pub listen: SocketAddr,
+
+    /// Where kubectl and other clients of the API are served, on loopback only
+    #[arg(long, value_name = "ADDR", default_value = "127.0.0.1:8090")]
+    pub api: SocketAddr,
+
+    /// Where metrics and health are served; not at all unless given
+    #[arg(long, value_name = "ADDR")]
+    pub admin: Option<SocketAddr>,
+
+    /// Folder of the state, which the next start goes on from [default: ~/.local/state/ebb]
+    #[arg(long, value_name = "DIR", env = "EBB_DATA")]
+    pub data: Option<PathBuf>,
+
+    /// The kubeconfig to write [default: kubeconfig in the state folder]
+    #[arg(long, value_name = "FILE")]
+    pub kubeconfig: Option<PathBuf>,
+
+    /// How to say what happens
+    #[arg(short, long, value_name = "FORMAT", default_value = "text")]
+    pub output: Output,
+
+    /// What to log on standard error: a level, or target=level pairs
+    #[arg(long, value_name = "FILTER", env = "EBB_LOG", default_value = "warn")]
+    pub log: String,
+}
+
+impl Local {
+    /// The folder of the state.
+    pub fn data_folder(&self) -> PathBuf {
+        self.data.clone().unwrap_or_else(|| {
+            let state = std::env::var_os("XDG_STATE_HOME").map(PathBuf::from);
+            let home = || std::env::var_os("HOME").map_or_else(std::env::temp_dir, PathBuf::from);
+            state
+                .unwrap_or_else(|| home().join(".local/state"))
+                .join("ebb")
+        })
+    }
+
+    /// The kubeconfig to write.
+    pub fn kubeconfig_file(&self) -> PathBuf {
+        self.kubeconfig
+            .clone()
+            .unwrap_or_else(|| self.data_folder().join("kubeconfig"))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory as _;
+
+    use super::*;
+
+    #[test]
+    fn the_command_line_is_consistent_and_shows_examples() {
+        Cli::command().debug_assert();
+        let mut command = Cli::command();
+        let local = command.find_subcommand_mut("local").unwrap();
+        assert!(
+            local
+                .render_long_help()
+                .to_string()
+                .contains("ebb local -f service.yaml")
+        );
+    }
+
+    #[test]
+    fn the_kubeconfig_lies_in_the_state_folder_unless_told_otherwise() {
+        let cli = Cli::try_parse_from(["ebb", "local", "--data", "/srv/ebb"]).unwrap();
+        let Command::Local(local) = cli.command else {
+            panic!("not local")
+        };
+        assert_eq!(
+            local.kubeconfig_file(),
+            PathBuf::from("/srv/ebb/kubeconfig")
+        );
+    }
+}

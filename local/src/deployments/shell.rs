@@ -1,0 +1,333 @@
+//! The shell: two watches in, pods and statuses out.
+
+use std::{
+    collections::{HashMap, HashSet},
+    time::Duration,
+};
+
+use futures::{StreamExt, future::join_all};
+use jiff::Timestamp;
+use k8s_openapi::api::{apps::v1::Deployment, core::v1::Pod};
+use kube::{
+    Api, Client, ResourceExt,
+    api::{DeleteParams, Patch, PatchParams, PostParams, Preconditions},
+    core::{Selector, SelectorExt as _},
+    runtime::{WatchStreamExt, watcher},
+};
+use serde_json::json;
+use tokio::time::{Instant, sleep_until};
+use tokio_util::sync::CancellationToken;
+
+use crate::runner::{PortReservation, Ports};
+
+use super::{
+    cache::{Cache, Change},
+    plan::{Actions, Victim, plan},
+    status::observe,
+    template,
+};
+
+/// Events taken in one go. What has come is taken together, and nothing is waited for.
+const EVENTS_AT_ONCE: usize = 256;
+
+/// Pods created for one Deployment in one go; the answers bring it back for the rest. As many
+/// processes starting at once as a machine's cores can make use of, and then some.
+const CREATED_AT_ONCE: usize = 64;
+
+/// Pause before a Deployment is looked at again after a write of it failed.
+const RETRY_AFTER: Duration = Duration::from_millis(500);
+
+/// Stands for "no timer": further away than any program runs.
+const NEVER: Duration = Duration::from_hours(24 * 365);
+
+/// What the shell needs beside the client.
+#[derive(Debug, Clone, Default)]
+pub struct DeploymentOptions {
+    /// Where pods get their ports; shared by everything on this machine that gives out ports.
+    pub ports: Ports,
+}
+
+struct Shell {
+    client: Client,
+    ports: Ports,
+    deployments: Cache<Deployment>,
+    pods: Cache<Pod>,
+    /// Ports by the pod's UID, given back when the pod is gone.
+    reservations: HashMap<String, PortReservation>,
+    /// Deployments to look at although nothing happened.
+    timers: HashMap<String, Instant>,
+}
+
+/// Keeps the pods of every Deployment until `shutdown`; leaves everything as it is then.
+///
+/// Failed writes are logged and tried again; watches reconnect by themselves. Dropping the future
+/// between a write and its answer loses nothing: the next start lists what there is.
+pub async fn run(client: Client, options: DeploymentOptions, shutdown: CancellationToken) {
+    let config = watcher::Config::default();
+    let mut deployments = watcher(Api::<Deployment>::all(client.clone()), config.clone())
+        .default_backoff()
+        .ready_chunks(EVENTS_AT_ONCE)
+        .boxed();
+    let mut pods = watcher(Api::<Pod>::all(client.clone()), config)
+        .default_backoff()
+        .ready_chunks(EVENTS_AT_ONCE)
+        .boxed();
+    let mut shell = Shell {
+        client,
+        ports: options.ports,
+        deployments: Cache::default(),
+        pods: Cache::default(),
+        reservations: HashMap::new(),
+        timers: HashMap::new(),
+    };
+    // Before both lists are complete a Deployment would seem to have no pods.
+    let (mut has_deployments, mut has_pods) = (false, false);
+    let mut waiting = HashSet::new();
+    loop {
+        let next = shell.timers.values().min().copied();
+        let next = next.unwrap_or_else(|| Instant::now() + NEVER);
+        tokio::select! {
+            () = shutdown.cancelled() => return,
+            Some(events) = deployments.next() => {
+                for event in events.into_iter().filter_map(listened) {
+                    has_deployments |= matches!(event, watcher::Event::InitDone);
+                    waiting.extend(shell.follow_deployment(event));
+                }
+            }
+            Some(events) = pods.next() => {
+                for event in events.into_iter().filter_map(listened) {
+                    has_pods |= matches!(event, watcher::Event::InitDone);
+                    waiting.extend(shell.follow_pod(event));
+                }
+            }
+            () = sleep_until(next) => waiting.extend(shell.due()),
+        }
+        if has_deployments && has_pods {
+            for uid in waiting.drain() {
+                shell.reconcile(&uid).await;
+            }
+        }
+    }
+}
+
+/// The event, unless the watch failed, which reconnects by itself.
+fn listened<K>(event: Result<watcher::Event<K>, watcher::Error>) -> Option<watcher::Event<K>> {
+    event
+        .inspect_err(|error| tracing::warn!(%error, "The watch failed and starts again"))
+        .ok()
+}
+
+// === impl Shell ===
+
+impl Shell {
+    /// Takes in the event; returns the UIDs of Deployments to look at.
+    fn follow_deployment(&mut self, event: watcher::Event<Deployment>) -> Vec<String> {
+        let changes = self.deployments.follow(event);
+        let mut concerned = Vec::new();
+        for change in changes {
+            match change {
+                Change::Stored(uid) => concerned.push(uid),
+                Change::Gone(deployment) => {
+                    self.timers.remove(&deployment.uid().unwrap_or_default());
+                }
+            }
+        }
+        concerned
+    }
+
+    fn follow_pod(&mut self, event: watcher::Event<Pod>) -> Vec<String> {
+        let changes = self.pods.follow(event);
+        let mut concerned = Vec::new();
+        for change in changes {
+            let pod = match &change {
+                Change::Stored(uid) => self.pods.get(uid),
+                Change::Gone(pod) => {
+                    self.reservations.remove(&pod.uid().unwrap_or_default());
+                    Some(pod)
+                }
+            };
+            concerned.extend(pod.and_then(owner).map(str::to_owned));
+        }
+        concerned
+    }
+
+    fn due(&mut self) -> Vec<String> {
+        let now = Instant::now();
+        self.timers
+            .extract_if(|_, at| *at <= now)
+            .map(|(uid, _)| uid)
+            .collect()
+    }
+
+    async fn reconcile(&mut self, uid: &str) {
+        self.timers.remove(uid);
+        let Some(deployment) = self.deployments.get(uid).cloned() else {
+            return;
+        };
+        if deployment.metadata.deletion_timestamp.is_some() {
+            return;
+        }
+        let actions = plan(&deployment, self.pods_of(&deployment), Timestamp::now());
+        let mut is_done = self.act(&deployment, actions).await;
+
+        // After the writes, so that one status says all of it.
+        let (status, mut next) = observe(&deployment, self.pods_of(&deployment), Timestamp::now());
+        if deployment.status.as_ref() != Some(&status) {
+            is_done &= self.write_status(&deployment, &status).await;
+        }
+        if !is_done {
+            next = Some(next.map_or(RETRY_AFTER, |next| next.min(RETRY_AFTER)));
+        }
+        if let Some(next) = next {
+            self.timers.insert(uid.to_owned(), Instant::now() + next);
+        }
+    }
+
+    /// The pods that are `deployment`'s own and selected by it.
+    fn pods_of<'a>(&'a self, deployment: &'a Deployment) -> impl Iterator<Item = &'a Pod> {
+        let spec = deployment.spec.as_ref();
+        let selector = spec.and_then(|spec| Selector::try_from(spec.selector.clone()).ok());
+        let uid = deployment.metadata.uid.as_deref();
+        self.pods.values().filter(move |pod| {
+            owner(pod) == uid
+                && selector
+                    .as_ref()
+                    .is_some_and(|selector| selector.matches(pod.labels()))
+        })
+    }
+
+    /// Creates and deletes; false when something is to be tried again.
+    async fn act(&mut self, deployment: &Deployment, actions: Actions) -> bool {
+        let Actions { create, delete } = actions;
+        let create = create.min(CREATED_AT_ONCE);
+        if create == 0 && delete.is_empty() {
+            return true;
+        }
+        let namespace = deployment.namespace().unwrap_or_default();
+        let api: Api<Pod> = Api::namespaced(self.client.clone(), &namespace);
+        let (created, deleted) = tokio::join!(
+            join_all((0..create).map(|_| create_pod(&api, &self.ports, deployment))),
+            join_all(delete.iter().map(|victim| delete_pod(&api, victim))),
+        );
+        let mut is_done = true;
+        for outcome in created {
+            let Some((pod, reservation)) = outcome else {
+                is_done = false;
+                continue;
+            };
+            if let Some(reservation) = reservation {
+                self.reservations
+                    .insert(pod.uid().unwrap_or_default(), reservation);
+            }
+            self.pods.store(pod);
+        }
+        for outcome in deleted {
+            match outcome {
+                Deletion::Terminating(pod) => {
+                    self.pods.store(*pod);
+                }
+                Deletion::Gone(uid) => {
+                    self.pods.remove(&uid);
+                }
+                Deletion::Failed => is_done = false,
+            }
+        }
+        is_done
+    }
+
+    async fn write_status(
+        &mut self,
+        deployment: &Deployment,
+        status: &k8s_openapi::api::apps::v1::DeploymentStatus,
+    ) -> bool {
+        let namespace = deployment.namespace().unwrap_or_default();
+        let name = deployment.name_any();
+        let api: Api<Deployment> = Api::namespaced(self.client.clone(), &namespace);
+        let patch = Patch::Merge(json!({"metadata": {"uid": deployment.uid()}, "status": status}));
+        match api
+            .patch_status(&name, &PatchParams::default(), &patch)
+            .await
+        {
+            Ok(stored) => {
+                self.deployments.store(stored);
+                true
+            }
+            // Deleted in the meantime; the watch says so.
+            Err(kube::Error::Api(status)) if status.code == 404 => true,
+            Err(error) => {
+                tracing::warn!(%error, deployment.name = %name, "Cannot write a Deployment's status");
+                false
+            }
+        }
+    }
+}
+
+enum Deletion {
+    Terminating(Box<Pod>),
+    Gone(String),
+    Failed,
+}
+
+async fn create_pod(
+    api: &Api<Pod>,
+    ports: &Ports,
+    deployment: &Deployment,
+) -> Option<(Pod, Option<PortReservation>)> {
+    let template = &deployment.spec.as_ref()?.template;
+    let name = deployment.name_any();
+    let reservation = if template::wants_port(template) {
+        match ports.reserve() {
+            Ok(reservation) => Some(reservation),
+            Err(error) => {
+                tracing::warn!(%error, deployment.name = %name, "Cannot find a free port for a pod");
+                return None;
+            }
+        }
+    } else {
+        None
+    };
+    let port = reservation.as_ref().map(PortReservation::port);
+    let hash = template::template_hash(template);
+    let pod = template::pod(deployment, &hash, &template::suffix(), port);
+    match api.create(&PostParams::default(), &pod).await {
+        Ok(pod) => Some((pod, reservation)),
+        Err(error) => {
+            tracing::warn!(%error, deployment.name = %name, "Cannot create a pod");
+            None
+        }
+    }
+}
+
+async fn delete_pod(api: &Api<Pod>, victim: &Victim) -> Deletion {
+    let params = DeleteParams {
+        preconditions: Some(Preconditions {
+            uid: Some(victim.uid.clone()),
+            ..Preconditions::default()
+        }),
+        ..DeleteParams::default()
+    };
+    match api.delete(&victim.name, &params).await {
+        // The pod itself while it ends, or a Status when it is gone at once.
+        Ok(answer) => match answer.left() {
+            Some(pod) if pod.metadata.deletion_timestamp.is_some() => {
+                Deletion::Terminating(Box::new(pod))
+            }
+            _ => Deletion::Gone(victim.uid.clone()),
+        },
+        // Gone, or a namesake is there: either way this pod is no more.
+        Err(kube::Error::Api(status)) if matches!(status.code, 404 | 409) => {
+            Deletion::Gone(victim.uid.clone())
+        }
+        Err(error) => {
+            tracing::warn!(%error, pod.name = %victim.name, "Cannot delete a pod");
+            Deletion::Failed
+        }
+    }
+}
+
+/// The UID of a pod's controller.
+fn owner(pod: &Pod) -> Option<&str> {
+    let owners = pod.metadata.owner_references.as_ref()?;
+    let owner = owners.iter().find(|owner| owner.controller == Some(true))?;
+    Some(&owner.uid)
+}

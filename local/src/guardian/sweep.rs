@@ -1,0 +1,117 @@
+//! Ends marked processes: SIGTERM, a grace, SIGKILL, until nobody is left or the bound is reached.
+
+use std::{collections::BTreeSet, thread, time::Duration};
+
+use nix::{
+    sys::signal::{Signal, kill},
+    unistd::Pid,
+};
+
+use super::{
+    INSTANCE_VARIABLE, REPLICA_VARIABLE,
+    census::{Groups, Process, census, condemned, observe},
+};
+
+/// Pause between two looks at `/proc`; one look costs a few milliseconds of CPU.
+const ROUND: Duration = Duration::from_millis(20);
+/// Looks after the grace ended. SIGKILL needs one or two; a process in an uninterruptible wait
+/// (a dead network disk) is left to the kernel, which ends it when the wait does.
+const ROUNDS_AFTER_KILL: u32 = 100;
+/// Looks in a row that found nobody before a sweep with a grace is over: a child that Ebb was about
+/// to start when it was killed carries no marker between fork and exec and is seen only by the next
+/// look. A sweep without grace follows the end of one replica, all of whose processes are marked.
+const QUIET_ROUNDS: u32 = 2;
+
+/// What a process's environment must hold for it to be ended.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Mark(String);
+
+/// What a sweep did.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Sweep {
+    /// Processes that were found and signalled.
+    pub found: usize,
+    /// Processes that were still there when the bound was reached.
+    pub left: usize,
+}
+
+// === impl Mark ===
+
+impl Mark {
+    /// Every replica of one Ebb.
+    pub fn instance(identity: &str) -> Self {
+        Self(format!("{INSTANCE_VARIABLE}={identity}"))
+    }
+
+    /// Every process of one container.
+    pub fn replica(replica: &str) -> Self {
+        Self(format!("{REPLICA_VARIABLE}={replica}"))
+    }
+
+    pub(super) fn is_in(&self, environment: &[u8]) -> bool {
+        environment
+            .split(|byte| *byte == 0)
+            .any(|entry| entry == self.0.as_bytes())
+    }
+}
+
+/// Ends every process that carries `mark`, belongs to one of `groups` or descends from such a
+/// process. SIGKILL follows SIGTERM after `grace`; a zero grace sends SIGKILL at once.
+///
+/// Blocks the thread for at most `grace` and two seconds; in async code, call it where blocking is
+/// allowed.
+pub fn sweep_marked(mark: &Mark, groups: &Groups, grace: Duration) -> Sweep {
+    let myself = Pid::this().as_raw();
+    let grace_rounds = u32::try_from(grace.as_millis() / ROUND.as_millis()).unwrap_or(u32::MAX);
+    let quiet_rounds = if grace.is_zero() { 1 } else { QUIET_ROUNDS };
+    let mut warned = BTreeSet::new();
+    let mut quiet = 0;
+    let mut left = 0;
+    for round in 0..grace_rounds.saturating_add(ROUNDS_AFTER_KILL) {
+        let victims = condemned(&census(mark), groups, myself);
+        left = victims.len();
+        quiet = if victims.is_empty() { quiet + 1 } else { 0 };
+        if quiet >= quiet_rounds {
+            break;
+        }
+        for victim in &victims {
+            let first = warned.insert((victim.pid, victim.started));
+            if round >= grace_rounds {
+                end(victim, mark, Signal::SIGKILL);
+            } else if first {
+                end(victim, mark, Signal::SIGTERM);
+            }
+        }
+        thread::sleep(ROUND);
+    }
+    Sweep {
+        found: warned.len(),
+        left,
+    }
+}
+
+/// Signals one process, after a last look that it is still the one that was condemned. Without a
+/// pidfd, which needs unsafe code here, microseconds remain in which the number could be used
+/// again; the kernel hands numbers out in turn, so that takes a whole round of them.
+fn end(victim: &Process, mark: &Mark, signal: Signal) {
+    let is_same = observe(victim.pid, mark)
+        .is_some_and(|now| now.started == victim.started && now.marked == victim.marked);
+    if is_same {
+        // It may be gone by now, which is what was wanted.
+        let _ = kill(Pid::from_raw(victim.pid), signal);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_mark_matches_a_whole_entry_only() {
+        let mark = Mark::instance("abc");
+        assert!(mark.is_in(b"PATH=/bin\0EBB_INSTANCE=abc\0"));
+        assert!(!mark.is_in(b"EBB_INSTANCE=abcd\0"));
+        assert!(!mark.is_in(b"NOTE=EBB_INSTANCE=abc\0"));
+        assert!(!mark.is_in(b""));
+    }
+}

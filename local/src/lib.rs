@@ -1,0 +1,16 @@
+//! Ebb on one machine: the whole platform in one process, no Kubernetes needed.
+//!
+//! [`api`] stands in for kube-apiserver, [`deployments`] for the Deployment controller, [`runner`]
+//! for kubelet; [`guardian`] makes sure that no replica outlives Ebb. [`platform`] puts the real
+//! controller, autoscaler and activator on top of them, unchanged.
+
+pub mod api;
+pub mod cli;
+pub mod deployments;
+pub mod guardian;
+mod kubeconfig;
+mod manifests;
+mod news;
+pub mod platform;
+pub mod runner;
+pub mod terminal;

@@ -1,0 +1,202 @@
+//! What is new: turns changes of objects into the events that the terminal shows.
+//!
+//! The core remembers what was said of each object, so that a change that matters to nobody (a
+//! new resourceVersion, a condition that was reported already) is not repeated.
+
+use std::collections::BTreeMap;
+
+use ebb_api::condition::{self, Condition};
+use ebb_api::serving::{Revision, RevisionStatus, Service};
+use futures::{StreamExt as _, TryStreamExt as _};
+use kube::runtime::{WatchStreamExt as _, watcher};
+use kube::{Api, Client, ResourceExt as _};
+use tokio_util::sync::CancellationToken;
+
+use crate::terminal::{Event, Terminal};
+
+/// What was said last.
+#[derive(Debug, Default)]
+struct News {
+    /// Service → the URL and revision that it was last announced with.
+    deployed: BTreeMap<String, (String, String)>,
+    /// Revision → why it last failed; none while it does not.
+    failed: BTreeMap<String, (String, String)>,
+    /// Revision → its ready replicas.
+    replicas: BTreeMap<String, i32>,
+}
+
+/// Shows what happens to Services and Revisions until `shutdown`.
+pub(crate) async fn tell(client: Client, terminal: Terminal, shutdown: CancellationToken) {
+    let mut news = News::default();
+    let config = watcher::Config::default;
+    let services = watcher(Api::<Service>::all(client.clone()), config())
+        .default_backoff()
+        .map_ok(|event| Change::Service(Box::new(event)));
+    let revisions = watcher(Api::<Revision>::all(client), config())
+        .default_backoff()
+        .map_ok(|event| Change::Revision(Box::new(event)));
+    let changes = futures::stream::select(services, revisions);
+    let mut changes = std::pin::pin!(changes.take_until(shutdown.cancelled_owned()));
+    while let Some(change) = changes.next().await {
+        match change {
+            Ok(change) => news
+                .change(change)
+                .iter()
+                .for_each(|event| terminal.show(event)),
+            Err(error) => tracing::warn!(%error, "Services cannot be watched, will try again"),
+        }
+    }
+}
+
+enum Change {
+    Service(Box<watcher::Event<Service>>),
+    Revision(Box<watcher::Event<Revision>>),
+}
+
+impl News {
+    fn change(&mut self, change: Change) -> Vec<Event> {
+        use watcher::Event::{Apply, Delete, InitApply};
+        match change {
+            Change::Service(event) => match *event {
+                Apply(service) | InitApply(service) => self.service(&service).into_iter().collect(),
+                Delete(service) => {
+                    let service = key(&service);
+                    self.deployed.remove(&service);
+                    vec![Event::Deleted { service }]
+                }
+                _ => Vec::new(),
+            },
+            Change::Revision(event) => match *event {
+                Apply(revision) | InitApply(revision) => self.revision(&revision),
+                Delete(revision) => {
+                    let revision = key(&revision);
+                    self.failed.remove(&revision);
+                    self.replicas.remove(&revision);
+                    Vec::new()
+                }
+                _ => Vec::new(),
+            },
+        }
+    }
+
+    fn service(&mut self, service: &Service) -> Option<Event> {
+        let status = service.status.as_ref()?;
+        let current = status.observed_generation == service.metadata.generation;
+        if !current || !condition::find(&status.conditions, condition::READY)?.is_true() {
+            return None;
+        }
+        let (url, revision) = (
+            status.url.clone()?,
+            status.latest_ready_revision_name.clone()?,
+        );
+        let service = key(service);
+        let said = self
+            .deployed
+            .insert(service.clone(), (url.clone(), revision.clone()));
+        (said != Some((url.clone(), revision.clone()))).then_some(Event::Deployed {
+            service,
+            url,
+            revision,
+        })
+    }
+
+    fn revision(&mut self, revision: &Revision) -> Vec<Event> {
+        let Some(status) = &revision.status else {
+            return Vec::new();
+        };
+        let revision = key(revision);
+        let mut events = Vec::new();
+        events.extend(self.failure(&revision, status));
+        let replicas = status.actual_replicas.unwrap_or(0);
+        let before = self.replicas.insert(revision.clone(), replicas);
+        match before {
+            Some(before) if before > 0 && replicas == 0 => events.push(Event::Asleep { revision }),
+            Some(before) if before > 0 && before != replicas => {
+                events.push(Event::Scaled { revision, replicas });
+            }
+            // From zero the data plane says "ready", with the time that it took.
+            _ => {}
+        }
+        events
+    }
+
+    fn failure(&mut self, revision: &str, status: &RevisionStatus) -> Option<Event> {
+        let failed = [
+            RevisionStatus::CONTAINER_HEALTHY,
+            RevisionStatus::RESOURCES_AVAILABLE,
+        ]
+        .into_iter()
+        .filter_map(|type_| condition::find(&status.conditions, type_))
+        .find(|condition| condition.is_false());
+        let Some(Condition {
+            reason, message, ..
+        }) = failed
+        else {
+            self.failed.remove(revision);
+            return None;
+        };
+        let reason = reason.clone().unwrap_or_default();
+        let message = message.clone().unwrap_or_default();
+        let said = self
+            .failed
+            .insert(revision.to_owned(), (reason.clone(), message.clone()));
+        (said.is_none_or(|(before, _)| before != reason)).then(|| Event::Failed {
+            revision: revision.to_owned(),
+            reason,
+            message,
+        })
+    }
+}
+
+fn key<K: kube::Resource>(object: &K) -> String {
+    format!(
+        "{}/{}",
+        object.namespace().unwrap_or_default(),
+        object.name_any()
+    )
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    fn revision(replicas: i32, healthy: &str) -> Revision {
+        serde_json::from_value(json!({
+            "metadata": {"name": "digits-00001", "namespace": "default"},
+            "spec": {"containers": []},
+            "status": {"actualReplicas": replicas, "conditions": [
+                {"type": "ContainerHealthy", "status": healthy, "reason": "ExitCode7",
+                 "message": "Container failed with: boom"}]},
+        }))
+        .unwrap()
+    }
+
+    #[test]
+    fn a_revision_that_loses_its_last_replica_is_asleep() {
+        let mut news = News::default();
+        assert_eq!(news.revision(&revision(0, "True")), []);
+        assert_eq!(news.revision(&revision(2, "True")), []);
+        let name = "default/digits-00001".to_owned();
+        let scaled = Event::Scaled {
+            revision: name.clone(),
+            replicas: 1,
+        };
+        assert_eq!(news.revision(&revision(1, "True")), [scaled]);
+        assert_eq!(
+            news.revision(&revision(0, "True")),
+            [Event::Asleep { revision: name }]
+        );
+        assert_eq!(news.revision(&revision(0, "True")), []);
+    }
+
+    #[test]
+    fn a_failure_is_told_once_until_it_is_over() {
+        let mut news = News::default();
+        assert_eq!(news.revision(&revision(0, "False")).len(), 1);
+        assert_eq!(news.revision(&revision(0, "False")).len(), 0);
+        assert_eq!(news.revision(&revision(1, "True")).len(), 0);
+        assert_eq!(news.revision(&revision(1, "False")).len(), 1);
+    }
+}

@@ -1,0 +1,135 @@
+//! The whole platform in one process: embedded API, controller, autoscaler, activator, runner.
+//!
+//! The parts are the ones that run on a cluster. They meet here and nowhere else: each gets a
+//! client of the embedded API, and the two ends of the report link are tied together in memory.
+
+mod admission;
+mod bind;
+mod link;
+mod parts;
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use anyhow::{Context as _, bail};
+use ebb_api::config::{Config, NetworkConfig};
+use ebb_daemon::logs;
+use ebb_daemon::termination::{FORCED_EXIT, Signals};
+use jiff::Timestamp;
+use prometheus_client::registry::Registry;
+use tokio::sync::watch;
+use tokio_util::sync::CancellationToken;
+
+use crate::api::{ApiOptions, ApiServer, Storage};
+use crate::cli::Local;
+use crate::guardian::{Guardian, Instance};
+use crate::manifests::{self, Manifest};
+use crate::runner::{self, Ports, RunnerOptions};
+use crate::terminal::{Event, Terminal};
+use crate::kubeconfig;
+
+pub use admission::Rules;
+use bind::Listeners;
+use parts::{Parts, Settings};
+
+/// How long requests in flight may take to end after Ctrl-C: long enough for most predictions,
+/// short enough for a person who waits. A second Ctrl-C does not wait.
+const DRAIN_TIMEOUT: Duration = Duration::from_secs(30);
+
+/// Runs `ebb local` until it is told to stop.
+///
+/// # Errors
+///
+/// Whatever keeps it from starting or running, as one line that says what to do. The state folder
+/// is as it was then.
+pub fn run(options: &Local) -> anyhow::Result<()> {
+    logs::start(logs::Format::Text, &options.log).context("--log")?;
+    let manifests = manifests::read(&options.filename)?;
+    let data = options.data_folder();
+    let instance = Instance::claim(&data).context("--data")?;
+    // Forked before the runtime, whose threads a child would otherwise be born among.
+    let own = std::env::current_exe().context("the path of the ebb program is not known")?;
+    let guardian = Guardian::start(instance.identity(), &own)?;
+    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
+    let outcome = runtime.block_on(serve(options, &instance, &guardian, &manifests));
+    // Before the runtime goes: dropping it waits for blocking calls, the replicas need not.
+    runtime.shutdown_timeout(Duration::from_secs(1));
+    guardian.close();
+    outcome
+}
+
+async fn serve(
+    options: &Local,
+    instance: &Instance,
+    guardian: &Guardian,
+    manifests: &[Manifest],
+) -> anyhow::Result<()> {
+    let signals = Signals::listen()?;
+    let terminal = Terminal::new(options.output);
+    let listeners = Listeners::bind(options).await?;
+    let data = options.data_folder();
+    let mut runner = RunnerOptions::new(&data, instance.identity().to_owned());
+    runner.guardian = Some(guardian.clone());
+
+    let base = config(&listeners);
+    let (publish, config) = watch::channel(Arc::new(base.clone()));
+    let api = ApiServer::open(ApiOptions {
+        storage: Storage::Folder(data.join("state")),
+        admission: Arc::new(Rules::new(config.clone())),
+        logs: Arc::new(runner.logs.clone()),
+        clock: Arc::new(Timestamp::now),
+    })?;
+    runner::clear_stale_pods(&api.client(), &runner).await.context("old pods stay")?;
+
+    let mut registry = Registry::default();
+    let shutdown = CancellationToken::new();
+    let settings = Settings { base, publish, config };
+    let parts = Parts::new(&api, settings, &terminal, DRAIN_TIMEOUT, &mut registry);
+    let running = parts.start(api.clone(), runner, Ports::default(), &terminal);
+    tokio::spawn(signals.drive(shutdown.clone(), force));
+
+    let served = async {
+        let started = listeners.started(options);
+        running.synced().await;
+        kubeconfig::write(&options.kubeconfig_file(), listeners.api_address())
+            .with_context(|| format!("cannot write {}", options.kubeconfig_file().display()))?;
+        running.listen(listeners, Arc::new(registry));
+        for manifest in manifests {
+            let object = manifest.apply(&api.client()).await?;
+            terminal.show(&Event::Applied { object });
+        }
+        terminal.show(&started);
+        running.failure(&shutdown).await
+    };
+    let outcome = tokio::select! {
+        outcome = served => outcome,
+        () = shutdown.cancelled() => Ok(()),
+    };
+    terminal.show(&Event::Stopping { deadline_s: DRAIN_TIMEOUT.as_secs() });
+    running.stop().await;
+    api.close().await;
+    terminal.show(&Event::Stopped {});
+    outcome
+}
+
+/// The second signal: at once. The guardian ends the replicas.
+fn force() {
+    std::process::exit(FORCED_EXIT);
+}
+
+/// Knative's settings, with hosts that browsers and curl resolve to this machine by themselves.
+fn config(listeners: &Listeners) -> Config {
+    let domain = match listeners.gateway_address().port() {
+        80 => "localhost".to_owned(),
+        port => format!("localhost:{port}"),
+    };
+    Config { network: NetworkConfig { domain, ..NetworkConfig::default() }, ..Config::default() }
+}
+
+/// The API has no authentication, so nobody but this machine may reach it.
+fn require_loopback(address: std::net::SocketAddr) -> anyhow::Result<()> {
+    if !address.ip().is_loopback() {
+        bail!("--api {address}: the API has no authentication; give a loopback address");
+    }
+    Ok(())
+}

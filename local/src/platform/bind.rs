@@ -1,0 +1,59 @@
+//! The listeners, bound before anything else happens: a port in use ends the start at once.
+
+use std::net::SocketAddr;
+
+use anyhow::Context as _;
+use tokio::net::TcpListener;
+
+use crate::cli::Local;
+use crate::terminal::Event;
+
+/// Everything that listens.
+#[derive(Debug)]
+pub(super) struct Listeners {
+    pub(super) gateway: TcpListener,
+    pub(super) api: TcpListener,
+    pub(super) admin: Option<TcpListener>,
+    gateway_address: SocketAddr,
+    api_address: SocketAddr,
+}
+
+impl Listeners {
+    /// Binds all of them, or says which flag names an address that cannot be had.
+    pub(super) async fn bind(options: &Local) -> anyhow::Result<Self> {
+        super::require_loopback(options.api)?;
+        let gateway = bind("--listen", options.listen).await?;
+        let api = bind("--api", options.api).await?;
+        let admin = match options.admin {
+            Some(address) => Some(bind("--admin", address).await?),
+            None => None,
+        };
+        let (gateway_address, api_address) = (gateway.local_addr()?, api.local_addr()?);
+        Ok(Self { gateway, api, admin, gateway_address, api_address })
+    }
+
+    /// Where requests go.
+    pub(super) fn gateway_address(&self) -> SocketAddr {
+        self.gateway_address
+    }
+
+    /// Where `kubectl` goes.
+    pub(super) fn api_address(&self) -> SocketAddr {
+        self.api_address
+    }
+
+    /// The event that says so.
+    pub(super) fn started(&self, options: &Local) -> Event {
+        Event::Started {
+            gateway: format!("http://{}", self.gateway_address),
+            api: format!("http://{}", self.api_address),
+            kubeconfig: options.kubeconfig_file().display().to_string(),
+        }
+    }
+}
+
+async fn bind(flag: &str, address: SocketAddr) -> anyhow::Result<TcpListener> {
+    TcpListener::bind(address).await.with_context(|| {
+        format!("{flag} {address} cannot be listened on; free it or name another address")
+    })
+}

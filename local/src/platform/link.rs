@@ -1,0 +1,57 @@
+//! The report link in memory: on a cluster it is a stream between two processes.
+
+use std::sync::{Arc, OnceLock};
+
+use ebb_activator::{Activator, Observer, ReportSink};
+use ebb_api::report::{DrainOrder, Report};
+use ebb_autoscaler::{DrainControl, Intake};
+
+use crate::terminal::{Event, Terminal};
+
+/// Reports upwards.
+pub(super) struct Up(pub(super) Intake);
+
+/// Orders downwards. The activator is made after the autoscaler, which needs this end first.
+#[derive(Clone, Default)]
+pub(super) struct Down(Arc<OnceLock<Activator>>);
+
+/// Shows what happens to revisions.
+pub(super) struct Narrator(pub(super) Terminal);
+
+impl Down {
+    /// Ties the other end; once.
+    pub(super) fn tie(&self, activator: Activator) {
+        let tied = self.0.set(activator);
+        debug_assert!(tied.is_ok(), "the link is tied once");
+    }
+}
+
+impl ReportSink for Up {
+    fn report(&self, report: Report) {
+        self.0.record(report);
+    }
+}
+
+impl DrainControl for Down {
+    fn drain(&self, order: DrainOrder) {
+        if let Some(activator) = self.0.get() {
+            activator.drain(&order);
+        }
+    }
+}
+
+impl Observer for Narrator {
+    fn event(&self, event: ebb_activator::Event) {
+        use ebb_activator::Event as Seen;
+        self.0.show(&match event {
+            Seen::Waking { revision } => Event::Waking { revision: revision.to_string() },
+            Seen::Ready { revision, took } => Event::Ready {
+                revision: revision.to_string(),
+                took_ms: u64::try_from(took.as_millis()).unwrap_or(u64::MAX),
+            },
+            Seen::Asleep { revision } => Event::Asleep { revision: revision.to_string() },
+            // The Revision's condition says it, with the exit code: see `news`.
+            Seen::Failed { .. } => return,
+        });
+    }
+}

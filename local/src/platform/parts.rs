@@ -1,0 +1,208 @@
+//! The parts of the platform: made, started, watched and stopped.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use anyhow::anyhow;
+use ebb_activator::{Activator, ActivatorOptions, Limits, TcpConnect};
+use ebb_api::config::Config;
+use ebb_autoscaler::{Autoscaler, AutoscalerOptions};
+use ebb_controller::{Controller, ControllerOptions};
+use ebb_daemon::readiness::Readiness;
+use ebb_daemon::{admin, settings};
+use prometheus_client::registry::Registry;
+use tokio::sync::watch;
+use tokio::task::JoinHandle;
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+
+use super::bind::Listeners;
+use super::link::{Down, Narrator, Up};
+use crate::api::ApiServer;
+use crate::deployments::{self, DeploymentOptions};
+use crate::news;
+use crate::runner::{self, Ports, RunnerOptions};
+use crate::terminal::Terminal;
+
+/// Name of this activator in its reports; there is no other.
+const ACTIVATOR: &str = "local";
+
+/// The settings and both ends of their channel.
+pub(super) struct Settings {
+    /// What holds where no ConfigMap says otherwise.
+    pub(super) base: Config,
+    pub(super) publish: watch::Sender<Arc<Config>>,
+    pub(super) config: watch::Receiver<Arc<Config>>,
+}
+
+/// The parts, made and tied together, not running yet.
+pub(super) struct Parts {
+    activator: Activator,
+    autoscaler: Autoscaler,
+    controller: Controller,
+    settings: Settings,
+}
+
+/// The running platform.
+pub(super) struct Running {
+    api: ApiServer,
+    activator: Activator,
+    /// Ends the listeners: the first step of a shutdown.
+    closing: CancellationToken,
+    /// The gateway, which ends when the last request in flight has.
+    gateway: TaskTracker,
+    /// Ends the control plane, once nothing is in flight any more.
+    stopping: CancellationToken,
+    control: TaskTracker,
+    /// Ends the replicas, last.
+    ending: CancellationToken,
+    runner: JoinHandle<()>,
+    /// Told when a part ends that should not have.
+    failed: watch::Sender<Option<&'static str>>,
+}
+
+// === impl Parts ===
+
+impl Parts {
+    pub(super) fn new(
+        api: &ApiServer,
+        settings: Settings,
+        terminal: &Terminal,
+        drain: Duration,
+        registry: &mut Registry,
+    ) -> Self {
+        let config = &settings.config;
+        let down = Down::default();
+        let options = AutoscalerOptions {
+            client: api.client(),
+            config: config.clone(),
+            drains: Arc::new(down.clone()),
+        };
+        let (autoscaler, intake) = Autoscaler::new(options, registry);
+        let options = ActivatorOptions {
+            client: api.client(),
+            config: config.clone(),
+            reports: Arc::new(Up(intake)),
+            observer: Arc::new(Narrator(terminal.clone())),
+            id: ACTIVATOR.to_owned(),
+            connect: Arc::new(TcpConnect),
+            limits: Limits { drain, ..Limits::default() },
+        };
+        let activator = Activator::new(options, registry);
+        down.tie(activator.clone());
+        let options = ControllerOptions {
+            client: api.client(),
+            config: config.clone(),
+            // There is no cluster DNS that a placeholder Service could serve.
+            gateway_host: None,
+        };
+        let controller = Controller::new(options, registry);
+        Self { activator, autoscaler, controller, settings }
+    }
+
+    /// Starts everything but the listeners.
+    pub(super) fn start(
+        self,
+        api: ApiServer,
+        runner: RunnerOptions,
+        ports: Ports,
+        terminal: &Terminal,
+    ) -> Running {
+        let Self { activator, autoscaler, controller, settings } = self;
+        let (stopping, ending) = (CancellationToken::new(), CancellationToken::new());
+        let control = TaskTracker::new();
+        let (failed, _) = watch::channel(None);
+        let run = |name, work: futures::future::BoxFuture<'static, ()>| {
+            let (failed, stopping) = (failed.clone(), stopping.clone());
+            control.spawn(async move {
+                work.await;
+                if !stopping.is_cancelled() {
+                    failed.send_replace(Some(name));
+                }
+            });
+        };
+        let Settings { base, publish, config: _ } = settings;
+        let token = || stopping.clone();
+        let (client, deployments) = (api.client(), DeploymentOptions { ports });
+        run("settings", Box::pin(settings::follow(client, base, publish, token())));
+        run("autoscaler", Box::pin(autoscaler.run(token())));
+        let end = token();
+        run(
+            "controller",
+            Box::pin(async move {
+                if let Err(error) = controller.run(end).await {
+                    tracing::error!(%error, "Controller ended");
+                }
+            }),
+        );
+        let (serving, end) = (activator.clone(), token());
+        run("activator", Box::pin(async move { serving.run(end).await }));
+        run("deployments", Box::pin(deployments::run(api.client(), deployments, token())));
+        run("news", Box::pin(news::tell(api.client(), terminal.clone(), token())));
+        let runner = tokio::spawn(runner::run(api.client(), runner, ending.clone()));
+        Running {
+            api,
+            activator,
+            closing: CancellationToken::new(),
+            gateway: TaskTracker::new(),
+            stopping,
+            control,
+            ending,
+            runner,
+            failed,
+        }
+    }
+}
+
+// === impl Running ===
+
+impl Running {
+    /// Returns once the activator knows every route and pod of the last run.
+    pub(super) async fn synced(&self) {
+        self.activator.synced().await;
+    }
+
+    /// Starts to listen.
+    pub(super) fn listen(&self, listeners: Listeners, registry: Arc<Registry>) {
+        let Listeners { gateway, api, admin, .. } = listeners;
+        let (activator, closing) = (self.activator.clone(), self.closing.clone());
+        self.gateway.spawn(async move { activator.serve(gateway, closing).await });
+        let (server, stopping) = (self.api.clone(), self.stopping.clone());
+        self.control.spawn(async move { server.serve(api, stopping).await });
+        if let Some(listener) = admin {
+            let router = admin::router(registry, Readiness::default());
+            let serving = admin::serve(listener, router, self.stopping.clone());
+            self.control.spawn(async move {
+                if let Err(error) = serving.await {
+                    tracing::error!(%error, "Metrics are no longer served");
+                }
+            });
+        }
+    }
+
+    /// Waits for a part to end that should not have; an orderly shutdown is no such end.
+    pub(super) async fn failure(&self, shutdown: &CancellationToken) -> anyhow::Result<()> {
+        let mut failed = self.failed.subscribe();
+        tokio::select! {
+            () = shutdown.cancelled() => Ok(()),
+            name = failed.wait_for(Option::is_some) => {
+                let name = name.ok().and_then(|name| *name).unwrap_or("platform");
+                Err(anyhow!("the {name} ended by itself, which is a bug: see the log above"))
+            }
+        }
+    }
+
+    /// Lets requests in flight end, then the control plane, then the replicas.
+    pub(super) async fn stop(self) {
+        self.closing.cancel();
+        self.gateway.close();
+        self.gateway.wait().await;
+        self.stopping.cancel();
+        self.control.close();
+        self.control.wait().await;
+        self.ending.cancel();
+        if let Err(error) = self.runner.await {
+            tracing::error!(%error, "Replicas may be left; the guardian ends them");
+        }
+    }
+}

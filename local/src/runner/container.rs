@@ -1,0 +1,256 @@
+//! One container of a pod: started, probed, restarted, ended. A task of its own.
+
+mod run;
+
+use std::{sync::Arc, time::Duration};
+
+use jiff::Timestamp;
+use k8s_openapi::api::core::v1::{Container, Pod};
+use kube::{Client, ResourceExt};
+use tokio::{
+    sync::watch,
+    time::{Instant, sleep},
+};
+
+use crate::guardian::Guardian;
+
+use super::{
+    backoff::Backoff,
+    command::{self, CommandError, Surroundings},
+    environment::{self, References},
+    logs::Logs,
+    process::Launch,
+    refusal::refusal,
+    state::{CONFIG_ERROR, CRASH_LOOP, CREATING, ContainerState, End, Phase, PodState},
+};
+
+/// Pause before a container is tried again whose ConfigMap or Secret was missing. Kubelet looks
+/// again within some ten seconds; one request a second to this process costs nothing.
+const LOOK_AGAIN: Duration = Duration::from_secs(1);
+
+/// What every container of this machine shares.
+pub(super) struct Machine {
+    pub(super) client: Client,
+    pub(super) logs: Logs,
+    pub(super) guardian: Option<Guardian>,
+    pub(super) instance: String,
+    pub(super) surroundings: Surroundings,
+}
+
+/// The order to end a container.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Stop {
+    /// When SIGKILL is due.
+    pub(super) deadline: Instant,
+    /// Whether the preStop hook is run first.
+    pub(super) has_hook: bool,
+}
+
+/// Which of the pod's containers.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Place {
+    Init(usize),
+    Regular(usize),
+}
+
+/// A container and what it needs to run.
+pub(super) struct Supervisor {
+    pub(super) machine: Arc<Machine>,
+    pub(super) pod: Arc<Pod>,
+    pub(super) container: Arc<Container>,
+    pub(super) place: Place,
+    pub(super) states: watch::Sender<PodState>,
+    pub(super) stop: watch::Receiver<Option<Stop>>,
+}
+
+/// Why there is nothing to start.
+enum Obstacle {
+    /// Only another manifest helps.
+    Final(String),
+    /// Something may appear.
+    Passing(String),
+    /// The program cannot be started: counts as an end, with back-off.
+    Program(String),
+}
+
+// === impl Supervisor ===
+
+impl Supervisor {
+    /// Runs the container until it is stopped or, by the restart policy, done. True when its last
+    /// run ended well.
+    pub(super) async fn supervise(mut self) -> bool {
+        let mut backoff = Backoff::default();
+        loop {
+            if self.stop.borrow().is_some() {
+                return false;
+            }
+            let begin = Instant::now();
+            let end = match self.prepare().await {
+                Ok(launch) => self.run(&launch).await,
+                Err(Obstacle::Program(message)) => End::not_started(message, Timestamp::now()),
+                Err(Obstacle::Passing(message)) => {
+                    self.wait(CONFIG_ERROR, message);
+                    self.pause(LOOK_AGAIN).await;
+                    continue;
+                }
+                Err(Obstacle::Final(message)) => {
+                    self.wait(CONFIG_ERROR, message);
+                    self.stopped().await;
+                    return false;
+                }
+            };
+            let is_well = end.exit_code == 0;
+            if self.stop.borrow().is_some() || !self.restarts(is_well) {
+                self.publish(|state| {
+                    state.now = Phase::Terminated(end);
+                    state.is_ready = false;
+                    state.is_started = false;
+                });
+                return is_well;
+            }
+            self.hold_back(end, backoff.after(begin.elapsed())).await;
+        }
+    }
+
+    /// Whether the container is started again after an end.
+    fn restarts(&self, is_well: bool) -> bool {
+        let spec = self.pod.spec.as_ref();
+        match spec.and_then(|spec| spec.restart_policy.as_deref()) {
+            Some("Never") => false,
+            Some("OnFailure") => !is_well,
+            // An init container that ended well is done under any policy.
+            _ => !(is_well && matches!(self.place, Place::Init(_))),
+        }
+    }
+
+    /// Everything up to the start: on the fast path no question to anybody.
+    async fn prepare(&self) -> Result<Launch, Obstacle> {
+        if let Some(message) = refusal(&self.pod, &self.container) {
+            return Err(Obstacle::Final(message));
+        }
+        let references = References::of(&self.container);
+        let namespace = self.pod.namespace().unwrap_or_default();
+        let sources = if references == References::default() {
+            environment::Sources::default()
+        } else {
+            environment::fetch(&self.machine.client, &namespace, &references)
+                .await
+                .map_err(|error| Obstacle::Passing(error.to_string()))?
+        };
+        let surroundings = &self.machine.surroundings;
+        let variables = environment::build(
+            &self.pod,
+            &self.container,
+            &sources,
+            &surroundings.inherited,
+        )
+        .map_err(|error| Obstacle::Passing(error.to_string()))?;
+        let line = command::resolve(
+            &self.container,
+            &variables,
+            surroundings,
+            command::is_program,
+        )
+        .map_err(|error| match error {
+            CommandError::Missing(_) => Obstacle::Final(error.to_string()),
+            CommandError::NotFound { .. } => Obstacle::Program(error.to_string()),
+        })?;
+        let uid = self.pod.uid().unwrap_or_default();
+        Ok(Launch {
+            line,
+            variables,
+            instance: self.machine.instance.clone(),
+            replica: format!("{uid}/{}", self.container.name),
+        })
+    }
+
+    /// Waits before the next start, and says so unless it is immediate: then the next status is
+    /// that of the new run, with this end as its last.
+    async fn hold_back(&mut self, end: End, wait: Duration) {
+        let pod = self.pod.name_any();
+        let namespace = self.pod.namespace().unwrap_or_default();
+        let name = self.container.name.clone();
+        tracing::warn!(
+            pod.name = %pod,
+            pod.namespace = %namespace,
+            container = %name,
+            exit_code = end.exit_code,
+            reason = end.reason,
+            message = end.message.as_deref(),
+            wait_s = wait.as_secs(),
+            "A container ended and is started again"
+        );
+        let uid = self.pod.uid().unwrap_or_default();
+        self.publish(|state| {
+            state.now = if wait.is_zero() {
+                Phase::Waiting {
+                    reason: CREATING,
+                    message: None,
+                }
+            } else {
+                Phase::Waiting {
+                    reason: CRASH_LOOP,
+                    message: Some(format!(
+                        "back-off {}s restarting failed container={name} pod={pod}_{namespace}({uid})",
+                        wait.as_secs()
+                    )),
+                }
+            };
+            state.last = Some(end);
+            state.restarts = state.restarts.saturating_add(1);
+            state.is_ready = false;
+            state.is_started = false;
+        });
+        self.pause(wait).await;
+    }
+
+    fn wait(&self, reason: &'static str, message: String) {
+        self.publish(|state| {
+            state.now = Phase::Waiting {
+                reason,
+                message: Some(message),
+            };
+            state.is_ready = false;
+            state.is_started = false;
+        });
+    }
+
+    /// Sleeps, or less when the container is to stop.
+    async fn pause(&mut self, time: Duration) {
+        tokio::select! {
+            () = sleep(time) => {}
+            () = self.stopped() => {}
+        }
+    }
+
+    /// Returns when the container is to stop.
+    async fn stopped(&mut self) {
+        // Whoever could order it is gone: that is an order as well.
+        let _ = self.stop.wait_for(Option::is_some).await;
+    }
+
+    /// Changes this container's state; wakes the writer of the status only if it changed.
+    fn publish(&self, change: impl FnOnce(&mut ContainerState)) {
+        self.states.send_if_modified(|pod| {
+            let state = match self.place {
+                Place::Init(index) => pod.init.get_mut(index),
+                Place::Regular(index) => pod.containers.get_mut(index),
+            };
+            let Some(state) = state else {
+                return false;
+            };
+            let before = state.clone();
+            change(state);
+            *state != before
+        });
+    }
+
+    fn restart_count(&self) -> i32 {
+        let pod = self.states.borrow();
+        let state = match self.place {
+            Place::Init(index) => pod.init.get(index),
+            Place::Regular(index) => pod.containers.get(index),
+        };
+        state.map_or(0, |state| state.restarts)
+    }
+}

@@ -1,0 +1,149 @@
+//! One run of a program: its process group, its end, its signals.
+
+use std::{
+    collections::BTreeMap,
+    io,
+    os::unix::process::CommandExt as _,
+    process::{ExitStatus, Stdio},
+    time::Duration,
+};
+
+use nix::{
+    sys::signal::{Signal, killpg},
+    unistd::Pid,
+};
+use tokio::process::{Child, ChildStderr, ChildStdout, Command};
+
+use crate::guardian::{
+    Groups, Guardian, INSTANCE_VARIABLE, Mark, REPLICA_VARIABLE, Registration, sweep_marked,
+};
+
+use super::command::CommandLine;
+
+/// Everything that a program is started with.
+#[derive(Debug, Clone)]
+pub(super) struct Launch {
+    pub(super) line: CommandLine,
+    pub(super) variables: BTreeMap<String, String>,
+    /// The identity of this Ebb, for the guardian.
+    pub(super) instance: String,
+    /// Names pod and container, so that what a container leaves behind can be told from others.
+    pub(super) replica: String,
+}
+
+/// A running process and its group.
+#[derive(Debug)]
+pub(super) struct Process {
+    child: Child,
+    leader: i32,
+    groups: Groups,
+    replica: String,
+    _registration: Option<Registration>,
+}
+
+/// Its output, to be read or the process stalls.
+#[derive(Debug)]
+pub(super) struct Output {
+    pub(super) stdout: ChildStdout,
+    pub(super) stderr: ChildStderr,
+}
+
+// === impl Launch ===
+
+impl Launch {
+    /// The command, with the markers by which what it starts is found again.
+    pub(super) fn command(&self) -> Command {
+        let mut command = std::process::Command::new(&self.line.program);
+        command
+            .args(&self.line.args)
+            .current_dir(&self.line.directory)
+            .env_clear()
+            .envs(&self.variables)
+            // After the container's own variables, which must not hide it from the guardian.
+            .env(INSTANCE_VARIABLE, &self.instance)
+            .env(REPLICA_VARIABLE, &self.replica)
+            .process_group(0)
+            .stdin(Stdio::null());
+        let mut command = Command::from(command);
+        command.kill_on_drop(true);
+        command
+    }
+
+    /// Starts the program in a process group of its own.
+    ///
+    /// The calling thread waits for the new program's `exec`, a fraction of a millisecond
+    /// (`posix_spawn` shares memory until then): less than a change of threads would cost.
+    pub(super) fn start(&self, guardian: Option<&Guardian>) -> io::Result<(Process, Output)> {
+        let mut child = self
+            .command()
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .spawn()
+            .map_err(|error| self.explain(&error))?;
+        let id = child.id().and_then(|id| i32::try_from(id).ok());
+        let (Some(leader), Some(stdout), Some(stderr)) =
+            (id, child.stdout.take(), child.stderr.take())
+        else {
+            return Err(io::Error::other("the process ended before it was known"));
+        };
+        let process = Process {
+            child,
+            leader,
+            groups: Groups::of(leader).unwrap_or_default(),
+            replica: self.replica.clone(),
+            _registration: guardian.and_then(|guardian| guardian.register(leader)),
+        };
+        Ok((process, Output { stdout, stderr }))
+    }
+
+    /// Names the working directory if it is what is missing; the system's error names nothing.
+    fn explain(&self, error: &io::Error) -> io::Error {
+        let directory = &self.line.directory;
+        let program = self.line.program.display();
+        if error.kind() == io::ErrorKind::NotFound && !directory.is_dir() {
+            let message = format!("workingDir {} does not exist", directory.display());
+            return io::Error::new(error.kind(), message);
+        }
+        io::Error::new(error.kind(), format!("cannot start {program}: {error}"))
+    }
+}
+
+// === impl Process ===
+
+impl Process {
+    /// Waits for the program's end. Cancelling loses nothing, call it again.
+    pub(super) async fn wait(&mut self) -> io::Result<ExitStatus> {
+        self.child.wait().await
+    }
+
+    /// Signals the whole group; call it only before [`wait`](Self::wait) returned, for as long
+    /// the group's number is nobody else's.
+    pub(super) fn signal(&self, signal: Signal) {
+        // No such group means that it ended, which the wait will tell.
+        let _ = killpg(Pid::from_raw(self.leader), signal);
+    }
+
+    /// Ends what the program left behind: as in a container, whose processes end with the first.
+    /// Looks through `/proc` on a thread for blocking work, some milliseconds.
+    pub(super) async fn clear(self) {
+        let Self {
+            child,
+            leader: _,
+            groups,
+            replica,
+            _registration,
+        } = self;
+        drop(child);
+        let sweep = move || sweep_marked(&Mark::replica(&replica), &groups, Duration::ZERO);
+        match tokio::task::spawn_blocking(sweep).await {
+            Ok(sweep) if sweep.left > 0 => {
+                tracing::warn!(
+                    processes = sweep.left,
+                    "Processes of a container do not end"
+                );
+            }
+            Ok(_) => {}
+            Err(error) => tracing::warn!(%error, "Cannot look for a container's processes"),
+        }
+    }
+}

@@ -1,0 +1,128 @@
+//! What a pod may ask for that cannot be had without containers, found before anything starts.
+//!
+//! A field that is passed over in silence would make a program behave here as it does nowhere
+//! else; so what changes its meaning is refused in words. `resources`, `securityContext` and
+//! scheduling are passed over: they bound a program and never change what it does.
+
+use k8s_openapi::api::core::v1::{Container, Pod, Probe};
+
+/// Why `container` of `pod` cannot run here, if so; for `waiting.message`.
+pub(super) fn refusal(pod: &Pod, container: &Container) -> Option<String> {
+    volume(pod, container)
+        .or_else(|| lifecycle(container))
+        .or_else(|| sidecar(container))
+        .or_else(|| probe("readinessProbe", container.readiness_probe.as_ref()))
+        .or_else(|| probe("livenessProbe", container.liveness_probe.as_ref()))
+        .or_else(|| probe("startupProbe", container.startup_probe.as_ref()))
+}
+
+fn volume(pod: &Pod, container: &Container) -> Option<String> {
+    let mount = container.volume_mounts.as_ref()?.first()?;
+    let volumes = pod.spec.as_ref()?.volumes.as_ref();
+    let volume = volumes
+        .into_iter()
+        .flatten()
+        .find(|volume| volume.name == mount.name);
+    // The type is the name of the one field besides `name` that is set.
+    let kind = volume
+        .and_then(|volume| serde_json::to_value(volume).ok())
+        .and_then(|volume| {
+            volume
+                .as_object()?
+                .keys()
+                .find(|key| *key != "name")
+                .cloned()
+        })
+        .unwrap_or_else(|| "unknown".to_owned());
+    Some(format!(
+        "volume \"{}\" of type {kind} cannot be mounted at {} in local mode, where programs see \
+         this machine's own files: remove the mount and use a path of this machine, or apply this \
+         manifest to a cluster",
+        mount.name, mount.mount_path
+    ))
+}
+
+fn lifecycle(container: &Container) -> Option<String> {
+    container.lifecycle.as_ref()?.post_start.as_ref()?;
+    Some(
+        "lifecycle.postStart is not supported in local mode: do its work in the command, or apply \
+         this manifest to a cluster"
+            .to_owned(),
+    )
+}
+
+fn sidecar(container: &Container) -> Option<String> {
+    container.restart_policy.as_ref()?;
+    Some(
+        "restartPolicy of a container is not supported in local mode: make it one of \
+         spec.template.spec.containers, or apply this manifest to a cluster"
+            .to_owned(),
+    )
+}
+
+fn probe(field: &str, probe: Option<&Probe>) -> Option<String> {
+    let scheme = probe?.http_get.as_ref()?.scheme.as_deref()?;
+    (!scheme.eq_ignore_ascii_case("HTTP")).then(|| {
+        format!(
+            "{field} with scheme {scheme} is not supported in local mode: use HTTP or a \
+             tcpSocket probe"
+        )
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    fn pod(container: &serde_json::Value) -> Pod {
+        serde_json::from_value(json!({
+            "spec": {
+                "containers": [container],
+                "volumes": [{"name": "scratch", "emptyDir": {}}],
+            },
+        }))
+        .expect("a pod")
+    }
+
+    fn refused(container: &serde_json::Value) -> Option<String> {
+        let pod = pod(container);
+        let containers = pod.spec.clone().unwrap_or_default().containers;
+        refusal(&pod, &containers[0])
+    }
+
+    #[test]
+    fn a_mount_is_refused_with_its_type_and_path() {
+        let message = refused(&json!({
+            "name": "c",
+            "volumeMounts": [{"name": "scratch", "mountPath": "/tmp/x"}],
+        }))
+        .expect("it cannot be mounted");
+        assert!(
+            message.starts_with("volume \"scratch\" of type emptyDir cannot be mounted at /tmp/x"),
+            "{message}"
+        );
+    }
+
+    #[test]
+    fn what_only_bounds_a_program_is_passed_over() {
+        let container = json!({
+            "name": "c",
+            "resources": {"limits": {"cpu": "1"}},
+            "securityContext": {"runAsNonRoot": true},
+            "readinessProbe": {"httpGet": {"port": 1, "scheme": "HTTP"}},
+            "lifecycle": {"preStop": {"sleep": {"seconds": 3}}},
+        });
+        assert_eq!(refused(&container), None);
+    }
+
+    #[test]
+    fn hooks_and_probes_that_cannot_run_are_refused() {
+        let hook = json!({"name": "c", "lifecycle": {"postStart": {"exec": {"command": ["x"]}}}});
+        assert!(refused(&hook).is_some());
+        let tls =
+            json!({"name": "c", "livenessProbe": {"httpGet": {"port": 1, "scheme": "HTTPS"}}});
+        assert!(refused(&tls).is_some());
+    }
+}

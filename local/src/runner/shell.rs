@@ -1,0 +1,242 @@
+//! The shell: a watch of pods in, a worker for each.
+
+use std::{
+    collections::{HashMap, HashSet},
+    path::PathBuf,
+    sync::Arc,
+    time::Duration,
+};
+
+use futures::{StreamExt as _, future::join_all};
+use k8s_openapi::api::core::v1::Pod;
+use kube::{
+    Api, Client, ResourceExt,
+    api::ListParams,
+    runtime::{WatchStreamExt as _, watcher},
+};
+use tokio::{sync::watch, task::JoinSet, time::Instant};
+use tokio_util::sync::CancellationToken;
+
+use crate::guardian::Guardian;
+
+use super::{
+    command::Surroundings,
+    container::{Machine, Stop},
+    logs::Logs,
+    pod::{Orders, Worker, removal},
+};
+
+/// Kubernetes' default of `terminationGracePeriodSeconds`.
+const DEFAULT_GRACE_S: i64 = 30;
+
+/// What is left to the processes of a pod whose object somebody removed by force.
+const FORCED_GRACE: Duration = Duration::from_secs(2);
+
+/// What the runner needs beside the client.
+#[derive(Debug, Clone)]
+pub struct RunnerOptions {
+    /// Where output of containers is kept.
+    pub logs: Logs,
+    /// The value of `EBB_INSTANCE` in every replica's environment.
+    pub instance: String,
+    /// Whom to tell of process groups; without one, replicas outlive a killed Ebb.
+    pub guardian: Option<Guardian>,
+    /// Between SIGTERM and SIGKILL of all replicas when Ebb itself stops.
+    pub shutdown_grace: Duration,
+}
+
+// === impl RunnerOptions ===
+
+impl RunnerOptions {
+    /// Options for an Ebb with the data folder `data` and the identity `instance`, five seconds of
+    /// grace and no guardian.
+    pub fn new(data: &std::path::Path, instance: String) -> Self {
+        Self {
+            logs: Logs::new(PathBuf::from(data).join("logs")),
+            instance,
+            guardian: None,
+            shutdown_grace: Duration::from_secs(5),
+        }
+    }
+}
+
+struct Shell {
+    machine: Arc<Machine>,
+    /// By UID.
+    workers: HashMap<String, watch::Sender<Orders>>,
+    tasks: JoinSet<String>,
+    listed: HashSet<String>,
+}
+
+/// Removes what a former Ebb left: the pods in the store, whose processes are gone, and their
+/// logs. To be called before anything creates pods, so that Deployments make new ones.
+///
+/// Fails when the API does; what was removed until then stays removed.
+pub async fn clear_stale_pods(client: &Client, options: &RunnerOptions) -> Result<(), kube::Error> {
+    let pods: Api<Pod> = Api::all(client.clone());
+    let stale = pods.list(&ListParams::default()).await?;
+    let removals = stale.items.into_iter().map(|pod| {
+        let api: Api<Pod> = Api::namespaced(client.clone(), &pod.namespace().unwrap_or_default());
+        async move {
+            let params = removal(pod.metadata.uid.clone());
+            match api.delete(&pod.name_any(), &params).await {
+                Err(kube::Error::Api(status)) if status.code == 404 => Ok(()),
+                outcome => outcome.map(drop),
+            }
+        }
+    });
+    join_all(removals)
+        .await
+        .into_iter()
+        .collect::<Result<(), _>>()?;
+    // There are none before the first start.
+    let _ = tokio::fs::remove_dir_all(options.logs.root()).await;
+    Ok(())
+}
+
+/// Runs every pod until `shutdown`, then ends all replicas: SIGTERM, and SIGKILL after
+/// `shutdown_grace`. Returns when the last one ended. Pods stay in the store; the next start
+/// clears them.
+///
+/// Dropping the future kills the replicas' first processes; the guardian ends the rest.
+pub async fn run(client: Client, options: RunnerOptions, shutdown: CancellationToken) {
+    let pods: Api<Pod> = Api::all(client.clone());
+    let mut events = watcher(pods, watcher::Config::default())
+        .default_backoff()
+        .boxed();
+    let mut shell = Shell {
+        machine: Arc::new(Machine {
+            client,
+            logs: options.logs,
+            guardian: options.guardian,
+            instance: options.instance,
+            surroundings: Surroundings::here(),
+        }),
+        workers: HashMap::new(),
+        tasks: JoinSet::new(),
+        listed: HashSet::new(),
+    };
+    loop {
+        tokio::select! {
+            () = shutdown.cancelled() => break,
+            Some(event) = events.next() => match event {
+                Ok(event) => shell.follow(event),
+                Err(error) => tracing::warn!(%error, "The watch of pods failed and starts again"),
+            },
+            Some(ended) = shell.tasks.join_next() => shell.bury(ended),
+        }
+    }
+    shell.shut_down(options.shutdown_grace).await;
+}
+
+// === impl Shell ===
+
+impl Shell {
+    fn follow(&mut self, event: watcher::Event<Pod>) {
+        match event {
+            watcher::Event::Apply(pod) => self.apply(pod),
+            watcher::Event::Delete(pod) => self.force(&pod.uid().unwrap_or_default()),
+            watcher::Event::Init => self.listed.clear(),
+            watcher::Event::InitApply(pod) => {
+                self.listed.extend(pod.uid());
+                self.apply(pod);
+            }
+            watcher::Event::InitDone => {
+                let listed = std::mem::take(&mut self.listed);
+                let gone: Vec<String> = self
+                    .workers
+                    .keys()
+                    .filter(|uid| !listed.contains(*uid))
+                    .cloned()
+                    .collect();
+                for uid in gone {
+                    self.force(&uid);
+                }
+            }
+        }
+    }
+
+    /// A pod as it is now: taken up if it is new, ended if it is being deleted.
+    fn apply(&mut self, pod: Pod) {
+        let Some(uid) = pod.uid() else {
+            return;
+        };
+        let stop = pod.metadata.deletion_timestamp.is_some().then(|| Stop {
+            deadline: Instant::now() + grace(&pod),
+            has_hook: true,
+        });
+        if let Some(worker) = self.workers.get(&uid) {
+            if let Some(stop) = stop {
+                order(worker, stop, false);
+            }
+            return;
+        }
+        let (orders, receiver) = watch::channel(Orders {
+            stop,
+            keeps_object: false,
+        });
+        let worker = Worker::new(Arc::clone(&self.machine), pod, receiver);
+        self.workers.insert(uid.clone(), orders);
+        self.tasks.spawn(async move {
+            worker.run().await;
+            uid
+        });
+    }
+
+    /// The object is gone: its processes have to go soon.
+    fn force(&mut self, uid: &str) {
+        if let Some(worker) = self.workers.get(uid) {
+            let stop = Stop {
+                deadline: Instant::now() + FORCED_GRACE,
+                has_hook: false,
+            };
+            order(worker, stop, false);
+        }
+    }
+
+    fn bury(&mut self, ended: Result<String, tokio::task::JoinError>) {
+        match ended {
+            Ok(uid) => {
+                self.workers.remove(&uid);
+            }
+            Err(error) => tracing::error!(%error, "The task of a pod failed"),
+        }
+    }
+
+    async fn shut_down(mut self, grace: Duration) {
+        let stop = Stop {
+            deadline: Instant::now() + grace,
+            has_hook: false,
+        };
+        for worker in self.workers.values() {
+            order(worker, stop, true);
+        }
+        while let Some(ended) = self.tasks.join_next().await {
+            self.bury(ended);
+        }
+    }
+}
+
+/// Orders a stop. A later order only ever brings the deadline forward, as in Kubernetes: each
+/// event of a terminating pod would otherwise put it off.
+fn order(worker: &watch::Sender<Orders>, stop: Stop, keeps_object: bool) {
+    worker.send_if_modified(|orders| {
+        let before = *orders;
+        orders.keeps_object |= keeps_object;
+        orders.stop = match orders.stop {
+            Some(ordered) if ordered.deadline <= stop.deadline => Some(ordered),
+            _ => Some(stop),
+        };
+        *orders != before
+    });
+}
+
+fn grace(pod: &Pod) -> Duration {
+    let spec = pod.spec.as_ref();
+    let seconds = pod
+        .metadata
+        .deletion_grace_period_seconds
+        .or_else(|| spec.and_then(|spec| spec.termination_grace_period_seconds))
+        .unwrap_or(DEFAULT_GRACE_S);
+    Duration::from_secs(u64::try_from(seconds).unwrap_or_default())
+}

@@ -1,0 +1,259 @@
+//! What the terminal shows: one line for each thing that happens to a service.
+//!
+//! Two forms of the same events: sentences for people (in colour on a terminal) and one JSON
+//! object a line for programs (`-o json`).
+
+use std::io::{IsTerminal as _, Write as _};
+use std::sync::Arc;
+use std::time::Duration;
+
+use jiff::Timestamp;
+use parking_lot::Mutex;
+use serde::Serialize;
+
+/// Something that a person who runs Ebb wants to know.
+#[derive(Serialize, Clone, Debug, PartialEq, Eq)]
+#[serde(
+    tag = "event",
+    rename_all = "kebab-case",
+    rename_all_fields = "camelCase"
+)]
+pub enum Event {
+    /// Everything listens; the state of the last run is back.
+    Started {
+        /// Where requests go.
+        gateway: String,
+        /// Where `kubectl` goes.
+        api: String,
+        /// The file that tells `kubectl` so.
+        kubeconfig: String,
+    },
+    /// A manifest given with `-f` was applied.
+    Applied {
+        /// Kind and name, as `kubectl` prints it.
+        object: String,
+    },
+    /// A service is ready to be called.
+    Deployed {
+        /// `namespace/name` of the service.
+        service: String,
+        /// Its address.
+        url: String,
+        /// The revision that gets the requests.
+        revision: String,
+    },
+    /// A revision cannot run.
+    Failed {
+        /// `namespace/name` of the revision.
+        revision: String,
+        /// One word.
+        reason: String,
+        /// A sentence.
+        message: String,
+    },
+    /// A request waits for a revision without replicas.
+    Waking {
+        /// `namespace/name` of the revision.
+        revision: String,
+    },
+    /// The first replica takes requests.
+    Ready {
+        /// `namespace/name` of the revision.
+        revision: String,
+        /// From the request that woke it, in milliseconds.
+        took_ms: u64,
+    },
+    /// The number of replicas changed while the revision is awake.
+    Scaled {
+        /// `namespace/name` of the revision.
+        revision: String,
+        /// Ready replicas now.
+        replicas: i32,
+    },
+    /// The last replica is gone.
+    Asleep {
+        /// `namespace/name` of the revision.
+        revision: String,
+    },
+    /// A service was deleted.
+    Deleted {
+        /// `namespace/name` of the service.
+        service: String,
+    },
+    /// The drain has begun.
+    Stopping {
+        /// Longest time that requests in flight are waited for, in seconds.
+        deadline_s: u64,
+    },
+    /// Nothing runs any more; the state is kept.
+    Stopped {},
+}
+
+/// How events are written.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, clap::ValueEnum)]
+pub enum Output {
+    /// Sentences.
+    #[default]
+    Text,
+    /// One JSON object a line.
+    Json,
+}
+
+/// Writes events to standard output, whole lines only. Cheap to clone.
+#[derive(Clone, Debug)]
+pub struct Terminal {
+    output: Output,
+    colour: bool,
+    /// Standard output, so that two events never share a line.
+    line: Arc<Mutex<std::io::Stdout>>,
+}
+
+/// One event with its time, as JSON.
+#[derive(Serialize)]
+struct Line<'a> {
+    time: String,
+    #[serde(flatten)]
+    event: &'a Event,
+}
+
+// === impl Terminal ===
+
+impl Terminal {
+    /// A terminal on standard output; colours only where a person looks and NO_COLOR is unset.
+    pub fn new(output: Output) -> Self {
+        let colour = std::io::stdout().is_terminal() && std::env::var_os("NO_COLOR").is_none();
+        Self {
+            output,
+            colour,
+            line: Arc::new(Mutex::new(std::io::stdout())),
+        }
+    }
+
+    /// Shows an event. A reader that went away is no reason to stop serving.
+    pub fn show(&self, event: &Event) {
+        let text = match self.output {
+            Output::Text => sentence(event, self.colour),
+            Output::Json => json(event, Timestamp::now()),
+        };
+        let mut out = self.line.lock();
+        let written = writeln!(out, "{text}").and_then(|()| out.flush());
+        drop(written);
+    }
+}
+
+/// The event as one JSON object.
+fn json(event: &Event, now: Timestamp) -> String {
+    let line = Line {
+        time: format!("{now:.3}"),
+        event,
+    };
+    serde_json::to_string(&line).expect("an event is strings and numbers")
+}
+
+/// The event as a sentence: a coloured word, the object, the rest.
+fn sentence(event: &Event, colour: bool) -> String {
+    let (word, code, text) = match event {
+        Event::Started {
+            gateway,
+            api,
+            kubeconfig,
+        } => (
+            "started",
+            GREEN,
+            format!("requests {gateway}, API {api}\n  export KUBECONFIG={kubeconfig}"),
+        ),
+        Event::Applied { object } => ("applied", PLAIN, object.clone()),
+        Event::Deployed {
+            service,
+            url,
+            revision,
+        } => (
+            "deployed",
+            GREEN,
+            format!("{service} at {url} ({revision})"),
+        ),
+        Event::Failed {
+            revision,
+            reason,
+            message,
+        } => ("failed", RED, format!("{revision}: {reason}: {message}")),
+        Event::Waking { revision } => ("waking", YELLOW, revision.clone()),
+        Event::Ready { revision, took_ms } => (
+            "ready",
+            GREEN,
+            format!(
+                "{revision} in {}",
+                readable(Duration::from_millis(*took_ms))
+            ),
+        ),
+        Event::Scaled { revision, replicas } => {
+            ("scaled", BLUE, format!("{revision} to {replicas}"))
+        }
+        Event::Asleep { revision } => ("asleep", BLUE, revision.clone()),
+        Event::Deleted { service } => ("deleted", PLAIN, service.clone()),
+        Event::Stopping { deadline_s } => (
+            "stopping",
+            YELLOW,
+            format!("waiting for requests in flight, {deadline_s} s at most (again to force)"),
+        ),
+        Event::Stopped {} => (
+            "stopped",
+            PLAIN,
+            "state is kept, the next start goes on from here".to_owned(),
+        ),
+    };
+    if colour && code != PLAIN {
+        format!("\x1b[{code}m{word:>9}\x1b[0m {text}")
+    } else {
+        format!("{word:>9} {text}")
+    }
+}
+
+const PLAIN: &str = "0";
+const RED: &str = "31";
+const GREEN: &str = "32";
+const YELLOW: &str = "33";
+const BLUE: &str = "34";
+
+/// `38 ms`, `1.2 s`: as precise as a person reads.
+fn readable(duration: Duration) -> String {
+    if duration < Duration::from_secs(1) {
+        format!("{} ms", duration.as_millis())
+    } else {
+        format!("{:.1} s", duration.as_secs_f64())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_event_is_a_sentence_for_people() {
+        let ready = Event::Ready {
+            revision: "default/digits-00001".into(),
+            took_ms: 38,
+        };
+        assert_eq!(
+            sentence(&ready, false),
+            "    ready default/digits-00001 in 38 ms"
+        );
+        assert!(sentence(&ready, true).starts_with("\x1b[32m    ready\x1b[0m "));
+        let slow = Event::Ready {
+            revision: "default/chat-00001".into(),
+            took_ms: 3_210,
+        };
+        assert!(sentence(&slow, false).ends_with("in 3.2 s"));
+    }
+
+    #[test]
+    fn an_event_is_one_json_object_for_programs() {
+        let asleep = Event::Asleep {
+            revision: "default/digits-00001".into(),
+        };
+        assert_eq!(
+            json(&asleep, Timestamp::UNIX_EPOCH),
+            r#"{"time":"1970-01-01T00:00:00.000Z","event":"asleep","revision":"default/digits-00001"}"#
+        );
+    }
+}

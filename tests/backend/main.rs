@@ -1,0 +1,237 @@
+//! A backend for the tests: a small HTTP server that says who it is and misbehaves on request.
+
+use std::convert::Infallible;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
+
+use anyhow::Context as _;
+use bytes::Bytes;
+use clap::Parser;
+use futures::{SinkExt as _, StreamExt as _};
+use http::{HeaderMap, Request, Response, StatusCode, header};
+use http_body_util::combinators::BoxBody;
+use http_body_util::{BodyExt as _, Full, StreamBody};
+use hyper::body::{Frame, Incoming};
+use hyper::service::service_fn;
+use hyper_util::rt::{TokioExecutor, TokioIo};
+use serde_json::json;
+use tokio_tungstenite::WebSocketStream;
+use tokio_tungstenite::tungstenite::handshake::derive_accept_key;
+use tokio_tungstenite::tungstenite::protocol::Role;
+
+/// Answers who it is on `/`, and does what its other routes are named after.
+#[derive(Parser, Debug)]
+struct Options {
+    /// Port to listen on.
+    #[arg(long, env = "PORT", default_value_t = 8080)]
+    port: u16,
+    /// How long to wait before listening, in milliseconds.
+    #[arg(long, default_value_t = 0)]
+    start_delay_ms: u64,
+    /// Text that `/` carries, to tell two revisions apart.
+    #[arg(long, default_value = "one")]
+    text: String,
+    /// Exit at once with this status instead of listening.
+    #[arg(long)]
+    exit_code: Option<i32>,
+    /// Never listen.
+    #[arg(long)]
+    deaf: bool,
+}
+
+#[derive(Debug)]
+struct Backend {
+    text: String,
+    /// Requests inside right now.
+    inside: AtomicUsize,
+    /// Most requests that were ever inside at once.
+    inside_max: AtomicUsize,
+}
+
+/// Counts one request while it lives.
+struct Inside(Arc<Backend>);
+
+type Body = BoxBody<Bytes, hyper::Error>;
+
+#[tokio::main(flavor = "current_thread")]
+async fn main() -> anyhow::Result<()> {
+    let options = Options::parse();
+    if let Some(code) = options.exit_code {
+        say("about to exit as told");
+        std::process::exit(code);
+    }
+    tokio::time::sleep(Duration::from_millis(options.start_delay_ms)).await;
+    if options.deaf {
+        say("will not listen, as told");
+        std::future::pending::<()>().await;
+    }
+    let listener = tokio::net::TcpListener::bind(("127.0.0.1", options.port))
+        .await
+        .with_context(|| format!("cannot listen on port {}", options.port))?;
+    say(&format!("listening on port {}", options.port));
+    let backend = Arc::new(Backend {
+        text: options.text,
+        inside: AtomicUsize::new(0),
+        inside_max: AtomicUsize::new(0),
+    });
+    loop {
+        let (stream, _) = listener.accept().await?;
+        let backend = backend.clone();
+        tokio::spawn(async move {
+            let service = service_fn(move |request| answer(backend.clone(), request));
+            let served = hyper_util::server::conn::auto::Builder::new(TokioExecutor::new())
+                .serve_connection_with_upgrades(TokioIo::new(stream), service)
+                .await;
+            // A client that goes away is what some tests are about.
+            drop(served);
+        });
+    }
+}
+
+async fn answer(
+    backend: Arc<Backend>,
+    request: Request<Incoming>,
+) -> Result<Response<Body>, Infallible> {
+    let inside = Inside::enter(backend);
+    let wait = query(&request, "ms").unwrap_or(0);
+    let response = match request.uri().path() {
+        "/sleep" => {
+            tokio::time::sleep(Duration::from_millis(wait)).await;
+            text(StatusCode::OK, "slept\n")
+        }
+        "/exclusive" => exclusive(&inside, wait).await,
+        "/echo" => Response::new(request.into_body().boxed()),
+        "/ticks" => ticks(inside, query(&request, "n").unwrap_or(5), wait),
+        "/ws" => websocket(request),
+        "/exit" => {
+            std::process::exit(i32::try_from(query(&request, "code").unwrap_or(1)).unwrap_or(1))
+        }
+        _ => who(&inside.0, &request),
+    };
+    Ok(response)
+}
+
+/// Fails when another request is inside: the proof that a limit of one was kept.
+async fn exclusive(inside: &Inside, wait_ms: u64) -> Response<Body> {
+    tokio::time::sleep(Duration::from_millis(wait_ms)).await;
+    match inside.0.inside_max.load(Ordering::SeqCst) {
+        1 => text(StatusCode::OK, &format!("{}\n", std::process::id())),
+        most => text(
+            StatusCode::INTERNAL_SERVER_ERROR,
+            &format!("{most} were inside at once\n"),
+        ),
+    }
+}
+
+/// One line now and then, for streams that must arrive as they are sent.
+fn ticks(inside: Inside, count: u64, wait_ms: u64) -> Response<Body> {
+    let stream = futures::stream::unfold((0, inside), move |(tick, inside)| async move {
+        if tick == count {
+            return None;
+        }
+        tokio::time::sleep(Duration::from_millis(wait_ms)).await;
+        let frame = Frame::data(Bytes::from(format!("tick {tick}\n")));
+        Some((Ok(frame), (tick + 1, inside)))
+    });
+    Response::new(BodyExt::boxed(StreamBody::new(stream)))
+}
+
+/// Takes a WebSocket over and sends every message back.
+fn websocket(mut request: Request<Incoming>) -> Response<Body> {
+    let Some(key) = request.headers().get(header::SEC_WEBSOCKET_KEY).cloned() else {
+        return text(StatusCode::BAD_REQUEST, "not a WebSocket handshake\n");
+    };
+    let upgrade = hyper::upgrade::on(&mut request);
+    tokio::spawn(async move {
+        let Ok(upgraded) = upgrade.await else { return };
+        let mut socket =
+            WebSocketStream::from_raw_socket(TokioIo::new(upgraded), Role::Server, None).await;
+        while let Some(Ok(message)) = socket.next().await {
+            if !message.is_close() && socket.send(message).await.is_err() {
+                return;
+            }
+        }
+    });
+    let mut response = text(StatusCode::SWITCHING_PROTOCOLS, "");
+    let headers = response.headers_mut();
+    headers.insert(
+        header::CONNECTION,
+        http::HeaderValue::from_static("upgrade"),
+    );
+    headers.insert(header::UPGRADE, http::HeaderValue::from_static("websocket"));
+    if let Ok(accept) = derive_accept_key(key.as_bytes()).parse() {
+        headers.insert(header::SEC_WEBSOCKET_ACCEPT, accept);
+    }
+    response
+}
+
+fn who(backend: &Backend, request: &Request<Incoming>) -> Response<Body> {
+    let variable = |name| std::env::var(name).unwrap_or_default();
+    let body = json!({
+        "text": backend.text,
+        "pid": std::process::id(),
+        "revision": variable("K_REVISION"),
+        "service": variable("K_SERVICE"),
+        "configuration": variable("K_CONFIGURATION"),
+        "port": variable("PORT"),
+        "version": format!("{:?}", request.version()),
+        "path": request.uri().path(),
+        "headers": readable(request.headers()),
+    });
+    text(StatusCode::OK, &body.to_string())
+}
+
+fn readable(headers: &HeaderMap) -> serde_json::Value {
+    headers
+        .iter()
+        .map(|(name, value)| {
+            (
+                name.to_string(),
+                String::from_utf8_lossy(value.as_bytes()).into(),
+            )
+        })
+        .collect::<serde_json::Map<_, _>>()
+        .into()
+}
+
+fn query(request: &Request<Incoming>, name: &str) -> Option<u64> {
+    let pairs = request.uri().query()?.split('&');
+    pairs
+        .filter_map(|pair| pair.split_once('='))
+        .find(|(key, _)| *key == name)?
+        .1
+        .parse()
+        .ok()
+}
+
+fn text(status: StatusCode, text: &str) -> Response<Body> {
+    let body = Full::new(Bytes::from(text.to_owned()))
+        .map_err(|never| match never {})
+        .boxed();
+    let mut response = Response::new(body);
+    *response.status_mut() = status;
+    response
+}
+
+/// One line to standard output, where `kubectl logs` finds it.
+fn say(line: &str) {
+    use std::io::Write as _;
+    let mut out = std::io::stdout().lock();
+    // A log that nobody reads is no reason to stop.
+    drop(writeln!(out, "{line}").and_then(|()| out.flush()));
+}
+
+impl Inside {
+    fn enter(backend: Arc<Backend>) -> Self {
+        let now = backend.inside.fetch_add(1, Ordering::SeqCst) + 1;
+        backend.inside_max.fetch_max(now, Ordering::SeqCst);
+        Self(backend)
+    }
+}
+
+impl Drop for Inside {
+    fn drop(&mut self) {
+        self.0.inside.fetch_sub(1, Ordering::SeqCst);
+    }
+}

@@ -1,0 +1,205 @@
+//! Wrong manifests are refused with Knative's words and nothing is stored; programs that cannot
+//! run say why in the Revision, and fail only the requests that wait for them.
+
+use ebb_tests::ebb::{Ebb, backend, service};
+use ebb_tests::kubectl::Kubectl;
+
+/// Applies a manifest that must be refused with all of `words`, leaving nothing behind.
+async fn refused(kubectl: &Kubectl, manifest: &str, words: &[&str]) -> anyhow::Result<()> {
+    let said = kubectl.fails(&["apply", "-f", "-"], Some(manifest)).await?;
+    for word in words {
+        assert!(said.contains(word), "{word:?} is missing: {said}");
+    }
+    assert_eq!(
+        kubectl
+            .ok(&["get", "ksvc,cfg,rt,rev", "-o", "name"])
+            .await?,
+        ""
+    );
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_wrong_manifest_is_refused_with_the_fields_path() -> anyhow::Result<()> {
+    let ebb = Ebb::start().await?;
+    let kubectl = ebb.kubectl();
+    let good = backend("bad", &[]);
+    refused(
+        &kubectl,
+        &good.replace("image:", "imgae: x, image:"),
+        &["strict decoding error: unknown field \"spec.template.spec.containers[0].imgae\""],
+    )
+    .await?;
+    refused(
+        &kubectl,
+        &service("bad", "ebb-backend", &[], "", "containerConcurrency: many"),
+        &[
+            "spec.template.spec.containerConcurrency",
+            "must be of type integer: \"string\"",
+        ],
+    )
+    .await?;
+    let annotation = r#"autoscaling.knative.dev/min-scale: "lots""#;
+    refused(
+        &kubectl,
+        &service("bad", "ebb-backend", &[], annotation, ""),
+        &[
+            "admission webhook \"validation.webhook.serving.knative.dev\" denied the request: \
+         validation failed: ",
+            "invalid value: lots: \
+         spec.template.metadata.annotations.autoscaling.knative.dev/min-scale",
+        ],
+    )
+    .await?;
+    let limit = service("bad", "ebb-backend", &[], "", "containerConcurrency: -1");
+    refused(
+        &kubectl,
+        &limit,
+        &["expected 0 <= -1 <= 1000: spec.template.spec.containerConcurrency"],
+    )
+    .await?;
+    let traffic = format!("{good}  traffic: [{{latestRevision: true, percent: 99}}]\n");
+    refused(
+        &kubectl,
+        &traffic,
+        &["Traffic targets sum to 99, want 100: spec.traffic"],
+    )
+    .await?;
+    let unnamed = good.replace("image: ebb-backend, ", "");
+    refused(
+        &kubectl,
+        &unnamed,
+        &["missing field(s): spec.template.spec.containers[0].image"],
+    )
+    .await
+}
+
+/// Deploys something that cannot run; reason and message of the revision's Ready condition.
+async fn broken(ebb: &Ebb, name: &str, manifest: &str) -> anyhow::Result<(String, String)> {
+    let kubectl = ebb.kubectl();
+    kubectl.apply(manifest).await?;
+    let revision = format!("rev/{name}-00001");
+    kubectl
+        .ok(&["wait", "--for=create", "--timeout=60s", &revision])
+        .await?;
+    kubectl
+        .ok(&[
+            "wait",
+            "--for=condition=Ready=False",
+            "--timeout=60s",
+            &revision,
+        ])
+        .await?;
+    let part = |field| format!(r#"{{.status.conditions[?(@.type=="Ready")].{field}}}"#);
+    let service = format!("ksvc/{name}");
+    kubectl
+        .ok(&[
+            "wait",
+            "--for=condition=Ready=False",
+            "--timeout=60s",
+            &service,
+        ])
+        .await?;
+    Ok((
+        kubectl.field(&revision, &part("reason")).await?,
+        kubectl.field(&revision, &part("message")).await?,
+    ))
+}
+
+#[tokio::test]
+async fn an_image_without_a_command_says_what_to_do() -> anyhow::Result<()> {
+    let ebb = Ebb::start().await?;
+    let manifest = backend("image", &[]).replace("command: [ebb-backend], ", "");
+    let (reason, message) = broken(&ebb, "image", &manifest).await?;
+    assert!(!reason.is_empty());
+    assert!(
+        message.contains("containers[0].command"),
+        "{reason}: {message}"
+    );
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_command_that_does_not_exist_is_named() -> anyhow::Result<()> {
+    let ebb = Ebb::start().await?;
+    let manifest = service("missing", "no-such-program", &[], "", "");
+    let (reason, message) = broken(&ebb, "missing", &manifest).await?;
+    assert_eq!(reason, "ExitCode128", "{message}");
+    assert!(message.contains("no-such-program"), "{message}");
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_process_that_exits_gives_its_code_and_its_last_words() -> anyhow::Result<()> {
+    let ebb = Ebb::start().await?;
+    let (reason, message) = broken(&ebb, "exits", &backend("exits", &["--exit-code", "7"])).await?;
+    assert_eq!(reason, "ExitCode7", "{message}");
+    assert!(message.contains("about to exit as told"), "{message}");
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_port_that_never_opens_is_named_when_the_deadline_passes() -> anyhow::Result<()> {
+    let ebb = Ebb::start().await?;
+    let deadline = r#"serving.knative.dev/progress-deadline: "5s""#;
+    let manifest = service("deaf", "ebb-backend", &["--deaf"], deadline, "");
+    let (reason, message) = broken(&ebb, "deaf", &manifest).await?;
+    assert_eq!(reason, "ProgressDeadlineExceeded", "{message}");
+    assert!(message.contains("connection refused"), "{message}");
+    Ok(())
+}
+
+#[tokio::test]
+async fn requests_that_wait_for_a_program_that_dies_fail_and_others_do_not() -> anyhow::Result<()> {
+    let ebb = Ebb::start_quick().await?;
+    let kubectl = ebb.kubectl();
+    kubectl.apply(&backend("good", &[])).await?;
+    // It runs once and never again: its first process removes what the next would need.
+    let once = ebb.data().join("runs-once");
+    std::os::unix::fs::symlink(ebb_tests::binaries::binary("ebb-backend"), &once)?;
+    let program = once.display().to_string();
+    kubectl
+        .apply(&service("once", &program, &[], "", ""))
+        .await?;
+    kubectl.wait_ready("good").await?;
+    kubectl.wait_ready("once").await?;
+    ebb_tests::eventually("the service sleeps", || async {
+        let scale = kubectl
+            .field("kpa/once-00001", "{.status.actualScale}")
+            .await
+            .ok()?;
+        (scale == "0").then_some(())
+    })
+    .await;
+    std::fs::remove_file(&once)?;
+    let (client, host) = (ebb.client(), ebb.host("once"));
+    let waiting = client.get(&host, "/");
+    let good_host = ebb.host("good");
+    let (dead, alive) = tokio::join!(waiting, client.get(&good_host, "/"));
+    let (dead, alive) = (dead?, alive?);
+    assert_eq!(dead.status, 503, "{}", dead.text);
+    assert!(dead.text.contains("ExitCode128"), "{}", dead.text);
+    assert_eq!(alive.status, 200, "{}", alive.text);
+    let healthy = r#"{.status.conditions[?(@.type=="ContainerHealthy")].reason}"#;
+    ebb_tests::eventually("the revision says why", || async {
+        let reason = kubectl.field("rev/once-00001", healthy).await.ok()?;
+        (reason == "ExitCode128").then_some(())
+    })
+    .await;
+    Ok(())
+}
+
+#[tokio::test]
+async fn an_unknown_host_is_not_found() -> anyhow::Result<()> {
+    let ebb = Ebb::start().await?;
+    for host in [
+        "nobody.default.localhost",
+        "127.0.0.1",
+        "169.254.169.254",
+        "kubernetes.default",
+    ] {
+        let answer = ebb.client().get(host, "/").await?;
+        assert_eq!(answer.status, 404, "{host}: {}", answer.text);
+    }
+    Ok(())
+}

@@ -1,0 +1,12 @@
+//! End to end: the real `ebb` binary, real sockets, real processes and the real `kubectl`.
+//!
+//! Every test starts an Ebb of its own on free ports with a state folder of its own.
+
+mod bad_input;
+mod crash;
+mod kubectl;
+mod models;
+mod protocols;
+mod rollout;
+mod scaling;
+mod startup;

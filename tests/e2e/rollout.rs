@@ -1,0 +1,155 @@
+//! Revisions side by side: splits, tags, rollback.
+
+use std::collections::BTreeMap;
+
+use ebb_tests::ebb::{Ebb, backend};
+
+/// Requests for a split: with 200 at 50/50, fewer than a quarter on one side has a chance below
+/// 1e-12.
+const REQUESTS: usize = 200;
+
+async fn two_revisions(ebb: &Ebb) -> anyhow::Result<()> {
+    let kubectl = ebb.kubectl();
+    for (text, revision) in [("one", "hello-00001"), ("two", "hello-00002")] {
+        kubectl.apply(&backend("hello", &["--text", text])).await?;
+        let ready = format!("--for=jsonpath={{.status.latestReadyRevisionName}}={revision}");
+        kubectl
+            .ok(&["wait", &ready, "--timeout=60s", "ksvc/hello"])
+            .await?;
+        kubectl.wait_ready("hello").await?;
+    }
+    Ok(())
+}
+
+async fn texts(ebb: &Ebb, host: &str, count: usize) -> anyhow::Result<BTreeMap<String, usize>> {
+    let client = ebb.client();
+    let mut seen = BTreeMap::new();
+    for _ in 0..count {
+        let answer = client.get(host, "/").await?;
+        assert_eq!(answer.status, 200, "{}", answer.text);
+        *seen.entry(answer.field("text")).or_default() += 1;
+    }
+    Ok(seen)
+}
+
+#[tokio::test]
+async fn a_split_sends_half_to_each_revision_and_a_tag_has_a_host_of_its_own() -> anyhow::Result<()>
+{
+    let ebb = Ebb::start().await?;
+    let kubectl = ebb.kubectl();
+    two_revisions(&ebb).await?;
+    let split = r#"{"spec":{"traffic":[
+        {"revisionName":"hello-00001","percent":50,"tag":"blue"},
+        {"revisionName":"hello-00002","percent":50,"tag":"green"}]}}"#;
+    kubectl
+        .ok(&["patch", "ksvc", "hello", "--type", "merge", "-p", split])
+        .await?;
+    kubectl
+        .ok(&[
+            "wait",
+            "--for=jsonpath={.status.traffic[1].tag}=green",
+            "--timeout=60s",
+            "ksvc/hello",
+        ])
+        .await?;
+    kubectl.wait_ready("hello").await?;
+
+    let seen = texts(&ebb, &ebb.host("hello"), REQUESTS).await?;
+    for text in ["one", "two"] {
+        assert!(
+            seen.get(text).is_some_and(|count| *count >= REQUESTS / 4),
+            "{seen:?}"
+        );
+    }
+    let url = kubectl
+        .field("ksvc/hello", "{.status.traffic[0].url}")
+        .await?;
+    assert_eq!(url, format!("http://{}", ebb.host("blue-hello")));
+    assert_eq!(
+        texts(&ebb, &ebb.host("blue-hello"), 10).await?,
+        BTreeMap::from([("one".into(), 10)])
+    );
+    assert_eq!(
+        texts(&ebb, &ebb.host("green-hello"), 10).await?,
+        BTreeMap::from([("two".into(), 10)])
+    );
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_rollback_sends_everything_to_the_old_revision_without_losing_a_request()
+-> anyhow::Result<()> {
+    let ebb = Ebb::start().await?;
+    let kubectl = ebb.kubectl();
+    two_revisions(&ebb).await?;
+    assert_eq!(
+        texts(&ebb, &ebb.host("hello"), 5).await?,
+        BTreeMap::from([("two".into(), 5)])
+    );
+    let back = r#"{"spec":{"traffic":[{"revisionName":"hello-00001","percent":100}]}}"#;
+    let (client, host) = (ebb.client(), ebb.host("hello"));
+    let traffic = tokio::spawn(async move {
+        for _ in 0..200 {
+            let answer = client.get(&host, "/").await?;
+            anyhow::ensure!(answer.status == 200, "{} {}", answer.status, answer.text);
+        }
+        anyhow::Ok(())
+    });
+    kubectl
+        .ok(&["patch", "ksvc", "hello", "--type", "merge", "-p", back])
+        .await?;
+    kubectl
+        .ok(&[
+            "wait",
+            "--for=jsonpath={.status.traffic[0].revisionName}=hello-00001",
+            "--timeout=60s",
+            "ksvc/hello",
+        ])
+        .await?;
+    traffic.await??;
+    assert_eq!(
+        texts(&ebb, &ebb.host("hello"), 5).await?,
+        BTreeMap::from([("one".into(), 5)])
+    );
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_revision_that_fails_leaves_the_traffic_where_it_was() -> anyhow::Result<()> {
+    let ebb = Ebb::start().await?;
+    let kubectl = ebb.kubectl();
+    kubectl.apply(&backend("hello", &["--text", "one"])).await?;
+    kubectl.wait_ready("hello").await?;
+    kubectl
+        .apply(&backend("hello", &["--exit-code", "7"]))
+        .await?;
+    kubectl
+        .ok(&[
+            "wait",
+            "--for=condition=Ready=False",
+            "--timeout=60s",
+            "ksvc/hello",
+        ])
+        .await?;
+    assert_eq!(
+        texts(&ebb, &ebb.host("hello"), 5).await?,
+        BTreeMap::from([("one".into(), 5)])
+    );
+    kubectl
+        .apply(&backend("hello", &["--text", "three"]))
+        .await?;
+    kubectl
+        .ok(&[
+            "wait",
+            "--for=jsonpath={.status.latestReadyRevisionName}=hello-00003",
+            "--timeout=60s",
+            "ksvc/hello",
+        ])
+        .await?;
+    kubectl.wait_ready("hello").await?;
+    assert_eq!(
+        texts(&ebb, &ebb.host("hello"), 5).await?,
+        BTreeMap::from([("three".into(), 5)])
+    );
+    Ok(())
+}

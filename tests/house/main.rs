@@ -1,0 +1,122 @@
+//! The rules of this house that no linter knows, checked on every file.
+
+use std::path::{Path, PathBuf};
+
+use ebb_tests::binaries::source;
+
+/// Longest file: one that needs more has two subjects.
+const FILE_LINES_MAX: usize = 400;
+
+/// Names that say nothing about what is inside.
+const EMPTY_NAMES: &[&str] = &[
+    "utils", "util", "helpers", "helper", "common", "misc", "manager",
+];
+
+/// Folders that hold code.
+const FOLDERS: &[&str] = &[
+    "api",
+    "activator",
+    "autoscaler",
+    "controller",
+    "daemon",
+    "local",
+    "examples",
+    "tests",
+];
+
+fn rust_files() -> Vec<PathBuf> {
+    fn walk(folder: &Path, files: &mut Vec<PathBuf>) {
+        for entry in std::fs::read_dir(folder).unwrap().flatten() {
+            let path = entry.path();
+            if path.is_dir() {
+                walk(&path, files);
+            } else if path.extension().is_some_and(|extension| extension == "rs") {
+                files.push(path);
+            }
+        }
+    }
+    let mut files = Vec::new();
+    for folder in FOLDERS {
+        walk(&source().join(folder), &mut files);
+    }
+    assert!(files.len() > 50, "only {} files were found", files.len());
+    files
+}
+
+/// The files that break a rule, one a line.
+fn breaking(rule: impl Fn(&Path, &str) -> Option<String>) -> String {
+    let broken = rust_files().into_iter().filter_map(|path| {
+        let text = std::fs::read_to_string(&path).unwrap();
+        let name = path.strip_prefix(source()).unwrap().display().to_string();
+        rule(&path, &text).map(|problem| format!("{name}: {problem}\n"))
+    });
+    broken.collect()
+}
+
+#[test]
+fn no_file_is_longer_than_its_subject() {
+    let broken = breaking(|_, text| {
+        let lines = text.lines().count();
+        (lines > FILE_LINES_MAX).then(|| format!("{lines} lines, at most {FILE_LINES_MAX}"))
+    });
+    assert_eq!(broken, "");
+}
+
+#[test]
+fn every_module_says_what_it_is_for() {
+    let broken = breaking(|path, text| {
+        // The module that declares a file of tests has said what they are about.
+        let is_tests = path.file_stem().is_some_and(|stem| stem == "tests");
+        (!is_tests && !text.starts_with("//!")).then(|| "does not begin with //!".to_owned())
+    });
+    assert_eq!(broken, "");
+}
+
+#[test]
+fn modules_have_plain_names_and_lie_beside_their_folder() {
+    let broken = breaking(|path, _| {
+        let stem = path.file_stem()?.to_str()?;
+        (stem == "mod" || EMPTY_NAMES.contains(&stem)).then(|| format!("is named {stem}"))
+    });
+    assert_eq!(broken, "");
+}
+
+#[test]
+fn nothing_is_left_for_later() {
+    // Put together here, so that this file does not find itself.
+    let marks = [["TO", "DO"], ["FIX", "ME"], ["XX", "X"]].map(|parts| parts.concat());
+    let broken = breaking(|_, text| {
+        marks
+            .iter()
+            .find(|mark| text.contains(mark.as_str()))
+            .map(|mark| format!("has {mark}"))
+    });
+    assert_eq!(broken, "");
+}
+
+#[test]
+fn the_libraries_of_the_platform_do_not_know_of_local_mode() {
+    for folder in ["api", "activator", "autoscaler", "controller", "daemon"] {
+        let manifest = std::fs::read_to_string(source().join(folder).join("Cargo.toml")).unwrap();
+        assert!(
+            !manifest.contains("ebb-local"),
+            "{folder} depends on ebb-local"
+        );
+    }
+}
+
+#[test]
+fn the_architecture_fits_two_screens_and_names_every_folder() {
+    let text = std::fs::read_to_string(source().join("ARCHITECTURE.md")).unwrap();
+    assert!(
+        text.lines().count() <= 120,
+        "{} lines",
+        text.lines().count()
+    );
+    for folder in FOLDERS {
+        assert!(
+            text.contains(&format!("`{folder}/`")),
+            "{folder}/ is not in ARCHITECTURE.md"
+        );
+    }
+}

@@ -1,0 +1,230 @@
+//! The platform, put together for a simulation.
+
+use std::collections::BTreeMap;
+use std::sync::{Arc, OnceLock};
+use std::time::Duration;
+
+use ebb_activator::{Activator, ActivatorOptions, Limits, ReportSink};
+use ebb_api::autoscaling::PodAutoscaler;
+use ebb_api::config::{AutoscalerConfig, Config};
+use ebb_api::report::{DrainOrder, Report};
+use ebb_api::serving::Service;
+use ebb_autoscaler::{Autoscaler, AutoscalerOptions, DrainControl, Intake};
+use ebb_controller::{Controller, ControllerOptions};
+use ebb_local::api::{ApiOptions, ApiServer};
+use ebb_local::deployments::{self, DeploymentOptions};
+use ebb_local::platform::Rules;
+use ebb_local::runner::Ports;
+use futures::StreamExt as _;
+use http::{Request, StatusCode, header};
+use http_body_util::BodyExt as _;
+use hyper_util::rt::TokioIo;
+use kube::api::{Api, PostParams};
+use kube::runtime::{WatchStreamExt as _, watcher};
+use kube::{Client, ResourceExt as _};
+use prometheus_client::registry::Registry;
+use serde_json::json;
+use tokio::sync::watch;
+use tokio_util::sync::CancellationToken;
+
+use crate::kubelet::Machines;
+use crate::latency;
+use crate::seed::Chance;
+
+/// Knative's smallest window: the decision to sleep comes soonest.
+const WINDOW: Duration = Duration::from_secs(6);
+
+/// A platform that runs.
+pub(crate) struct World {
+    pub(crate) machines: Machines,
+    api: ApiServer,
+    activator: Activator,
+    /// Revision → the scale that the autoscaler wants, as the API has it.
+    desired: watch::Sender<BTreeMap<String, i32>>,
+    stop: CancellationToken,
+}
+
+struct Up(Intake);
+struct Down(Arc<OnceLock<Activator>>);
+
+impl ReportSink for Up {
+    fn report(&self, report: Report) {
+        self.0.record(report);
+    }
+}
+
+impl DrainControl for Down {
+    fn drain(&self, order: DrainOrder) {
+        if let Some(activator) = self.0.get() {
+            activator.drain(&order);
+        }
+    }
+}
+
+impl World {
+    pub(crate) async fn start(chance: &Chance) -> Self {
+        let autoscaler = AutoscalerConfig {
+            stable_window: WINDOW,
+            scale_to_zero_grace_period: Duration::from_secs(1),
+            ..AutoscalerConfig::default()
+        };
+        let config = Config {
+            autoscaler,
+            ..Config::default()
+        };
+        let (publish, config) = watch::channel(Arc::new(config));
+        let rules = Arc::new(Rules::new(config.clone()));
+        let api = ApiServer::open(ApiOptions {
+            admission: rules,
+            ..ApiOptions::memory()
+        })
+        .expect("memory cannot be in use");
+        let client = || latency::client(&api, chance);
+        let (machines, stop) = (Machines::new(chance), CancellationToken::new());
+        let mut registry = Registry::default();
+
+        let tie = Arc::new(OnceLock::new());
+        let (autoscaler, intake) = Autoscaler::new(
+            AutoscalerOptions {
+                client: client(),
+                config: config.clone(),
+                drains: Arc::new(Down(Arc::clone(&tie))),
+            },
+            &mut registry,
+        );
+        let activator = Activator::new(
+            ActivatorOptions {
+                client: client(),
+                config: config.clone(),
+                reports: Arc::new(Up(intake)),
+                observer: Arc::new(()),
+                id: "simulated".to_owned(),
+                connect: Arc::new(machines.clone()),
+                limits: Limits::default(),
+            },
+            &mut registry,
+        );
+        assert!(tie.set(activator.clone()).is_ok());
+        let options = ControllerOptions {
+            client: client(),
+            config,
+            gateway_host: None,
+        };
+        let controller = Controller::new(options, &mut registry);
+
+        tokio::spawn(autoscaler.run(stop.clone()));
+        tokio::spawn(controller.run(stop.clone()));
+        let (serving, end) = (activator.clone(), stop.clone());
+        tokio::spawn(async move { serving.run(end).await });
+        let ports = DeploymentOptions {
+            ports: Ports::default(),
+        };
+        tokio::spawn(deployments::run(client(), ports, stop.clone()));
+        tokio::spawn(machines.clone().keep(client()));
+        let desired = watch::Sender::new(BTreeMap::new());
+        tokio::spawn(follow(api.client(), desired.clone(), publish));
+        activator.synced().await;
+        Self {
+            machines,
+            api,
+            activator,
+            desired,
+            stop,
+        }
+    }
+
+    /// Deploys a service and waits until its revision is Ready.
+    pub(crate) async fn deploy(&self, name: &str) {
+        let services: Api<Service> = Api::namespaced(self.api.client(), "default");
+        let service = json!({
+            "metadata": {"name": name},
+            "spec": {"template": {"spec": {"containers": [{"image": "simulated"}]}}},
+        });
+        let service = serde_json::from_value(service).expect("a literal");
+        services
+            .create(&PostParams::default(), &service)
+            .await
+            .expect("it is valid");
+        let ready = |service: &Service| {
+            let status = service.status.as_ref()?;
+            let ready = ebb_api::condition::find(&status.conditions, "Ready")?;
+            ready.is_true().then_some(())
+        };
+        for _ in 0..600 {
+            let service = services.get(name).await.expect("it exists");
+            if ready(&service).is_some() {
+                return;
+            }
+            tokio::time::sleep(Duration::from_millis(100)).await;
+        }
+        let service = services.get(name).await.expect("it exists");
+        panic!("{name} is not ready after a minute: {:?}", service.status);
+    }
+
+    /// One request on a connection of its own.
+    pub(crate) async fn call(&self, service: &str) -> Result<(StatusCode, String), hyper::Error> {
+        let (near, far) = tokio::io::duplex(64 << 10);
+        let activator = self.activator.clone();
+        tokio::spawn(async move {
+            activator
+                .serve_connection(far, ([127, 0, 0, 1], 50_000).into())
+                .await;
+        });
+        let (mut sender, connection) =
+            hyper::client::conn::http1::handshake(TokioIo::new(near)).await?;
+        let connection = tokio::spawn(connection);
+        let request = Request::get("/")
+            .header(header::HOST, format!("{service}.default"))
+            .body(String::new())
+            .expect("a literal");
+        let response = sender.send_request(request).await?;
+        let status = response.status();
+        let body = response.into_body().collect().await?.to_bytes();
+        connection.abort();
+        Ok((status, String::from_utf8_lossy(&body).into_owned()))
+    }
+
+    /// The scale that the autoscaler wants for a revision, as the API has it.
+    pub(crate) fn desired(&self, revision: &str) -> Option<i32> {
+        self.desired.borrow().get(revision).copied()
+    }
+
+    /// Returns once the autoscaler wants no replica of the revision.
+    pub(crate) async fn decided_to_sleep(&self, revision: &str) {
+        let mut desired = self.desired.subscribe();
+        let decided = desired
+            .wait_for(|desired| desired.get(revision) == Some(&0))
+            .await;
+        assert!(decided.is_ok(), "the decisions are no longer followed");
+    }
+}
+
+impl Drop for World {
+    fn drop(&mut self) {
+        self.stop.cancel();
+    }
+}
+
+/// Follows the decisions without delay: the observer is outside of the simulated network. Holds
+/// the settings' sender too, whose end would end the parts.
+async fn follow(
+    client: Client,
+    desired: watch::Sender<BTreeMap<String, i32>>,
+    _publish: watch::Sender<Arc<Config>>,
+) {
+    let all: Api<PodAutoscaler> = Api::all(client);
+    let mut events = watcher(all, watcher::Config::default())
+        .default_backoff()
+        .applied_objects()
+        .boxed();
+    while let Some(event) = events.next().await {
+        let Ok(scaled) = event else { continue };
+        if let Some(scale) = scaled
+            .status
+            .as_ref()
+            .and_then(|status| status.desired_scale)
+        {
+            desired.send_modify(|desired| drop(desired.insert(scaled.name_any(), scale)));
+        }
+    }
+}

@@ -1,0 +1,113 @@
+//! A plain HTTP client that names the host it wants, whatever address it dials.
+
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use anyhow::Context as _;
+use bytes::Bytes;
+use http::{HeaderMap, Method, Request, StatusCode, header};
+use http_body_util::{BodyExt as _, Full};
+use hyper_util::client::legacy::Client as Pool;
+use hyper_util::client::legacy::connect::HttpConnector;
+use hyper_util::rt::TokioExecutor;
+
+/// Longest time for one request: above any cold start that a test makes.
+const REQUEST_TIMEOUT: Duration = Duration::from_secs(90);
+
+/// A client of one gateway. Cheap to clone.
+#[derive(Clone, Debug)]
+pub struct Client {
+    gateway: SocketAddr,
+    pool: Pool<HttpConnector, Full<Bytes>>,
+}
+
+/// A whole response.
+#[derive(Clone, Debug)]
+pub struct Answer {
+    /// The status.
+    pub status: StatusCode,
+    /// The headers.
+    pub headers: HeaderMap,
+    /// The body as text.
+    pub text: String,
+}
+
+impl Client {
+    /// A client that dials `gateway` and speaks HTTP/1.1.
+    pub fn new(gateway: SocketAddr) -> Self {
+        Self {
+            gateway,
+            pool: Pool::builder(TokioExecutor::new()).build(HttpConnector::new()),
+        }
+    }
+
+    /// A client that dials `gateway` and speaks HTTP/2 with prior knowledge.
+    pub fn h2c(gateway: SocketAddr) -> Self {
+        let pool = Pool::builder(TokioExecutor::new())
+            .http2_only(true)
+            .build(HttpConnector::new());
+        Self { gateway, pool }
+    }
+
+    /// `GET path` at `host`.
+    pub async fn get(&self, host: &str, path: &str) -> anyhow::Result<Answer> {
+        self.send(Method::GET, host, path, Bytes::new()).await
+    }
+
+    /// `POST path` at `host` with a JSON body.
+    pub async fn post(&self, host: &str, path: &str, body: Bytes) -> anyhow::Result<Answer> {
+        self.send(Method::POST, host, path, body).await
+    }
+
+    async fn send(
+        &self,
+        method: Method,
+        host: &str,
+        path: &str,
+        body: Bytes,
+    ) -> anyhow::Result<Answer> {
+        let request = Request::builder()
+            .method(method)
+            .uri(format!("http://{}{path}", self.gateway))
+            .header(header::HOST, host)
+            .header(header::CONTENT_TYPE, "application/json")
+            .body(Full::new(body))?;
+        let whole = async {
+            let response = self.pool.request(request).await.context("no response")?;
+            let (parts, body) = response.into_parts();
+            let bytes = body
+                .collect()
+                .await
+                .context("the body broke off")?
+                .to_bytes();
+            let text = String::from_utf8_lossy(&bytes).into_owned();
+            anyhow::Ok(Answer {
+                status: parts.status,
+                headers: parts.headers,
+                text,
+            })
+        };
+        tokio::time::timeout(REQUEST_TIMEOUT, whole)
+            .await
+            .with_context(|| format!("no answer from {host}{path} within {REQUEST_TIMEOUT:?}"))?
+    }
+}
+
+impl Answer {
+    /// The body as JSON.
+    pub fn json(&self) -> anyhow::Result<serde_json::Value> {
+        serde_json::from_str(&self.text).with_context(|| format!("not JSON: {}", self.text))
+    }
+
+    /// A field of a JSON body, as text; empty when it is not there.
+    pub fn field(&self, name: &str) -> String {
+        let value = self
+            .json()
+            .ok()
+            .and_then(|json| json.get(name).cloned())
+            .unwrap_or_default();
+        value
+            .as_str()
+            .map_or_else(|| value.to_string(), str::to_owned)
+    }
+}

@@ -1,0 +1,125 @@
+//! The real `kubectl`, pointed at one Ebb.
+
+use std::path::{Path, PathBuf};
+use std::process::Stdio;
+use std::time::Duration;
+
+use anyhow::{Context as _, bail};
+use tokio::io::AsyncWriteExt as _;
+use tokio::process::{Child, Command};
+
+/// Longest run of one command; `wait` and `logs -f` bring shorter limits of their own.
+const COMMAND_TIMEOUT: Duration = Duration::from_secs(120);
+
+/// `kubectl` with one kubeconfig and a cache of its own.
+#[derive(Clone, Debug)]
+pub struct Kubectl {
+    kubeconfig: PathBuf,
+    cache: PathBuf,
+}
+
+/// What a command said and how it ended.
+#[derive(Clone, Debug)]
+pub struct Said {
+    /// Standard output.
+    pub out: String,
+    /// Standard error.
+    pub err: String,
+    /// Whether it succeeded.
+    pub ok: bool,
+}
+
+impl Kubectl {
+    /// `kubectl` for the Ebb whose kubeconfig this is.
+    pub fn new(kubeconfig: &Path) -> Self {
+        let cache = kubeconfig.with_extension("cache");
+        Self {
+            kubeconfig: kubeconfig.to_path_buf(),
+            cache,
+        }
+    }
+
+    /// Starts a command with piped output, to be read while it runs.
+    pub fn spawn(&self, arguments: &[&str]) -> anyhow::Result<Child> {
+        self.command(arguments)
+            .spawn()
+            .context("kubectl cannot be started")
+    }
+
+    /// Runs a command to its end, whatever it says.
+    pub async fn run(&self, arguments: &[&str], input: Option<&str>) -> anyhow::Result<Said> {
+        let mut child = self.command(arguments).stdin(Stdio::piped()).spawn()?;
+        if let Some(mut stdin) = child.stdin.take() {
+            stdin
+                .write_all(input.unwrap_or_default().as_bytes())
+                .await?;
+        }
+        let output = tokio::time::timeout(COMMAND_TIMEOUT, child.wait_with_output())
+            .await
+            .with_context(|| format!("kubectl {arguments:?} ran past {COMMAND_TIMEOUT:?}"))??;
+        Ok(Said {
+            out: String::from_utf8_lossy(&output.stdout).into_owned(),
+            err: String::from_utf8_lossy(&output.stderr).into_owned(),
+            ok: output.status.success(),
+        })
+    }
+
+    /// Runs a command that must succeed and returns its output.
+    pub async fn ok(&self, arguments: &[&str]) -> anyhow::Result<String> {
+        self.ok_with(arguments, None).await
+    }
+
+    /// Runs a command that must fail and returns what it said on standard error.
+    pub async fn fails(&self, arguments: &[&str], input: Option<&str>) -> anyhow::Result<String> {
+        let said = self.run(arguments, input).await?;
+        if said.ok {
+            bail!(
+                "kubectl {arguments:?} succeeded, it should not have: {}",
+                said.out
+            );
+        }
+        Ok(said.err)
+    }
+
+    /// `kubectl apply` of a manifest, client side.
+    pub async fn apply(&self, manifest: &str) -> anyhow::Result<String> {
+        self.ok_with(&["apply", "-f", "-"], Some(manifest)).await
+    }
+
+    /// Waits until a service is Ready.
+    pub async fn wait_ready(&self, service: &str) -> anyhow::Result<()> {
+        let object = format!("ksvc/{service}");
+        self.ok(&["wait", "--for=condition=Ready", "--timeout=60s", &object])
+            .await
+            .map(drop)
+    }
+
+    /// One field of one object by JSONPath; empty when it is not there.
+    pub async fn field(&self, object: &str, path: &str) -> anyhow::Result<String> {
+        self.ok(&["get", object, "-o", &format!("jsonpath={path}")])
+            .await
+    }
+
+    async fn ok_with(&self, arguments: &[&str], input: Option<&str>) -> anyhow::Result<String> {
+        let said = self.run(arguments, input).await?;
+        if !said.ok {
+            bail!("kubectl {arguments:?} failed: {}{}", said.out, said.err);
+        }
+        Ok(said.out)
+    }
+
+    fn command(&self, arguments: &[&str]) -> Command {
+        let mut command = Command::new("kubectl");
+        command
+            .arg("--kubeconfig")
+            .arg(&self.kubeconfig)
+            .arg("--cache-dir")
+            .arg(&self.cache)
+            .args(arguments)
+            .stdin(Stdio::null())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .kill_on_drop(true);
+        command
+    }
+}
