@@ -20,17 +20,21 @@ build: ## Build ebb and the example models, optimised
 run: build ## Build, start Ebb with the examples, and print what to try next
 	@scripts/run $(RELEASE)
 
-test: lint unit e2e ## Run all the tests, and the linters
+test: lint ## Run all the tests, and the linters
+	@scripts/need cargo cc kubectl curl
+	cargo test --workspace --no-run
+	@scripts/place-models $(CARGO_TARGET_DIR)/debug
+	cargo test --workspace
 
 unit: ## Run the unit and property tests of every crate
 	@scripts/need cargo cc
-	cargo test --workspace --exclude ebb-tests
+	cargo test --workspace --lib --bins
 
 e2e: ## Run the real binary with real sockets and the real kubectl, and the simulations
 	@scripts/need cargo cc kubectl curl
-	cargo build --workspace --bins
+	cargo test --workspace --no-run
 	@scripts/place-models $(CARGO_TARGET_DIR)/debug
-	cargo test -p ebb-tests
+	cargo test --workspace --test house --test platform --test e2e
 
 lint: ## Check format, clippy, documentation and generated files
 	@scripts/need cargo cc

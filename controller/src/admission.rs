@@ -1,9 +1,8 @@
 //! Whether a write of an object is accepted, and what the object becomes by it.
 //!
-//! Pure: a [`Request`] and the settings go in, a [`Verdict`] comes out. A webhook server calls
-//! [`mutate`] and [`validate`], one for each of Knative's two webhooks, and the API server wraps
-//! the message of a denial. The embedded API of local mode has no such server around it and calls
-//! [`review`], which does both and wraps the message in the same words.
+//! Pure: a [`Request`] and the settings go in, a [`Verdict`] comes out: of [`mutate`] first, then
+//! of [`validate`], one for each of Knative's two webhooks. An API server wraps the message of a
+//! denial by a webhook; one that calls these functions itself does so by [`Verdict::passed_on`].
 //!
 //! An object is defaulted as typed value and then written back field by field, so that fields
 //! which the types do not know survive. Its size is checked before it becomes typed, because a
@@ -111,7 +110,7 @@ impl Verdict {
     }
 
     /// The same in the words in which an API server passes on what a webhook said.
-    fn passed_on(self, webhook: &str) -> Self {
+    pub fn passed_on(self, webhook: &str) -> Self {
         match self {
             Self::Allowed { .. } => self,
             Self::Denied { code, message } => Self::Denied {
@@ -174,27 +173,12 @@ impl Admitted for PodAutoscaler {
     }
 }
 
-/// Defaults and then validates, as an API server with both webhooks would.
-///
-/// A denial has status 400 and names the webhook that it would have come from. Kinds that are
-/// none of Ebb's, deletions, and writes of a subresource are allowed as they are.
-pub fn review(request: &Request<'_>, config: &Config) -> Verdict {
-    let object = match mutate(request, config).passed_on(MUTATING_WEBHOOK) {
-        Verdict::Allowed { object, .. } => object,
-        denied @ Verdict::Denied { .. } => return denied,
-    };
-    let defaulted = Request {
-        object: object.as_ref().or(request.object),
-        ..*request
-    };
-    let webhook = if settings::is_config_map(request) {
+/// Name of the webhook that validates this object.
+pub fn validating_webhook(request: &Request<'_>) -> &'static str {
+    if settings::is_config_map(request) {
         CONFIG_WEBHOOK
     } else {
         VALIDATING_WEBHOOK
-    };
-    match validate(&defaulted, config).passed_on(webhook) {
-        Verdict::Allowed { warnings, .. } => Verdict::Allowed { object, warnings },
-        denied @ Verdict::Denied { .. } => denied,
     }
 }
 

@@ -110,11 +110,10 @@ impl News {
         let replicas = status.actual_replicas.unwrap_or(0);
         let before = self.replicas.insert(revision.clone(), replicas);
         match before {
-            Some(before) if before > 0 && replicas == 0 => events.push(Event::Asleep { revision }),
-            Some(before) if before > 0 && before != replicas => {
+            Some(before) if before > 0 && replicas > 0 && before != replicas => {
                 events.push(Event::Scaled { revision, replicas });
             }
-            // From zero the data plane says "ready", with the time that it took.
+            // From and to zero the data plane says "ready", with the time that it took, and "asleep".
             _ => {}
         }
         events

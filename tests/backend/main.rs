@@ -134,7 +134,7 @@ fn ticks(inside: Inside, count: u64, wait_ms: u64) -> Response<Body> {
         let frame = Frame::data(Bytes::from(format!("tick {tick}\n")));
         Some((Ok(frame), (tick + 1, inside)))
     });
-    Response::new(BodyExt::boxed(StreamBody::new(stream)))
+    Response::new(BoxBody::new(StreamBody::new(stream)))
 }
 
 /// Takes a WebSocket over and sends every message back.

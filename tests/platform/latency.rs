@@ -9,6 +9,7 @@ use bytes::Bytes;
 use ebb_local::api::{ApiServer, ApiService};
 use futures::StreamExt as _;
 use http::{Request, Response};
+use http_body_util::combinators::UnsyncBoxBody;
 use http_body_util::{BodyExt as _, StreamBody};
 use hyper::body::Frame;
 use kube::client::Body;
@@ -36,7 +37,7 @@ struct Slow {
 }
 
 impl Service<Request<Body>> for Slow {
-    type Response = Response<Body>;
+    type Response = Response<UnsyncBoxBody<Bytes, Infallible>>;
     type Error = Infallible;
     type Future = Pin<Box<dyn Future<Output = Result<Self::Response, Infallible>> + Send>>;
 
@@ -58,7 +59,7 @@ impl Service<Request<Body>> for Slow {
             });
             Ok(Response::from_parts(
                 parts,
-                Body::wrap_body(StreamBody::new(chunks)),
+                StreamBody::new(chunks).boxed_unsync(),
             ))
         })
     }

@@ -224,7 +224,9 @@ async fn follow(
             .as_ref()
             .and_then(|status| status.desired_scale)
         {
-            desired.send_modify(|desired| drop(desired.insert(scaled.name_any(), scale)));
+            desired.send_modify(|desired| {
+                desired.insert(scaled.name_any(), scale);
+            });
         }
     }
 }

@@ -43,7 +43,7 @@ pub fn is_alive(pid: i32) -> bool {
 /// Sends a signal to a process that the caller started.
 pub fn signal(pid: i32, signal: Signal) {
     // A process that ended already needs no signal.
-    drop(kill(Pid::from_raw(pid), signal));
+    let _ended_already = kill(Pid::from_raw(pid), signal);
 }
 
 /// Children of a process.

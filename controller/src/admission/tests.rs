@@ -39,6 +39,22 @@ fn minimal() -> Value {
     service(&json!({"template": {"spec": {"containers": [{"image": "busybox"}]}}}))
 }
 
+/// Both webhooks, one after the other, as an API server calls them.
+fn review(request: &Request<'_>, config: &Config) -> Verdict {
+    let object = match mutate(request, config).passed_on(MUTATING_WEBHOOK) {
+        Verdict::Allowed { object, .. } => object,
+        denied @ Verdict::Denied { .. } => return denied,
+    };
+    let defaulted = Request {
+        object: object.as_ref().or(request.object),
+        ..*request
+    };
+    match validate(&defaulted, config).passed_on(validating_webhook(request)) {
+        Verdict::Allowed { warnings, .. } => Verdict::Allowed { object, warnings },
+        denied @ Verdict::Denied { .. } => denied,
+    }
+}
+
 fn stored(request: &Request<'_>) -> Value {
     match review(request, &Config::default()) {
         Verdict::Allowed { object, .. } => {

@@ -38,16 +38,15 @@ impl Admission for Rules {
             old: review.old,
             username: Some(review.user),
         };
-        let (verdict, webhook) = match review.phase {
-            Phase::Mutate => (rules::mutate(&request, &config), rules::MUTATING_WEBHOOK),
-            Phase::Validate => (rules::validate(&request, &config), rules::VALIDATING_WEBHOOK),
+        let verdict = match review.phase {
+            Phase::Mutate => rules::mutate(&request, &config).passed_on(rules::MUTATING_WEBHOOK),
+            Phase::Validate => {
+                rules::validate(&request, &config).passed_on(rules::validating_webhook(&request))
+            }
         };
         match verdict {
             rules::Verdict::Allowed { object, warnings } => Verdict::Allowed { object, warnings },
-            rules::Verdict::Denied { code, message } => Verdict::Denied {
-                code,
-                message: format!("admission webhook {webhook:?} denied the request: {message}"),
-            },
+            rules::Verdict::Denied { code, message } => Verdict::Denied { code, message },
         }
     }
 }

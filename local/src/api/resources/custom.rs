@@ -64,13 +64,13 @@ pub(super) fn structural_schema(version: &CustomResourceDefinitionVersion) -> Va
         .unwrap_or_default()
 }
 
-/// The columns of the definition, and the age, which people look for in every table.
+/// The columns of the definition after the name; the age is added only to a kind that defines
+/// none, as the real server does.
 fn columns(version: &CustomResourceDefinitionVersion) -> Vec<Column> {
-    let defined = version.additional_printer_columns.as_deref();
     let mut columns = vec![Column::name()];
-    columns.extend(defined.unwrap_or_default().iter().map(Column::custom));
-    if !columns.iter().any(|column| column.name == "Age") {
-        columns.push(Column::age());
+    match version.additional_printer_columns.as_deref() {
+        Some(defined) if !defined.is_empty() => columns.extend(defined.iter().map(Column::custom)),
+        _ => columns.push(Column::age()),
     }
     columns
 }
