@@ -227,10 +227,17 @@ pub(crate) async fn run_all(
     tasks.spawn(scaler.run(fact_queue).map(|()| "scale"));
     spawn_watches(&mut tasks, watches, &context.stores, &outlets, &stop);
     tasks.spawn(follow_config(context.clone(), outlets, stop.clone()).map(|()| "config"));
-    tasks.spawn(drive(context.clone(), service_queue).map(|()| "service"));
-    tasks.spawn(drive(context.clone(), configuration_queue).map(|()| "configuration"));
-    tasks.spawn(drive(context.clone(), revision_queue).map(|()| "revision"));
-    tasks.spawn(drive(context, route_queue).map(|()| "route"));
+    // One task waits for the stores: kube wakes only the last of several that wait for one store.
+    let ready = tokio::select! {
+        ready = context.stores.ready() => ready.is_ok(),
+        () = stop.cancelled() => false,
+    };
+    if ready {
+        tasks.spawn(drive(context.clone(), service_queue).map(|()| "service"));
+        tasks.spawn(drive(context.clone(), configuration_queue).map(|()| "configuration"));
+        tasks.spawn(drive(context.clone(), revision_queue).map(|()| "revision"));
+        tasks.spawn(drive(context, route_queue).map(|()| "route"));
+    }
 
     let mut outcome = Ok(());
     while let Some(ended) = tasks.join_next().await {
@@ -335,9 +342,6 @@ async fn follow_config(context: Arc<Context>, mut outlets: Outlets, stop: Cancel
 
 /// Reconciles what comes out of the queue until it ends, then finishes what is under way.
 async fn drive<K: Reconcile>(context: Arc<Context>, queue: mpsc::Receiver<ObjectRef<K>>) {
-    if context.stores.ready().await.is_err() {
-        return;
-    }
     let driver = Arc::new(Driver::<K> {
         context: context.clone(),
         failures: Mutex::new(HashMap::new()),

@@ -33,10 +33,7 @@ async fn a_wrong_manifest_is_refused_with_the_fields_path() -> anyhow::Result<()
     refused(
         &kubectl,
         &service("bad", "ebb-backend", &[], "", "containerConcurrency: many"),
-        &[
-            "spec.template.spec.containerConcurrency",
-            "must be of type integer: \"string\"",
-        ],
+        &["spec.template.spec.containerConcurrency: invalid type: string \"many\""],
     )
     .await?;
     let annotation = r#"autoscaling.knative.dev/min-scale: "lots""#;

@@ -16,7 +16,7 @@ impl Call<'_> {
         mut faults: Vec<String>,
         strict: impl FnOnce(&Self, &str) -> Failure,
     ) -> Result<(), Failure> {
-        let schema = &self.target.resource.schema;
+        let schema = self.schema();
         if self.query.field_validation != FieldValidation::Ignore {
             let unknown = schema.unknown_fields(value).into_iter();
             faults.extend(unknown.map(|field| format!("unknown field \"{field}\"")));
@@ -51,7 +51,7 @@ impl Call<'_> {
         old: Option<&Value>,
         value: &Value,
     ) -> Result<(), Failure> {
-        let problems = self.target.resource.schema.validate(value);
+        let problems = self.schema().validate(value);
         if !problems.is_empty() {
             let causes = problems.into_iter().map(|problem| Cause {
                 reason: problem.kind.reason().into(),

@@ -1,5 +1,7 @@
 //! `POST`: new objects.
 
+use std::sync::Arc;
+
 use http::Response;
 use serde_json::Value;
 
@@ -11,7 +13,8 @@ use crate::api::media::{self, Decoded};
 use crate::api::metadata;
 use crate::api::reply::{self, ReplyBody};
 use crate::api::request::is_events_v1;
-use crate::api::resources;
+use crate::api::resources::{self, ResourceType};
+use crate::api::schema::Schema;
 use crate::api::store::StoreError;
 
 impl Call<'_> {
@@ -99,6 +102,16 @@ impl Call<'_> {
         resource.group.is_empty() && resource.plural == "namespaces"
     }
 
+    /// The schema of what is stored: events.k8s.io/v1 Events are kept as core v1 ones.
+    pub(super) fn schema(&self) -> Arc<Schema> {
+        let resource = &self.target.resource;
+        let stored = is_events_v1(resource).then(|| {
+            let core = |own: &&Arc<ResourceType>| own.group.is_empty() && own.kind == "Event";
+            self.shared.resources.iter().find(core)
+        });
+        Arc::clone(&stored.flatten().unwrap_or(resource).schema)
+    }
+
     /// Records who wrote which field.
     pub(super) fn track(&self, old: Option<&Value>, value: &mut Value) {
         let manager = self.manager();
@@ -112,7 +125,7 @@ impl Call<'_> {
                 .map(crate::api::request::Subresource::as_str),
             now: self.now,
         };
-        apply::track_update(&self.target.resource.schema, old, value, &writer);
+        apply::track_update(&self.schema(), old, value, &writer);
     }
 
     /// Checks that a body is of the kind, namespace and name that the path says, and fills in

@@ -106,7 +106,7 @@ impl Call<'_> {
         let done = match kind {
             PatchKind::Json => patch::json(value, document),
             PatchKind::Merge | PatchKind::Apply => patch::merge(value, document),
-            PatchKind::Strategic => patch::strategic(&self.target.resource.schema, value, document),
+            PatchKind::Strategic => patch::strategic(&self.schema(), value, document),
         };
         done.map_err(|error| match error {
             PatchError::Malformed(_) => Failure::bad_request(error.to_string()),
@@ -140,7 +140,7 @@ impl Call<'_> {
         }
         let mut applied = document.clone();
         self.check_identity(&mut applied)?;
-        let unknown = self.target.resource.schema.unknown_fields(&applied);
+        let unknown = self.schema().unknown_fields(&applied);
         if let Some(field) = unknown.first() {
             return Err(Failure::bad_request(format!(
                 "failed to create typed patch object ({}/{}; {}, Kind={}): .{field}: field not \
@@ -160,12 +160,12 @@ impl Call<'_> {
         }
         if self.current().is_none() && self.target.subresource.is_none() {
             let mut value = self.applied(None, &applied)?;
-            self.target.resource.schema.apply_defaults(&mut value);
+            self.schema().apply_defaults(&mut value);
             return self.create_decoded(&value, false);
         }
         self.rewrite(&mut |call, old| {
             let mut value = call.applied(Some(old), &applied)?;
-            call.target.resource.schema.apply_defaults(&mut value);
+            call.schema().apply_defaults(&mut value);
             Ok(value)
         })
     }
@@ -179,8 +179,7 @@ impl Call<'_> {
             subresource: self.target.subresource.map(Subresource::as_str),
             now: self.now,
         };
-        let schema = &self.target.resource.schema;
-        let done = apply::apply(schema, old, applied, &writer, self.query.force);
+        let done = apply::apply(&self.schema(), old, applied, &writer, self.query.force);
         done.map_err(|error| {
             let message = error.to_string();
             let ApplyError::Conflicts(conflicts) = error else {
