@@ -110,6 +110,7 @@ impl Verdict {
     }
 
     /// The same in the words in which an API server passes on what a webhook said.
+    #[must_use]
     pub fn passed_on(self, webhook: &str) -> Self {
         match self {
             Self::Allowed { .. } => self,

@@ -3,7 +3,6 @@
 use std::time::Duration;
 
 use bytes::Bytes;
-use ebb_tests::client::Client;
 use ebb_tests::ebb::{Ebb, backend, service};
 use futures::{SinkExt as _, StreamExt as _};
 use http::{Request, header};
@@ -50,22 +49,16 @@ async fn h2c_is_spoken_to_clients_with_prior_knowledge_and_to_backends_that_name
     let ebb = deployed(&manifest, "modern").await?;
     ebb.kubectl().apply(&backend("plain", &[])).await?;
     ebb.kubectl().wait_ready("plain").await?;
-    let client = Client::h2c(ebb.gateway);
+    let (client, modern, plain) = (ebb.client(), ebb.host("modern"), ebb.host("plain"));
     assert_eq!(
-        client.get(&ebb.host("modern"), "/").await?.field("version"),
+        client.get_h2c(&modern, "/").await?.field("version"),
         "HTTP/2.0"
     );
     assert_eq!(
-        client.get(&ebb.host("plain"), "/").await?.field("version"),
+        client.get_h2c(&plain, "/").await?.field("version"),
         "HTTP/1.1"
     );
-    assert_eq!(
-        ebb.client()
-            .get(&ebb.host("modern"), "/")
-            .await?
-            .field("version"),
-        "HTTP/2.0"
-    );
+    assert_eq!(client.get(&modern, "/").await?.field("version"), "HTTP/2.0");
     Ok(())
 }
 

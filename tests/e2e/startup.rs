@@ -21,7 +21,10 @@ async fn refused(folder: &std::path::Path, arguments: &[&str]) -> anyhow::Result
 async fn a_second_ebb_on_the_same_folder_is_refused() -> anyhow::Result<()> {
     let ebb = Ebb::start().await?;
     let said = refused(&ebb.data(), &[]).await?;
-    assert!(said.contains("in use") && said.contains("--data"), "{said}");
+    assert!(
+        said.contains("another ebb runs") && said.contains("--data"),
+        "{said}"
+    );
     Ok(())
 }
 

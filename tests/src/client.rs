@@ -9,7 +9,7 @@ use http::{HeaderMap, Method, Request, StatusCode, header};
 use http_body_util::{BodyExt as _, Full};
 use hyper_util::client::legacy::Client as Pool;
 use hyper_util::client::legacy::connect::HttpConnector;
-use hyper_util::rt::TokioExecutor;
+use hyper_util::rt::{TokioExecutor, TokioIo};
 
 /// Longest time for one request: above any cold start that a test makes.
 const REQUEST_TIMEOUT: Duration = Duration::from_secs(90);
@@ -41,14 +41,6 @@ impl Client {
         }
     }
 
-    /// A client that dials `gateway` and speaks HTTP/2 with prior knowledge.
-    pub fn h2c(gateway: SocketAddr) -> Self {
-        let pool = Pool::builder(TokioExecutor::new())
-            .http2_only(true)
-            .build(HttpConnector::new());
-        Self { gateway, pool }
-    }
-
     /// `GET path` at `host`.
     pub async fn get(&self, host: &str, path: &str) -> anyhow::Result<Answer> {
         self.send(Method::GET, host, path, Bytes::new()).await
@@ -57,6 +49,20 @@ impl Client {
     /// `POST path` at `host` with a JSON body.
     pub async fn post(&self, host: &str, path: &str, body: Bytes) -> anyhow::Result<Answer> {
         self.send(Method::POST, host, path, body).await
+    }
+
+    /// `GET path` at `host` over HTTP/2 with prior knowledge, on a connection of its own: there
+    /// the host stands in `:authority`, so that the pool cannot be asked for another.
+    pub async fn get_h2c(&self, host: &str, path: &str) -> anyhow::Result<Answer> {
+        let stream = tokio::net::TcpStream::connect(self.gateway).await?;
+        let (mut sender, connection) =
+            hyper::client::conn::http2::handshake(TokioExecutor::new(), TokioIo::new(stream))
+                .await?;
+        let connection = tokio::spawn(connection);
+        let request = Request::get(format!("http://{host}{path}")).body(Full::new(Bytes::new()))?;
+        let answer = Answer::of(sender.send_request(request).await?).await;
+        connection.abort();
+        answer
     }
 
     async fn send(
@@ -74,18 +80,7 @@ impl Client {
             .body(Full::new(body))?;
         let whole = async {
             let response = self.pool.request(request).await.context("no response")?;
-            let (parts, body) = response.into_parts();
-            let bytes = body
-                .collect()
-                .await
-                .context("the body broke off")?
-                .to_bytes();
-            let text = String::from_utf8_lossy(&bytes).into_owned();
-            anyhow::Ok(Answer {
-                status: parts.status,
-                headers: parts.headers,
-                text,
-            })
+            Answer::of(response).await
         };
         tokio::time::timeout(REQUEST_TIMEOUT, whole)
             .await
@@ -94,6 +89,21 @@ impl Client {
 }
 
 impl Answer {
+    async fn of(response: http::Response<hyper::body::Incoming>) -> anyhow::Result<Self> {
+        let (parts, body) = response.into_parts();
+        let bytes = body
+            .collect()
+            .await
+            .context("the body broke off")?
+            .to_bytes();
+        let text = String::from_utf8_lossy(&bytes).into_owned();
+        Ok(Self {
+            status: parts.status,
+            headers: parts.headers,
+            text,
+        })
+    }
+
     /// The body as JSON.
     pub fn json(&self) -> anyhow::Result<serde_json::Value> {
         serde_json::from_str(&self.text).with_context(|| format!("not JSON: {}", self.text))

@@ -46,10 +46,18 @@ pub fn signal(pid: i32, signal: Signal) {
     let _ended_already = kill(Pid::from_raw(pid), signal);
 }
 
-/// Children of a process.
+/// Children of a process, whichever of its threads started them.
 pub fn children(pid: i32) -> Vec<i32> {
-    let path = format!("/proc/{pid}/task/{pid}/children");
-    let text = std::fs::read_to_string(path).unwrap_or_default();
+    let threads = std::fs::read_dir(format!("/proc/{pid}/task"))
+        .into_iter()
+        .flatten()
+        .flatten();
+    let texts =
+        threads.filter_map(|thread| std::fs::read_to_string(thread.path().join("children")).ok());
+    texts.flat_map(|text| numbers(&text)).collect()
+}
+
+fn numbers(text: &str) -> Vec<i32> {
     text.split_whitespace()
         .filter_map(|word| word.parse().ok())
         .collect()

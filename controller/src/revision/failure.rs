@@ -14,8 +14,9 @@ use kube::ResourceExt as _;
 const STARTING: [&str; 2] = ["ContainerCreating", "PodInitializing"];
 /// The container runs and ends, again and again; what it ended with says more.
 const CRASH_LOOP: &str = "CrashLoopBackOff";
-/// What the runtime calls a process that it could not start at all.
-const START_ERRORS: [&str; 2] = ["StartError", "ContainerCannotRun"];
+/// What to do about a process that runs and is never ready: by far the most common cause.
+const SILENT: &str = "the process runs but its readiness probe never passed: it must listen on \
+                      the port that the variable PORT names";
 
 /// Which condition a failure belongs to.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -55,9 +56,32 @@ pub(super) fn unready(pods: &[Arc<Pod>]) -> Option<String> {
             let ready = conditions
                 .iter()
                 .find(|condition| condition.type_ == "Ready" && condition.status == "False")?;
-            ready.message.clone().filter(|message| !message.is_empty())
+            let message = ready
+                .message
+                .as_deref()
+                .filter(|message| !message.is_empty())?;
+            Some(if is_silent(pod) {
+                format!("{message}; {SILENT}")
+            } else {
+                message.to_owned()
+            })
         })
         .min()
+}
+
+/// Whether every process of the pod runs, and yet it is not ready.
+fn is_silent(pod: &Pod) -> bool {
+    let containers = pod
+        .status
+        .as_ref()
+        .and_then(|status| status.container_statuses.as_ref());
+    let runs = |container: &ContainerStatus| {
+        container
+            .state
+            .as_ref()
+            .is_some_and(|state| state.running.is_some())
+    };
+    containers.is_some_and(|containers| containers.iter().all(runs))
 }
 
 fn of_pod(pod: &Pod) -> Option<Failure> {
@@ -120,10 +144,6 @@ fn of_waiting(waiting: &ContainerStateWaiting) -> Option<Failure> {
 
 /// Texts: knative/serving pkg/apis/serving/v1/revision_lifecycle.go.
 fn of_end(end: &ContainerStateTerminated) -> Failure {
-    let could_not_start = end
-        .reason
-        .as_deref()
-        .filter(|reason| START_ERRORS.contains(reason));
     // A process that died without a word: the runtime's reason (OOMKilled, Error) is all there is.
     let words = end
         .message
@@ -132,7 +152,7 @@ fn of_end(end: &ContainerStateTerminated) -> Failure {
     let said = words.or(end.reason.as_deref()).unwrap_or_default();
     Failure {
         part: Part::Container,
-        reason: could_not_start.map_or_else(|| format!("ExitCode{}", end.exit_code), str::to_owned),
+        reason: format!("ExitCode{}", end.exit_code),
         message: format!("Container failed with: {said}"),
     }
 }
@@ -212,7 +232,7 @@ mod tests {
             told(container(start, json!({}))),
             Some((
                 Part::Container,
-                "StartError".to_owned(),
+                "ExitCode128".to_owned(),
                 "Container failed with: exec: no such file".to_owned()
             ))
         );
