@@ -69,15 +69,7 @@ struct Inner {
 impl Activator {
     /// An activator that knows nothing yet; its metrics are registered.
     pub fn new(options: ActivatorOptions, registry: &mut Registry) -> Self {
-        let ActivatorOptions {
-            client,
-            config,
-            reports,
-            observer,
-            id,
-            connect,
-            limits,
-        } = options;
+        let ActivatorOptions { client, config, reports, observer, id, connect, limits } = options;
         let context = Arc::new(Context {
             id,
             reports,
@@ -94,18 +86,8 @@ impl Activator {
             tunnels: Tunnels::default(),
         })));
         let synced = Synced::default();
-        let inner = Inner {
-            client,
-            config,
-            limits,
-            context,
-            directory,
-            server,
-            synced,
-        };
-        Self {
-            inner: Arc::new(inner),
-        }
+        let inner = Inner { client, config, limits, context, directory, server, synced };
+        Self { inner: Arc::new(inner) }
     }
 
     /// Watches and reports until `shutdown`. Requests are served all the while, and after: an
@@ -191,10 +173,7 @@ impl Activator {
     pub fn report(&self) {
         let now = Instant::now();
         let revisions = self.inner.directory.revisions();
-        let reports: Vec<_> = revisions
-            .iter()
-            .filter_map(|revision| revision.tick(now))
-            .collect();
+        let reports: Vec<_> = revisions.iter().filter_map(|revision| revision.tick(now)).collect();
         drop(revisions);
         // An empty report says that this activator lives and has nothing in flight anywhere.
         self.send(reports);
@@ -220,9 +199,6 @@ impl Activator {
 
     fn send(&self, revisions: Vec<ebb_api::report::RevisionReport>) {
         let context = &self.inner.context;
-        context.reports.report(Report {
-            activator: context.id.clone(),
-            revisions,
-        });
+        context.reports.report(Report { activator: context.id.clone(), revisions });
     }
 }

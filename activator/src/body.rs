@@ -163,9 +163,7 @@ impl PodBody {
         let Some(deadline) = [self.deadlines.end, idle].into_iter().flatten().min() else {
             return Poll::Pending;
         };
-        let timer = self
-            .timer
-            .get_or_insert_with(|| Box::pin(sleep_until(deadline)));
+        let timer = self.timer.get_or_insert_with(|| Box::pin(sleep_until(deadline)));
         loop {
             ready!(timer.as_mut().poll(cx));
             if Instant::now() >= deadline {
@@ -178,9 +176,7 @@ impl PodBody {
 
 impl std::fmt::Debug for PodBody {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("PodBody")
-            .field("ended", &self.ended)
-            .finish_non_exhaustive()
+        f.debug_struct("PodBody").field("ended", &self.ended).finish_non_exhaustive()
     }
 }
 

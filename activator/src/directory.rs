@@ -75,10 +75,7 @@ impl Directory {
             context,
             revisions: DashMap::new(),
             table: ArcSwap::default(),
-            routes: Mutex::new(Routes {
-                facts: BTreeMap::new(),
-                cluster_domain,
-            }),
+            routes: Mutex::new(Routes { facts: BTreeMap::new(), cluster_domain }),
             pods: Mutex::default(),
         }
     }
@@ -95,10 +92,7 @@ impl Directory {
 
     /// All revisions.
     pub(crate) fn revisions(&self) -> Vec<Arc<Revision>> {
-        self.revisions
-            .iter()
-            .map(|entry| Arc::clone(&entry))
-            .collect()
+        self.revisions.iter().map(|entry| Arc::clone(&entry)).collect()
     }
 
     /// Takes changes of Routes; the table is built once for all of them.
@@ -197,10 +191,7 @@ impl Directory {
     }
 
     fn observe_pod(&self, facts: PodFacts, now: Instant) {
-        let before = self
-            .pods
-            .lock()
-            .insert(Arc::clone(&facts.uid), facts.revision.clone());
+        let before = self.pods.lock().insert(Arc::clone(&facts.uid), facts.revision.clone());
         if let Some(other) = before.filter(|key| *key != facts.revision)
             && let Some(revision) = self.revision(&other)
         {
@@ -220,13 +211,8 @@ impl Directory {
         if let Some(revision) = self.revision(key) {
             return revision;
         }
-        let fresh = || {
-            Arc::new(Revision::new(
-                key.clone(),
-                Arc::clone(&self.context),
-                Instant::now(),
-            ))
-        };
+        let fresh =
+            || Arc::new(Revision::new(key.clone(), Arc::clone(&self.context), Instant::now()));
         Arc::clone(&self.revisions.entry(key.clone()).or_insert_with(fresh))
     }
 
@@ -240,8 +226,5 @@ impl Directory {
 
 fn key_of(object: &serving::Revision) -> Option<RevisionKey> {
     let meta = &object.metadata;
-    Some(RevisionKey::new(
-        meta.namespace.clone()?,
-        meta.name.clone()?,
-    ))
+    Some(RevisionKey::new(meta.namespace.clone()?, meta.name.clone()?))
 }

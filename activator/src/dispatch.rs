@@ -61,12 +61,7 @@ pub struct PodView<'a, P> {
 impl<W, P: Clone> Dispatch<W, P> {
     /// No pods, nobody waiting.
     pub const fn new(limits: QueueLimits) -> Self {
-        Self {
-            limit: None,
-            queue: Queue::new(limits),
-            members: Vec::new(),
-            open: Vec::new(),
-        }
+        Self { limit: None, queue: Queue::new(limits), members: Vec::new(), open: Vec::new() }
     }
 
     /// Sets the hard limit of requests at once in one pod; none means no limit.
@@ -82,11 +77,7 @@ impl<W, P: Clone> Dispatch<W, P> {
     /// A slot for a request that arrives now, unless it has to wait.
     pub fn start(&mut self, random: u64) -> Option<(Slot, P)> {
         // Who arrives does not pass who waits.
-        if self.queue.is_empty() {
-            self.claim(random)
-        } else {
-            None
-        }
+        if self.queue.is_empty() { self.claim(random) } else { None }
     }
 
     /// Lets a request wait.
@@ -119,10 +110,7 @@ impl<W, P: Clone> Dispatch<W, P> {
     }
 
     /// Gives a slot back.
-    #[expect(
-        clippy::needless_pass_by_value,
-        reason = "a slot can be given back only once"
-    )]
+    #[expect(clippy::needless_pass_by_value, reason = "a slot can be given back only once")]
     pub fn release(&mut self, slot: Slot) {
         let Slot(at) = slot;
         if let Some(member) = self.members.get_mut(at).and_then(Option::as_mut) {
@@ -141,14 +129,7 @@ impl<W, P: Clone> Dispatch<W, P> {
             member.drained = drained;
         } else {
             let uid = Arc::clone(uid);
-            let member = Member {
-                uid,
-                pod,
-                ready,
-                drained,
-                gone: false,
-                in_flight: 0,
-            };
+            let member = Member { uid, pod, ready, drained, gone: false, in_flight: 0 };
             match self.members.iter().position(Option::is_none) {
                 Some(free) => self.members[free] = Some(member),
                 None => self.members.push(Some(member)),
@@ -182,33 +163,25 @@ impl<W, P: Clone> Dispatch<W, P> {
 
     /// The pods that are not gone.
     pub fn pods(&self) -> impl Iterator<Item = PodView<'_, P>> {
-        self.members
-            .iter()
-            .flatten()
-            .filter(|member| !member.gone)
-            .map(|member| PodView {
-                uid: &member.uid,
-                pod: &member.pod,
-                ready: member.ready,
-                drained: member.drained,
-                in_flight: member.in_flight,
-            })
+        self.members.iter().flatten().filter(|member| !member.gone).map(|member| PodView {
+            uid: &member.uid,
+            pod: &member.pod,
+            ready: member.ready,
+            drained: member.drained,
+            in_flight: member.in_flight,
+        })
     }
 
     fn member(&mut self, uid: &str) -> Option<&mut Member<P>> {
-        self.members
-            .iter_mut()
-            .flatten()
-            .find(|m| !m.gone && &*m.uid == uid)
+        self.members.iter_mut().flatten().find(|m| !m.gone && &*m.uid == uid)
     }
 
     fn reopen(&mut self) {
         self.open.clear();
-        self.open
-            .extend(self.members.iter().enumerate().filter_map(|(at, entry)| {
-                let member = entry.as_ref()?;
-                (member.ready && !member.drained && !member.gone).then_some(at)
-            }));
+        self.open.extend(self.members.iter().enumerate().filter_map(|(at, entry)| {
+            let member = entry.as_ref()?;
+            (member.ready && !member.drained && !member.gone).then_some(at)
+        }));
     }
 
     fn claim(&mut self, random: u64) -> Option<(Slot, P)> {
@@ -222,9 +195,7 @@ impl<W, P: Clone> Dispatch<W, P> {
     }
 
     fn in_flight(&self, at: usize) -> u32 {
-        self.members[at]
-            .as_ref()
-            .map_or(u32::MAX, |member| member.in_flight)
+        self.members[at].as_ref().map_or(u32::MAX, |member| member.in_flight)
     }
 
     /// Power of two choices: as good as least loaded when load is not the only difference between
@@ -237,11 +208,7 @@ impl<W, P: Clone> Dispatch<W, P> {
             _ => {
                 let [first, second] = two_of(count, random);
                 let (first, second) = (self.open[first], self.open[second]);
-                Some(if self.in_flight(second) < self.in_flight(first) {
-                    second
-                } else {
-                    first
-                })
+                Some(if self.in_flight(second) < self.in_flight(first) { second } else { first })
             }
         }
     }

@@ -101,10 +101,7 @@ impl RequestError {
         let mut response = Response::new(ProxyBody::local(Bytes::from(format!("{self}\n"))));
         *response.status_mut() = self.status();
         let headers = response.headers_mut();
-        headers.insert(
-            header::CONTENT_TYPE,
-            HeaderValue::from_static("text/plain; charset=utf-8"),
-        );
+        headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("text/plain; charset=utf-8"));
         headers.insert(ERROR_HEADER, HeaderValue::from_static(self.label()));
         if let Some(seconds) = self.retry_after() {
             headers.insert(header::RETRY_AFTER, HeaderValue::from_static(seconds));

@@ -61,23 +61,11 @@ pub fn cannot_start(prospects: impl IntoIterator<Item = Prospect>) -> Option<Arc
 /// The reason why this pod does not run, from its containers' states.
 pub fn of_pod(pod: &Pod) -> Option<Arc<str>> {
     let status = pod.status.as_ref()?;
-    let init = status
-        .init_container_statuses
-        .iter()
-        .flatten()
-        .filter_map(of_init);
-    let serving = status
-        .container_statuses
-        .iter()
-        .flatten()
-        .filter_map(of_container);
+    let init = status.init_container_statuses.iter().flatten().filter_map(of_init);
+    let serving = status.container_statuses.iter().flatten().filter_map(of_container);
     init.chain(serving).next().or_else(|| {
-        (status.phase.as_deref() == Some("Failed")).then(|| {
-            text(
-                status.reason.as_deref().unwrap_or("Failed"),
-                status.message.as_deref(),
-            )
-        })
+        (status.phase.as_deref() == Some("Failed"))
+            .then(|| text(status.reason.as_deref().unwrap_or("Failed"), status.message.as_deref()))
     })
 }
 
@@ -97,58 +85,31 @@ pub fn unschedulable(pod: &Pod) -> Option<Arc<str>> {
 /// An init container that ended well is no failure.
 fn of_init(status: &ContainerStatus) -> Option<Arc<str>> {
     let done = |state: &ContainerState| state.terminated.as_ref().is_some_and(|t| t.exit_code == 0);
-    if status.state.as_ref().is_some_and(done) {
-        None
-    } else {
-        of_container(status)
-    }
+    if status.state.as_ref().is_some_and(done) { None } else { of_container(status) }
 }
 
 fn of_container(status: &ContainerStatus) -> Option<Arc<str>> {
     let state = status.state.as_ref()?;
     if let Some(ended) = &state.terminated {
-        return Some(text(
-            &format!("ExitCode{}", ended.exit_code),
-            ended.message.as_deref(),
-        ));
+        return Some(text(&format!("ExitCode{}", ended.exit_code), ended.message.as_deref()));
     }
     let waiting = state.waiting.as_ref()?;
-    let reason = waiting
-        .reason
-        .as_deref()
-        .filter(|r| WAITING_FAILURES.contains(r))?;
-    let last = status
-        .last_state
-        .as_ref()
-        .and_then(|state| state.terminated.as_ref());
+    let reason = waiting.reason.as_deref().filter(|r| WAITING_FAILURES.contains(r))?;
+    let last = status.last_state.as_ref().and_then(|state| state.terminated.as_ref());
     Some(match last {
         // Why it crashed says more than that it did.
-        Some(ended) if reason == "CrashLoopBackOff" => text(
-            &format!("ExitCode{}", ended.exit_code),
-            ended.message.as_deref(),
-        ),
+        Some(ended) if reason == "CrashLoopBackOff" => {
+            text(&format!("ExitCode{}", ended.exit_code), ended.message.as_deref())
+        }
         _ => text(reason, waiting.message.as_deref()),
     })
 }
 
 /// `reason`, or `reason: first line of the message`, clipped and without control characters.
 fn text(reason: &str, message: Option<&str>) -> Arc<str> {
-    let line = message
-        .unwrap_or_default()
-        .trim()
-        .lines()
-        .next()
-        .unwrap_or_default();
-    let line: String = line
-        .chars()
-        .filter(|c| !c.is_control())
-        .take(MESSAGE_CHARS_MAX)
-        .collect();
-    if line.is_empty() {
-        reason.into()
-    } else {
-        format!("{reason}: {line}").into()
-    }
+    let line = message.unwrap_or_default().trim().lines().next().unwrap_or_default();
+    let line: String = line.chars().filter(|c| !c.is_control()).take(MESSAGE_CHARS_MAX).collect();
+    if line.is_empty() { reason.into() } else { format!("{reason}: {line}").into() }
 }
 
 #[cfg(test)]

@@ -77,9 +77,7 @@ impl Drop for Busy {
 impl Timer {
     /// Ready once `deadline` has passed.
     fn poll(&mut self, cx: &mut Context<'_>, deadline: Instant) -> Poll<()> {
-        let timer = self
-            .0
-            .get_or_insert_with(|| Box::pin(sleep_until(deadline)));
+        let timer = self.0.get_or_insert_with(|| Box::pin(sleep_until(deadline)));
         if timer.deadline() > deadline {
             timer.as_mut().reset(deadline);
         }

@@ -68,17 +68,11 @@ pub(crate) fn for_pod(
     }
     let host_text = host.to_str().unwrap_or_default();
     let (chain, forwarded) = match before {
-        None => (
-            peer.address.clone(),
-            format!("for={};host={host_text};proto=http", peer.node),
-        ),
+        None => (peer.address.clone(), format!("for={};host={host_text};proto=http", peer.node)),
         Some(before) => {
             let forwarded = forwarded_chain(&before, host_text, peer);
             let chain = format!("{before}, {}", peer.address.to_str().unwrap_or("unknown"));
-            (
-                HeaderValue::try_from(chain).unwrap_or_else(|_| peer.address.clone()),
-                forwarded,
-            )
+            (HeaderValue::try_from(chain).unwrap_or_else(|_| peer.address.clone()), forwarded)
         }
     };
     headers.insert(X_FORWARDED_FOR, chain);
@@ -98,9 +92,7 @@ pub(crate) fn for_client(headers: &mut HeaderMap) {
 pub(crate) fn upgrade_of(headers: &HeaderMap) -> Option<HeaderValue> {
     let protocol = headers.get(header::UPGRADE)?;
     let asked = tokens(headers, &header::CONNECTION).any(|t| t.eq_ignore_ascii_case("upgrade"));
-    let h2c = protocol
-        .to_str()
-        .is_ok_and(|p| p.to_ascii_lowercase().contains("h2c"));
+    let h2c = protocol.to_str().is_ok_and(|p| p.to_ascii_lowercase().contains("h2c"));
     (asked && !h2c).then(|| protocol.clone())
 }
 
@@ -116,11 +108,8 @@ pub(crate) fn head_bytes(headers: &HeaderMap, path: &str) -> usize {
 }
 
 fn strip(headers: &mut HeaderMap, also: impl Fn(&HeaderName) -> bool) {
-    let mut doomed: Vec<HeaderName> = headers
-        .keys()
-        .filter(|name| is_hop(name) || also(name))
-        .cloned()
-        .collect();
+    let mut doomed: Vec<HeaderName> =
+        headers.keys().filter(|name| is_hop(name) || also(name)).cloned().collect();
     if doomed.is_empty() {
         return;
     }
@@ -191,10 +180,7 @@ fn wants_trailers(headers: &HeaderMap) -> bool {
 
 /// The client's own X-Forwarded-For, all its lines as one.
 fn client_chain(headers: &HeaderMap) -> Option<String> {
-    let mut lines = headers
-        .get_all(X_FORWARDED_FOR)
-        .iter()
-        .filter_map(|v| v.to_str().ok());
+    let mut lines = headers.get_all(X_FORWARDED_FOR).iter().filter_map(|v| v.to_str().ok());
     let mut chain = lines.next()?.trim().to_owned();
     for line in lines {
         chain.push_str(", ");
@@ -206,11 +192,7 @@ fn client_chain(headers: &HeaderMap) -> Option<String> {
 /// As Knative's queue-proxy makes it of X-Forwarded-*: host and protocol at the first hop only.
 fn forwarded_chain(before: &str, host: &str, peer: &Peer) -> String {
     let mut all = String::new();
-    for hop in before
-        .split(',')
-        .map(str::trim)
-        .filter(|hop| !hop.is_empty())
-    {
+    for hop in before.split(',').map(str::trim).filter(|hop| !hop.is_empty()) {
         let first = all.is_empty();
         let _infallible = write!(all, "{}for={}", if first { "" } else { ", " }, node(hop));
         if first {
@@ -262,20 +244,14 @@ mod tests {
             ("x-request-id", "kept"),
         ]);
         assert_eq!(map["x-request-id"], "kept");
-        assert!(
-            map.iter()
-                .all(|(_, value)| value != "evil" && value != "activator")
-        );
+        assert!(map.iter().all(|(_, value)| value != "evil" && value != "activator"));
         assert!(!map.contains_key("x-envoy-internal"));
     }
 
     #[test]
     fn hop_headers_are_stripped_and_framing_cannot_be_listed_away() {
         let map = sent(&[
-            (
-                "connection",
-                "keep-alive, x-secret-hop, authorization, content-length",
-            ),
+            ("connection", "keep-alive, x-secret-hop, authorization, content-length"),
             ("keep-alive", "timeout=5"),
             ("x-secret-hop", "1"),
             ("authorization", "Bearer x"),
@@ -283,12 +259,7 @@ mod tests {
             ("te", "gzip, trailers"),
             ("proxy-authorization", "x"),
         ]);
-        for gone in [
-            "connection",
-            "keep-alive",
-            "x-secret-hop",
-            "proxy-authorization",
-        ] {
+        for gone in ["connection", "keep-alive", "x-secret-hop", "proxy-authorization"] {
             assert!(!map.contains_key(gone), "{gone}");
         }
         assert_eq!(map["authorization"], "Bearer x");
@@ -316,13 +287,7 @@ mod tests {
     #[test]
     fn an_upgrade_needs_both_headers_and_is_never_h2c() {
         let of = |pairs| upgrade_of(&headers(pairs));
-        assert!(
-            of(&[
-                ("connection", "keep-alive, Upgrade"),
-                ("upgrade", "websocket")
-            ])
-            .is_some()
-        );
+        assert!(of(&[("connection", "keep-alive, Upgrade"), ("upgrade", "websocket")]).is_some());
         assert!(of(&[("upgrade", "websocket")]).is_none());
         assert!(of(&[("connection", "upgrade"), ("upgrade", "h2c")]).is_none());
     }

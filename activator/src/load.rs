@@ -32,13 +32,7 @@ pub struct Interval {
 impl Load {
     /// No load, from `now` on.
     pub const fn new(now: Instant) -> Self {
-        Self {
-            inside: 0,
-            integral: 0.0,
-            arrivals: 0,
-            since: now,
-            last: now,
-        }
+        Self { inside: 0, integral: 0.0, arrivals: 0, since: now, last: now }
     }
 
     /// A request came.
@@ -72,11 +66,7 @@ impl Load {
         self.integral = 0.0;
         self.arrivals = 0;
         self.since = now;
-        Interval {
-            length,
-            concurrency_mean,
-            requests_per_second,
-        }
+        Interval { length, concurrency_mean, requests_per_second }
     }
 
     /// Two threads may read the clock in one order and get here in the other: time never goes back.
@@ -104,10 +94,7 @@ mod tests {
         assert!((interval.concurrency_mean - 1.25).abs() < 1e-9);
         assert!((interval.requests_per_second - 2.0).abs() < 1e-9);
         let interval = load.take(at(2000));
-        assert!(
-            (interval.concurrency_mean - 1.0).abs() < 1e-9,
-            "one is still inside"
-        );
+        assert!((interval.concurrency_mean - 1.0).abs() < 1e-9, "one is still inside");
         assert!(interval.requests_per_second.abs() < 1e-9);
     }
 

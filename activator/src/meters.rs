@@ -15,13 +15,11 @@ use prometheus_client::registry::Registry;
 use crate::error::RequestError;
 
 /// From a cached answer to a long generation, in seconds.
-const REQUEST_BUCKETS: [f64; 14] = [
-    0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 10.0, 60.0, 300.0,
-];
+const REQUEST_BUCKETS: [f64; 14] =
+    [0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 10.0, 60.0, 300.0];
 /// From a process start to the load of a large model, in seconds.
-const START_BUCKETS: [f64; 13] = [
-    0.05, 0.1, 0.2, 0.3, 0.5, 1.0, 2.0, 5.0, 10.0, 30.0, 60.0, 120.0, 300.0,
-];
+const START_BUCKETS: [f64; 13] =
+    [0.05, 0.1, 0.2, 0.3, 0.5, 1.0, 2.0, 5.0, 10.0, 30.0, 60.0, 120.0, 300.0];
 /// Response classes 1xx to 5xx, by index.
 const CLASSES: [&str; 5] = ["1xx", "2xx", "3xx", "4xx", "5xx"];
 
@@ -105,22 +103,14 @@ impl Meters {
             "Time that the first request of a sleeping revision waited",
             meters.starts.clone(),
         );
-        registry.register(
-            "queued",
-            "Requests that wait for a pod",
-            meters.queued.clone(),
-        );
+        registry.register("queued", "Requests that wait for a pod", meters.queued.clone());
         registry.register("in_flight", "Requests in pods", meters.in_flight.clone());
         registry.register(
             "errors",
             "Requests that Ebb answered itself, by reason",
             meters.errors.clone(),
         );
-        registry.register(
-            "retries",
-            "Requests sent to a second pod",
-            meters.retries.clone(),
-        );
+        registry.register("retries", "Requests sent to a second pod", meters.retries.clone());
         meters
     }
 
@@ -128,10 +118,8 @@ impl Meters {
     pub(crate) fn revision(&self, revision: &RevisionKey) -> RevisionMeters {
         let labels = RevisionLabels::of(revision);
         RevisionMeters {
-            requests: CLASSES.map(|class| {
-                self.requests
-                    .get_or_create_owned(&ClassLabels::of(revision, class))
-            }),
+            requests: CLASSES
+                .map(|class| self.requests.get_or_create_owned(&ClassLabels::of(revision, class))),
             duration: self.durations.get_or_create_owned(&labels),
             wait: self.waits.get_or_create_owned(&labels),
             start: self.starts.get_or_create_owned(&labels),
@@ -155,11 +143,7 @@ impl Meters {
 
     /// A request that Ebb answered itself.
     pub(crate) fn error(&self, error: &RequestError) {
-        self.errors
-            .get_or_create(&ErrorLabels {
-                reason: error.label(),
-            })
-            .inc();
+        self.errors.get_or_create(&ErrorLabels { reason: error.label() }).inc();
     }
 
     /// A request that goes to another pod.
@@ -197,19 +181,12 @@ impl RevisionMeters {
 
 impl RevisionLabels {
     fn of(revision: &RevisionKey) -> Self {
-        Self {
-            namespace: revision.namespace.clone(),
-            revision: revision.name.clone(),
-        }
+        Self { namespace: revision.namespace.clone(), revision: revision.name.clone() }
     }
 }
 
 impl ClassLabels {
     fn of(revision: &RevisionKey, code_class: &'static str) -> Self {
-        Self {
-            namespace: revision.namespace.clone(),
-            revision: revision.name.clone(),
-            code_class,
-        }
+        Self { namespace: revision.namespace.clone(), revision: revision.name.clone(), code_class }
     }
 }

@@ -110,9 +110,7 @@ impl PodState {
 
 fn says_ready(status: &core::PodStatus) -> bool {
     let conditions = status.conditions.as_deref().unwrap_or_default();
-    conditions
-        .iter()
-        .any(|c| c.type_ == "Ready" && c.status == "True")
+    conditions.iter().any(|c| c.type_ == "Ready" && c.status == "True")
 }
 
 fn address(pod: &core::Pod) -> Option<SocketAddr> {
@@ -124,10 +122,7 @@ fn address(pod: &core::Pod) -> Option<SocketAddr> {
         .iter()
         .flat_map(|container| container.ports.iter().flatten())
         .find(|port| port.name.as_deref() == Some(names::USER_PORT_NAME))?;
-    Some(SocketAddr::new(
-        ip,
-        u16::try_from(port.container_port).ok()?,
-    ))
+    Some(SocketAddr::new(ip, u16::try_from(port.container_port).ok()?))
 }
 
 #[cfg(test)]
@@ -150,96 +145,44 @@ mod tests {
 
     #[test]
     fn a_pod_is_probed_as_soon_as_it_has_an_address() {
-        let homeless = PodFacts {
-            address: None,
-            ..facts()
-        };
+        let homeless = PodFacts { address: None, ..facts() };
         let seen = PodState::Seen.after(None, &homeless, true);
         assert_eq!(seen, PodState::Seen);
-        assert_eq!(
-            seen.after(Some(&homeless), &facts(), true),
-            PodState::Probing
-        );
-        assert_eq!(
-            seen.after(Some(&homeless), &facts(), false),
-            PodState::Seen,
-            "exec probe"
-        );
+        assert_eq!(seen.after(Some(&homeless), &facts(), true), PodState::Probing);
+        assert_eq!(seen.after(Some(&homeless), &facts(), false), PodState::Seen, "exec probe");
     }
 
     #[test]
     fn kubernetes_takes_a_pod_out_only_after_it_called_it_ready() {
-        let ready = PodFacts {
-            ready: true,
-            ..facts()
-        };
+        let ready = PodFacts { ready: true, ..facts() };
         // Ready by our own probe: Kubernetes' "not yet" means nothing.
-        assert_eq!(
-            PodState::Ready.after(Some(&facts()), &facts(), true),
-            PodState::Ready
-        );
-        assert_eq!(
-            PodState::Ready.after(Some(&facts()), &ready, true),
-            PodState::Ready
-        );
+        assert_eq!(PodState::Ready.after(Some(&facts()), &facts(), true), PodState::Ready);
+        assert_eq!(PodState::Ready.after(Some(&facts()), &ready, true), PodState::Ready);
         let unready = PodState::Ready.after(Some(&ready), &facts(), true);
         assert_eq!(unready, PodState::Unready);
-        assert_eq!(
-            unready.after(Some(&facts()), &facts(), true),
-            PodState::Unready
-        );
+        assert_eq!(unready.after(Some(&facts()), &facts(), true), PodState::Unready);
         assert_eq!(unready.after(Some(&facts()), &ready, true), PodState::Ready);
     }
 
     #[test]
     fn a_suspect_stays_suspect_while_kubernetes_only_repeats_itself() {
-        let ready = PodFacts {
-            ready: true,
-            ..facts()
-        };
-        assert_eq!(
-            PodState::Probing.after(Some(&ready), &ready, true),
-            PodState::Probing
-        );
+        let ready = PodFacts { ready: true, ..facts() };
+        assert_eq!(PodState::Probing.after(Some(&ready), &ready, true), PodState::Probing);
     }
 
     #[test]
     fn a_restart_or_an_end_means_probing_again() {
-        let again = PodFacts {
-            restarts: 1,
-            ..facts()
-        };
-        assert_eq!(
-            PodState::Ready.after(Some(&facts()), &again, true),
-            PodState::Probing
-        );
-        let ended = PodFacts {
-            failure: Some("ExitCode1".into()),
-            ..facts()
-        };
-        assert_eq!(
-            PodState::Ready.after(Some(&facts()), &ended, true),
-            PodState::Probing
-        );
+        let again = PodFacts { restarts: 1, ..facts() };
+        assert_eq!(PodState::Ready.after(Some(&facts()), &again, true), PodState::Probing);
+        let ended = PodFacts { failure: Some("ExitCode1".into()), ..facts() };
+        assert_eq!(PodState::Ready.after(Some(&facts()), &ended, true), PodState::Probing);
     }
 
     #[test]
     fn a_deleted_pod_drains_from_every_state() {
-        let leaving = PodFacts {
-            leaving: true,
-            ready: true,
-            ..facts()
-        };
-        for state in [
-            PodState::Seen,
-            PodState::Probing,
-            PodState::Ready,
-            PodState::Unready,
-        ] {
-            assert_eq!(
-                state.after(Some(&facts()), &leaving, true),
-                PodState::Draining
-            );
+        let leaving = PodFacts { leaving: true, ready: true, ..facts() };
+        for state in [PodState::Seen, PodState::Probing, PodState::Ready, PodState::Unready] {
+            assert_eq!(state.after(Some(&facts()), &leaving, true), PodState::Draining);
         }
     }
 }

@@ -69,29 +69,18 @@ impl ProbePlan {
         let startup = container.is_some_and(|container| container.startup_probe.is_some());
         let check = match probe {
             Some(Probe { exec: Some(_), .. }) => Check::Kubernetes,
-            Some(Probe {
-                http_get: Some(get),
-                ..
-            }) => http_check(get, serving),
-            Some(Probe {
-                grpc: Some(GRPCAction { port, service }),
-                ..
-            }) => Check::Grpc {
+            Some(Probe { http_get: Some(get), .. }) => http_check(get, serving),
+            Some(Probe { grpc: Some(GRPCAction { port, service }), .. }) => Check::Grpc {
                 port: own_port(&IntOrString::Int(*port), serving),
                 service: service.clone().unwrap_or_default(),
             },
-            Some(Probe {
-                tcp_socket: Some(TCPSocketAction { port, .. }),
-                ..
-            }) => Check::Tcp {
-                port: own_port(port, serving),
-            },
+            Some(Probe { tcp_socket: Some(TCPSocketAction { port, .. }), .. }) => {
+                Check::Tcp { port: own_port(port, serving) }
+            }
             // As Knative defaults it.
             None | Some(_) => Check::Tcp { port: None },
         };
-        let seconds = probe
-            .and_then(|probe| probe.timeout_seconds)
-            .filter(|s| *s > 0);
+        let seconds = probe.and_then(|probe| probe.timeout_seconds).filter(|s| *s > 0);
         Self {
             // Before a startup probe has passed, a readiness probe means nothing.
             check: if startup { Check::Kubernetes } else { check },
@@ -130,11 +119,7 @@ async fn attempt(check: &Check, address: SocketAddr, connect: &dyn Connect) -> O
         // A suspect pod of an exec probe: that it accepts again is all that can be asked.
         Check::Kubernetes => dial(connect, address).await.ok().map(drop),
         Check::Tcp { port } => dial(connect, at(port)).await.ok().map(drop),
-        Check::Http {
-            port,
-            path,
-            headers,
-        } => get(connect, at(port), path, headers).await,
+        Check::Http { port, path, headers } => get(connect, at(port), path, headers).await,
         Check::Grpc { port, service } => health(connect, at(port), service).await,
     }
 }
@@ -170,9 +155,8 @@ async fn get(
 /// gRPC health checking protocol v1 (`grpc.health.v1.Health/Check`), small enough to write by hand.
 async fn health(connect: &dyn Connect, address: SocketAddr, service: &str) -> Option<()> {
     let io = dial(connect, address).await.ok()?;
-    let (mut sender, connection) = http2::handshake(TokioExecutor::new(), TokioIo::new(io))
-        .await
-        .ok()?;
+    let (mut sender, connection) =
+        http2::handshake(TokioExecutor::new(), TokioIo::new(io)).await.ok()?;
     let request = Request::post(format!("http://{address}/grpc.health.v1.Health/Check"))
         .header(header::CONTENT_TYPE, "application/grpc")
         .header(header::TE, "trailers")
@@ -183,10 +167,7 @@ async fn health(connect: &dyn Connect, address: SocketAddr, service: &str) -> Op
         if response.status() != StatusCode::OK {
             return None;
         }
-        let body = Limited::new(response.into_body(), ANSWER_BYTES_MAX)
-            .collect()
-            .await
-            .ok()?;
+        let body = Limited::new(response.into_body(), ANSWER_BYTES_MAX).collect().await.ok()?;
         is_serving(&body.to_bytes()).then_some(())
     };
     drive(connection, answer).await
@@ -197,9 +178,7 @@ fn health_question(service: &str) -> Option<Bytes> {
     let mut message = Vec::new();
     if !service.is_empty() {
         // One length byte: a service name above 127 bytes is not worth a varint.
-        let length = u8::try_from(service.len())
-            .ok()
-            .filter(|length| *length < 0x80)?;
+        let length = u8::try_from(service.len()).ok().filter(|length| *length < 0x80)?;
         message.extend([0x0a, length]);
         message.extend(service.as_bytes());
     }
@@ -230,11 +209,7 @@ where
 }
 
 fn http_check(get: &HTTPGetAction, serving: i32) -> Check {
-    if get
-        .scheme
-        .as_deref()
-        .is_some_and(|scheme| scheme.eq_ignore_ascii_case("https"))
-    {
+    if get.scheme.as_deref().is_some_and(|scheme| scheme.eq_ignore_ascii_case("https")) {
         return Check::Kubernetes;
     }
     let mut headers = Vec::new();
@@ -245,16 +220,8 @@ fn http_check(get: &HTTPGetAction, serving: i32) -> Check {
         }
     }
     let path = get.path.as_deref().unwrap_or("/");
-    let path = if path.starts_with('/') {
-        path.to_owned()
-    } else {
-        format!("/{path}")
-    };
-    Check::Http {
-        port: own_port(&get.port, serving),
-        path,
-        headers,
-    }
+    let path = if path.starts_with('/') { path.to_owned() } else { format!("/{path}") };
+    Check::Http { port: own_port(&get.port, serving), path, headers }
 }
 
 /// The port of the probe where it is not the serving port, which each pod may have anew. A name

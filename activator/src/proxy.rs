@@ -76,9 +76,7 @@ impl Client {
         tracing::debug!(error.kind = error.label(), "Request refused");
         let mut response = error.response();
         if leftover::must_close(request).await {
-            response
-                .headers_mut()
-                .insert(header::CONNECTION, HeaderValue::from_static("close"));
+            response.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("close"));
         }
         response
     }
@@ -91,16 +89,10 @@ impl Client {
         let Some(request) = &mut checked.request else {
             return Err(RequestError::Malformed("request"));
         };
-        let text = checked
-            .host
-            .to_str()
-            .map_err(|_| RequestError::Malformed("host"))?;
+        let text = checked.host.to_str().map_err(|_| RequestError::Malformed("host"))?;
         let host = route::normalise(text).map_err(|_| RequestError::Malformed("host"))?;
-        let revision = self
-            .proxy
-            .directory
-            .route(&host, rand::random())
-            .ok_or(RequestError::HostUnknown)?;
+        let revision =
+            self.proxy.directory.route(&host, rand::random()).ok_or(RequestError::HostUnknown)?;
         let bytes = headers::head_bytes(request.headers(), request.uri().path());
         let mut visit = Visit::enter(&revision, bytes, Instant::now())?;
         drop(revision);
@@ -115,22 +107,17 @@ impl Client {
 
         let sent = exchange(&mut visit, &mut checked.request);
         let (response, lease) = match deadlines.start {
-            Some(deadline) => timeout_at(deadline, sent)
-                .await
-                .unwrap_or(Err(RequestError::Timeout)),
+            Some(deadline) => {
+                timeout_at(deadline, sent).await.unwrap_or(Err(RequestError::Timeout))
+            }
             None => sent.await,
         }
         .inspect_err(|error| visit.answered(error.status()))?;
         if response.status() == StatusCode::SWITCHING_PROTOCOLS {
-            let client = upgrade
-                .map(|(_, client)| client)
-                .ok_or(RequestError::Upstream);
+            let client = upgrade.map(|(_, client)| client).ok_or(RequestError::Upstream);
             let client = client.inspect_err(|error| visit.answered(error.status()))?;
             visit.answered(response.status());
-            return Ok(self
-                .proxy
-                .tunnels
-                .open(response, client, (visit, lease, busy), deadlines));
+            return Ok(self.proxy.tunnels.open(response, client, (visit, lease, busy), deadlines));
         }
         Ok(respond(response, lease, (visit, busy), deadlines))
     }
@@ -150,11 +137,7 @@ fn check(mut request: Request<Incoming>) -> Result<Checked, (Request<Incoming>, 
         return Err((request, RequestError::Malformed("method")));
     }
     let continues = |value: &HeaderValue| value.as_bytes().eq_ignore_ascii_case(b"100-continue");
-    if request
-        .headers()
-        .get(header::EXPECT)
-        .is_some_and(|value| !continues(value))
-    {
+    if request.headers().get(header::EXPECT).is_some_and(|value| !continues(value)) {
         return Err((request, RequestError::ExpectationUnknown));
     }
     let host = match host_of(&request) {
@@ -165,11 +148,7 @@ fn check(mut request: Request<Incoming>) -> Result<Checked, (Request<Incoming>, 
         .then(|| headers::upgrade_of(request.headers()))
         .flatten()
         .map(|protocol| (protocol, hyper::upgrade::on(&mut request)));
-    Ok(Checked {
-        request: Some(request),
-        host,
-        upgrade,
-    })
+    Ok(Checked { request: Some(request), host, upgrade })
 }
 
 /// Sends the request to a pod, and to another if it provably was not sent.
@@ -184,21 +163,13 @@ async fn exchange(
             return Err(RequestError::Upstream);
         };
         let address = pod.upstream.address();
-        match pod
-            .upstream
-            .send(request)
-            .map_err(Box::new)
-            .await
-            .map_err(|error| *error)
-        {
+        match pod.upstream.send(request).map_err(Box::new).await.map_err(|error| *error) {
             Ok(answer) => return Ok(answer),
             Err(SendError::Lost { source, .. }) => {
                 tracing::info!(error = %source, pod.address = %address, "Request lost in pod");
                 return Err(RequestError::Upstream);
             }
-            Err(SendError::Unsent {
-                request, source, ..
-            }) => {
+            Err(SendError::Unsent { request, source, .. }) => {
                 *slot = Some(*request);
                 tracing::info!(error = %source, pod.address = %address, "Pod not reachable");
                 let now = Instant::now();
@@ -235,9 +206,7 @@ fn respond(
 fn server_timing(visit: &Visit, now: Instant) -> Option<HeaderValue> {
     let phases = visit.phases()?;
     let ms = |duration: std::time::Duration| duration.as_secs_f64() * 1e3;
-    let upstream = now
-        .saturating_duration_since(visit.arrived())
-        .saturating_sub(phases.queue);
+    let upstream = now.saturating_duration_since(visit.arrived()).saturating_sub(phases.queue);
     HeaderValue::try_from(format!(
         "queue;dur={:.1}, pod;dur={:.1}, probe;dur={:.1}, upstream;dur={:.1}",
         ms(phases.queue),
@@ -277,14 +246,9 @@ fn address(
     if h2 {
         let mut parts = std::mem::take(request.uri_mut()).into_parts();
         parts.scheme = Some(Scheme::HTTP);
-        parts.authority = Some(
-            host.as_bytes()
-                .try_into()
-                .map_err(|_| RequestError::Malformed("host"))?,
-        );
-        parts
-            .path_and_query
-            .get_or_insert_with(|| PathAndQuery::from_static("/"));
+        parts.authority =
+            Some(host.as_bytes().try_into().map_err(|_| RequestError::Malformed("host"))?);
+        parts.path_and_query.get_or_insert_with(|| PathAndQuery::from_static("/"));
         *request.uri_mut() =
             Uri::from_parts(parts).map_err(|_| RequestError::Malformed("target"))?;
         *request.version_mut() = Version::HTTP_2;
@@ -295,9 +259,7 @@ fn address(
         let mut parts = std::mem::take(request.uri_mut()).into_parts();
         parts.scheme = None;
         parts.authority = None;
-        parts
-            .path_and_query
-            .get_or_insert_with(|| PathAndQuery::from_static("/"));
+        parts.path_and_query.get_or_insert_with(|| PathAndQuery::from_static("/"));
         *request.uri_mut() =
             Uri::from_parts(parts).map_err(|_| RequestError::Malformed("target"))?;
         request.headers_mut().insert(header::HOST, host.clone());

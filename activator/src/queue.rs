@@ -46,10 +46,7 @@ pub struct Queue<W> {
 
 impl Default for QueueLimits {
     fn default() -> Self {
-        Self {
-            requests: QUEUE_REQUESTS_MAX,
-            bytes: QUEUE_BYTES_MAX,
-        }
+        Self { requests: QUEUE_REQUESTS_MAX, bytes: QUEUE_BYTES_MAX }
     }
 }
 
@@ -58,12 +55,7 @@ impl Default for QueueLimits {
 impl<W> Queue<W> {
     /// An empty queue.
     pub const fn new(limits: QueueLimits) -> Self {
-        Self {
-            waiting: BTreeMap::new(),
-            bytes: 0,
-            next: 0,
-            limits,
-        }
+        Self { waiting: BTreeMap::new(), bytes: 0, next: 0, limits }
     }
 
     /// The place of a request that arrives now, whether it will have to wait or not.
@@ -75,14 +67,10 @@ impl<W> Queue<W> {
     /// Lets the request with `ticket` wait. It goes before all that arrived later.
     pub fn push(&mut self, ticket: Ticket, waiter: W, bytes: usize) -> Result<(), Overflow> {
         if self.waiting.len() >= self.limits.requests {
-            return Err(Overflow {
-                limit: "as many requests as it may",
-            });
+            return Err(Overflow { limit: "as many requests as it may" });
         }
         if self.bytes.saturating_add(bytes) > self.limits.bytes {
-            return Err(Overflow {
-                limit: "as many bytes as it may",
-            });
+            return Err(Overflow { limit: "as many bytes as it may" });
         }
         self.bytes += bytes;
         self.waiting.insert(ticket, (waiter, bytes));
@@ -135,10 +123,7 @@ mod tests {
 
     #[test]
     fn the_queue_is_bounded_by_count_and_by_bytes_and_a_cancelled_place_is_free_again() {
-        let mut queue = Queue::new(QueueLimits {
-            requests: 2,
-            bytes: 10,
-        });
+        let mut queue = Queue::new(QueueLimits { requests: 2, bytes: 10 });
         let (a, b, c) = (queue.ticket(), queue.ticket(), queue.ticket());
         queue.push(a, (), 6).unwrap();
         assert!(queue.push(b, (), 6).is_err());

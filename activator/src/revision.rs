@@ -118,21 +118,13 @@ impl Revision {
             tracked: HashMap::new(),
             drained: HashSet::new(),
         };
-        Self {
-            key,
-            context,
-            state: Mutex::new(state),
-        }
+        Self { key, context, state: Mutex::new(state) }
     }
 
     /// The Revision object is there.
     pub(crate) fn appear(self: &Arc<Self>, settings: Settings, now: Instant) {
         let mut state = self.state.lock();
-        if state
-            .live
-            .as_ref()
-            .is_some_and(|live| live.settings == settings)
-        {
+        if state.live.as_ref().is_some_and(|live| live.settings == settings) {
             return;
         }
         state.dispatch.set_limit(settings.limit);
@@ -175,11 +167,7 @@ impl Revision {
     /// Once a second: what time alone changes, and the report of the last interval.
     pub(crate) fn tick(&self, now: Instant) -> Option<RevisionReport> {
         let mut state = self.state.lock();
-        for pod in state
-            .tracked
-            .values()
-            .filter_map(|tracked| tracked.pod.as_ref())
-        {
+        for pod in state.tracked.values().filter_map(|tracked| tracked.pod.as_ref()) {
             pod.upstream.expire(now);
         }
         let interval = state.load.take(now);
@@ -238,10 +226,7 @@ impl Revision {
                 if let Some(live) = &state.live {
                     live.meters.start(took);
                 }
-                events.push(Event::Ready {
-                    revision: revision(),
-                    took,
-                });
+                events.push(Event::Ready { revision: revision(), took });
             }
             return;
         }
@@ -250,10 +235,7 @@ impl Revision {
             && state.cannot_start.is_none()
         {
             state.waking = None;
-            events.push(Event::Failed {
-                revision: revision(),
-                reason: Arc::clone(reason),
-            });
+            events.push(Event::Failed { revision: revision(), reason: Arc::clone(reason) });
         }
         state.cannot_start = reason;
     }
@@ -272,10 +254,8 @@ impl State {
             deliveries.push((waiter, Ok((slot, pod))));
         }
         if let Some(reason) = &self.cannot_start {
-            let refusal = RequestError::CannotStart {
-                revision: key.clone(),
-                reason: Arc::clone(reason),
-            };
+            let refusal =
+                RequestError::CannotStart { revision: key.clone(), reason: Arc::clone(reason) };
             while let Some(waiter) = self.dispatch.refuse() {
                 deliveries.push((waiter, Err(refusal.clone())));
             }
@@ -297,11 +277,8 @@ impl State {
     /// All pods that are known, also those without an address: an order to drain one of them must
     /// be seen to be obeyed.
     fn pod_reports(&self) -> Vec<PodReport> {
-        let in_flight: HashMap<_, _> = self
-            .dispatch
-            .pods()
-            .map(|view| (view.uid, view.in_flight))
-            .collect();
+        let in_flight: HashMap<_, _> =
+            self.dispatch.pods().map(|view| (view.uid, view.in_flight)).collect();
         self.tracked
             .keys()
             .map(|uid| PodReport {
@@ -314,9 +291,7 @@ impl State {
 
     /// Whether the autoscaler should hear of a request at once; at most once in `pause`.
     pub(crate) fn is_news(&mut self, now: Instant, pause: Duration) -> bool {
-        let news = self
-            .told
-            .is_none_or(|told| now.saturating_duration_since(told) >= pause);
+        let news = self.told.is_none_or(|told| now.saturating_duration_since(told) >= pause);
         if news {
             self.told = Some(now);
         }

@@ -97,9 +97,7 @@ impl RouteFacts {
 
 impl<T> Default for RouteTable<T> {
     fn default() -> Self {
-        Self {
-            hosts: HashMap::new(),
-        }
+        Self { hosts: HashMap::new() }
     }
 }
 
@@ -113,12 +111,7 @@ impl<T> RouteTable<T> {
     ) -> Self {
         let mut table = Self::default();
         for route in routes {
-            let RouteFacts {
-                namespace,
-                name,
-                host,
-                targets,
-            } = route;
+            let RouteFacts { namespace, name, host, targets } = route;
             let main = Split::of(targets.iter().map(|t| (t.percent, resolve(&t.revision))));
             table.claim(host.as_deref(), name, namespace, cluster_domain, main);
             for target in targets {
@@ -144,9 +137,7 @@ impl<T> RouteTable<T> {
         };
         let local = names::cluster_local_hosts(name, namespace, cluster_domain);
         for host in external.map(str::to_owned).into_iter().chain(local) {
-            self.hosts
-                .entry(host.into_boxed_str())
-                .or_insert_with(|| Arc::clone(&split));
+            self.hosts.entry(host.into_boxed_str()).or_insert_with(|| Arc::clone(&split));
         }
     }
 
@@ -185,9 +176,7 @@ impl<T> Split<T> {
 
     fn pick(&self, random: u64) -> &T {
         let point = random % u64::from(self.total);
-        let at = self
-            .shares
-            .partition_point(|(upto, _)| u64::from(*upto) <= point);
+        let at = self.shares.partition_point(|(upto, _)| u64::from(*upto) <= point);
         // `point` is below the last sum, so `at` is a valid index; the clamp says so to the reader.
         &self.shares[at.min(self.shares.len() - 1)].1
     }
@@ -196,9 +185,7 @@ impl<T> Split<T> {
 /// The normalised host of a URL. A port stands in URLs for clients only, it is no part of a host.
 fn host_of_url(url: &str) -> Option<String> {
     let uri: http::Uri = url.parse().ok()?;
-    normalise(uri.authority()?.as_str())
-        .ok()
-        .map(std::borrow::Cow::into_owned)
+    normalise(uri.authority()?.as_str()).ok().map(std::borrow::Cow::into_owned)
 }
 
 #[cfg(test)]
@@ -239,33 +226,19 @@ mod tests {
             "digits.default.svc",
             "digits.default.svc.cluster.local",
         ] {
-            assert_eq!(
-                table.pick(host, 7).map(String::as_str),
-                Some("digits-00001"),
-                "{host}"
-            );
+            assert_eq!(table.pick(host, 7).map(String::as_str), Some("digits-00001"), "{host}");
         }
         assert_eq!(table.pick("other.default.example.com", 7), None);
     }
 
     #[test]
     fn a_tag_has_hosts_of_its_own_even_with_no_share() {
-        let table = table(vec![
-            target("one", 100, None),
-            target("two", 0, Some("blue")),
-        ]);
+        let table = table(vec![target("one", 100, None), target("two", 0, Some("blue"))]);
         for host in ["blue-digits.default.example.com", "blue-digits.default.svc"] {
-            assert_eq!(
-                table.pick(host, 0).map(String::as_str),
-                Some("two"),
-                "{host}"
-            );
+            assert_eq!(table.pick(host, 0).map(String::as_str), Some("two"), "{host}");
         }
         for random in 0..100 {
-            assert_eq!(
-                table.pick("digits.default", random).map(String::as_str),
-                Some("one")
-            );
+            assert_eq!(table.pick("digits.default", random).map(String::as_str), Some("one"));
         }
     }
 

@@ -60,11 +60,7 @@ type Stops = Mutex<HashMap<u64, oneshot::Sender<()>>>;
 
 impl Default for Limits {
     fn default() -> Self {
-        Self {
-            queue: QueueLimits::default(),
-            connections: CONNECTIONS_MAX,
-            drain: DRAIN_TIMEOUT,
-        }
+        Self { queue: QueueLimits::default(), connections: CONNECTIONS_MAX, drain: DRAIN_TIMEOUT }
     }
 }
 
@@ -100,18 +96,12 @@ impl Server {
         let activity = Arc::new(Activity::default());
         let io = GuardedIo::new(io, Arc::clone(&activity), Instant::now());
         let proxy = Arc::clone(&self.proxy);
-        let client = Arc::new(Client {
-            proxy,
-            peer: Peer::new(peer),
-            activity,
-        });
+        let client = Arc::new(Client { proxy, peer: Peer::new(peer), activity });
         let service = service_fn(move |request| {
             let client = Arc::clone(&client);
             async move { Ok::<_, Infallible>(client.answer(request).await) }
         });
-        let connection = self
-            .http
-            .serve_connection_with_upgrades(TokioIo::new(io), service);
+        let connection = self.http.serve_connection_with_upgrades(TokioIo::new(io), service);
         let ended = match select(pin!(connection), stop).await {
             Either::Left((ended, _)) => ended,
             Either::Right((_, mut connection)) => {
@@ -134,9 +124,7 @@ pub(crate) async fn serve(
     shutdown: CancellationToken,
 ) {
     let stops = Arc::new(Stops::default());
-    let places = Arc::new(Semaphore::new(
-        limits.connections.min(Semaphore::MAX_PERMITS),
-    ));
+    let places = Arc::new(Semaphore::new(limits.connections.min(Semaphore::MAX_PERMITS)));
     let mut tasks = JoinSet::new();
     let mut number = 0;
     loop {
@@ -175,11 +163,7 @@ pub(crate) async fn serve(
 async fn accept(
     listener: &TcpListener,
     places: &Arc<Semaphore>,
-) -> Option<(
-    tokio::net::TcpStream,
-    SocketAddr,
-    tokio::sync::OwnedSemaphorePermit,
-)> {
+) -> Option<(tokio::net::TcpStream, SocketAddr, tokio::sync::OwnedSemaphorePermit)> {
     let place = Arc::clone(places).acquire_owned().await.ok()?;
     match listener.accept().await {
         Ok((stream, peer)) => {

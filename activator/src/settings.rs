@@ -63,11 +63,7 @@ impl Settings {
             .flatten()
             .min()
             .map(|timeout| arrived + timeout);
-        Deadlines {
-            start,
-            end,
-            idle: self.idle_timeout,
-        }
+        Deadlines { start, end, idle: self.idle_timeout }
     }
 }
 

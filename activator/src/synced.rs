@@ -46,19 +46,14 @@ impl Synced {
 
     fn note(&self, listed: bool, which: impl Fn(&mut Seen) -> &mut bool) {
         if listed {
-            self.0
-                .send_if_modified(|seen| !std::mem::replace(which(seen), true));
+            self.0.send_if_modified(|seen| !std::mem::replace(which(seen), true));
         }
     }
 }
 
 impl Seen {
     fn all(&self) -> bool {
-        let Self {
-            routes,
-            revisions,
-            pods,
-        } = *self;
+        let Self { routes, revisions, pods } = *self;
         routes && revisions && pods
     }
 }

@@ -39,9 +39,7 @@ impl Tunnels {
         deadlines: Deadlines,
     ) -> Response<ProxyBody> {
         let pod = hyper::upgrade::on(&mut response);
-        let end = deadlines
-            .end
-            .unwrap_or_else(|| Instant::now() + TUNNEL_TIMEOUT);
+        let end = deadlines.end.unwrap_or_else(|| Instant::now() + TUNNEL_TIMEOUT);
         let mut tunnels = self.0.lock();
         while tunnels.try_join_next().is_some() {}
         tunnels.spawn(async move {
@@ -63,10 +61,7 @@ impl Tunnels {
         let protocol = parts.headers.get(header::UPGRADE).cloned();
         headers::for_client(&mut parts.headers);
         if let Some(protocol) = protocol {
-            parts.headers.insert(
-                header::CONNECTION,
-                header::HeaderValue::from_static("upgrade"),
-            );
+            parts.headers.insert(header::CONNECTION, header::HeaderValue::from_static("upgrade"));
             parts.headers.insert(header::UPGRADE, protocol);
         }
         Response::from_parts(parts, ProxyBody::empty())

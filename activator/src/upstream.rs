@@ -144,9 +144,7 @@ impl Upstream {
 
     /// Closes what has not been used for [`IDLE_TIMEOUT`].
     pub(crate) fn expire(&self, now: Instant) {
-        self.idle
-            .lock()
-            .retain(|idle| now.saturating_duration_since(idle.since) < IDLE_TIMEOUT);
+        self.idle.lock().retain(|idle| now.saturating_duration_since(idle.since) < IDLE_TIMEOUT);
     }
 
     async fn send_h1(
@@ -213,12 +211,9 @@ impl Upstream {
     }
 
     async fn dial_h1(&self) -> Result<http1::SendRequest<Incoming>, ConnectError> {
-        let io = dial(self.connect.as_ref(), self.address)
-            .await
-            .map_err(ConnectError::Connect)?;
-        let (sender, connection) = http1::handshake(TokioIo::new(io))
-            .await
-            .map_err(ConnectError::Handshake)?;
+        let io = dial(self.connect.as_ref(), self.address).await.map_err(ConnectError::Connect)?;
+        let (sender, connection) =
+            http1::handshake(TokioIo::new(io)).await.map_err(ConnectError::Handshake)?;
         let address = self.address;
         tokio::spawn(async move {
             if let Err(error) = connection.with_upgrades().await {
@@ -232,10 +227,7 @@ impl Upstream {
         let mut streams = self.streams.lock();
         streams.retain(|streams| !streams.sender.is_closed());
         // The pool's own clone of `open` counts as one.
-        streams
-            .iter()
-            .find(|s| Arc::strong_count(&s.open) <= STREAMS_MAX)
-            .cloned()
+        streams.iter().find(|s| Arc::strong_count(&s.open) <= STREAMS_MAX).cloned()
     }
 
     async fn stream_h2(&self) -> Result<Streams, ConnectError> {
@@ -246,9 +238,7 @@ impl Upstream {
         if let Some(streams) = self.open_h2() {
             return Ok(streams);
         }
-        let io = dial(self.connect.as_ref(), self.address)
-            .await
-            .map_err(ConnectError::Connect)?;
+        let io = dial(self.connect.as_ref(), self.address).await.map_err(ConnectError::Connect)?;
         let (sender, connection) = http2::Builder::new(TokioExecutor::new())
             .timer(TokioTimer::new())
             .keep_alive_interval(H2_PING_INTERVAL)
@@ -264,27 +254,17 @@ impl Upstream {
                 tracing::debug!(%error, pod.address = %address, "Connection to pod ended");
             }
         });
-        let streams = Streams {
-            sender,
-            open: Arc::new(()),
-        };
+        let streams = Streams { sender, open: Arc::new(()) };
         self.streams.lock().push(streams.clone());
         Ok(streams)
     }
 
     fn unsent(&self, request: Request<Incoming>, source: ConnectError) -> SendError {
-        SendError::Unsent {
-            request: Box::new(request),
-            address: self.address,
-            source,
-        }
+        SendError::Unsent { request: Box::new(request), address: self.address, source }
     }
 
     const fn lost(&self, source: hyper::Error) -> SendError {
-        SendError::Lost {
-            address: self.address,
-            source,
-        }
+        SendError::Lost { address: self.address, source }
     }
 }
 
@@ -298,10 +278,7 @@ impl Lease {
         {
             let mut idle = upstream.idle.lock();
             if idle.len() < IDLE_CONNECTIONS_MAX {
-                idle.push(Idle {
-                    sender,
-                    since: Instant::now(),
-                });
+                idle.push(Idle { sender, since: Instant::now() });
             }
         }
     }

@@ -117,11 +117,7 @@ impl Visit {
         }
         if waking {
             let revision = revision.key.clone();
-            visit
-                .revision
-                .context
-                .observer
-                .event(Event::Waking { revision });
+            visit.revision.context.observer.event(Event::Waking { revision });
         }
         Ok(visit)
     }
@@ -145,9 +141,7 @@ impl Visit {
             self.place = Place::Nowhere;
             let (slot, pod) = verdict?;
             let now = Instant::now();
-            self.live
-                .meters
-                .wait(now.saturating_duration_since(self.arrived));
+            self.live.meters.wait(now.saturating_duration_since(self.arrived));
             self.wait = Some(now);
             self.place = Place::Inside(slot, pod);
         }
@@ -224,10 +218,7 @@ impl Visit {
         let mut report = self.revision.report_now();
         report.queued += refused;
         let context = &self.revision.context;
-        context.reports.report(Report {
-            activator: context.id.clone(),
-            revisions: vec![report],
-        });
+        context.reports.report(Report { activator: context.id.clone(), revisions: vec![report] });
     }
 
     fn refused(mut self, error: RequestError) -> RequestError {
@@ -248,9 +239,7 @@ impl std::fmt::Debug for Visit {
 impl Drop for Visit {
     fn drop(&mut self) {
         let now = Instant::now();
-        self.live
-            .meters
-            .request(self.status, now.saturating_duration_since(self.arrived));
+        self.live.meters.request(self.status, now.saturating_duration_since(self.arrived));
         let mut state = self.revision.state.lock();
         state.load.leave(now);
         match std::mem::replace(&mut self.place, Place::Nowhere) {

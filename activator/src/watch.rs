@@ -18,21 +18,13 @@ const CHUNK: usize = 256;
 pub(crate) async fn run(client: Client, directory: &Directory, synced: &Synced) {
     let pods_of_revisions = watcher::Config::default().labels(labels::REVISION);
     let everything = watcher::Config::default();
-    let routes = changes(
-        watcher(Api::<Route>::all(client.clone()), everything.clone()),
-        "Route",
-    );
-    let revisions = changes(
-        watcher(Api::<Revision>::all(client.clone()), everything),
-        "Revision",
-    );
+    let routes = changes(watcher(Api::<Route>::all(client.clone()), everything.clone()), "Route");
+    let revisions = changes(watcher(Api::<Revision>::all(client.clone()), everything), "Revision");
     let pods = changes(watcher(Api::<Pod>::all(client), pods_of_revisions), "Pod");
     let watch_routes = async {
         let mut routes = std::pin::pin!(routes.ready_chunks(CHUNK));
         while let Some(chunk) = routes.next().await {
-            let listed = chunk
-                .iter()
-                .any(|change| matches!(change, Change::Replaced(_)));
+            let listed = chunk.iter().any(|change| matches!(change, Change::Replaced(_)));
             let facts = chunk
                 .into_iter()
                 .filter_map(|change| change.filter_map(|route| RouteFacts::of(&route)));

@@ -25,9 +25,7 @@ impl Key {
         annotations: Option<&'a BTreeMap<String, String>>,
     ) -> Option<(&'static str, &'a str)> {
         let annotations = annotations?;
-        self.0
-            .iter()
-            .find_map(|key| annotations.get(*key).map(|value| (*key, value.as_str())))
+        self.0.iter().find_map(|key| annotations.get(*key).map(|value| (*key, value.as_str())))
     }
 
     /// The value, whichever spelling it was written in.
@@ -52,30 +50,20 @@ pub const TARGET_UTILIZATION: Key = Key(&[
     "autoscaling.knative.dev/targetUtilizationPercentage",
 ]);
 /// Fewest replicas.
-pub const MIN_SCALE: Key = Key(&[
-    "autoscaling.knative.dev/min-scale",
-    "autoscaling.knative.dev/minScale",
-]);
+pub const MIN_SCALE: Key =
+    Key(&["autoscaling.knative.dev/min-scale", "autoscaling.knative.dev/minScale"]);
 /// Most replicas, 0 for no limit.
-pub const MAX_SCALE: Key = Key(&[
-    "autoscaling.knative.dev/max-scale",
-    "autoscaling.knative.dev/maxScale",
-]);
+pub const MAX_SCALE: Key =
+    Key(&["autoscaling.knative.dev/max-scale", "autoscaling.knative.dev/maxScale"]);
 /// Replicas that must be reached before a Revision is Ready.
-pub const INITIAL_SCALE: Key = Key(&[
-    "autoscaling.knative.dev/initial-scale",
-    "autoscaling.knative.dev/initialScale",
-]);
+pub const INITIAL_SCALE: Key =
+    Key(&["autoscaling.knative.dev/initial-scale", "autoscaling.knative.dev/initialScale"]);
 /// Fewest replicas whenever there is any traffic.
-pub const ACTIVATION_SCALE: Key = Key(&[
-    "autoscaling.knative.dev/activation-scale",
-    "autoscaling.knative.dev/activationScale",
-]);
+pub const ACTIVATION_SCALE: Key =
+    Key(&["autoscaling.knative.dev/activation-scale", "autoscaling.knative.dev/activationScale"]);
 /// How long a lower decision must hold before it is followed.
-pub const SCALE_DOWN_DELAY: Key = Key(&[
-    "autoscaling.knative.dev/scale-down-delay",
-    "autoscaling.knative.dev/scaleDownDelay",
-]);
+pub const SCALE_DOWN_DELAY: Key =
+    Key(&["autoscaling.knative.dev/scale-down-delay", "autoscaling.knative.dev/scaleDownDelay"]);
 /// The stable window.
 pub const WINDOW: Key = Key(&["autoscaling.knative.dev/window"]);
 /// The panic window, in percent of the stable window.
@@ -104,15 +92,11 @@ pub const AGGREGATION: Key = Key(&[
     "autoscaling.knative.dev/metricAggregationAlgorithm",
 ]);
 /// How long a rollout to a new revision takes (on a Service or Route).
-pub const ROLLOUT_DURATION: Key = Key(&[
-    "serving.knative.dev/rollout-duration",
-    "serving.knative.dev/rolloutDuration",
-]);
+pub const ROLLOUT_DURATION: Key =
+    Key(&["serving.knative.dev/rollout-duration", "serving.knative.dev/rolloutDuration"]);
 /// How long a revision may take to reach its initial scale (on the template).
-pub const PROGRESS_DEADLINE: Key = Key(&[
-    "serving.knative.dev/progress-deadline",
-    "serving.knative.dev/progressDeadline",
-]);
+pub const PROGRESS_DEADLINE: Key =
+    Key(&["serving.knative.dev/progress-deadline", "serving.knative.dev/progressDeadline"]);
 /// Who created the object.
 pub const CREATOR: &str = "serving.knative.dev/creator";
 /// Who changed its spec last.

@@ -93,10 +93,7 @@ pub struct PodAutoscalerStatus {
 
 impl Reachability {
     /// Whether nothing is known; the field is then left out, as Knative does.
-    #[allow(
-        clippy::trivially_copy_pass_by_ref,
-        reason = "serde's skip_serializing_if wants &self"
-    )]
+    #[allow(clippy::trivially_copy_pass_by_ref, reason = "serde's skip_serializing_if wants &self")]
     pub fn is_unknown(&self) -> bool {
         *self == Self::Unknown
     }
@@ -116,10 +113,6 @@ impl PodAutoscalerStatus {
     pub const SKS_READY: &'static str = "SKSReady";
     /// What makes a PodAutoscaler Ready.
     pub const CONDITIONS: ConditionSet = ConditionSet {
-        dependents: &[
-            Self::ACTIVE,
-            Self::SKS_READY,
-            Self::SCALE_TARGET_INITIALIZED,
-        ],
+        dependents: &[Self::ACTIVE, Self::SKS_READY, Self::SCALE_TARGET_INITIALIZED],
     };
 }

@@ -96,11 +96,7 @@ pub fn find<'a>(list: &'a [Condition], type_: &str) -> Option<&'a Condition> {
 impl ConditionSet {
     /// The conditions in `list`, changed as of `now`.
     pub fn manage<'a>(&self, list: &'a mut Vec<Condition>, now: Timestamp) -> Conditions<'a> {
-        Conditions {
-            set: *self,
-            list,
-            now,
-        }
+        Conditions { set: *self, list, now }
     }
 }
 
@@ -151,12 +147,7 @@ impl Conditions<'_> {
     pub fn propagate(&mut self, type_: &str, from: Option<&Condition>) {
         match from {
             Some(from) => {
-                self.set(
-                    type_,
-                    from.status,
-                    from.reason.as_deref(),
-                    from.message.as_deref(),
-                );
+                self.set(type_, from.status, from.reason.as_deref(), from.message.as_deref());
             }
             None => self.set(type_, Status::Unknown, None, None),
         }
@@ -180,25 +171,15 @@ impl Conditions<'_> {
         if self.set.dependents.is_empty() {
             return;
         }
-        let worst = [Status::False, Status::Unknown]
-            .into_iter()
-            .find_map(|status| {
-                self.set
-                    .dependents
-                    .iter()
-                    .find_map(|type_| match find(self.list, type_) {
-                        Some(condition) if condition.status == status => Some(condition.clone()),
-                        None if status == Status::Unknown => Some(Condition::default()),
-                        _ => None,
-                    })
-            });
+        let worst = [Status::False, Status::Unknown].into_iter().find_map(|status| {
+            self.set.dependents.iter().find_map(|type_| match find(self.list, type_) {
+                Some(condition) if condition.status == status => Some(condition.clone()),
+                None if status == Status::Unknown => Some(Condition::default()),
+                _ => None,
+            })
+        });
         match worst {
-            Some(Condition {
-                status,
-                reason,
-                message,
-                ..
-            }) => {
+            Some(Condition { status, reason, message, .. }) => {
                 self.set(READY, status, reason.as_deref(), message.as_deref());
             }
             None => self.set(READY, Status::True, None, None),
@@ -210,11 +191,7 @@ impl Conditions<'_> {
         let reason = reason.filter(|text| !text.is_empty()).map(str::to_owned);
         let message = message.filter(|text| !text.is_empty()).map(str::to_owned);
         let severity = (!counts).then(|| "Info".to_owned());
-        if let Some(condition) = self
-            .list
-            .iter_mut()
-            .find(|condition| condition.type_ == type_)
-        {
+        if let Some(condition) = self.list.iter_mut().find(|condition| condition.type_ == type_) {
             if condition.status != status {
                 condition.last_transition_time = Some(Time(self.now));
             }
@@ -241,9 +218,7 @@ impl Conditions<'_> {
 mod tests {
     use super::*;
 
-    const SET: ConditionSet = ConditionSet {
-        dependents: &["A", "B"],
-    };
+    const SET: ConditionSet = ConditionSet { dependents: &["A", "B"] };
 
     #[test]
     fn ready_is_true_only_when_all_dependents_are() {
@@ -251,10 +226,7 @@ mod tests {
         let mut conditions = SET.manage(&mut list, Timestamp::UNIX_EPOCH);
         conditions.initialize();
         conditions.mark_true("A");
-        assert_eq!(
-            conditions.get(READY).map(|c| c.status),
-            Some(Status::Unknown)
-        );
+        assert_eq!(conditions.get(READY).map(|c| c.status), Some(Status::Unknown));
         conditions.mark_true("B");
         assert_eq!(conditions.get(READY).map(|c| c.status), Some(Status::True));
     }
@@ -276,17 +248,10 @@ mod tests {
         let mut conditions = SET.manage(&mut list, Timestamp::UNIX_EPOCH);
         conditions.mark_true("A");
         conditions.mark_true("B");
-        conditions.mark_false(
-            "Active",
-            "NoTraffic",
-            "The target is not receiving traffic.",
-        );
+        conditions.mark_false("Active", "NoTraffic", "The target is not receiving traffic.");
         assert!(conditions.get(READY).is_some_and(Condition::is_true));
         assert_eq!(
-            conditions
-                .get("Active")
-                .and_then(|c| c.severity.clone())
-                .as_deref(),
+            conditions.get("Active").and_then(|c| c.severity.clone()).as_deref(),
             Some("Info")
         );
     }
@@ -294,8 +259,7 @@ mod tests {
     #[test]
     fn the_transition_time_moves_only_with_the_status() {
         let mut list = Vec::new();
-        SET.manage(&mut list, Timestamp::UNIX_EPOCH)
-            .mark_unknown("A", "One", "");
+        SET.manage(&mut list, Timestamp::UNIX_EPOCH).mark_unknown("A", "One", "");
         let later = Timestamp::from_second(60).unwrap();
         SET.manage(&mut list, later).mark_unknown("A", "Two", "");
         let time = |list: &[Condition]| find(list, "A").unwrap().last_transition_time.clone();

@@ -77,18 +77,11 @@ struct Reader<'a> {
 
 impl<'a> Reader<'a> {
     fn text(&self, key: &str) -> Option<&'a str> {
-        self.data
-            .get(key)
-            .map(|value| value.trim())
-            .filter(|value| !value.is_empty())
+        self.data.get(key).map(|value| value.trim()).filter(|value| !value.is_empty())
     }
 
     fn error(&self, key: &str, problem: impl Into<String>) -> ConfigError {
-        ConfigError {
-            map: self.map,
-            key: key.to_owned(),
-            problem: problem.into(),
-        }
+        ConfigError { map: self.map, key: key.to_owned(), problem: problem.into() }
     }
 
     fn set<T: std::str::FromStr>(&self, key: &str, into: &mut T) -> Result<(), ConfigError> {
@@ -111,10 +104,6 @@ impl<'a> Reader<'a> {
 
     /// Fails with `problem` unless the condition holds.
     fn require(&self, holds: bool, key: &str, problem: &str) -> Result<(), ConfigError> {
-        if holds {
-            Ok(())
-        } else {
-            Err(self.error(key, problem))
-        }
+        if holds { Ok(()) } else { Err(self.error(key, problem)) }
     }
 }

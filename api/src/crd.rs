@@ -28,10 +28,7 @@ fn labelled(
 ) -> CustomResourceDefinition {
     let own = [("app.kubernetes.io/name", "ebb")];
     crd.metadata.labels = Some(
-        own.iter()
-            .chain(labels)
-            .map(|(key, value)| ((*key).into(), (*value).into()))
-            .collect(),
+        own.iter().chain(labels).map(|(key, value)| ((*key).into(), (*value).into())).collect(),
     );
     crd
 }

@@ -110,9 +110,7 @@ pub fn revision(object: &mut Revision, occasion: Occasion<'_, Revision>, config:
 /// Defaults a PodAutoscaler: its class, and the metric that the class scales on.
 pub fn pod_autoscaler(object: &mut PodAutoscaler) {
     let annotations = object.metadata.annotations.get_or_insert_default();
-    let class = annotations
-        .entry(CLASS.name().to_owned())
-        .or_insert_with(|| CLASS_KPA.to_owned());
+    let class = annotations.entry(CLASS.name().to_owned()).or_insert_with(|| CLASS_KPA.to_owned());
     let metric = match class.as_str() {
         CLASS_KPA => Some("concurrency"),
         CLASS_HPA => Some("cpu"),
@@ -120,9 +118,7 @@ pub fn pod_autoscaler(object: &mut PodAutoscaler) {
         _ => None,
     };
     if let Some(metric) = metric {
-        annotations
-            .entry(METRIC.name().to_owned())
-            .or_insert_with(|| metric.to_owned());
+        annotations.entry(METRIC.name().to_owned()).or_insert_with(|| metric.to_owned());
     }
 }
 
@@ -229,10 +225,7 @@ impl<'a> Author<'a> {
     fn of<T>(occasion: Occasion<'a, T>, changed: impl FnOnce(&T) -> bool) -> Self {
         match occasion {
             Occasion::Create { by: Some(name) } => Self::Creator(name),
-            Occasion::Update {
-                old,
-                by: Some(name),
-            } if changed(old) => Self::Modifier(name),
+            Occasion::Update { old, by: Some(name) } if changed(old) => Self::Modifier(name),
             Occasion::Create { .. } | Occasion::Update { .. } => Self::Nobody,
         }
     }

@@ -67,11 +67,7 @@ mod tests {
     #[test]
     fn durations_are_read_as_go_reads_them() {
         for (text, seconds) in [("0", 0.0), ("90s", 90.0), ("1m30s", 90.0), ("1.5h", 5400.0)] {
-            assert_eq!(
-                parse(text),
-                Some(Duration::from_secs_f64(seconds)),
-                "{text}"
-            );
+            assert_eq!(parse(text), Some(Duration::from_secs_f64(seconds)), "{text}");
         }
         assert_eq!(parse("250ms"), Some(Duration::from_millis(250)));
         for text in ["", "5", "-1s", "s", "1x", "1e309s", "999999999h", "NaNs"] {

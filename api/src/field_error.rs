@@ -72,10 +72,7 @@ impl FieldErrors {
             paths: paths.iter().map(|path| (*path).to_owned()).collect(),
             details: details.into(),
         };
-        Self {
-            errors: vec![error],
-            ..Self::default()
-        }
+        Self { errors: vec![error], ..Self::default() }
     }
 
     /// Fields that must be there and are not.
@@ -121,19 +118,12 @@ impl FieldErrors {
         path: &str,
     ) -> Self {
         let value = value.to_string();
-        Self::generic(
-            format!("expected {low} <= {} <= {high}", clip(&value)),
-            &[path],
-        )
+        Self::generic(format!("expected {low} <= {} <= {high}", clip(&value)), &[path])
     }
 
     /// A key of a map that is not one of those allowed.
     pub fn invalid_key(key: &str, path: &str, details: impl Into<String>) -> Self {
-        Self::detailed(
-            format!("invalid key name {:?}", clip(key)),
-            &[path],
-            details,
-        )
+        Self::detailed(format!("invalid key name {:?}", clip(key)), &[path], details)
     }
 
     /// These errors and those.
@@ -145,11 +135,7 @@ impl FieldErrors {
 
     /// Adds those errors to these.
     pub fn add(&mut self, other: Self) {
-        let Self {
-            errors,
-            warnings,
-            omitted,
-        } = other;
+        let Self { errors, warnings, omitted } = other;
         let room = ERRORS_MAX.saturating_sub(self.errors.len());
         self.omitted += omitted + errors.len().saturating_sub(room);
         self.errors.extend(errors.into_iter().take(room));
@@ -161,11 +147,7 @@ impl FieldErrors {
     #[must_use]
     pub fn via_field(self, field: &str) -> Self {
         let moved = |list: Vec<FieldError>| list.into_iter().map(|e| e.moved(field)).collect();
-        Self {
-            errors: moved(self.errors),
-            warnings: moved(self.warnings),
-            omitted: self.omitted,
-        }
+        Self { errors: moved(self.errors), warnings: moved(self.warnings), omitted: self.omitted }
     }
 
     /// The same, found while looking at one item of a list; the list's own name comes next.
@@ -195,11 +177,7 @@ impl FieldErrors {
     pub fn as_warnings(self) -> Self {
         let mut warnings = self.warnings;
         warnings.extend(self.errors);
-        Self {
-            errors: Vec::new(),
-            warnings,
-            omitted: 0,
-        }
+        Self { errors: Vec::new(), warnings, omitted: 0 }
     }
 
     /// Whether the object is acceptable; there may still be [`Self::warnings`].
@@ -215,11 +193,7 @@ impl FieldErrors {
     /// The warnings, merged and sorted as errors are, each as one text.
     pub fn warnings(&self) -> Vec<String> {
         let merged = merge(&self.warnings);
-        merged
-            .iter()
-            .take(PRINTED_MAX)
-            .map(|(error, paths)| text(error, paths))
-            .collect()
+        merged.iter().take(PRINTED_MAX).map(|(error, paths)| text(error, paths)).collect()
     }
 }
 
@@ -302,15 +276,9 @@ mod tests {
             .via_field_index("containers", 0)
             .via_field("spec")
             .via_field("spec.template");
-        assert_eq!(
-            errors.to_string(),
-            "missing field(s): spec.template.spec.containers[0].image"
-        );
+        assert_eq!(errors.to_string(), "missing field(s): spec.template.spec.containers[0].image");
         let nested = FieldErrors::missing(&[CURRENT]).via_index(0).via_index(1);
-        assert_eq!(
-            nested.via_field("foo").to_string(),
-            "missing field(s): foo[1][0]"
-        );
+        assert_eq!(nested.via_field("foo").to_string(), "missing field(s): foo[1][0]");
     }
 
     #[test]
@@ -358,10 +326,7 @@ mod tests {
         let mut errors = FieldErrors::default();
         for index in 0..10_000 {
             errors.add(FieldErrors::missing(&["x"]).via_index(index));
-            errors.add(FieldErrors::invalid(
-                format!("{index}{}", "v".repeat(1000)),
-                "p",
-            ));
+            errors.add(FieldErrors::invalid(format!("{index}{}", "v".repeat(1000)), "p"));
         }
         assert!(errors.is_full());
         let text = errors.to_string();

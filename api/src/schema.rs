@@ -20,18 +20,10 @@ const POD_FIELDS: &[&str] = &[
 
 /// Fields of a pod behind Knative's feature flags: kept whole, not described.
 const POD_FREE_OBJECTS: &[&str] = &["affinity", "dnsConfig", "securityContext"];
-const POD_FREE_LISTS: &[&str] = &[
-    "hostAliases",
-    "initContainers",
-    "tolerations",
-    "topologySpreadConstraints",
-];
-const POD_STRINGS: &[&str] = &[
-    "dnsPolicy",
-    "priorityClassName",
-    "runtimeClassName",
-    "schedulerName",
-];
+const POD_FREE_LISTS: &[&str] =
+    &["hostAliases", "initContainers", "tolerations", "topologySpreadConstraints"];
+const POD_STRINGS: &[&str] =
+    &["dnsPolicy", "priorityClassName", "runtimeClassName", "schedulerName"];
 const POD_FLAGS: &[&str] = &["hostIPC", "hostNetwork", "hostPID", "shareProcessNamespace"];
 
 /// Fields of a container that Knative's CRD keeps.
@@ -58,14 +50,8 @@ const CONTAINER_FIELDS: &[&str] = &[
 const PORT_FIELDS: &[&str] = &["containerPort", "name", "protocol"];
 const PROBE_DROPPED: &[&str] = &["terminationGracePeriodSeconds"];
 const VOLUME_FIELDS: &[&str] = &["configMap", "name", "projected", "secret"];
-const VOLUME_FREE: &[&str] = &[
-    "csi",
-    "emptyDir",
-    "ephemeral",
-    "hostPath",
-    "image",
-    "persistentVolumeClaim",
-];
+const VOLUME_FREE: &[&str] =
+    &["csi", "emptyDir", "ephemeral", "hostPath", "image", "persistentVolumeClaim"];
 
 /// Longest description kept: `kubectl explain` stays useful and the CRD stays small enough to
 /// be applied client-side (its last-applied annotation may have 256 KiB).
@@ -102,10 +88,7 @@ pub(crate) fn revision_spec(generator: &mut SchemaGenerator) -> Schema {
         properties.insert((*name).into(), free_object());
     }
     for name in POD_FREE_LISTS {
-        properties.insert(
-            (*name).into(),
-            json!({"type": "array", "items": free_object()}),
-        );
+        properties.insert((*name).into(), json!({"type": "array", "items": free_object()}));
     }
     for name in POD_STRINGS {
         properties.insert((*name).into(), json!({"type": "string"}));
@@ -117,9 +100,7 @@ pub(crate) fn revision_spec(generator: &mut SchemaGenerator) -> Schema {
         "nodeSelector".into(),
         json!({"type": "object", "additionalProperties": {"type": "string"}}),
     );
-    if let Some(container) = properties
-        .get_mut("containers")
-        .and_then(|list| list.get_mut("items"))
+    if let Some(container) = properties.get_mut("containers").and_then(|list| list.get_mut("items"))
     {
         restrict_container(container);
     }
@@ -139,10 +120,7 @@ pub(crate) fn revision_spec(generator: &mut SchemaGenerator) -> Schema {
 fn limits() -> Map<String, Value> {
     let field = |description: &str| json!({"type": "integer", "format": "int64", "description": description});
     [
-        (
-            "containerConcurrency",
-            "Hard limit of requests at once in one replica; 0 means none.",
-        ),
+        ("containerConcurrency", "Hard limit of requests at once in one replica; 0 means none."),
         (
             "timeoutSeconds",
             "Longest time from arrival to the end of the response, waiting included, in seconds.",
@@ -151,10 +129,7 @@ fn limits() -> Map<String, Value> {
             "responseStartTimeoutSeconds",
             "Longest time from arrival to the first byte of the response, in seconds.",
         ),
-        (
-            "idleTimeoutSeconds",
-            "Longest pause between two bytes of the response, in seconds.",
-        ),
+        ("idleTimeoutSeconds", "Longest pause between two bytes of the response, in seconds."),
     ]
     .into_iter()
     .map(|(name, description)| (name.to_owned(), field(description)))
@@ -269,11 +244,7 @@ mod tests {
         for field in ["lifecycle", "stdin", "tty", "volumeDevices"] {
             assert!(container.get(field).is_none(), "{field} is in the schema");
         }
-        assert!(
-            container["ports"]["items"]["properties"]
-                .get("hostPort")
-                .is_none()
-        );
+        assert!(container["ports"]["items"]["properties"].get("hostPort").is_none());
         assert!(spec["properties"].get("nodeName").is_none());
         assert!(container["readinessProbe"]["properties"]["httpGet"].is_object());
         assert!(spec["properties"]["containerConcurrency"].is_object());
@@ -282,9 +253,6 @@ mod tests {
     #[test]
     fn a_description_is_its_first_sentence() {
         assert_eq!(first_sentence("One. Two."), "One.");
-        assert_eq!(
-            first_sentence(&"x".repeat(400)).chars().count(),
-            DESCRIPTION_CHARS_MAX
-        );
+        assert_eq!(first_sentence(&"x".repeat(400)).chars().count(), DESCRIPTION_CHARS_MAX);
     }
 }

@@ -56,13 +56,11 @@ pub fn service(new: &Service, old: Option<&Service>, config: &Config) -> FieldEr
     let Some(old) = old else {
         return errors;
     };
-    errors
-        .also(authors(
-            old,
-            new,
-            defaults::service_changed(old, new, config),
-        ))
-        .also(name_change(&old.spec.template, &new.spec.template, config))
+    errors.also(authors(old, new, defaults::service_changed(old, new, config))).also(name_change(
+        &old.spec.template,
+        &new.spec.template,
+        config,
+    ))
 }
 
 /// What is wrong with a Configuration, or with what changed since `old`.
@@ -97,11 +95,7 @@ pub fn route(new: &Route, old: Option<&Route>) -> FieldErrors {
     let errors = metadata::object_name(&new.metadata)
         .also(
             metadata::visibility(&new.metadata)
-                .also(metadata::owner_label(
-                    &new.metadata,
-                    labels::SERVICE,
-                    "Service",
-                ))
+                .also(metadata::owner_label(&new.metadata, labels::SERVICE, "Service"))
                 .via_field("labels"),
         )
         .also(
@@ -147,19 +141,12 @@ pub fn pod_autoscaler(new: &PodAutoscaler, config: &Config) -> FieldErrors {
         .via_field("metadata");
     let spec = scale_target(&new.spec.scale_target_ref)
         .via_field("scaleTargetRef")
-        .also(template::container_concurrency(
-            new.spec.container_concurrency,
-            config,
-        ));
+        .also(template::container_concurrency(new.spec.container_concurrency, config));
     errors.also(spec.via_field("spec"))
 }
 
 fn scale_target(target: &ScaleTargetRef) -> FieldErrors {
-    let ScaleTargetRef {
-        api_version,
-        kind,
-        name,
-    } = target;
+    let ScaleTargetRef { api_version, kind, name } = target;
     identifier("apiVersion", api_version.as_deref(), name::qualified_name)
         .also(identifier("kind", kind.as_deref(), name::c_identifier))
         .also(identifier("name", name.as_deref(), name::dns1123_label))

@@ -63,17 +63,12 @@ impl Activators {
             entry.full_at = Some(now);
             entry.fulls += 1;
         }
-        let broken = self
-            .heard_at
-            .is_none_or(|at| now.duration_since(at) > STALE_AFTER);
+        let broken = self.heard_at.is_none_or(|at| now.duration_since(at) > STALE_AFTER);
         if broken {
             self.stream_since = Some(now);
         }
         self.heard_at = Some(now);
-        Some(Heard {
-            id: entry.id,
-            fulls: entry.fulls,
-        })
+        Some(Heard { id: entry.id, fulls: entry.fulls })
     }
 
     fn admit(&mut self, name: &str, now: Instant) -> Option<usize> {
@@ -102,9 +97,7 @@ impl Activators {
 
     /// Those not gone yet.
     pub fn iter(&self, now: Instant) -> impl Iterator<Item = &Activator> {
-        self.entries
-            .iter()
-            .filter(move |entry| now.duration_since(entry.heard_at) <= GONE_AFTER)
+        self.entries.iter().filter(move |entry| now.duration_since(entry.heard_at) <= GONE_AFTER)
     }
 
     /// The one with this id, unless it is gone.

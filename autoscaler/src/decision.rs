@@ -53,10 +53,7 @@ impl Decider {
     /// A decider that begins with that many ready replicas, which it did not ask for itself.
     pub fn new(ready: u32, now: Instant) -> Self {
         Self {
-            panic: (ready > 1).then_some(Panic {
-                over_at: now,
-                replicas: ready,
-            }),
+            panic: (ready > 1).then_some(Panic { over_at: now, replicas: ready }),
             delay: DelayWindow::default(),
         }
     }
@@ -71,20 +68,12 @@ impl Decider {
     ) -> Decision {
         let base = f64::from(ready.max(1));
         let max_up = (spec.up_rate * base).ceil();
-        let max_down = if spec.reachable {
-            (base / spec.down_rate).floor()
-        } else {
-            0.0
-        };
+        let max_down = if spec.reachable { (base / spec.down_rate).floor() } else { 0.0 };
         let stable_asked = (load.stable / spec.target).ceil();
         let panic_asked = (load.panic / spec.target).ceil();
         let limited = |asked: f64| {
             let scale = replicas(asked.max(max_down).min(max_up));
-            if asked > 0.0 {
-                scale.max(spec.activation_scale)
-            } else {
-                scale
-            }
+            if asked > 0.0 { scale.max(spec.activation_scale) } else { scale }
         };
         let (stable, panic) = (limited(stable_asked), limited(panic_asked));
         let over = panic_asked / base >= spec.panic_threshold;
@@ -110,10 +99,7 @@ impl Decider {
         match (&mut self.panic, over) {
             (Some(panic), true) => panic.over_at = now,
             (None, true) => {
-                self.panic = Some(Panic {
-                    over_at: now,
-                    replicas: 0,
-                });
+                self.panic = Some(Panic { over_at: now, replicas: 0 });
             }
             (Some(panic), false) if panic.over_at + stable_window < now => self.panic = None,
             (_, false) => {}

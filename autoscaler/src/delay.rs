@@ -27,11 +27,7 @@ impl DelayWindow {
             self.decisions.clear();
             return desired;
         }
-        while self
-            .decisions
-            .back()
-            .is_some_and(|(_, value)| *value <= desired)
-        {
+        while self.decisions.back().is_some_and(|(_, value)| *value <= desired) {
             self.decisions.pop_back();
         }
         // Two falling decisions in one slot: the first, higher one stands for the slot.
@@ -39,11 +35,7 @@ impl DelayWindow {
         if !self.decisions.back().is_some_and(|(at, _)| same_slot(at)) {
             self.decisions.push_back((now, desired));
         }
-        while self
-            .decisions
-            .front()
-            .is_some_and(|(at, _)| now.duration_since(*at) > delay)
-        {
+        while self.decisions.front().is_some_and(|(at, _)| now.duration_since(*at) > delay) {
             self.decisions.pop_front();
         }
         self.decisions.front().map_or(desired, |(_, value)| *value)
@@ -71,11 +63,7 @@ mod tests {
             (16, 1, 1), // the 4 is 12 s old
             (18, 9, 9), // up at once
         ] {
-            assert_eq!(
-                window.highest(decision, delay, at(second)),
-                counts,
-                "second {second}"
-            );
+            assert_eq!(window.highest(decision, delay, at(second)), counts, "second {second}");
         }
         assert_eq!(window.highest(2, Duration::ZERO, at(20)), 2);
     }

@@ -87,11 +87,7 @@ impl Drain {
         let reprieved = self.reprieve(scene);
         let standing = self.standing(scene);
         self.choose(scene, &standing);
-        let mut plan = Plan {
-            scale: scene.want,
-            condemned: Vec::new(),
-            reprieved,
-        };
+        let mut plan = Plan { scale: scene.want, condemned: Vec::new(), reprieved };
         if scene.want < scene.current {
             let idle = self.idle(scene);
             let held = count(standing.len() - idle.len());
@@ -129,8 +125,7 @@ impl Drain {
     fn forget(&mut self, scene: &Scene<'_>) {
         self.condemned.retain(|uid, _| scene.pods.contains_key(uid));
         // What somebody else deletes is no longer ours to drain.
-        self.draining
-            .retain(|uid, _| scene.pods.get(uid).is_some_and(|pod| !pod.is_terminating));
+        self.draining.retain(|uid, _| scene.pods.get(uid).is_some_and(|pod| !pod.is_terminating));
         self.taken_back.retain(|uid, at| {
             scene.pods.contains_key(uid) && scene.now.duration_since(*at) < ECHO_FOR
         });
@@ -142,11 +137,7 @@ impl Drain {
         if needed == 0 {
             return Vec::new();
         }
-        let left_alone = if scene.is_writing {
-            UNCONFIRMED_FOR
-        } else {
-            CONDEMNED_FOR
-        };
+        let left_alone = if scene.is_writing { UNCONFIRMED_FOR } else { CONDEMNED_FOR };
         let spared: Vec<String> = self
             .condemned
             .iter()
@@ -186,30 +177,20 @@ impl Drain {
                 let fresh = !self.draining.contains_key(&pod.uid);
                 // A ReplicaSet deletes what is not ready before it looks at any cost, so those
                 // must be ours as well; then those that drain already; then the least busy.
-                (
-                    pod.is_ready,
-                    fresh,
-                    in_flight(scene.views, &pod.uid),
-                    &pod.uid,
-                )
+                (pod.is_ready, fresh, in_flight(scene.views, &pod.uid), &pod.uid)
             })
             .collect();
         ranked.sort_unstable();
         ranked.truncate(usize::try_from(surplus).unwrap_or(usize::MAX));
         let chosen: Vec<&String> = ranked.into_iter().map(|(.., uid)| uid).collect();
-        let released = self
-            .draining
-            .extract_if(.., |uid, _| !chosen.contains(&uid));
-        self.taken_back
-            .extend(released.map(|(uid, _)| (uid, scene.now)));
+        let released = self.draining.extract_if(.., |uid, _| !chosen.contains(&uid));
+        self.taken_back.extend(released.map(|(uid, _)| (uid, scene.now)));
         for uid in chosen {
             let echo = self.taken_back.get(uid).map(|at| *at + ECHO_FOR);
-            self.draining
-                .entry(uid.clone())
-                .or_insert_with(|| Draining {
-                    since: scene.now,
-                    believed_from: echo.map_or(scene.now, |echo| echo.max(scene.now)),
-                });
+            self.draining.entry(uid.clone()).or_insert_with(|| Draining {
+                since: scene.now,
+                believed_from: echo.map_or(scene.now, |echo| echo.max(scene.now)),
+            });
         }
     }
 
@@ -251,11 +232,7 @@ impl Draining {
 }
 
 fn in_flight(views: &[View<'_>], uid: &str) -> u64 {
-    views
-        .iter()
-        .filter_map(|view| view.pod(uid))
-        .map(|pod| u64::from(pod.in_flight))
-        .sum()
+    views.iter().filter_map(|view| view.pod(uid)).map(|pod| u64::from(pod.in_flight)).sum()
 }
 
 fn count(pods: usize) -> u32 {

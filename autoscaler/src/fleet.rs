@@ -102,10 +102,7 @@ impl Fleet {
     }
 
     fn on_report(&mut self, report: Report, now: Moment) -> Vec<Action> {
-        let Report {
-            activator,
-            revisions,
-        } = report;
+        let Report { activator, revisions } = report;
         let is_full = revisions.iter().all(load::is_full);
         if activator.len() > ACTIVATOR_CHARS_MAX || revisions.len() > REVISIONS_MAX {
             self.faults += 1;
@@ -134,12 +131,8 @@ impl Fleet {
     fn on_targets(&mut self, targets: Vec<Target>, now: Moment) -> Vec<Action> {
         self.are_targets_listed = true;
         let listed: HashSet<&RevisionKey> = targets.iter().map(|target| &target.key).collect();
-        let gone: Vec<_> = self
-            .revisions
-            .keys()
-            .filter(|key| !listed.contains(key))
-            .cloned()
-            .collect();
+        let gone: Vec<_> =
+            self.revisions.keys().filter(|key| !listed.contains(key)).cloned().collect();
         let mut actions: Vec<_> = gone.iter().flat_map(|key| self.remove(key)).collect();
         for target in targets {
             actions.extend(self.on_target(target, now));
@@ -171,15 +164,8 @@ impl Fleet {
     }
 
     fn on_target_deleted(&mut self, key: &RevisionKey, uid: &str) -> Vec<Action> {
-        let is_known = self
-            .revisions
-            .get(key)
-            .is_some_and(|revision| revision.target().uid == uid);
-        if is_known {
-            self.remove(key)
-        } else {
-            Vec::new()
-        }
+        let is_known = self.revisions.get(key).is_some_and(|revision| revision.target().uid == uid);
+        if is_known { self.remove(key) } else { Vec::new() }
     }
 
     fn remove(&mut self, key: &RevisionKey) -> Vec<Action> {
@@ -202,11 +188,7 @@ impl Fleet {
     }
 
     fn on_pod(&mut self, pod: &Pod, now: Moment) -> Vec<Action> {
-        if self.keep_pod(pod) {
-            self.visit(&pod.revision, now, Revision::act)
-        } else {
-            Vec::new()
-        }
+        if self.keep_pod(pod) { self.visit(&pod.revision, now, Revision::act) } else { Vec::new() }
     }
 
     /// Keeps the pod; false when nothing about it is new.
@@ -272,9 +254,7 @@ impl Fleet {
         visit: fn(&mut Revision, &Surroundings<'_>) -> Vec<Action>,
     ) -> Vec<Action> {
         let keys: Vec<_> = self.revisions.keys().cloned().collect();
-        keys.iter()
-            .flat_map(|key| self.visit(key, now, visit))
-            .collect()
+        keys.iter().flat_map(|key| self.visit(key, now, visit)).collect()
     }
 
     /// Lets one revision act, and notes when it is to be looked at next.

@@ -35,14 +35,9 @@ struct Shared {
 
 /// Both ends of a buffer; `dropped` counts the reports that were thrown away.
 pub fn intake(dropped: Counter) -> (Intake, Reports) {
-    let shared = Arc::new(Shared {
-        waiting: Mutex::new(VecDeque::new()),
-        arrived: Notify::new(),
-        dropped,
-    });
-    let intake = Intake {
-        shared: Arc::clone(&shared),
-    };
+    let shared =
+        Arc::new(Shared { waiting: Mutex::new(VecDeque::new()), arrived: Notify::new(), dropped });
+    let intake = Intake { shared: Arc::clone(&shared) };
     (intake, Reports { shared })
 }
 
@@ -83,10 +78,7 @@ mod tests {
     use super::*;
 
     fn report(name: usize) -> Report {
-        Report {
-            activator: name.to_string(),
-            revisions: Vec::new(),
-        }
+        Report { activator: name.to_string(), revisions: Vec::new() }
     }
 
     #[tokio::test(start_paused = true)]

@@ -62,11 +62,7 @@ impl View<'_> {
 impl Load {
     /// No load yet, measured as the spec asks.
     pub fn new(spec: &ScalingSpec) -> Self {
-        Self {
-            metric: spec.metric,
-            window: Window::new(seconds(spec)),
-            words: Vec::new(),
-        }
+        Self { metric: spec.metric, window: Window::new(seconds(spec)), words: Vec::new() }
     }
 
     /// Follows a changed spec; another metric starts with an empty window.
@@ -90,35 +86,23 @@ impl Load {
     ) -> u64 {
         self.forget(activators, Some(heard.id), now);
         let mut faults = 0;
-        let before = self
-            .words
-            .iter()
-            .position(|words| words.heard.id == heard.id);
-        let (concurrency, rps) = before.map_or((0.0, 0.0), |index| {
-            (self.words[index].concurrency, self.words[index].rps)
-        });
+        let before = self.words.iter().position(|words| words.heard.id == heard.id);
+        let (concurrency, rps) = before
+            .map_or((0.0, 0.0), |index| (self.words[index].concurrency, self.words[index].rps));
         let mut mean = bounded(report.concurrency_mean, concurrency, &mut faults);
         let mut arrivals = bounded(report.requests_per_second, rps, &mut faults);
         if !is_full(&report) {
             // A first request: there is no interval to take a mean of, only a number at this
             // instant. It may raise what is known, never lower it.
-            mean = mean
-                .max(f64::from(report.queued).min(LOAD_MAX))
-                .max(concurrency);
+            mean = mean.max(f64::from(report.queued).min(LOAD_MAX)).max(concurrency);
             arrivals = arrivals.max(rps);
         }
         let mut pods = report.pods;
         faults += u64::from(pods.len() > PODS_MAX);
         pods.truncate(PODS_MAX);
         pods.sort_unstable_by(|a, b| a.uid.cmp(&b.uid));
-        let words = Words {
-            heard,
-            at: now,
-            concurrency: mean,
-            rps: arrivals,
-            queued: report.queued,
-            pods,
-        };
+        let words =
+            Words { heard, at: now, concurrency: mean, rps: arrivals, queued: report.queued, pods };
         match before {
             Some(index) => self.words[index] = words,
             None => self.words.push(words),
@@ -196,14 +180,8 @@ impl Load {
                     words.heard.id == activator.id && words.heard.fulls == activator.fulls
                 });
                 match words {
-                    Some(words) => View {
-                        at: Some(words.at),
-                        pods: &words.pods,
-                    },
-                    None => View {
-                        at: activator.full_at,
-                        pods: &[],
-                    },
+                    Some(words) => View { at: Some(words.at), pods: &words.pods },
+                    None => View { at: activator.full_at, pods: &[] },
                 }
             })
             .collect()
@@ -241,9 +219,7 @@ fn seconds(spec: &ScalingSpec) -> usize {
 }
 
 fn whole(duration: std::time::Duration) -> usize {
-    usize::try_from(duration.as_secs())
-        .unwrap_or(usize::MAX)
-        .max(1)
+    usize::try_from(duration.as_secs()).unwrap_or(usize::MAX).max(1)
 }
 
 #[cfg(test)]

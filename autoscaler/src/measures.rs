@@ -17,10 +17,7 @@ use crate::spec::Metric;
 type Value = Family<Labels, Gauge<f64, AtomicU64>>;
 
 /// Which revision a number is of.
-#[allow(
-    clippy::struct_field_names,
-    reason = "the fields are label names, and those are Knative's"
-)]
+#[allow(clippy::struct_field_names, reason = "the fields are label names, and those are Knative's")]
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
 pub struct Labels {
     k8s_namespace_name: String,
@@ -47,53 +44,20 @@ pub struct Gauges {
 
 /// Name and meaning of each number of a revision, in the order of [`numbers`].
 const NAMES: [(&str, &str); 14] = [
-    (
-        "kn_revision_pods_desired",
-        "Replicas that the load asks for",
-    ),
+    ("kn_revision_pods_desired", "Replicas that the load asks for"),
     ("kn_revision_pods_requested", "Replicas asked of Kubernetes"),
     ("kn_revision_pods_count", "Ready pods"),
-    (
-        "kn_revision_pods_not_ready_count",
-        "Pods that started but are not ready",
-    ),
-    (
-        "kn_revision_pods_pending_count",
-        "Pods that have not started",
-    ),
-    (
-        "kn_revision_pods_terminating_count",
-        "Pods that are being deleted",
-    ),
-    (
-        "kn_revision_capacity_excess",
-        "Burst that would fit beside the load, less the one asked for",
-    ),
+    ("kn_revision_pods_not_ready_count", "Pods that started but are not ready"),
+    ("kn_revision_pods_pending_count", "Pods that have not started"),
+    ("kn_revision_pods_terminating_count", "Pods that are being deleted"),
+    ("kn_revision_capacity_excess", "Burst that would fit beside the load, less the one asked for"),
     ("kn_revision_panic_mode", "1 while the panic window rules"),
-    (
-        "kn_revision_concurrency_stable",
-        "Mean requests at once over the stable window",
-    ),
-    (
-        "kn_revision_concurrency_panic",
-        "Mean requests at once over the panic window",
-    ),
-    (
-        "kn_revision_concurrency_target",
-        "Requests at once that one replica should have",
-    ),
-    (
-        "kn_revision_rps_stable",
-        "Mean requests per second over the stable window",
-    ),
-    (
-        "kn_revision_rps_panic",
-        "Mean requests per second over the panic window",
-    ),
-    (
-        "kn_revision_rps_target",
-        "Requests per second that one replica should have",
-    ),
+    ("kn_revision_concurrency_stable", "Mean requests at once over the stable window"),
+    ("kn_revision_concurrency_panic", "Mean requests at once over the panic window"),
+    ("kn_revision_concurrency_target", "Requests at once that one replica should have"),
+    ("kn_revision_rps_stable", "Mean requests per second over the stable window"),
+    ("kn_revision_rps_panic", "Mean requests per second over the panic window"),
+    ("kn_revision_rps_target", "Requests per second that one replica should have"),
 ];
 
 // === impl Gauges ===
@@ -182,16 +146,8 @@ impl Gauges {
 
 /// The numbers in the order of [`NAMES`]; nothing where there is none to show.
 fn numbers(measures: &Measures) -> [Option<f64>; NAMES.len()] {
-    let Measures {
-        metric,
-        target,
-        desired,
-        requested,
-        averages,
-        excess_burst,
-        is_panicking,
-        pods,
-    } = *measures;
+    let Measures { metric, target, desired, requested, averages, excess_burst, is_panicking, pods } =
+        *measures;
     let load = |of| (metric == of).then_some(averages).flatten();
     let aim = |of| (metric == of).then_some(target);
     [
@@ -228,10 +184,7 @@ mod tests {
             target: 70.0,
             desired: Some(3),
             requested: 2,
-            averages: Some(Averages {
-                stable: 1.5,
-                panic: 9.0,
-            }),
+            averages: Some(Averages { stable: 1.5, panic: 9.0 }),
             excess_burst: Some(-211.0),
             is_panicking: true,
             pods: PodCounts::default(),
@@ -244,10 +197,7 @@ mod tests {
         gauges.show(&key, &BTreeMap::new(), &measures);
         let shown = text(&registry);
         assert!(shown.contains("kn_revision_pods_desired{"), "{shown}");
-        assert!(
-            shown.contains("kn_revision_name=\"digits-00001\"} 9.0"),
-            "{shown}"
-        );
+        assert!(shown.contains("kn_revision_name=\"digits-00001\"} 9.0"), "{shown}");
         assert!(!shown.contains("kn_revision_rps_stable{"), "{shown}");
         gauges.forget(&key);
         assert!(!text(&registry).contains("digits-00001"));

@@ -51,9 +51,8 @@ impl Pod {
         if matches!(phase, Some("Succeeded" | "Failed")) {
             return None;
         }
-        let is_ready = status
-            .and_then(|status| status.conditions.as_ref())
-            .is_some_and(|conditions| {
+        let is_ready =
+            status.and_then(|status| status.conditions.as_ref()).is_some_and(|conditions| {
                 conditions
                     .iter()
                     .any(|condition| condition.type_ == "Ready" && condition.status == "True")

@@ -92,10 +92,9 @@ impl Revision {
         let active = condition::find(conditions, PodAutoscalerStatus::ACTIVE);
         let activity = match active.map(|condition| (condition.status, &condition.reason)) {
             Some((Status::True, _)) => Activity::Active { since },
-            Some((Status::False, reason)) => Activity::Inactive {
-                since,
-                timed_out: reason.as_deref() == Some("TimedOut"),
-            },
+            Some((Status::False, reason)) => {
+                Activity::Inactive { since, timed_out: reason.as_deref() == Some("TimedOut") }
+            }
             Some((Status::Unknown, _)) | None => Activity::Activating { since },
         };
         let initialized = PodAutoscalerStatus::SCALE_TARGET_INITIALIZED;
@@ -108,10 +107,7 @@ impl Revision {
             shown_activity: activity,
             is_initialized: condition::find(conditions, initialized)
                 .is_some_and(condition::Condition::is_true),
-            current: target
-                .status
-                .desired_scale
-                .map(|scale| u32::try_from(scale).unwrap_or(0)),
+            current: target.status.desired_scale.map(|scale| u32::try_from(scale).unwrap_or(0)),
             shown: target.status.clone(),
             is_writing: false,
             drain: Drain::default(),
@@ -172,12 +168,10 @@ impl Revision {
         let now = around.now;
         let counts = PodCounts::of(around.pods);
         let awake = self.current.unwrap_or(0) > 0 || counts.ready > 0;
-        self.load
-            .settle(around.activators, now.instant, now.second, awake);
+        self.load.settle(around.activators, now.instant, now.second, awake);
         if around.is_listed {
-            let decider = self
-                .decider
-                .get_or_insert_with(|| Decider::new(counts.ready, now.instant));
+            let decider =
+                self.decider.get_or_insert_with(|| Decider::new(counts.ready, now.instant));
             let averages = self.load.averages(&self.spec, now.second);
             // No data is no decision: the present scale stands.
             self.decided = averages.map(|averages| {
@@ -232,10 +226,8 @@ impl Revision {
         let mut actions = Vec::new();
         let views = self.load.views(around.activators, around.now.instant);
         let is_held = |uid: &String| self.ordered.binary_search(uid).is_ok();
-        let lingers = views
-            .iter()
-            .flat_map(|view| view.pods)
-            .any(|pod| pod.draining && !is_held(&pod.uid));
+        let lingers =
+            views.iter().flat_map(|view| view.pods).any(|pod| pod.draining && !is_held(&pod.uid));
         if !self.ordered.is_empty() || lingers {
             actions.push(self.order());
         }
@@ -277,19 +269,12 @@ impl Revision {
         let current = self.current.unwrap_or(0);
         let bounds = Bounds::of(&self.spec, self.is_initialized);
         let stream_age = around.activators.stream_age(now);
-        let mut desired = self
-            .decided
-            .map_or(current, |(_, decision)| decision.desired);
+        let mut desired = self.decided.map_or(current, |(_, decision)| decision.desired);
         if self.load.is_demanded() {
             desired = desired.max(self.spec.activation_scale);
         }
-        let outlook = Outlook {
-            desired: bounds.apply(desired),
-            current,
-            ready,
-            bounds,
-            stream_age,
-        };
+        let outlook =
+            Outlook { desired: bounds.apply(desired), current, ready, bounds, stream_age };
         let (mut want, activity) = self.activity.next(&outlook, &self.spec, now);
         self.activity = activity;
         self.is_initialized |= ready >= bounds.min_ready;
@@ -319,10 +304,7 @@ impl Revision {
     }
 
     fn order(&self) -> Action {
-        Action::Drain(DrainOrder {
-            revision: self.target.key.clone(),
-            pods: self.ordered.clone(),
-        })
+        Action::Drain(DrainOrder { revision: self.target.key.clone(), pods: self.ordered.clone() })
     }
 
     fn show(

@@ -58,11 +58,7 @@ impl Autoscaler {
     /// An autoscaler that is not running yet, and the intake for what activators report. Its
     /// metrics go to the registry.
     pub fn new(options: AutoscalerOptions, registry: &mut Registry) -> (Self, Intake) {
-        let AutoscalerOptions {
-            client,
-            mut config,
-            drains,
-        } = options;
+        let AutoscalerOptions { client, mut config, drains } = options;
         let gauges = Gauges::register(registry);
         let (intake, reports) = intake(gauges.reports_dropped());
         let current = Arc::clone(&config.borrow_and_update());

@@ -106,9 +106,8 @@ impl ScalingSpec {
         let panic_percentage = read
             .number(&annotations::PANIC_WINDOW, 1.0, 100.0)
             .unwrap_or(scaler.panic_window_percentage);
-        let max_scale = read
-            .scale(&annotations::MAX_SCALE)
-            .unwrap_or_else(|| scale(scaler.max_scale));
+        let max_scale =
+            read.scale(&annotations::MAX_SCALE).unwrap_or_else(|| scale(scaler.max_scale));
         Self {
             metric,
             aggregation: aggregation(&read),
@@ -129,17 +128,12 @@ impl ScalingSpec {
                 .scale(&annotations::MIN_SCALE)
                 .unwrap_or_else(|| scale(scaler.min_scale)),
             max_scale,
-            activation_scale: read
-                .scale(&annotations::ACTIVATION_SCALE)
-                .unwrap_or(1)
-                .max(1),
+            activation_scale: read.scale(&annotations::ACTIVATION_SCALE).unwrap_or(1).max(1),
             initial_scale: initial_scale(&read, config),
             down_delay: read
                 .delay(&annotations::SCALE_DOWN_DELAY)
                 .unwrap_or(scaler.scale_down_delay),
-            retention: read
-                .delay(&annotations::RETENTION)
-                .unwrap_or(scaler.retention),
+            retention: read.delay(&annotations::RETENTION).unwrap_or(scaler.retention),
             grace: scaler.scale_to_zero_grace_period,
             to_zero: scaler.enable_scale_to_zero,
             activation_timeout: read
@@ -154,16 +148,12 @@ impl ScalingSpec {
 /// Aimed-at and possible load of one replica.
 fn target(read: &Reader<'_>, metric: Metric, limit: i64, config: &Config) -> (f64, f64) {
     let scaler = &config.autoscaler;
-    #[allow(
-        clippy::cast_precision_loss,
-        reason = "limits are at most a few thousand"
-    )]
+    #[allow(clippy::cast_precision_loss, reason = "limits are at most a few thousand")]
     let limit = (metric == Metric::Concurrency && limit > 0).then_some(limit as f64);
     let (default, fraction) = match metric {
-        Metric::Concurrency => (
-            scaler.concurrency_target_default,
-            scaler.target_percentage / 100.0,
-        ),
+        Metric::Concurrency => {
+            (scaler.concurrency_target_default, scaler.target_percentage / 100.0)
+        }
         Metric::Rps => (scaler.rps_target_default, RPS_UTILIZATION),
     };
     let asked = read.number(&annotations::TARGET, TARGET_MIN, f64::MAX);
@@ -216,8 +206,7 @@ impl Reader<'_> {
     }
 
     fn scale(&self, key: &Key) -> Option<u32> {
-        self.parsed::<i32>(key)
-            .and_then(|value| value.try_into().ok())
+        self.parsed::<i32>(key).and_then(|value| value.try_into().ok())
     }
 
     fn duration(&self, key: &Key) -> Option<Duration> {
@@ -236,18 +225,10 @@ mod tests {
     type Annotations = &'static [(&'static str, &'static str)];
 
     fn resolve(limit: i64, annotations: &[(&str, &str)]) -> ScalingSpec {
-        let pa = PodAutoscalerSpec {
-            container_concurrency: limit,
-            ..PodAutoscalerSpec::default()
-        };
+        let pa = PodAutoscalerSpec { container_concurrency: limit, ..PodAutoscalerSpec::default() };
         let annotations = annotations
             .iter()
-            .map(|(key, value)| {
-                (
-                    format!("autoscaling.knative.dev/{key}"),
-                    (*value).to_owned(),
-                )
-            })
+            .map(|(key, value)| (format!("autoscaling.knative.dev/{key}"), (*value).to_owned()))
             .collect();
         ScalingSpec::resolve(&pa, &annotations, &Config::default())
     }
@@ -267,29 +248,16 @@ mod tests {
         ];
         for (limit, annotations, target, total) in cases {
             let spec = resolve(limit, annotations);
-            assert!(
-                (spec.target - target).abs() < 1e-9,
-                "{annotations:?}: {spec:?}"
-            );
-            assert!(
-                (spec.total - total).abs() < 1e-9,
-                "{annotations:?}: {spec:?}"
-            );
+            assert!((spec.target - target).abs() < 1e-9, "{annotations:?}: {spec:?}");
+            assert!((spec.total - total).abs() < 1e-9, "{annotations:?}: {spec:?}");
         }
     }
 
     #[test]
     fn the_panic_window_is_whole_seconds_and_at_least_one() {
         for (window, percent, seconds) in [("60s", "10", 6), ("6s", "1", 1), ("15s", "10", 2)] {
-            let spec = resolve(
-                0,
-                &[("window", window), ("panic-window-percentage", percent)],
-            );
-            assert_eq!(
-                spec.panic_window,
-                Duration::from_secs(seconds),
-                "{window} {percent}"
-            );
+            let spec = resolve(0, &[("window", window), ("panic-window-percentage", percent)]);
+            assert_eq!(spec.panic_window, Duration::from_secs(seconds), "{window} {percent}");
         }
     }
 

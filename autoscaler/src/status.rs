@@ -13,10 +13,8 @@ const NO_TRAFFIC: (&str, &str) = ("NoTraffic", "The target is not receiving traf
 /// Why a revision is inactive after a failed activation.
 const TIMED_OUT: (&str, &str) = ("TimedOut", "The target could not be activated.");
 /// Why a revision is neither.
-const QUEUED: (&str, &str) = (
-    "Queued",
-    "Requests to the target are being buffered as resources are provisioned.",
-);
+const QUEUED: (&str, &str) =
+    ("Queued", "Requests to the target are being buffered as resources are provisioned.");
 
 /// What a status is made from.
 #[derive(Clone, Copy, Debug)]
@@ -88,13 +86,7 @@ mod tests {
     use super::*;
 
     fn facts(activity: Activity, is_initialized: bool) -> Facts {
-        Facts {
-            generation: Some(1),
-            desired: 1,
-            ready: 1,
-            activity,
-            is_initialized,
-        }
+        Facts { generation: Some(1), desired: 1, ready: 1, activity, is_initialized }
     }
 
     #[tokio::test(start_paused = true)]
@@ -103,20 +95,8 @@ mod tests {
         // (activity, initialized) -> (Active, reason, Ready)
         let inactive = |timed_out| Activity::Inactive { since, timed_out };
         let cases = [
-            (
-                Activity::Active { since },
-                true,
-                Status::True,
-                None,
-                Status::True,
-            ),
-            (
-                Activity::Active { since },
-                false,
-                Status::True,
-                None,
-                Status::Unknown,
-            ),
+            (Activity::Active { since }, true, Status::True, None, Status::True),
+            (Activity::Active { since }, false, Status::True, None, Status::Unknown),
             (
                 Activity::Activating { since },
                 true,
@@ -124,20 +104,8 @@ mod tests {
                 Some("Queued"),
                 Status::Unknown,
             ),
-            (
-                inactive(false),
-                true,
-                Status::False,
-                Some("NoTraffic"),
-                Status::False,
-            ),
-            (
-                inactive(true),
-                true,
-                Status::False,
-                Some("TimedOut"),
-                Status::False,
-            ),
+            (inactive(false), true, Status::False, Some("NoTraffic"), Status::False),
+            (inactive(true), true, Status::False, Some("TimedOut"), Status::False),
         ];
         for (activity, initialized, active, reason, ready) in cases {
             let status = compose(
@@ -156,11 +124,7 @@ mod tests {
     async fn a_status_that_says_the_same_is_the_same() {
         let since = Instant::now();
         let facts = facts(Activity::Active { since }, true);
-        let first = compose(
-            &PodAutoscalerStatus::default(),
-            &facts,
-            Timestamp::UNIX_EPOCH,
-        );
+        let first = compose(&PodAutoscalerStatus::default(), &facts, Timestamp::UNIX_EPOCH);
         let later = Timestamp::from_second(3600).unwrap();
         assert_eq!(compose(&first, &facts, later), first);
     }

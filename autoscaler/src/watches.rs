@@ -17,10 +17,7 @@ use crate::revision::Target;
 
 /// A watch of PodAutoscalers. Never ends; errors are logged and retried with backoff.
 pub fn targets(client: Client) -> impl Stream<Item = Event> + Send + Unpin {
-    let objects = watcher(
-        Api::<PodAutoscaler>::all(client),
-        watcher::Config::default(),
-    );
+    let objects = watcher(Api::<PodAutoscaler>::all(client), watcher::Config::default());
     let mut list = Vec::new();
     events(objects, "PodAutoscalers", move |event| match event {
         watcher::Event::Init => {
@@ -35,10 +32,9 @@ pub fn targets(client: Client) -> impl Stream<Item = Event> + Send + Unpin {
         watcher::Event::Apply(object) => {
             target(object).map(|target| Event::TargetApplied(Box::new(target)))
         }
-        watcher::Event::Delete(object) => target(object).map(|target| Event::TargetDeleted {
-            key: target.key,
-            uid: target.uid,
-        }),
+        watcher::Event::Delete(object) => {
+            target(object).map(|target| Event::TargetDeleted { key: target.key, uid: target.uid })
+        }
     })
 }
 

@@ -41,11 +41,7 @@ pub struct Window {
 impl Window {
     /// A window of that many seconds, at least one.
     pub fn new(seconds: usize) -> Self {
-        Self {
-            seconds: seconds.max(1),
-            buckets: VecDeque::new(),
-            newest: 0,
-        }
+        Self { seconds: seconds.max(1), buckets: VecDeque::new(), newest: 0 }
     }
 
     /// Changes the length and keeps the newest buckets.
@@ -149,11 +145,7 @@ fn smoothing(span: usize) -> f64 {
 fn round(value: f64) -> f64 {
     let scaled = value * ROUNDING;
     // Beyond the range of exact integers rounding would only lose digits, and could overflow.
-    if scaled.is_finite() {
-        scaled.round() / ROUNDING
-    } else {
-        value
-    }
+    if scaled.is_finite() { scaled.round() / ROUNDING } else { value }
 }
 
 #[cfg(test)]

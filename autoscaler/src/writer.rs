@@ -123,12 +123,7 @@ impl Writer {
 
     /// Goes on after a request that ended.
     pub fn settle(&mut self, attempt: Attempt) -> Outcome {
-        let Attempt {
-            key,
-            id,
-            write,
-            result,
-        } = attempt;
+        let Attempt { key, id, write, result } = attempt;
         let outcome = match self.slots.get_mut(&key) {
             Some(slot) if slot.attempt == Some(id) => {
                 slot.attempt = None;
@@ -182,21 +177,14 @@ impl Writer {
                 tokio::time::sleep(pause).await;
             }
             let result = attempt(client, &write).await;
-            Attempt {
-                key,
-                id,
-                write,
-                result,
-            }
+            Attempt { key, id, write, result }
         });
     }
 }
 
 impl std::fmt::Debug for Writer {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Writer")
-            .field("slots", &self.slots)
-            .finish_non_exhaustive()
+        f.debug_struct("Writer").field("slots", &self.slots).finish_non_exhaustive()
     }
 }
 
@@ -239,11 +227,7 @@ fn follow_up(
 }
 
 fn written(slot: &Slot, key: &RevisionKey) -> Outcome {
-    if slot.waiting.is_some() {
-        Outcome::Pending
-    } else {
-        Outcome::Written(key.clone())
-    }
+    if slot.waiting.is_some() { Outcome::Pending } else { Outcome::Written(key.clone()) }
 }
 
 /// Puts a write back that is not done, unless a newer one waits already.
@@ -256,13 +240,7 @@ fn restore(slot: &mut Slot, write: Write) {
 
 /// One write in the place of two: the newer status, and the marks of both.
 fn newest(older: Write, newer: Write) -> Write {
-    let Write {
-        key,
-        uid,
-        is_lowering,
-        marks,
-        status,
-    } = newer;
+    let Write { key, uid, is_lowering, marks, status } = newer;
     let scale = |status: &Option<PodAutoscalerStatus>| status.as_ref()?.desired_scale;
     // Marks that were to come before the older scale must also come before one as low.
     let still_lower = status.is_none() || scale(&status) <= scale(&older.status);
@@ -305,8 +283,7 @@ async fn show(
     let api: Api<PodAutoscaler> = Api::namespaced(client, &write.key.namespace);
     // The UID is a precondition: a new object of the same name refuses the patch.
     let patch = json!({"metadata": {"uid": write.uid}, "status": status});
-    api.patch_status(&write.key.name, &params(), &Patch::Merge(patch))
-        .await?;
+    api.patch_status(&write.key.name, &params(), &Patch::Merge(patch)).await?;
     Ok(())
 }
 
@@ -328,17 +305,11 @@ async fn mark(
             }
         }
     });
-    futures::stream::iter(requests)
-        .buffer_unordered(MARKS_AT_ONCE)
-        .try_collect()
-        .await
+    futures::stream::iter(requests).buffer_unordered(MARKS_AT_ONCE).try_collect().await
 }
 
 fn params() -> PatchParams {
-    PatchParams {
-        field_manager: Some(FIELD_MANAGER.to_owned()),
-        ..PatchParams::default()
-    }
+    PatchParams { field_manager: Some(FIELD_MANAGER.to_owned()), ..PatchParams::default() }
 }
 
 /// The pause before an attempt after that many failures: full jitter over a doubling range, so
@@ -348,9 +319,7 @@ fn backoff(failures: u32) -> Duration {
         return Duration::ZERO;
     }
     let doublings = failures.saturating_sub(1).min(16);
-    let range = BACKOFF_FIRST
-        .saturating_mul(1 << doublings)
-        .min(BACKOFF_MAX);
+    let range = BACKOFF_FIRST.saturating_mul(1 << doublings).min(BACKOFF_MAX);
     range.mul_f64(rand::random_range(0.5..=1.0))
 }
 

@@ -129,10 +129,9 @@ impl Activity {
     fn inactive(self, timed_out: bool, now: Instant) -> Self {
         match self {
             Self::Inactive { .. } => self,
-            Self::Activating { .. } | Self::Active { .. } => Self::Inactive {
-                since: now,
-                timed_out,
-            },
+            Self::Activating { .. } | Self::Active { .. } => {
+                Self::Inactive { since: now, timed_out }
+            }
         }
     }
 }
@@ -187,10 +186,7 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn retention_is_a_hard_minimum_and_the_grace_period_is_the_streams() {
         let start = Instant::now();
-        let inactive = Activity::Inactive {
-            since: start,
-            timed_out: false,
-        };
+        let inactive = Activity::Inactive { since: start, timed_out: false };
         // (retention, seconds inactive, age of the stream, scale)
         for (retention_s, inactive_s, stream_age_s, scale) in [
             (0, 0, Some(30), 0),
@@ -201,11 +197,7 @@ mod tests {
         ] {
             let now = after(start, inactive_s);
             let next = inactive.next(&outlook(0, 1, stream_age_s), &spec(retention_s), now);
-            assert_eq!(
-                next,
-                (scale, inactive),
-                "{retention_s} {inactive_s} {stream_age_s:?}"
-            );
+            assert_eq!(next, (scale, inactive), "{retention_s} {inactive_s} {stream_age_s:?}");
         }
     }
 
@@ -216,20 +208,14 @@ mod tests {
         let next =
             |second| activating.next(&outlook(0, 0, Some(60)), &spec(0), after(start, second));
         assert_eq!(next(629), (1, activating));
-        let failed = Activity::Inactive {
-            since: after(start, 630),
-            timed_out: true,
-        };
+        let failed = Activity::Inactive { since: after(start, 630), timed_out: true };
         assert_eq!(next(630), (0, failed));
     }
 
     #[tokio::test(start_paused = true)]
     async fn demand_wakes_and_readiness_makes_active() {
         let start = Instant::now();
-        let inactive = Activity::Inactive {
-            since: start,
-            timed_out: false,
-        };
+        let inactive = Activity::Inactive { since: start, timed_out: false };
         let now = after(start, 5);
         let (want, woken) = inactive.next(&outlook(1, 0, None), &spec(0), now);
         assert_eq!((want, woken), (1, Activity::Activating { since: now }));
@@ -243,10 +229,7 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn without_scale_to_zero_one_replica_stays() {
         let start = Instant::now();
-        let spec = ScalingSpec {
-            to_zero: false,
-            ..spec(0)
-        };
+        let spec = ScalingSpec { to_zero: false, ..spec(0) };
         let active = Activity::Active { since: start };
         let next = active.next(&outlook(0, 1, Some(600)), &spec, after(start, 600));
         assert_eq!(next, (1, active));
@@ -255,15 +238,9 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn an_initial_scale_of_zero_is_inactive_from_the_start() {
         let start = Instant::now();
-        let never = ScalingSpec {
-            initial_scale: 0,
-            ..spec(0)
-        };
-        let fresh = Outlook {
-            current: 0,
-            bounds: Bounds::of(&never, false),
-            ..outlook(0, 0, None)
-        };
+        let never = ScalingSpec { initial_scale: 0, ..spec(0) };
+        let fresh =
+            Outlook { current: 0, bounds: Bounds::of(&never, false), ..outlook(0, 0, None) };
         let (want, activity) = Activity::Activating { since: start }.next(&fresh, &never, start);
         assert_eq!(want, 0);
         assert!(activity.is_inactive());

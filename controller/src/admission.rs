@@ -96,17 +96,11 @@ trait Admitted: Serialize + DeserializeOwned {
 
 impl Verdict {
     fn allowed() -> Self {
-        Self::Allowed {
-            object: None,
-            warnings: Vec::new(),
-        }
+        Self::Allowed { object: None, warnings: Vec::new() }
     }
 
     fn denied(message: String) -> Self {
-        Self::Denied {
-            code: BAD_REQUEST,
-            message,
-        }
+        Self::Denied { code: BAD_REQUEST, message }
     }
 
     /// The same in the words in which an API server passes on what a webhook said.
@@ -176,11 +170,7 @@ impl Admitted for PodAutoscaler {
 
 /// Name of the webhook that validates this object.
 pub fn validating_webhook(request: &Request<'_>) -> &'static str {
-    if settings::is_config_map(request) {
-        CONFIG_WEBHOOK
-    } else {
-        VALIDATING_WEBHOOK
-    }
+    if settings::is_config_map(request) { CONFIG_WEBHOOK } else { VALIDATING_WEBHOOK }
 }
 
 /// Defaults an object: the verdict's object is the one to store.
@@ -266,10 +256,7 @@ fn validate_as<K: Admitted>(request: &Request<'_>, config: &Config) -> Verdict {
     };
     let errors = new.validate(old.as_ref(), config);
     if errors.is_empty() {
-        Verdict::Allowed {
-            object: None,
-            warnings: errors.warnings(),
-        }
+        Verdict::Allowed { object: None, warnings: errors.warnings() }
     } else {
         Verdict::denied(format!("validation failed: {errors}"))
     }

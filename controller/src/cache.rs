@@ -57,10 +57,7 @@ pub(crate) struct Cache<K: Stored> {
 impl<K: Stored> Cache<K> {
     /// A cache over the store that a watch fills.
     pub(crate) fn new(store: Store<K>) -> Self {
-        Self {
-            store,
-            written: Arc::default(),
-        }
+        Self { store, written: Arc::default() }
     }
 
     /// The store itself, as kube's machinery wants it.
@@ -165,9 +162,7 @@ mod tests {
     }
 
     fn version_of(cache: &Cache<Route>) -> Option<String> {
-        cache
-            .get("default", "a")
-            .and_then(|route| route.resource_version())
+        cache.get("default", "a").and_then(|route| route.resource_version())
     }
 
     #[test]

@@ -41,10 +41,8 @@ impl Reconcile for Configuration {
 
 /// All Revisions that this Configuration made, and the one that has the name of the next.
 fn dereference(configuration: &Configuration, stores: &Stores) -> Vec<Arc<Revision>> {
-    let (namespace, name) = (
-        configuration.namespace().unwrap_or_default(),
-        configuration.name_any(),
-    );
+    let (namespace, name) =
+        (configuration.namespace().unwrap_or_default(), configuration.name_any());
     let next = build::name(configuration);
     stores.revisions.select(&namespace, |revision| {
         revision.labels().get(labels::CONFIGURATION) == Some(&name) || revision.name_any() == next
@@ -62,11 +60,7 @@ async fn apply(
         Latest::Missing => {}
     }
     let desired = build::revision(configuration, Timestamp::now());
-    match context
-        .scribe
-        .create(&context.stores.revisions, &desired)
-        .await
-    {
+    match context.scribe.create(&context.stores.revisions, &desired).await {
         Ok(revision) => Ok(Newest::Made(revision)),
         // Whose it is shows in the store in a moment.
         Err(error) if error.is_already_exists() => Err(error.into()),

@@ -83,9 +83,7 @@ fn quantity(text: &str) -> Option<f64> {
 
 /// Whether `manager` once applied a field that `desired` no longer has.
 fn drops_owned(existing: &Value, desired: &Value, manager: &str) -> bool {
-    let entries = existing
-        .pointer("/metadata/managedFields")
-        .and_then(Value::as_array);
+    let entries = existing.pointer("/metadata/managedFields").and_then(Value::as_array);
     entries.into_iter().flatten().any(|entry| {
         entry.get("manager").and_then(Value::as_str) == Some(manager)
             && entry.get("operation").and_then(Value::as_str) == Some("Apply")
@@ -144,18 +142,9 @@ mod tests {
     #[test]
     fn a_changed_added_or_dropped_field_is_a_difference() {
         let cases = [
-            (
-                "changed",
-                json!({"metadata": {"labels": {"a": "2"}}, "spec": {"n": 1}}),
-            ),
-            (
-                "added",
-                json!({"metadata": {"labels": {"a": "1", "b": "1"}}, "spec": {"n": 1}}),
-            ),
-            (
-                "dropped",
-                json!({"metadata": {"labels": {}}, "spec": {"n": 1}}),
-            ),
+            ("changed", json!({"metadata": {"labels": {"a": "2"}}, "spec": {"n": 1}})),
+            ("added", json!({"metadata": {"labels": {"a": "1", "b": "1"}}, "spec": {"n": 1}})),
+            ("dropped", json!({"metadata": {"labels": {}}, "spec": {"n": 1}})),
             ("dropped map", json!({"metadata": {}, "spec": {"n": 1}})),
             (
                 "longer list",

@@ -32,20 +32,12 @@ pub(crate) struct Events {
 impl Notice {
     /// Good or neutral news.
     pub(crate) fn normal(reason: &'static str, note: String) -> Self {
-        Self {
-            warning: false,
-            reason,
-            note,
-        }
+        Self { warning: false, reason, note }
     }
 
     /// News that needs a look.
     pub(crate) fn warning(reason: &'static str, note: String) -> Self {
-        Self {
-            warning: true,
-            reason,
-            note,
-        }
+        Self { warning: true, reason, note }
     }
 }
 
@@ -54,28 +46,15 @@ impl Notice {
 impl Events {
     /// Publishes as the controller; repeated events become a series.
     pub(crate) fn new(client: Client) -> Self {
-        let reporter = Reporter {
-            controller: "ebb-controller".to_owned(),
-            instance: None,
-        };
-        Self {
-            recorder: Recorder::new(client, reporter),
-        }
+        let reporter = Reporter { controller: "ebb-controller".to_owned(), instance: None };
+        Self { recorder: Recorder::new(client, reporter) }
     }
 
     /// Publishes a notice about `object`. A failure is logged: an event is never worth a retry.
     pub(crate) async fn publish<K: Resource<DynamicType = ()>>(&self, object: &K, notice: Notice) {
-        let Notice {
-            warning,
-            reason,
-            note,
-        } = notice;
+        let Notice { warning, reason, note } = notice;
         let event = Event {
-            type_: if warning {
-                EventType::Warning
-            } else {
-                EventType::Normal
-            },
+            type_: if warning { EventType::Warning } else { EventType::Normal },
             reason: reason.to_owned(),
             note: Some(shortened(note)),
             action: "Reconcile".to_owned(),

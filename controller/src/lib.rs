@@ -74,11 +74,7 @@ impl Controller {
     /// The controller of a whole cluster; its metrics go to the registry. Must be called within
     /// a tokio runtime.
     pub fn new(options: ControllerOptions, registry: &mut Registry) -> Self {
-        let ControllerOptions {
-            client,
-            config,
-            gateway_host,
-        } = options;
+        let ControllerOptions { client, config, gateway_host } = options;
         let registry = registry.sub_registry_with_prefix("ebb_controller");
         let metrics = ControllerMetrics::register(registry);
         let (stores, watches) = Stores::new(&client);

@@ -71,9 +71,7 @@ impl ControllerMetrics {
     pub(crate) fn reconciled(&self, kind: &'static str, took: Duration, failed: bool) {
         let labels = KindLabels { kind };
         self.reconciles.get_or_create(&labels).inc();
-        self.durations
-            .get_or_create(&labels)
-            .observe(took.as_secs_f64());
+        self.durations.get_or_create(&labels).observe(took.as_secs_f64());
         if failed {
             self.errors.get_or_create(&labels).inc();
         }
@@ -81,11 +79,6 @@ impl ControllerMetrics {
 
     /// Counts a request that changes something.
     pub(crate) fn wrote(&self, kind: &str, verb: &'static str) {
-        self.writes
-            .get_or_create(&WriteLabels {
-                kind: kind.to_owned(),
-                verb,
-            })
-            .inc();
+        self.writes.get_or_create(&WriteLabels { kind: kind.to_owned(), verb }).inc();
     }
 }

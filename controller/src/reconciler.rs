@@ -130,19 +130,13 @@ impl Context {
         news: News,
         notices: Vec<Notice>,
     ) -> Result<Action, ReconcileError> {
-        let key = (
-            K::KIND,
-            object.namespace().unwrap_or_default(),
-            object.name_any(),
-        );
+        let key = (K::KIND, object.namespace().unwrap_or_default(), object.name_any());
         match self.settling.judge(key.clone(), news, Instant::now()) {
             Verdict::Keep => return Ok(Action::await_change()),
             Verdict::Wait(rest) => return Ok(Action::requeue(rest)),
             Verdict::Write => {}
         }
-        self.scribe
-            .status(K::cache(&self.stores), object, status)
-            .await?;
+        self.scribe.status(K::cache(&self.stores), object, status).await?;
         self.settling.forget(&key);
         for notice in notices {
             self.events.publish(object, notice).await;
@@ -152,8 +146,7 @@ impl Context {
 
     fn forget<K: Reconcile>(&self, object: &ObjectRef<K>) {
         let namespace = object.namespace.clone().unwrap_or_default();
-        self.settling
-            .forget(&(K::KIND, namespace, object.name.clone()));
+        self.settling.forget(&(K::KIND, namespace, object.name.clone()));
     }
 }
 
@@ -164,9 +157,7 @@ impl<K: Reconcile> Driver<K> {
         let started = Instant::now();
         let (namespace, name) = (object.namespace().unwrap_or_default(), object.name_any());
         // The store may be older than our own last write.
-        let object = K::cache(&self.context.stores)
-            .get(&namespace, &name)
-            .unwrap_or(object);
+        let object = K::cache(&self.context.stores).get(&namespace, &name).unwrap_or(object);
         let result = if object.meta().deletion_timestamp.is_some() {
             // Owned objects go with it; writing more would hold the deletion up.
             Ok(Action::await_change())
@@ -177,9 +168,7 @@ impl<K: Reconcile> Driver<K> {
         if !failed {
             self.failures.lock().remove(&ObjectRef::from_obj(&*object));
         }
-        self.context
-            .metrics
-            .reconciled(K::KIND, started.elapsed(), failed);
+        self.context.metrics.reconciled(K::KIND, started.elapsed(), failed);
         result
     }
 
@@ -212,13 +201,7 @@ pub(crate) async fn run_all(
     let (revisions, revision_queue) = mpsc::channel(QUEUE_EVENTS_MAX);
     let (routes, route_queue) = mpsc::channel(QUEUE_EVENTS_MAX);
     let (facts, fact_queue) = mpsc::channel(QUEUE_EVENTS_MAX);
-    let outlets = Outlets {
-        services,
-        configurations,
-        revisions,
-        routes,
-        facts,
-    };
+    let outlets = Outlets { services, configurations, revisions, routes, facts };
 
     // Whatever ends first ends the rest: half a controller is worse than a restart.
     let stop = shutdown.child_token();
@@ -271,40 +254,19 @@ fn spawn_watches(
     } = watches;
     let (out, stop) = (|| outlets.clone(), || stop.clone());
     let ended = |()| "watch";
-    tasks.spawn(
-        autoscalers
-            .run(triggers::of_autoscaler, out(), stop())
-            .map(ended),
-    );
-    tasks.spawn(
-        deployments
-            .run(triggers::of_deployment, out(), stop())
-            .map(ended),
-    );
-    tasks.spawn(
-        services
-            .run(|object, _| triggers::of_service(object), out(), stop())
-            .map(ended),
-    );
+    tasks.spawn(autoscalers.run(triggers::of_autoscaler, out(), stop()).map(ended));
+    tasks.spawn(deployments.run(triggers::of_deployment, out(), stop()).map(ended));
+    tasks.spawn(services.run(|object, _| triggers::of_service(object), out(), stop()).map(ended));
     let known = stores.clone();
     let react = move |object: &_, _| triggers::of_configuration(&known, object);
     tasks.spawn(configurations.run(react, out(), stop()).map(ended));
     let known = stores.clone();
     let react = move |object: &_, _| triggers::of_revision(&known, object);
     tasks.spawn(revisions.run(react, out(), stop()).map(ended));
+    tasks.spawn(routes.run(|object, _| triggers::of_route(object), out(), stop()).map(ended));
+    tasks.spawn(pods.run(|object, _| triggers::of_pod(object), out(), stop()).map(ended));
     tasks.spawn(
-        routes
-            .run(|object, _| triggers::of_route(object), out(), stop())
-            .map(ended),
-    );
-    tasks.spawn(
-        pods.run(|object, _| triggers::of_pod(object), out(), stop())
-            .map(ended),
-    );
-    tasks.spawn(
-        placeholders
-            .run(|object, _| triggers::of_placeholder(object), out(), stop())
-            .map(ended),
+        placeholders.run(|object, _| triggers::of_placeholder(object), out(), stop()).map(ended),
     );
 }
 
@@ -332,20 +294,15 @@ async fn follow_config(context: Arc<Context>, mut outlets: Outlets, stop: Cancel
                     .map(|object| triggers::Trigger::Route(ObjectRef::<Route>::from_obj(object))),
             )
             .collect();
-        let reaction = triggers::Reaction {
-            fact: None,
-            triggers,
-        };
+        let reaction = triggers::Reaction { fact: None, triggers };
         outlets.send(reaction).await;
     }
 }
 
 /// Reconciles what comes out of the queue until it ends, then finishes what is under way.
 async fn drive<K: Reconcile>(context: Arc<Context>, queue: mpsc::Receiver<ObjectRef<K>>) {
-    let driver = Arc::new(Driver::<K> {
-        context: context.clone(),
-        failures: Mutex::new(HashMap::new()),
-    });
+    let driver =
+        Arc::new(Driver::<K> { context: context.clone(), failures: Mutex::new(HashMap::new()) });
     applier(
         |object, driver: Arc<Driver<K>>| driver.reconcile(object).boxed(),
         |object, error, driver| driver.retry(&object, error),

@@ -53,32 +53,21 @@ async fn apply(revision: &Revision, context: &Context) -> Result<Observed, Recon
         && !owner::controls(revision, &**existing)
     {
         let name = existing.name_any();
-        return Ok(Observed::occupied(Occupied {
-            kind: "PodAutoscaler",
-            name,
-        }));
+        return Ok(Observed::occupied(Occupied { kind: "PodAutoscaler", name }));
     }
-    let known_deployment = stores
-        .deployments
-        .get(&namespace, &deployment::name(revision));
+    let known_deployment = stores.deployments.get(&namespace, &deployment::name(revision));
     if let Some(existing) = &known_deployment
         && !owner::controls(revision, &**existing)
     {
         let name = existing.name_any();
-        return Ok(Observed::occupied(Occupied {
-            kind: "Deployment",
-            name,
-        }));
+        return Ok(Observed::occupied(Occupied { kind: "Deployment", name }));
     }
     // The Deployment first: its pods take longest.
     let deployment = match apply_deployment(revision, known_deployment, context).await? {
         Ok(deployment) => deployment,
         Err(observed) => return Ok(observed),
     };
-    let autoscaler = context
-        .scribe
-        .apply(&stores.autoscalers, &desired, existing.as_ref())
-        .await?;
+    let autoscaler = context.scribe.apply(&stores.autoscalers, &desired, existing.as_ref()).await?;
     let pods = pods(revision, &namespace, stores);
     Ok(Observed::made(deployment, autoscaler, pods))
 }
@@ -110,10 +99,7 @@ async fn apply_deployment(
         return Err(error.into());
     }
     // Ours, and the store is behind; or somebody else's, and without our label in no store.
-    let (namespace, name) = (
-        revision.namespace().unwrap_or_default(),
-        deployment::name(revision),
-    );
+    let (namespace, name) = (revision.namespace().unwrap_or_default(), deployment::name(revision));
     let deployments: Api<Deployment> = Api::namespaced(context.client.clone(), &namespace);
     let found = deployments.get_opt(&name).await;
     let found = found.map_err(|source| ReconcileError::Read {
@@ -122,10 +108,7 @@ async fn apply_deployment(
     })?;
     match found {
         Some(found) if owner::controls(revision, &found) => Ok(Ok(cache.wrote(found))),
-        Some(_) => Ok(Err(Observed::occupied(Occupied {
-            kind: "Deployment",
-            name,
-        }))),
+        Some(_) => Ok(Err(Observed::occupied(Occupied { kind: "Deployment", name }))),
         // Deleted in between: the next try creates it.
         None => Err(error.into()),
     }

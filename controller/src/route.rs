@@ -36,13 +36,7 @@ impl Reconcile for Route {
         let referenced = dereference(&object, &context.stores);
         let resolved = traffic::resolve(&object, &referenced);
         let gateway = apply_placeholder(&object, &context).await?;
-        let status = status::of(
-            &object,
-            resolved,
-            gateway,
-            &config.network,
-            Timestamp::now(),
-        );
+        let status = status::of(&object, resolved, gateway, &config.network, Timestamp::now());
         let old = object.status.clone().unwrap_or_default();
         let news = status::news(&old, &status);
         let action = context.report(&*object, &status, news, Vec::new()).await?;
@@ -66,9 +60,7 @@ fn dereference(route: &Route, stores: &Stores) -> Referenced {
                 revisions.extend(status.latest_ready_revision_name.clone());
                 revisions.extend(status.latest_created_revision_name.clone());
             }
-            referenced
-                .configurations
-                .insert(name.clone(), configuration);
+            referenced.configurations.insert(name.clone(), configuration);
         }
         for name in revisions {
             if let Some(revision) = stores.revisions.get(&namespace, &name) {
@@ -98,17 +90,11 @@ async fn apply_placeholder(route: &Route, context: &Context) -> Result<Gateway, 
             })?
             .map(Arc::new);
     }
-    if existing
-        .as_ref()
-        .is_some_and(|existing| !owner::controls(route, &**existing))
-    {
+    if existing.as_ref().is_some_and(|existing| !owner::controls(route, &**existing)) {
         return Ok(Gateway::NameTaken);
     }
     let desired = placeholder::build(route, host);
-    context
-        .scribe
-        .apply(cache, &desired, existing.as_ref())
-        .await?;
+    context.scribe.apply(cache, &desired, existing.as_ref()).await?;
     Ok(Gateway::Serving)
 }
 

@@ -84,18 +84,11 @@ impl Fact {
 
     /// What a Deployment says.
     pub(crate) fn of_deployment(deployment: &Deployment, gone: bool) -> Option<Self> {
-        let target = Target {
-            namespace: deployment.namespace()?,
-            name: deployment.name_any(),
-        };
+        let target = Target { namespace: deployment.namespace()?, name: deployment.name_any() };
         let going = gone || deployment.metadata.deletion_timestamp.is_some();
         let observed = (!going).then(|| Observed {
             // The API server's default, which it also writes.
-            replicas: deployment
-                .spec
-                .as_ref()
-                .and_then(|s| s.replicas)
-                .unwrap_or(1),
+            replicas: deployment.spec.as_ref().and_then(|s| s.replicas).unwrap_or(1),
             version: version(deployment.resource_version().as_deref()),
         });
         Some(Self::Observed(target, observed))
@@ -107,12 +100,7 @@ impl Fact {
 impl Scaler {
     /// A loop that knows nothing yet.
     pub(crate) fn new(client: Client, metrics: ControllerMetrics) -> Self {
-        Self {
-            client,
-            metrics,
-            ledger: Ledger::default(),
-            pending: FuturesUnordered::new(),
-        }
+        Self { client, metrics, ledger: Ledger::default(), pending: FuturesUnordered::new() }
     }
 
     /// Runs until the facts end. Patches in flight are then dropped; the next run finds the
@@ -152,10 +140,8 @@ impl Scaler {
         let deployments: Api<Deployment> = Api::namespaced(self.client.clone(), &target.namespace);
         let patch = async move {
             let patch = Patch::Merge(json!({"spec": {"replicas": replicas}}));
-            let params = PatchParams {
-                field_manager: Some(MANAGER.to_owned()),
-                ..PatchParams::default()
-            };
+            let params =
+                PatchParams { field_manager: Some(MANAGER.to_owned()), ..PatchParams::default() };
             match deployments.patch_scale(&target.name, &params, &patch).await {
                 Ok(scale) => {
                     let version = version(scale.metadata.resource_version.as_deref());
@@ -217,19 +203,14 @@ mod tests {
         let mut autoscaler = PodAutoscaler::default();
         autoscaler.metadata.namespace = Some("default".to_owned());
         autoscaler.spec.scale_target_ref.name = Some("a-deployment".to_owned());
-        autoscaler.status = Some(PodAutoscalerStatus {
-            desired_scale: desired,
-            ..PodAutoscalerStatus::default()
-        });
+        autoscaler.status =
+            Some(PodAutoscalerStatus { desired_scale: desired, ..PodAutoscalerStatus::default() });
         autoscaler
     }
 
     #[test]
     fn no_opinion_and_minus_one_are_no_wish() {
-        let target = Target {
-            namespace: "default".to_owned(),
-            name: "a-deployment".to_owned(),
-        };
+        let target = Target { namespace: "default".to_owned(), name: "a-deployment".to_owned() };
         for (desired, gone, wish) in [
             (None, false, None),
             (Some(-1), false, None),

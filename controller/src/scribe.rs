@@ -74,10 +74,8 @@ impl Scribe {
         cache: &Cache<K>,
         desired: &K,
     ) -> Result<Arc<K>, WriteError> {
-        let params = PostParams {
-            field_manager: Some(MANAGER.to_owned()),
-            ..PostParams::default()
-        };
+        let params =
+            PostParams { field_manager: Some(MANAGER.to_owned()), ..PostParams::default() };
         let answer = self.api(desired).create(&params, desired).await;
         self.finish(cache, "create", desired, answer)
     }
@@ -101,10 +99,7 @@ impl Scribe {
         let mut params = PatchParams::apply(MANAGER);
         params.force = existing.is_some();
         let name = desired.name_any();
-        let answer = self
-            .api(desired)
-            .patch(&name, &params, &Patch::Apply(&wanted))
-            .await;
+        let answer = self.api(desired).patch(&name, &params, &Patch::Apply(&wanted)).await;
         self.finish(cache, "apply", desired, answer)
     }
 
@@ -117,15 +112,10 @@ impl Scribe {
     ) -> Result<Arc<K>, WriteError> {
         // The version makes two writers of the same list of routes take turns.
         patch["metadata"]["resourceVersion"] = json!(object.meta().resource_version);
-        let params = PatchParams {
-            field_manager: Some(MANAGER.to_owned()),
-            ..PatchParams::default()
-        };
+        let params =
+            PatchParams { field_manager: Some(MANAGER.to_owned()), ..PatchParams::default() };
         let name = object.name_any();
-        let answer = self
-            .api(object)
-            .patch(&name, &params, &Patch::Merge(&patch))
-            .await;
+        let answer = self.api(object).patch(&name, &params, &Patch::Merge(&patch)).await;
         self.finish(cache, "merge", object, answer)
     }
 
@@ -145,10 +135,7 @@ impl Scribe {
             "status": value(status),
         });
         let params = PatchParams::apply(STATUS_MANAGER).force();
-        let answer = self
-            .api(object)
-            .patch_status(&name, &params, &Patch::Apply(&patch))
-            .await;
+        let answer = self.api(object).patch_status(&name, &params, &Patch::Apply(&patch)).await;
         self.finish(cache, "status", object, answer)
     }
 

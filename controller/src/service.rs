@@ -35,51 +35,32 @@ impl Reconcile for Service {
 
 /// Makes the children be as the Service asks, as far as they are its own.
 async fn apply(service: &Service, context: &Context) -> Result<Children, ReconcileError> {
-    let configuration = child(
-        context,
-        &context.stores.configurations,
-        service,
-        build::configuration(service),
-    )
-    .await?;
+    let configuration =
+        child(context, &context.stores.configurations, service, build::configuration(service))
+            .await?;
     // A revision name of the author's choice must be found good before traffic may go to it.
     if let Fate::Ours(made) = &configuration
         && build::is_named(service)
         && !status::is_current(made)
     {
-        let known = context.stores.routes.get(
-            &service.namespace().unwrap_or_default(),
-            &service.name_any(),
-        );
+        let known = context
+            .stores
+            .routes
+            .get(&service.namespace().unwrap_or_default(), &service.name_any());
         let route = match known {
             Some(route) if owner::controls(service, &*route) => Fate::Ours(route),
             Some(_) => Fate::Foreign,
             None => Fate::Waiting,
         };
-        return Ok(Children {
-            configuration,
-            route,
-        });
+        return Ok(Children { configuration, route });
     }
     if let Fate::Ours(made) = &configuration
         && status::is_name_taken(service, made)
     {
-        return Ok(Children {
-            configuration,
-            route: Fate::NameTaken,
-        });
+        return Ok(Children { configuration, route: Fate::NameTaken });
     }
-    let route = child(
-        context,
-        &context.stores.routes,
-        service,
-        build::route(service),
-    )
-    .await?;
-    Ok(Children {
-        configuration,
-        route,
-    })
+    let route = child(context, &context.stores.routes, service, build::route(service)).await?;
+    Ok(Children { configuration, route })
 }
 
 async fn child<K: Stored>(
@@ -90,15 +71,9 @@ async fn child<K: Stored>(
 ) -> Result<Fate<K>, ReconcileError> {
     let namespace = service.namespace().unwrap_or_default();
     let existing = cache.get(&namespace, &desired.name_any());
-    if existing
-        .as_ref()
-        .is_some_and(|existing| !owner::controls(service, existing.as_ref()))
-    {
+    if existing.as_ref().is_some_and(|existing| !owner::controls(service, existing.as_ref())) {
         return Ok(Fate::Foreign);
     }
-    let made = context
-        .scribe
-        .apply(cache, &desired, existing.as_ref())
-        .await?;
+    let made = context.scribe.apply(cache, &desired, existing.as_ref()).await?;
     Ok(Fate::Ours(made))
 }

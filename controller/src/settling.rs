@@ -51,9 +51,7 @@ pub(crate) struct Settling<Key> {
 impl<Key: Eq + Hash> Settling<Key> {
     /// Nothing to report yet.
     pub(crate) fn new() -> Self {
-        Self {
-            since: Mutex::new(HashMap::new()),
-        }
+        Self { since: Mutex::new(HashMap::new()) }
     }
 
     /// What to do about `news` of the object `key`.
@@ -126,10 +124,7 @@ mod tests {
     fn only_outcomes_and_new_generations_are_urgent() {
         let same = (Some(1), Some(1));
         let (unknown, done) = (ready(Status::Unknown, "Deploying"), ready(Status::True, ""));
-        let (one, two) = (
-            ready(Status::False, "ExitCode1"),
-            ready(Status::False, "ExitCode2"),
-        );
+        let (one, two) = (ready(Status::False, "ExitCode1"), ready(Status::False, "ExitCode2"));
         assert_eq!(weigh(&[], &unknown, (None, Some(1))), News::Progress);
         assert_eq!(weigh(&unknown, &done, same), News::Urgent);
         assert_eq!(weigh(&done, &done, same), News::Progress);
@@ -144,26 +139,14 @@ mod tests {
         let settling = Settling::new();
         let start = Instant::now();
         let after = |ms| start + Duration::from_millis(ms);
-        assert_eq!(
-            settling.judge("a", News::Progress, start),
-            Verdict::Wait(SETTLE)
-        );
+        assert_eq!(settling.judge("a", News::Progress, start), Verdict::Wait(SETTLE));
         assert_eq!(
             settling.judge("a", News::Progress, after(400)),
             Verdict::Wait(Duration::from_millis(600))
         );
-        assert_eq!(
-            settling.judge("a", News::Urgent, after(500)),
-            Verdict::Write
-        );
-        assert_eq!(
-            settling.judge("a", News::Progress, after(600)),
-            Verdict::Wait(SETTLE)
-        );
-        assert_eq!(
-            settling.judge("a", News::Progress, after(1600)),
-            Verdict::Write
-        );
+        assert_eq!(settling.judge("a", News::Urgent, after(500)), Verdict::Write);
+        assert_eq!(settling.judge("a", News::Progress, after(600)), Verdict::Wait(SETTLE));
+        assert_eq!(settling.judge("a", News::Progress, after(1600)), Verdict::Write);
         settling.forget(&"a");
         assert_eq!(settling.judge("a", News::None, after(1700)), Verdict::Keep);
     }

@@ -155,11 +155,7 @@ impl<K: Stored> Watch<K> {
             (self.trim)(object);
         }
         let relisted = matches!(event, watcher::Event::InitDone);
-        let before = if relisted {
-            self.cache.store().state()
-        } else {
-            Vec::new()
-        };
+        let before = if relisted { self.cache.store().state() } else { Vec::new() };
         self.writer.apply_watcher_event(&event);
         self.cache.saw(&event);
         match event {
@@ -187,13 +183,7 @@ fn watch<K: Stored>(
 ) -> (Cache<K>, Watch<K>) {
     let (store, writer) = reflector::store();
     let cache = Cache::new(store);
-    let watch = Watch {
-        api: Api::all(client.clone()),
-        config,
-        cache: cache.clone(),
-        writer,
-        trim,
-    };
+    let watch = Watch { api: Api::all(client.clone()), config, cache: cache.clone(), writer, trim };
     (cache, watch)
 }
 

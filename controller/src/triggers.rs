@@ -71,10 +71,7 @@ impl Outlets {
 
 impl Reaction {
     fn to(triggers: Vec<Trigger>) -> Self {
-        Self {
-            fact: None,
-            triggers,
-        }
+        Self { fact: None, triggers }
     }
 }
 
@@ -99,9 +96,8 @@ pub(crate) fn of_revision(stores: &Stores, revision: &Revision) -> Reaction {
     let name = revision.name_any();
     let mut triggers = vec![Trigger::Revision(ObjectRef::from_obj(revision))];
     triggers.extend(owner_of(revision).map(Trigger::Configuration));
-    triggers.extend(routes(stores, revision, |target| {
-        target.revision_name.as_deref() == Some(&name)
-    }));
+    triggers
+        .extend(routes(stores, revision, |target| target.revision_name.as_deref() == Some(&name)));
     Reaction::to(triggers)
 }
 
@@ -116,10 +112,7 @@ pub(crate) fn of_route(route: &Route) -> Reaction {
 pub(crate) fn of_autoscaler(autoscaler: &PodAutoscaler, gone: bool) -> Reaction {
     Reaction {
         fact: Fact::of_autoscaler(autoscaler, gone),
-        triggers: owner_of(autoscaler)
-            .map(Trigger::Revision)
-            .into_iter()
-            .collect(),
+        triggers: owner_of(autoscaler).map(Trigger::Revision).into_iter().collect(),
     }
 }
 
@@ -127,10 +120,7 @@ pub(crate) fn of_autoscaler(autoscaler: &PodAutoscaler, gone: bool) -> Reaction 
 pub(crate) fn of_deployment(deployment: &Deployment, gone: bool) -> Reaction {
     Reaction {
         fact: Fact::of_deployment(deployment, gone),
-        triggers: owner_of(deployment)
-            .map(Trigger::Revision)
-            .into_iter()
-            .collect(),
+        triggers: owner_of(deployment).map(Trigger::Revision).into_iter().collect(),
     }
 }
 
@@ -166,10 +156,7 @@ fn routes(
     stores
         .routes
         .select(&namespace, |route| {
-            let in_force = route
-                .status
-                .as_ref()
-                .map_or(&[][..], |status| &status.traffic);
+            let in_force = route.status.as_ref().map_or(&[][..], |status| &status.traffic);
             route.spec.traffic.iter().chain(in_force).any(&follows)
         })
         .iter()

@@ -28,10 +28,7 @@ pub fn router(registry: Arc<Registry>, readiness: Readiness) -> Router {
         .route("/metrics", get(metrics))
         .route("/healthz", get(|| async { "ok\n" }))
         .route("/readyz", get(ready))
-        .with_state(Admin {
-            registry,
-            readiness,
-        })
+        .with_state(Admin { registry, readiness })
 }
 
 /// Serves [`router`] until `shutdown`.
@@ -40,9 +37,7 @@ pub async fn serve(
     router: Router,
     shutdown: CancellationToken,
 ) -> std::io::Result<()> {
-    axum::serve(listener, router)
-        .with_graceful_shutdown(shutdown.cancelled_owned())
-        .await
+    axum::serve(listener, router).with_graceful_shutdown(shutdown.cancelled_owned()).await
 }
 
 async fn metrics(State(admin): State<Admin>) -> Response {
@@ -94,10 +89,7 @@ mod tests {
         let router = router(Arc::new(registry), readiness);
         assert_eq!(
             get(&router, "/readyz").await,
-            (
-                StatusCode::SERVICE_UNAVAILABLE,
-                "waiting for routes\n".to_owned()
-            )
+            (StatusCode::SERVICE_UNAVAILABLE, "waiting for routes\n".to_owned())
         );
         drop(task);
         assert_eq!(get(&router, "/readyz").await.0, StatusCode::OK);

@@ -28,10 +28,8 @@ pub struct FilterError {
 ///
 /// A second call changes nothing: tests that start several components share one log.
 pub fn start(format: Format, filter: &str) -> Result<(), FilterError> {
-    let env_filter = EnvFilter::try_new(filter).map_err(|source| FilterError {
-        filter: filter.to_owned(),
-        source,
-    })?;
+    let env_filter = EnvFilter::try_new(filter)
+        .map_err(|source| FilterError { filter: filter.to_owned(), source })?;
     let builder = tracing_subscriber::fmt()
         .with_env_filter(env_filter)
         .with_writer(std::io::stderr)
@@ -52,9 +50,6 @@ mod tests {
     #[test]
     fn a_filter_that_cannot_be_read_says_what_would_be_right() {
         let error = start(Format::Text, "ebb=loud").unwrap_err();
-        assert!(
-            error.to_string().contains("use a level such as info"),
-            "{error}"
-        );
+        assert!(error.to_string().contains("use a level such as info"), "{error}");
     }
 }

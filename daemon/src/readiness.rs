@@ -27,10 +27,7 @@ impl Readiness {
     pub fn task(&self, name: &'static str) -> Task {
         let new = self.pending.lock().insert(name);
         debug_assert!(new, "readiness task {name} was opened twice");
-        Task {
-            name,
-            readiness: self.clone(),
-        }
+        Task { name, readiness: self.clone() }
     }
 
     /// Names of the tasks that are still open; none means ready.
@@ -43,11 +40,7 @@ impl Drop for Task {
     fn drop(&mut self) {
         let mut pending = self.readiness.pending.lock();
         pending.remove(self.name);
-        tracing::debug!(
-            task = self.name,
-            left = pending.len(),
-            "Readiness task done"
-        );
+        tracing::debug!(task = self.name, left = pending.len(), "Readiness task done");
     }
 }
 

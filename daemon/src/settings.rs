@@ -33,10 +33,7 @@ pub async fn follow(
     shutdown: CancellationToken,
 ) {
     let api: Api<ConfigMap> = Api::namespaced(client, SYSTEM_NAMESPACE);
-    let mut settings = Settings {
-        base,
-        maps: BTreeMap::new(),
-    };
+    let mut settings = Settings { base, maps: BTreeMap::new() };
     let events = watcher(api, watcher::Config::default()).default_backoff();
     let mut events = std::pin::pin!(events.take_until(shutdown.cancelled_owned()));
     loop {
@@ -83,11 +80,9 @@ impl Settings {
     }
 
     fn sum(&self) -> Config {
-        self.maps
-            .iter()
-            .fold(self.base.clone(), |config, (name, data)| {
-                config.with_map(name, data).unwrap_or(config)
-            })
+        self.maps.iter().fold(self.base.clone(), |config, (name, data)| {
+            config.with_map(name, data).unwrap_or(config)
+        })
     }
 }
 
@@ -97,28 +92,14 @@ mod tests {
 
     fn map(name: &str, key: &str, value: &str) -> ConfigMap {
         let data = BTreeMap::from([(key.to_owned(), value.to_owned())]);
-        let mut map = ConfigMap {
-            data: Some(data),
-            ..ConfigMap::default()
-        };
+        let mut map = ConfigMap { data: Some(data), ..ConfigMap::default() };
         map.metadata.name = Some(name.to_owned());
         map
     }
 
-    fn settings() -> (
-        Settings,
-        watch::Sender<Arc<Config>>,
-        watch::Receiver<Arc<Config>>,
-    ) {
+    fn settings() -> (Settings, watch::Sender<Arc<Config>>, watch::Receiver<Arc<Config>>) {
         let (publish, current) = watch::channel(Arc::new(Config::default()));
-        (
-            Settings {
-                base: Config::default(),
-                maps: BTreeMap::new(),
-            },
-            publish,
-            current,
-        )
+        (Settings { base: Config::default(), maps: BTreeMap::new() }, publish, current)
     }
 
     #[test]

@@ -80,17 +80,13 @@ impl Local {
         self.data.clone().unwrap_or_else(|| {
             let state = std::env::var_os("XDG_STATE_HOME").map(PathBuf::from);
             let home = || std::env::var_os("HOME").map_or_else(std::env::temp_dir, PathBuf::from);
-            state
-                .unwrap_or_else(|| home().join(".local/state"))
-                .join("ebb")
+            state.unwrap_or_else(|| home().join(".local/state")).join("ebb")
         })
     }
 
     /// The kubeconfig to write.
     pub fn kubeconfig_file(&self) -> PathBuf {
-        self.kubeconfig
-            .clone()
-            .unwrap_or_else(|| self.data_folder().join("kubeconfig"))
+        self.kubeconfig.clone().unwrap_or_else(|| self.data_folder().join("kubeconfig"))
     }
 }
 
@@ -105,23 +101,13 @@ mod tests {
         Cli::command().debug_assert();
         let mut command = Cli::command();
         let local = command.find_subcommand_mut("local").unwrap();
-        assert!(
-            local
-                .render_long_help()
-                .to_string()
-                .contains("ebb local -f service.yaml")
-        );
+        assert!(local.render_long_help().to_string().contains("ebb local -f service.yaml"));
     }
 
     #[test]
     fn the_kubeconfig_lies_in_the_state_folder_unless_told_otherwise() {
         let cli = Cli::try_parse_from(["ebb", "local", "--data", "/srv/ebb"]).unwrap();
-        let Command::Local(local) = cli.command else {
-            panic!("not local")
-        };
-        assert_eq!(
-            local.kubeconfig_file(),
-            PathBuf::from("/srv/ebb/kubeconfig")
-        );
+        let Command::Local(local) = cli.command else { panic!("not local") };
+        assert_eq!(local.kubeconfig_file(), PathBuf::from("/srv/ebb/kubeconfig"));
     }
 }

@@ -70,11 +70,7 @@ pub fn main() -> ExitCode {
         groups.obey(&line);
     }
     let outcome = sweep_marked(&Mark::instance(identity), &groups, ORPHAN_GRACE);
-    if outcome.left == 0 {
-        ExitCode::SUCCESS
-    } else {
-        ExitCode::FAILURE
-    }
+    if outcome.left == 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE }
 }
 
 /// Ends every process of instance `identity`; blocks for at most a few seconds.

@@ -89,10 +89,7 @@ pub(crate) fn read(paths: &[PathBuf]) -> Result<Vec<Manifest>, ManifestError> {
 }
 
 fn files(path: &Path) -> Result<Vec<PathBuf>, ManifestError> {
-    let unreadable = |source| ManifestError::Read {
-        file: path.to_path_buf(),
-        source,
-    };
+    let unreadable = |source| ManifestError::Read { file: path.to_path_buf(), source };
     if !std::fs::metadata(path).map_err(unreadable)?.is_dir() {
         return Ok(vec![path.to_path_buf()]);
     }
@@ -101,39 +98,27 @@ fn files(path: &Path) -> Result<Vec<PathBuf>, ManifestError> {
         let extension = file.extension().and_then(|extension| extension.to_str());
         matches!(extension, Some("yaml" | "yml" | "json")) && file.is_file()
     };
-    let mut files: Vec<_> = entries
-        .flatten()
-        .map(|entry| entry.path())
-        .filter(is_manifest)
-        .collect();
+    let mut files: Vec<_> =
+        entries.flatten().map(|entry| entry.path()).filter(is_manifest).collect();
     files.sort();
     if files.is_empty() {
-        return Err(ManifestError::Empty {
-            folder: path.to_path_buf(),
-        });
+        return Err(ManifestError::Empty { folder: path.to_path_buf() });
     }
     Ok(files)
 }
 
 fn content(file: &Path) -> Result<String, ManifestError> {
-    let unreadable = |source| ManifestError::Read {
-        file: file.to_path_buf(),
-        source,
-    };
+    let unreadable = |source| ManifestError::Read { file: file.to_path_buf(), source };
     if std::fs::metadata(file).map_err(unreadable)?.len() > FILE_BYTES_MAX {
-        return Err(ManifestError::TooLarge {
-            file: file.to_path_buf(),
-        });
+        return Err(ManifestError::TooLarge { file: file.to_path_buf() });
     }
     std::fs::read_to_string(file).map_err(unreadable)
 }
 
 fn parse(file: &Path, text: &str, into: &mut Vec<Manifest>) -> Result<(), ManifestError> {
-    let documents: Vec<Value> =
-        serde_saphyr::from_multiple(text).map_err(|error| ManifestError::Syntax {
-            file: file.to_path_buf(),
-            problem: first_line(&error.to_string()),
-        })?;
+    let documents: Vec<Value> = serde_saphyr::from_multiple(text).map_err(|error| {
+        ManifestError::Syntax { file: file.to_path_buf(), problem: first_line(&error.to_string()) }
+    })?;
     for (index, object) in documents.into_iter().enumerate() {
         if object.is_null() {
             continue;
@@ -147,18 +132,10 @@ fn parse(file: &Path, text: &str, into: &mut Vec<Manifest>) -> Result<(), Manife
         let version = text("/apiVersion").ok_or_else(|| incomplete("apiVersion"))?;
         let (group, version) = version.split_once('/').unwrap_or(("", version));
         let kind = text("/kind").ok_or_else(|| incomplete("kind"))?;
-        let name = text("/metadata/name")
-            .ok_or_else(|| incomplete("metadata.name"))?
-            .to_owned();
+        let name = text("/metadata/name").ok_or_else(|| incomplete("metadata.name"))?.to_owned();
         let namespace = text("/metadata/namespace").unwrap_or("default").to_owned();
         let kind = GroupVersionKind::gvk(group, version, kind);
-        into.push(Manifest {
-            file: file.to_path_buf(),
-            object,
-            kind,
-            name,
-            namespace,
-        });
+        into.push(Manifest { file: file.to_path_buf(), object, kind, name, namespace });
     }
     Ok(())
 }
@@ -170,21 +147,15 @@ impl Manifest {
         let object = if self.kind.group.is_empty() {
             format!("{}/{}", self.kind.kind.to_lowercase(), self.name)
         } else {
-            format!(
-                "{}.{}/{}",
-                self.kind.kind.to_lowercase(),
-                self.kind.group,
-                self.name
-            )
+            format!("{}.{}/{}", self.kind.kind.to_lowercase(), self.kind.group, self.name)
         };
         let refused = |error: &kube::Error| ManifestError::Refused {
             file: self.file.clone(),
             object: object.clone(),
             problem: first_line(&reason(error)),
         };
-        let (resource, capabilities) = discovery::pinned_kind(client, &self.kind)
-            .await
-            .map_err(|error| refused(&error))?;
+        let (resource, capabilities) =
+            discovery::pinned_kind(client, &self.kind).await.map_err(|error| refused(&error))?;
         let api: Api<DynamicObject> = match capabilities.scope {
             discovery::Scope::Namespaced => {
                 Api::namespaced_with(client.clone(), &self.namespace, &resource)
@@ -192,12 +163,8 @@ impl Manifest {
             discovery::Scope::Cluster => Api::all_with(client.clone(), &resource),
         };
         let params = PatchParams::apply(MANAGER).force().validation_strict();
-        let applied = api
-            .patch(&self.name, &params, &Patch::Apply(&self.object))
-            .await;
-        applied
-            .map(|_| object.clone())
-            .map_err(|error| refused(&error))
+        let applied = api.patch(&self.name, &params, &Patch::Apply(&self.object)).await;
+        applied.map(|_| object.clone()).map_err(|error| refused(&error))
     }
 }
 
@@ -210,11 +177,7 @@ fn reason(error: &kube::Error) -> String {
 }
 
 fn first_line(text: &str) -> String {
-    text.split('\n')
-        .map(str::trim)
-        .filter(|line| !line.is_empty())
-        .collect::<Vec<_>>()
-        .join("; ")
+    text.split('\n').map(str::trim).filter(|line| !line.is_empty()).collect::<Vec<_>>().join("; ")
 }
 
 #[cfg(test)]
@@ -231,10 +194,7 @@ mod tests {
         std::fs::write(folder.path().join("1.yaml"), object("a")).unwrap();
         std::fs::write(folder.path().join("notes.txt"), "not a manifest").unwrap();
         let manifests = read(&[folder.path().to_path_buf()]).unwrap();
-        let names: Vec<_> = manifests
-            .iter()
-            .map(|manifest| manifest.name.as_str())
-            .collect();
+        let names: Vec<_> = manifests.iter().map(|manifest| manifest.name.as_str()).collect();
         assert_eq!(names, ["a", "b", "c"]);
     }
 
@@ -251,9 +211,7 @@ mod tests {
         };
         assert!(problem("kind.yaml", "apiVersion: v1").contains("kind is missing in document 1"));
         assert!(problem("syntax.yaml", "a: [").contains("not valid YAML"));
-        let missing = read(&[folder.path().join("absent")])
-            .unwrap_err()
-            .to_string();
+        let missing = read(&[folder.path().join("absent")]).unwrap_err().to_string();
         assert!(missing.contains("absent"), "{missing}");
     }
 }

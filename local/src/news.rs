@@ -39,10 +39,7 @@ pub(crate) async fn tell(client: Client, terminal: Terminal, shutdown: Cancellat
     let mut changes = std::pin::pin!(changes.take_until(shutdown.cancelled_owned()));
     while let Some(change) = changes.next().await {
         match change {
-            Ok(change) => news
-                .change(change)
-                .iter()
-                .for_each(|event| terminal.show(event)),
+            Ok(change) => news.change(change).iter().for_each(|event| terminal.show(event)),
             Err(error) => tracing::warn!(%error, "Services cannot be watched, will try again"),
         }
     }
@@ -85,14 +82,9 @@ impl News {
         if !current || !condition::find(&status.conditions, condition::READY)?.is_true() {
             return None;
         }
-        let (url, revision) = (
-            status.url.clone()?,
-            status.latest_ready_revision_name.clone()?,
-        );
+        let (url, revision) = (status.url.clone()?, status.latest_ready_revision_name.clone()?);
         let service = key(service);
-        let said = self
-            .deployed
-            .insert(service.clone(), (url.clone(), revision.clone()));
+        let said = self.deployed.insert(service.clone(), (url.clone(), revision.clone()));
         (said != Some((url.clone(), revision.clone()))).then_some(Event::Deployed {
             service,
             url,
@@ -120,25 +112,17 @@ impl News {
     }
 
     fn failure(&mut self, revision: &str, status: &RevisionStatus) -> Option<Event> {
-        let failed = [
-            RevisionStatus::CONTAINER_HEALTHY,
-            RevisionStatus::RESOURCES_AVAILABLE,
-        ]
-        .into_iter()
-        .filter_map(|type_| condition::find(&status.conditions, type_))
-        .find(|condition| condition.is_false());
-        let Some(Condition {
-            reason, message, ..
-        }) = failed
-        else {
+        let failed = [RevisionStatus::CONTAINER_HEALTHY, RevisionStatus::RESOURCES_AVAILABLE]
+            .into_iter()
+            .filter_map(|type_| condition::find(&status.conditions, type_))
+            .find(|condition| condition.is_false());
+        let Some(Condition { reason, message, .. }) = failed else {
             self.failed.remove(revision);
             return None;
         };
         let reason = reason.clone().unwrap_or_default();
         let message = message.clone().unwrap_or_default();
-        let said = self
-            .failed
-            .insert(revision.to_owned(), (reason.clone(), message.clone()));
+        let said = self.failed.insert(revision.to_owned(), (reason.clone(), message.clone()));
         (said.is_none_or(|(before, _)| before != reason)).then(|| Event::Failed {
             revision: revision.to_owned(),
             reason,
@@ -148,11 +132,7 @@ impl News {
 }
 
 fn key<K: kube::Resource>(object: &K) -> String {
-    format!(
-        "{}/{}",
-        object.namespace().unwrap_or_default(),
-        object.name_any()
-    )
+    format!("{}/{}", object.namespace().unwrap_or_default(), object.name_any())
 }
 
 #[cfg(test)]
@@ -178,15 +158,9 @@ mod tests {
         assert_eq!(news.revision(&revision(0, "True")), []);
         assert_eq!(news.revision(&revision(2, "True")), []);
         let name = "default/digits-00001".to_owned();
-        let scaled = Event::Scaled {
-            revision: name.clone(),
-            replicas: 1,
-        };
+        let scaled = Event::Scaled { revision: name.clone(), replicas: 1 };
         assert_eq!(news.revision(&revision(1, "True")), [scaled]);
-        assert_eq!(
-            news.revision(&revision(0, "True")),
-            [Event::Asleep { revision: name }]
-        );
+        assert_eq!(news.revision(&revision(0, "True")), [Event::Asleep { revision: name }]);
         assert_eq!(news.revision(&revision(0, "True")), []);
     }
 

@@ -50,9 +50,7 @@ pub fn run(options: &Local) -> anyhow::Result<()> {
     // Forked before the runtime, whose threads a child would otherwise be born among.
     let own = std::env::current_exe().context("the path of the ebb program is not known")?;
     let guardian = Guardian::start(instance.identity(), &own)?;
-    let runtime = tokio::runtime::Builder::new_multi_thread()
-        .enable_all()
-        .build()?;
+    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
     let outcome = runtime.block_on(serve(options, &instance, &guardian, &manifests));
     // Before the runtime goes: dropping it waits for blocking calls, the replicas need not.
     runtime.shutdown_timeout(Duration::from_secs(1));
@@ -81,17 +79,11 @@ async fn serve(
         logs: Arc::new(runner.logs.clone()),
         clock: Arc::new(Timestamp::now),
     })?;
-    runner::clear_stale_pods(&api.client(), &runner)
-        .await
-        .context("old pods stay")?;
+    runner::clear_stale_pods(&api.client(), &runner).await.context("old pods stay")?;
 
     let mut registry = Registry::default();
     let shutdown = CancellationToken::new();
-    let settings = Settings {
-        base,
-        publish,
-        config,
-    };
+    let settings = Settings { base, publish, config };
     let parts = Parts::new(&api, settings, &terminal, DRAIN_TIMEOUT, &mut registry);
     let running = parts.start(api.clone(), runner, Ports::default(), &terminal);
     tokio::spawn(signals.drive(shutdown.clone(), force));
@@ -113,9 +105,7 @@ async fn serve(
         outcome = served => outcome,
         () = shutdown.cancelled() => Ok(()),
     };
-    terminal.show(&Event::Stopping {
-        deadline_s: DRAIN_TIMEOUT.as_secs(),
-    });
+    terminal.show(&Event::Stopping { deadline_s: DRAIN_TIMEOUT.as_secs() });
     running.stop().await;
     api.close().await;
     terminal.show(&Event::Stopped {});
@@ -133,13 +123,7 @@ fn config(listeners: &Listeners) -> Config {
         80 => "localhost".to_owned(),
         port => format!("localhost:{port}"),
     };
-    Config {
-        network: NetworkConfig {
-            domain,
-            ..NetworkConfig::default()
-        },
-        ..Config::default()
-    }
+    Config { network: NetworkConfig { domain, ..NetworkConfig::default() }, ..Config::default() }
 }
 
 /// The API has no authentication, so nobody but this machine may reach it.

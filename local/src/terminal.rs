@@ -13,11 +13,7 @@ use serde::Serialize;
 
 /// Something that a person who runs Ebb wants to know.
 #[derive(Serialize, Clone, Debug, PartialEq, Eq)]
-#[serde(
-    tag = "event",
-    rename_all = "kebab-case",
-    rename_all_fields = "camelCase"
-)]
+#[serde(tag = "event", rename_all = "kebab-case", rename_all_fields = "camelCase")]
 pub enum Event {
     /// Everything listens; the state of the last run is back.
     Started {
@@ -122,11 +118,7 @@ impl Terminal {
     /// A terminal on standard output; colours only where a person looks and NO_COLOR is unset.
     pub fn new(output: Output) -> Self {
         let colour = std::io::stdout().is_terminal() && std::env::var_os("NO_COLOR").is_none();
-        Self {
-            output,
-            colour,
-            line: Arc::new(Mutex::new(std::io::stdout())),
-        }
+        Self { output, colour, line: Arc::new(Mutex::new(std::io::stdout())) }
     }
 
     /// Shows an event. A reader that went away is no reason to stop serving.
@@ -143,49 +135,29 @@ impl Terminal {
 
 /// The event as one JSON object.
 fn json(event: &Event, now: Timestamp) -> String {
-    let line = Line {
-        time: format!("{now:.3}"),
-        event,
-    };
+    let line = Line { time: format!("{now:.3}"), event };
     serde_json::to_string(&line).expect("an event is strings and numbers")
 }
 
 /// The event as a sentence: a coloured word, the object, the rest.
 fn sentence(event: &Event, colour: bool) -> String {
     let (word, code, text) = match event {
-        Event::Started {
-            gateway,
-            api,
-            kubeconfig,
-        } => (
+        Event::Started { gateway, api, kubeconfig } => (
             "started",
             GREEN,
             format!("requests {gateway}, API {api}\n  export KUBECONFIG={kubeconfig}"),
         ),
         Event::Applied { object } => ("applied", PLAIN, object.clone()),
-        Event::Deployed {
-            service,
-            url,
-            revision,
-        } => (
-            "deployed",
-            GREEN,
-            format!("{service} at {url} ({revision})"),
-        ),
-        Event::Failed {
-            revision,
-            reason,
-            message,
-        } => ("failed", RED, format!("{revision}: {reason}: {message}")),
+        Event::Deployed { service, url, revision } => {
+            ("deployed", GREEN, format!("{service} at {url} ({revision})"))
+        }
+        Event::Failed { revision, reason, message } => {
+            ("failed", RED, format!("{revision}: {reason}: {message}"))
+        }
         Event::Waking { revision } => ("waking", YELLOW, revision.clone()),
-        Event::Ready { revision, took_ms } => (
-            "ready",
-            GREEN,
-            format!(
-                "{revision} in {}",
-                readable(Duration::from_millis(*took_ms))
-            ),
-        ),
+        Event::Ready { revision, took_ms } => {
+            ("ready", GREEN, format!("{revision} in {}", readable(Duration::from_millis(*took_ms))))
+        }
         Event::Scaled { revision, replicas } => {
             ("scaled", BLUE, format!("{revision} to {replicas}"))
         }
@@ -196,11 +168,9 @@ fn sentence(event: &Event, colour: bool) -> String {
             YELLOW,
             format!("waiting for requests in flight, {deadline_s} s at most (again to force)"),
         ),
-        Event::Stopped {} => (
-            "stopped",
-            PLAIN,
-            "state is kept, the next start goes on from here".to_owned(),
-        ),
+        Event::Stopped {} => {
+            ("stopped", PLAIN, "state is kept, the next start goes on from here".to_owned())
+        }
     };
     if colour && code != PLAIN {
         format!("\x1b[{code}m{word:>9}\x1b[0m {text}")
@@ -230,27 +200,16 @@ mod tests {
 
     #[test]
     fn an_event_is_a_sentence_for_people() {
-        let ready = Event::Ready {
-            revision: "default/digits-00001".into(),
-            took_ms: 38,
-        };
-        assert_eq!(
-            sentence(&ready, false),
-            "    ready default/digits-00001 in 38 ms"
-        );
+        let ready = Event::Ready { revision: "default/digits-00001".into(), took_ms: 38 };
+        assert_eq!(sentence(&ready, false), "    ready default/digits-00001 in 38 ms");
         assert!(sentence(&ready, true).starts_with("\x1b[32m    ready\x1b[0m "));
-        let slow = Event::Ready {
-            revision: "default/chat-00001".into(),
-            took_ms: 3_210,
-        };
+        let slow = Event::Ready { revision: "default/chat-00001".into(), took_ms: 3_210 };
         assert!(sentence(&slow, false).ends_with("in 3.2 s"));
     }
 
     #[test]
     fn an_event_is_one_json_object_for_programs() {
-        let asleep = Event::Asleep {
-            revision: "default/digits-00001".into(),
-        };
+        let asleep = Event::Asleep { revision: "default/digits-00001".into() };
         assert_eq!(
             json(&asleep, Timestamp::UNIX_EPOCH),
             r#"{"time":"1970-01-01T00:00:00.000Z","event":"asleep","revision":"default/digits-00001"}"#

@@ -36,12 +36,7 @@ fn guardian(identity: &str) -> (Guardian, Pid) {
 #[test]
 fn signals_of_a_terminal_do_not_end_the_guardian_and_the_end_of_the_pipe_does() {
     let (guardian, pid) = guardian("integration-signals");
-    for signal in [
-        Signal::SIGINT,
-        Signal::SIGTERM,
-        Signal::SIGHUP,
-        Signal::SIGPIPE,
-    ] {
+    for signal in [Signal::SIGINT, Signal::SIGTERM, Signal::SIGHUP, Signal::SIGPIPE] {
         kill(pid, signal).expect("it runs");
     }
     thread::sleep(Duration::from_millis(50));

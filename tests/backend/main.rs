@@ -117,10 +117,7 @@ async fn exclusive(inside: &Inside, wait_ms: u64) -> Response<Body> {
     tokio::time::sleep(Duration::from_millis(wait_ms)).await;
     match inside.0.inside_max.load(Ordering::SeqCst) {
         1 => text(StatusCode::OK, &format!("{}\n", std::process::id())),
-        most => text(
-            StatusCode::INTERNAL_SERVER_ERROR,
-            &format!("{most} were inside at once\n"),
-        ),
+        most => text(StatusCode::INTERNAL_SERVER_ERROR, &format!("{most} were inside at once\n")),
     }
 }
 
@@ -155,10 +152,7 @@ fn websocket(mut request: Request<Incoming>) -> Response<Body> {
     });
     let mut response = text(StatusCode::SWITCHING_PROTOCOLS, "");
     let headers = response.headers_mut();
-    headers.insert(
-        header::CONNECTION,
-        http::HeaderValue::from_static("upgrade"),
-    );
+    headers.insert(header::CONNECTION, http::HeaderValue::from_static("upgrade"));
     headers.insert(header::UPGRADE, http::HeaderValue::from_static("websocket"));
     if let Ok(accept) = derive_accept_key(key.as_bytes()).parse() {
         headers.insert(header::SEC_WEBSOCKET_ACCEPT, accept);
@@ -185,30 +179,18 @@ fn who(backend: &Backend, request: &Request<Incoming>) -> Response<Body> {
 fn readable(headers: &HeaderMap) -> serde_json::Value {
     headers
         .iter()
-        .map(|(name, value)| {
-            (
-                name.to_string(),
-                String::from_utf8_lossy(value.as_bytes()).into(),
-            )
-        })
+        .map(|(name, value)| (name.to_string(), String::from_utf8_lossy(value.as_bytes()).into()))
         .collect::<serde_json::Map<_, _>>()
         .into()
 }
 
 fn query(request: &Request<Incoming>, name: &str) -> Option<u64> {
     let pairs = request.uri().query()?.split('&');
-    pairs
-        .filter_map(|pair| pair.split_once('='))
-        .find(|(key, _)| *key == name)?
-        .1
-        .parse()
-        .ok()
+    pairs.filter_map(|pair| pair.split_once('=')).find(|(key, _)| *key == name)?.1.parse().ok()
 }
 
 fn text(status: StatusCode, text: &str) -> Response<Body> {
-    let body = Full::new(Bytes::from(text.to_owned()))
-        .map_err(|never| match never {})
-        .boxed();
+    let body = Full::new(Bytes::from(text.to_owned())).map_err(|never| match never {}).boxed();
     let mut response = Response::new(body);
     *response.status_mut() = status;
     response

@@ -24,10 +24,7 @@ pub(crate) async fn measure(pairs: usize) -> anyhow::Result<Vec<Figure>> {
         asleep(&ebb).await;
         let listens = time_to_listen().await?;
         let began = Instant::now();
-        let answer = ebb
-            .client()
-            .get(&ebb.host("digits"), "/v2/health/ready")
-            .await?;
+        let answer = ebb.client().get(&ebb.host("digits"), "/v2/health/ready").await?;
         let answered = began.elapsed();
         anyhow::ensure!(answer.status == 200, "{} {}", answer.status, answer.text);
         whole.push(millis(answered));
@@ -41,22 +38,14 @@ pub(crate) async fn measure(pairs: usize) -> anyhow::Result<Vec<Figure>> {
             value: median(&mut own),
             unit: "ms",
             goal: Some(GOAL_MS),
-            paired: Some(Paired {
-                name: "model alone",
-                value: alone,
-                unit: "ms",
-            }),
+            paired: Some(Paired { name: "model alone", value: alone, unit: "ms" }),
         },
         Figure {
             name: "cold start, request to first byte",
             value: median(&mut whole),
             unit: "ms",
             goal: None,
-            paired: Some(Paired {
-                name: "model alone",
-                value: alone,
-                unit: "ms",
-            }),
+            paired: Some(Paired { name: "model alone", value: alone, unit: "ms" }),
         },
     ])
 }
@@ -74,9 +63,7 @@ async fn asleep(ebb: &Ebb) {
 
 /// From starting the model server to its first accepted connection, without Ebb.
 async fn time_to_listen() -> anyhow::Result<Duration> {
-    let port = std::net::TcpListener::bind("127.0.0.1:0")?
-        .local_addr()?
-        .port();
+    let port = std::net::TcpListener::bind("127.0.0.1:0")?.local_addr()?.port();
     let began = Instant::now();
     let mut child = Command::new(binary("ebb-onnx"))
         .args(["--model", "digits.onnx"])
@@ -87,10 +74,7 @@ async fn time_to_listen() -> anyhow::Result<Duration> {
         .kill_on_drop(true)
         .spawn()?;
     let listens = loop {
-        if tokio::net::TcpStream::connect(("127.0.0.1", port))
-            .await
-            .is_ok()
-        {
+        if tokio::net::TcpStream::connect(("127.0.0.1", port)).await.is_ok() {
             break began.elapsed();
         }
         anyhow::ensure!(child.try_wait()?.is_none(), "the model server ended");

@@ -24,31 +24,19 @@ pub(crate) struct Paired {
 /// The middle value; the lower of two in an even list.
 pub(crate) fn median(values: &mut [f64]) -> f64 {
     values.sort_by(f64::total_cmp);
-    values
-        .get(values.len().saturating_sub(1) / 2)
-        .copied()
-        .unwrap_or(f64::NAN)
+    values.get(values.len().saturating_sub(1) / 2).copied().unwrap_or(f64::NAN)
 }
 
 /// The figures as an aligned table.
 pub(crate) fn table(figures: &[Figure]) -> String {
-    let mut text = format!(
-        "\n{:<44} {:>10} {:<6} {:>8}  beside\n",
-        "what", "value", "", "goal"
-    );
-    for Figure {
-        name,
-        value,
-        unit,
-        goal,
-        paired,
-    } in figures
-    {
+    let mut text = format!("\n{:<44} {:>10} {:<6} {:>8}  beside\n", "what", "value", "", "goal");
+    for Figure { name, value, unit, goal, paired } in figures {
         let goal = goal.map_or_else(|| "-".to_owned(), |goal| format!("{goal:.1}"));
         let beside = paired.as_ref().map_or_else(String::new, |paired| {
             format!("{} {:.1} {}", paired.name, paired.value, paired.unit)
         });
-        text += &format!("{name:<44} {value:>10.2} {unit:<6} {goal:>8}  {beside}\n");
+        let row = format!("{name:<44} {value:>10.2} {unit:<6} {goal:>8}  {beside}\n");
+        text.push_str(&row);
     }
     text
 }

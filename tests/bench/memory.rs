@@ -26,11 +26,7 @@ pub(crate) async fn measure() -> anyhow::Result<Vec<Figure>> {
         pods.trim().is_empty().then_some(())
     })
     .await;
-    let paired = Paired {
-        name: "just started",
-        value: empty,
-        unit: "MiB",
-    };
+    let paired = Paired { name: "just started", value: empty, unit: "MiB" };
     Ok(vec![Figure {
         name: "memory of ebb local, idle, two models asleep",
         value: total_mib(&ebb),

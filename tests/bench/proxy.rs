@@ -35,10 +35,7 @@ pub(crate) async fn measure(pairs: usize) -> anyhow::Result<Vec<Figure>> {
     let answer = ebb.client().get(&ebb.host("warm"), "/").await?;
     let port: u16 = answer.field("port").parse().context("no port")?;
     let (bare, address) = start_bare(SocketAddr::from(([127, 0, 0, 1], port))).await?;
-    let bare_pid = bare
-        .id()
-        .and_then(|pid| i32::try_from(pid).ok())
-        .context("it ended")?;
+    let bare_pid = bare.id().and_then(|pid| i32::try_from(pid).ok()).context("it ended")?;
 
     let host = ebb.host("warm");
     let (mut ours, mut theirs, mut ratios) = (Vec::new(), Vec::new(), Vec::new());
@@ -52,11 +49,7 @@ pub(crate) async fn measure(pairs: usize) -> anyhow::Result<Vec<Figure>> {
             ratios.push(own / other);
         }
     }
-    let paired = Paired {
-        name: "bare hyper",
-        value: median(&mut theirs),
-        unit: "us",
-    };
+    let paired = Paired { name: "bare hyper", value: median(&mut theirs), unit: "us" };
     Ok(vec![
         Figure {
             name: "proxy CPU per request, ratio to bare hyper",
@@ -82,11 +75,7 @@ async fn start_bare(to: SocketAddr) -> anyhow::Result<(Child, SocketAddr)> {
         .kill_on_drop(true)
         .spawn()?;
     let out = child.stdout.take().context("no standard output")?;
-    let line = BufReader::new(out)
-        .lines()
-        .next_line()
-        .await?
-        .context("it said nothing")?;
+    let line = BufReader::new(out).lines().next_line().await?.context("it said nothing")?;
     Ok((child, line.parse()?))
 }
 
@@ -94,9 +83,9 @@ async fn start_bare(to: SocketAddr) -> anyhow::Result<(Child, SocketAddr)> {
 async fn per_request_us(pid: i32, gateway: SocketAddr, host: &str) -> anyhow::Result<f64> {
     let before = cpu_ns(pid)?;
     let sent = load(gateway, host).await?;
-    let spent = cpu_ns(pid)? - before;
+    let used_ns = cpu_ns(pid)? - before;
     #[allow(clippy::cast_precision_loss, reason = "seconds in nanoseconds")]
-    let us = spent as f64 / 1000.0;
+    let us = used_ns as f64 / 1000.0;
     Ok(us / f64::from(sent))
 }
 

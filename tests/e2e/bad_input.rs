@@ -10,12 +10,7 @@ async fn refused(kubectl: &Kubectl, manifest: &str, words: &[&str]) -> anyhow::R
     for word in words {
         assert!(said.contains(word), "{word:?} is missing: {said}");
     }
-    assert_eq!(
-        kubectl
-            .ok(&["get", "ksvc,cfg,rt,rev", "-o", "name"])
-            .await?,
-        ""
-    );
+    assert_eq!(kubectl.ok(&["get", "ksvc,cfg,rt,rev", "-o", "name"]).await?, "");
     Ok(())
 }
 
@@ -56,19 +51,9 @@ async fn a_wrong_manifest_is_refused_with_the_fields_path() -> anyhow::Result<()
     )
     .await?;
     let traffic = format!("{good}  traffic: [{{latestRevision: true, percent: 99}}]\n");
-    refused(
-        &kubectl,
-        &traffic,
-        &["Traffic targets sum to 99, want 100: spec.traffic"],
-    )
-    .await?;
+    refused(&kubectl, &traffic, &["Traffic targets sum to 99, want 100: spec.traffic"]).await?;
     let unnamed = good.replace("image: ebb-backend, ", "");
-    refused(
-        &kubectl,
-        &unnamed,
-        &["missing field(s): spec.template.spec.containers[0].image"],
-    )
-    .await
+    refused(&kubectl, &unnamed, &["missing field(s): spec.template.spec.containers[0].image"]).await
 }
 
 /// Deploys something that cannot run; reason and message of the revision's Ready condition.
@@ -76,27 +61,11 @@ async fn broken(ebb: &Ebb, name: &str, manifest: &str) -> anyhow::Result<(String
     let kubectl = ebb.kubectl();
     kubectl.apply(manifest).await?;
     let revision = format!("rev/{name}-00001");
-    kubectl
-        .ok(&["wait", "--for=create", "--timeout=60s", &revision])
-        .await?;
-    kubectl
-        .ok(&[
-            "wait",
-            "--for=condition=Ready=False",
-            "--timeout=60s",
-            &revision,
-        ])
-        .await?;
+    kubectl.ok(&["wait", "--for=create", "--timeout=60s", &revision]).await?;
+    kubectl.ok(&["wait", "--for=condition=Ready=False", "--timeout=60s", &revision]).await?;
     let part = |field| format!(r#"{{.status.conditions[?(@.type=="Ready")].{field}}}"#);
     let service = format!("ksvc/{name}");
-    kubectl
-        .ok(&[
-            "wait",
-            "--for=condition=Ready=False",
-            "--timeout=60s",
-            &service,
-        ])
-        .await?;
+    kubectl.ok(&["wait", "--for=condition=Ready=False", "--timeout=60s", &service]).await?;
     Ok((
         kubectl.field(&revision, &part("reason")).await?,
         kubectl.field(&revision, &part("message")).await?,
@@ -109,10 +78,7 @@ async fn an_image_without_a_command_says_what_to_do() -> anyhow::Result<()> {
     let manifest = backend("image", &[]).replace("command: [ebb-backend], ", "");
     let (reason, message) = broken(&ebb, "image", &manifest).await?;
     assert!(!reason.is_empty());
-    assert!(
-        message.contains("containers[0].command"),
-        "{reason}: {message}"
-    );
+    assert!(message.contains("containers[0].command"), "{reason}: {message}");
     Ok(())
 }
 
@@ -142,10 +108,7 @@ async fn a_port_that_never_opens_is_named_when_the_deadline_passes() -> anyhow::
     let manifest = service("deaf", "ebb-backend", &["--deaf"], deadline, "");
     let (reason, message) = broken(&ebb, "deaf", &manifest).await?;
     assert_eq!(reason, "ProgressDeadlineExceeded", "{message}");
-    assert!(
-        message.contains("readiness probe never passed"),
-        "{message}"
-    );
+    assert!(message.contains("readiness probe never passed"), "{message}");
     Ok(())
 }
 
@@ -158,16 +121,11 @@ async fn requests_that_wait_for_a_program_that_dies_fail_and_others_do_not() -> 
     let once = ebb.data().join("runs-once");
     std::os::unix::fs::symlink(ebb_tests::binaries::binary("ebb-backend"), &once)?;
     let program = once.display().to_string();
-    kubectl
-        .apply(&service("once", &program, &[], "", ""))
-        .await?;
+    kubectl.apply(&service("once", &program, &[], "", "")).await?;
     kubectl.wait_ready("good").await?;
     kubectl.wait_ready("once").await?;
     ebb_tests::eventually("the service sleeps", || async {
-        let scale = kubectl
-            .field("kpa/once-00001", "{.status.actualScale}")
-            .await
-            .ok()?;
+        let scale = kubectl.field("kpa/once-00001", "{.status.actualScale}").await.ok()?;
         (scale == "0").then_some(())
     })
     .await;
@@ -192,12 +150,7 @@ async fn requests_that_wait_for_a_program_that_dies_fail_and_others_do_not() -> 
 #[tokio::test]
 async fn an_unknown_host_is_not_found() -> anyhow::Result<()> {
     let ebb = Ebb::start().await?;
-    for host in [
-        "nobody.default.localhost",
-        "127.0.0.1",
-        "169.254.169.254",
-        "kubernetes.default",
-    ] {
+    for host in ["nobody.default.localhost", "127.0.0.1", "169.254.169.254", "kubernetes.default"] {
         let answer = ebb.client().get(host, "/").await?;
         assert_eq!(answer.status, 404, "{host}: {}", answer.text);
     }

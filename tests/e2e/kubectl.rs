@@ -22,20 +22,12 @@ async fn apply_makes_a_service_that_answers_and_delete_takes_everything_along() 
     // Defaults in the list of containers make kubectl's patch non-empty, as with Knative; but the
     // template is the same, so there is no second revision.
     kubectl.apply(&backend("hello", &[])).await?;
-    assert_eq!(
-        kubectl
-            .field("ksvc/hello", "{.metadata.generation}")
-            .await?,
-        "1"
-    );
+    assert_eq!(kubectl.field("ksvc/hello", "{.metadata.generation}").await?, "1");
 
     kubectl.ok(&["delete", "ksvc", "hello"]).await?;
     eventually("nothing left after delete", || async {
         let kinds = "ksvc,cfg,rt,rev,kpa,deployments,pods";
-        let left = kubectl
-            .run(&["get", kinds, "-o", "name"], None)
-            .await
-            .ok()?;
+        let left = kubectl.run(&["get", kinds, "-o", "name"], None).await.ok()?;
         left.out.trim().is_empty().then_some(())
     })
     .await;
@@ -52,10 +44,7 @@ async fn get_shows_knatives_columns() -> anyhow::Result<()> {
     kubectl.wait_ready("hello").await?;
     for (kind, columns) in [
         ("ksvc", "NAME URL LATESTCREATED LATESTREADY READY REASON"),
-        (
-            "rev",
-            "NAME CONFIG NAME GENERATION READY REASON ACTUAL REPLICAS DESIRED REPLICAS",
-        ),
+        ("rev", "NAME CONFIG NAME GENERATION READY REASON ACTUAL REPLICAS DESIRED REPLICAS"),
         ("rt", "NAME URL READY REASON"),
         ("cfg", "NAME LATESTCREATED LATESTREADY READY REASON"),
         ("kpa", "NAME DESIREDSCALE ACTUALSCALE READY REASON"),
@@ -69,15 +58,10 @@ async fn get_shows_knatives_columns() -> anyhow::Result<()> {
         assert!(table.lines().count() > 1, "{kind} has no row:\n{table}");
     }
     let all = kubectl.ok(&["get", "ksvc,rev,rt,cfg,kpa"]).await?;
-    for name in [
-        "service.serving.knative.dev/hello",
-        "revision.serving.knative.dev/hello-00001",
-    ] {
+    for name in ["service.serving.knative.dev/hello", "revision.serving.knative.dev/hello-00001"] {
         assert!(all.contains(name), "{name} is missing:\n{all}");
     }
-    let row = kubectl
-        .ok(&["get", "ksvc", "hello", "--no-headers"])
-        .await?;
+    let row = kubectl.ok(&["get", "ksvc", "hello", "--no-headers"]).await?;
     let url = format!("http://{}", ebb.host("hello"));
     let cells: Vec<_> = row.split_whitespace().collect();
     assert_eq!(cells, ["hello", &url, "hello-00001", "hello-00001", "True"]);
@@ -91,34 +75,19 @@ async fn server_side_apply_keeps_what_another_manager_owns() -> anyhow::Result<(
     let manifest = backend("hello", &[]);
     let apply = ["apply", "--server-side", "-f", "-"];
     let said = kubectl.run(&apply, Some(&manifest)).await?;
-    assert_eq!(
-        said.out.trim(),
-        "service.serving.knative.dev/hello serverside-applied",
-        "{said:?}"
-    );
+    assert_eq!(said.out.trim(), "service.serving.knative.dev/hello serverside-applied", "{said:?}");
     kubectl.wait_ready("hello").await?;
-    kubectl
-        .ok(&["label", "ksvc", "hello", "team=vision"])
-        .await?;
+    kubectl.ok(&["label", "ksvc", "hello", "team=vision"]).await?;
     let again = kubectl.run(&apply, Some(&manifest)).await?;
     assert!(again.ok, "{}", again.err);
-    assert_eq!(
-        kubectl
-            .field("ksvc/hello", "{.metadata.labels.team}")
-            .await?,
-        "vision"
-    );
+    assert_eq!(kubectl.field("ksvc/hello", "{.metadata.labels.team}").await?, "vision");
 
     let foreign = manifest.replace("image: ebb-backend", "image: other");
     let other = ["apply", "--server-side", "--field-manager=other", "-f", "-"];
     let conflict = kubectl.fails(&other, Some(&foreign)).await?;
     assert!(conflict.contains("conflict with \"kubectl\""), "{conflict}");
-    let forced = kubectl
-        .run(
-            &[&other[..], &["--force-conflicts"]].concat(),
-            Some(&foreign),
-        )
-        .await?;
+    let forced =
+        kubectl.run(&[&other[..], &["--force-conflicts"]].concat(), Some(&foreign)).await?;
     assert!(forced.ok, "{}", forced.err);
     let image = "{.spec.template.spec.containers[0].image}";
     assert_eq!(kubectl.field("ksvc/hello", image).await?, "other");
@@ -133,18 +102,10 @@ async fn describe_explain_events_and_logs_tell_what_happened() -> anyhow::Result
     kubectl.wait_ready("hello").await?;
 
     let service = kubectl.ok(&["describe", "ksvc", "hello"]).await?;
-    for word in [
-        "Latest Ready Revision Name:",
-        "hello-00001",
-        "Type:",
-        "RoutesReady",
-        "Events:",
-    ] {
+    for word in ["Latest Ready Revision Name:", "hello-00001", "Type:", "RoutesReady", "Events:"] {
         assert!(service.contains(word), "{word} is missing:\n{service}");
     }
-    let explained = kubectl
-        .ok(&["explain", "ksvc.spec.template.spec.containers"])
-        .await?;
+    let explained = kubectl.ok(&["explain", "ksvc.spec.template.spec.containers"]).await?;
     for word in ["readinessProbe", "command", "image"] {
         assert!(explained.contains(word), "{word} is missing:\n{explained}");
     }
@@ -157,9 +118,7 @@ async fn describe_explain_events_and_logs_tell_what_happened() -> anyhow::Result
     assert!(described.contains("user-container"), "{described}");
     let logs = kubectl.ok(&["logs", pod]).await?;
     assert!(logs.contains("listening on port"), "{logs}");
-    let selected = kubectl
-        .ok(&["logs", "-l", "serving.knative.dev/service=hello"])
-        .await?;
+    let selected = kubectl.ok(&["logs", "-l", "serving.knative.dev/service=hello"]).await?;
     assert!(selected.contains("listening on port"), "{selected}");
     Ok(())
 }
@@ -173,9 +132,7 @@ async fn a_patch_of_the_template_makes_a_revision_and_an_annotation_sets_bounds(
     kubectl.wait_ready("hello").await?;
     let bounds = r#"{"spec":{"template":{"metadata":{"annotations":
         {"autoscaling.knative.dev/min-scale":"2"}}}}}"#;
-    kubectl
-        .ok(&["patch", "ksvc", "hello", "--type", "merge", "-p", bounds])
-        .await?;
+    kubectl.ok(&["patch", "ksvc", "hello", "--type", "merge", "-p", bounds]).await?;
     kubectl
         .ok(&[
             "wait",
@@ -185,18 +142,13 @@ async fn a_patch_of_the_template_makes_a_revision_and_an_annotation_sets_bounds(
         ])
         .await?;
     eventually("two replicas", || async {
-        let replicas = kubectl
-            .field("rev/hello-00002", "{.status.actualReplicas}")
-            .await
-            .ok()?;
+        let replicas = kubectl.field("rev/hello-00002", "{.status.actualReplicas}").await.ok()?;
         (replicas == "2").then_some(())
     })
     .await;
     let path = "/spec/template/spec/containers/0/args";
     let replace = format!(r#"[{{"op":"replace","path":"{path}","value":["--text","two"]}}]"#);
-    kubectl
-        .ok(&["patch", "ksvc", "hello", "--type", "json", "-p", &replace])
-        .await?;
+    kubectl.ok(&["patch", "ksvc", "hello", "--type", "json", "-p", &replace]).await?;
     kubectl
         .ok(&[
             "wait",
@@ -244,29 +196,20 @@ async fn a_dry_run_stores_nothing_and_create_replace_and_edit_work() -> anyhow::
     assert_eq!(kubectl.ok(&["get", "ksvc", "-o", "name"]).await?, "");
     let created = kubectl.run(&["create", "-f", "-"], Some(&manifest)).await?;
     assert!(created.ok, "{}", created.err);
-    let twice = kubectl
-        .fails(&["create", "-f", "-"], Some(&manifest))
-        .await?;
+    let twice = kubectl.fails(&["create", "-f", "-"], Some(&manifest)).await?;
     assert!(twice.contains("(AlreadyExists)"), "{twice}");
     kubectl.wait_ready("hello").await?;
     let stored = kubectl.ok(&["get", "ksvc", "hello", "-o", "yaml"]).await?;
-    let edited = stored.replace(
-        "- ebb-backend",
-        "- ebb-backend\n        env:\n        - {name: A, value: b}",
-    );
+    let edited = stored
+        .replace("- ebb-backend", "- ebb-backend\n        env:\n        - {name: A, value: b}");
     let replaced = kubectl.run(&["replace", "-f", "-"], Some(&edited)).await?;
     assert!(replaced.ok, "{}", replaced.err);
     eventually("the replaced template is a new revision", || async {
-        let name = kubectl
-            .field("ksvc/hello", "{.status.latestReadyRevisionName}")
-            .await
-            .ok()?;
+        let name = kubectl.field("ksvc/hello", "{.status.latestReadyRevisionName}").await.ok()?;
         (name == "hello-00002").then_some(())
     })
     .await;
-    let stale = kubectl
-        .fails(&["replace", "-f", "-"], Some(&stored))
-        .await?;
+    let stale = kubectl.fails(&["replace", "-f", "-"], Some(&stored)).await?;
     assert!(stale.contains("(Conflict)"), "{stale}");
     Ok(())
 }

@@ -2,6 +2,8 @@
 //!
 //! Every test starts an Ebb of its own on free ports with a state folder of its own.
 
+#![allow(clippy::unwrap_used, clippy::panic, clippy::print_stdout, reason = "a test may fail")]
+
 mod bad_input;
 mod crash;
 mod kubectl;

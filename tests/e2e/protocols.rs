@@ -26,17 +26,8 @@ async fn the_backend_sees_the_headers_of_the_runtime_contract() -> anyhow::Resul
     let seen = answer.json()?["headers"].clone();
     assert_eq!(seen["host"].as_str(), Some(ebb.host("hello").as_str()));
     assert_eq!(seen["x-forwarded-proto"], "http");
-    assert!(
-        seen["x-forwarded-for"]
-            .as_str()
-            .is_some_and(|value| value.contains("127.0.0.1"))
-    );
-    assert!(
-        seen["forwarded"]
-            .as_str()
-            .is_some_and(|value| value.contains("proto=http")),
-        "{seen}"
-    );
+    assert!(seen["x-forwarded-for"].as_str().is_some_and(|value| value.contains("127.0.0.1")));
+    assert!(seen["forwarded"].as_str().is_some_and(|value| value.contains("proto=http")), "{seen}");
     assert_eq!(answer.field("version"), "HTTP/1.1");
     Ok(())
 }
@@ -50,14 +41,8 @@ async fn h2c_is_spoken_to_clients_with_prior_knowledge_and_to_backends_that_name
     ebb.kubectl().apply(&backend("plain", &[])).await?;
     ebb.kubectl().wait_ready("plain").await?;
     let (client, modern, plain) = (ebb.client(), ebb.host("modern"), ebb.host("plain"));
-    assert_eq!(
-        client.get_h2c(&modern, "/").await?.field("version"),
-        "HTTP/2.0"
-    );
-    assert_eq!(
-        client.get_h2c(&plain, "/").await?.field("version"),
-        "HTTP/1.1"
-    );
+    assert_eq!(client.get_h2c(&modern, "/").await?.field("version"), "HTTP/2.0");
+    assert_eq!(client.get_h2c(&plain, "/").await?.field("version"), "HTTP/1.1");
     assert_eq!(client.get(&modern, "/").await?.field("version"), "HTTP/2.0");
     Ok(())
 }
@@ -66,9 +51,7 @@ async fn h2c_is_spoken_to_clients_with_prior_knowledge_and_to_backends_that_name
 async fn a_websocket_is_passed_through() -> anyhow::Result<()> {
     let ebb = deployed(&backend("hello", &[]), "hello").await?;
     let mut request = format!("ws://{}/ws", ebb.gateway).into_client_request()?;
-    request
-        .headers_mut()
-        .insert(header::HOST, ebb.host("hello").parse()?);
+    request.headers_mut().insert(header::HOST, ebb.host("hello").parse()?);
     let stream = tokio::net::TcpStream::connect(ebb.gateway).await?;
     let (mut socket, _) = tokio_tungstenite::client_async(request, stream).await?;
     for text in ["one", "two"] {
@@ -99,10 +82,7 @@ async fn a_response_arrives_as_it_is_sent() -> anyhow::Result<()> {
         frame?;
     }
     let whole = began.elapsed();
-    assert!(
-        whole - first_at >= Duration::from_millis(500),
-        "{first_at:?} of {whole:?}"
-    );
+    assert!(whole >= first_at + Duration::from_millis(500), "{first_at:?} of {whole:?}");
     connection.abort();
     Ok(())
 }
@@ -135,18 +115,9 @@ async fn a_request_streams_and_is_echoed_before_it_ends() -> anyhow::Result<()> 
 async fn a_request_past_its_timeout_is_answered_504() -> anyhow::Result<()> {
     let manifest = service("slow", "ebb-backend", &[], "", "timeoutSeconds: 1");
     let ebb = deployed(&manifest, "slow").await?;
-    let answer = ebb
-        .client()
-        .get(&ebb.host("slow"), "/sleep?ms=5000")
-        .await?;
+    let answer = ebb.client().get(&ebb.host("slow"), "/sleep?ms=5000").await?;
     assert_eq!(answer.status, 504);
     assert_eq!(answer.text.trim(), "activator request timeout");
-    assert_eq!(
-        ebb.client()
-            .get(&ebb.host("slow"), "/sleep?ms=1")
-            .await?
-            .status,
-        200
-    );
+    assert_eq!(ebb.client().get(&ebb.host("slow"), "/sleep?ms=1").await?.status, 200);
     Ok(())
 }

@@ -13,9 +13,7 @@ async fn two_revisions(ebb: &Ebb) -> anyhow::Result<()> {
     for (text, revision) in [("one", "hello-00001"), ("two", "hello-00002")] {
         kubectl.apply(&backend("hello", &["--text", text])).await?;
         let ready = format!("--for=jsonpath={{.status.latestReadyRevisionName}}={revision}");
-        kubectl
-            .ok(&["wait", &ready, "--timeout=60s", "ksvc/hello"])
-            .await?;
+        kubectl.ok(&["wait", &ready, "--timeout=60s", "ksvc/hello"]).await?;
         kubectl.wait_ready("hello").await?;
     }
     Ok(())
@@ -41,9 +39,7 @@ async fn a_split_sends_half_to_each_revision_and_a_tag_has_a_host_of_its_own() -
     let split = r#"{"spec":{"traffic":[
         {"revisionName":"hello-00001","percent":50,"tag":"blue"},
         {"revisionName":"hello-00002","percent":50,"tag":"green"}]}}"#;
-    kubectl
-        .ok(&["patch", "ksvc", "hello", "--type", "merge", "-p", split])
-        .await?;
+    kubectl.ok(&["patch", "ksvc", "hello", "--type", "merge", "-p", split]).await?;
     kubectl
         .ok(&[
             "wait",
@@ -56,14 +52,9 @@ async fn a_split_sends_half_to_each_revision_and_a_tag_has_a_host_of_its_own() -
 
     let seen = texts(&ebb, &ebb.host("hello"), REQUESTS).await?;
     for text in ["one", "two"] {
-        assert!(
-            seen.get(text).is_some_and(|count| *count >= REQUESTS / 4),
-            "{seen:?}"
-        );
+        assert!(seen.get(text).is_some_and(|count| *count >= REQUESTS / 4), "{seen:?}");
     }
-    let url = kubectl
-        .field("ksvc/hello", "{.status.traffic[0].url}")
-        .await?;
+    let url = kubectl.field("ksvc/hello", "{.status.traffic[0].url}").await?;
     assert_eq!(url, format!("http://{}", ebb.host("blue-hello")));
     assert_eq!(
         texts(&ebb, &ebb.host("blue-hello"), 10).await?,
@@ -82,10 +73,7 @@ async fn a_rollback_sends_everything_to_the_old_revision_without_losing_a_reques
     let ebb = Ebb::start().await?;
     let kubectl = ebb.kubectl();
     two_revisions(&ebb).await?;
-    assert_eq!(
-        texts(&ebb, &ebb.host("hello"), 5).await?,
-        BTreeMap::from([("two".into(), 5)])
-    );
+    assert_eq!(texts(&ebb, &ebb.host("hello"), 5).await?, BTreeMap::from([("two".into(), 5)]));
     let back = r#"{"spec":{"traffic":[{"revisionName":"hello-00001","percent":100}]}}"#;
     let (client, host) = (ebb.client(), ebb.host("hello"));
     let traffic = tokio::spawn(async move {
@@ -95,9 +83,7 @@ async fn a_rollback_sends_everything_to_the_old_revision_without_losing_a_reques
         }
         anyhow::Ok(())
     });
-    kubectl
-        .ok(&["patch", "ksvc", "hello", "--type", "merge", "-p", back])
-        .await?;
+    kubectl.ok(&["patch", "ksvc", "hello", "--type", "merge", "-p", back]).await?;
     kubectl
         .ok(&[
             "wait",
@@ -107,10 +93,7 @@ async fn a_rollback_sends_everything_to_the_old_revision_without_losing_a_reques
         ])
         .await?;
     traffic.await??;
-    assert_eq!(
-        texts(&ebb, &ebb.host("hello"), 5).await?,
-        BTreeMap::from([("one".into(), 5)])
-    );
+    assert_eq!(texts(&ebb, &ebb.host("hello"), 5).await?, BTreeMap::from([("one".into(), 5)]));
     Ok(())
 }
 
@@ -120,24 +103,10 @@ async fn a_revision_that_fails_leaves_the_traffic_where_it_was() -> anyhow::Resu
     let kubectl = ebb.kubectl();
     kubectl.apply(&backend("hello", &["--text", "one"])).await?;
     kubectl.wait_ready("hello").await?;
-    kubectl
-        .apply(&backend("hello", &["--exit-code", "7"]))
-        .await?;
-    kubectl
-        .ok(&[
-            "wait",
-            "--for=condition=Ready=False",
-            "--timeout=60s",
-            "ksvc/hello",
-        ])
-        .await?;
-    assert_eq!(
-        texts(&ebb, &ebb.host("hello"), 5).await?,
-        BTreeMap::from([("one".into(), 5)])
-    );
-    kubectl
-        .apply(&backend("hello", &["--text", "three"]))
-        .await?;
+    kubectl.apply(&backend("hello", &["--exit-code", "7"])).await?;
+    kubectl.ok(&["wait", "--for=condition=Ready=False", "--timeout=60s", "ksvc/hello"]).await?;
+    assert_eq!(texts(&ebb, &ebb.host("hello"), 5).await?, BTreeMap::from([("one".into(), 5)]));
+    kubectl.apply(&backend("hello", &["--text", "three"])).await?;
     kubectl
         .ok(&[
             "wait",
@@ -147,9 +116,6 @@ async fn a_revision_that_fails_leaves_the_traffic_where_it_was() -> anyhow::Resu
         ])
         .await?;
     kubectl.wait_ready("hello").await?;
-    assert_eq!(
-        texts(&ebb, &ebb.host("hello"), 5).await?,
-        BTreeMap::from([("three".into(), 5)])
-    );
+    assert_eq!(texts(&ebb, &ebb.host("hello"), 5).await?, BTreeMap::from([("three".into(), 5)]));
     Ok(())
 }

@@ -11,10 +11,7 @@ async fn asleep(ebb: &Ebb, service: &str) {
     let kubectl = ebb.kubectl();
     let label = format!("serving.knative.dev/service={service}");
     eventually("the last replica goes", || async {
-        let pods = kubectl
-            .ok(&["get", "pods", "-l", &label, "-o", "name"])
-            .await
-            .ok()?;
+        let pods = kubectl.ok(&["get", "pods", "-l", &label, "-o", "name"]).await.ok()?;
         pods.trim().is_empty().then_some(())
     })
     .await;
@@ -33,11 +30,7 @@ async fn to_zero_and_back_twenty_times_without_losing_a_request() -> anyhow::Res
         assert_eq!(answer.status, 200, "{}", answer.text);
         processes.insert(answer.field("pid"));
     }
-    assert_eq!(
-        processes.len(),
-        20,
-        "every wake is a new process: {processes:?}"
-    );
+    assert_eq!(processes.len(), 20, "every wake is a new process: {processes:?}");
     assert_eq!(ebb.events("waking", "default/hello-00001").len(), 20);
     Ok(())
 }
@@ -56,12 +49,7 @@ async fn a_sleeping_service_stays_ready_and_says_that_it_gets_no_traffic() -> an
     .await;
     let ready = r#"{.status.conditions[?(@.type=="Ready")].status}"#;
     assert_eq!(kubectl.field("ksvc/hello", ready).await?, "True");
-    assert_eq!(
-        kubectl
-            .field("kpa/hello-00001", "{.status.desiredScale}")
-            .await?,
-        "0"
-    );
+    assert_eq!(kubectl.field("kpa/hello-00001", "{.status.desiredScale}").await?, "0");
     Ok(())
 }
 
@@ -70,13 +58,7 @@ async fn two_hundred_first_requests_are_answered_one_at_a_time_by_four_replicas(
 -> anyhow::Result<()> {
     let ebb = Ebb::start_quick().await?;
     let bounds = r#"autoscaling.knative.dev/max-scale: "4""#;
-    let manifest = service(
-        "single",
-        "ebb-backend",
-        &[],
-        bounds,
-        "containerConcurrency: 1",
-    );
+    let manifest = service("single", "ebb-backend", &[], bounds, "containerConcurrency: 1");
     ebb.kubectl().apply(&manifest).await?;
     ebb.kubectl().wait_ready("single").await?;
     asleep(&ebb, "single").await;
@@ -98,24 +80,11 @@ async fn min_scale_keeps_a_replica_and_max_scale_bounds_them_under_load() -> any
     let kubectl = ebb.kubectl();
     let bounds =
         r#"autoscaling.knative.dev/min-scale: "1", autoscaling.knative.dev/max-scale: "2""#;
-    let manifest = service(
-        "bounded",
-        "ebb-backend",
-        &[],
-        bounds,
-        "containerConcurrency: 2",
-    );
+    let manifest = service("bounded", "ebb-backend", &[], bounds, "containerConcurrency: 2");
     kubectl.apply(&manifest).await?;
     kubectl.wait_ready("bounded").await?;
     let (client, host) = (ebb.client(), ebb.host("bounded"));
-    let pods = [
-        "get",
-        "pods",
-        "-l",
-        "serving.knative.dev/service=bounded",
-        "-o",
-        "name",
-    ];
+    let pods = ["get", "pods", "-l", "serving.knative.dev/service=bounded", "-o", "name"];
     let load = tokio::spawn(async move {
         let worker = |_| {
             let (client, host) = (client.clone(), host.clone());
@@ -127,10 +96,7 @@ async fn min_scale_keeps_a_replica_and_max_scale_bounds_them_under_load() -> any
                 anyhow::Ok(())
             }
         };
-        join_all((0..20).map(worker))
-            .await
-            .into_iter()
-            .collect::<anyhow::Result<Vec<_>>>()
+        join_all((0..20).map(worker)).await.into_iter().collect::<anyhow::Result<Vec<_>>>()
     });
     let mut most = 0;
     while !load.is_finished() {

@@ -21,10 +21,7 @@ async fn refused(folder: &std::path::Path, arguments: &[&str]) -> anyhow::Result
 async fn a_second_ebb_on_the_same_folder_is_refused() -> anyhow::Result<()> {
     let ebb = Ebb::start().await?;
     let said = refused(&ebb.data(), &[]).await?;
-    assert!(
-        said.contains("another ebb runs") && said.contains("--data"),
-        "{said}"
-    );
+    assert!(said.contains("another ebb runs") && said.contains("--data"), "{said}");
     Ok(())
 }
 
@@ -47,9 +44,7 @@ async fn refused_with(
 ) -> anyhow::Result<String> {
     let mut command = tokio::process::Command::new(ebb_tests::binaries::binary("ebb"));
     let other = if flag == "--api" { "--listen" } else { "--api" };
-    command
-        .args(["local", flag, address, other, "127.0.0.1:0", "--data"])
-        .arg(folder);
+    command.args(["local", flag, address, other, "127.0.0.1:0", "--data"]).arg(folder);
     let output = command.stdin(Stdio::null()).kill_on_drop(true).output();
     let output = tokio::time::timeout(ebb_tests::PATIENCE, output).await??;
     assert_ne!(output.status.code(), Some(0));
@@ -74,10 +69,7 @@ async fn a_damaged_state_folder_is_refused_and_left_as_it_is() -> anyhow::Result
     bytes[middle] ^= 0xff;
     std::fs::write(&journal, &bytes)?;
     let said = refused(&data, &[]).await?;
-    assert!(
-        said.contains("damaged") && said.contains(&journal.display().to_string()),
-        "{said}"
-    );
+    assert!(said.contains("damaged") && said.contains(&journal.display().to_string()), "{said}");
     assert_eq!(std::fs::read(&journal)?, bytes, "the file was changed");
 
     bytes[middle] ^= 0xff;
@@ -102,10 +94,7 @@ async fn manifests_given_at_the_start_are_applied_and_a_bad_one_is_named() -> an
         ebb.kubectl().wait_ready(name).await?;
     }
     drop(ebb);
-    std::fs::write(
-        manifests.join("bad.yaml"),
-        backend("bad", &[]).replace("spec:", "spce:"),
-    )?;
+    std::fs::write(manifests.join("bad.yaml"), backend("bad", &[]).replace("spec:", "spce:"))?;
     let said = refused(&folder.path().join("data"), &["-f", &path]).await?;
     assert!(said.contains("bad.yaml") && said.contains("spce"), "{said}");
     Ok(())

@@ -46,27 +46,19 @@ struct Process {
 
 impl Machines {
     pub(crate) fn new(chance: &Chance) -> Self {
-        Self {
-            chance: chance.clone(),
-            processes: Arc::default(),
-        }
+        Self { chance: chance.clone(), processes: Arc::default() }
     }
 
     /// Whether any process of the revision lives.
     pub(crate) fn run(&self, revision: &str) -> bool {
-        self.processes
-            .lock()
-            .values()
-            .any(|process| process.revision == revision)
+        self.processes.lock().values().any(|process| process.revision == revision)
     }
 
     /// Does for every pod what a kubelet does, for ever.
     pub(crate) async fn keep(self, client: Client) {
         let pods: Api<Pod> = Api::all(client.clone());
-        let mut events = watcher(pods, watcher::Config::default())
-            .default_backoff()
-            .applied_objects()
-            .boxed();
+        let mut events =
+            watcher(pods, watcher::Config::default()).default_backoff().applied_objects().boxed();
         let (mut started, mut ending) = (HashMap::new(), HashMap::new());
         while let Some(event) = events.next().await {
             let Ok(pod) = event else { continue };
@@ -88,11 +80,7 @@ impl Machines {
         let port = port(pod);
         tokio::time::sleep(self.chance.between(5, 300)).await;
         let revision = pod.labels()["serving.knative.dev/revision"].clone();
-        let process = Process {
-            revision,
-            listens: false,
-            connections: JoinSet::new(),
-        };
+        let process = Process { revision, listens: false, connections: JoinSet::new() };
         self.processes.lock().insert(port, process);
         self.write_status(client, pod, false).await;
         tokio::time::sleep(self.chance.between(0, 200)).await;
@@ -105,27 +93,16 @@ impl Machines {
 
     async fn end(&self, client: &Client, pod: &Pod) {
         let sleep = pod.spec.as_ref().and_then(|spec| {
-            let hook = spec
-                .containers
-                .first()?
-                .lifecycle
-                .as_ref()?
-                .pre_stop
-                .as_ref()?;
+            let hook = spec.containers.first()?.lifecycle.as_ref()?.pre_stop.as_ref()?;
             hook.sleep.as_ref().map(|sleep| sleep.seconds)
         });
-        let sleep = sleep
-            .and_then(|seconds| u64::try_from(seconds).ok())
-            .unwrap_or(0);
+        let sleep = sleep.and_then(|seconds| u64::try_from(seconds).ok()).unwrap_or(0);
         tokio::time::sleep(Duration::from_secs(sleep)).await;
         self.processes.lock().remove(&port(pod));
         tokio::time::sleep(self.chance.between(0, 50)).await;
         let pods: Api<Pod> = Api::namespaced(client.clone(), "default");
         // It may have been removed with its Deployment meanwhile.
-        drop(
-            pods.delete(&pod.name_any(), &DeleteParams::default().grace_period(0))
-                .await,
-        );
+        drop(pods.delete(&pod.name_any(), &DeleteParams::default().grace_period(0)).await);
     }
 
     async fn write_status(&self, client: &Client, pod: &Pod, ready: bool) {
@@ -146,12 +123,8 @@ impl Machines {
         let pods: Api<Pod> = Api::namespaced(client.clone(), "default");
         // A pod that is gone needs no status.
         drop(
-            pods.patch_status(
-                &pod.name_any(),
-                &PatchParams::default(),
-                &Patch::Merge(status),
-            )
-            .await,
+            pods.patch_status(&pod.name_any(), &PatchParams::default(), &Patch::Merge(status))
+                .await,
         );
     }
 }
@@ -187,13 +160,8 @@ impl Connect for Machines {
 }
 
 fn port(pod: &Pod) -> u16 {
-    let ports = pod
-        .spec
-        .iter()
-        .flat_map(|spec| &spec.containers)
-        .flat_map(|c| c.ports.iter().flatten());
+    let ports =
+        pod.spec.iter().flat_map(|spec| &spec.containers).flat_map(|c| c.ports.iter().flatten());
     let mut user = ports.filter(|port| port.name.as_deref() == Some("user-port"));
-    user.next()
-        .and_then(|port| u16::try_from(port.container_port).ok())
-        .expect("a pod has a port")
+    user.next().and_then(|port| u16::try_from(port.container_port).ok()).expect("a pod has a port")
 }

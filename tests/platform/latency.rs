@@ -23,10 +23,7 @@ const STEP_MS_MAX: u64 = 8;
 
 /// A client of `api` whose every step takes a random while.
 pub(crate) fn client(api: &ApiServer, chance: &Chance) -> kube::Client {
-    let slow = Slow {
-        inner: api.service("simulation"),
-        chance: chance.clone(),
-    };
+    let slow = Slow { inner: api.service("simulation"), chance: chance.clone() };
     kube::Client::new(slow, "default")
 }
 
@@ -57,10 +54,7 @@ impl Service<Request<Body>> for Slow {
                     chunk.map(Frame::<Bytes>::data)
                 }
             });
-            Ok(Response::from_parts(
-                parts,
-                StreamBody::new(chunks).boxed_unsync(),
-            ))
+            Ok(Response::from_parts(parts, StreamBody::new(chunks).boxed_unsync()))
         })
     }
 }

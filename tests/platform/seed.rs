@@ -14,9 +14,7 @@ pub(crate) struct Chance(Arc<Mutex<SmallRng>>);
 impl Chance {
     /// From `EBB_SEED`, or from `otherwise`; says which.
     pub(crate) fn from_environment(otherwise: u64) -> Self {
-        let seed = std::env::var("EBB_SEED")
-            .ok()
-            .and_then(|seed| seed.parse().ok());
+        let seed = std::env::var("EBB_SEED").ok().and_then(|seed| seed.parse().ok());
         let seed = seed.unwrap_or(otherwise);
         println!("EBB_SEED={seed}");
         Self(Arc::new(Mutex::new(SmallRng::seed_from_u64(seed))))

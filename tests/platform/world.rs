@@ -68,17 +68,11 @@ impl World {
             scale_to_zero_grace_period: Duration::from_secs(1),
             ..AutoscalerConfig::default()
         };
-        let config = Config {
-            autoscaler,
-            ..Config::default()
-        };
+        let config = Config { autoscaler, ..Config::default() };
         let (publish, config) = watch::channel(Arc::new(config));
         let rules = Arc::new(Rules::new(config.clone()));
-        let api = ApiServer::open(ApiOptions {
-            admission: rules,
-            ..ApiOptions::memory()
-        })
-        .expect("memory cannot be in use");
+        let api = ApiServer::open(ApiOptions { admission: rules, ..ApiOptions::memory() })
+            .expect("memory cannot be in use");
         let client = || latency::client(&api, chance);
         let (machines, stop) = (Machines::new(chance), CancellationToken::new());
         let mut registry = Registry::default();
@@ -105,32 +99,20 @@ impl World {
             &mut registry,
         );
         assert!(tie.set(activator.clone()).is_ok());
-        let options = ControllerOptions {
-            client: client(),
-            config,
-            gateway_host: None,
-        };
+        let options = ControllerOptions { client: client(), config, gateway_host: None };
         let controller = Controller::new(options, &mut registry);
 
         tokio::spawn(autoscaler.run(stop.clone()));
         tokio::spawn(controller.run(stop.clone()));
         let (serving, end) = (activator.clone(), stop.clone());
-        tokio::spawn(async move { serving.run(end).await });
-        let ports = DeploymentOptions {
-            ports: Ports::default(),
-        };
+        tokio::spawn(async move { Box::pin(serving.run(end)).await });
+        let ports = DeploymentOptions { ports: Ports::default() };
         tokio::spawn(deployments::run(client(), ports, stop.clone()));
         tokio::spawn(machines.clone().keep(client()));
         let desired = watch::Sender::new(BTreeMap::new());
         tokio::spawn(follow(api.client(), desired.clone(), publish));
         activator.synced().await;
-        Self {
-            machines,
-            api,
-            activator,
-            desired,
-            stop,
-        }
+        Self { machines, api, activator, desired, stop }
     }
 
     /// Deploys a service and waits until its revision is Ready.
@@ -141,10 +123,7 @@ impl World {
             "spec": {"template": {"spec": {"containers": [{"image": "simulated"}]}}},
         });
         let service = serde_json::from_value(service).expect("a literal");
-        services
-            .create(&PostParams::default(), &service)
-            .await
-            .expect("it is valid");
+        services.create(&PostParams::default(), &service).await.expect("it is valid");
         let ready = |service: &Service| {
             let status = service.status.as_ref()?;
             let ready = ebb_api::condition::find(&status.conditions, "Ready")?;
@@ -166,9 +145,7 @@ impl World {
         let (near, far) = tokio::io::duplex(64 << 10);
         let activator = self.activator.clone();
         tokio::spawn(async move {
-            activator
-                .serve_connection(far, ([127, 0, 0, 1], 50_000).into())
-                .await;
+            activator.serve_connection(far, ([127, 0, 0, 1], 50_000).into()).await;
         });
         let (mut sender, connection) =
             hyper::client::conn::http1::handshake(TokioIo::new(near)).await?;
@@ -192,9 +169,7 @@ impl World {
     /// Returns once the autoscaler wants no replica of the revision.
     pub(crate) async fn decided_to_sleep(&self, revision: &str) {
         let mut desired = self.desired.subscribe();
-        let decided = desired
-            .wait_for(|desired| desired.get(revision) == Some(&0))
-            .await;
+        let decided = desired.wait_for(|desired| desired.get(revision) == Some(&0)).await;
         assert!(decided.is_ok(), "the decisions are no longer followed");
     }
 }
@@ -213,17 +188,11 @@ async fn follow(
     _publish: watch::Sender<Arc<Config>>,
 ) {
     let all: Api<PodAutoscaler> = Api::all(client);
-    let mut events = watcher(all, watcher::Config::default())
-        .default_backoff()
-        .applied_objects()
-        .boxed();
+    let mut events =
+        watcher(all, watcher::Config::default()).default_backoff().applied_objects().boxed();
     while let Some(event) = events.next().await {
         let Ok(scaled) = event else { continue };
-        if let Some(scale) = scaled
-            .status
-            .as_ref()
-            .and_then(|status| status.desired_scale)
-        {
+        if let Some(scale) = scaled.status.as_ref().and_then(|status| status.desired_scale) {
             desired.send_modify(|desired| {
                 desired.insert(scaled.name_any(), scale);
             });

@@ -45,16 +45,11 @@ async fn a_request_between_the_decision_to_sleep_and_the_end_of_the_process_is_a
     for caller in futures::future::join_all(callers).await {
         caller.expect("every request was answered");
     }
-    let (between, otherwise) = (
-        tally.between.load(Ordering::Relaxed),
-        tally.otherwise.load(Ordering::Relaxed),
-    );
+    let (between, otherwise) =
+        (tally.between.load(Ordering::Relaxed), tally.otherwise.load(Ordering::Relaxed));
     println!("{between} requests between decision and end, {otherwise} at other times");
     assert!(between >= INTERLEAVINGS);
-    assert!(
-        otherwise > INTERLEAVINGS / 50,
-        "the other moments were tried too: {otherwise}"
-    );
+    assert!(otherwise > INTERLEAVINGS / 50, "the other moments were tried too: {otherwise}");
 }
 
 /// Mostly right after the decision, sometimes at any time around it.
@@ -75,19 +70,11 @@ async fn call_once(world: &World, name: &str, tally: &Tally) {
     let decided = world.desired(&revision) == Some(0);
     let between = decided && world.machines.run(&revision);
     let answer = tokio::time::timeout(Duration::from_secs(30), world.call(name)).await;
-    let moment = if between {
-        "between decision and end"
-    } else {
-        "at another time"
-    };
+    let moment = if between { "between decision and end" } else { "at another time" };
     match answer {
         Ok(Ok((StatusCode::OK, body))) => assert_eq!(body, revision, "another revision answered"),
         other => panic!("a request {moment} was lost: {other:?}"),
     }
-    let count = if between {
-        &tally.between
-    } else {
-        &tally.otherwise
-    };
+    let count = if between { &tally.between } else { &tally.otherwise };
     count.fetch_add(1, Ordering::Relaxed);
 }

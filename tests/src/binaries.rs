@@ -3,34 +3,19 @@
 use std::path::{Path, PathBuf};
 
 /// The binary of that name, built in the same profile as the caller.
-///
-/// # Panics
-///
-/// When it was not built: `make e2e` builds it first.
 pub fn binary(name: &str) -> PathBuf {
     let path = folder().join(name);
-    assert!(
-        path.exists(),
-        "{} is not built: run the tests by make e2e",
-        path.display()
-    );
+    assert!(path.exists(), "{} is not built: run the tests by make e2e", path.display());
     path
 }
 
 /// The folder of the binaries.
-///
-/// # Panics
-///
-/// When the running executable has no path, which Linux never says.
 pub fn folder() -> PathBuf {
     let own = std::env::current_exe().expect("a running program has a path");
     let folder = own.parent().expect("a program lies in a folder");
     // A test lies in deps/, a binary beside it.
     if folder.ends_with("deps") {
-        folder
-            .join("..")
-            .canonicalize()
-            .expect("deps/ has a parent")
+        folder.join("..").canonicalize().expect("deps/ has a parent")
     } else {
         folder.to_path_buf()
     }
@@ -38,7 +23,5 @@ pub fn folder() -> PathBuf {
 
 /// The root of the source tree.
 pub fn source() -> &'static Path {
-    Path::new(env!("CARGO_MANIFEST_DIR"))
-        .parent()
-        .expect("tests/ lies in the root")
+    Path::new(env!("CARGO_MANIFEST_DIR")).parent().expect("tests/ lies in the root")
 }

@@ -35,10 +35,7 @@ pub struct Answer {
 impl Client {
     /// A client that dials `gateway` and speaks HTTP/1.1.
     pub fn new(gateway: SocketAddr) -> Self {
-        Self {
-            gateway,
-            pool: Pool::builder(TokioExecutor::new()).build(HttpConnector::new()),
-        }
+        Self { gateway, pool: Pool::builder(TokioExecutor::new()).build(HttpConnector::new()) }
     }
 
     /// `GET path` at `host`.
@@ -91,17 +88,9 @@ impl Client {
 impl Answer {
     async fn of(response: http::Response<hyper::body::Incoming>) -> anyhow::Result<Self> {
         let (parts, body) = response.into_parts();
-        let bytes = body
-            .collect()
-            .await
-            .context("the body broke off")?
-            .to_bytes();
+        let bytes = body.collect().await.context("the body broke off")?.to_bytes();
         let text = String::from_utf8_lossy(&bytes).into_owned();
-        Ok(Self {
-            status: parts.status,
-            headers: parts.headers,
-            text,
-        })
+        Ok(Self { status: parts.status, headers: parts.headers, text })
     }
 
     /// The body as JSON.
@@ -111,13 +100,7 @@ impl Answer {
 
     /// A field of a JSON body, as text; empty when it is not there.
     pub fn field(&self, name: &str) -> String {
-        let value = self
-            .json()
-            .ok()
-            .and_then(|json| json.get(name).cloned())
-            .unwrap_or_default();
-        value
-            .as_str()
-            .map_or_else(|| value.to_string(), str::to_owned)
+        let value = self.json().ok().and_then(|json| json.get(name).cloned()).unwrap_or_default();
+        value.as_str().map_or_else(|| value.to_string(), str::to_owned)
     }
 }

@@ -58,9 +58,7 @@ impl Ebb {
         let events = Arc::new(Mutex::new(Vec::new()));
         let started = async {
             loop {
-                let Some(line) = lines.next_line().await? else {
-                    bail!("ebb ended at its start")
-                };
+                let Some(line) = lines.next_line().await? else { bail!("ebb ended at its start") };
                 let event: Value = serde_json::from_str(&line)
                     .with_context(|| format!("not one JSON object: {line}"))?;
                 events.lock().push(event.clone());
@@ -69,12 +67,8 @@ impl Ebb {
                 }
             }
         };
-        let started = tokio::time::timeout(PATIENCE, started)
-            .await
-            .context("ebb hangs")??;
-        let gateway = started["gateway"]
-            .as_str()
-            .and_then(|url| url.strip_prefix("http://"));
+        let started = tokio::time::timeout(PATIENCE, started).await.context("ebb hangs")??;
+        let gateway = started["gateway"].as_str().and_then(|url| url.strip_prefix("http://"));
         let gateway = gateway.context("no gateway")?.parse()?;
         let kept = events.clone();
         tokio::spawn(async move {
@@ -82,12 +76,7 @@ impl Ebb {
                 kept.lock().extend(serde_json::from_str::<Value>(&line));
             }
         });
-        Ok(Self {
-            child,
-            folder,
-            gateway,
-            events,
-        })
+        Ok(Self { child, folder, gateway, events })
     }
 
     /// `kubectl` for this Ebb.
@@ -116,30 +105,17 @@ impl Ebb {
     }
 
     /// The process id.
-    ///
-    /// # Panics
-    ///
-    /// When the process was waited for already.
     pub fn pid(&self) -> i32 {
-        self.child
-            .id()
-            .and_then(|id| id.try_into().ok())
-            .expect("the process runs")
+        self.child.id().and_then(|id| id.try_into().ok()).expect("the process runs")
     }
 
     /// Events of a kind that name an object, oldest first.
     pub fn events(&self, kind: &str, object: &str) -> Vec<Value> {
         let named = |event: &Value| {
-            ["revision", "service"]
-                .iter()
-                .any(|key| event[*key].as_str() == Some(object))
+            ["revision", "service"].iter().any(|key| event[*key].as_str() == Some(object))
         };
         let events = self.events.lock();
-        events
-            .iter()
-            .filter(|event| event["event"] == kind && named(event))
-            .cloned()
-            .collect()
+        events.iter().filter(|event| event["event"] == kind && named(event)).cloned().collect()
     }
 
     /// Ends the process at once, as a crash or the kernel would.
@@ -178,15 +154,7 @@ impl Drop for Ebb {
 pub fn command(data: &Path, arguments: &[&str]) -> Command {
     let mut command = Command::new(binaries::binary("ebb"));
     command
-        .args([
-            "local",
-            "--listen",
-            "127.0.0.1:0",
-            "--api",
-            "127.0.0.1:0",
-            "-o",
-            "json",
-        ])
+        .args(["local", "--listen", "127.0.0.1:0", "--api", "127.0.0.1:0", "-o", "json"])
         .arg("--data")
         .arg(data)
         .args(arguments)

@@ -9,7 +9,7 @@ use tokio::io::AsyncWriteExt as _;
 use tokio::process::{Child, Command};
 
 /// Longest run of one command; `wait` and `logs -f` bring shorter limits of their own.
-const COMMAND_TIMEOUT: Duration = Duration::from_secs(120);
+const COMMAND_TIMEOUT: Duration = Duration::from_mins(2);
 
 /// `kubectl` with one kubeconfig and a cache of its own.
 #[derive(Clone, Debug)]
@@ -33,26 +33,19 @@ impl Kubectl {
     /// `kubectl` for the Ebb whose kubeconfig this is.
     pub fn new(kubeconfig: &Path) -> Self {
         let cache = kubeconfig.with_extension("cache");
-        Self {
-            kubeconfig: kubeconfig.to_path_buf(),
-            cache,
-        }
+        Self { kubeconfig: kubeconfig.to_path_buf(), cache }
     }
 
     /// Starts a command with piped output, to be read while it runs.
     pub fn spawn(&self, arguments: &[&str]) -> anyhow::Result<Child> {
-        self.command(arguments)
-            .spawn()
-            .context("kubectl cannot be started")
+        self.command(arguments).spawn().context("kubectl cannot be started")
     }
 
     /// Runs a command to its end, whatever it says.
     pub async fn run(&self, arguments: &[&str], input: Option<&str>) -> anyhow::Result<Said> {
         let mut child = self.command(arguments).stdin(Stdio::piped()).spawn()?;
         if let Some(mut stdin) = child.stdin.take() {
-            stdin
-                .write_all(input.unwrap_or_default().as_bytes())
-                .await?;
+            stdin.write_all(input.unwrap_or_default().as_bytes()).await?;
         }
         let output = tokio::time::timeout(COMMAND_TIMEOUT, child.wait_with_output())
             .await
@@ -73,10 +66,7 @@ impl Kubectl {
     pub async fn fails(&self, arguments: &[&str], input: Option<&str>) -> anyhow::Result<String> {
         let said = self.run(arguments, input).await?;
         if said.ok {
-            bail!(
-                "kubectl {arguments:?} succeeded, it should not have: {}",
-                said.out
-            );
+            bail!("kubectl {arguments:?} succeeded, it should not have: {}", said.out);
         }
         Ok(said.err)
     }
@@ -89,15 +79,12 @@ impl Kubectl {
     /// Waits until a service is Ready.
     pub async fn wait_ready(&self, service: &str) -> anyhow::Result<()> {
         let object = format!("ksvc/{service}");
-        self.ok(&["wait", "--for=condition=Ready", "--timeout=60s", &object])
-            .await
-            .map(drop)
+        self.ok(&["wait", "--for=condition=Ready", "--timeout=60s", &object]).await.map(drop)
     }
 
     /// One field of one object by JSONPath; empty when it is not there.
     pub async fn field(&self, object: &str, path: &str) -> anyhow::Result<String> {
-        self.ok(&["get", object, "-o", &format!("jsonpath={path}")])
-            .await
+        self.ok(&["get", object, "-o", &format!("jsonpath={path}")]).await
     }
 
     async fn ok_with(&self, arguments: &[&str], input: Option<&str>) -> anyhow::Result<String> {

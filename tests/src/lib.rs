@@ -1,5 +1,7 @@
 //! What the tests share: the real `ebb` as a process, the real `kubectl`, an HTTP client.
 
+#![allow(clippy::missing_panics_doc, reason = "to panic is how a test says no")]
+
 pub mod binaries;
 pub mod client;
 pub mod ebb;
@@ -12,7 +14,7 @@ use tokio::time::Instant;
 
 /// How long anything may take that is not about time: generous, because the machines that run
 /// tests are small and busy. A test that waits for a condition ends as soon as it holds.
-pub const PATIENCE: Duration = Duration::from_secs(60);
+pub const PATIENCE: Duration = Duration::from_mins(1);
 
 /// Asks until the answer is there, and panics with `what` after [`PATIENCE`].
 pub async fn eventually<T, F, Fut>(what: &str, mut ask: F) -> T
@@ -25,10 +27,7 @@ where
         if let Some(answer) = ask().await {
             return answer;
         }
-        assert!(
-            Instant::now() < deadline,
-            "{what} did not come about within {PATIENCE:?}"
-        );
+        assert!(Instant::now() < deadline, "{what} did not come about within {PATIENCE:?}");
         tokio::time::sleep(Duration::from_millis(50)).await;
     }
 }

@@ -10,9 +10,7 @@ pub fn with_environment(marker: &str) -> Vec<i32> {
         .filter_map(|entry| entry.file_name().to_str()?.parse().ok())
         .filter(|pid| {
             let environment = std::fs::read(format!("/proc/{pid}/environ")).unwrap_or_default();
-            environment
-                .split(|byte| *byte == 0)
-                .any(|entry| entry == marker.as_bytes())
+            environment.split(|byte| *byte == 0).any(|entry| entry == marker.as_bytes())
         })
         .collect()
 }
@@ -21,23 +19,13 @@ pub fn with_environment(marker: &str) -> Vec<i32> {
 pub fn resident_bytes(pid: i32) -> Option<u64> {
     let status = std::fs::read_to_string(format!("/proc/{pid}/status")).ok()?;
     let line = status.lines().find(|line| line.starts_with("VmRSS:"))?;
-    line.split_whitespace()
-        .nth(1)?
-        .parse::<u64>()
-        .ok()
-        .map(|kib| kib * 1024)
+    line.split_whitespace().nth(1)?.parse::<u64>().ok().map(|kib| kib * 1024)
 }
 
 /// Whether a process exists and is not a zombie.
 pub fn is_alive(pid: i32) -> bool {
-    std::fs::read_to_string(format!("/proc/{pid}/stat")).is_ok_and(|stat| {
-        !stat
-            .rsplit(')')
-            .next()
-            .unwrap_or("")
-            .trim_start()
-            .starts_with('Z')
-    })
+    std::fs::read_to_string(format!("/proc/{pid}/stat"))
+        .is_ok_and(|stat| !stat.rsplit(')').next().unwrap_or("").trim_start().starts_with('Z'))
 }
 
 /// Sends a signal to a process that the caller started.
@@ -48,17 +36,12 @@ pub fn signal(pid: i32, signal: Signal) {
 
 /// Children of a process, whichever of its threads started them.
 pub fn children(pid: i32) -> Vec<i32> {
-    let threads = std::fs::read_dir(format!("/proc/{pid}/task"))
-        .into_iter()
-        .flatten()
-        .flatten();
+    let threads = std::fs::read_dir(format!("/proc/{pid}/task")).into_iter().flatten().flatten();
     let texts =
         threads.filter_map(|thread| std::fs::read_to_string(thread.path().join("children")).ok());
     texts.flat_map(|text| numbers(&text)).collect()
 }
 
 fn numbers(text: &str) -> Vec<i32> {
-    text.split_whitespace()
-        .filter_map(|word| word.parse().ok())
-        .collect()
+    text.split_whitespace().filter_map(|word| word.parse().ok()).collect()
 }

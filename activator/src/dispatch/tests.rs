@@ -39,10 +39,7 @@ struct Driver {
 
 impl Driver {
     fn new(limit: Option<u32>) -> Self {
-        let mut core = Dispatch::new(QueueLimits {
-            requests: 8,
-            bytes: usize::MAX,
-        });
+        let mut core = Dispatch::new(QueueLimits { requests: 8, bytes: usize::MAX });
         core.set_limit(limit.and_then(NonZeroU32::new));
         Self {
             core,
@@ -56,19 +53,12 @@ impl Driver {
     }
 
     fn roll(&mut self) -> u64 {
-        self.random = self
-            .random
-            .wrapping_mul(6_364_136_223_846_793_005)
-            .wrapping_add(1);
+        self.random = self.random.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1);
         self.random
     }
 
     fn settle(&mut self, request: u64, outcome: &'static str) {
-        assert_eq!(
-            self.outcomes.insert(request, outcome),
-            None,
-            "two outcomes for {request}"
-        );
+        assert_eq!(self.outcomes.insert(request, outcome), None, "two outcomes for {request}");
     }
 
     fn pump(&mut self) {
@@ -112,11 +102,7 @@ impl Driver {
                 assert!(self.core.cancel(ticket));
                 self.settle(request, "cancelled");
             }
-            Step::Pod {
-                uid,
-                ready,
-                drained,
-            } => {
+            Step::Pod { uid, ready, drained } => {
                 let name: PodUid = uid.to_string().into();
                 self.core.set_pod(&name, *uid, *ready, *drained);
             }
@@ -135,17 +121,10 @@ impl Driver {
                 assert!(view.in_flight <= limit, "{view:?} above its limit");
             }
         }
-        assert!(
-            !free || self.waiting.is_empty(),
-            "somebody waits while a slot is free"
-        );
+        assert!(!free || self.waiting.is_empty(), "somebody waits while a slot is free");
         assert_eq!(self.core.queued(), self.waiting.len());
         let settled = self.outcomes.len() + self.running.len() + self.waiting.len();
-        assert_eq!(
-            u64::try_from(settled).unwrap(),
-            self.arrived,
-            "a request was lost"
-        );
+        assert_eq!(u64::try_from(settled).unwrap(), self.arrived, "a request was lost");
     }
 }
 

@@ -31,10 +31,7 @@ pub(super) async fn must_close(request: Option<Request<Incoming>>) -> bool {
     if waits || request.body().size_hint().lower() > DRAIN_BYTES_MAX {
         return true;
     }
-    !matches!(
-        timeout(DRAIN_TIMEOUT, drain(request.into_body())).await,
-        Ok(true)
-    )
+    !matches!(timeout(DRAIN_TIMEOUT, drain(request.into_body())).await, Ok(true))
 }
 
 /// True when the end was reached within the limit.

@@ -19,9 +19,7 @@ impl Revision {
         let mut state = self.state.lock();
         let uid = Arc::clone(&facts.uid);
         let before = state.tracked.remove(&uid);
-        let known = before
-            .as_ref()
-            .map(|tracked| (tracked.facts.clone(), tracked.state));
+        let known = before.as_ref().map(|tracked| (tracked.facts.clone(), tracked.state));
         let mut tracked = before.unwrap_or_else(|| Tracked {
             facts: facts.clone(),
             state: PodState::Seen,
@@ -32,9 +30,7 @@ impl Revision {
         if let Some(live) = &state.live {
             let own_probe = live.settings.probe.is_own();
             tracked.state =
-                tracked
-                    .state
-                    .after(known.as_ref().map(|(facts, _)| facts), &facts, own_probe);
+                tracked.state.after(known.as_ref().map(|(facts, _)| facts), &facts, own_probe);
         }
         tracked.unschedulable_since = match &facts.unschedulable {
             Some(_) => tracked.unschedulable_since.or(Some(now)),
@@ -56,9 +52,7 @@ impl Revision {
         let last = state.tracked.is_empty();
         self.settle(state, now);
         if last {
-            self.context.observer.event(Event::Asleep {
-                revision: self.key.clone(),
-            });
+            self.context.observer.event(Event::Asleep { revision: self.key.clone() });
         }
     }
 
@@ -113,10 +107,7 @@ impl Revision {
         }
         if tracked.state != PodState::Probing {
             tracked.probe = None;
-        } else if tracked
-            .probe
-            .as_ref()
-            .is_none_or(AbortOnDropHandle::is_finished)
+        } else if tracked.probe.as_ref().is_none_or(AbortOnDropHandle::is_finished)
             && let Some(pod) = &tracked.pod
         {
             let (revision, pod) = (Arc::clone(self), Arc::clone(pod));
@@ -170,11 +161,9 @@ impl State {
                 _ => match (&facts.failure, &facts.unschedulable) {
                     (Some(reason), _) => Prospect::Failed(Arc::clone(reason)),
                     (None, Some(reason)) => Prospect::Unschedulable(
-                        tracked
-                            .unschedulable_since
-                            .map_or_else(Default::default, |since| {
-                                now.saturating_duration_since(since)
-                            }),
+                        tracked.unschedulable_since.map_or_else(Default::default, |since| {
+                            now.saturating_duration_since(since)
+                        }),
                         Arc::clone(reason),
                     ),
                     (None, None) => Prospect::Starting,

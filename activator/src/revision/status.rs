@@ -35,10 +35,7 @@ pub struct PodStatus {
 impl RevisionStatus {
     /// Pods that get requests.
     pub fn ready_pods(&self) -> usize {
-        self.pods
-            .iter()
-            .filter(|pod| pod.ready && !pod.drained)
-            .count()
+        self.pods.iter().filter(|pod| pod.ready && !pod.drained).count()
     }
 }
 

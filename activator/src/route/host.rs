@@ -38,11 +38,7 @@ pub fn normalise(authority: &str) -> Result<Cow<'_, str>, HostError> {
             _ => return Err(HostError),
         }
     }
-    Ok(if upper {
-        Cow::Owned(host.to_ascii_lowercase())
-    } else {
-        Cow::Borrowed(host)
-    })
+    Ok(if upper { Cow::Owned(host.to_ascii_lowercase()) } else { Cow::Borrowed(host) })
 }
 
 #[cfg(test)]

@@ -38,10 +38,7 @@ async fn when_no_pod_can_start_those_who_wait_are_told_why() {
     // The next is refused at once, and still counts as demand.
     sleep(Duration::from_secs(2)).await;
     assert_eq!(world.get().await.status(), 503);
-    assert_eq!(
-        world.notes.reports.lock().last().unwrap().revisions[0].queued,
-        1
-    );
+    assert_eq!(world.notes.reports.lock().last().unwrap().revisions[0].queued, 1);
     // A second pod is hope.
     let (response, ()) = futures::join!(world.get(), async {
         world.start(2, echo("hello"));
@@ -125,10 +122,7 @@ fn drips(count: usize, pause: Duration) -> Handler {
 
 #[tokio::test(start_paused = true)]
 async fn a_response_that_takes_too_long_is_broken_off_and_never_looks_complete() {
-    for spec in [
-        json!({"timeoutSeconds": 3}),
-        json!({"idleTimeoutSeconds": 1}),
-    ] {
+    for spec in [json!({"timeoutSeconds": 3}), json!({"idleTimeoutSeconds": 1})] {
         let world = World::new(spec.clone());
         world.start(1, drips(4, Duration::from_millis(1500)));
         settle().await;
@@ -180,10 +174,7 @@ async fn an_exec_probe_waits_for_kubernetes() {
     let (response, ()) = futures::join!(world.get(), async {
         sleep(Duration::from_secs(5)).await;
         assert_eq!(world.queued(), 1);
-        world.tell(
-            1,
-            json!({"conditions": [{"type": "Ready", "status": "True"}]}),
-        );
+        world.tell(1, json!({"conditions": [{"type": "Ready", "status": "True"}]}));
     });
     assert_eq!(text(response).await, "one");
 }
@@ -208,11 +199,7 @@ async fn an_http_probe_must_succeed_with_its_path_and_headers() {
         }),
     );
     let response = world.get().await;
-    assert!(
-        (700..730).contains(&born.elapsed().as_millis()),
-        "{:?}",
-        born.elapsed()
-    );
+    assert!((700..730).contains(&born.elapsed().as_millis()), "{:?}", born.elapsed());
     assert_eq!(text(response).await, "hello");
 }
 
@@ -239,8 +226,7 @@ async fn what_is_no_request_for_us_is_refused() {
         assert_eq!(response.headers()["ebb-error"], kind, "{method} {host}");
     }
     let mut odd = get();
-    odd.headers_mut()
-        .insert("expect", "miracles".parse().unwrap());
+    odd.headers_mut().insert("expect", "miracles".parse().unwrap());
     assert_eq!(world.send(odd).await.status(), 417);
 }
 
@@ -259,10 +245,7 @@ async fn ambiguous_framing_is_refused_and_the_connection_closed() {
         "GET / HTTP/1.1\r\nhost : H\r\n\r\n",
     ] {
         let mut connection = world.dial();
-        connection
-            .write_all(head.replace('H', HOST).as_bytes())
-            .await
-            .unwrap();
+        connection.write_all(head.replace('H', HOST).as_bytes()).await.unwrap();
         let mut answer = vec![0; 12];
         connection.read_exact(&mut answer).await.unwrap();
         assert_eq!(String::from_utf8_lossy(&answer), "HTTP/1.1 400", "{head}");
@@ -275,10 +258,7 @@ async fn a_slow_head_and_a_silent_client_are_cut_off() {
     world.start(1, slow(20_000));
     let begun = Instant::now();
     let mut connection = world.dial();
-    connection
-        .write_all(b"GET / HTTP/1.1\r\nhost:")
-        .await
-        .unwrap();
+    connection.write_all(b"GET / HTTP/1.1\r\nhost:").await.unwrap();
     let mut rest = Vec::new();
     connection.read_to_end(&mut rest).await.unwrap();
     assert_eq!(begun.elapsed().as_secs(), 10);

@@ -93,9 +93,7 @@ impl FakePod {
         });
         let server = auto::Builder::new(TokioExecutor::new());
         // How a client leaves is the client's affair.
-        let _ended = server
-            .serve_connection_with_upgrades(TokioIo::new(io), service)
-            .await;
+        let _ended = server.serve_connection_with_upgrades(TokioIo::new(io), service).await;
     }
 }
 
@@ -135,17 +133,9 @@ impl World {
             limits,
         };
         let activator = Activator::new(options, &mut registry);
-        let world = Self {
-            activator,
-            network,
-            notes,
-            registry,
-            _config: sender,
-        };
+        let world = Self { activator, network, notes, registry, _config: sender };
         world.activator.change_routes([Change::Applied(route())]);
-        world
-            .activator
-            .change_revisions(Change::Applied(revision(spec)));
+        world.activator.change_revisions(Change::Applied(revision(spec)));
         world
     }
 
@@ -157,10 +147,7 @@ impl World {
             most: AtomicU32::new(0),
             served: AtomicU32::new(0),
         });
-        self.network
-            .pods
-            .lock()
-            .insert(address(number), Arc::clone(&pod));
+        self.network.pods.lock().insert(address(number), Arc::clone(&pod));
         pod
     }
 
@@ -171,13 +158,11 @@ impl World {
 
     /// The watch tells of pod `number`, with `status` over the usual one.
     pub(super) fn tell(&self, number: u8, status: Value) {
-        self.activator
-            .change_pods(Change::Applied(pod(number, status)));
+        self.activator.change_pods(Change::Applied(pod(number, status)));
     }
 
     pub(super) fn untell(&self, number: u8) {
-        self.activator
-            .change_pods(Change::Deleted(pod(number, json!({}))));
+        self.activator.change_pods(Change::Deleted(pod(number, json!({}))));
     }
 
     /// A pod that listens and that the watch knows.
@@ -192,9 +177,7 @@ impl World {
         let (here, there) = tokio::io::duplex(16 * 1024);
         let activator = self.activator.clone();
         tokio::spawn(async move {
-            activator
-                .serve_connection(there, ([192, 0, 2, 7], 5555).into())
-                .await;
+            activator.serve_connection(there, ([192, 0, 2, 7], 5555).into()).await;
         });
         here
     }
@@ -202,9 +185,7 @@ impl World {
     /// Sends a request on a connection of its own.
     pub(super) async fn send(&self, request: Request<Full<Bytes>>) -> Response<Incoming> {
         let (mut sender, connection) =
-            hyper::client::conn::http1::handshake(TokioIo::new(self.dial()))
-                .await
-                .unwrap();
+            hyper::client::conn::http1::handshake(TokioIo::new(self.dial())).await.unwrap();
         tokio::spawn(connection.with_upgrades());
         sender.send_request(request).await.unwrap()
     }
@@ -229,10 +210,7 @@ impl World {
 }
 
 pub(super) fn get() -> Request<Full<Bytes>> {
-    Request::get("/")
-        .header("host", HOST)
-        .body(Full::default())
-        .unwrap()
+    Request::get("/").header("host", HOST).body(Full::default()).unwrap()
 }
 
 pub(super) fn key() -> RevisionKey {
@@ -263,11 +241,7 @@ pub(super) fn slow(ms: u64) -> Handler {
 }
 
 pub(super) fn reply(text: impl Into<Bytes>) -> Answer {
-    Response::new(
-        Full::new(text.into())
-            .map_err(|never| match never {})
-            .boxed(),
-    )
+    Response::new(Full::new(text.into()).map_err(|never| match never {}).boxed())
 }
 
 pub(super) async fn text(response: Response<Incoming>) -> String {
@@ -297,9 +271,7 @@ fn route() -> Route {
 
 pub(super) fn revision(spec: Value) -> Revision {
     let mut whole = json!({"containers": [{"name": "user-container", "image": "digits"}]});
-    let Value::Object(spec) = spec else {
-        panic!("a spec is an object")
-    };
+    let Value::Object(spec) = spec else { panic!("a spec is an object") };
     whole.as_object_mut().unwrap().extend(spec);
     serde_json::from_value(json!({
         "apiVersion": "serving.knative.dev/v1", "kind": "Revision",
@@ -311,9 +283,7 @@ pub(super) fn revision(spec: Value) -> Revision {
 
 fn pod(number: u8, status: Value) -> Pod {
     let mut whole = json!({"podIP": format!("10.0.0.{number}"), "phase": "Running"});
-    let Value::Object(status) = status else {
-        panic!("a status is an object")
-    };
+    let Value::Object(status) = status else { panic!("a status is an object") };
     whole.as_object_mut().unwrap().extend(status);
     let deleted = whole.as_object_mut().unwrap().remove("deleted");
     serde_json::from_value(json!({

@@ -36,9 +36,7 @@ async fn bodies_stream_both_ways_without_being_collected() {
         Ok::<_, std::convert::Infallible>(Frame::data(part))
     }));
     let (mut sender, connection) =
-        hyper::client::conn::http1::handshake(TokioIo::new(world.dial()))
-            .await
-            .unwrap();
+        hyper::client::conn::http1::handshake(TokioIo::new(world.dial())).await.unwrap();
     tokio::spawn(connection);
     let request = Request::post("/").header("host", HOST).body(body).unwrap();
     let mut body = sender.send_request(request).await.unwrap().into_body();
@@ -89,30 +87,16 @@ async fn the_pod_sees_the_host_and_who_asked_and_nothing_a_client_made_up() {
     world.start(
         1,
         Arc::new(|request: Request<_>| {
-            let shown = [
-                "host",
-                "x-forwarded-for",
-                "forwarded",
-                "knative-serving-revision",
-            ]
-            .map(|name| {
-                request
-                    .headers()
-                    .get(name)
-                    .map_or("-", |v| v.to_str().unwrap())
-            })
-            .join(" ");
+            let shown = ["host", "x-forwarded-for", "forwarded", "knative-serving-revision"]
+                .map(|name| request.headers().get(name).map_or("-", |v| v.to_str().unwrap()))
+                .join(" ");
             Box::pin(async move { reply(shown) })
         }),
     );
     settle().await;
     let mut request = get();
-    request
-        .headers_mut()
-        .insert("knative-serving-revision", "other".parse().unwrap());
-    request
-        .headers_mut()
-        .insert("host", "Digits.default:80".parse().unwrap());
+    request.headers_mut().insert("knative-serving-revision", "other".parse().unwrap());
+    request.headers_mut().insert("host", "Digits.default:80".parse().unwrap());
     let want = "Digits.default:80 192.0.2.7 for=192.0.2.7;host=Digits.default:80;proto=http -";
     assert_eq!(text(world.send(request).await).await, want);
 }
@@ -145,34 +129,22 @@ async fn a_refused_upload_is_drained_when_small_and_else_ends_the_connection() {
     let world = World::new(json!({}));
     for (bytes, closes) in [(100, false), (1_000_000, true)] {
         let body = Full::new(Bytes::from(vec![b'x'; bytes]));
-        let request = Request::post("/")
-            .header("host", "nobody")
-            .body(body)
-            .unwrap();
+        let request = Request::post("/").header("host", "nobody").body(body).unwrap();
         let response = world.send(request).await;
         assert_eq!(response.status(), 404);
-        assert_eq!(
-            response.headers().contains_key("connection"),
-            closes,
-            "{bytes}"
-        );
+        assert_eq!(response.headers().contains_key("connection"), closes, "{bytes}");
     }
 }
 
 #[tokio::test(start_paused = true)]
 async fn without_a_limit_the_load_is_shared() {
     let world = World::new(json!({}));
-    let pods: Vec<_> = (1..=3)
-        .map(|number| world.start(number, slow(100)))
-        .collect();
+    let pods: Vec<_> = (1..=3).map(|number| world.start(number, slow(100))).collect();
     settle().await;
     let responses = futures::future::join_all((0..60).map(|_| world.get())).await;
     assert_eq!(responses.len(), 60);
     for pod in pods {
         let served = pod.served.load(Ordering::SeqCst);
-        assert!(
-            (15..=25).contains(&served),
-            "{served} of 60 in one of three pods"
-        );
+        assert!((15..=25).contains(&served), "{served} of 60 in one of three pods");
     }
 }

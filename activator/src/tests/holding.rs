@@ -18,9 +18,7 @@ async fn two_hundred_first_requests_share_four_pods_one_at_a_time() {
     let start = async {
         settle().await;
         assert_eq!(world.queued(), 200);
-        (1..=4)
-            .map(|number| world.start(number, slow(10)))
-            .collect::<Vec<_>>()
+        (1..=4).map(|number| world.start(number, slow(10))).collect::<Vec<_>>()
     };
     let (responses, pods) = futures::join!(requests, start);
     assert!(responses.iter().all(|response| response.status() == 200));
@@ -62,20 +60,11 @@ async fn the_first_request_is_reported_at_once_and_the_wait_is_told() {
     };
     let (response, ()) = futures::join!(request, start);
     let timing = response.headers()["server-timing"].to_str().unwrap();
-    assert!(
-        timing.starts_with("queue;dur=4") && timing.contains("pod;dur=300"),
-        "{timing}"
-    );
-    assert_eq!(
-        world.notes.reports.lock().len(),
-        1,
-        "only the first is news"
-    );
+    assert!(timing.starts_with("queue;dur=4") && timing.contains("pod;dur=300"), "{timing}");
+    assert_eq!(world.notes.reports.lock().len(), 1, "only the first is news");
     let events = world.notes.events.lock();
     assert_eq!(events[0], Event::Waking { revision: key() });
-    let Event::Ready { took, .. } = &events[1] else {
-        panic!("{events:?}")
-    };
+    let Event::Ready { took, .. } = &events[1] else { panic!("{events:?}") };
     assert!((400..430).contains(&took.as_millis()), "{took:?}");
 }
 
@@ -107,27 +96,14 @@ async fn a_client_that_leaves_frees_its_place_at_once() {
     assert_eq!(world.queued(), 0);
     let pod = world.start(1, echo("hello"));
     settle().await;
-    assert_eq!(
-        pod.served.load(Ordering::SeqCst),
-        0,
-        "nobody asked any more"
-    );
+    assert_eq!(pod.served.load(Ordering::SeqCst), 0, "nobody asked any more");
     assert_eq!(text(world.get().await).await, "hello");
 }
 
 #[tokio::test(start_paused = true)]
 async fn a_full_queue_refuses_and_says_when_to_come_back() {
-    let queue = QueueLimits {
-        requests: 2,
-        ..QueueLimits::default()
-    };
-    let world = World::with_limits(
-        json!({}),
-        Limits {
-            queue,
-            ..Limits::default()
-        },
-    );
+    let queue = QueueLimits { requests: 2, ..QueueLimits::default() };
+    let world = World::with_limits(json!({}), Limits { queue, ..Limits::default() });
     let held = join_all((0..2).map(|_| world.get()));
     let refused = async {
         settle().await;
@@ -146,10 +122,7 @@ async fn a_drained_pod_gets_nothing_and_serves_again_when_taken_back() {
     let world = World::new(json!({"containerConcurrency": 1}));
     let pod = world.start(1, slow(50));
     settle().await;
-    let order = |pods: Vec<String>| ebb_api::report::DrainOrder {
-        revision: key(),
-        pods,
-    };
+    let order = |pods: Vec<String>| ebb_api::report::DrainOrder { revision: key(), pods };
     let (response, ()) = futures::join!(world.get(), async {
         settle().await;
         world.activator.drain(&order(vec![uid(1)]));
@@ -175,13 +148,8 @@ async fn a_deleted_revision_answers_those_who_wait_at_once() {
     let (response, ()) = futures::join!(world.get(), async {
         settle().await;
         assert!(world.metrics().contains("digits-00001"));
-        world
-            .activator
-            .change_revisions(crate::Change::Deleted(revision(json!({}))));
-        assert!(
-            !world.metrics().contains("digits-00001"),
-            "its series are gone"
-        );
+        world.activator.change_revisions(crate::Change::Deleted(revision(json!({}))));
+        assert!(!world.metrics().contains("digits-00001"), "its series are gone");
     });
     assert_eq!(response.status(), 404);
     assert_eq!(response.headers()["ebb-error"], "revision-unknown");
@@ -201,8 +169,5 @@ async fn the_second_report_says_how_much_was_held() {
     let report = world.notes.reports.lock()[1].revisions[0].clone();
     assert_eq!(report.queued, 1);
     assert!((report.concurrency_mean - 1.0).abs() < 0.01, "{report:?}");
-    assert!(
-        (report.requests_per_second - 1.0).abs() < 0.01,
-        "{report:?}"
-    );
+    assert!((report.requests_per_second - 1.0).abs() < 0.01, "{report:?}");
 }

@@ -29,10 +29,7 @@ fn grpc() -> Handler {
             assert_eq!(request.headers()["te"], "trailers");
             let mut trailers = HeaderMap::new();
             trailers.insert("grpc-status", HeaderValue::from_static("0"));
-            let frames = [
-                Frame::data(Bytes::from_static(b"hello")),
-                Frame::trailers(trailers),
-            ];
+            let frames = [Frame::data(Bytes::from_static(b"hello")), Frame::trailers(trailers)];
             let body = StreamBody::new(futures::stream::iter(frames.map(Ok)));
             Response::new(BodyExt::boxed(body))
         })
@@ -44,9 +41,8 @@ async fn http2_goes_through_with_its_trailers() {
     let world = World::new(h2c());
     world.start(1, grpc());
     let io = TokioIo::new(world.dial());
-    let (sender, connection) = hyper::client::conn::http2::handshake(TokioExecutor::new(), io)
-        .await
-        .unwrap();
+    let (sender, connection) =
+        hyper::client::conn::http2::handshake(TokioExecutor::new(), io).await.unwrap();
     tokio::spawn(connection);
     let calls = (0..150).map(|_| {
         let mut sender = sender.clone();
@@ -62,10 +58,7 @@ async fn http2_goes_through_with_its_trailers() {
         }
     });
     for (status, bytes) in futures::future::join_all(calls).await {
-        assert_eq!(
-            (status.to_str().unwrap(), bytes.as_ref()),
-            ("0", b"hello".as_ref())
-        );
+        assert_eq!((status.to_str().unwrap(), bytes.as_ref()), ("0", b"hello".as_ref()));
     }
     settle().await;
     assert_eq!(world.in_flight(), 0);
@@ -130,9 +123,7 @@ async fn a_websocket_ends_with_the_revisions_timeout() {
     let world = World::new(json!({"timeoutSeconds": 60}));
     world.start(1, websocket());
     let url = format!("ws://{HOST}/");
-    let (mut socket, _) = tokio_tungstenite::client_async(&url, world.dial())
-        .await
-        .unwrap();
+    let (mut socket, _) = tokio_tungstenite::client_async(&url, world.dial()).await.unwrap();
     let begun = tokio::time::Instant::now();
     assert!(!matches!(socket.next().await, Some(Ok(_))));
     assert!((59..=60).contains(&begun.elapsed().as_secs()));
@@ -145,12 +136,8 @@ async fn a_refused_upgrade_is_an_ordinary_response() {
     let world = World::new(json!({}));
     world.start(1, echo("no websocket here"));
     let mut request = get();
-    request
-        .headers_mut()
-        .insert("connection", HeaderValue::from_static("upgrade"));
-    request
-        .headers_mut()
-        .insert("upgrade", HeaderValue::from_static("websocket"));
+    request.headers_mut().insert("connection", HeaderValue::from_static("upgrade"));
+    request.headers_mut().insert("upgrade", HeaderValue::from_static("websocket"));
     let response = world.send(request).await;
     assert_eq!(response.status(), 200);
     assert_eq!(text(response).await, "no websocket here");
@@ -173,20 +160,12 @@ async fn a_grpc_probe_asks_for_health_over_http2() {
                 let question = request.into_body().collect().await.unwrap().to_bytes();
                 assert_eq!(question.as_ref(), b"\0\0\0\0\x08\x0a\x06digits");
                 // NOT_SERVING, then SERVING.
-                let status = if born.elapsed() < Duration::from_millis(500) {
-                    2
-                } else {
-                    1
-                };
+                let status = if born.elapsed() < Duration::from_millis(500) { 2 } else { 1 };
                 reply(vec![0, 0, 0, 0, 2, 8, status])
             })
         }),
     );
     let response = world.get().await;
-    assert!(
-        (500..530).contains(&born.elapsed().as_millis()),
-        "{:?}",
-        born.elapsed()
-    );
+    assert!((500..530).contains(&born.elapsed().as_millis()), "{:?}", born.elapsed());
     assert_eq!(text(response).await, "hello");
 }

@@ -78,45 +78,24 @@ impl AutoscalerConfig {
     pub(super) fn parse(data: &BTreeMap<String, String>) -> Result<Self, ConfigError> {
         let read = Reader { map: MAP, data };
         let mut config = Self::default();
-        read.set(
-            "container-concurrency-target-percentage",
-            &mut config.target_percentage,
-        )?;
+        read.set("container-concurrency-target-percentage", &mut config.target_percentage)?;
         // Knative takes a fraction here as well as a percentage.
         if config.target_percentage <= 1.0 {
             config.target_percentage *= 100.0;
         }
-        read.set(
-            "container-concurrency-target-default",
-            &mut config.concurrency_target_default,
-        )?;
-        read.set(
-            "requests-per-second-target-default",
-            &mut config.rps_target_default,
-        )?;
+        read.set("container-concurrency-target-default", &mut config.concurrency_target_default)?;
+        read.set("requests-per-second-target-default", &mut config.rps_target_default)?;
         read.set("target-burst-capacity", &mut config.target_burst_capacity)?;
         read.set_duration("stable-window", &mut config.stable_window)?;
-        read.set(
-            "panic-window-percentage",
-            &mut config.panic_window_percentage,
-        )?;
-        read.set(
-            "panic-threshold-percentage",
-            &mut config.panic_threshold_percentage,
-        )?;
+        read.set("panic-window-percentage", &mut config.panic_window_percentage)?;
+        read.set("panic-threshold-percentage", &mut config.panic_threshold_percentage)?;
         read.set("max-scale-up-rate", &mut config.max_scale_up_rate)?;
         read.set("max-scale-down-rate", &mut config.max_scale_down_rate)?;
         read.set("enable-scale-to-zero", &mut config.enable_scale_to_zero)?;
-        read.set_duration(
-            "scale-to-zero-grace-period",
-            &mut config.scale_to_zero_grace_period,
-        )?;
+        read.set_duration("scale-to-zero-grace-period", &mut config.scale_to_zero_grace_period)?;
         read.set_duration("scale-to-zero-pod-retention-period", &mut config.retention)?;
         read.set("initial-scale", &mut config.initial_scale)?;
-        read.set(
-            "allow-zero-initial-scale",
-            &mut config.allow_zero_initial_scale,
-        )?;
+        read.set("allow-zero-initial-scale", &mut config.allow_zero_initial_scale)?;
         read.set("min-scale", &mut config.min_scale)?;
         read.set("max-scale", &mut config.max_scale)?;
         read.set("max-scale-limit", &mut config.max_scale_limit)?;
@@ -159,16 +138,8 @@ impl AutoscalerConfig {
             "panic-window-percentage",
             "must be in [1, 100]",
         )?;
-        read.require(
-            self.max_scale_up_rate > 1.0,
-            "max-scale-up-rate",
-            "must be above 1.0",
-        )?;
-        read.require(
-            self.max_scale_down_rate > 1.0,
-            "max-scale-down-rate",
-            "must be above 1.0",
-        )?;
+        read.require(self.max_scale_up_rate > 1.0, "max-scale-up-rate", "must be above 1.0")?;
+        read.require(self.max_scale_down_rate > 1.0, "max-scale-down-rate", "must be above 1.0")?;
         read.require(
             !self.scale_to_zero_grace_period.is_zero(),
             "scale-to-zero-grace-period",
@@ -189,10 +160,6 @@ impl AutoscalerConfig {
             "max-scale",
             "must be 0, or at least min-scale",
         )?;
-        read.require(
-            self.max_scale_limit >= 0,
-            "max-scale-limit",
-            "must be 0 or more",
-        )
+        read.require(self.max_scale_limit >= 0, "max-scale-limit", "must be 0 or more")
     }
 }

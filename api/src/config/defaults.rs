@@ -49,24 +49,12 @@ impl DefaultsConfig {
         let mut config = Self::default();
         read.set("revision-timeout-seconds", &mut config.revision_timeout_s)?;
         config.response_start_timeout_s = config.revision_timeout_s;
-        read.set(
-            "max-revision-timeout-seconds",
-            &mut config.max_revision_timeout_s,
-        )?;
-        read.set(
-            "revision-response-start-timeout-seconds",
-            &mut config.response_start_timeout_s,
-        )?;
+        read.set("max-revision-timeout-seconds", &mut config.max_revision_timeout_s)?;
+        read.set("revision-response-start-timeout-seconds", &mut config.response_start_timeout_s)?;
         read.set("revision-idle-timeout-seconds", &mut config.idle_timeout_s)?;
         read.set("container-concurrency", &mut config.container_concurrency)?;
-        read.set(
-            "container-concurrency-max-limit",
-            &mut config.container_concurrency_max,
-        )?;
-        read.set(
-            "allow-container-concurrency-zero",
-            &mut config.allow_container_concurrency_zero,
-        )?;
+        read.set("container-concurrency-max-limit", &mut config.container_concurrency_max)?;
+        read.set("allow-container-concurrency-zero", &mut config.allow_container_concurrency_zero)?;
         if let Some(name) = read.text("container-name-template") {
             read.require(
                 !name.contains("{{"),

@@ -16,9 +16,7 @@ pub struct DeploymentConfig {
 
 impl Default for DeploymentConfig {
     fn default() -> Self {
-        Self {
-            progress_deadline: Duration::from_mins(10),
-        }
+        Self { progress_deadline: Duration::from_mins(10) }
     }
 }
 

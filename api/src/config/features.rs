@@ -53,10 +53,7 @@ pub enum Feature {
 
 /// Key of each feature in the ConfigMap.
 const KEYS: &[(Feature, &str)] = &[
-    (
-        Feature::AddCapabilities,
-        "kubernetes.containerspec-addcapabilities",
-    ),
+    (Feature::AddCapabilities, "kubernetes.containerspec-addcapabilities"),
     (Feature::Affinity, "kubernetes.podspec-affinity"),
     (Feature::DnsConfig, "kubernetes.podspec-dnsconfig"),
     (Feature::DnsPolicy, "kubernetes.podspec-dnspolicy"),
@@ -67,52 +64,22 @@ const KEYS: &[(Feature, &str)] = &[
     (Feature::HostNetwork, "kubernetes.podspec-hostnetwork"),
     (Feature::HostPath, "kubernetes.podspec-volumes-hostpath"),
     (Feature::HostPid, "kubernetes.podspec-hostpid"),
-    (
-        Feature::InitContainers,
-        "kubernetes.podspec-init-containers",
-    ),
-    (
-        Feature::MountPropagation,
-        "kubernetes.podspec-volumes-mount-propagation",
-    ),
+    (Feature::InitContainers, "kubernetes.podspec-init-containers"),
+    (Feature::MountPropagation, "kubernetes.podspec-volumes-mount-propagation"),
     (Feature::MultiContainer, "multi-container"),
     (Feature::MultiContainerProbing, "multi-container-probing"),
     (Feature::NodeSelector, "kubernetes.podspec-nodeselector"),
-    (
-        Feature::PersistentVolumeClaim,
-        "kubernetes.podspec-persistent-volume-claim",
-    ),
-    (
-        Feature::PersistentVolumeWrite,
-        "kubernetes.podspec-persistent-volume-write",
-    ),
-    (
-        Feature::PriorityClassName,
-        "kubernetes.podspec-priorityclassname",
-    ),
-    (
-        Feature::RuntimeClassName,
-        "kubernetes.podspec-runtimeclassname",
-    ),
+    (Feature::PersistentVolumeClaim, "kubernetes.podspec-persistent-volume-claim"),
+    (Feature::PersistentVolumeWrite, "kubernetes.podspec-persistent-volume-write"),
+    (Feature::PriorityClassName, "kubernetes.podspec-priorityclassname"),
+    (Feature::RuntimeClassName, "kubernetes.podspec-runtimeclassname"),
     (Feature::SchedulerName, "kubernetes.podspec-schedulername"),
-    (
-        Feature::SecurityContext,
-        "kubernetes.podspec-securitycontext",
-    ),
-    (
-        Feature::ShareProcessNamespace,
-        "kubernetes.podspec-shareprocessnamespace",
-    ),
+    (Feature::SecurityContext, "kubernetes.podspec-securitycontext"),
+    (Feature::ShareProcessNamespace, "kubernetes.podspec-shareprocessnamespace"),
     (Feature::Tolerations, "kubernetes.podspec-tolerations"),
-    (
-        Feature::TopologySpreadConstraints,
-        "kubernetes.podspec-topologyspreadconstraints",
-    ),
+    (Feature::TopologySpreadConstraints, "kubernetes.podspec-topologyspreadconstraints"),
     (Feature::VolumesCsi, "kubernetes.podspec-volumes-csi"),
-    (
-        Feature::VolumesEphemeral,
-        "kubernetes.podspec-volumes-ephemeral",
-    ),
+    (Feature::VolumesEphemeral, "kubernetes.podspec-volumes-ephemeral"),
     (Feature::VolumesImage, "kubernetes.podspec-volumes-image"),
 ];
 

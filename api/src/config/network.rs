@@ -52,10 +52,7 @@ impl NetworkConfig {
         &mut self,
         data: &BTreeMap<String, String>,
     ) -> Result<(), ConfigError> {
-        let read = Reader {
-            map: DOMAIN_MAP,
-            data,
-        };
+        let read = Reader { map: DOMAIN_MAP, data };
         let mut domains = data.iter().filter(|(key, _)| !key.starts_with('_'));
         let Some((domain, selector)) = domains.next() else {
             return Ok(());

@@ -63,18 +63,14 @@ fn limits(spec: &mut RevisionSpec, defaults: &DefaultsConfig) {
     if spec.idle_timeout_seconds.is_none() {
         spec.idle_timeout_seconds = below(defaults.idle_timeout_s);
     }
-    spec.container_concurrency
-        .get_or_insert(defaults.container_concurrency);
+    spec.container_concurrency.get_or_insert(defaults.container_concurrency);
 }
 
 fn container_names(spec: &mut RevisionSpec, default: &str) {
     let containers = &mut spec.pod.containers;
     let init = spec.pod.init_containers.as_deref_mut().unwrap_or_default();
-    let mut taken: BTreeSet<String> = containers
-        .iter()
-        .chain(init.iter())
-        .map(|container| container.name.clone())
-        .collect();
+    let mut taken: BTreeSet<String> =
+        containers.iter().chain(init.iter()).map(|container| container.name.clone()).collect();
     fill_names(containers, &mut taken, default);
     fill_names(init, &mut taken, INIT_CONTAINER);
 }

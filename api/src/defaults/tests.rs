@@ -20,11 +20,7 @@ fn service_of(spec: &Value) -> Service {
 }
 
 fn created(mut object: Service) -> Service {
-    service(
-        &mut object,
-        Occasion::Create { by: Some("alice") },
-        &Config::default(),
-    );
+    service(&mut object, Occasion::Create { by: Some("alice") }, &Config::default());
     object
 }
 
@@ -67,14 +63,8 @@ fn names_of_several_containers_are_numbered_and_avoid_those_taken() {
     ]})));
     let containers = &service.spec.template.spec.pod.containers;
     let names: Vec<_> = containers.iter().map(|c| c.name.as_str()).collect();
-    assert_eq!(
-        names,
-        ["user-container-1", "user-container-0", "user-container-2"]
-    );
-    let probed: Vec<_> = containers
-        .iter()
-        .map(|c| c.readiness_probe.is_some())
-        .collect();
+    assert_eq!(names, ["user-container-1", "user-container-0", "user-container-2"]);
+    let probed: Vec<_> = containers.iter().map(|c| c.readiness_probe.is_some()).collect();
     assert_eq!(probed, [false, true, false]);
 }
 
@@ -109,9 +99,7 @@ fn mounts_are_read_only_unless_the_volume_is_for_writing() {
         ]}],
         "volumes": [{"name": "s", "secret": {}}, {"name": "e", "emptyDir": {}}],
     })));
-    let mounts = service.spec.template.spec.pod.containers[0]
-        .volume_mounts
-        .clone();
+    let mounts = service.spec.template.spec.pod.containers[0].volume_mounts.clone();
     let read_only: Vec<_> = mounts.unwrap().into_iter().map(|m| m.read_only).collect();
     assert_eq!(read_only, [Some(true), None]);
 }
@@ -154,10 +142,7 @@ fn service_links_are_left_alone_in_an_object_that_exists() {
     let mut old = created(minimal());
     old.spec.template.spec.pod.enable_service_links = None;
     let mut new = old.clone();
-    let update = Occasion::Update {
-        old: &old,
-        by: None,
-    };
+    let update = Occasion::Update { old: &old, by: None };
     service(&mut new, update, &Config::default());
     assert_eq!(new.spec.template.spec.pod.enable_service_links, None);
 }
@@ -200,11 +185,7 @@ fn a_pod_autoscaler_gets_a_class_and_its_metric() {
 }
 
 fn text() -> impl Strategy<Value = String> {
-    prop_oneof![
-        "[a-z-]{0,8}",
-        Just(String::new()),
-        Just("user-container-0".to_owned())
-    ]
+    prop_oneof!["[a-z-]{0,8}", Just(String::new()), Just("user-container-0".to_owned())]
 }
 
 prop_compose! {

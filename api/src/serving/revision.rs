@@ -120,9 +120,8 @@ impl RevisionStatus {
     /// The Revision has replicas, or is getting them.
     pub const ACTIVE: &'static str = "Active";
     /// What makes a Revision Ready; Active is information only.
-    pub const CONDITIONS: ConditionSet = ConditionSet {
-        dependents: &[Self::CONTAINER_HEALTHY, Self::RESOURCES_AVAILABLE],
-    };
+    pub const CONDITIONS: ConditionSet =
+        ConditionSet { dependents: &[Self::CONTAINER_HEALTHY, Self::RESOURCES_AVAILABLE] };
 }
 
 impl RevisionSpec {
@@ -130,9 +129,7 @@ impl RevisionSpec {
     pub fn serving_container(&self) -> Option<&Container> {
         match self.pod.containers.as_slice() {
             [only] => Some(only),
-            several => several
-                .iter()
-                .find(|container| serving_port(container).is_some()),
+            several => several.iter().find(|container| serving_port(container).is_some()),
         }
     }
 
@@ -147,22 +144,13 @@ impl RevisionSpec {
 
     /// What the containers speak: `h2c` when the port has that name.
     pub fn protocol(&self) -> Protocol {
-        let name = self
-            .serving_container()
-            .and_then(serving_port)
-            .and_then(|p| p.name.as_deref());
-        if name == Some("h2c") {
-            Protocol::H2c
-        } else {
-            Protocol::Http1
-        }
+        let name = self.serving_container().and_then(serving_port).and_then(|p| p.name.as_deref());
+        if name == Some("h2c") { Protocol::H2c } else { Protocol::Http1 }
     }
 
     /// The hard limit of requests at once in one replica, if there is one.
     pub fn concurrency_limit(&self) -> Option<u32> {
-        self.container_concurrency
-            .and_then(|limit| u32::try_from(limit).ok())
-            .filter(|&l| l > 0)
+        self.container_concurrency.and_then(|limit| u32::try_from(limit).ok()).filter(|&l| l > 0)
     }
 
     /// Longest time from arrival to the end of the response, if one is set.
@@ -184,9 +172,7 @@ impl RevisionSpec {
 impl Revision {
     /// Whether a Route sends requests here, by the routing-state label; unlabelled counts as yes.
     pub fn is_reachable(&self) -> bool {
-        self.labels()
-            .get(labels::ROUTING_STATE)
-            .is_none_or(|state| state != ROUTING_RESERVE)
+        self.labels().get(labels::ROUTING_STATE).is_none_or(|state| state != ROUTING_RESERVE)
     }
 }
 
@@ -205,8 +191,5 @@ fn serving_port(container: &Container) -> Option<&ContainerPort> {
 }
 
 fn seconds(value: Option<i64>) -> Option<Duration> {
-    value
-        .and_then(|value| u64::try_from(value).ok())
-        .filter(|&s| s > 0)
-        .map(Duration::from_secs)
+    value.and_then(|value| u64::try_from(value).ok()).filter(|&s| s > 0).map(Duration::from_secs)
 }

@@ -75,7 +75,6 @@ impl ServiceStatus {
     /// The Route is ready.
     pub const ROUTES_READY: &'static str = "RoutesReady";
     /// What makes a Service Ready.
-    pub const CONDITIONS: ConditionSet = ConditionSet {
-        dependents: &[Self::CONFIGURATIONS_READY, Self::ROUTES_READY],
-    };
+    pub const CONDITIONS: ConditionSet =
+        ConditionSet { dependents: &[Self::CONFIGURATIONS_READY, Self::ROUTES_READY] };
 }

@@ -79,20 +79,21 @@ fn scales(annotations: &Annotations, config: &AutoscalerConfig) -> FieldErrors {
     if let Some((key, text)) = ACTIVATION_SCALE.find(Some(annotations)) {
         let problem = match text.parse::<i32>() {
             Err(_) => return errors.also(FieldErrors::invalid(text, key)),
-            Ok(scale) if min > scale => Some(format!(
-                "min-scale={min} is greater than activation-scale={scale}"
-            )),
-            Ok(scale) if max != 0 && max < scale => Some(format!(
-                "max-scale={max} is less than activation-scale={scale}"
-            )),
+            Ok(scale) if min > scale => {
+                Some(format!("min-scale={min} is greater than activation-scale={scale}"))
+            }
+            Ok(scale) if max != 0 && max < scale => {
+                Some(format!("max-scale={max} is less than activation-scale={scale}"))
+            }
             Ok(scale) if scale < ACTIVATION_SCALE_MIN => {
                 Some(format!("activation-scale={scale} must be greater than 1"))
             }
             Ok(_) => None,
         };
-        errors.add(problem.map_or_else(FieldErrors::default, |problem| {
-            FieldErrors::generic(problem, &[key])
-        }));
+        errors
+            .add(problem.map_or_else(FieldErrors::default, |problem| {
+                FieldErrors::generic(problem, &[key])
+            }));
     }
     errors
 }
@@ -140,24 +141,17 @@ fn numbers(annotations: &Annotations) -> FieldErrors {
                 return FieldErrors::default();
             }
             let text = clip(text);
-            FieldErrors::generic(
-                format!("target {text} should be at least {TARGET_MIN}"),
-                &[key],
-            )
+            FieldErrors::generic(format!("target {text} should be at least {TARGET_MIN}"), &[key])
         }))
-        .also(number(
-            annotations,
-            TARGET_BURST_CAPACITY,
-            |text, key, capacity| {
-                // -1 stands for "always through the activator"; nothing else below 0 has a meaning.
-                let is_always = (capacity + 1.0).abs() < f64::EPSILON;
-                if capacity >= 0.0 || is_always {
-                    FieldErrors::default()
-                } else {
-                    FieldErrors::invalid(text, key)
-                }
-            },
-        ))
+        .also(number(annotations, TARGET_BURST_CAPACITY, |text, key, capacity| {
+            // -1 stands for "always through the activator"; nothing else below 0 has a meaning.
+            let is_always = (capacity + 1.0).abs() < f64::EPSILON;
+            if capacity >= 0.0 || is_always {
+                FieldErrors::default()
+            } else {
+                FieldErrors::invalid(text, key)
+            }
+        }))
 }
 
 fn percentage(annotations: &Annotations, key: Key, low: i32, high: i32) -> FieldErrors {
@@ -217,11 +211,7 @@ fn metric(annotations: &Annotations) -> FieldErrors {
         // Somebody else's class has metrics of its own.
         _ => true,
     };
-    if is_known {
-        FieldErrors::default()
-    } else {
-        FieldErrors::invalid(metric, key)
-    }
+    if is_known { FieldErrors::default() } else { FieldErrors::invalid(metric, key) }
 }
 
 fn aggregation(annotations: &Annotations) -> FieldErrors {
@@ -238,6 +228,5 @@ fn aggregation(annotations: &Annotations) -> FieldErrors {
 }
 
 fn written_as(annotations: &Annotations, key: Key) -> &'static str {
-    key.find(Some(annotations))
-        .map_or_else(|| key.name(), |(written, _)| written)
+    key.find(Some(annotations)).map_or_else(|| key.name(), |(written, _)| written)
 }

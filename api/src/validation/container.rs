@@ -53,9 +53,7 @@ pub(super) fn validate(
         ));
     }
     errors.add(environment::validate(container, place));
-    errors.add(validate_image(
-        container.image.as_deref().unwrap_or_default(),
-    ));
+    errors.add(validate_image(container.image.as_deref().unwrap_or_default()));
     let ports = container.ports.as_deref().unwrap_or_default();
     errors.add(validate_ports(ports, place).via_field("ports"));
     if let Some(resources) = &container.resources {

@@ -28,21 +28,14 @@ fn validate_variable(variable: &EnvVar, place: Place) -> FieldErrors {
     if name.is_empty() {
         FieldErrors::missing(&["name"])
     } else if RESERVED.contains(&name) || (name == PORT && serves) {
-        FieldErrors::generic(
-            format!("{name:?} is a reserved environment variable"),
-            &["name"],
-        )
+        FieldErrors::generic(format!("{name:?} is a reserved environment variable"), &["name"])
     } else {
         FieldErrors::default()
     }
 }
 
 fn validate_source(source: &EnvFromSource) -> FieldErrors {
-    let EnvFromSource {
-        config_map_ref,
-        prefix: _,
-        secret_ref,
-    } = source;
+    let EnvFromSource { config_map_ref, prefix: _, secret_ref } = source;
     match (config_map_ref, secret_ref) {
         (Some(_), Some(_)) => FieldErrors::multiple_one_of(&["configMapRef", "secretRef"]),
         (None, None) => FieldErrors::missing_one_of(&["configMapRef", "secretRef"]),

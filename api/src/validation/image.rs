@@ -31,9 +31,7 @@ fn is_by_digest(text: &str) -> bool {
     };
     let is_sha256 = digest.strip_prefix("sha256:").is_some_and(|hex| {
         hex.len() == SHA256_DIGITS
-            && hex
-                .bytes()
-                .all(|byte| matches!(byte, b'0'..=b'9' | b'a'..=b'f'))
+            && hex.bytes().all(|byte| matches!(byte, b'0'..=b'9' | b'a'..=b'f'))
     });
     is_sha256 && is_tagged(base)
 }

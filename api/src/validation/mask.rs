@@ -21,11 +21,7 @@ struct Shape {
 }
 
 const fn leaf(allowed: &'static [&'static str]) -> Shape {
-    Shape {
-        allowed,
-        gated: &[],
-        inner: &[],
-    }
+    Shape { allowed, gated: &[], inner: &[] }
 }
 
 static POD: Shape = Shape {
@@ -52,10 +48,7 @@ static POD: Shape = Shape {
         ("securityContext", Feature::SecurityContext),
         ("shareProcessNamespace", Feature::ShareProcessNamespace),
         ("tolerations", Feature::Tolerations),
-        (
-            "topologySpreadConstraints",
-            Feature::TopologySpreadConstraints,
-        ),
+        ("topologySpreadConstraints", Feature::TopologySpreadConstraints),
     ],
     inner: &[
         ("containers", &CONTAINER),
@@ -116,10 +109,7 @@ static ENV: Shape = Shape {
 
 static ENV_SOURCE: Shape = Shape {
     allowed: &["configMapKeyRef", "secretKeyRef"],
-    gated: &[
-        ("fieldRef", Feature::FieldRef),
-        ("resourceFieldRef", Feature::FieldRef),
-    ],
+    gated: &[("fieldRef", Feature::FieldRef), ("resourceFieldRef", Feature::FieldRef)],
     inner: &[],
 };
 
@@ -153,11 +143,8 @@ static SECURITY: Shape = Shape {
     inner: &[("capabilities", &CAPABILITIES)],
 };
 
-static CAPABILITIES: Shape = Shape {
-    allowed: &["drop"],
-    gated: &[("add", Feature::AddCapabilities)],
-    inner: &[],
-};
+static CAPABILITIES: Shape =
+    Shape { allowed: &["drop"], gated: &[("add", Feature::AddCapabilities)], inner: &[] };
 
 static MOUNT: Shape = Shape {
     allowed: &["mountPath", "name", "readOnly", "subPath"],

@@ -76,10 +76,7 @@ pub(super) fn object_name(metadata: &ObjectMeta) -> FieldErrors {
 /// Autoscaling annotations where they would do nothing, because only a template carries them.
 pub(super) fn no_autoscaling(annotations: &BTreeMap<String, String>) -> FieldErrors {
     let mut errors = FieldErrors::default();
-    for key in annotations
-        .keys()
-        .filter(|key| key.starts_with(AUTOSCALING_GROUP))
-    {
+    for key in annotations.keys().filter(|key| key.starts_with(AUTOSCALING_GROUP)) {
         errors.add(FieldErrors::invalid_key(
             key,
             CURRENT,
@@ -118,17 +115,11 @@ pub(super) fn authors(old: &ObjectMeta, new: &ObjectMeta, spec_changed: bool) ->
     let of = |metadata: &ObjectMeta, key: &str| annotation(metadata, key).map(ToOwned::to_owned);
     let mut errors = FieldErrors::default();
     if of(old, CREATOR) != of(new, CREATOR) {
-        errors.add(FieldErrors::generic(
-            "annotation value is immutable",
-            &[CREATOR],
-        ));
+        errors.add(FieldErrors::generic("annotation value is immutable", &[CREATOR]));
     }
     let modifier = of(new, LAST_MODIFIER);
     if !spec_changed && of(old, LAST_MODIFIER) != modifier {
-        errors.add(FieldErrors::invalid(
-            modifier.unwrap_or_default(),
-            LAST_MODIFIER,
-        ));
+        errors.add(FieldErrors::invalid(modifier.unwrap_or_default(), LAST_MODIFIER));
     }
     errors
 }
@@ -152,10 +143,7 @@ pub(super) fn template_annotations(annotations: &BTreeMap<String, String>) -> Fi
     }
     // The API server checks this for the object itself, but a template is only checked when a
     // Revision is made from it, which is too late to tell anybody.
-    let bytes: usize = annotations
-        .iter()
-        .map(|(key, value)| key.len() + value.len())
-        .sum();
+    let bytes: usize = annotations.iter().map(|(key, value)| key.len() + value.len()).sum();
     if bytes > ANNOTATIONS_BYTES_MAX {
         errors.add(FieldErrors::generic(
             format!("Too long: may not be more than {ANNOTATIONS_BYTES_MAX} bytes"),
@@ -199,19 +187,15 @@ fn whole_seconds(
     short: &str,
     zero: bool,
 ) -> FieldErrors {
-    let Some((key, text)) = key
-        .find(Some(annotations))
-        .filter(|(_, text)| !text.is_empty())
-    else {
+    let Some((key, text)) = key.find(Some(annotations)).filter(|(_, text)| !text.is_empty()) else {
         return FieldErrors::default();
     };
     let shown = clip(text);
     match signed_duration(text) {
         None => FieldErrors::invalid(text, key),
-        Some((_, span)) if span.subsec_nanos() != 0 => FieldErrors::generic(
-            format!("{short}={shown} is not at second precision"),
-            &[key],
-        ),
+        Some((_, span)) if span.subsec_nanos() != 0 => {
+            FieldErrors::generic(format!("{short}={shown} is not at second precision"), &[key])
+        }
         Some((is_negative, span)) if is_negative || (span.is_zero() && !zero) => {
             FieldErrors::generic(format!("{short}={shown} must be positive"), &[key])
         }

@@ -37,11 +37,7 @@ pub(super) fn validate(pod: &PodSpec, config: &Config) -> FieldErrors {
     let account = pod.service_account_name.as_deref().unwrap_or_default();
     if !account.is_empty() {
         for problem in name::dns1123_subdomain(account) {
-            errors.add(FieldErrors::invalid_because(
-                account,
-                "serviceAccountName",
-                problem,
-            ));
+            errors.add(FieldErrors::invalid_because(account, "serviceAccountName", problem));
         }
     }
     errors
@@ -119,10 +115,8 @@ fn unique<'a>(container: &'a Container, names: &mut BTreeSet<&'a str>) -> FieldE
 
 /// Requests go to one port of one container; with several containers it must be named.
 fn validate_ports(containers: &[Container]) -> FieldErrors {
-    let count: usize = containers
-        .iter()
-        .map(|container| container.ports.as_ref().map_or(0, Vec::len))
-        .sum();
+    let count: usize =
+        containers.iter().map(|container| container.ports.as_ref().map_or(0, Vec::len)).sum();
     if count == 0 && containers.len() > 1 {
         return FieldErrors::missing(&["ports"]);
     }

@@ -30,22 +30,11 @@ pub(super) fn validate_readiness(probe: &Probe, port: Option<&ContainerPort>) ->
     let failures = probe.failure_threshold.unwrap_or(0);
     let mut errors = validate_action(probe, port)
         .also(at_least(0, period_s, "periodSeconds"))
-        .also(at_least(
-            0,
-            probe.initial_delay_seconds.unwrap_or(0),
-            "initialDelaySeconds",
-        ))
-        .also(at_least(
-            1,
-            probe.success_threshold.unwrap_or(0),
-            "successThreshold",
-        ));
+        .also(at_least(0, probe.initial_delay_seconds.unwrap_or(0), "initialDelaySeconds"))
+        .also(at_least(1, probe.success_threshold.unwrap_or(0), "successThreshold"));
     // Without a period the container is probed as often as is useful, and these mean nothing.
     if period_s == 0 {
-        for (field, value) in [
-            ("failureThreshold", failures),
-            ("timeoutSeconds", timeout_s),
-        ] {
+        for (field, value) in [("failureThreshold", failures), ("timeoutSeconds", timeout_s)] {
             if value != 0 {
                 errors.add(FieldErrors::generic(
                     format!("{field} is disallowed when periodSeconds is zero"),
@@ -55,9 +44,11 @@ pub(super) fn validate_readiness(probe: &Probe, port: Option<&ContainerPort>) ->
         }
         return errors;
     }
-    errors
-        .also(at_least(1, timeout_s, "timeoutSeconds"))
-        .also(at_least(1, failures, "failureThreshold"))
+    errors.also(at_least(1, timeout_s, "timeoutSeconds")).also(at_least(
+        1,
+        failures,
+        "failureThreshold",
+    ))
 }
 
 fn validate_action(probe: &Probe, port: Option<&ContainerPort>) -> FieldErrors {
@@ -79,12 +70,7 @@ fn validate_action(probe: &Probe, port: Option<&ContainerPort>) -> FieldErrors {
         errors.add(validate_number(grpc.port).via_field("grpc"));
     }
     match actions.as_slice() {
-        [] => errors.add(FieldErrors::missing_one_of(&[
-            "httpGet",
-            "tcpSocket",
-            "exec",
-            "grpc",
-        ])),
+        [] => errors.add(FieldErrors::missing_one_of(&["httpGet", "tcpSocket", "exec", "grpc"])),
         [_] => {}
         several => errors.add(FieldErrors::multiple_one_of(several)),
     }

@@ -9,16 +9,13 @@ pub(super) const QUANTITY_RULE: &str = "quantities must match the regular expres
                                         '^([+-]?[0-9.]+)([eEinumkKMGTP]*[-+]?[0-9]*)$'";
 
 /// Suffixes of a quantity besides an exponent.
-const SUFFIXES: &[&str] = &[
-    "", "n", "u", "m", "k", "M", "G", "T", "P", "E", "Ki", "Mi", "Gi", "Ti", "Pi", "Ei",
-];
+const SUFFIXES: &[&str] =
+    &["", "n", "u", "m", "k", "M", "G", "T", "P", "E", "Ki", "Mi", "Gi", "Ti", "Pi", "Ei"];
 
 /// Whether the text is a quantity as k8s.io/apimachinery/pkg/api/resource parses it.
 pub(super) fn is_quantity(text: &str) -> bool {
     let unsigned = text.strip_prefix(['+', '-']).unwrap_or(text);
-    let end = unsigned
-        .find(|c: char| !c.is_ascii_digit() && c != '.')
-        .unwrap_or(unsigned.len());
+    let end = unsigned.find(|c: char| !c.is_ascii_digit() && c != '.').unwrap_or(unsigned.len());
     let (number, suffix) = unsigned.split_at(end);
     let is_number = number.contains(|c: char| c.is_ascii_digit())
         && number.bytes().filter(|byte| *byte == b'.').count() <= 1;
@@ -33,8 +30,7 @@ pub(super) fn is_quantity(text: &str) -> bool {
 
 /// Whether the text is a quantity below 0.
 pub(super) fn is_negative(text: &str) -> bool {
-    text.strip_prefix('-')
-        .is_some_and(|rest| rest.contains(|c: char| ('1'..='9').contains(&c)))
+    text.strip_prefix('-').is_some_and(|rest| rest.contains(|c: char| ('1'..='9').contains(&c)))
 }
 
 /// The number, if it is one that can be computed with: neither NaN nor without end.
@@ -60,14 +56,10 @@ mod tests {
 
     #[test]
     fn quantities_are_told_from_other_text() {
-        for good in [
-            "1", "0.5", "100m", "1Gi", "1e3", "1E-3", "-1", "+.5", "1E", "12k",
-        ] {
+        for good in ["1", "0.5", "100m", "1Gi", "1e3", "1E-3", "-1", "+.5", "1E", "12k"] {
             assert!(is_quantity(good), "{good}");
         }
-        for bad in [
-            "", "Gi", "1g", "1gi", "1 Gi", "1.2.3", "e3", "NaN", "1e", "0x10", "1KiB",
-        ] {
+        for bad in ["", "Gi", "1g", "1gi", "1 Gi", "1.2.3", "e3", "NaN", "1e", "0x10", "1KiB"] {
             assert!(!is_quantity(bad), "{bad}");
         }
         assert!(is_negative("-1m"));

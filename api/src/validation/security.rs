@@ -22,11 +22,7 @@ pub(super) fn validate_pod(pod: &PodSpec) -> FieldErrors {
         .chain(init.enumerate().map(|one| ("initContainers", one)));
     for (list, (index, container)) in all {
         let unsafe_defaults = warnings(shared, container.security_context.as_ref());
-        errors.add(
-            unsafe_defaults
-                .via_field("securityContext")
-                .via_field_index(list, index),
-        );
+        errors.add(unsafe_defaults.via_field("securityContext").via_field_index(list, index));
     }
     errors
 }

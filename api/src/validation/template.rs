@@ -26,11 +26,7 @@ pub(super) fn validate(
         );
     }
     let generate_name = own.and_then(|own| own.generate_name.as_deref());
-    errors.also(revision_name(
-        template_name(template),
-        generate_name,
-        parent,
-    ))
+    errors.also(revision_name(template_name(template), generate_name, parent))
 }
 
 /// What is wrong with the spec of a Revision.
@@ -49,10 +45,7 @@ pub(super) fn spec(spec: &RevisionSpec, config: &Config) -> FieldErrors {
     }
     // Knative does not look at these two at all, and then fails where they are used.
     for (field, value) in [
-        (
-            "responseStartTimeoutSeconds",
-            spec.response_start_timeout_seconds,
-        ),
+        ("responseStartTimeoutSeconds", spec.response_start_timeout_seconds),
         ("idleTimeoutSeconds", spec.idle_timeout_seconds),
     ] {
         if let Some(timeout_s) = value
@@ -134,9 +127,6 @@ fn revision_name(
     if name.starts_with(&prefix) {
         FieldErrors::default()
     } else {
-        FieldErrors::invalid(
-            format!("{name:?} must have prefix {prefix:?}"),
-            "metadata.name",
-        )
+        FieldErrors::invalid(format!("{name:?} must have prefix {prefix:?}"), "metadata.name")
     }
 }

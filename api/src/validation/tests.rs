@@ -51,9 +51,7 @@ fn updated(old: &Service, new: &Service, config: &Config) -> FieldErrors {
     new.metadata.annotations = Some({
         let mut annotations = new.metadata.annotations.unwrap_or_default();
         for (key, value) in old.metadata.annotations.iter().flatten() {
-            annotations
-                .entry(key.clone())
-                .or_insert_with(|| value.clone());
+            annotations.entry(key.clone()).or_insert_with(|| value.clone());
         }
         annotations
     });
@@ -65,11 +63,7 @@ fn updated(old: &Service, new: &Service, config: &Config) -> FieldErrors {
 /// Checks a table of specs in YAML against the texts of their verdicts.
 fn check_specs(config: &Config, table: &[(&str, &str)]) {
     for (spec, want) in table {
-        assert_eq!(
-            created(&with_spec(spec), config).to_string(),
-            *want,
-            "{spec}"
-        );
+        assert_eq!(created(&with_spec(spec), config).to_string(), *want, "{spec}");
     }
 }
 

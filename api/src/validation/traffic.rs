@@ -75,20 +75,11 @@ fn validate_target(target: &TrafficTarget, owner: Owner) -> FieldErrors {
             &["latestRevision"],
         ));
     }
-    errors.add(validate_destination(
-        revision,
-        set(configuration_name.as_deref()),
-        owner,
-    ));
+    errors.add(validate_destination(revision, set(configuration_name.as_deref()), owner));
     if let Some(percent) = percent
         && !(0..=WHOLE_PERCENT).contains(percent)
     {
-        errors.add(FieldErrors::out_of_bounds(
-            percent,
-            0,
-            WHOLE_PERCENT,
-            "percent",
-        ));
+        errors.add(FieldErrors::out_of_bounds(percent, 0, WHOLE_PERCENT, "percent"));
     }
     // The address follows from the tag; only a status may carry it.
     if set(url.as_deref()).is_some() {

@@ -23,12 +23,7 @@ pub(super) struct Volumes<'a>(BTreeMap<&'a str, &'a Volume>);
 
 impl<'a> Volumes<'a> {
     pub(super) fn new(volumes: &'a [Volume]) -> Self {
-        Self(
-            volumes
-                .iter()
-                .map(|volume| (volume.name.as_str(), volume))
-                .collect(),
-        )
+        Self(volumes.iter().map(|volume| (volume.name.as_str(), volume)).collect())
     }
 
     /// What is wrong with the mounts of one container.
@@ -50,10 +45,8 @@ impl<'a> Volumes<'a> {
             Some(propagation) => FieldErrors::invalid(propagation, "mountPropagation"),
         };
         let Some(volume) = self.0.get(mount.name.as_str()) else {
-            return errors.also(FieldErrors::generic(
-                "volumeMount has no matching volume",
-                &["name"],
-            ));
+            return errors
+                .also(FieldErrors::generic("volumeMount has no matching volume", &["name"]));
         };
         let is_read_only = mount.read_only == Some(true);
         let claim = volume.persistent_volume_claim.as_ref();
@@ -87,10 +80,7 @@ pub(super) fn validate(
         let mut wrong = FieldErrors::default();
         let shown = clip(&volume.name);
         if !names.insert(volume.name.as_str()) {
-            wrong.add(FieldErrors::generic(
-                format!("duplicate volume name {shown:?}"),
-                &["name"],
-            ));
+            wrong.add(FieldErrors::generic(format!("duplicate volume name {shown:?}"), &["name"]));
         }
         if !mounted.contains(volume.name.as_str()) {
             wrong.add(FieldErrors::generic(
@@ -147,11 +137,7 @@ fn validate_gates(volume: &Volume, features: &FeaturesConfig) -> FieldErrors {
         ("EmptyDir", volume.empty_dir.is_some(), Feature::EmptyDir),
         ("HostPath", volume.host_path.is_some(), Feature::HostPath),
         ("CSI", volume.csi.is_some(), Feature::VolumesCsi),
-        (
-            "Ephemeral",
-            volume.ephemeral.is_some(),
-            Feature::VolumesEphemeral,
-        ),
+        ("Ephemeral", volume.ephemeral.is_some(), Feature::VolumesEphemeral),
         ("Image", volume.image.is_some(), Feature::VolumesImage),
     ];
     for (kind, is_set, feature) in gates {
@@ -178,11 +164,7 @@ fn validate_source(volume: &Volume, features: &FeaturesConfig) -> FieldErrors {
         ),
         ("hostPath", volume.host_path.is_some(), Feature::HostPath),
         ("csi", volume.csi.is_some(), Feature::VolumesCsi),
-        (
-            "ephemeral",
-            volume.ephemeral.is_some(),
-            Feature::VolumesEphemeral,
-        ),
+        ("ephemeral", volume.ephemeral.is_some(), Feature::VolumesEphemeral),
         ("image", volume.image.is_some(), Feature::VolumesImage),
     ];
     let mut set = Vec::new();
@@ -204,12 +186,7 @@ fn validate_source(volume: &Volume, features: &FeaturesConfig) -> FieldErrors {
     if let Some(directory) = &volume.empty_dir {
         errors.add(validate_empty_dir(directory).via_field("emptyDir"));
     }
-    set.extend(
-        gated
-            .iter()
-            .filter(|(_, is_set, _)| *is_set)
-            .map(|(field, ..)| field),
-    );
+    set.extend(gated.iter().filter(|(_, is_set, _)| *is_set).map(|(field, ..)| field));
     match set.as_slice() {
         [] => {
             let possible: Vec<_> = ["secret", "configMap", "projected"]
@@ -268,10 +245,7 @@ fn validate_projection(source: &VolumeProjection) -> FieldErrors {
 fn validate_downward(file: &DownwardAPIVolumeFile) -> FieldErrors {
     let errors = required(&file.path, "path");
     match (&file.field_ref, &file.resource_field_ref) {
-        (None, None) => errors.also(FieldErrors::missing_one_of(&[
-            "fieldRef",
-            "resourceFieldRef",
-        ])),
+        (None, None) => errors.also(FieldErrors::missing_one_of(&["fieldRef", "resourceFieldRef"])),
         (Some(_), Some(_)) => errors.also(FieldErrors::generic(
             "Within a single item, cannot set both",
             &["resourceFieldRef", "fieldRef"],
@@ -303,11 +277,7 @@ fn items(items: Option<&[KeyToPath]>) -> FieldErrors {
 }
 
 fn required(text: &str, field: &str) -> FieldErrors {
-    if text.is_empty() {
-        FieldErrors::missing(&[field])
-    } else {
-        FieldErrors::default()
-    }
+    if text.is_empty() { FieldErrors::missing(&[field]) } else { FieldErrors::default() }
 }
 
 fn validate_path(path: &str, seen: &mut BTreeSet<String>) -> FieldErrors {
@@ -320,10 +290,7 @@ fn validate_path(path: &str, seen: &mut BTreeSet<String>) -> FieldErrors {
     let clean = clean(path);
     let shown = clip(path);
     if RESERVED_PATHS.contains(&clean.as_str()) {
-        FieldErrors::generic(
-            format!("mountPath {clean:?} is a reserved path"),
-            &["mountPath"],
-        )
+        FieldErrors::generic(format!("mountPath {clean:?} is a reserved path"), &["mountPath"])
     } else if seen.insert(clean) {
         FieldErrors::default()
     } else {
@@ -352,12 +319,9 @@ mod tests {
 
     #[test]
     fn a_path_is_cleaned_before_it_is_compared() {
-        for (path, cleaned) in [
-            ("/", "/"),
-            ("//dev//", "/dev"),
-            ("/a/./b/../c", "/a/c"),
-            ("/../..", "/"),
-        ] {
+        for (path, cleaned) in
+            [("/", "/"), ("//dev//", "/dev"), ("/a/./b/../c", "/a/c"), ("/../..", "/")]
+        {
             assert_eq!(clean(path), cleaned);
         }
     }

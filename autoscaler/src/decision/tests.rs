@@ -9,11 +9,7 @@ use proptest::prelude::*;
 use super::*;
 
 fn spec() -> ScalingSpec {
-    ScalingSpec::resolve(
-        &PodAutoscalerSpec::default(),
-        &BTreeMap::new(),
-        &Config::default(),
-    )
+    ScalingSpec::resolve(&PodAutoscalerSpec::default(), &BTreeMap::new(), &Config::default())
 }
 
 fn load(stable: f64, panic: f64) -> Averages {
@@ -45,15 +41,8 @@ async fn one_decision_follows_the_formulae() {
     for ((ready, stable, panic), (desired, excess_burst, panicking)) in cases {
         let now = Instant::now();
         let decision = Decider::new(0, now).decide(load(stable, panic), ready, &spec(), now);
-        let expected = Decision {
-            desired,
-            excess_burst,
-            panicking,
-        };
-        assert_eq!(
-            decision, expected,
-            "ready {ready} stable {stable} panic {panic}"
-        );
+        let expected = Decision { desired, excess_burst, panicking };
+        assert_eq!(decision, expected, "ready {ready} stable {stable} panic {panic}");
     }
 }
 
@@ -67,16 +56,9 @@ async fn a_cut_takes_at_most_half_of_the_ready_replicas() {
     // floor(10/2) = 5, floor(5/2) = 2, floor(2/2) = 1, floor(1/2) = 0
     for (tick, ready, desired) in [(62, 10, 5), (64, 5, 2), (66, 2, 1), (68, 1, 0)] {
         let decision = decider.decide(load(0.0, 0.0), ready, &spec(), after(start, tick));
-        assert_eq!(
-            (decision.desired, decision.panicking),
-            (desired, false),
-            "{tick}"
-        );
+        assert_eq!((decision.desired, decision.panicking), (desired, false), "{tick}");
     }
-    let unreachable = ScalingSpec {
-        reachable: false,
-        ..spec()
-    };
+    let unreachable = ScalingSpec { reachable: false, ..spec() };
     let decision = decider.decide(load(0.0, 0.0), 10, &unreachable, after(start, 70));
     assert_eq!(decision.desired, 0);
 }
@@ -96,21 +78,14 @@ async fn panic_holds_for_a_stable_window_after_the_last_excess() {
     ];
     for (second, ready, stable, panic, desired, panicking) in steps {
         let decision = decider.decide(load(stable, panic), ready, &spec(), after(start, second));
-        assert_eq!(
-            (decision.desired, decision.panicking),
-            (desired, panicking),
-            "{second}"
-        );
+        assert_eq!((decision.desired, decision.panicking), (desired, panicking), "{second}");
     }
 }
 
 #[tokio::test(start_paused = true)]
 async fn activation_scale_is_a_floor_only_while_there_is_load() {
     let now = Instant::now();
-    let spec = ScalingSpec {
-        activation_scale: 3,
-        ..spec()
-    };
+    let spec = ScalingSpec { activation_scale: 3, ..spec() };
     let mut decider = Decider::new(0, now);
     assert_eq!(decider.decide(load(1.0, 1.0), 0, &spec, now).desired, 3);
     assert_eq!(decider.decide(load(0.0, 0.0), 1, &spec, now).desired, 0);
@@ -119,40 +94,20 @@ async fn activation_scale_is_a_floor_only_while_there_is_load() {
 #[tokio::test(start_paused = true)]
 async fn the_delay_counts_only_while_reachable() {
     let start = Instant::now();
-    let delayed = ScalingSpec {
-        down_delay: Duration::from_secs(10),
-        ..spec()
-    };
+    let delayed = ScalingSpec { down_delay: Duration::from_secs(10), ..spec() };
     let mut decider = Decider::new(0, start);
-    assert_eq!(
-        decider.decide(load(60.0, 60.0), 1, &delayed, start).desired,
-        1
-    );
+    assert_eq!(decider.decide(load(60.0, 60.0), 1, &delayed, start).desired, 1);
     let later = after(start, 8);
-    assert_eq!(
-        decider.decide(load(0.0, 0.0), 1, &delayed, later).desired,
-        1
-    );
-    let unreachable = ScalingSpec {
-        reachable: false,
-        ..delayed
-    };
-    assert_eq!(
-        decider
-            .decide(load(0.0, 0.0), 1, &unreachable, later)
-            .desired,
-        0
-    );
+    assert_eq!(decider.decide(load(0.0, 0.0), 1, &delayed, later).desired, 1);
+    let unreachable = ScalingSpec { reachable: false, ..delayed };
+    assert_eq!(decider.decide(load(0.0, 0.0), 1, &unreachable, later).desired, 0);
 }
 
 #[tokio::test(start_paused = true)]
 async fn burst_capacity_zero_and_minus_one_are_answers_of_their_own() {
     let now = Instant::now();
     for (burst_capacity, expected) in [(0.0, 0.0), (-1.0, -1.0)] {
-        let spec = ScalingSpec {
-            burst_capacity,
-            ..spec()
-        };
+        let spec = ScalingSpec { burst_capacity, ..spec() };
         let decision = Decider::new(0, now).decide(load(5.0, 5.0), 1, &spec, now);
         assert!((decision.excess_burst - expected).abs() < 1e-9);
     }

@@ -12,39 +12,21 @@ struct Case {
 
 fn case(pods: &[(&str, bool)]) -> Case {
     let pods = pods.iter().map(|(uid, is_ready)| {
-        let pod = Pod {
-            uid: (*uid).to_owned(),
-            is_ready: *is_ready,
-            ..Pod::default()
-        };
+        let pod = Pod { uid: (*uid).to_owned(), is_ready: *is_ready, ..Pod::default() };
         (pod.uid.clone(), pod)
     });
-    Case {
-        drain: Drain::default(),
-        pods: pods.collect(),
-        start: Instant::now(),
-    }
+    Case { drain: Drain::default(), pods: pods.collect(), start: Instant::now() }
 }
 
 fn said(uid: &str, in_flight: u32, draining: bool) -> PodReport {
-    PodReport {
-        uid: uid.to_owned(),
-        in_flight,
-        draining,
-    }
+    PodReport { uid: uid.to_owned(), in_flight, draining }
 }
 
 impl Case {
     /// Plans at a time, each activator having said those pods at that same time.
     fn plan(&mut self, want: u32, current: u32, views: &[&[PodReport]], at_ms: u64) -> Plan {
         let now = self.start + Duration::from_millis(at_ms);
-        let views: Vec<_> = views
-            .iter()
-            .map(|pods| View {
-                at: Some(now),
-                pods,
-            })
-            .collect();
+        let views: Vec<_> = views.iter().map(|pods| View { at: Some(now), pods }).collect();
         self.drain.plan(&Scene {
             want,
             current,
@@ -59,11 +41,7 @@ impl Case {
 #[test]
 fn the_least_busy_pods_drain_and_unready_ones_before_all() {
     let mut case = case(&[("a", true), ("b", true), ("c", true), ("d", false)]);
-    let view = [
-        said("a", 5, false),
-        said("b", 1, false),
-        said("c", 1, false),
-    ];
+    let view = [said("a", 5, false), said("b", 1, false), said("c", 1, false)];
     let plan = case.plan(2, 4, &[&view], 0);
     assert_eq!(case.drain.order(), ["b", "d"]);
     assert_eq!(plan.scale, 4);
@@ -72,11 +50,7 @@ fn the_least_busy_pods_drain_and_unready_ones_before_all() {
 #[test]
 fn the_scale_is_lowered_as_each_victim_is_let_go_by_everybody() {
     let mut case = case(&[("a", true), ("b", true), ("c", true)]);
-    let busy = [
-        said("a", 1, false),
-        said("b", 0, false),
-        said("c", 0, false),
-    ];
+    let busy = [said("a", 1, false), said("b", 0, false), said("c", 0, false)];
     assert_eq!(case.plan(1, 3, &[&busy, &busy], 0).scale, 3);
     let let_go = [said("a", 1, false), said("b", 0, true), said("c", 0, true)];
     let one_left = [said("a", 1, false), said("b", 0, true), said("c", 2, true)];
@@ -120,15 +94,10 @@ fn a_condemned_pod_stays_ordered_until_it_is_gone_or_needed_and_left_alone() {
     let mut case = case(&[("a", true)]);
     case.plan(0, 1, &[&[]], 0);
     case.plan(0, 1, &[&[]], 2000);
-    case.drain
-        .confirm_written(case.start + Duration::from_secs(3));
-    assert_eq!(
-        case.plan(0, 0, &[&[]], 60_000).reprieved,
-        Vec::<String>::new()
-    );
+    case.drain.confirm_written(case.start + Duration::from_secs(3));
+    assert_eq!(case.plan(0, 0, &[&[]], 60_000).reprieved, Vec::<String>::new());
     assert_eq!(case.drain.order(), ["a"]);
-    case.drain
-        .confirm_written(case.start + Duration::from_mins(1));
+    case.drain.confirm_written(case.start + Duration::from_mins(1));
     assert!(case.plan(1, 1, &[&[]], 61_999).reprieved.is_empty());
     assert_eq!(case.plan(1, 1, &[&[]], 62_000).reprieved, ["a"]);
     assert!(case.drain.order().is_empty());

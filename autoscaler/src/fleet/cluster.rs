@@ -77,12 +77,7 @@ impl Cluster {
             },
             annotations: annotations
                 .iter()
-                .map(|(key, value)| {
-                    (
-                        format!("autoscaling.knative.dev/{key}"),
-                        (*value).to_owned(),
-                    )
-                })
+                .map(|(key, value)| (format!("autoscaling.knative.dev/{key}"), (*value).to_owned()))
                 .collect(),
             ..Target::default()
         };
@@ -233,11 +228,7 @@ impl Cluster {
             .pods
             .values()
             .filter(|pod| !pod.is_ready && self.born[&pod.uid] + self.ready_after <= self.now)
-            .map(|pod| Pod {
-                is_ready: true,
-                is_pending: false,
-                ..pod.clone()
-            })
+            .map(|pod| Pod { is_ready: true, is_pending: false, ..pod.clone() })
             .collect();
         for pod in ready {
             self.set_pod(pod);
@@ -248,12 +239,8 @@ impl Cluster {
         self.delete_terminated();
         self.scaled_to = self.desired().max(0);
         let want = usize::try_from(self.scaled_to).unwrap();
-        let mut standing: Vec<_> = self
-            .pods
-            .values()
-            .filter(|pod| !pod.is_terminating)
-            .cloned()
-            .collect();
+        let mut standing: Vec<_> =
+            self.pods.values().filter(|pod| !pod.is_terminating).cloned().collect();
         for _ in standing.len()..want {
             self.make_pod();
         }
@@ -262,20 +249,14 @@ impl Cluster {
         let surplus = standing.len().saturating_sub(want);
         for pod in standing.into_iter().take(surplus) {
             self.check_deletion(&pod.uid);
-            self.set_pod(Pod {
-                is_terminating: true,
-                ..pod
-            });
+            self.set_pod(Pod { is_terminating: true, ..pod });
         }
     }
 
     /// Nothing is ever deleted that an activator may still send a request to.
     fn check_deletion(&self, uid: &str) {
         for activator in self.activators.iter().filter(|one| !one.is_dead) {
-            assert!(
-                activator.holds(uid),
-                "{uid} is deleted while {activator:?} uses it"
-            );
+            assert!(activator.holds(uid), "{uid} is deleted while {activator:?} uses it");
         }
     }
 
@@ -298,10 +279,7 @@ impl Cluster {
     }
 
     fn delete_terminated(&mut self) {
-        let gone: Vec<_> = self
-            .pods
-            .extract_if(.., |_, pod| pod.is_terminating)
-            .collect();
+        let gone: Vec<_> = self.pods.extract_if(.., |_, pod| pod.is_terminating).collect();
         for (uid, _) in gone {
             let revision = self.target.key.clone();
             self.step(Event::PodDeleted { revision, uid });

@@ -41,10 +41,7 @@ fn the_first_request_from_zero_wakes_at_once_with_one_write() {
     cluster.request(1, 0);
     assert_eq!(cluster.desired(), 1);
     assert_eq!(cluster.active(), "Unknown");
-    assert_eq!(
-        (cluster.writes.len(), cluster.now),
-        (before.0 + 1, before.1)
-    );
+    assert_eq!((cluster.writes.len(), cluster.now), (before.0 + 1, before.1));
     cluster.control();
     cluster.run_until_ready(1);
     // Woken, ready: two writes in all.
@@ -199,10 +196,7 @@ fn reports_that_stop_never_lower_a_scale() {
     cluster.run(seconds(20));
     let before = cluster.desired();
     assert!(before >= 8, "{before}");
-    cluster
-        .activators
-        .iter_mut()
-        .for_each(|one| one.is_dead = true);
+    cluster.activators.iter_mut().for_each(|one| one.is_dead = true);
     cluster.finish();
     cluster.run(seconds(600));
     assert_eq!(cluster.desired(), before);
@@ -234,17 +228,7 @@ fn a_status_that_somebody_else_wrote_is_put_right() {
     meddled.status.desired_scale = Some(40);
     cluster.step(Event::TargetApplied(Box::new(meddled)));
     cluster.run(seconds(3));
-    assert_eq!(
-        cluster
-            .writes
-            .last()
-            .unwrap()
-            .status
-            .as_ref()
-            .unwrap()
-            .desired_scale,
-        Some(1)
-    );
+    assert_eq!(cluster.writes.last().unwrap().status.as_ref().unwrap().desired_scale, Some(1));
 }
 
 #[test]
@@ -255,10 +239,7 @@ fn a_revision_made_anew_under_its_name_starts_anew() {
     cluster.step(Event::TargetApplied(Box::new(cluster.target.clone())));
     assert_eq!(cluster.desired(), 1);
     assert_eq!(cluster.writes.last().unwrap().uid, "pa-2");
-    let stale = Event::TargetDeleted {
-        key: cluster.target.key.clone(),
-        uid: "pa-1".to_owned(),
-    };
+    let stale = Event::TargetDeleted { key: cluster.target.key.clone(), uid: "pa-1".to_owned() };
     cluster.step(stale);
     cluster.run_until_ready(1);
     assert_eq!(cluster.active(), "True");
@@ -293,11 +274,7 @@ fn random_sequence(seed: u64) {
     let max: i32 = random.random_range(1..8);
     let mut cluster = Cluster::new(
         activators,
-        &[
-            ("target", "2"),
-            ("window", "6s"),
-            ("max-scale", &max.to_string()),
-        ],
+        &[("target", "2"), ("window", "6s"), ("max-scale", &max.to_string())],
     );
     for _ in 0..600 {
         match random.random_range(0..12u32) {
@@ -318,17 +295,11 @@ fn random_sequence(seed: u64) {
         }
         cluster.dispatch();
         let desired = cluster.desired();
-        assert!(
-            (0..=max).contains(&desired),
-            "seed {seed}: {desired} of {max}"
-        );
+        assert!((0..=max).contains(&desired), "seed {seed}: {desired} of {max}");
     }
     // However it went: with everything healthy again, demand is met and idleness ends at zero.
     cluster.is_controlled = true;
-    cluster
-        .activators
-        .iter_mut()
-        .for_each(|one| one.is_deaf = false);
+    cluster.activators.iter_mut().for_each(|one| one.is_deaf = false);
     cluster.request(0, 0);
     cluster.run(seconds(20));
     cluster.dispatch();
@@ -336,11 +307,7 @@ fn random_sequence(seed: u64) {
     assert_eq!(cluster.activators[0].queued, 0, "seed {seed}");
     cluster.finish();
     cluster.run(seconds(90));
-    assert_eq!(
-        (cluster.desired(), cluster.pods.len()),
-        (0, 0),
-        "seed {seed}"
-    );
+    assert_eq!((cluster.desired(), cluster.pods.len()), (0, 0), "seed {seed}");
 }
 
 #[test]

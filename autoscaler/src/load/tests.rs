@@ -36,8 +36,7 @@ impl Scene {
         let now = self.start + Duration::from_secs(second);
         let full = is_full(&report);
         let heard = self.activators.heard(name, full, now).unwrap();
-        self.load
-            .record(heard, report, &self.activators, now, second)
+        self.load.record(heard, report, &self.activators, now, second)
     }
 
     fn silent_on_it(&mut self, name: &str, second: u64) {
@@ -53,18 +52,11 @@ impl Scene {
 }
 
 fn mean(concurrency_mean: f64) -> RevisionReport {
-    RevisionReport {
-        concurrency_mean,
-        interval_s: 1.0,
-        ..RevisionReport::default()
-    }
+    RevisionReport { concurrency_mean, interval_s: 1.0, ..RevisionReport::default() }
 }
 
 fn waiting(queued: u32) -> RevisionReport {
-    RevisionReport {
-        queued,
-        ..RevisionReport::default()
-    }
+    RevisionReport { queued, ..RevisionReport::default() }
 }
 
 #[test]

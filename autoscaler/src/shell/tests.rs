@@ -30,27 +30,18 @@ impl Api {
     }
 
     async fn answer(&self, request: Request<Body>) -> Response<Body> {
-        let is_watch = request
-            .uri()
-            .query()
-            .is_some_and(|query| query.contains("watch=true"));
+        let is_watch = request.uri().query().is_some_and(|query| query.contains("watch=true"));
         let path = request.uri().path().to_owned();
         if is_watch {
             std::future::pending::<()>().await;
         }
         if request.method() == Method::PATCH {
             let body = request.into_body().collect().await.unwrap().to_bytes();
-            self.patches
-                .lock()
-                .push_back(serde_json::from_slice(&body).unwrap());
+            self.patches.lock().push_back(serde_json::from_slice(&body).unwrap());
             self.patched.notify_one();
             return Response::new(Body::from(sleeping().to_string().into_bytes()));
         }
-        let items = if path.contains("podautoscalers") {
-            vec![sleeping()]
-        } else {
-            Vec::new()
-        };
+        let items = if path.contains("podautoscalers") { vec![sleeping()] } else { Vec::new() };
         let list = json!({"metadata": {"resourceVersion": "1"}, "items": items});
         Response::new(Body::from(list.to_string().into_bytes()))
     }
@@ -96,11 +87,7 @@ async fn a_first_request_reaches_the_api_server_as_one_patch_and_no_time_passes(
     let api = Api::default();
     let (_settings, config) = watch::channel(Arc::new(Config::default()));
     let orders = Arc::new(Orders::default());
-    let options = AutoscalerOptions {
-        client: api.client(),
-        config,
-        drains: orders.clone(),
-    };
+    let options = AutoscalerOptions { client: api.client(), config, drains: orders.clone() };
     let (autoscaler, intake) = Autoscaler::new(options, &mut Registry::default());
     let shutdown = CancellationToken::new();
     let running = tokio::spawn(autoscaler.run(shutdown.clone()));

@@ -53,10 +53,7 @@ fn write(desired: i32, marks: &[(&str, Option<i32>)], is_lowering: bool) -> Writ
         key: RevisionKey::new("models", "digits-00001"),
         uid: "pa-1".to_owned(),
         is_lowering,
-        marks: marks
-            .iter()
-            .map(|(name, cost)| ((*name).to_owned(), *cost))
-            .collect(),
+        marks: marks.iter().map(|(name, cost)| ((*name).to_owned(), *cost)).collect(),
         status: Some(PodAutoscalerStatus {
             desired_scale: Some(desired),
             ..PodAutoscalerStatus::default()
@@ -123,11 +120,7 @@ async fn a_failure_is_tried_again_with_the_newest_scale() {
     let requests = api.requests();
     assert_eq!(requests.len(), 4);
     assert!(requests[0].contains(r#""desiredScale":1"#));
-    assert!(
-        requests[1..]
-            .iter()
-            .all(|line| line.contains(r#""desiredScale":5"#))
-    );
+    assert!(requests[1..].iter().all(|line| line.contains(r#""desiredScale":5"#)));
 }
 
 #[tokio::test(start_paused = true)]
@@ -165,9 +158,6 @@ fn the_pause_grows_and_is_bounded() {
     assert_eq!(backoff(0), Duration::ZERO);
     for failures in 1..100 {
         let pause = backoff(failures);
-        assert!(
-            pause >= BACKOFF_FIRST / 2 && pause <= BACKOFF_MAX,
-            "{failures}: {pause:?}"
-        );
+        assert!(pause >= BACKOFF_FIRST / 2 && pause <= BACKOFF_MAX, "{failures}: {pause:?}");
     }
 }

@@ -47,10 +47,7 @@ fn inside_spec(value: &Value, path: &str) -> Option<(String, String)> {
         return None;
     }
     let error = serde_path_to_error::deserialize::<_, PodSpec>(spec).err()?;
-    Some((
-        format!("{path}.{}", error.path()),
-        error.inner().to_string(),
-    ))
+    Some((format!("{path}.{}", error.path()), error.inner().to_string()))
 }
 
 /// Whether the object is small enough to become typed. Walks without recursion.

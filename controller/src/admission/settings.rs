@@ -9,9 +9,7 @@ use super::{Request, Verdict, written};
 /// Whether the request is about a ConfigMap in the namespace of the platform.
 pub(super) fn is_config_map(request: &Request<'_>) -> bool {
     (request.group, request.kind) == ("", "ConfigMap")
-        && request
-            .object
-            .is_some_and(|object| object["metadata"]["namespace"] == SYSTEM_NAMESPACE)
+        && request.object.is_some_and(|object| object["metadata"]["namespace"] == SYSTEM_NAMESPACE)
 }
 
 /// Reads the ConfigMap as the platform would.

@@ -12,11 +12,7 @@ fn request<'a>(kind: &'a str, object: &'a Value) -> Request<'a> {
             "ConfigMap" => "",
             _ => "serving.knative.dev",
         },
-        version: if kind == "PodAutoscaler" {
-            "v1alpha1"
-        } else {
-            "v1"
-        },
+        version: if kind == "PodAutoscaler" { "v1alpha1" } else { "v1" },
         kind,
         operation: Operation::Create,
         subresource: None,
@@ -45,10 +41,7 @@ fn review(request: &Request<'_>, config: &Config) -> Verdict {
         Verdict::Allowed { object, .. } => object,
         denied @ Verdict::Denied { .. } => return denied,
     };
-    let defaulted = Request {
-        object: object.as_ref().or(request.object),
-        ..*request
-    };
+    let defaulted = Request { object: object.as_ref().or(request.object), ..*request };
     match validate(&defaulted, config).passed_on(validating_webhook(request)) {
         Verdict::Allowed { warnings, .. } => Verdict::Allowed { object, warnings },
         denied @ Verdict::Denied { .. } => denied,
@@ -181,21 +174,15 @@ fn an_object_that_cannot_be_read_is_denied_with_the_path_of_the_field() {
             json!({"traffic": [{"percent": 0.5}]}),
             "spec.traffic[0].percent: invalid type: floating point `0.5`, expected i64",
         ),
-        (
-            json!({"traffic": {}}),
-            "spec.traffic: invalid type: map, expected a sequence",
-        ),
+        (json!({"traffic": {}}), "spec.traffic: invalid type: map, expected a sequence"),
     ] {
         let object = service(&spec);
         assert_eq!(denial(&request("Service", &object)), format!("{at}{want}"));
     }
     let old = json!({"spec": 1});
     let object = minimal();
-    let update = Request {
-        operation: Operation::Update,
-        old: Some(&old),
-        ..request("Service", &object)
-    };
+    let update =
+        Request { operation: Operation::Update, old: Some(&old), ..request("Service", &object) };
     assert!(denial(&update).contains("cannot decode incoming old object: spec: "));
 }
 
@@ -223,15 +210,9 @@ fn status_deletion_and_foreign_kinds_are_none_of_our_business() {
             operation: Operation::Update,
             ..request("Service", &broken)
         },
-        Request {
-            operation: Operation::Delete,
-            ..request("Service", &broken)
-        },
+        Request { operation: Operation::Delete, ..request("Service", &broken) },
         request("DomainMapping", &broken),
-        Request {
-            group: "apps",
-            ..request("Service", &broken)
-        },
+        Request { group: "apps", ..request("Service", &broken) },
     ] {
         let verdict = review(&unjudged, &Config::default());
         assert_eq!(verdict, Verdict::allowed(), "{unjudged:?}");
@@ -242,11 +223,8 @@ fn status_deletion_and_foreign_kinds_are_none_of_our_business() {
 fn what_is_being_deleted_can_lose_its_finalizers_whatever_the_rules() {
     let mut broken = service(&json!({}));
     broken["metadata"]["deletionTimestamp"] = json!("2026-01-01T00:00:00Z");
-    let update = Request {
-        operation: Operation::Update,
-        old: Some(&broken),
-        ..request("Service", &broken)
-    };
+    let update =
+        Request { operation: Operation::Update, old: Some(&broken), ..request("Service", &broken) };
     assert_eq!(review(&update, &Config::default()), Verdict::allowed());
 }
 
@@ -261,11 +239,8 @@ fn a_revision_is_immutable() {
     let old = stored(&request("Revision", &object));
     let mut new = old.clone();
     new["spec"]["containers"][0]["image"] = json!("busybox:2");
-    let update = Request {
-        operation: Operation::Update,
-        old: Some(&old),
-        ..request("Revision", &new)
-    };
+    let update =
+        Request { operation: Operation::Update, old: Some(&old), ..request("Revision", &new) };
     assert_eq!(
         denial(&update),
         "admission webhook \"validation.webhook.serving.knative.dev\" denied the request: \
@@ -292,10 +267,7 @@ fn a_pod_autoscaler_gets_its_class_and_keeps_its_spec() {
             "autoscaling.knative.dev/metric": "concurrency",
         })
     );
-    assert_eq!(
-        stored["spec"]["scaleTargetRef"],
-        object["spec"]["scaleTargetRef"]
-    );
+    assert_eq!(stored["spec"]["scaleTargetRef"], object["spec"]["scaleTargetRef"]);
 }
 
 #[test]

@@ -41,10 +41,7 @@ pub(super) fn revision(configuration: &Configuration, now: Timestamp) -> Revisio
             labels::CONFIGURATION_GENERATION.to_owned(),
             configuration.metadata.generation.unwrap_or(1).to_string(),
         ),
-        (
-            labels::CONFIGURATION_UID.to_owned(),
-            configuration.uid().unwrap_or_default(),
-        ),
+        (labels::CONFIGURATION_UID.to_owned(), configuration.uid().unwrap_or_default()),
     ]);
     // Empty for a Configuration without a Service, as Knative has it: tools select on it.
     for key in [labels::SERVICE, labels::SERVICE_UID] {
@@ -131,12 +128,8 @@ mod tests {
     #[test]
     fn a_chosen_name_is_taken_as_it_is() {
         let mut configuration = configuration(None);
-        configuration
-            .spec
-            .template
-            .metadata
-            .get_or_insert_default()
-            .name = Some("digits-blue".to_owned());
+        configuration.spec.template.metadata.get_or_insert_default().name =
+            Some("digits-blue".to_owned());
         assert_eq!(name(&configuration), "digits-blue");
     }
 }

@@ -16,9 +16,7 @@ use crate::settling::{self, News};
 const REVISION_FAILED: &str = "RevisionFailed";
 /// Ready stands for itself. With no dependents at all, the conjunction over them would be True
 /// whatever is marked.
-const CONDITIONS: ConditionSet = ConditionSet {
-    dependents: &[READY],
-};
+const CONDITIONS: ConditionSet = ConditionSet { dependents: &[READY] };
 
 /// The status that follows from the Revisions.
 pub(super) fn of(
@@ -130,10 +128,7 @@ fn latest_ready(
 }
 
 fn is_ready(revision: &Revision) -> bool {
-    let observed = revision
-        .status
-        .as_ref()
-        .and_then(|status| status.observed_generation);
+    let observed = revision.status.as_ref().and_then(|status| status.observed_generation);
     observed == revision.metadata.generation
         && condition_of(revision).is_some_and(|ready| ready.status == Status::True)
 }

@@ -36,21 +36,14 @@ pub(super) enum Newest {
 
 /// The generation of the Configuration that stamped this Revision out.
 pub(super) fn generation(revision: &Revision) -> Option<i64> {
-    revision
-        .labels()
-        .get(labels::CONFIGURATION_GENERATION)?
-        .parse()
-        .ok()
+    revision.labels().get(labels::CONFIGURATION_GENERATION)?.parse().ok()
 }
 
 /// Finds the Revision of the current generation among `revisions`.
 pub(super) fn latest(configuration: &Configuration, revisions: &[Arc<Revision>]) -> Latest {
     let current = configuration.metadata.generation;
     let name = build::name(configuration);
-    if let Some(revision) = revisions
-        .iter()
-        .find(|revision| revision.name_any() == name)
-    {
+    if let Some(revision) = revisions.iter().find(|revision| revision.name_any() == name) {
         // Under the author's own name, an equal spec is the same Revision at a later generation
         // (say, a traffic change came with it).
         let same =
@@ -58,9 +51,7 @@ pub(super) fn latest(configuration: &Configuration, revisions: &[Arc<Revision>])
         return if owner::controls(configuration, &**revision) && same {
             Latest::Exists(revision.clone())
         } else {
-            Latest::Taken(format!(
-                "revisions.serving.knative.dev {name:?} already exists"
-            ))
+            Latest::Taken(format!("revisions.serving.knative.dev {name:?} already exists"))
         };
     }
     if build::chosen_name(configuration).is_some() {
@@ -91,10 +82,7 @@ mod tests {
     }
 
     fn revision(of: &Configuration) -> Arc<Revision> {
-        Arc::new(build::revision(
-            of,
-            k8s_openapi::jiff::Timestamp::UNIX_EPOCH,
-        ))
+        Arc::new(build::revision(of, k8s_openapi::jiff::Timestamp::UNIX_EPOCH))
     }
 
     #[test]

@@ -32,11 +32,7 @@ pub(super) fn build(revision: &Revision) -> PodAutoscaler {
 /// unreachable there, to let its pods go; here the deadline does that, and a Revision that was
 /// ready must be free to be tried again.
 fn reachability(revision: &Revision) -> Reachability {
-    match revision
-        .labels()
-        .get(labels::ROUTING_STATE)
-        .map(String::as_str)
-    {
+    match revision.labels().get(labels::ROUTING_STATE).map(String::as_str) {
         Some(ROUTING_ACTIVE) => Reachability::Reachable,
         None | Some(ROUTING_PENDING | "") => Reachability::Unknown,
         Some(_) => Reachability::Unreachable,

@@ -28,12 +28,8 @@ pub(super) fn labels(revision: &Revision) -> BTreeMap<String, String> {
     // The routing state changes with traffic: on a pod template it would restart the pods.
     let mut own = owner::without(revision.labels(), |key| key == labels::ROUTING_STATE);
     own.insert(labels::REVISION.to_owned(), revision.name_any());
-    own.insert(
-        labels::REVISION_UID.to_owned(),
-        revision.uid().unwrap_or_default(),
-    );
-    own.entry(labels::APP.to_owned())
-        .or_insert_with(|| revision.name_any());
+    own.insert(labels::REVISION_UID.to_owned(), revision.uid().unwrap_or_default());
+    own.entry(labels::APP.to_owned()).or_insert_with(|| revision.name_any());
     own
 }
 
@@ -144,10 +140,7 @@ mod tests {
         revision.metadata.name = Some("digits-00001".to_owned());
         revision.metadata.uid = Some("u".to_owned());
         revision.metadata.annotations = Some(
-            notes
-                .iter()
-                .map(|(key, value)| ((*key).to_owned(), (*value).to_owned()))
-                .collect(),
+            notes.iter().map(|(key, value)| ((*key).to_owned(), (*value).to_owned())).collect(),
         );
         revision
     }
@@ -177,11 +170,7 @@ mod tests {
         ] {
             let mut config = Config::default();
             config.autoscaler.allow_zero_initial_scale = zero_allowed;
-            assert_eq!(
-                initial_scale(&revision(&notes), &config),
-                expected,
-                "{notes:?}"
-            );
+            assert_eq!(initial_scale(&revision(&notes), &config), expected, "{notes:?}");
         }
     }
 

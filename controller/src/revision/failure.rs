@@ -56,30 +56,17 @@ pub(super) fn unready(pods: &[Arc<Pod>]) -> Option<String> {
             let ready = conditions
                 .iter()
                 .find(|condition| condition.type_ == "Ready" && condition.status == "False")?;
-            let message = ready
-                .message
-                .as_deref()
-                .filter(|message| !message.is_empty())?;
-            Some(if is_silent(pod) {
-                format!("{message}; {SILENT}")
-            } else {
-                message.to_owned()
-            })
+            let message = ready.message.as_deref().filter(|message| !message.is_empty())?;
+            Some(if is_silent(pod) { format!("{message}; {SILENT}") } else { message.to_owned() })
         })
         .min()
 }
 
 /// Whether every process of the pod runs, and yet it is not ready.
 fn is_silent(pod: &Pod) -> bool {
-    let containers = pod
-        .status
-        .as_ref()
-        .and_then(|status| status.container_statuses.as_ref());
+    let containers = pod.status.as_ref().and_then(|status| status.container_statuses.as_ref());
     let runs = |container: &ContainerStatus| {
-        container
-            .state
-            .as_ref()
-            .is_some_and(|state| state.running.is_some())
+        container.state.as_ref().is_some_and(|state| state.running.is_some())
     };
     containers.is_some_and(|containers| containers.iter().all(runs))
 }
@@ -94,10 +81,7 @@ fn of_pod(pod: &Pod) -> Option<Failure> {
     if let Some(condition) = scheduled {
         return Some(Failure {
             part: Part::Resources,
-            reason: condition
-                .reason
-                .clone()
-                .unwrap_or_else(|| "Unschedulable".to_owned()),
+            reason: condition.reason.clone().unwrap_or_else(|| "Unschedulable".to_owned()),
             message: condition.message.clone().unwrap_or_default(),
         });
     }
@@ -118,10 +102,7 @@ fn of_container(status: &ContainerStatus, init: bool) -> Option<Failure> {
     let ended = state
         .and_then(|state| state.terminated.as_ref())
         .filter(|end| !(init && end.exit_code == 0));
-    let ended_before = status
-        .last_state
-        .as_ref()
-        .and_then(|state| state.terminated.as_ref());
+    let ended_before = status.last_state.as_ref().and_then(|state| state.terminated.as_ref());
     let is_crash_loop = waiting.and_then(|w| w.reason.as_deref()) == Some(CRASH_LOOP);
     match waiting.and_then(of_waiting) {
         Some(failure) if !is_crash_loop => Some(failure),
@@ -130,10 +111,7 @@ fn of_container(status: &ContainerStatus, init: bool) -> Option<Failure> {
 }
 
 fn of_waiting(waiting: &ContainerStateWaiting) -> Option<Failure> {
-    let reason = waiting
-        .reason
-        .as_deref()
-        .filter(|reason| !STARTING.contains(reason))?;
+    let reason = waiting.reason.as_deref().filter(|reason| !STARTING.contains(reason))?;
     let message = waiting.message.clone().filter(|text| !text.is_empty());
     Some(Failure {
         part: Part::Resources,
@@ -145,10 +123,7 @@ fn of_waiting(waiting: &ContainerStateWaiting) -> Option<Failure> {
 /// Texts: knative/serving pkg/apis/serving/v1/revision_lifecycle.go.
 fn of_end(end: &ContainerStateTerminated) -> Failure {
     // A process that died without a word: the runtime's reason (OOMKilled, Error) is all there is.
-    let words = end
-        .message
-        .as_deref()
-        .filter(|text| !text.trim().is_empty());
+    let words = end.message.as_deref().filter(|text| !text.trim().is_empty());
     let said = words.or(end.reason.as_deref()).unwrap_or_default();
     Failure {
         part: Part::Container,
@@ -183,12 +158,9 @@ mod tests {
 
     #[test]
     fn waiting_reasons_are_surfaced_at_once() {
-        for reason in [
-            "CreateContainerConfigError",
-            "ErrImagePull",
-            "ImagePullBackOff",
-            "InvalidImageName",
-        ] {
+        for reason in
+            ["CreateContainerConfigError", "ErrImagePull", "ImagePullBackOff", "InvalidImageName"]
+        {
             let state = json!({"waiting": {"reason": reason, "message": "why"}});
             let expected = (Part::Resources, reason.to_owned(), "why".to_owned());
             assert_eq!(told(container(state, json!({}))), Some(expected));
@@ -202,26 +174,14 @@ mod tests {
     #[test]
     fn a_crash_is_told_by_its_exit_code_and_last_words() {
         let end = json!({"terminated": {"exitCode": 5, "reason": "Error", "message": "boom"}});
-        let expected = (
-            Part::Container,
-            "ExitCode5".to_owned(),
-            "Container failed with: boom".to_owned(),
-        );
+        let expected =
+            (Part::Container, "ExitCode5".to_owned(), "Container failed with: boom".to_owned());
         let looping = json!({"waiting": {"reason": "CrashLoopBackOff", "message": "back-off"}});
         let running = json!({"running": {}});
-        assert_eq!(
-            told(container(end.clone(), json!({}))),
-            Some(expected.clone())
-        );
-        assert_eq!(
-            told(container(looping.clone(), end.clone())),
-            Some(expected.clone())
-        );
+        assert_eq!(told(container(end.clone(), json!({}))), Some(expected.clone()));
+        assert_eq!(told(container(looping.clone(), end.clone())), Some(expected.clone()));
         assert_eq!(told(container(running, end)), Some(expected));
-        assert_eq!(
-            told(container(looping, json!({}))).unwrap().1,
-            "CrashLoopBackOff"
-        );
+        assert_eq!(told(container(looping, json!({}))).unwrap().1, "CrashLoopBackOff");
     }
 
     #[test]

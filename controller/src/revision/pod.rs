@@ -40,15 +40,10 @@ pub(super) fn annotations(
 /// The pod spec.
 pub(super) fn build(revision: &Revision, config: &Config) -> PodSpec {
     let mut pod = revision.spec.pod.clone();
-    let grace_s = revision
-        .spec
-        .timeout_seconds
-        .unwrap_or(config.defaults.revision_timeout_s)
-        .max(1);
-    let wants_restricted = pod
-        .security_context
-        .as_ref()
-        .is_some_and(|context| context.run_as_non_root == Some(true));
+    let grace_s =
+        revision.spec.timeout_seconds.unwrap_or(config.defaults.revision_timeout_s).max(1);
+    let wants_restricted =
+        pod.security_context.as_ref().is_some_and(|context| context.run_as_non_root == Some(true));
     let serving = serving_index(&revision.spec);
     for (index, container) in pod.containers.iter_mut().enumerate() {
         container.name = container_name(revision, index);
@@ -72,10 +67,7 @@ pub(super) fn build(revision: &Revision, config: &Config) -> PodSpec {
 
 fn serving_index(spec: &RevisionSpec) -> Option<usize> {
     let serving = spec.serving_container()?;
-    spec.pod
-        .containers
-        .iter()
-        .position(|container| std::ptr::eq(container, serving))
+    spec.pod.containers.iter().position(|container| std::ptr::eq(container, serving))
 }
 
 /// Names of containers that admission left unnamed, as Knative gives them.
@@ -103,37 +95,27 @@ fn finish(container: &mut Container, revision: &Revision, grace_s: i64) {
     container.lifecycle = Some(Lifecycle {
         pre_stop: Some(LifecycleHandler {
             // Kubernetes refuses a sleep that is longer than the grace period.
-            sleep: Some(SleepAction {
-                seconds: PRE_STOP_SLEEP_S.min(grace_s),
-            }),
+            sleep: Some(SleepAction { seconds: PRE_STOP_SLEEP_S.min(grace_s) }),
             ..LifecycleHandler::default()
         }),
         ..Lifecycle::default()
     });
     container.stdin = None;
     container.tty = None;
-    container
-        .termination_message_policy
-        .get_or_insert_with(|| "FallbackToLogsOnError".to_owned());
+    container.termination_message_policy.get_or_insert_with(|| "FallbackToLogsOnError".to_owned());
 }
 
 /// What the container that gets the requests gets besides.
 fn open(container: &mut Container, port: i32) {
-    let named = container
-        .ports
-        .as_ref()
-        .and_then(|ports| ports.first())
-        .and_then(|port| port.name.clone());
+    let named =
+        container.ports.as_ref().and_then(|ports| ports.first()).and_then(|port| port.name.clone());
     container.ports = Some(vec![ContainerPort {
         name: Some(names::USER_PORT_NAME.to_owned()),
         container_port: port,
         protocol: Some("TCP".to_owned()),
         ..ContainerPort::default()
     }]);
-    container
-        .env
-        .get_or_insert_default()
-        .push(variable("PORT", port.to_string()));
+    container.env.get_or_insert_default().push(variable("PORT", port.to_string()));
 
     let readiness = container.readiness_probe.get_or_insert_default();
     if readiness.exec.is_none()
@@ -201,16 +183,12 @@ fn restrict(container: &mut Container, pod_is_restricted: bool) {
     if !asked.unwrap_or(pod_is_restricted) {
         return;
     }
-    let context = container
-        .security_context
-        .get_or_insert_with(SecurityContext::default);
+    let context = container.security_context.get_or_insert_with(SecurityContext::default);
     context.allow_privilege_escalation.get_or_insert(false);
-    context
-        .seccomp_profile
-        .get_or_insert_with(|| SeccompProfile {
-            type_: "RuntimeDefault".to_owned(),
-            localhost_profile: None,
-        });
+    context.seccomp_profile.get_or_insert_with(|| SeccompProfile {
+        type_: "RuntimeDefault".to_owned(),
+        localhost_profile: None,
+    });
     context
         .capabilities
         .get_or_insert_with(Capabilities::default)
@@ -231,10 +209,7 @@ fn spread(revision: &Revision) -> Affinity {
     Affinity {
         pod_anti_affinity: Some(PodAntiAffinity {
             preferred_during_scheduling_ignored_during_execution: Some(vec![
-                WeightedPodAffinityTerm {
-                    pod_affinity_term: term,
-                    weight: 100,
-                },
+                WeightedPodAffinityTerm { pod_affinity_term: term, weight: 100 },
             ]),
             ..PodAntiAffinity::default()
         }),
@@ -243,11 +218,7 @@ fn spread(revision: &Revision) -> Affinity {
 }
 
 fn variable(name: &str, value: String) -> EnvVar {
-    EnvVar {
-        name: name.to_owned(),
-        value: Some(value),
-        value_from: None,
-    }
+    EnvVar { name: name.to_owned(), value: Some(value), value_from: None }
 }
 
 #[cfg(test)]

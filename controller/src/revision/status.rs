@@ -70,11 +70,7 @@ impl Observed {
         autoscaler: Arc<PodAutoscaler>,
         pods: Vec<Arc<Pod>>,
     ) -> Self {
-        Self::Made(Box::new(Running {
-            deployment,
-            autoscaler,
-            pods,
-        }))
+        Self::Made(Box::new(Running { deployment, autoscaler, pods }))
     }
 }
 
@@ -88,9 +84,7 @@ impl Running {
 
     fn available(&self) -> i32 {
         let status = self.deployment.status.as_ref();
-        status
-            .and_then(|status| status.available_replicas)
-            .unwrap_or(0)
+        status.and_then(|status| status.available_replicas).unwrap_or(0)
     }
 
     /// The Deployment controller's word that the deadline has passed.
@@ -204,11 +198,7 @@ fn judge_start(running: &Running, conditions: &mut Conditions<'_>) {
         conditions.mark_true(RESOURCES);
         conditions.mark_true(HEALTHY);
     } else if gave_up(running) {
-        conditions.mark_false(
-            RESOURCES,
-            DEADLINE_EXCEEDED,
-            "Initial scale was never achieved",
-        );
+        conditions.mark_false(RESOURCES, DEADLINE_EXCEEDED, "Initial scale was never achieved");
     } else {
         deploying(conditions);
     }
@@ -221,11 +211,7 @@ fn judge_stalled(running: &Running, failed: bool, conditions: &mut Conditions<'_
             Part::Resources => RESOURCES,
             Part::Container => HEALTHY,
         };
-        let other = if type_ == RESOURCES {
-            HEALTHY
-        } else {
-            RESOURCES
-        };
+        let other = if type_ == RESOURCES { HEALTHY } else { RESOURCES };
         if !is_same_trouble(conditions.get(type_), &found.reason) {
             conditions.mark_false(type_, &found.reason, &found.message);
         }
@@ -252,11 +238,7 @@ fn judge_stalled(running: &Running, failed: bool, conditions: &mut Conditions<'_
         }
     } else if gave_up(running) {
         if !failed {
-            conditions.mark_false(
-                RESOURCES,
-                DEADLINE_EXCEEDED,
-                "Initial scale was never achieved",
-            );
+            conditions.mark_false(RESOURCES, DEADLINE_EXCEEDED, "Initial scale was never achieved");
         }
     } else {
         deploying(conditions);

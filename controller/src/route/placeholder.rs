@@ -52,9 +52,6 @@ mod tests {
         assert_eq!(service.labels()[labels::SERVICE], "digits");
         let spec = service.spec.unwrap();
         assert_eq!(spec.type_.as_deref(), Some("ExternalName"));
-        assert_eq!(
-            spec.external_name.as_deref(),
-            Some("activator.ebb.svc.cluster.local")
-        );
+        assert_eq!(spec.external_name.as_deref(), Some("activator.ebb.svc.cluster.local"));
     }
 }

@@ -28,10 +28,8 @@ pub(super) fn changes(
 ) -> Vec<(Arc<Revision>, Value)> {
     let name = route.name_any();
     let wanted = wanted(route, in_force, referenced);
-    let mut all: BTreeMap<String, &Arc<Revision>> = marked
-        .iter()
-        .map(|revision| (revision.name_any(), revision))
-        .collect();
+    let mut all: BTreeMap<String, &Arc<Revision>> =
+        marked.iter().map(|revision| (revision.name_any(), revision)).collect();
     for revision in &wanted {
         if let Some(found) = referenced.revisions.get(revision) {
             all.insert(revision.clone(), found);
@@ -57,10 +55,8 @@ fn wanted(route: &Route, in_force: &[TrafficTarget], referenced: &Referenced) ->
     let mut wanted = BTreeSet::new();
     for target in route.spec.traffic.iter().chain(in_force) {
         wanted.extend(target.revision_name.clone());
-        let configuration = target
-            .configuration_name
-            .as_ref()
-            .and_then(|name| referenced.configurations.get(name));
+        let configuration =
+            target.configuration_name.as_ref().and_then(|name| referenced.configurations.get(name));
         if let Some(status) = configuration.and_then(|found| found.status.as_ref()) {
             wanted.extend(status.latest_ready_revision_name.clone());
             wanted.extend(status.latest_created_revision_name.clone());
@@ -80,15 +76,8 @@ fn routes_of(revision: &Revision) -> BTreeSet<String> {
 }
 
 fn patch(revision: &Revision, routes: &BTreeSet<String>, now: Timestamp) -> Option<Value> {
-    let state = if routes.is_empty() {
-        ROUTING_RESERVE
-    } else {
-        ROUTING_ACTIVE
-    };
-    let old = revision
-        .labels()
-        .get(labels::ROUTING_STATE)
-        .map(String::as_str);
+    let state = if routes.is_empty() { ROUTING_RESERVE } else { ROUTING_ACTIVE };
+    let old = revision.labels().get(labels::ROUTING_STATE).map(String::as_str);
     if old == Some(state) && routes_of(revision) == *routes {
         return None;
     }
@@ -134,11 +123,8 @@ mod tests {
             configuration(Status::True, Some("digits-00002"), "digits-00002"),
             revisions,
         );
-        let marked: Vec<_> = revisions
-            .iter()
-            .filter(|revision| names(revision, "digits"))
-            .cloned()
-            .collect();
+        let marked: Vec<_> =
+            revisions.iter().filter(|revision| names(revision, "digits")).cloned().collect();
         let route = route(asked);
         changes(&route, in_force, &all, &marked, Timestamp::UNIX_EPOCH)
             .into_iter()
@@ -182,16 +168,8 @@ mod tests {
         assert_eq!(
             told(vec![latest(Some(100), None)], &[], &shared),
             [
-                (
-                    "digits-00001".to_owned(),
-                    "active".to_owned(),
-                    json!("other")
-                ),
-                (
-                    "digits-00002".to_owned(),
-                    "active".to_owned(),
-                    json!("digits")
-                ),
+                ("digits-00001".to_owned(), "active".to_owned(), json!("other")),
+                ("digits-00002".to_owned(), "active".to_owned(), json!("digits")),
             ]
         );
     }

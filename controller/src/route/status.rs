@@ -38,9 +38,8 @@ pub(super) fn of(
     let namespace = route.namespace().unwrap_or_default();
     status.observed_generation = route.metadata.generation;
     status.url = Some(url(route, &route.name_any(), network));
-    status.address = Some(Addressable {
-        url: Some(network.cluster_local_url(&route.name_any(), &namespace)),
-    });
+    status.address =
+        Some(Addressable { url: Some(network.cluster_local_url(&route.name_any(), &namespace)) });
     // Certificates are the gateway's affair; Knative says the same while its own are switched off.
     let why = if is_cluster_local(route) {
         "TLS is not enabled for cluster-local"
@@ -54,11 +53,9 @@ pub(super) fn of(
             conditions.mark_true(ASSIGNED);
             conditions.mark_true(INGRESS);
         }
-        Err(Problem {
-            failed,
-            reason,
-            message,
-        }) if failed => conditions.mark_false(ASSIGNED, reason, &message),
+        Err(Problem { failed, reason, message }) if failed => {
+            conditions.mark_false(ASSIGNED, reason, &message);
+        }
         Err(problem) => conditions.mark_unknown(ASSIGNED, problem.reason, &problem.message),
     }
     if gateway == Gateway::NameTaken {
@@ -90,10 +87,8 @@ fn with_urls(
     network: &NetworkConfig,
 ) -> Vec<TrafficTarget> {
     for target in &mut traffic {
-        target.url = target
-            .tag
-            .as_ref()
-            .map(|tag| url(route, &names::tag(tag, &route.name_any()), network));
+        target.url =
+            target.tag.as_ref().map(|tag| url(route, &names::tag(tag, &route.name_any()), network));
     }
     traffic
 }
@@ -120,10 +115,7 @@ mod tests {
     use crate::route::traffic::tests::{pinned, route};
 
     fn network() -> NetworkConfig {
-        NetworkConfig {
-            domain: "example.com".to_owned(),
-            ..NetworkConfig::default()
-        }
+        NetworkConfig { domain: "example.com".to_owned(), ..NetworkConfig::default() }
     }
 
     fn of_traffic(route: &Route, resolved: Result<Vec<TrafficTarget>, Problem>) -> RouteStatus {
@@ -133,10 +125,7 @@ mod tests {
 
     fn told(status: &RouteStatus, type_: &str) -> (Status, String) {
         let condition = condition::find(&status.conditions, type_).unwrap();
-        (
-            condition.status,
-            condition.reason.clone().unwrap_or_default(),
-        )
+        (condition.status, condition.reason.clone().unwrap_or_default())
     }
 
     #[test]
@@ -145,10 +134,7 @@ mod tests {
         let status = of_traffic(&route(Vec::new()), Ok(split));
         assert!(status.conditions.iter().all(Condition::is_true));
         assert_eq!(told(&status, CERTIFICATE).1, "TLSNotEnabled");
-        assert_eq!(
-            status.url.as_deref(),
-            Some("http://digits.default.example.com")
-        );
+        assert_eq!(status.url.as_deref(), Some("http://digits.default.example.com"));
         assert_eq!(
             status.address.and_then(|address| address.url).as_deref(),
             Some("http://digits.default.svc.cluster.local")
@@ -163,16 +149,10 @@ mod tests {
     fn a_cluster_local_route_has_inner_addresses_only() {
         let mut route = route(Vec::new());
         let own = route.metadata.labels.get_or_insert_default();
-        own.insert(
-            labels::VISIBILITY.to_owned(),
-            labels::VISIBILITY_CLUSTER_LOCAL.to_owned(),
-        );
+        own.insert(labels::VISIBILITY.to_owned(), labels::VISIBILITY_CLUSTER_LOCAL.to_owned());
         let split = vec![pinned("digits-00001", Some(100), Some("blue"))];
         let status = of_traffic(&route, Ok(split));
-        assert_eq!(
-            status.url.as_deref(),
-            Some("http://digits.default.svc.cluster.local")
-        );
+        assert_eq!(status.url.as_deref(), Some("http://digits.default.svc.cluster.local"));
         assert_eq!(
             status.traffic[0].url.as_deref(),
             Some("http://blue-digits.default.svc.cluster.local")
@@ -193,10 +173,7 @@ mod tests {
             };
             let bad = of_traffic(&route, Err(problem));
             assert_eq!(bad.traffic, split);
-            assert_eq!(
-                told(&bad, ASSIGNED),
-                (expected, "RevisionMissing".to_owned())
-            );
+            assert_eq!(told(&bad, ASSIGNED), (expected, "RevisionMissing".to_owned()));
             assert_eq!(told(&bad, READY).0, expected);
             assert_eq!(told(&bad, INGRESS).0, Status::True);
         }
@@ -213,11 +190,7 @@ mod tests {
 
     #[test]
     fn a_moved_split_is_urgent_and_a_first_address_is_not() {
-        let waiting = Problem {
-            failed: false,
-            reason: "RevisionMissing",
-            message: String::new(),
-        };
+        let waiting = Problem { failed: false, reason: "RevisionMissing", message: String::new() };
         let first = of_traffic(&route(Vec::new()), Err(waiting));
         assert_eq!(news(&RouteStatus::default(), &first), News::Progress);
         let split = vec![pinned("digits-00001", Some(100), None)];

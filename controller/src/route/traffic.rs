@@ -88,11 +88,7 @@ fn find<'a, K>(
 ) -> Result<&'a K, Problem> {
     all.get(name).map(AsRef::as_ref).ok_or_else(|| Problem {
         failed: true,
-        reason: if kind == "Revision" {
-            "RevisionMissing"
-        } else {
-            "ConfigurationMissing"
-        },
+        reason: if kind == "Revision" { "RevisionMissing" } else { "ConfigurationMissing" },
         message: format!("{kind} {name:?} referenced in traffic not found."),
     })
 }
@@ -149,11 +145,7 @@ fn never_ready(configuration: &Configuration) -> Problem {
     } else {
         format!("Configuration {name:?} is waiting for a Revision to become ready.")
     };
-    Problem {
-        failed,
-        reason: "RevisionMissing",
-        message,
-    }
+    Problem { failed, reason: "RevisionMissing", message }
 }
 
 /// Adds a target; one with the same Revision, tag and latest-flag takes its share instead.

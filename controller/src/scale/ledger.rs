@@ -48,9 +48,7 @@ pub(crate) struct Ledger<Key> {
 
 impl<Key> Default for Ledger<Key> {
     fn default() -> Self {
-        Self {
-            pages: HashMap::new(),
-        }
+        Self { pages: HashMap::new() }
     }
 }
 

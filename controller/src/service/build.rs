@@ -26,19 +26,14 @@ pub(super) fn template_name(service: &Service) -> Option<&str> {
 pub(super) fn configuration(service: &Service) -> Configuration {
     let name = service.name_any();
     let mut own = own_labels(service);
-    own.insert(
-        labels::SERVICE_UID.to_owned(),
-        service.uid().unwrap_or_default(),
-    );
+    own.insert(labels::SERVICE_UID.to_owned(), service.uid().unwrap_or_default());
     let mut notes = owner::without(service.annotations(), |key| {
         key == owner::LAST_APPLIED || annotations::ROLLOUT_DURATION.0.contains(&key)
     });
     // Revisions are then born active: the Route of this name will send them requests, and
     // labelling them afterwards would be one more write each.
     notes.insert(annotations::ROUTES.to_owned(), name.clone());
-    let spec = ConfigurationSpec {
-        template: service.spec.template.clone(),
-    };
+    let spec = ConfigurationSpec { template: service.spec.template.clone() };
     let mut configuration = Configuration::new(&name, spec);
     configuration.metadata = owner::child(service, &name, own, notes);
     configuration
@@ -48,9 +43,7 @@ pub(super) fn configuration(service: &Service) -> Configuration {
 pub(super) fn route(service: &Service) -> Route {
     let name = service.name_any();
     let notes = owner::without(service.annotations(), |key| key == owner::LAST_APPLIED);
-    let spec = RouteSpec {
-        traffic: traffic(service),
-    };
+    let spec = RouteSpec { traffic: traffic(service) };
     let mut route = Route::new(&name, spec);
     route.metadata = owner::child(service, &name, own_labels(service), notes);
     route
@@ -75,10 +68,7 @@ fn traffic(service: &Service) -> Vec<TrafficTarget> {
         traffic.push(latest);
     }
     for target in &mut traffic {
-        let pinned = target
-            .revision_name
-            .as_deref()
-            .is_some_and(|name| !name.is_empty());
+        let pinned = target.revision_name.as_deref().is_some_and(|name| !name.is_empty());
         if !pinned {
             target.configuration_name = Some(service.name_any());
         }
@@ -125,15 +115,8 @@ mod tests {
 
         let route = route(&service());
         assert_eq!(
-            route
-                .annotations()
-                .keys()
-                .map(String::as_str)
-                .collect::<Vec<_>>(),
-            [
-                "serving.knative.dev/creator",
-                "serving.knative.dev/rollout-duration"
-            ]
+            route.annotations().keys().map(String::as_str).collect::<Vec<_>>(),
+            ["serving.knative.dev/creator", "serving.knative.dev/rollout-duration"]
         );
         assert_eq!(route.labels()[labels::SERVICE], "digits");
     }

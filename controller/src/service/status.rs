@@ -56,10 +56,7 @@ pub(super) fn is_name_taken(service: &Service, configuration: &Configuration) ->
 
 /// The status that follows from the children.
 pub(super) fn of(service: &Service, children: &Children, now: Timestamp) -> ServiceStatus {
-    let Children {
-        configuration,
-        route,
-    } = children;
+    let Children { configuration, route } = children;
     let mut status = service.status.clone().unwrap_or_default();
     let mut list = std::mem::take(&mut status.conditions);
     let mut conditions = ServiceStatus::CONDITIONS.manage(&mut list, now);
@@ -67,9 +64,7 @@ pub(super) fn of(service: &Service, children: &Children, now: Timestamp) -> Serv
     follow_configuration(service, configuration, &mut status, &mut conditions);
     follow_route(service, route, &mut status, &mut conditions);
     if let (Fate::Ours(configuration), Fate::Ours(route)) = (configuration, route)
-        && conditions
-            .get(ServiceStatus::ROUTES_READY)
-            .is_some_and(Condition::is_true)
+        && conditions.get(ServiceStatus::ROUTES_READY).is_some_and(Condition::is_true)
         && !has_migrated(configuration, route)
     {
         conditions.mark_unknown(
@@ -135,13 +130,8 @@ fn follow_route(
     match fate {
         Fate::Ours(route) if is_route_current(route) => {
             let known = route.status.clone().unwrap_or_default();
-            let RouteStatus {
-                observed_generation: _,
-                conditions: theirs,
-                url,
-                address,
-                traffic,
-            } = known;
+            let RouteStatus { observed_generation: _, conditions: theirs, url, address, traffic } =
+                known;
             status.url = url;
             status.address = address;
             status.traffic = traffic;
@@ -185,10 +175,8 @@ fn is_route_current(route: &Route) -> bool {
 /// Whether the split in force is the one asked for, with the latest ready Revision where the
 /// Configuration is named. Addresses and the latest-flag do not count.
 fn has_migrated(configuration: &Configuration, route: &Route) -> bool {
-    let latest = configuration
-        .status
-        .as_ref()
-        .and_then(|status| status.latest_ready_revision_name.clone());
+    let latest =
+        configuration.status.as_ref().and_then(|status| status.latest_ready_revision_name.clone());
     let wanted = route.spec.traffic.iter().map(|target| {
         let mut target = target.clone();
         if target.configuration_name.as_deref() == Some(&configuration.name_any()) {

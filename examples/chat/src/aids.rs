@@ -33,10 +33,7 @@ pub async fn sleep(
     Query(Pause { ms }): Query<Pause>,
 ) -> Result<Json<Value>, Refusal> {
     if ms > SLEEP_MS_MAX {
-        return Err(Refusal::Sleep {
-            sent: ms,
-            limit: SLEEP_MS_MAX,
-        });
+        return Err(Refusal::Sleep { sent: ms, limit: SLEEP_MS_MAX });
     }
     let mut visit = service.load().enter()?;
     tokio::time::sleep(Duration::from_millis(ms)).await;
@@ -51,9 +48,7 @@ pub async fn echo(State(service): State<Service>, request: Request) -> Result<Re
     let chunks = futures::stream::unfold((body.into_data_stream(), visit), next_chunk);
     let mut response = Response::new(Body::from_stream(chunks));
     if let Some(content_type) = parts.headers.get(CONTENT_TYPE) {
-        response
-            .headers_mut()
-            .insert(CONTENT_TYPE, content_type.clone());
+        response.headers_mut().insert(CONTENT_TYPE, content_type.clone());
     }
     Ok(response)
 }

@@ -31,9 +31,7 @@ impl Answer {
             .map(|word| word.chars().take(QUOTED_CHARS_MAX).collect())
             .collect();
         let sentence = format!("{OPENING} You wrote: \"{}\".", quoted.join(" "));
-        Self {
-            opening: sentence.split_whitespace().map(str::to_owned).collect(),
-        }
+        Self { opening: sentence.split_whitespace().map(str::to_owned).collect() }
     }
 
     /// The token at `index`; there is one at every index.
@@ -42,18 +40,11 @@ impl Answer {
         let word = self.opening.get(index).map_or_else(
             || {
                 let beyond = index - self.opening.len();
-                FILLER
-                    .split(' ')
-                    .nth(beyond % FILLER.split(' ').count())
-                    .unwrap_or("")
+                FILLER.split(' ').nth(beyond % FILLER.split(' ').count()).unwrap_or("")
             },
             String::as_str,
         );
-        if index == 0 {
-            word.to_owned()
-        } else {
-            format!(" {word}")
-        }
+        if index == 0 { word.to_owned() } else { format!(" {word}") }
     }
 
     /// The first `tokens` tokens as one text.
@@ -89,10 +80,7 @@ mod tests {
     #[test]
     fn a_long_question_is_quoted_in_part() {
         let answer = Answer::to(&"word ".repeat(10_000));
-        assert_eq!(
-            answer.opening.len(),
-            count(OPENING) as usize + 2 + QUOTED_WORDS_MAX
-        );
+        assert_eq!(answer.opening.len(), count(OPENING) as usize + 2 + QUOTED_WORDS_MAX);
         let answer = Answer::to(&"é".repeat(10_000));
         assert!(answer.text(20).len() < 500);
     }

@@ -61,15 +61,7 @@ impl Completion {
     ) -> Self {
         let answer = Answer::to(&order.question);
         let started = Instant::now();
-        Self {
-            heading,
-            order,
-            answer,
-            tokens_per_second,
-            started,
-            visit,
-            _place: place,
-        }
+        Self { heading, order, answer, tokens_per_second, started, visit, _place: place }
     }
 
     /// Generates to the end and answers with all of it. Dropping the future stops it.
@@ -112,11 +104,7 @@ impl Completion {
                 (self.chunk(&delta, None), Step::Token(index + 1))
             }
             Step::Token(_) => {
-                let next = if self.order.include_usage {
-                    Step::Usage
-                } else {
-                    Step::Done
-                };
+                let next = if self.order.include_usage { Step::Usage } else { Step::Done };
                 (self.chunk(&json!({}), Some(self.finish_reason())), next)
             }
             Step::Usage => {
@@ -164,11 +152,7 @@ impl Completion {
     }
 
     fn usage(&self) -> Value {
-        let Order {
-            prompt_tokens,
-            tokens,
-            ..
-        } = self.order;
+        let Order { prompt_tokens, tokens, .. } = self.order;
         json!({
             "prompt_tokens": prompt_tokens,
             "completion_tokens": tokens,

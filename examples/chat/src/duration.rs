@@ -7,9 +7,7 @@ const DURATION_MAX: Duration = Duration::from_hours(24);
 
 /// Reads a number with its unit.
 pub fn parse(text: &str) -> Result<Duration, String> {
-    let unit_at = text
-        .find(|c: char| !c.is_ascii_digit() && c != '.')
-        .unwrap_or(text.len());
+    let unit_at = text.find(|c: char| !c.is_ascii_digit() && c != '.').unwrap_or(text.len());
     let (number, unit) = text.split_at(unit_at);
     let seconds = match unit {
         "ms" => 1e-3,
@@ -17,9 +15,7 @@ pub fn parse(text: &str) -> Result<Duration, String> {
         "m" => 60.0,
         _ => return Err("give a number with ms, s or m, such as 3s".to_owned()),
     };
-    let number: f64 = number
-        .parse()
-        .map_err(|_| format!("`{number}` is not a number"))?;
+    let number: f64 = number.parse().map_err(|_| format!("`{number}` is not a number"))?;
     Duration::try_from_secs_f64(number * seconds)
         .ok()
         .filter(|duration| *duration <= DURATION_MAX)

@@ -59,11 +59,7 @@ impl Load {
     /// Places for `concurrency` generations at a time.
     pub fn new(concurrency: usize) -> Self {
         let concurrency = concurrency.min(Semaphore::MAX_PERMITS);
-        Self {
-            stats: Arc::default(),
-            places: Arc::new(Semaphore::new(concurrency)),
-            concurrency,
-        }
+        Self { stats: Arc::default(), places: Arc::new(Semaphore::new(concurrency)), concurrency }
     }
 
     /// The numbers now.
@@ -81,10 +77,7 @@ impl Load {
         }
         stats.in_flight += 1;
         stats.in_flight_max = stats.in_flight_max.max(stats.in_flight);
-        Ok(Visit {
-            stats: Arc::clone(&self.stats),
-            finished: false,
-        })
+        Ok(Visit { stats: Arc::clone(&self.stats), finished: false })
     }
 
     /// Waits for a place to generate in, first come first served. Dropping the future leaves the
@@ -95,10 +88,7 @@ impl Load {
         let mut stats = self.stats.lock();
         stats.running += 1;
         stats.running_max = stats.running_max.max(stats.running);
-        Place {
-            stats: Arc::clone(&self.stats),
-            _permit: permit,
-        }
+        Place { stats: Arc::clone(&self.stats), _permit: permit }
     }
 }
 

@@ -68,26 +68,15 @@ async fn run(settings: Settings) -> anyhow::Result<ExitCode> {
     }
     tracing::info!("Stopping after the running answers");
     stop.cancel();
-    tokio::time::timeout(GRACE, service)
-        .await
-        .unwrap_or_else(|_| {
-            anyhow::bail!(
-                "answers were still running {} s after the stop",
-                GRACE.as_secs()
-            )
-        })
+    tokio::time::timeout(GRACE, service).await.unwrap_or_else(|_| {
+        anyhow::bail!("answers were still running {} s after the stop", GRACE.as_secs())
+    })
 }
 
 /// Loads, listens and answers until `stop`, then finishes the running answers.
 async fn serve(settings: Settings, stop: CancellationToken) -> anyhow::Result<ExitCode> {
-    tracing::info!(
-        load_ms = settings.load_time.as_millis(),
-        "Pretending to load a model"
-    );
-    let loaded = stop
-        .run_until_cancelled(tokio::time::sleep(settings.load_time))
-        .await
-        .is_some();
+    tracing::info!(load_ms = settings.load_time.as_millis(), "Pretending to load a model");
+    let loaded = stop.run_until_cancelled(tokio::time::sleep(settings.load_time)).await.is_some();
     if loaded && settings.no_listen {
         tracing::warn!("Not listening as told by --no-listen");
         stop.cancelled().await;
@@ -99,9 +88,7 @@ async fn serve(settings: Settings, stop: CancellationToken) -> anyhow::Result<Ex
     let listener = TcpListener::bind(("0.0.0.0", port))
         .await
         .with_context(|| format!("could not listen on port {port}; set another with PORT"))?;
-    let address = listener
-        .local_addr()
-        .context("could not tell the own address")?;
+    let address = listener.local_addr().context("could not tell the own address")?;
     tracing::info!(%address, "Listening");
     axum::serve(listener, server::router(settings))
         .with_graceful_shutdown(stop.cancelled_owned())

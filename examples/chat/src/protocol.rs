@@ -93,11 +93,9 @@ impl Content {
     fn text(&self) -> String {
         match self {
             Self::Text(text) => text.clone(),
-            Self::Parts(parts) => parts
-                .iter()
-                .map(|part| part.text.as_str())
-                .collect::<Vec<_>>()
-                .join(" "),
+            Self::Parts(parts) => {
+                parts.iter().map(|part| part.text.as_str()).collect::<Vec<_>>().join(" ")
+            }
         }
     }
 }
@@ -108,10 +106,7 @@ impl ChatRequest {
     /// Checks the request against what the server offers.
     pub fn order(self, settings: &Settings) -> Result<Order, Refusal> {
         if self.model != settings.model {
-            return Err(Refusal::UnknownModel {
-                model: self.model,
-                known: settings.model.clone(),
-            });
+            return Err(Refusal::UnknownModel { model: self.model, known: settings.model.clone() });
         }
         if self.messages.is_empty() {
             return Err(Refusal::NoMessages);
@@ -128,16 +123,8 @@ impl ChatRequest {
             Some(limit) if self.ignore_eos.unwrap_or_default() => limit,
             _ => settings.answer_tokens,
         };
-        let texts = || {
-            self.messages
-                .iter()
-                .filter_map(|message| message.content.as_ref())
-        };
-        let last = self
-            .messages
-            .iter()
-            .rev()
-            .find(|message| message.role == Role::User);
+        let texts = || self.messages.iter().filter_map(|message| message.content.as_ref());
+        let last = self.messages.iter().rev().find(|message| message.role == Role::User);
         Ok(Order {
             question: last
                 .and_then(|last| last.content.as_ref())
@@ -146,9 +133,7 @@ impl ChatRequest {
             tokens: limit.map_or(whole, |limit| limit.min(whole)),
             cut: limit.is_some_and(|limit| limit < whole || self.ignore_eos.unwrap_or_default()),
             stream,
-            include_usage: self
-                .stream_options
-                .is_some_and(|options| options.include_usage),
+            include_usage: self.stream_options.is_some_and(|options| options.include_usage),
         })
     }
 

@@ -24,10 +24,8 @@ use crate::settings::Settings;
 const BODY_TIME_MAX: Duration = Duration::from_secs(30);
 
 /// Tells nginx and its like to pass each event on at once.
-const NO_BUFFERING: (HeaderName, HeaderValue) = (
-    HeaderName::from_static("x-accel-buffering"),
-    HeaderValue::from_static("no"),
-);
+const NO_BUFFERING: (HeaderName, HeaderValue) =
+    (HeaderName::from_static("x-accel-buffering"), HeaderValue::from_static("no"));
 
 /// The simulated engine, shared by all requests.
 #[derive(Clone, Debug)]
@@ -45,11 +43,7 @@ struct Engine {
 impl Service {
     fn new(settings: Settings) -> Self {
         let load = Load::new(settings.concurrency.get());
-        Self(Arc::new(Engine {
-            settings,
-            load,
-            answers: AtomicU64::new(0),
-        }))
+        Self(Arc::new(Engine { settings, load, answers: AtomicU64::new(0) }))
     }
 
     /// The requests inside.
@@ -65,10 +59,7 @@ impl Service {
     fn heading(&self) -> Heading {
         let since_1970 = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH);
         Heading {
-            id: format!(
-                "chatcmpl-{}",
-                self.0.answers.fetch_add(1, Ordering::Relaxed)
-            ),
+            id: format!("chatcmpl-{}", self.0.answers.fetch_add(1, Ordering::Relaxed)),
             created_s: since_1970.unwrap_or_default().as_secs(),
             model: self.0.settings.model.clone(),
         }
@@ -101,10 +92,7 @@ async fn model(
 ) -> Result<Json<Value>, Refusal> {
     let known = &service.0.settings.model;
     if id != *known {
-        return Err(Refusal::UnknownModel {
-            model: id,
-            known: known.clone(),
-        });
+        return Err(Refusal::UnknownModel { model: id, known: known.clone() });
     }
     Ok(Json(service.model()))
 }
@@ -133,10 +121,7 @@ async fn chat(State(service): State<Service>, body: Body) -> Result<Response, Re
 }
 
 async fn unknown_route(method: Method, uri: Uri) -> Refusal {
-    Refusal::UnknownRoute {
-        method: method.to_string(),
-        path: uri.path().to_owned(),
-    }
+    Refusal::UnknownRoute { method: method.to_string(), path: uri.path().to_owned() }
 }
 
 async fn read(body: Body) -> Result<Bytes, Refusal> {

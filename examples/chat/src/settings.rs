@@ -57,12 +57,7 @@ pub struct Settings {
     pub answer_tokens: u32,
 
     /// Generations at the same time; further requests wait inside, as in a real engine
-    #[arg(
-        long,
-        env = "EBB_CHAT_CONCURRENCY",
-        value_name = "N",
-        default_value = "8"
-    )]
+    #[arg(long, env = "EBB_CHAT_CONCURRENCY", value_name = "N", default_value = "8")]
     pub concurrency: NonZeroUsize,
 
     /// Testing aid: end the process this long after its start, as a crash would
@@ -70,12 +65,7 @@ pub struct Settings {
     pub exit_after: Option<Duration>,
 
     /// Testing aid: the exit code of --exit-after
-    #[arg(
-        long,
-        env = "EBB_CHAT_EXIT_CODE",
-        value_name = "CODE",
-        default_value_t = 1
-    )]
+    #[arg(long, env = "EBB_CHAT_EXIT_CODE", value_name = "CODE", default_value_t = 1)]
     pub exit_code: u8,
 
     /// Testing aid: never open the port
@@ -115,10 +105,7 @@ mod tests {
             "--load-time=3",
             "--exit-code=256",
         ] {
-            assert!(
-                Settings::try_parse_from(["ebb-chat", flag]).is_err(),
-                "{flag}"
-            );
+            assert!(Settings::try_parse_from(["ebb-chat", flag]).is_err(), "{flag}");
         }
     }
 }

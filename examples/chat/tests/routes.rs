@@ -1,9 +1,6 @@
 //! The routes as a client sees them, with time paused: paces and limits are exact.
 
-#![allow(
-    clippy::unwrap_used,
-    reason = "a helper that fails has failed its test"
-)]
+#![allow(clippy::unwrap_used, reason = "a helper that fails has failed its test")]
 
 use std::time::Duration;
 
@@ -21,21 +18,12 @@ use tower::ServiceExt;
 
 /// Ten tokens a second, two generations at a time.
 fn engine() -> Router {
-    let flags = [
-        "ebb-chat",
-        "--tokens-per-second=10",
-        "--concurrency=2",
-        "--answer-tokens=20",
-    ];
+    let flags = ["ebb-chat", "--tokens-per-second=10", "--concurrency=2", "--answer-tokens=20"];
     server::router(Settings::parse_from(flags))
 }
 
 async fn ask(router: &Router, method: &str, path: &str, body: Body) -> (StatusCode, Body) {
-    let request = Request::builder()
-        .method(method)
-        .uri(path)
-        .body(body)
-        .unwrap();
+    let request = Request::builder().method(method).uri(path).body(body).unwrap();
     let response = router.clone().oneshot(request).await.unwrap();
     (response.status(), response.into_body())
 }
@@ -70,10 +58,7 @@ async fn chat(router: &Router, more: &Value) -> (StatusCode, Body) {
 async fn events(body: Body) -> Vec<String> {
     let bytes = body.collect().await.unwrap().to_bytes();
     let text = String::from_utf8(bytes.to_vec()).unwrap();
-    text.lines()
-        .filter_map(|line| line.strip_prefix("data: "))
-        .map(str::to_owned)
-        .collect()
+    text.lines().filter_map(|line| line.strip_prefix("data: ")).map(str::to_owned).collect()
 }
 
 #[tokio::test(start_paused = true)]
@@ -99,17 +84,9 @@ async fn max_tokens_cuts_an_answer_and_ignore_eos_makes_it_as_long() {
     let router = engine();
     for (more, tokens, reason) in [
         (json!({"max_tokens": 3}), 3, "length"),
-        (
-            json!({"max_tokens": 9, "max_completion_tokens": 4}),
-            4,
-            "length",
-        ),
+        (json!({"max_tokens": 9, "max_completion_tokens": 4}), 4, "length"),
         (json!({"max_tokens": 500}), 20, "stop"),
-        (
-            json!({"max_tokens": 500, "ignore_eos": true}),
-            500,
-            "length",
-        ),
+        (json!({"max_tokens": 500, "ignore_eos": true}), 500, "length"),
     ] {
         let (_, answer) = json_of(chat(&router, &more).await).await;
         assert_eq!(answer["usage"]["completion_tokens"], tokens, "{more}");
@@ -125,10 +102,8 @@ async fn a_stream_carries_the_same_text_token_by_token_and_ends_with_done() {
     let mut events = events(chat(&router, &streamed).await.1).await;
 
     assert_eq!(events.pop().as_deref(), Some("[DONE]"));
-    let mut chunks: Vec<Value> = events
-        .iter()
-        .map(|event| serde_json::from_str(event).unwrap())
-        .collect();
+    let mut chunks: Vec<Value> =
+        events.iter().map(|event| serde_json::from_str(event).unwrap()).collect();
     let usage = chunks.pop().unwrap();
     assert_eq!(usage["usage"], whole["usage"]);
     assert_eq!(usage["choices"], json!([]));
@@ -147,10 +122,7 @@ async fn a_stream_carries_the_same_text_token_by_token_and_ends_with_done() {
 #[tokio::test(start_paused = true)]
 async fn a_stream_comes_at_its_pace_and_without_usage_unless_asked() {
     let (router, started) = (engine(), Instant::now());
-    let mut body = chat(&router, &json!({"stream": true}))
-        .await
-        .1
-        .into_data_stream();
+    let mut body = chat(&router, &json!({"stream": true})).await.1.into_data_stream();
     body.next().await.unwrap().unwrap();
     assert_eq!(started.elapsed(), Duration::ZERO, "the role comes at once");
     for token in 1..=3 {
@@ -168,11 +140,7 @@ async fn requests_beyond_the_places_wait_and_stats_tell_the_most_there_were() {
     let answers = (0..5).map(|_| chat(&router, &more));
     let answers = futures::future::join_all(answers).await;
     assert!(answers.iter().all(|(status, _)| *status == StatusCode::OK));
-    assert_eq!(
-        started.elapsed().as_millis(),
-        6000,
-        "three rounds of two seconds"
-    );
+    assert_eq!(started.elapsed().as_millis(), 6000, "three rounds of two seconds");
     let stats = json!({"in_flight": 0, "in_flight_max": 5, "running": 0, "running_max": 2,
         "finished": 5, "abandoned": 0, "refused": 0});
     assert_eq!(get(&router, "/stats").await, (StatusCode::OK, stats));
@@ -181,9 +149,8 @@ async fn requests_beyond_the_places_wait_and_stats_tell_the_most_there_were() {
 #[tokio::test(start_paused = true)]
 async fn requests_beyond_the_queue_are_refused() {
     let router = engine();
-    let mut inside: Vec<_> = (0..1026)
-        .map(|_| Box::pin(ask(&router, "GET", "/sleep?ms=1000", Body::empty())))
-        .collect();
+    let mut inside: Vec<_> =
+        (0..1026).map(|_| Box::pin(ask(&router, "GET", "/sleep?ms=1000", Body::empty()))).collect();
     for request in &mut inside {
         assert!(futures::poll!(request.as_mut()).is_pending());
     }
@@ -198,25 +165,15 @@ async fn requests_beyond_the_queue_are_refused() {
 #[tokio::test(start_paused = true)]
 async fn a_client_that_leaves_stops_its_generation() {
     let router = engine();
-    let mut body = chat(&router, &json!({"stream": true}))
-        .await
-        .1
-        .into_data_stream();
+    let mut body = chat(&router, &json!({"stream": true})).await.1.into_data_stream();
     body.next().await.unwrap().unwrap();
     assert_eq!(get(&router, "/stats").await.1["running"], 1);
     drop(body);
     let more = json!({});
     let whole = chat(&router, &more);
-    assert!(
-        tokio::time::timeout(Duration::from_millis(500), whole)
-            .await
-            .is_err()
-    );
+    assert!(tokio::time::timeout(Duration::from_millis(500), whole).await.is_err());
     let (_, stats) = get(&router, "/stats").await;
-    assert_eq!(
-        (&stats["running"], &stats["in_flight"]),
-        (&json!(0), &json!(0))
-    );
+    assert_eq!((&stats["running"], &stats["in_flight"]), (&json!(0), &json!(0)));
     assert_eq!(stats["abandoned"], 2);
 }
 
@@ -243,12 +200,7 @@ async fn bad_requests_get_an_error_object() {
             json!("max_tokens"),
             "`max_tokens` is 0; it must be from 1 to 131072.",
         ),
-        (
-            json!({"n": 2}),
-            bad,
-            json!("n"),
-            "`n` is 2; only one answer at a time is simulated.",
-        ),
+        (json!({"n": 2}), bad, json!("n"), "`n` is 2; only one answer at a time is simulated."),
         (
             json!({"stream_options": {}}),
             bad,
@@ -259,20 +211,14 @@ async fn bad_requests_get_an_error_object() {
         let (answered, answer) = json_of(chat(&router, &more).await).await;
         assert_eq!(answered, status, "{more}");
         let error = &answer["error"];
-        assert_eq!(
-            (&error["message"], &error["param"]),
-            (&json!(message), &param)
-        );
+        assert_eq!((&error["message"], &error["param"]), (&json!(message), &param));
         assert_eq!(error["type"], "invalid_request_error");
     }
     let answer = ask(&router, "POST", "/v1/chat/completions", Body::from("{")).await;
     let (status, answer) = json_of(answer).await;
     assert_eq!(status, StatusCode::BAD_REQUEST);
     let message = answer["error"]["message"].as_str().unwrap();
-    assert!(
-        message.starts_with("The body is not a chat request: EOF"),
-        "{message}"
-    );
+    assert!(message.starts_with("The body is not a chat request: EOF"), "{message}");
     let large = Body::from(vec![b' '; (4 << 20) + 1]);
     let (status, _) = ask(&router, "POST", "/v1/chat/completions", large).await;
     assert_eq!(status, StatusCode::PAYLOAD_TOO_LARGE);
@@ -284,10 +230,7 @@ async fn models_are_listed_and_unknown_routes_told_in_the_same_form() {
     let model = json!({"id": "chat", "object": "model", "created": 0, "owned_by": "ebb-chat"});
     let list = json!({"object": "list", "data": [model]});
     assert_eq!(get(&router, "/v1/models").await, (StatusCode::OK, list));
-    assert_eq!(
-        get(&router, "/v1/models/chat").await,
-        (StatusCode::OK, model)
-    );
+    assert_eq!(get(&router, "/v1/models/chat").await, (StatusCode::OK, model));
     let (status, answer) = get(&router, "/v1/models/gpt").await;
     assert_eq!(
         (status, &answer["error"]["code"]),
@@ -295,28 +238,16 @@ async fn models_are_listed_and_unknown_routes_told_in_the_same_form() {
     );
     let (status, answer) = get(&router, "/v1/chat/completions").await;
     assert_eq!(status, StatusCode::NOT_FOUND);
-    assert_eq!(
-        answer["error"]["message"],
-        "There is no route GET /v1/chat/completions."
-    );
-    assert_eq!(
-        ask(&router, "GET", "/health", Body::empty()).await.0,
-        StatusCode::OK
-    );
+    assert_eq!(answer["error"]["message"], "There is no route GET /v1/chat/completions.");
+    assert_eq!(ask(&router, "GET", "/health", Body::empty()).await.0, StatusCode::OK);
 }
 
 #[tokio::test(start_paused = true)]
 async fn the_testing_aids_pause_and_echo() {
     let (router, started) = (engine(), Instant::now());
-    assert_eq!(
-        get(&router, "/sleep?ms=250").await.1,
-        json!({"slept_ms": 250})
-    );
+    assert_eq!(get(&router, "/sleep?ms=250").await.1, json!({"slept_ms": 250}));
     assert_eq!(started.elapsed().as_millis(), 250);
-    assert_eq!(
-        get(&router, "/sleep?ms=600001").await.0,
-        StatusCode::BAD_REQUEST
-    );
+    assert_eq!(get(&router, "/sleep?ms=600001").await.0, StatusCode::BAD_REQUEST);
 
     let (status, body) = ask(&router, "POST", "/echo", Body::from("as it came")).await;
     assert_eq!(status, StatusCode::OK);
@@ -325,9 +256,5 @@ async fn the_testing_aids_pause_and_echo() {
 
     let (_, variables) = get(&router, "/env").await;
     let names = variables.as_object().unwrap().keys();
-    assert!(
-        names
-            .into_iter()
-            .all(|name| name == "PORT" || name.starts_with("K_"))
-    );
+    assert!(names.into_iter().all(|name| name == "PORT" || name.starts_with("K_")));
 }

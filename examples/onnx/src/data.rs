@@ -83,10 +83,7 @@ impl Scalar {
         }
     }
 
-    #[allow(
-        clippy::cast_precision_loss,
-        reason = "a float takes the nearest value by definition"
-    )]
+    #[allow(clippy::cast_precision_loss, reason = "a float takes the nearest value by definition")]
     fn real(self) -> Option<f64> {
         match self {
             Self::Integer(value) => Some(value as f64),
@@ -142,23 +139,14 @@ whole_numbers!(u8, u16, u32, u64, i8, i16, i32, i64);
 
 impl Element for f16 {
     fn from_scalar(value: Scalar) -> Option<Self> {
-        value
-            .real()
-            .map(Self::from_f64)
-            .filter(|half| half.is_finite())
+        value.real().map(Self::from_f64).filter(|half| half.is_finite())
     }
 }
 
 impl Element for f32 {
-    #[allow(
-        clippy::cast_possible_truncation,
-        reason = "overflow becomes infinite and is refused"
-    )]
+    #[allow(clippy::cast_possible_truncation, reason = "overflow becomes infinite and is refused")]
     fn from_scalar(value: Scalar) -> Option<Self> {
-        value
-            .real()
-            .map(|real| real as Self)
-            .filter(|single| single.is_finite())
+        value.real().map(|real| real as Self).filter(|single| single.is_finite())
     }
 }
 
@@ -215,11 +203,7 @@ impl Data {
             .iter()
             .enumerate()
             .map(|(index, &value)| {
-                let misfit = Misfit::Value {
-                    index,
-                    value,
-                    datatype,
-                };
+                let misfit = Misfit::Value { index, value, datatype };
                 T::from_scalar(value).ok_or(misfit)
             })
             .collect::<Result<Vec<T>, _>>()?;
@@ -230,11 +214,7 @@ impl Data {
 impl<'de> Deserialize<'de> for Data {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         let mut data = Self::default();
-        Level {
-            data: &mut data,
-            depth: 0,
-        }
-        .deserialize(deserializer)?;
+        Level { data: &mut data, depth: 0 }.deserialize(deserializer)?;
         Ok(data)
     }
 }
@@ -300,9 +280,7 @@ impl<'de> Visitor<'de> for Level<'_> {
     fn visit_seq<A: SeqAccess<'de>>(self, mut sequence: A) -> Result<(), A::Error> {
         let Level { data, depth } = self;
         if depth == RANK_MAX {
-            return Err(A::Error::custom(format_args!(
-                "data is nested deeper than {RANK_MAX}"
-            )));
+            return Err(A::Error::custom(format_args!("data is nested deeper than {RANK_MAX}")));
         }
         if data.leaf_depth.is_some_and(|leaf| depth >= leaf) {
             return Err(A::Error::custom("data has values and arrays side by side"));
@@ -312,21 +290,13 @@ impl<'de> Visitor<'de> for Level<'_> {
             data.lengths.push(0);
         }
         let mut length = 0;
-        while sequence
-            .next_element_seed(Level {
-                data: &mut *data,
-                depth: depth + 1,
-            })?
-            .is_some()
-        {
+        while sequence.next_element_seed(Level { data: &mut *data, depth: depth + 1 })?.is_some() {
             length += 1;
         }
         if first {
             data.lengths[depth] = length;
         } else if data.lengths[depth] != length {
-            return Err(A::Error::custom(
-                "data has nested arrays of different lengths",
-            ));
+            return Err(A::Error::custom("data has nested arrays of different lengths"));
         }
         Ok(())
     }
@@ -337,15 +307,9 @@ impl<'de> Visitor<'de> for Level<'_> {
 /// Position of the first element that JSON cannot carry: NaN or an infinity.
 pub fn first_not_finite(tensor: &Tensor) -> Option<usize> {
     match tensor.datum_type() {
-        DatumType::F16 => elements::<f16>(tensor)
-            .iter()
-            .position(|value| !value.is_finite()),
-        DatumType::F32 => elements::<f32>(tensor)
-            .iter()
-            .position(|value| !value.is_finite()),
-        DatumType::F64 => elements::<f64>(tensor)
-            .iter()
-            .position(|value| !value.is_finite()),
+        DatumType::F16 => elements::<f16>(tensor).iter().position(|value| !value.is_finite()),
+        DatumType::F32 => elements::<f32>(tensor).iter().position(|value| !value.is_finite()),
+        DatumType::F64 => elements::<f64>(tensor).iter().position(|value| !value.is_finite()),
         _ => None,
     }
 }
@@ -372,19 +336,16 @@ pub fn serialize<S: Serializer>(tensor: &Tensor, serializer: S) -> Result<S::Ok,
         }
         DatumType::F32 => elements::<f32>(tensor).serialize(serializer),
         DatumType::F64 => elements::<f64>(tensor).serialize(serializer),
-        other => Err(serde::ser::Error::custom(format_args!(
-            "{other:?} has no form in the protocol"
-        ))),
+        other => {
+            Err(serde::ser::Error::custom(format_args!("{other:?} has no form in the protocol")))
+        }
     }
 }
 
 /// The elements of a tensor whose type was just matched. Results kept elsewhere than in plain
 /// memory were turned away in [`crate::model::Model::infer`], so none is lost here.
 fn elements<T: Datum>(tensor: &Tensor) -> &[T] {
-    tensor
-        .as_plain_ram()
-        .and_then(|view| view.as_slice::<T>().ok())
-        .unwrap_or(&[])
+    tensor.as_plain_ram().and_then(|view| view.as_slice::<T>().ok()).unwrap_or(&[])
 }
 
 #[cfg(test)]

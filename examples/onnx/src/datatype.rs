@@ -55,10 +55,7 @@ const NAMES: [(Datatype, &str); 12] = [
 impl Datatype {
     /// The datatype of that name; nothing for a name unknown or not supported.
     pub fn named(name: &str) -> Option<Self> {
-        NAMES
-            .iter()
-            .find(|(_, known)| *known == name)
-            .map(|(datatype, _)| *datatype)
+        NAMES.iter().find(|(_, known)| *known == name).map(|(datatype, _)| *datatype)
     }
 
     /// The protocol's datatype for the runtime's; nothing where the protocol has none.
@@ -84,10 +81,7 @@ impl Datatype {
 
 impl fmt::Display for Datatype {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let name = NAMES
-            .iter()
-            .find(|(datatype, _)| datatype == self)
-            .map_or("", |(_, name)| name);
+        let name = NAMES.iter().find(|(datatype, _)| datatype == self).map_or("", |(_, name)| name);
         f.write_str(name)
     }
 }

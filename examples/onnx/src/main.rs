@@ -96,10 +96,7 @@ fn run(arguments: &Arguments, started: Instant) -> anyhow::Result<()> {
         .or_else(|| std::thread::available_parallelism().ok())
         .unwrap_or(NonZeroUsize::MIN)
         .get();
-    let limits = Limits {
-        concurrency,
-        body_bytes: arguments.max_body,
-    };
+    let limits = Limits { concurrency, body_bytes: arguments.max_body };
     tokio::runtime::Builder::new_multi_thread()
         .worker_threads(ASYNC_THREADS)
         .max_blocking_threads(concurrency)
@@ -141,9 +138,7 @@ async fn serve(
     let listener = TcpListener::bind(("0.0.0.0", port))
         .await
         .with_context(|| format!("could not listen on port {port}; set another with PORT"))?;
-    let address = listener
-        .local_addr()
-        .context("could not tell the own address")?;
+    let address = listener.local_addr().context("could not tell the own address")?;
     tracing::info!(%address, start_ms = milliseconds(started.elapsed()), "Listening");
 
     let (stop, stopped) = tokio::sync::oneshot::channel::<()>();
@@ -157,13 +152,8 @@ async fn serve(
     tracing::info!("Stopping after the running requests");
     drop(stop);
     match tokio::time::timeout(GRACE, server).await {
-        Ok(ended) => ended
-            .context("the server broke off")?
-            .context("the server failed"),
-        Err(_) => anyhow::bail!(
-            "requests were still running {} s after the stop",
-            GRACE.as_secs()
-        ),
+        Ok(ended) => ended.context("the server broke off")?.context("the server failed"),
+        Err(_) => anyhow::bail!("requests were still running {} s after the stop", GRACE.as_secs()),
     }
 }
 

@@ -86,41 +86,23 @@ impl Model {
     /// takes, which grows with the number of operators rather than with the size of the weights.
     pub fn load(name: &str, file: &Path) -> Result<Self, LoadError> {
         let started = Instant::now();
-        let mut graph =
-            tract_onnx::onnx()
-                .model_for_path(file)
-                .map_err(|source| LoadError::Parse {
-                    file: file.to_owned(),
-                    source,
-                })?;
+        let mut graph = tract_onnx::onnx()
+            .model_for_path(file)
+            .map_err(|source| LoadError::Parse { file: file.to_owned(), source })?;
         let parse = started.elapsed();
         let parsed = Instant::now();
 
-        let prepare = |source| LoadError::Prepare {
-            model: name.to_owned(),
-            source,
-        };
+        let prepare = |source| LoadError::Prepare { model: name.to_owned(), source };
         if let Some(input) = name_open_dimensions(&mut graph).map_err(prepare)? {
-            return Err(LoadError::NoShape {
-                model: name.to_owned(),
-                input,
-            });
+            return Err(LoadError::NoShape { model: name.to_owned(), input });
         }
         // Optimizing renames nodes, so the names of the file are taken before.
         let names = TensorNames::of(&graph).map_err(prepare)?;
         let optimized = graph.into_optimized().map_err(prepare)?;
         let signature = names.signature(name, &optimized)?;
         let plan = optimized.into_runnable().map_err(prepare)?;
-        let load_times = LoadTimes {
-            parse,
-            optimize: parsed.elapsed(),
-        };
-        Ok(Self {
-            name: name.to_owned(),
-            signature,
-            plan,
-            load_times,
-        })
+        let load_times = LoadTimes { parse, optimize: parsed.elapsed() };
+        Ok(Self { name: name.to_owned(), signature, plan, load_times })
     }
 
     /// The name it is served as.
@@ -139,18 +121,8 @@ impl Model {
             name: self.name.clone(),
             versions: [VERSION.to_owned()],
             platform: "onnx_tract",
-            inputs: self
-                .signature
-                .inputs
-                .iter()
-                .map(TensorSpec::metadata)
-                .collect(),
-            outputs: self
-                .signature
-                .outputs
-                .iter()
-                .map(TensorSpec::metadata)
-                .collect(),
+            inputs: self.signature.inputs.iter().map(TensorSpec::metadata).collect(),
+            outputs: self.signature.outputs.iter().map(TensorSpec::metadata).collect(),
         }
     }
 
@@ -164,11 +136,7 @@ impl Model {
 
     /// Answers one request; computes on the calling thread.
     pub fn infer(&self, request: InferRequest) -> Result<InferResponse<'_>, Rejection> {
-        let InferRequest {
-            id,
-            inputs,
-            outputs,
-        } = request;
+        let InferRequest { id, inputs, outputs } = request;
         let wanted: Vec<String> = outputs.into_iter().map(|output| output.name).collect();
         let selected = self.signature.select(&wanted)?;
         let bound = self.signature.bind(&inputs)?;
@@ -179,12 +147,7 @@ impl Model {
             .into_iter()
             .map(|position| output(&self.signature.outputs[position], results.get(position)))
             .collect::<Result<_, _>>()?;
-        Ok(InferResponse {
-            model_name: &self.name,
-            model_version: VERSION,
-            id,
-            outputs,
-        })
+        Ok(InferResponse { model_name: &self.name, model_version: VERSION, id, outputs })
     }
 }
 
@@ -197,21 +160,14 @@ fn output<'a>(
         |what: &str| Rejection::Failed(TractError::msg(format!("output `{}` {what}", spec.name)));
     let tensor = result.ok_or_else(|| failed("was not computed"))?;
     let tensor: TValue = match tensor.datum_type() {
-        DatumType::TDim => tensor
-            .cast_to::<i64>()
-            .map_err(Rejection::Failed)?
-            .into_owned()
-            .into(),
+        DatumType::TDim => tensor.cast_to::<i64>().map_err(Rejection::Failed)?.into_owned().into(),
         _ => tensor.clone(),
     };
     if tensor.as_plain_ram().is_none() {
         return Err(failed("is not in plain memory"));
     }
     if let Some(index) = data::first_not_finite(&tensor) {
-        return Err(Rejection::NotFinite {
-            output: spec.name.clone(),
-            index,
-        });
+        return Err(Rejection::NotFinite { output: spec.name.clone(), index });
     }
     Ok(OutputTensor {
         name: &spec.name,
@@ -255,9 +211,7 @@ impl TensorNames {
         let inputs = graph.input_outlets()?.iter();
         let outputs = graph.output_outlets()?.iter();
         Ok(Self {
-            inputs: inputs
-                .map(|outlet| graph.node(outlet.node).name.clone())
-                .collect(),
+            inputs: inputs.map(|outlet| graph.node(outlet.node).name.clone()).collect(),
             outputs: outputs
                 .map(|outlet| {
                     let label = graph.outlet_label(*outlet);
@@ -268,25 +222,14 @@ impl TensorNames {
     }
 
     fn signature(self, model: &str, optimized: &TypedModel) -> Result<Signature, LoadError> {
-        let prepare = |source| LoadError::Prepare {
-            model: model.to_owned(),
-            source,
-        };
+        let prepare = |source| LoadError::Prepare { model: model.to_owned(), source };
         let mut inputs = Vec::with_capacity(self.inputs.len());
         for (position, name) in self.inputs.into_iter().enumerate() {
-            inputs.push(spec(
-                model,
-                name,
-                optimized.input_fact(position).map_err(prepare)?,
-            )?);
+            inputs.push(spec(model, name, optimized.input_fact(position).map_err(prepare)?)?);
         }
         let mut outputs = Vec::with_capacity(self.outputs.len());
         for (position, name) in self.outputs.into_iter().enumerate() {
-            outputs.push(spec(
-                model,
-                name,
-                optimized.output_fact(position).map_err(prepare)?,
-            )?);
+            outputs.push(spec(model, name, optimized.output_fact(position).map_err(prepare)?)?);
         }
         Ok(Signature { inputs, outputs })
     }
@@ -300,9 +243,5 @@ fn spec(model: &str, name: String, fact: &TypedFact) -> Result<TensorSpec, LoadE
             found: format!("{:?}", fact.datum_type),
         });
     };
-    Ok(TensorSpec {
-        name,
-        datatype,
-        shape: fact.shape.iter().map(Dimension::of).collect(),
-    })
+    Ok(TensorSpec { name, datatype, shape: fact.shape.iter().map(Dimension::of).collect() })
 }

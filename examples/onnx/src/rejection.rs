@@ -228,12 +228,6 @@ impl Rejection {
 
 impl IntoResponse for Rejection {
     fn into_response(self) -> Response {
-        (
-            self.status(),
-            Json(ErrorBody {
-                error: self.to_string(),
-            }),
-        )
-            .into_response()
+        (self.status(), Json(ErrorBody { error: self.to_string() })).into_response()
     }
 }

@@ -95,9 +95,7 @@ pub fn find(named: &[String], folders: &[PathBuf]) -> Result<Vec<Found>, SearchE
     }
     found.sort_by(|a, b| a.name.cmp(&b.name));
     if let Some(pair) = found.windows(2).find(|pair| pair[0].name == pair[1].name) {
-        return Err(SearchError::SameName {
-            name: pair[0].name.clone(),
-        });
+        return Err(SearchError::SameName { name: pair[0].name.clone() });
     }
     if found.len() > MODELS_MAX {
         return Err(SearchError::TooMany { count: found.len() });
@@ -113,26 +111,18 @@ fn find_named(entry: &str, folders: &[PathBuf]) -> Result<Found, SearchError> {
     check_name(&name)?;
     // An absolute file replaces the folder it is joined to, so it is found as it stands.
     let mut places = std::iter::once(PathBuf::new()).chain(folders.iter().cloned());
-    places
-        .find_map(|folder| Some(folder.join(file)).filter(|path| path.is_file()))
-        .map_or_else(
-            || {
-                let folders = format!("the working directory, {}", listed(folders));
-                Err(SearchError::NoFile {
-                    file: file.to_owned(),
-                    folders,
-                })
-            },
-            |file| Ok(Found { name, file }),
-        )
+    places.find_map(|folder| Some(folder.join(file)).filter(|path| path.is_file())).map_or_else(
+        || {
+            let folders = format!("the working directory, {}", listed(folders));
+            Err(SearchError::NoFile { file: file.to_owned(), folders })
+        },
+        |file| Ok(Found { name, file }),
+    )
 }
 
 fn find_any(folders: &[PathBuf]) -> Result<Vec<Found>, SearchError> {
     for folder in folders.iter().filter(|folder| folder.is_dir()) {
-        let unreadable = |source| SearchError::Unreadable {
-            folder: folder.clone(),
-            source,
-        };
+        let unreadable = |source| SearchError::Unreadable { folder: folder.clone(), source };
         let mut found = Vec::new();
         for entry in folder.read_dir().map_err(unreadable)? {
             let file = entry.map_err(unreadable)?.path();
@@ -146,35 +136,24 @@ fn find_any(folders: &[PathBuf]) -> Result<Vec<Found>, SearchError> {
             return Ok(found);
         }
     }
-    Err(SearchError::NoModels {
-        folders: listed(folders),
-    })
+    Err(SearchError::NoModels { folders: listed(folders) })
 }
 
 fn stem(file: &Path) -> String {
-    file.file_stem()
-        .unwrap_or_default()
-        .to_string_lossy()
-        .into_owned()
+    file.file_stem().unwrap_or_default().to_string_lossy().into_owned()
 }
 
 /// Names stand in paths, so what would need escaping there is refused early.
 fn check_name(name: &str) -> Result<(), SearchError> {
     let fits = |c: char| c.is_ascii_alphanumeric() || matches!(c, '-' | '_' | '.');
     if name.is_empty() || name.len() > 128 || !name.chars().all(fits) {
-        return Err(SearchError::BadName {
-            name: name.to_owned(),
-        });
+        return Err(SearchError::BadName { name: name.to_owned() });
     }
     Ok(())
 }
 
 fn listed(folders: &[PathBuf]) -> String {
-    folders
-        .iter()
-        .map(|folder| folder.display().to_string())
-        .collect::<Vec<_>>()
-        .join(", ")
+    folders.iter().map(|folder| folder.display().to_string()).collect::<Vec<_>>().join(", ")
 }
 
 #[cfg(test)]
@@ -189,22 +168,12 @@ mod tests {
     #[test]
     fn a_relative_file_is_found_in_the_folders_and_named_by_its_stem() {
         let found = find(&["digits.onnx".into()], &["/nowhere".into(), models()]).unwrap();
-        assert_eq!(
-            found,
-            [Found {
-                name: "digits".into(),
-                file: models().join("digits.onnx")
-            }]
-        );
+        assert_eq!(found, [Found { name: "digits".into(), file: models().join("digits.onnx") }]);
     }
 
     #[test]
     fn a_name_may_be_given_and_the_same_file_served_twice() {
-        let found = find(
-            &["b=digits.onnx".into(), "a=digits.onnx".into()],
-            &[models()],
-        )
-        .unwrap();
+        let found = find(&["b=digits.onnx".into(), "a=digits.onnx".into()], &[models()]).unwrap();
         let names: Vec<_> = found.iter().map(|found| found.name.as_str()).collect();
         assert_eq!(names, ["a", "b"]);
     }
@@ -221,38 +190,23 @@ mod tests {
         let error = find(&["no.onnx".into()], &["/a".into(), "/b".into()]).unwrap_err();
         let sentence = "there is no model file `no.onnx`; looked in the working directory, /a, /b";
         assert_eq!(error.to_string(), sentence);
-        assert!(matches!(
-            find(&[], &["/a".into()]),
-            Err(SearchError::NoModels { .. })
-        ));
+        assert!(matches!(find(&[], &["/a".into()]), Err(SearchError::NoModels { .. })));
     }
 
     #[test]
     fn names_that_collide_or_do_not_fit_a_path_are_refused() {
         let twice = ["digits.onnx".into(), "digits=digits.onnx".into()];
-        assert!(matches!(
-            find(&twice, &[models()]),
-            Err(SearchError::SameName { .. })
-        ));
+        assert!(matches!(find(&twice, &[models()]), Err(SearchError::SameName { .. })));
         for entry in ["=digits.onnx", "a/b=digits.onnx", "a b=digits.onnx"] {
             let refused = find(&[entry.into()], &[models()]);
-            assert!(
-                matches!(refused, Err(SearchError::BadName { .. })),
-                "{entry}"
-            );
+            assert!(matches!(refused, Err(SearchError::BadName { .. })), "{entry}");
         }
     }
 
     #[test]
     fn a_checkout_is_seen_from_an_executable_in_its_target_folder() {
         let folders = default_folders(Some(Path::new("/src/ebb/target/debug/ebb-onnx")));
-        assert_eq!(
-            folders.first(),
-            Some(&PathBuf::from("/src/ebb/target/debug/models"))
-        );
-        assert_eq!(
-            folders.last(),
-            Some(&PathBuf::from("/src/ebb/examples/onnx/models"))
-        );
+        assert_eq!(folders.first(), Some(&PathBuf::from("/src/ebb/target/debug/models")));
+        assert_eq!(folders.last(), Some(&PathBuf::from("/src/ebb/examples/onnx/models")));
     }
 }

@@ -65,18 +65,15 @@ impl Limits {
 impl Server {
     fn model(&self, path: &BTreeMap<String, String>) -> Result<&Arc<Model>, Rejection> {
         let name = path.get("model").map_or("", String::as_str);
-        let model = self
-            .models
-            .get(name)
-            .ok_or_else(|| Rejection::UnknownModel {
-                model: name.to_owned(),
-                known: self
-                    .models
-                    .keys()
-                    .map(|name| format!("`{name}`"))
-                    .collect::<Vec<_>>()
-                    .join(", "),
-            })?;
+        let model = self.models.get(name).ok_or_else(|| Rejection::UnknownModel {
+            model: name.to_owned(),
+            known: self
+                .models
+                .keys()
+                .map(|name| format!("`{name}`"))
+                .collect::<Vec<_>>()
+                .join(", "),
+        })?;
         match path.get("version") {
             Some(version) if version != VERSION => Err(Rejection::UnknownVersion {
                 model: name.to_owned(),
@@ -93,9 +90,10 @@ impl Server {
         body: Body,
     ) -> Result<Vec<u8>, Rejection> {
         let model = Arc::clone(self.model(path)?);
-        let _admitted = self.admission.try_acquire().map_err(|_| Rejection::Busy {
-            limit: self.limits.admitted_max(),
-        })?;
+        let _admitted = self
+            .admission
+            .try_acquire()
+            .map_err(|_| Rejection::Busy { limit: self.limits.admitted_max() })?;
         let body = read(body, self.limits.body_bytes).await?;
         let running = Arc::clone(&self.running).acquire_owned().await;
         let work = move || {
@@ -121,9 +119,7 @@ pub fn router(models: Vec<Model>, limits: Limits) -> Router {
             .collect(),
         limits,
         admission: Semaphore::new(limits.admitted_max().min(Semaphore::MAX_PERMITS)),
-        running: Arc::new(Semaphore::new(
-            limits.concurrency.min(Semaphore::MAX_PERMITS),
-        )),
+        running: Arc::new(Semaphore::new(limits.concurrency.min(Semaphore::MAX_PERMITS))),
     });
     Router::new()
         .route("/v2", get(server_metadata))
@@ -134,10 +130,7 @@ pub fn router(models: Vec<Model>, limits: Limits) -> Router {
         .route("/v2/models/{model}/ready", get(model_ready))
         .route("/v2/models/{model}/infer", post(infer))
         .route("/v2/models/{model}/versions/{version}", get(model_metadata))
-        .route(
-            "/v2/models/{model}/versions/{version}/ready",
-            get(model_ready),
-        )
+        .route("/v2/models/{model}/versions/{version}/ready", get(model_ready))
         .route("/v2/models/{model}/versions/{version}/infer", post(infer))
         .fallback(unknown_route)
         .method_not_allowed_fallback(wrong_method)
@@ -177,16 +170,11 @@ async fn infer(
 }
 
 async fn unknown_route(uri: Uri) -> Rejection {
-    Rejection::UnknownRoute {
-        path: uri.path().to_owned(),
-    }
+    Rejection::UnknownRoute { path: uri.path().to_owned() }
 }
 
 async fn wrong_method(method: Method, uri: Uri) -> Rejection {
-    Rejection::WrongMethod {
-        method: method.to_string(),
-        path: uri.path().to_owned(),
-    }
+    Rejection::WrongMethod { method: method.to_string(), path: uri.path().to_owned() }
 }
 
 async fn read(body: Body, limit_bytes: usize) -> Result<Bytes, Rejection> {
@@ -197,8 +185,6 @@ async fn read(body: Body, limit_bytes: usize) -> Result<Bytes, Rejection> {
             Err(Rejection::BodyTooLarge { limit_bytes })
         }
         Ok(Err(_)) => Err(Rejection::BodyBroken),
-        Err(_) => Err(Rejection::BodySlow {
-            limit_s: BODY_TIME_MAX.as_secs(),
-        }),
+        Err(_) => Err(Rejection::BodySlow { limit_s: BODY_TIME_MAX.as_secs() }),
     }
 }

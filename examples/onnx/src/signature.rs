@@ -112,10 +112,7 @@ impl TensorSpec {
             match dimension {
                 Dimension::Fixed(expected) if size != *expected => return Err(wrong()),
                 Dimension::Named(_) if position == 0 && size > BATCH_MAX => {
-                    return Err(Rejection::BatchTooLarge {
-                        input: self.name.clone(),
-                        sent: size,
-                    });
+                    return Err(Rejection::BatchTooLarge { input: self.name.clone(), sent: size });
                 }
                 Dimension::Named(name) => {
                     let bound = *sizes.entry(name).or_insert(size);
@@ -135,15 +132,8 @@ impl TensorSpec {
     }
 
     fn check_data(&self, tensor: &InputTensor) -> Result<(), Rejection> {
-        let InputTensor {
-            name: _,
-            shape,
-            datatype: _,
-            data,
-        } = tensor;
-        let expected = shape
-            .iter()
-            .try_fold(1_usize, |product, size| product.checked_mul(*size));
+        let InputTensor { name: _, shape, datatype: _, data } = tensor;
+        let expected = shape.iter().try_fold(1_usize, |product, size| product.checked_mul(*size));
         if expected != Some(data.len()) {
             return Err(Rejection::WrongLength {
                 input: self.name.clone(),
@@ -176,18 +166,13 @@ impl Signature {
                 let tensor = sent
                     .iter()
                     .find(|tensor| tensor.name == *input)
-                    .ok_or_else(|| Rejection::MissingInput {
-                        input: input.clone(),
-                    })?;
+                    .ok_or_else(|| Rejection::MissingInput { input: input.clone() })?;
                 spec.check_datatype(&tensor.datatype)?;
                 spec.check_shape(&tensor.shape, &mut sizes)?;
                 spec.check_data(tensor)?;
                 let made = tensor.data.tensor(spec.datatype, &tensor.shape);
                 made.map(TValue::from)
-                    .map_err(|source| Rejection::BadValue {
-                        input: input.clone(),
-                        source,
-                    })
+                    .map_err(|source| Rejection::BadValue { input: input.clone(), source })
             })
             .collect()
     }
@@ -201,13 +186,8 @@ impl Signature {
                 });
             }
             // Names seen so far are all known ones, so this stays as short as the signature.
-            if sent[..position]
-                .iter()
-                .any(|earlier| earlier.name == tensor.name)
-            {
-                return Err(Rejection::DuplicateInput {
-                    input: tensor.name.clone(),
-                });
+            if sent[..position].iter().any(|earlier| earlier.name == tensor.name) {
+                return Err(Rejection::DuplicateInput { input: tensor.name.clone() });
             }
         }
         Ok(())
@@ -223,9 +203,7 @@ impl Signature {
             let position = self.outputs.iter().position(|spec| spec.name == *output);
             match position {
                 Some(position) if selected.contains(&position) => {
-                    return Err(Rejection::DuplicateOutput {
-                        output: output.clone(),
-                    });
+                    return Err(Rejection::DuplicateOutput { output: output.clone() });
                 }
                 Some(position) => selected.push(position),
                 None => {
@@ -242,9 +220,5 @@ impl Signature {
 
 /// The names as an error lists them.
 fn names(specs: &[TensorSpec]) -> String {
-    specs
-        .iter()
-        .map(|spec| format!("`{}`", spec.name))
-        .collect::<Vec<_>>()
-        .join(", ")
+    specs.iter().map(|spec| format!("`{}`", spec.name)).collect::<Vec<_>>().join(", ")
 }

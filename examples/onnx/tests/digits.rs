@@ -1,9 +1,6 @@
 //! The committed model behind the real routes: it must read digits it has never seen.
 
-#![allow(
-    clippy::unwrap_used,
-    reason = "a helper that fails has failed its test"
-)]
+#![allow(clippy::unwrap_used, reason = "a helper that fails has failed its test")]
 
 use std::path::Path;
 
@@ -30,19 +27,11 @@ fn samples() -> Vec<Sample> {
 fn digits() -> Router {
     let file = Path::new(env!("CARGO_MANIFEST_DIR")).join("models/digits.onnx");
     let model = Model::load("digits", &file).unwrap();
-    server::router(
-        vec![model],
-        Limits {
-            concurrency: 2,
-            body_bytes: BODY_BYTES_MAX,
-        },
-    )
+    server::router(vec![model], Limits { concurrency: 2, body_bytes: BODY_BYTES_MAX })
 }
 
 async fn infer(router: &Router, body: String) -> Value {
-    let request = Request::post("/v2/models/digits/infer")
-        .body(Body::from(body))
-        .unwrap();
+    let request = Request::post("/v2/models/digits/infer").body(Body::from(body)).unwrap();
     let response = router.clone().oneshot(request).await.unwrap();
     let status = response.status();
     let bytes = response.into_body().collect().await.unwrap().to_bytes();
@@ -52,10 +41,7 @@ async fn infer(router: &Router, body: String) -> Value {
 }
 
 fn request(samples: &[&Sample]) -> String {
-    let pixels: Vec<&[u8]> = samples
-        .iter()
-        .map(|sample| sample.pixels.as_slice())
-        .collect();
+    let pixels: Vec<&[u8]> = samples.iter().map(|sample| sample.pixels.as_slice()).collect();
     let shape = [samples.len(), 64];
     json!({"inputs": [{"name": "pixels", "shape": shape, "datatype": "FP32", "data": pixels}]})
         .to_string()
@@ -64,49 +50,27 @@ fn request(samples: &[&Sample]) -> String {
 /// The data of one output.
 fn data<T: for<'de> Deserialize<'de>>(answer: &Value, output: &str) -> Vec<T> {
     let outputs = answer["outputs"].as_array().unwrap();
-    let found = outputs
-        .iter()
-        .find(|found| found["name"] == output)
-        .unwrap();
+    let found = outputs.iter().find(|found| found["name"] == output).unwrap();
     Vec::<T>::deserialize(&found["data"]).unwrap()
 }
 
 #[tokio::test]
 async fn at_least_95_of_100_unseen_digits_are_read_right() {
     let (router, samples) = (digits(), samples());
-    assert!(
-        samples.len() >= 360,
-        "the committed test digits are not all there"
-    );
+    assert!(samples.len() >= 360, "the committed test digits are not all there");
     let all: Vec<&Sample> = samples.iter().collect();
     let answer = infer(&router, request(&all)).await;
 
     let read: Vec<i64> = data(&answer, "digit");
-    let right = samples
-        .iter()
-        .zip(&read)
-        .filter(|(sample, read)| sample.label == **read)
-        .count();
+    let right = samples.iter().zip(&read).filter(|(sample, read)| sample.label == **read).count();
     assert_eq!(read.len(), samples.len());
-    assert!(
-        right * 100 >= samples.len() * 95,
-        "{right} of {} are right",
-        samples.len()
-    );
+    assert!(right * 100 >= samples.len() * 95, "{right} of {} are right", samples.len());
 
     let probabilities: Vec<f64> = data(&answer, "probabilities");
     assert_eq!(probabilities.len(), samples.len() * 10);
     for (row, digit) in probabilities.chunks(10).zip(&read) {
-        assert!(
-            (row.iter().sum::<f64>() - 1.0).abs() < 1e-4,
-            "{row:?} does not sum to one"
-        );
-        let most = row
-            .iter()
-            .enumerate()
-            .max_by(|a, b| a.1.total_cmp(b.1))
-            .unwrap()
-            .0;
+        assert!((row.iter().sum::<f64>() - 1.0).abs() < 1e-4, "{row:?} does not sum to one");
+        let most = row.iter().enumerate().max_by(|a, b| a.1.total_cmp(b.1)).unwrap().0;
         assert_eq!(i64::try_from(most).unwrap(), *digit);
     }
 }
@@ -116,19 +80,13 @@ async fn a_digit_is_read_the_same_alone_and_in_batches_of_any_size() {
     let (router, samples) = (digits(), samples());
     let mut alone: Vec<f64> = Vec::new();
     for sample in &samples[..7] {
-        alone.extend(data::<f64>(
-            &infer(&router, request(&[sample])).await,
-            "probabilities",
-        ));
+        alone.extend(data::<f64>(&infer(&router, request(&[sample])).await, "probabilities"));
     }
     for size in [2, 3, 7] {
         let batch: Vec<&Sample> = samples[..size].iter().collect();
         let together: Vec<f64> = data(&infer(&router, request(&batch)).await, "probabilities");
         for (one, other) in alone.iter().zip(&together) {
-            assert!(
-                (one - other).abs() < 1e-5,
-                "batch of {size}: {one} and {other}"
-            );
+            assert!((one - other).abs() < 1e-5, "batch of {size}: {one} and {other}");
         }
         assert_eq!(together.len(), size * 10);
     }

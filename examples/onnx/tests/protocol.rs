@@ -1,9 +1,6 @@
 //! Every route of the protocol and every refusal, as a client sees them: status and exact text.
 
-#![allow(
-    clippy::unwrap_used,
-    reason = "a helper that fails has failed its test"
-)]
+#![allow(clippy::unwrap_used, reason = "a helper that fails has failed its test")]
 
 use std::convert::Infallible;
 use std::path::Path;
@@ -26,32 +23,19 @@ fn model(name: &str) -> Model {
 }
 
 fn server() -> Router {
-    let limits = Limits {
-        concurrency: 1,
-        body_bytes: BODY_BYTES,
-    };
+    let limits = Limits { concurrency: 1, body_bytes: BODY_BYTES };
     server::router(vec![model("digits"), model("other")], limits)
 }
 
 async fn ask(router: &Router, method: &str, path: &str, body: Body) -> (StatusCode, Bytes) {
-    let request = Request::builder()
-        .method(method)
-        .uri(path)
-        .body(body)
-        .unwrap();
+    let request = Request::builder().method(method).uri(path).body(body).unwrap();
     let response = router.clone().oneshot(request).await.unwrap();
-    (
-        response.status(),
-        response.into_body().collect().await.unwrap().to_bytes(),
-    )
+    (response.status(), response.into_body().collect().await.unwrap().to_bytes())
 }
 
 async fn get(path: &str) -> (StatusCode, Value) {
     let (status, bytes) = ask(&server(), "GET", path, Body::empty()).await;
-    (
-        status,
-        serde_json::from_slice(&bytes).unwrap_or(Value::Null),
-    )
+    (status, serde_json::from_slice(&bytes).unwrap_or(Value::Null))
 }
 
 async fn infer(body: impl Into<Body>) -> (StatusCode, Value) {
@@ -101,52 +85,28 @@ async fn metadata_describes_server_and_model() {
             {"name": "digit", "datatype": "INT64", "shape": [-1]},
         ],
     });
-    assert_eq!(
-        get("/v2/models/digits").await,
-        (StatusCode::OK, model.clone())
-    );
-    assert_eq!(
-        get("/v2/models/digits/versions/1").await,
-        (StatusCode::OK, model)
-    );
+    assert_eq!(get("/v2/models/digits").await, (StatusCode::OK, model.clone()));
+    assert_eq!(get("/v2/models/digits/versions/1").await, (StatusCode::OK, model));
 }
 
 #[tokio::test]
 async fn what_is_not_there_is_404_and_a_wrong_method_405() {
     for (path, sentence) in [
-        (
-            "/v2/models/no",
-            "there is no model `no`; the models here are `digits`, `other`",
-        ),
-        (
-            "/v2/models/no/ready",
-            "there is no model `no`; the models here are `digits`, `other`",
-        ),
-        (
-            "/v2/models/digits/versions/2",
-            "model `digits` has no version `2`; it has version 1",
-        ),
+        ("/v2/models/no", "there is no model `no`; the models here are `digits`, `other`"),
+        ("/v2/models/no/ready", "there is no model `no`; the models here are `digits`, `other`"),
+        ("/v2/models/digits/versions/2", "model `digits` has no version `2`; it has version 1"),
         (
             "/v2/models/digits/versions/2/ready",
             "model `digits` has no version `2`; it has version 1",
         ),
-        (
-            "/v1/models",
-            "there is no route `/v1/models`; the routes begin with /v2",
-        ),
+        ("/v1/models", "there is no route `/v1/models`; the routes begin with /v2"),
     ] {
-        assert_eq!(
-            get(path).await,
-            (StatusCode::NOT_FOUND, json!({ "error": sentence }))
-        );
+        assert_eq!(get(path).await, (StatusCode::NOT_FOUND, json!({ "error": sentence })));
     }
     let path = "/v2/models/digits/infer";
     let sentence =
         format!("`{path}` does not take GET; infer takes POST, all other routes take GET");
-    assert_eq!(
-        get(path).await,
-        (StatusCode::METHOD_NOT_ALLOWED, json!({ "error": sentence }))
-    );
+    assert_eq!(get(path).await, (StatusCode::METHOD_NOT_ALLOWED, json!({ "error": sentence })));
     let missing = ask(&server(), "POST", "/v2/models/no/infer", Body::empty()).await;
     assert_eq!(missing.0, StatusCode::NOT_FOUND);
 }
@@ -196,12 +156,7 @@ async fn names_that_the_model_does_not_have_are_refused() {
     let none = request(|body| body["inputs"] = json!([]));
     assert_refused(none, bad, "input `pixels` is missing").await;
     let other = request(|body| body["inputs"][0]["name"] = "x".into());
-    assert_refused(
-        other,
-        bad,
-        "the model has no input `x`; its inputs are `pixels`",
-    )
-    .await;
+    assert_refused(other, bad, "the model has no input `x`; its inputs are `pixels`").await;
     let twice = request(|body| {
         let input = body["inputs"][0].clone();
         body["inputs"] = json!([input, input]);
@@ -244,12 +199,8 @@ async fn datatypes_and_shapes_that_do_not_fit_are_refused() {
 async fn data_that_does_not_fit_its_shape_or_datatype_is_refused() {
     let bad = StatusCode::BAD_REQUEST;
     let short = request(|body| body["inputs"][0]["data"] = json!([1.0, 2.0]));
-    assert_refused(
-        short,
-        bad,
-        "input `pixels` has 2 values, which do not fill shape [1, 64]",
-    )
-    .await;
+    assert_refused(short, bad, "input `pixels` has 2 values, which do not fill shape [1, 64]")
+        .await;
     let turned = request(|body| body["inputs"][0]["data"] = json!(vec![[1]; 64]));
     let sentence =
         "input `pixels` has data nested as [64, 1], which is neither flat nor shape [1, 64]";
@@ -259,12 +210,7 @@ async fn data_that_does_not_fit_its_shape_or_datatype_is_refused() {
                     NaN and infinities have no form in JSON";
     assert_refused(null, bad, sentence).await;
     let large = request(|body| body["inputs"][0]["data"][0] = json!(1e300));
-    assert_refused(
-        large,
-        bad,
-        "input `pixels`: value 0 is 1e300, which FP32 cannot hold",
-    )
-    .await;
+    assert_refused(large, bad, "input `pixels`: value 0 is 1e300, which FP32 cannot hold").await;
 }
 
 #[tokio::test]
@@ -273,18 +219,9 @@ async fn what_is_no_inference_request_is_refused() {
         ("", "EOF while parsing a value"),
         ("{}", "missing field `inputs`"),
         ("[NaN]", "expected value"),
-        (
-            r#"{"inputs":[{"name":"pixels","shape":[-1]}]}"#,
-            "invalid value: integer `-1`",
-        ),
-        (
-            r#"{"inputs":[{"name":"pixels","data":[NaN]}]}"#,
-            "expected value",
-        ),
-        (
-            r#"{"inputs":[{"data":[[1],[2,3]]}]}"#,
-            "data has nested arrays of different lengths",
-        ),
+        (r#"{"inputs":[{"name":"pixels","shape":[-1]}]}"#, "invalid value: integer `-1`"),
+        (r#"{"inputs":[{"name":"pixels","data":[NaN]}]}"#, "expected value"),
+        (r#"{"inputs":[{"data":[[1],[2,3]]}]}"#, "data has nested arrays of different lengths"),
     ] {
         let (status, answer) = infer(body).await;
         assert_eq!(status, StatusCode::BAD_REQUEST);
@@ -305,9 +242,7 @@ async fn a_body_beyond_the_limit_is_refused_before_it_is_read_to_its_end() {
 /// A body that never ends.
 fn endless() -> Body {
     let chunk = Bytes::from_static(&[b' '; 4096]);
-    Body::from_stream(futures::stream::repeat_with(move || {
-        Ok::<_, Infallible>(chunk.clone())
-    }))
+    Body::from_stream(futures::stream::repeat_with(move || Ok::<_, Infallible>(chunk.clone())))
 }
 
 /// A body of which nothing ever comes.
@@ -336,12 +271,7 @@ async fn requests_beyond_the_places_are_refused_and_a_silent_client_gives_its_pl
         assert_eq!(body, json!({ "error": sentence }).to_string().as_bytes());
     }
     let body = Body::from(request(|_| {}));
-    assert_eq!(
-        ask(&router, "POST", "/v2/models/digits/infer", body)
-            .await
-            .0,
-        StatusCode::OK
-    );
+    assert_eq!(ask(&router, "POST", "/v2/models/digits/infer", body).await.0, StatusCode::OK);
 }
 
 #[test]

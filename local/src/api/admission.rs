@@ -85,10 +85,7 @@ pub struct AllowAll;
 impl Verdict {
     /// The write goes on as it is.
     pub fn allowed() -> Self {
-        Self::Allowed {
-            object: None,
-            warnings: Vec::new(),
-        }
+        Self::Allowed { object: None, warnings: Vec::new() }
     }
 }
 

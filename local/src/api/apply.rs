@@ -6,7 +6,7 @@
 //! else owns is a conflict, unless forced, and then they lose it. Equal values are shared.
 //!
 //! Invariants: applying the same object twice gives the same object, times included; the fields
-//! of [`ownership::UNOWNED`] are never owned; every manager in `metadata.managedFields` owns
+//! of `ownership::UNOWNED` are never owned; every manager in `metadata.managedFields` owns
 //! something.
 
 mod difference;
@@ -89,10 +89,7 @@ pub fn apply(
     let mut managers = Managers::read(live);
     if managers.is_empty() {
         // Nobody is known to own what is there, so nobody's fields could conflict or be kept.
-        managers.adopt(
-            ownership::without_unowned(fields::all_fields(schema, live)),
-            writer,
-        );
+        managers.adopt(ownership::without_unowned(fields::all_fields(schema, live)), writer);
     }
     let before = managers.set(writer, Operation::Apply, owned);
     let mut merged = merge::merge(schema, Some(live), &applied);
@@ -145,10 +142,7 @@ pub fn track_update(schema: &Schema, old: Option<&Value>, new: &mut Value, write
 /// grouped by manager.
 fn conflict_text(conflicts: &[Conflict]) -> String {
     if let [conflict] = conflicts {
-        return format!(
-            "Apply failed with 1 conflict: {}: {}",
-            conflict.message, conflict.field
-        );
+        return format!("Apply failed with 1 conflict: {}: {}", conflict.message, conflict.field);
     }
     let mut text = format!("Apply failed with {} conflicts: ", conflicts.len());
     let mut previous = "";

@@ -87,10 +87,7 @@ fn marked_grace(value: &Value) -> Option<u64> {
 
 fn grace_of(old: &Value, manner: Manner) -> u64 {
     let is_pod = old["kind"] == "Pod" && old["apiVersion"] == "v1";
-    let ended = matches!(
-        old["status"]["phase"].as_str(),
-        Some("Succeeded" | "Failed")
-    );
+    let ended = matches!(old["status"]["phase"].as_str(), Some("Succeeded" | "Failed"));
     if !is_pod || ended {
         return 0;
     }
@@ -115,9 +112,7 @@ fn set_propagation(value: &mut Value, propagation: Option<Propagation>) {
         Propagation::Foreground => FOREGROUND,
         Propagation::Orphan => ORPHAN,
     };
-    let finalizers = metadata::of(value)
-        .entry("finalizers")
-        .or_insert_with(|| json!([]));
+    let finalizers = metadata::of(value).entry("finalizers").or_insert_with(|| json!([]));
     if let Some(finalizers) = finalizers.as_array_mut() {
         finalizers.push(Value::from(added));
     }
@@ -149,10 +144,7 @@ mod tests {
     }
 
     fn grace(grace_s: u64) -> Manner {
-        Manner {
-            grace_s: Some(grace_s),
-            propagation: None,
-        }
+        Manner { grace_s: Some(grace_s), propagation: None }
     }
 
     #[test]
@@ -160,10 +152,7 @@ mod tests {
         let Plan::Mark(marked) = plan(&pod(), Manner::default(), NOW) else {
             panic!("not marked");
         };
-        assert_eq!(
-            marked["metadata"]["deletionTimestamp"],
-            "1970-01-01T00:00:05Z"
-        );
+        assert_eq!(marked["metadata"]["deletionTimestamp"], "1970-01-01T00:00:05Z");
         assert_eq!(marked["metadata"]["deletionGracePeriodSeconds"], 5);
         assert_eq!(plan(&marked, Manner::default(), NOW), Plan::Wait);
         assert_eq!(plan(&marked, grace(60), NOW), Plan::Wait);
@@ -197,17 +186,11 @@ mod tests {
     #[test]
     fn a_propagation_policy_becomes_a_finalizer() {
         let old = json!({ "kind": "X", "metadata": {} });
-        let manner = |propagation| Manner {
-            grace_s: None,
-            propagation: Some(propagation),
-        };
+        let manner = |propagation| Manner { grace_s: None, propagation: Some(propagation) };
         let Plan::Mark(marked) = plan(&old, manner(Propagation::Foreground), NOW) else {
             panic!("not marked");
         };
         assert_eq!(marked["metadata"]["finalizers"], json!([FOREGROUND]));
-        assert_eq!(
-            plan(&old, manner(Propagation::Background), NOW),
-            Plan::Remove
-        );
+        assert_eq!(plan(&old, manner(Propagation::Background), NOW), Plan::Remove);
     }
 }

@@ -50,11 +50,7 @@ pub struct Failure {
 impl Subject {
     /// The object `name` of the resource `plural` in `group`.
     pub fn new(group: &str, kind: &str, name: &str) -> Self {
-        Self {
-            group: group.to_owned(),
-            kind: kind.to_owned(),
-            name: name.to_owned(),
-        }
+        Self { group: group.to_owned(), kind: kind.to_owned(), name: name.to_owned() }
     }
 
     /// `deployments.apps "web"`: how Kubernetes names an object in messages.
@@ -97,11 +93,7 @@ impl Failure {
 
     /// 404: no such path or resource type.
     pub fn no_resource() -> Self {
-        Self::new(
-            404,
-            "NotFound",
-            "the server could not find the requested resource",
-        )
+        Self::new(404, "NotFound", "the server could not find the requested resource")
     }
 
     /// 409: the name is taken.
@@ -112,10 +104,7 @@ impl Failure {
 
     /// 409: the object is not in the state that the request builds on.
     pub fn conflict(subject: Subject, detail: &str) -> Self {
-        let message = format!(
-            "Operation cannot be fulfilled on {}: {detail}",
-            subject.quoted()
-        );
+        let message = format!("Operation cannot be fulfilled on {}: {detail}", subject.quoted());
         Self::new(409, "Conflict", message).about(subject)
     }
 
@@ -150,19 +139,13 @@ impl Failure {
 
     /// 410: the revision to go on from is no longer known; the client lists again.
     pub fn expired(oldest: u64, asked: u64) -> Self {
-        Self::new(
-            410,
-            "Expired",
-            format!("too old resource version: {asked} ({oldest})"),
-        )
+        Self::new(410, "Expired", format!("too old resource version: {asked} ({oldest})"))
     }
 
     /// 422: the object breaks its schema. `subject.kind` is the kind here, not the plural.
     pub fn invalid(subject: Subject, causes: Vec<Cause>) -> Self {
-        let said: Vec<String> = causes
-            .iter()
-            .map(|cause| format!("{}: {}", cause.field, cause.message))
-            .collect();
+        let said: Vec<String> =
+            causes.iter().map(|cause| format!("{}: {}", cause.field, cause.message)).collect();
         let list = match said.as_slice() {
             [one] => one.clone(),
             many => format!("[{}]", many.join(", ")),
@@ -175,11 +158,7 @@ impl Failure {
 
     /// 500: not the caller's fault.
     pub fn internal(message: impl std::fmt::Display) -> Self {
-        Self::new(
-            500,
-            "InternalError",
-            format!("Internal error occurred: {message}"),
-        )
+        Self::new(500, "InternalError", format!("Internal error occurred: {message}"))
     }
 
     /// 429: a limit of this server was reached; try again after a second.
@@ -191,20 +170,9 @@ impl Failure {
 
     /// The Status object of this failure.
     pub fn status(&self) -> Value {
-        let Self {
-            code,
-            reason,
-            message,
-            subject,
-            causes,
-            retry_after_s,
-        } = self;
+        let Self { code, reason, message, subject, causes, retry_after_s } = self;
         let mut details = serde_json::Map::new();
-        let texts = [
-            ("name", &subject.name),
-            ("group", &subject.group),
-            ("kind", &subject.kind),
-        ];
+        let texts = [("name", &subject.name), ("group", &subject.group), ("kind", &subject.kind)];
         for (key, text) in texts.into_iter().filter(|(_, text)| !text.is_empty()) {
             details.insert(key.into(), Value::from(text.as_str()));
         }

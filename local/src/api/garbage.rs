@@ -71,18 +71,13 @@ fn sweep(store: &Store, now: Timestamp) -> Result<bool, StoreError> {
     let mut dependents: HashMap<&str, Vec<Placed<'_>>> = HashMap::new();
     for (resource, object) in placed() {
         for owner in object.owners() {
-            dependents
-                .entry(&owner.uid)
-                .or_default()
-                .push((resource, object));
+            dependents.entry(&owner.uid).or_default().push((resource, object));
         }
     }
     let mut sweep = Sweep {
         store,
         now,
-        objects: placed()
-            .map(|(resource, object)| (object.uid(), (resource, object)))
-            .collect(),
+        objects: placed().map(|(resource, object)| (object.uid(), (resource, object))).collect(),
         dependents,
         again: false,
     };
@@ -110,9 +105,7 @@ impl<'a> Sweep<'a> {
             let dependents = self.dependents.get(object.uid());
             let blocked = dependents.into_iter().flatten().any(|(_, dependent)| {
                 let owners = dependent.owners().iter();
-                owners
-                    .filter(|owner| *owner.uid == *object.uid())
-                    .any(|owner| owner.blocks)
+                owners.filter(|owner| *owner.uid == *object.uid()).any(|owner| owner.blocks)
             });
             if !blocked {
                 return self.drop_finalizer(placed, FOREGROUND);
@@ -129,11 +122,7 @@ impl<'a> Sweep<'a> {
     fn visit_dependent(&mut self, placed: Placed<'a>) -> Result<(), StoreError> {
         let (_, object) = placed;
         let owner_of = |uid: &str| self.objects.get(uid).map(|(_, owner)| *owner);
-        let owners: Vec<_> = object
-            .owners()
-            .iter()
-            .map(|owner| owner_of(&owner.uid))
-            .collect();
+        let owners: Vec<_> = object.owners().iter().map(|owner| owner_of(&owner.uid)).collect();
         let waits = |owner: &Arc<Object>| owner.deleting() && owner.has_finalizer(FOREGROUND);
         if owners.iter().flatten().any(|owner| !waits(owner)) {
             if owners.iter().any(Option::is_none) {
@@ -157,10 +146,7 @@ impl<'a> Sweep<'a> {
         (resource, object): Placed<'a>,
         propagation: Option<Propagation>,
     ) -> Result<(), StoreError> {
-        let manner = Manner {
-            grace_s: None,
-            propagation,
-        };
+        let manner = Manner { grace_s: None, propagation };
         match deletion::plan(&object.value(), manner, self.now) {
             Plan::Wait => Ok(()),
             Plan::Remove => self.done(self.store.remove(resource, object)),
@@ -172,12 +158,7 @@ impl<'a> Sweep<'a> {
     fn release_dependents(&mut self, placed: Placed<'a>) -> Result<(), StoreError> {
         let (_, object) = placed;
         let owner = HashSet::from([Box::from(object.uid())]);
-        for dependent in self
-            .dependents
-            .get(object.uid())
-            .cloned()
-            .unwrap_or_default()
-        {
+        for dependent in self.dependents.get(object.uid()).cloned().unwrap_or_default() {
             self.cut(dependent, &owner)?;
         }
         if self.again {
@@ -193,10 +174,7 @@ impl<'a> Sweep<'a> {
     ) -> Result<(), StoreError> {
         let mut value = object.value();
         let fields = metadata::of(&mut value);
-        if let Some(list) = fields
-            .get_mut("ownerReferences")
-            .and_then(Value::as_array_mut)
-        {
+        if let Some(list) = fields.get_mut("ownerReferences").and_then(Value::as_array_mut) {
             list.retain(|owner| !owners.contains(owner["uid"].as_str().unwrap_or_default()));
             if list.is_empty() {
                 fields.remove("ownerReferences");

@@ -137,9 +137,7 @@ where
             "RequestEntityTooLarge",
             format!("limit is {BODY_BYTES_MAX} bytes"),
         )),
-        Err(error) => Err(Failure::bad_request(format!(
-            "the body cannot be read: {error}"
-        ))),
+        Err(error) => Err(Failure::bad_request(format!("the body cannot be read: {error}"))),
     }
 }
 
@@ -183,9 +181,7 @@ impl Call<'_> {
     /// Name under which field ownership is recorded: as given, or the client program's name.
     fn manager(&self) -> String {
         let agent = self.headers.get(header::USER_AGENT);
-        let agent = agent
-            .and_then(|agent| agent.to_str().ok())
-            .unwrap_or_default();
+        let agent = agent.and_then(|agent| agent.to_str().ok()).unwrap_or_default();
         let program = agent.split('/').next().filter(|name| !name.is_empty());
         let given = self.query.field_manager.as_deref();
         given.or(program).unwrap_or("unknown").to_owned()

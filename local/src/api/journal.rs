@@ -113,19 +113,11 @@ pub(crate) struct Compaction {
 
 impl JournalError {
     fn io(action: &'static str, path: &Path, source: io::Error) -> Self {
-        Self::Io {
-            action,
-            path: path.to_owned(),
-            source,
-        }
+        Self::Io { action, path: path.to_owned(), source }
     }
 
     fn damaged(file: &Path, offset: usize, detail: &'static str) -> Self {
-        Self::Damaged {
-            file: file.to_owned(),
-            offset,
-            detail,
-        }
+        Self::Damaged { file: file.to_owned(), offset, detail }
     }
 }
 
@@ -155,9 +147,7 @@ impl Journal {
             buffer: Vec::new(),
             _lock: lock,
         };
-        journal
-            .begin()
-            .map_err(|source| JournalError::io("write", &path, source))?;
+        journal.begin().map_err(|source| JournalError::io("write", &path, source))?;
         for stale in tail.stale {
             fs::remove_file(&stale).map_err(|e| JournalError::io("remove", &stale, e))?;
         }
@@ -216,20 +206,13 @@ impl Journal {
         self.file.sync_data()?;
         let number = self.number + 1;
         let path = path(&self.folder, JOURNAL, number);
-        let mut file = OpenOptions::new()
-            .create_new(true)
-            .read(true)
-            .write(true)
-            .open(path)?;
+        let mut file = OpenOptions::new().create_new(true).read(true).write(true).open(path)?;
         file.write_all(MAGIC)?;
         self.file = file;
         self.number = number;
         self.length = MAGIC.len() as u64;
         self.bytes_since_snapshot = self.length;
-        Ok(Compaction {
-            folder: self.folder.clone(),
-            number,
-        })
+        Ok(Compaction { folder: self.folder.clone(), number })
     }
 }
 
@@ -269,17 +252,11 @@ fn path(folder: &Path, prefix: &str, number: u64) -> PathBuf {
 
 fn lock(folder: &Path) -> Result<File, JournalError> {
     let path = folder.join(LOCK);
-    let opened = OpenOptions::new()
-        .create(true)
-        .truncate(false)
-        .write(true)
-        .open(&path);
+    let opened = OpenOptions::new().create(true).truncate(false).write(true).open(&path);
     let file = opened.map_err(|source| JournalError::io("open", &path, source))?;
     match file.try_lock() {
         Ok(()) => Ok(file),
-        Err(TryLockError::WouldBlock) => Err(JournalError::InUse {
-            folder: folder.to_owned(),
-        }),
+        Err(TryLockError::WouldBlock) => Err(JournalError::InUse { folder: folder.to_owned() }),
         Err(TryLockError::Error(source)) => Err(JournalError::io("lock", &path, source)),
     }
 }

@@ -63,10 +63,7 @@ async fn accept(
     listener: &TcpListener,
     permits: &Arc<Semaphore>,
 ) -> std::io::Result<(TcpStream, OwnedSemaphorePermit)> {
-    let permit = Arc::clone(permits)
-        .acquire_owned()
-        .await
-        .map_err(std::io::Error::other)?;
+    let permit = Arc::clone(permits).acquire_owned().await.map_err(std::io::Error::other)?;
     let (stream, _) = listener.accept().await?;
     // Watch events are small and must not wait for each other.
     stream.set_nodelay(true)?;
@@ -75,10 +72,7 @@ async fn accept(
 
 async fn connection(stream: TcpStream, service: ApiService) {
     let mut builder = auto::Builder::new(TokioExecutor::new());
-    builder
-        .http1()
-        .timer(TokioTimer::new())
-        .header_read_timeout(HEAD_TIMEOUT);
+    builder.http1().timer(TokioTimer::new()).header_read_timeout(HEAD_TIMEOUT);
     builder.http2().timer(TokioTimer::new());
     let handler = hyper::service::service_fn(move |request: Request<Incoming>| {
         let mut service = service.clone();
@@ -89,19 +83,13 @@ async fn connection(stream: TcpStream, service: ApiService) {
             }
         }
     });
-    if let Err(error) = builder
-        .serve_connection(TokioIo::new(stream), handler)
-        .await
-    {
+    if let Err(error) = builder.serve_connection(TokioIo::new(stream), handler).await {
         tracing::debug!(error, "A connection to the API ended early");
     }
 }
 
 fn refusal<B>(request: &Request<B>) -> Option<Response<ReplyBody>> {
-    let host = request
-        .headers()
-        .get(header::HOST)
-        .and_then(|host| host.to_str().ok());
+    let host = request.headers().get(header::HOST).and_then(|host| host.to_str().ok());
     let authority = request.uri().authority().map(http::uri::Authority::as_str);
     let detail = if !authority.or(host).is_some_and(is_loopback) {
         "the Host is not a loopback name or address"
@@ -119,10 +107,7 @@ fn is_loopback(host: &str) -> bool {
         return false;
     };
     let name = authority.host();
-    let address = name
-        .trim_start_matches('[')
-        .trim_end_matches(']')
-        .parse::<IpAddr>();
+    let address = name.trim_start_matches('[').trim_end_matches(']').parse::<IpAddr>();
     name.eq_ignore_ascii_case("localhost") || address.is_ok_and(|address| address.is_loopback())
 }
 
@@ -132,22 +117,10 @@ mod tests {
 
     #[test]
     fn only_names_of_this_machine_are_served() {
-        for host in [
-            "localhost",
-            "LOCALHOST:8001",
-            "127.0.0.1:80",
-            "127.1.2.3",
-            "[::1]:443",
-        ] {
+        for host in ["localhost", "LOCALHOST:8001", "127.0.0.1:80", "127.1.2.3", "[::1]:443"] {
             assert!(is_loopback(host), "{host}");
         }
-        for host in [
-            "",
-            "evil.example",
-            "127.0.0.1.evil.example",
-            "10.0.0.1:80",
-            "a b",
-        ] {
+        for host in ["", "evil.example", "127.0.0.1.evil.example", "10.0.0.1:80", "a b"] {
             assert!(!is_loopback(host), "{host}");
         }
     }

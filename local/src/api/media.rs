@@ -127,10 +127,7 @@ fn decode_yaml(body: &Bytes) -> Result<Decoded, Failure> {
         Failure::bad_request(format!("couldn't decode the body as YAML: {error}"))
     })?;
     // A duplicate key in YAML is an error of the reader already.
-    Ok(Decoded {
-        value,
-        duplicates: Vec::new(),
-    })
+    Ok(Decoded { value, duplicates: Vec::new() })
 }
 
 fn decode_protobuf(body: &Bytes) -> Result<Decoded, Failure> {
@@ -142,17 +139,12 @@ fn decode_protobuf(body: &Bytes) -> Result<Decoded, Failure> {
         );
         failure
     })?;
-    Ok(Decoded {
-        value,
-        duplicates: Vec::new(),
-    })
+    Ok(Decoded { value, duplicates: Vec::new() })
 }
 
 fn content_type(headers: &HeaderMap) -> &str {
     let value = headers.get(header::CONTENT_TYPE);
-    let value = value
-        .and_then(|value| value.to_str().ok())
-        .unwrap_or_default();
+    let value = value.and_then(|value| value.to_str().ok()).unwrap_or_default();
     value.split(';').next().unwrap_or_default().trim()
 }
 

@@ -34,9 +34,7 @@ pub(crate) fn of(value: &mut Value) -> &mut Map<String, Value> {
     if !metadata.is_object() {
         *metadata = json!({});
     }
-    metadata
-        .as_object_mut()
-        .expect("it was made an object above")
+    metadata.as_object_mut().expect("it was made an object above")
 }
 
 /// A time as Kubernetes writes it: whole seconds, UTC.
@@ -47,11 +45,7 @@ pub(crate) fn time(at: Timestamp) -> String {
 /// Makes `value` a new object: identity, time and first generation.
 pub(crate) fn begin(value: &mut Value, resource: &ResourceType, now: Timestamp) {
     let metadata = of(value);
-    for key in [
-        "deletionTimestamp",
-        "deletionGracePeriodSeconds",
-        "selfLink",
-    ] {
+    for key in ["deletionTimestamp", "deletionGracePeriodSeconds", "selfLink"] {
         metadata.remove(key);
     }
     metadata.insert("uid".into(), Value::from(uid()));
@@ -89,10 +83,7 @@ pub(crate) fn carry(old: &Value, value: &mut Value, resource: &ResourceType) {
             None => metadata.remove(key),
         };
     }
-    metadata.insert(
-        "resourceVersion".into(),
-        old["metadata"]["resourceVersion"].clone(),
-    );
+    metadata.insert("resourceVersion".into(), old["metadata"]["resourceVersion"].clone());
     metadata.remove("selfLink");
     value["apiVersion"] = old["apiVersion"].clone();
     value["kind"] = old["kind"].clone();
@@ -117,17 +108,12 @@ fn same_desired(old: &Value, new: &Value) -> bool {
 pub(crate) fn unchanged(old: &Value, new: &Value) -> bool {
     let (was, is) = (&old["metadata"], &new["metadata"]);
     let entries = |metadata: &Value| metadata["managedFields"].as_array().cloned();
-    let (was_managed, is_managed) = (
-        entries(was).unwrap_or_default(),
-        entries(is).unwrap_or_default(),
-    );
+    let (was_managed, is_managed) =
+        (entries(was).unwrap_or_default(), entries(is).unwrap_or_default());
     same_but(old, new, &["metadata"])
         && same_but(was, is, &["managedFields", "resourceVersion"])
         && was_managed.len() == is_managed.len()
-        && was_managed
-            .iter()
-            .zip(&is_managed)
-            .all(|(was, is)| same_but(was, is, &["time"]))
+        && was_managed.iter().zip(&is_managed).all(|(was, is)| same_but(was, is, &["time"]))
 }
 
 /// Whether two objects are equal but for some keys; an absent key is as good as null.
@@ -135,9 +121,7 @@ fn same_but(left: &Value, right: &Value, except: &[&str]) -> bool {
     let (Some(left), Some(right)) = (left.as_object(), right.as_object()) else {
         return left == right;
     };
-    let keys = left
-        .keys()
-        .chain(right.keys().filter(|key| !left.contains_key(*key)));
+    let keys = left.keys().chain(right.keys().filter(|key| !left.contains_key(*key)));
     let absent = Value::Null;
     keys.filter(|key| !except.contains(&key.as_str()))
         .all(|key| left.get(key).unwrap_or(&absent) == right.get(key).unwrap_or(&absent))
@@ -146,26 +130,14 @@ fn same_but(left: &Value, right: &Value, except: &[&str]) -> bool {
 /// Finds the name of a new object: its own, or one generated from `generateName`.
 pub(crate) fn name(value: &mut Value, resource: &ResourceType) -> Result<String, Failure> {
     let metadata = of(value);
-    let text = |key: &str| {
-        metadata
-            .get(key)
-            .and_then(Value::as_str)
-            .unwrap_or_default()
-    };
+    let text = |key: &str| metadata.get(key).and_then(Value::as_str).unwrap_or_default();
     let (name, prefix) = (text("name").to_owned(), text("generateName").to_owned());
     let subject = |name: &str| Subject::new(&resource.group, &resource.kind, name);
     if name.is_empty() && prefix.is_empty() {
-        let cause = cause(
-            "FieldValueRequired",
-            "Required value: name or generateName is required",
-        );
+        let cause = cause("FieldValueRequired", "Required value: name or generateName is required");
         return Err(Failure::invalid(subject(""), vec![cause]));
     }
-    let name = if name.is_empty() {
-        generated(&prefix)
-    } else {
-        name
-    };
+    let name = if name.is_empty() { generated(&prefix) } else { name };
     if !is_subdomain(&name) {
         let message = format!(
             "Invalid value: \"{name}\": a lowercase RFC 1123 subdomain must consist of lower case \
@@ -181,11 +153,7 @@ pub(crate) fn name(value: &mut Value, resource: &ResourceType) -> Result<String,
 }
 
 fn cause(reason: &str, message: &str) -> Cause {
-    Cause {
-        reason: reason.into(),
-        message: message.into(),
-        field: "metadata.name".into(),
-    }
+    Cause { reason: reason.into(), message: message.into(), field: "metadata.name".into() }
 }
 
 fn is_subdomain(name: &str) -> bool {
@@ -214,13 +182,7 @@ fn uid() -> String {
     bits = (bits & !(0xF << 76)) | (0x4 << 76);
     bits = (bits & !(0x3 << 62)) | (0x2 << 62);
     let hex = format!("{bits:032x}");
-    let parts = [
-        &hex[..8],
-        &hex[8..12],
-        &hex[12..16],
-        &hex[16..20],
-        &hex[20..],
-    ];
+    let parts = [&hex[..8], &hex[8..12], &hex[12..16], &hex[16..20], &hex[20..]];
     parts.join("-")
 }
 
@@ -233,10 +195,7 @@ mod tests {
         let one = uid();
         assert_eq!(one.len(), 36);
         assert_eq!(one.as_bytes()[14], b'4');
-        assert!(
-            matches!(one.as_bytes()[19], b'8' | b'9' | b'a' | b'b'),
-            "{one}"
-        );
+        assert!(matches!(one.as_bytes()[19], b'8' | b'9' | b'a' | b'b'), "{one}");
         assert_ne!(one, uid());
     }
 

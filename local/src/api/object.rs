@@ -67,10 +67,7 @@ impl Object {
                     blocks: owner["blockOwnerDeletion"] == true,
                 })
                 .collect(),
-            finalizers: finalizers
-                .filter_map(Value::as_str)
-                .map(Box::from)
-                .collect(),
+            finalizers: finalizers.filter_map(Value::as_str).map(Box::from).collect(),
             deleting: metadata["deletionTimestamp"].is_string(),
             json,
         }

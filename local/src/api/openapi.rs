@@ -66,11 +66,7 @@ pub fn document<R: Borrow<ResourceType>>(
 
 /// `api/v1` or `apis/group/version`.
 fn root_path(group: &str, version: &str) -> String {
-    if group.is_empty() {
-        format!("api/{version}")
-    } else {
-        format!("apis/{group}/{version}")
-    }
+    if group.is_empty() { format!("api/{version}") } else { format!("apis/{group}/{version}") }
 }
 
 /// A kind as OpenAPI extensions name it.

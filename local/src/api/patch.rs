@@ -53,9 +53,7 @@ pub fn merge(target: &mut Value, patch: &Value) -> Result<(), PatchError> {
 pub fn strategic(schema: &Schema, target: &mut Value, patch: &Value) -> Result<(), PatchError> {
     let fields = expect_object(patch)?;
     let Value::Object(object) = &*target else {
-        return Err(PatchError::Inapplicable(
-            "only an object can be patched".to_owned(),
-        ));
+        return Err(PatchError::Inapplicable("only an object can be patched".to_owned()));
     };
     let mut patched = object.clone();
     strategic::merge_object(schema, &mut patched, fields)?;

@@ -247,10 +247,7 @@ mod tests {
 
     #[test]
     fn a_field_that_is_not_known_is_not_dropped() {
-        assert_eq!(
-            message(b"\x7a\x01x", CONFIG_MAP),
-            Err(ProtobufError::Field(15))
-        );
+        assert_eq!(message(b"\x7a\x01x", CONFIG_MAP), Err(ProtobufError::Field(15)));
     }
 
     proptest! {

@@ -34,11 +34,7 @@ pub(super) fn value(value: &Value) -> Response<ReplyBody> {
 
 /// A line of text.
 pub(super) fn text(body: &'static str) -> Response<ReplyBody> {
-    respond(
-        200,
-        TEXT,
-        Full::new(Bytes::from_static(body.as_bytes())).boxed_unsync(),
-    )
+    respond(200, TEXT, Full::new(Bytes::from_static(body.as_bytes())).boxed_unsync())
 }
 
 /// A stream of JSON documents, a line each.
@@ -59,9 +55,7 @@ pub(super) fn text_stream(
 pub(super) fn failure(failure: &Failure) -> Response<ReplyBody> {
     let mut response = json(failure.code, failure.status().to_string());
     if let Some(seconds) = failure.retry_after_s {
-        response
-            .headers_mut()
-            .insert(header::RETRY_AFTER, HeaderValue::from(seconds));
+        response.headers_mut().insert(header::RETRY_AFTER, HeaderValue::from(seconds));
     }
     response
 }
@@ -91,8 +85,6 @@ fn respond(code: u16, content_type: HeaderValue, body: ReplyBody) -> Response<Re
     let mut response = Response::new(body);
     *response.status_mut() =
         http::StatusCode::from_u16(code).unwrap_or(http::StatusCode::INTERNAL_SERVER_ERROR);
-    response
-        .headers_mut()
-        .insert(header::CONTENT_TYPE, content_type);
+    response.headers_mut().insert(header::CONTENT_TYPE, content_type);
     response
 }

@@ -161,9 +161,7 @@ fn target(
         return Err(Failure::no_resource());
     }
     Ok(Route::Objects(Target {
-        subresource: subresource
-            .map(|name| subresource_of(resource, name))
-            .transpose()?,
+        subresource: subresource.map(|name| subresource_of(resource, name)).transpose()?,
         resource: Arc::clone(resource),
         namespace: namespace.map(str::to_owned),
         name: name.map(str::to_owned),

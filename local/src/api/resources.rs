@@ -19,16 +19,8 @@ use super::table::Column;
 pub use self::event::{event_from_events_v1, event_to_events_v1};
 
 /// Everything that can be done with a kind that clients may write.
-const ALL_VERBS: &[&str] = &[
-    "create",
-    "delete",
-    "deletecollection",
-    "get",
-    "list",
-    "patch",
-    "update",
-    "watch",
-];
+const ALL_VERBS: &[&str] =
+    &["create", "delete", "deletecollection", "get", "list", "patch", "update", "watch"];
 /// What can be done with a kind that the server itself makes.
 const READ_VERBS: &[&str] = &["get", "list", "watch"];
 

@@ -86,12 +86,10 @@ impl Selector {
 impl Requirement {
     fn matches(&self, object: &Object) -> bool {
         match self {
-            Self::In(key, values) => object
-                .label(key)
-                .is_some_and(|value| values.contains(value)),
-            Self::NotIn(key, values) => object
-                .label(key)
-                .is_none_or(|value| !values.contains(value)),
+            Self::In(key, values) => object.label(key).is_some_and(|value| values.contains(value)),
+            Self::NotIn(key, values) => {
+                object.label(key).is_none_or(|value| !values.contains(value))
+            }
             Self::Exists(key) => object.label(key).is_some(),
             Self::Absent(key) => object.label(key).is_none(),
         }
@@ -100,9 +98,7 @@ impl Requirement {
 
 /// The value at `path` as a field selector sees it: absent is the empty string.
 fn text_at(value: &Value, path: &[&str]) -> String {
-    let found = path
-        .iter()
-        .try_fold(value, |value, segment| value.get(*segment));
+    let found = path.iter().try_fold(value, |value, segment| value.get(*segment));
     match found {
         Some(Value::String(text)) => text.clone(),
         Some(Value::Null) | None => String::new(),
@@ -111,10 +107,7 @@ fn text_at(value: &Value, path: &[&str]) -> String {
 }
 
 fn parse_labels(text: &str) -> Result<Vec<Requirement>, Failure> {
-    split_outside_parentheses(text)
-        .filter(|term| !term.is_empty())
-        .map(parse_label_term)
-        .collect()
+    split_outside_parentheses(text).filter(|term| !term.is_empty()).map(parse_label_term).collect()
 }
 
 /// Splits at the commas that do not stand inside a `(a,b)` set.
@@ -147,10 +140,7 @@ fn parse_label_term(term: &str) -> Result<Requirement, Failure> {
     let Some(set) = set.strip_suffix(')') else {
         return Err(unparsable(term));
     };
-    let values = set
-        .split(',')
-        .map(|value| value.trim().to_owned())
-        .collect();
+    let values = set.split(',').map(|value| value.trim().to_owned()).collect();
     let mut words = head.split_whitespace();
     match (words.next(), words.next(), words.next()) {
         (Some(key), Some("in"), None) => Ok(Requirement::In(label_key(key)?, values)),
@@ -181,10 +171,7 @@ fn unparsable(term: &str) -> Failure {
 
 fn parse_fields(text: &str, selectable: &[&str]) -> Result<Vec<FieldTerm>, Failure> {
     let terms = text.split(',').map(str::trim);
-    terms
-        .filter(|term| !term.is_empty())
-        .map(|term| parse_field_term(term, selectable))
-        .collect()
+    terms.filter(|term| !term.is_empty()).map(|term| parse_field_term(term, selectable)).collect()
 }
 
 fn parse_field_term(term: &str, selectable: &[&str]) -> Result<FieldTerm, Failure> {
@@ -199,9 +186,7 @@ fn parse_field_term(term: &str, selectable: &[&str]) -> Result<FieldTerm, Failur
     };
     let always = ["metadata.name", "metadata.namespace"];
     if !always.contains(&key) && !selectable.contains(&key) {
-        return Err(Failure::bad_request(format!(
-            "field label not supported: {key}"
-        )));
+        return Err(Failure::bad_request(format!("field label not supported: {key}")));
     }
     Ok(FieldTerm {
         path: key.split('.').map(str::to_owned).collect(),
@@ -227,13 +212,9 @@ mod tests {
     }
 
     fn selects(labels: &str, fields: &str) -> bool {
-        Selector::parse(
-            Some(labels),
-            Some(fields),
-            &["status.phase", "spec.nodeName"],
-        )
-        .expect("the selector is well-formed")
-        .matches(&object())
+        Selector::parse(Some(labels), Some(fields), &["status.phase", "spec.nodeName"])
+            .expect("the selector is well-formed")
+            .matches(&object())
     }
 
     #[test]
@@ -267,10 +248,7 @@ mod tests {
     #[test]
     fn a_selector_that_cannot_be_read_is_refused() {
         for labels in ["app in web", "a b", "x in (a", "=v"] {
-            assert!(
-                Selector::parse(Some(labels), None, &[]).is_err(),
-                "{labels}"
-            );
+            assert!(Selector::parse(Some(labels), None, &[]).is_err(), "{labels}");
         }
         assert!(Selector::parse(None, Some("spec.foo=1"), &[]).is_err());
         assert!(Selector::parse(None, Some("metadata.name"), &[]).is_err());

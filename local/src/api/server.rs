@@ -104,10 +104,7 @@ impl ApiOptions {
 
 impl fmt::Debug for ApiOptions {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        formatter
-            .debug_struct("ApiOptions")
-            .field("storage", &self.storage)
-            .finish_non_exhaustive()
+        formatter.debug_struct("ApiOptions").field("storage", &self.storage).finish_non_exhaustive()
     }
 }
 
@@ -121,12 +118,7 @@ impl ApiServer {
     ///
     /// The folder is in use, damaged or not writable. Nothing was changed then.
     pub fn open(options: ApiOptions) -> Result<Self, OpenError> {
-        let ApiOptions {
-            storage,
-            admission,
-            logs,
-            clock,
-        } = options;
+        let ApiOptions { storage, admission, logs, clock } = options;
         let durable = matches!(storage, Storage::Folder(_));
         let (journal, recovered) = match storage {
             Storage::Memory => (None, Recovered::default()),
@@ -141,11 +133,7 @@ impl ApiServer {
 
         let shutdown = CancellationToken::new();
         let tasks = TaskTracker::new();
-        tasks.spawn(garbage::run(
-            Arc::clone(&store),
-            Arc::clone(&clock),
-            shutdown.clone(),
-        ));
+        tasks.spawn(garbage::run(Arc::clone(&store), Arc::clone(&clock), shutdown.clone()));
         tasks.spawn(upkeep::expire_events(
             Arc::clone(&store),
             Arc::clone(&clock),
@@ -178,10 +166,7 @@ impl ApiServer {
 
     /// The server as `user` calls it.
     pub fn service(&self, user: &str) -> ApiService {
-        ApiService {
-            shared: Arc::clone(&self.shared),
-            user: user.into(),
-        }
+        ApiService { shared: Arc::clone(&self.shared), user: user.into() }
     }
 
     /// Serves HTTP/1 and HTTP/2 without TLS until `shutdown`. Open watches end then.
@@ -232,10 +217,7 @@ where
 
 impl fmt::Debug for ApiService {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        formatter
-            .debug_struct("ApiService")
-            .field("user", &self.user)
-            .finish_non_exhaustive()
+        formatter.debug_struct("ApiService").field("user", &self.user).finish_non_exhaustive()
     }
 }
 
@@ -246,9 +228,7 @@ fn make_namespaces(
     resources: &[Arc<ResourceType>],
     now: Timestamp,
 ) -> std::io::Result<()> {
-    let Some(kind) = resources
-        .iter()
-        .find(|own| own.group.is_empty() && own.plural == NAMESPACES)
+    let Some(kind) = resources.iter().find(|own| own.group.is_empty() && own.plural == NAMESPACES)
     else {
         return Ok(());
     };

@@ -96,20 +96,14 @@ impl Store {
             }
             state.collections.insert(resource.into(), collection);
         }
-        Ok(Self {
-            state: Mutex::new(state),
-            garbage: Notify::new(),
-        })
+        Ok(Self { state: Mutex::new(state), garbage: Notify::new() })
     }
 
     /// The object at `namespace` (empty for a cluster-wide one) and `name`.
     pub(crate) fn get(&self, resource: &str, namespace: &str, name: &str) -> Option<Arc<Object>> {
         let state = self.state.lock();
         let collection = state.collections.get(resource)?;
-        collection
-            .objects
-            .get(key(namespace, name).as_str())
-            .cloned()
+        collection.objects.get(key(namespace, name).as_str()).cloned()
     }
 
     /// The objects of `namespace` (all when `None`) that `selector` selects and that come after
@@ -128,12 +122,7 @@ impl Store {
         let remaining = selected.count();
         let last = objects.last().filter(|_| remaining > 0);
         let next = last.map(|object| key(object.namespace(), object.name()));
-        Page {
-            objects,
-            revision,
-            next,
-            remaining,
-        }
+        Page { objects, revision, next, remaining }
     }
 
     fn snapshot(
@@ -143,12 +132,9 @@ impl Store {
         after: Option<&str>,
     ) -> (Vec<Arc<Object>>, u64) {
         let state = self.state.lock();
-        let objects = state
-            .collections
-            .get(resource)
-            .map_or_else(Vec::new, |collection| {
-                collection.range(namespace, after).cloned().collect()
-            });
+        let objects = state.collections.get(resource).map_or_else(Vec::new, |collection| {
+            collection.range(namespace, after).cloned().collect()
+        });
         (objects, state.revision)
     }
 
@@ -158,10 +144,7 @@ impl Store {
         let collections = state.collections.iter();
         collections
             .map(|(resource, collection)| {
-                (
-                    resource.clone(),
-                    collection.objects.values().cloned().collect(),
-                )
+                (resource.clone(), collection.objects.values().cloned().collect())
             })
             .collect()
     }
@@ -251,11 +234,7 @@ impl Store {
     pub(crate) fn begin_compaction(&self) -> io::Result<Option<(Compaction, Vec<Record>)>> {
         let mut state = self.state.lock();
         let live_bytes = state.live_bytes;
-        let Some(journal) = state
-            .journal
-            .as_mut()
-            .filter(|own| own.outgrown(live_bytes))
-        else {
+        let Some(journal) = state.journal.as_mut().filter(|own| own.outgrown(live_bytes)) else {
             return Ok(None);
         };
         let compaction = journal.rotate()?;

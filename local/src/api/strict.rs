@@ -25,16 +25,10 @@ struct Reader<'a> {
 pub(crate) fn read_json(body: &[u8]) -> Result<Decoded, serde_json::Error> {
     let duplicates = RefCell::new(Vec::new());
     let mut deserializer = serde_json::Deserializer::from_slice(body);
-    let reader = Reader {
-        path: "",
-        duplicates: &duplicates,
-    };
+    let reader = Reader { path: "", duplicates: &duplicates };
     let value = reader.deserialize(&mut deserializer)?;
     deserializer.end()?;
-    Ok(Decoded {
-        value,
-        duplicates: duplicates.into_inner(),
-    })
+    Ok(Decoded { value, duplicates: duplicates.into_inner() })
 }
 
 // === impl Reader ===
@@ -86,10 +80,7 @@ impl<'de> Visitor<'de> for Reader<'_> {
         let mut list = Vec::new();
         loop {
             let path = format!("{}[{}]", self.path, list.len());
-            let reader = Reader {
-                path: &path,
-                ..self
-            };
+            let reader = Reader { path: &path, ..self };
             match items.next_element_seed(reader)? {
                 Some(item) => list.push(item),
                 None => return Ok(Value::Array(list)),
@@ -102,10 +93,7 @@ impl<'de> Visitor<'de> for Reader<'_> {
         while let Some(key) = fields.next_key::<String>()? {
             let separator = if self.path.is_empty() { "" } else { "." };
             let path = format!("{}{separator}{key}", self.path);
-            let reader = Reader {
-                path: &path,
-                ..self
-            };
+            let reader = Reader { path: &path, ..self };
             let value = fields.next_value_seed(reader)?;
             if map.insert(key, value).is_some() {
                 let mut duplicates = self.duplicates.borrow_mut();

@@ -95,10 +95,7 @@ impl Column {
     /// The column that nearly every table ends with.
     pub(in crate::api) fn age() -> Self {
         Self::computed("Age", "string", |object, now| {
-            json!(age::since(
-                object.pointer("/metadata/creationTimestamp"),
-                now
-            ))
+            json!(age::since(object.pointer("/metadata/creationTimestamp"), now))
         })
     }
 
@@ -173,10 +170,7 @@ pub fn render<'a>(
     let rows: Vec<Value> = objects
         .into_iter()
         .map(|object| {
-            let cells: Vec<Value> = columns
-                .iter()
-                .map(|column| column.cell(object, now))
-                .collect();
+            let cells: Vec<Value> = columns.iter().map(|column| column.cell(object, now)).collect();
             match included(object, include) {
                 Some(object) => json!({"cells": cells, "object": object}),
                 None => json!({"cells": cells}),
@@ -209,10 +203,7 @@ fn included(object: &Value, include: IncludeObject) -> Option<Value> {
 
 /// The text at a JSON pointer; empty if there is none.
 fn str_at<'a>(object: &'a Value, pointer: &str) -> &'a str {
-    object
-        .pointer(pointer)
-        .and_then(Value::as_str)
-        .unwrap_or_default()
+    object.pointer(pointer).and_then(Value::as_str).unwrap_or_default()
 }
 
 fn list_at<'a>(object: &'a Value, pointer: &str) -> &'a [Value] {
@@ -221,8 +212,5 @@ fn list_at<'a>(object: &'a Value, pointer: &str) -> &'a [Value] {
 }
 
 fn count_at(object: &Value, pointer: &str) -> i64 {
-    object
-        .pointer(pointer)
-        .and_then(Value::as_i64)
-        .unwrap_or_default()
+    object.pointer(pointer).and_then(Value::as_i64).unwrap_or_default()
 }

@@ -50,10 +50,7 @@ fn pod(name: &str) -> Pod {
 }
 
 async fn create(client: &kube::Client, object: &ConfigMap) -> ConfigMap {
-    config_maps(client)
-        .create(&PostParams::default(), object)
-        .await
-        .unwrap()
+    config_maps(client).create(&PostParams::default(), object).await.unwrap()
 }
 
 /// The Status of a request that must fail.
@@ -86,11 +83,7 @@ async fn answer(
     use http_body_util::{BodyExt as _, Full};
     use tower::ServiceExt as _;
     let body = Full::new(bytes::Bytes::from(body.to_string()));
-    let response = server
-        .service("tester")
-        .oneshot(request.body(body).unwrap())
-        .await
-        .unwrap();
+    let response = server.service("tester").oneshot(request.body(body).unwrap()).await.unwrap();
     let (head, body) = response.into_parts();
     let bytes = body.collect().await.unwrap().to_bytes();
     (head, serde_json::from_slice(&bytes).unwrap())
@@ -109,10 +102,7 @@ impl admission::Admission for Rules {
             Phase::Mutate => {
                 let mut object = object.clone();
                 object["metadata"]["annotations"]["by"] = json!(review.user);
-                Verdict::Allowed {
-                    object: Some(object),
-                    warnings: vec!["annotated \"it\"".into()],
-                }
+                Verdict::Allowed { object: Some(object), warnings: vec!["annotated \"it\"".into()] }
             }
             Phase::Validate if object["data"]["bad"].is_string() => Verdict::Denied {
                 code: 400,

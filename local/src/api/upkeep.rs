@@ -101,10 +101,7 @@ fn last_seen(event: &Value) -> Option<Timestamp> {
         &event["lastTimestamp"],
         &event["series"]["lastObservedTime"],
     ];
-    times
-        .into_iter()
-        .filter_map(|time| time.as_str()?.parse().ok())
-        .max()
+    times.into_iter().filter_map(|time| time.as_str()?.parse().ok()).max()
 }
 
 #[cfg(test)]
@@ -123,12 +120,8 @@ mod tests {
                 "lastTimestamp": seen,
             })
         };
-        store
-            .create(EVENTS, event("old", "2026-01-01T00:00:00Z"))
-            .unwrap();
-        store
-            .create(EVENTS, event("seen-again", "2026-01-01T00:59:00Z"))
-            .unwrap();
+        store.create(EVENTS, event("old", "2026-01-01T00:00:00Z")).unwrap();
+        store.create(EVENTS, event("seen-again", "2026-01-01T00:59:00Z")).unwrap();
         drop_old_events(&store, "2026-01-01T01:00:01Z".parse().unwrap()).unwrap();
         assert!(store.get(EVENTS, "", "old").is_none());
         assert!(store.get(EVENTS, "", "seen-again").is_some());

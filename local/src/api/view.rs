@@ -32,9 +32,7 @@ impl View {
         if self.shape == Shape::Whole && !is_events_v1(&self.resource) {
             return object.json().clone();
         }
-        self.value(&self.whole(object.value()), now)
-            .to_string()
-            .into()
+        self.value(&self.whole(object.value()), now).to_string().into()
     }
 
     /// One object that is not stored, such as the result of a dry run.
@@ -51,19 +49,14 @@ impl View {
         }
         let objects = &page.objects;
         if self.shape == Shape::Table {
-            let values: Vec<Value> = objects
-                .iter()
-                .map(|object| self.whole(object.value()))
-                .collect();
+            let values: Vec<Value> =
+                objects.iter().map(|object| self.whole(object.value())).collect();
             let table = table::render(&self.resource, &values, metadata, self.include, now);
             return table.to_string().into();
         }
         let (kind, api_version) = match self.shape {
             Shape::Metadata => ("PartialObjectMetadataList".into(), "meta.k8s.io/v1".into()),
-            _ => (
-                format!("{}List", self.resource.kind),
-                self.resource.api_version(),
-            ),
+            _ => (format!("{}List", self.resource.kind), self.resource.api_version()),
         };
         let head = json!({ "kind": kind, "apiVersion": api_version, "metadata": metadata });
         let head = head.to_string();
@@ -84,11 +77,7 @@ impl View {
 
     /// The object as this resource has it: events differ between their two groups.
     fn whole(&self, value: Value) -> Value {
-        if is_events_v1(&self.resource) {
-            resources::event_to_events_v1(&value)
-        } else {
-            value
-        }
+        if is_events_v1(&self.resource) { resources::event_to_events_v1(&value) } else { value }
     }
 
     fn value(&self, value: &Value, now: Timestamp) -> Value {

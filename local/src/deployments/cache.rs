@@ -26,10 +26,7 @@ pub(super) enum Change<K> {
 
 impl<K> Default for Cache<K> {
     fn default() -> Self {
-        Self {
-            objects: HashMap::new(),
-            listed: HashMap::new(),
-        }
+        Self { objects: HashMap::new(), listed: HashMap::new() }
     }
 }
 
@@ -79,16 +76,10 @@ impl<K: Resource> Cache<K> {
 
     fn replace(&mut self) -> Vec<Change<K>> {
         let listed = std::mem::take(&mut self.listed);
-        let gone: Vec<String> = self
-            .objects
-            .keys()
-            .filter(|uid| !listed.contains_key(*uid))
-            .cloned()
-            .collect();
-        let mut changes: Vec<Change<K>> = gone
-            .iter()
-            .filter_map(|uid| self.remove(uid).map(Change::Gone))
-            .collect();
+        let gone: Vec<String> =
+            self.objects.keys().filter(|uid| !listed.contains_key(*uid)).cloned().collect();
+        let mut changes: Vec<Change<K>> =
+            gone.iter().filter_map(|uid| self.remove(uid).map(Change::Gone)).collect();
         changes.extend(listed.into_values().filter_map(|object| self.store(object)));
         changes
     }
@@ -97,9 +88,7 @@ impl<K: Resource> Cache<K> {
 /// Zero when it is no number, which makes every such object equally new.
 fn version<K: Resource>(object: &K) -> u64 {
     let version = object.meta().resource_version.as_ref();
-    version
-        .and_then(|version| version.parse().ok())
-        .unwrap_or_default()
+    version.and_then(|version| version.parse().ok()).unwrap_or_default()
 }
 
 #[cfg(test)]
@@ -119,10 +108,7 @@ mod tests {
     #[test]
     fn an_event_older_than_the_answer_to_a_write_is_passed_over() {
         let mut cache = Cache::default();
-        assert_eq!(
-            cache.store(pod("a", 7)),
-            Some(Change::Stored("a".to_owned()))
-        );
+        assert_eq!(cache.store(pod("a", 7)), Some(Change::Stored("a".to_owned())));
         assert!(cache.follow(Event::Apply(pod("a", 6))).is_empty());
         assert_eq!(cache.get("a"), Some(&pod("a", 7)));
         assert_eq!(cache.follow(Event::Apply(pod("a", 8))).len(), 1);

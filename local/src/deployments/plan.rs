@@ -50,10 +50,7 @@ pub(super) struct Census<'a> {
 
 impl<'a> Census<'a> {
     pub(super) fn take(deployment: &Deployment, pods: impl Iterator<Item = &'a Pod>) -> Self {
-        let hash = deployment
-            .spec
-            .as_ref()
-            .map(|spec| template_hash(&spec.template));
+        let hash = deployment.spec.as_ref().map(|spec| template_hash(&spec.template));
         let mut census = Self {
             current: Vec::new(),
             superseded: Vec::new(),
@@ -91,12 +88,8 @@ pub fn plan<'a>(
     let Some(spec) = deployment.spec.as_ref() else {
         return Actions::default();
     };
-    let Census {
-        mut current,
-        mut superseded,
-        finished,
-        terminating,
-    } = Census::take(deployment, pods);
+    let Census { mut current, mut superseded, finished, terminating } =
+        Census::take(deployment, pods);
     let wanted = usize::try_from(spec.replicas.unwrap_or(1)).unwrap_or_default();
     let mut delete: Vec<&Pod> = finished;
     let recreates = spec
@@ -110,10 +103,7 @@ pub fn plan<'a>(
 
     if recreates && !superseded.is_empty() {
         delete.append(&mut superseded);
-        return Actions {
-            create: 0,
-            delete: delete.into_iter().map(victim).collect(),
-        };
+        return Actions { create: 0, delete: delete.into_iter().map(victim).collect() };
     }
     let hash = template_hash(&spec.template);
     let old_still_ends = terminating.iter().any(|pod| {
@@ -140,14 +130,9 @@ pub fn plan<'a>(
         .count();
     superseded.sort_by_key(|pod| keep_rank(pod));
     // What the current pods do not serve yet, the best of the earlier ones still have to.
-    let surplus = superseded
-        .len()
-        .saturating_sub(wanted.saturating_sub(serving));
+    let surplus = superseded.len().saturating_sub(wanted.saturating_sub(serving));
     delete.extend(superseded.drain(..surplus));
-    Actions {
-        create,
-        delete: delete.into_iter().map(victim).collect(),
-    }
+    Actions { create, delete: delete.into_iter().map(victim).collect() }
 }
 
 /// When a pod has been ready for `min_ready_s`; `None` when it is not ready.
@@ -169,20 +154,11 @@ pub(super) fn ready_since(pod: &Pod) -> Option<Timestamp> {
 
 fn phase(pod: &Pod) -> &str {
     let status = pod.status.as_ref();
-    status
-        .and_then(|status| status.phase.as_deref())
-        .unwrap_or("Pending")
+    status.and_then(|status| status.phase.as_deref()).unwrap_or("Pending")
 }
 
 /// The order in which pods go: lowest first.
-type KeepRank = (
-    bool,
-    bool,
-    i64,
-    Reverse<Timestamp>,
-    Reverse<i64>,
-    Reverse<Timestamp>,
-);
+type KeepRank = (bool, bool, i64, Reverse<Timestamp>, Reverse<i64>, Reverse<Timestamp>);
 
 fn keep_rank(pod: &Pod) -> KeepRank {
     let cost = pod
@@ -191,15 +167,9 @@ fn keep_rank(pod: &Pod) -> KeepRank {
         .as_ref()
         .and_then(|annotations| annotations.get(DELETION_COST)?.parse().ok());
     let ready = ready_since(pod);
-    let statuses = pod
-        .status
-        .as_ref()
-        .and_then(|s| s.container_statuses.as_ref());
-    let restarts = statuses
-        .into_iter()
-        .flatten()
-        .map(|status| i64::from(status.restart_count))
-        .sum();
+    let statuses = pod.status.as_ref().and_then(|s| s.container_statuses.as_ref());
+    let restarts =
+        statuses.into_iter().flatten().map(|status| i64::from(status.restart_count)).sum();
     let created = pod.metadata.creation_timestamp.as_ref();
     (
         phase(pod) == "Running",
@@ -212,21 +182,17 @@ fn keep_rank(pod: &Pod) -> KeepRank {
 }
 
 fn surge(deployment: &Deployment, wanted: usize) -> usize {
-    let rolling = deployment
-        .spec
-        .as_ref()
-        .and_then(|spec| spec.strategy.as_ref()?.rolling_update.as_ref());
+    let rolling =
+        deployment.spec.as_ref().and_then(|spec| spec.strategy.as_ref()?.rolling_update.as_ref());
     let share = |percent: i64| {
         let wanted = i64::try_from(wanted).unwrap_or(i64::MAX);
         wanted.saturating_mul(percent.max(0)).saturating_add(99) / 100
     };
     let surge = match rolling.and_then(|rolling| rolling.max_surge.as_ref()) {
         Some(IntOrString::Int(number)) => i64::from(*number),
-        Some(IntOrString::String(text)) => share(
-            text.trim_end_matches('%')
-                .parse()
-                .unwrap_or(DEFAULT_SURGE_PERCENT),
-        ),
+        Some(IntOrString::String(text)) => {
+            share(text.trim_end_matches('%').parse().unwrap_or(DEFAULT_SURGE_PERCENT))
+        }
         None => share(DEFAULT_SURGE_PERCENT),
     };
     // Nothing may be unavailable, so without one more pod a rollout could never move.

@@ -112,9 +112,7 @@ pub async fn run(client: Client, options: DeploymentOptions, shutdown: Cancellat
 
 /// The event, unless the watch failed, which reconnects by itself.
 fn listened<K>(event: Result<watcher::Event<K>, watcher::Error>) -> Option<watcher::Event<K>> {
-    event
-        .inspect_err(|error| tracing::warn!(%error, "The watch failed and starts again"))
-        .ok()
+    event.inspect_err(|error| tracing::warn!(%error, "The watch failed and starts again")).ok()
 }
 
 // === impl Shell ===
@@ -153,10 +151,7 @@ impl Shell {
 
     fn due(&mut self) -> Vec<String> {
         let now = Instant::now();
-        self.timers
-            .extract_if(|_, at| *at <= now)
-            .map(|(uid, _)| uid)
-            .collect()
+        self.timers.extract_if(|_, at| *at <= now).map(|(uid, _)| uid).collect()
     }
 
     async fn reconcile(&mut self, uid: &str) {
@@ -190,9 +185,7 @@ impl Shell {
         let uid = deployment.metadata.uid.as_deref();
         self.pods.values().filter(move |pod| {
             owner(pod) == uid
-                && selector
-                    .as_ref()
-                    .is_some_and(|selector| selector.matches(pod.labels()))
+                && selector.as_ref().is_some_and(|selector| selector.matches(pod.labels()))
         })
     }
 
@@ -216,8 +209,7 @@ impl Shell {
                 continue;
             };
             if let Some(reservation) = reservation {
-                self.reservations
-                    .insert(pod.uid().unwrap_or_default(), reservation);
+                self.reservations.insert(pod.uid().unwrap_or_default(), reservation);
             }
             self.pods.store(pod);
         }
@@ -244,10 +236,7 @@ impl Shell {
         let name = deployment.name_any();
         let api: Api<Deployment> = Api::namespaced(self.client.clone(), &namespace);
         let patch = Patch::Merge(json!({"metadata": {"uid": deployment.uid()}, "status": status}));
-        match api
-            .patch_status(&name, &PatchParams::default(), &patch)
-            .await
-        {
+        match api.patch_status(&name, &PatchParams::default(), &patch).await {
             Ok(stored) => {
                 self.deployments.store(stored);
                 true

@@ -32,28 +32,18 @@ pub fn observe<'a>(
     let before = deployment.status.clone().unwrap_or_default();
     let spec = deployment.spec.as_ref();
     let wanted = spec.and_then(|spec| spec.replicas).unwrap_or(1).max(0);
-    let min_ready = spec
-        .and_then(|spec| spec.min_ready_seconds)
-        .unwrap_or_default();
-    let Census {
-        current,
-        superseded,
-        finished: _,
-        terminating,
-    } = Census::take(deployment, pods);
+    let min_ready = spec.and_then(|spec| spec.min_ready_seconds).unwrap_or_default();
+    let Census { current, superseded, finished: _, terminating } = Census::take(deployment, pods);
     let live = || current.iter().chain(&superseded).copied();
-    let readiness: Vec<Timestamp> = live()
-        .filter_map(|pod| available_since(pod, min_ready))
-        .collect();
+    let readiness: Vec<Timestamp> =
+        live().filter_map(|pod| available_since(pod, min_ready)).collect();
     let available = count(readiness.iter().filter(|since| **since <= now).count());
     let replicas = count(current.len() + superseded.len());
     let mut status = DeploymentStatus {
         // Zeros are written out: left away, a merge patch would keep the old number.
         replicas: Some(replicas),
         updated_replicas: Some(count(current.len())),
-        ready_replicas: Some(count(
-            live().filter(|pod| ready_since(pod).is_some()).count(),
-        )),
+        ready_replicas: Some(count(live().filter(|pod| ready_since(pod).is_some()).count())),
         available_replicas: Some(available),
         unavailable_replicas: Some((wanted.max(replicas) - available).max(0)),
         terminating_replicas: Some(count(terminating.len())),
@@ -72,15 +62,9 @@ pub fn observe<'a>(
 
 fn availability(before: &DeploymentStatus, available: bool, now: Timestamp) -> DeploymentCondition {
     let (reason, message) = if available {
-        (
-            "MinimumReplicasAvailable",
-            "Deployment has minimum availability.",
-        )
+        ("MinimumReplicasAvailable", "Deployment has minimum availability.")
     } else {
-        (
-            "MinimumReplicasUnavailable",
-            "Deployment does not have minimum availability.",
-        )
+        ("MinimumReplicasUnavailable", "Deployment does not have minimum availability.")
     };
     condition(before, AVAILABLE, available, (reason, message), now)
 }
@@ -175,8 +159,7 @@ fn find<'a>(status: &'a DeploymentStatus, kind: &str) -> Option<&'a DeploymentCo
 }
 
 fn add(time: Timestamp, seconds: i32) -> Option<Timestamp> {
-    time.checked_add(SignedDuration::from_secs(i64::from(seconds)))
-        .ok()
+    time.checked_add(SignedDuration::from_secs(i64::from(seconds))).ok()
 }
 
 /// Never zero, so that a timer that fires early does not spin.

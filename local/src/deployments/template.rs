@@ -108,9 +108,7 @@ pub(super) fn pod(deployment: &Deployment, hash: &str, suffix: &str, port: Optio
 
 fn user_port(container: &Container) -> Option<i32> {
     let ports = container.ports.as_ref()?;
-    let port = ports
-        .iter()
-        .find(|port| port.name.as_deref() == Some(USER_PORT))?;
+    let port = ports.iter().find(|port| port.name.as_deref() == Some(USER_PORT))?;
     Some(port.container_port)
 }
 
@@ -135,11 +133,7 @@ fn assign(container: &mut Container, port: u16) {
         // First, so that the other variables can refer to it.
         None => env.insert(
             0,
-            EnvVar {
-                name: "PORT".to_owned(),
-                value: Some(port.to_string()),
-                value_from: None,
-            },
+            EnvVar { name: "PORT".to_owned(), value: Some(port.to_string()), value_from: None },
         ),
     }
     let probes = [
@@ -198,28 +192,16 @@ mod tests {
     #[test]
     fn a_pod_has_its_number_wherever_the_template_named_the_old_one() {
         let pod = pod(&deployment(), "hash", "abcde", Some(41_001));
-        assert_eq!(
-            pod.metadata.name.as_deref(),
-            Some("m-00001-deployment-hash-abcde")
-        );
+        assert_eq!(pod.metadata.name.as_deref(), Some("m-00001-deployment-hash-abcde"));
         let container = &pod.spec.expect("a spec").containers[0];
         assert_eq!(user_port(container), Some(41_001));
         let env = container.env.as_ref().expect("env");
         assert_eq!(env[0].value.as_deref(), Some("41001"));
-        let tcp = container
-            .readiness_probe
-            .as_ref()
-            .and_then(|p| p.tcp_socket.as_ref());
+        let tcp = container.readiness_probe.as_ref().and_then(|p| p.tcp_socket.as_ref());
         assert_eq!(tcp.expect("tcp").port, IntOrString::Int(41_001));
-        let http = container
-            .liveness_probe
-            .as_ref()
-            .and_then(|p| p.http_get.as_ref());
+        let http = container.liveness_probe.as_ref().and_then(|p| p.http_get.as_ref());
         assert_eq!(http.expect("http").port, IntOrString::Int(9000));
-        let grpc = container
-            .startup_probe
-            .as_ref()
-            .and_then(|p| p.grpc.as_ref());
+        let grpc = container.startup_probe.as_ref().and_then(|p| p.grpc.as_ref());
         assert_eq!(grpc.expect("grpc").port, 41_001);
     }
 
@@ -228,10 +210,7 @@ mod tests {
         let pod = pod(&deployment(), "hash", "abcde", None);
         let labels = pod.metadata.labels.expect("labels");
         assert_eq!(labels.get("app").map(String::as_str), Some("m"));
-        assert_eq!(
-            labels.get(POD_TEMPLATE_HASH).map(String::as_str),
-            Some("hash")
-        );
+        assert_eq!(labels.get(POD_TEMPLATE_HASH).map(String::as_str), Some("hash"));
         let annotations = pod.metadata.annotations.expect("annotations");
         assert_eq!(annotations.get("a").map(String::as_str), Some("b"));
         let owner = &pod.metadata.owner_references.expect("an owner")[0];

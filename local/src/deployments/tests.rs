@@ -92,10 +92,7 @@ fn a_scale_is_followed_up_and_down() {
     assert_eq!(decide(&deployment(0), &[]), (0, names(&[])));
     assert_eq!(decide(&deployment(3), &[]), (3, names(&[])));
     assert_eq!(decide(&deployment(3), &[ready("a")]), (2, names(&[])));
-    assert_eq!(
-        decide(&deployment(0), &[ready("a"), unready("b")]),
-        (0, names(&["a", "b"]))
-    );
+    assert_eq!(decide(&deployment(0), &[ready("a"), unready("b")]), (0, names(&["a", "b"])));
 }
 
 #[test]
@@ -121,24 +118,13 @@ fn who_is_not_ready_goes_first_then_the_cheapest_then_the_latest() {
     let young = pod("young", |pod| {
         pod["metadata"]["creationTimestamp"] = json!(at(15));
     });
-    let pods = [
-        ready("kept"),
-        young,
-        restarted,
-        late,
-        cheap,
-        unready("unready"),
-    ];
+    let pods = [ready("kept"), young, restarted, late, cheap, unready("unready")];
     let order = ["unready", "cheap", "late", "restarted", "young"];
     for left in 1..6 {
         let replicas = i32::try_from(left).expect("small");
         let mut expected = names(&order[..6 - left]);
         expected.sort();
-        assert_eq!(
-            decide(&deployment(replicas), &pods),
-            (0, expected),
-            "{left} left"
-        );
+        assert_eq!(decide(&deployment(replicas), &pods), (0, expected), "{left} left");
     }
 }
 
@@ -146,11 +132,7 @@ fn who_is_not_ready_goes_first_then_the_cheapest_then_the_latest() {
 fn a_new_template_is_ready_before_the_old_one_goes() {
     let wanted = deployment(2);
     let olds = [old("o1"), old("o2")];
-    assert_eq!(
-        decide(&wanted, &olds),
-        (1, names(&[])),
-        "one more at a time"
-    );
+    assert_eq!(decide(&wanted, &olds), (1, names(&[])), "one more at a time");
     let started = [old("o1"), old("o2"), unready("n1")];
     assert_eq!(decide(&wanted, &started), (0, names(&[])), "not ready yet");
     let served = [old("o1"), old("o2"), ready("n1")];
@@ -172,10 +154,7 @@ fn a_rollout_always_comes_to_its_end_and_never_serves_less() {
             let actions = plan(&wanted, pods.iter(), at(100));
             pods.retain(|pod| {
                 let uid = pod.metadata.uid.as_deref();
-                !actions
-                    .delete
-                    .iter()
-                    .any(|victim| Some(victim.uid.as_str()) == uid)
+                !actions.delete.iter().any(|victim| Some(victim.uid.as_str()) == uid)
             });
             assert!(pods.len() >= usize::try_from(replicas).expect("positive"));
             for _ in 0..actions.create {
@@ -183,10 +162,7 @@ fn a_rollout_always_comes_to_its_end_and_never_serves_less() {
                 pods.push(ready(&format!("n{made}")));
             }
         }
-        let names: Vec<_> = pods
-            .iter()
-            .filter_map(|pod| pod.metadata.name.clone())
-            .collect();
+        let names: Vec<_> = pods.iter().filter_map(|pod| pod.metadata.name.clone()).collect();
         assert!(names.iter().all(|name| name.starts_with('n')), "{names:?}");
         assert_eq!(made, replicas);
     }
@@ -213,10 +189,7 @@ fn find<'a>(status: &'a DeploymentStatus, kind: &str) -> &'a DeploymentCondition
 }
 
 fn reason(status: &DeploymentStatus) -> &str {
-    find(status, "Progressing")
-        .reason
-        .as_deref()
-        .expect("a reason")
+    find(status, "Progressing").reason.as_deref().expect("a reason")
 }
 
 #[test]
@@ -264,11 +237,7 @@ fn a_start_that_takes_too_long_exceeds_its_deadline() {
     assert_eq!(next, None);
     wanted.status = Some(status);
     let (status, _) = observe(&wanted, [ready("a")].iter(), at(800));
-    assert_eq!(
-        reason(&status),
-        "NewReplicaSetAvailable",
-        "late is better than never"
-    );
+    assert_eq!(reason(&status), "NewReplicaSetAvailable", "late is better than never");
 }
 
 #[test]
@@ -288,10 +257,7 @@ fn a_pod_counts_as_available_after_its_least_ready_time() {
     let mut wanted = deployment(1);
     wanted.spec.as_mut().expect("a spec").min_ready_seconds = Some(60);
     let (status, next) = observe(&wanted, [ready("a")].iter(), at(50));
-    assert_eq!(
-        (status.ready_replicas, status.available_replicas),
-        (Some(1), Some(0))
-    );
+    assert_eq!((status.ready_replicas, status.available_replicas), (Some(1), Some(0)));
     assert_eq!(next, Some(Duration::from_secs(30)));
     let (status, _) = observe(&wanted, [ready("a")].iter(), at(80));
     assert_eq!(status.available_replicas, Some(1));

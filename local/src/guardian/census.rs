@@ -44,10 +44,7 @@ impl Groups {
 
     /// The lines that make an empty set equal to this one, each with its line end.
     pub(super) fn lines(&self) -> String {
-        self.0
-            .iter()
-            .map(|(leader, started)| added_line(*leader, *started))
-            .collect()
+        self.0.iter().map(|(leader, started)| added_line(*leader, *started)).collect()
     }
 
     /// Follows one line from the pipe; a line that makes no sense is passed over, for a torn last
@@ -148,11 +145,7 @@ pub(super) fn condemned(census: &[Process], groups: &Groups, myself: i32) -> Vec
             break;
         }
     }
-    census
-        .iter()
-        .filter(|process| chosen.contains(&process.pid))
-        .copied()
-        .collect()
+    census.iter().filter(|process| chosen.contains(&process.pid)).copied().collect()
 }
 
 #[cfg(test)]
@@ -177,18 +170,12 @@ mod tests {
     fn a_name_with_parentheses_does_not_confuse_the_parser() {
         let stat = "7 (a) b) S 3 5 5 0 -1 4194560 1 0 0 0 0 0 0 0 20 0 1 0 4242 1 1";
         let process = parse_stat(7, stat).expect("a line as the kernel writes it");
-        assert_eq!(
-            (process.parent, process.group, process.started),
-            (3, 5, 4242)
-        );
+        assert_eq!((process.parent, process.group, process.started), (3, 5, 4242));
     }
 
     #[test]
     fn a_zombie_is_nobody() {
-        assert_eq!(
-            parse_stat(7, "7 (x) Z 3 5 5 0 -1 0 1 0 0 0 0 0 0 0 20 0 1 0 42 1"),
-            None
-        );
+        assert_eq!(parse_stat(7, "7 (x) Z 3 5 5 0 -1 0 1 0 0 0 0 0 0 0 20 0 1 0 42 1"), None);
     }
 
     #[test]

@@ -48,10 +48,7 @@ impl Instance {
     /// Blocks while leftovers end, a few seconds at most; immediate when there are none.
     pub fn claim(data: &Path) -> Result<Self, InstanceError> {
         let path = data.join(FILE_NAME);
-        let fail = |source| InstanceError::File {
-            path: path.clone(),
-            source,
-        };
+        let fail = |source| InstanceError::File { path: path.clone(), source };
         fs::create_dir_all(data).map_err(fail)?;
         let mut file = OpenOptions::new()
             .read(true)
@@ -70,21 +67,14 @@ impl Instance {
         let mut previous = String::new();
         file.read_to_string(&mut previous).map_err(fail)?;
         let previous = previous.trim();
-        let leftovers = if previous.is_empty() {
-            Sweep { found: 0, left: 0 }
-        } else {
-            sweep(previous)
-        };
+        let leftovers =
+            if previous.is_empty() { Sweep { found: 0, left: 0 } } else { sweep(previous) };
         let identity = fresh_identity();
         file.rewind().map_err(fail)?;
         file.set_len(0).map_err(fail)?;
         file.write_all(identity.as_bytes()).map_err(fail)?;
         file.sync_data().map_err(fail)?;
-        Ok(Self {
-            identity,
-            leftovers,
-            _lock: file,
-        })
+        Ok(Self { identity, leftovers, _lock: file })
     }
 
     /// The value of `EBB_INSTANCE` in the environment of every replica.

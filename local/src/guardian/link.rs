@@ -61,23 +61,13 @@ impl Guardian {
     /// [`main`](super::main).
     pub(super) fn start_with(mut command: Command, identity: &str) -> Result<Self, GuardianError> {
         // Rust opens pipes with CLOEXEC, so replicas never hold the write end.
-        command
-            .stdin(Stdio::piped())
-            .stdout(Stdio::null())
-            .stderr(Stdio::null());
+        command.stdin(Stdio::piped()).stdout(Stdio::null()).stderr(Stdio::null());
         let program = command.get_program().to_string_lossy().into_owned();
         let groups = Groups::default();
         let child = launch(&mut command, identity, &groups)
             .map_err(|source| GuardianError::Start { program, source })?;
-        let link = Link {
-            command,
-            identity: identity.to_owned(),
-            child,
-            groups,
-        };
-        Ok(Self {
-            link: Arc::new(Mutex::new(link)),
-        })
+        let link = Link { command, identity: identity.to_owned(), child, groups };
+        Ok(Self { link: Arc::new(Mutex::new(link)) })
     }
 
     /// Tells the guardian of a process group by the number of its leader. `None` when the leader
@@ -90,10 +80,7 @@ impl Guardian {
         link.groups.add(leader, started);
         link.send(&added_line(leader, started));
         drop(link);
-        Some(Registration {
-            link: Arc::clone(&self.link),
-            leader,
-        })
+        Some(Registration { link: Arc::clone(&self.link), leader })
     }
 
     /// The guardian's process number.

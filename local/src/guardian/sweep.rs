@@ -49,9 +49,7 @@ impl Mark {
     }
 
     pub(super) fn is_in(&self, environment: &[u8]) -> bool {
-        environment
-            .split(|byte| *byte == 0)
-            .any(|entry| entry == self.0.as_bytes())
+        environment.split(|byte| *byte == 0).any(|entry| entry == self.0.as_bytes())
     }
 }
 
@@ -84,10 +82,7 @@ pub fn sweep_marked(mark: &Mark, groups: &Groups, grace: Duration) -> Sweep {
         }
         thread::sleep(ROUND);
     }
-    Sweep {
-        found: warned.len(),
-        left,
-    }
+    Sweep { found: warned.len(), left }
 }
 
 /// Signals one process, after a last look that it is still the one that was condemned. Without a

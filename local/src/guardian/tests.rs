@@ -46,11 +46,7 @@ fn pids_in(file: &Path, count: usize) -> Vec<i32> {
         let text = fs::read_to_string(file).unwrap_or_default();
         text.lines().filter_map(|line| line.parse().ok()).collect()
     };
-    assert!(
-        wait_until(|| read().len() >= count),
-        "{count} pids in {}",
-        file.display()
-    );
+    assert!(wait_until(|| read().len() >= count), "{count} pids in {}", file.display());
     read()
 }
 
@@ -74,11 +70,7 @@ fn the_parent() {
         .expect("the guardian starts");
     let start = |script: &str, marked: bool| {
         let mut command = Command::new("/bin/sh");
-        command
-            .args(["-c", script])
-            .current_dir(&folder)
-            .process_group(0)
-            .stdin(Stdio::null());
+        command.args(["-c", script]).current_dir(&folder).process_group(0).stdin(Stdio::null());
         if marked {
             command.env(INSTANCE_VARIABLE, "kill-nine");
         }
@@ -108,10 +100,7 @@ fn replicas_and_their_grandchildren_end_when_their_ebb_is_killed() {
     assert!(pids.iter().all(|pid| is_alive(*pid)));
     parent.kill().expect("it runs");
     parent.wait().expect("it was started here");
-    assert!(
-        wait_until(|| !pids.iter().any(|pid| is_alive(*pid))),
-        "left: {pids:?}"
-    );
+    assert!(wait_until(|| !pids.iter().any(|pid| is_alive(*pid))), "left: {pids:?}");
 }
 
 #[test]
@@ -127,14 +116,8 @@ fn a_sweep_ends_marked_processes_only() {
     let mut theirs = start("sweep-theirs");
     let swept = sweep("sweep-ours");
     assert_eq!(swept, Sweep { found: 1, left: 0 });
-    assert!(
-        ours.wait().expect("started here").code().is_none(),
-        "ended by a signal"
-    );
-    assert!(
-        theirs.try_wait().expect("started here").is_none(),
-        "still runs"
-    );
+    assert!(ours.wait().expect("started here").code().is_none(), "ended by a signal");
+    assert!(theirs.try_wait().expect("started here").is_none(), "still runs");
     theirs.kill().expect("it runs");
     theirs.wait().expect("started here");
 }
@@ -151,11 +134,8 @@ fn a_guardian_that_was_killed_is_started_again() {
     let guardian = Guardian::start_with(copy_of_this_test("the_guardian"), "twice")
         .expect("the guardian starts");
     let first = guardian.pid();
-    kill(
-        Pid::from_raw(i32::try_from(first).expect("a pid fits")),
-        Signal::SIGKILL,
-    )
-    .expect("it runs");
+    kill(Pid::from_raw(i32::try_from(first).expect("a pid fits")), Signal::SIGKILL)
+        .expect("it runs");
     let mut replica = Command::new("sleep")
         .arg("600")
         .process_group(0)

@@ -29,13 +29,7 @@ impl Listeners {
             None => None,
         };
         let (gateway_address, api_address) = (gateway.local_addr()?, api.local_addr()?);
-        Ok(Self {
-            gateway,
-            api,
-            admin,
-            gateway_address,
-            api_address,
-        })
+        Ok(Self { gateway, api, admin, gateway_address, api_address })
     }
 
     /// Where requests go.

@@ -86,10 +86,7 @@ impl Parts {
             observer: Arc::new(Narrator(terminal.clone())),
             id: ACTIVATOR.to_owned(),
             connect: Arc::new(TcpConnect),
-            limits: Limits {
-                drain,
-                ..Limits::default()
-            },
+            limits: Limits { drain, ..Limits::default() },
         };
         let activator = Activator::new(options, registry);
         down.tie(activator.clone());
@@ -100,12 +97,7 @@ impl Parts {
             gateway_host: None,
         };
         let controller = Controller::new(options, registry);
-        Self {
-            activator,
-            autoscaler,
-            controller,
-            settings,
-        }
+        Self { activator, autoscaler, controller, settings }
     }
 
     /// Starts everything but the listeners.
@@ -116,12 +108,7 @@ impl Parts {
         ports: Ports,
         terminal: &Terminal,
     ) -> Running {
-        let Self {
-            activator,
-            autoscaler,
-            controller,
-            settings,
-        } = self;
+        let Self { activator, autoscaler, controller, settings } = self;
         let (stopping, ending) = (CancellationToken::new(), CancellationToken::new());
         let control = TaskTracker::new();
         let (failed, _) = watch::channel(None);
@@ -134,17 +121,10 @@ impl Parts {
                 }
             });
         };
-        let Settings {
-            base,
-            publish,
-            config: _,
-        } = settings;
+        let Settings { base, publish, config: _ } = settings;
         let token = || stopping.clone();
         let (client, deployments) = (api.client(), DeploymentOptions { ports });
-        run(
-            "settings",
-            Box::pin(settings::follow(client, base, publish, token())),
-        );
+        run("settings", Box::pin(settings::follow(client, base, publish, token())));
         run("autoscaler", Box::pin(autoscaler.run(token())));
         let end = token();
         run(
@@ -156,15 +136,9 @@ impl Parts {
             }),
         );
         let (serving, end) = (activator.clone(), token());
-        run("activator", Box::pin(async move { serving.run(end).await }));
-        run(
-            "deployments",
-            Box::pin(deployments::run(api.client(), deployments, token())),
-        );
-        run(
-            "news",
-            Box::pin(news::tell(api.client(), terminal.clone(), token())),
-        );
+        run("activator", Box::pin(async move { Box::pin(serving.run(end)).await }));
+        run("deployments", Box::pin(deployments::run(api.client(), deployments, token())));
+        run("news", Box::pin(news::tell(api.client(), terminal.clone(), token())));
         let runner = tokio::spawn(runner::run(api.client(), runner, ending.clone()));
         Running {
             api,
@@ -190,18 +164,11 @@ impl Running {
 
     /// Starts to listen.
     pub(super) fn listen(&self, listeners: Listeners, registry: Arc<Registry>) {
-        let Listeners {
-            gateway,
-            api,
-            admin,
-            ..
-        } = listeners;
+        let Listeners { gateway, api, admin, .. } = listeners;
         let (activator, closing) = (self.activator.clone(), self.closing.clone());
-        self.gateway
-            .spawn(async move { activator.serve(gateway, closing).await });
+        self.gateway.spawn(async move { activator.serve(gateway, closing).await });
         let (server, stopping) = (self.api.clone(), self.stopping.clone());
-        self.control
-            .spawn(async move { server.serve(api, stopping).await });
+        self.control.spawn(async move { server.serve(api, stopping).await });
         if let Some(listener) = admin {
             let router = admin::router(registry, Readiness::default());
             let serving = admin::serve(listener, router, self.stopping.clone());

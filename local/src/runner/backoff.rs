@@ -26,9 +26,9 @@ impl Backoff {
         self.ends = self.ends.saturating_add(1);
         match self.ends {
             1 => Duration::ZERO,
-            ends => BASE
-                .saturating_mul(1_u32.checked_shl(ends - 2).unwrap_or(u32::MAX))
-                .min(LONGEST),
+            ends => {
+                BASE.saturating_mul(1_u32.checked_shl(ends - 2).unwrap_or(u32::MAX)).min(LONGEST)
+            }
         }
     }
 }

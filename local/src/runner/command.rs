@@ -78,9 +78,8 @@ pub(super) fn resolve(
     let directory = container.working_dir.as_deref().unwrap_or_default();
     let directory = surroundings.directory.join(directory);
     let words = container.command.iter().flatten();
-    let mut words = words
-        .chain(container.args.iter().flatten())
-        .map(|word| expand(word, variables));
+    let mut words =
+        words.chain(container.args.iter().flatten()).map(|word| expand(word, variables));
     let has_command = container.command.as_ref().is_some_and(|c| !c.is_empty());
     let name = words.next().filter(|name| has_command && !name.is_empty());
     let Some(name) = name else {
@@ -88,11 +87,7 @@ pub(super) fn resolve(
         return Err(CommandError::Missing(image));
     };
     let program = find(&name, &directory, variables, surroundings, is_program)?;
-    Ok(CommandLine {
-        program,
-        args: words.collect(),
-        directory,
-    })
+    Ok(CommandLine { program, args: words.collect(), directory })
 }
 
 fn find(
@@ -102,10 +97,7 @@ fn find(
     surroundings: &Surroundings,
     is_program: impl Fn(&Path) -> bool,
 ) -> Result<PathBuf, CommandError> {
-    let missing = |places| CommandError::NotFound {
-        program: name.to_owned(),
-        places,
-    };
+    let missing = |places| CommandError::NotFound { program: name.to_owned(), places };
     if name.contains('/') {
         // `join` keeps an absolute path.
         let path = directory.join(name);
@@ -122,18 +114,14 @@ fn find(
         .map(|folder| directory.join(folder).join(name))
         .find(|candidate| is_program(candidate))
         .ok_or_else(|| {
-            let beside = surroundings
-                .beside
-                .as_deref()
-                .unwrap_or_else(|| Path::new(""));
+            let beside = surroundings.beside.as_deref().unwrap_or_else(|| Path::new(""));
             missing(format!("it in {} and in PATH={path}", beside.display()))
         })
 }
 
 /// Whether `path` is a file that somebody may execute.
 pub(super) fn is_program(path: &Path) -> bool {
-    path.metadata()
-        .is_ok_and(|file| file.is_file() && file.permissions().mode() & 0o111 != 0)
+    path.metadata().is_ok_and(|file| file.is_file() && file.permissions().mode() & 0o111 != 0)
 }
 
 #[cfg(test)]
@@ -171,14 +159,8 @@ mod tests {
         let cases = [
             (container(&["/bin/sh"], &[], None), "/bin/sh"),
             (container(&["./serve"], &[], None), "/home/me/./serve"),
-            (
-                container(&["bin/serve"], &[], Some("/srv")),
-                "/srv/bin/serve",
-            ),
-            (
-                container(&["bin/serve"], &[], Some("model")),
-                "/home/me/model/bin/serve",
-            ),
+            (container(&["bin/serve"], &[], Some("/srv")), "/srv/bin/serve"),
+            (container(&["bin/serve"], &[], Some("model")), "/home/me/model/bin/serve"),
             (container(&["ebb-onnx"], &[], None), "/opt/ebb/ebb-onnx"),
             (container(&["python3"], &[], None), "/usr/bin/python3"),
         ];
@@ -191,10 +173,7 @@ mod tests {
 
     #[test]
     fn arguments_follow_the_command_and_are_expanded() {
-        let line = resolved(
-            &container(&["/bin/sh", "-c"], &["serve $(PORT)"], None),
-            &["/bin/sh"],
-        );
+        let line = resolved(&container(&["/bin/sh", "-c"], &["serve $(PORT)"], None), &["/bin/sh"]);
         let line = line.expect("it is there");
         assert_eq!(line.args, ["-c", "serve 8080"]);
         assert_eq!(line.directory, Path::new("/home/me/"));
@@ -204,11 +183,7 @@ mod tests {
     fn an_image_without_a_command_is_refused_with_what_to_do() {
         let error = resolved(&container(&[], &["--verbose"], None), &[]).expect_err("no command");
         assert_eq!(error, CommandError::Missing("example/model".to_owned()));
-        assert!(
-            error
-                .to_string()
-                .contains("image \"example/model\" cannot be run in local mode")
-        );
+        assert!(error.to_string().contains("image \"example/model\" cannot be run in local mode"));
     }
 
     #[test]

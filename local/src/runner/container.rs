@@ -138,23 +138,14 @@ impl Supervisor {
                 .map_err(|error| Obstacle::Passing(error.to_string()))?
         };
         let surroundings = &self.machine.surroundings;
-        let variables = environment::build(
-            &self.pod,
-            &self.container,
-            &sources,
-            &surroundings.inherited,
-        )
-        .map_err(|error| Obstacle::Passing(error.to_string()))?;
-        let line = command::resolve(
-            &self.container,
-            &variables,
-            surroundings,
-            command::is_program,
-        )
-        .map_err(|error| match error {
-            CommandError::Missing(_) => Obstacle::Final(error.to_string()),
-            CommandError::NotFound { .. } => Obstacle::Program(error.to_string()),
-        })?;
+        let variables =
+            environment::build(&self.pod, &self.container, &sources, &surroundings.inherited)
+                .map_err(|error| Obstacle::Passing(error.to_string()))?;
+        let line = command::resolve(&self.container, &variables, surroundings, command::is_program)
+            .map_err(|error| match error {
+                CommandError::Missing(_) => Obstacle::Final(error.to_string()),
+                CommandError::NotFound { .. } => Obstacle::Program(error.to_string()),
+            })?;
         let uid = self.pod.uid().unwrap_or_default();
         Ok(Launch {
             line,
@@ -206,10 +197,7 @@ impl Supervisor {
 
     fn wait(&self, reason: &'static str, message: String) {
         self.publish(|state| {
-            state.now = Phase::Waiting {
-                reason,
-                message: Some(message),
-            };
+            state.now = Phase::Waiting { reason, message: Some(message) };
             state.is_ready = false;
             state.is_started = false;
         });

@@ -32,20 +32,11 @@ pub(super) enum EnvironmentError {
     #[error("{kind} \"{name}\" not found")]
     NoObject { kind: &'static str, name: String },
     #[error("couldn't find key {key} in {kind} {namespace}/{name}")]
-    NoKey {
-        kind: &'static str,
-        namespace: String,
-        name: String,
-        key: String,
-    },
+    NoKey { kind: &'static str, namespace: String, name: String, key: String },
     #[error("variable {name}: {what} cannot be had in local mode: set a value instead")]
     Unsupported { name: String, what: String },
     #[error("variable {name}: the key {key} of secret \"{secret}\" is not text")]
-    NotText {
-        name: String,
-        secret: String,
-        key: String,
-    },
+    NotText { name: String, secret: String, key: String },
     #[error("cannot read {kind} \"{name}\"")]
     Api {
         kind: &'static str,
@@ -107,11 +98,7 @@ pub(super) async fn fetch(
 
 fn unread(kind: &'static str, name: &str) -> impl FnOnce(kube::Error) -> EnvironmentError {
     let name = name.to_owned();
-    move |source| EnvironmentError::Api {
-        kind,
-        name,
-        source: Box::new(source),
-    }
+    move |source| EnvironmentError::Api { kind, name, source: Box::new(source) }
 }
 
 /// A secret's values, which have to be text to be variables.
@@ -150,9 +137,7 @@ pub(super) fn build(
         };
         match objects.get(name) {
             Some(values) => variables.extend(
-                values
-                    .iter()
-                    .map(|(key, value)| (format!("{prefix}{key}"), value.clone())),
+                values.iter().map(|(key, value)| (format!("{prefix}{key}"), value.clone())),
             ),
             None if optional == Some(true) => {}
             None => {
@@ -181,13 +166,7 @@ fn refer(
     sources: &Sources,
 ) -> Result<Option<String>, EnvironmentError> {
     let (kind, name, key, optional, objects) = if let Some(r) = source.config_map_key_ref.as_ref() {
-        (
-            CONFIG_MAP,
-            &r.name,
-            &r.key,
-            r.optional,
-            &sources.config_maps,
-        )
+        (CONFIG_MAP, &r.name, &r.key, r.optional, &sources.config_maps)
     } else if let Some(r) = source.secret_key_ref.as_ref() {
         (SECRET, &r.name, &r.key, r.optional, &sources.secrets)
     } else if let Some(field) = source.field_ref.as_ref() {
@@ -229,10 +208,9 @@ fn field_of(
         "metadata.namespace" => pod.namespace(),
         "metadata.uid" => pod.uid(),
         "spec.nodeName" => spec.and_then(|spec| spec.node_name.clone()),
-        "spec.serviceAccountName" => Some(
-            spec.and_then(|spec| spec.service_account_name.clone())
-                .unwrap_or_default(),
-        ),
+        "spec.serviceAccountName" => {
+            Some(spec.and_then(|spec| spec.service_account_name.clone()).unwrap_or_default())
+        }
         "status.podIP" | "status.podIPs" | "status.hostIP" | "status.hostIPs" => {
             Some(LOOPBACK.to_owned())
         }
@@ -304,11 +282,7 @@ mod tests {
         assert_eq!(value("PATH"), Some("/bin"));
         assert_eq!(value("HOSTNAME"), Some("p"));
         assert_eq!(value("K_TOKEN"), Some("s3cret"));
-        assert_eq!(
-            value("URL"),
-            Some("http://$(IP):41001"),
-            "only what came before is known"
-        );
+        assert_eq!(value("URL"), Some("http://$(IP):41001"), "only what came before is known");
         assert_eq!(value("URL2"), Some("http://127.0.0.1:41001"));
         assert_eq!(value("MODE"), Some("fast"));
         assert_eq!(value("APP"), Some("m"));
@@ -332,19 +306,13 @@ mod tests {
             ),
         ];
         for (env, expected) in cases {
-            assert_eq!(
-                built(&env).expect_err("something is missing").to_string(),
-                expected
-            );
+            assert_eq!(built(&env).expect_err("something is missing").to_string(), expected);
         }
     }
 
     #[test]
     fn a_container_without_references_needs_no_lookup() {
-        let container = Container {
-            env: Some(Vec::new()),
-            ..Container::default()
-        };
+        let container = Container { env: Some(Vec::new()), ..Container::default() };
         assert_eq!(References::of(&container), References::default());
     }
 }

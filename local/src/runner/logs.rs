@@ -84,10 +84,7 @@ impl Logs {
     /// Logs under `root`, a folder of their own; what a former Ebb left there is of pods that are
     /// no more and is removed by [`clear_stale_pods`](super::clear_stale_pods).
     pub fn new(root: PathBuf) -> Self {
-        Self {
-            root: root.into(),
-            pods: Arc::default(),
-        }
+        Self { root: root.into(), pods: Arc::default() }
     }
 
     pub(super) fn root(&self) -> &Path {
@@ -96,26 +93,16 @@ impl Logs {
 
     /// Begins the file of a run. Touches no disk yet.
     pub(super) fn begin(&self, source: &Source<'_>) -> LogWriter {
-        let Source {
-            namespace,
-            pod,
-            uid,
-            container,
-            restarts,
-        } = source;
+        let Source { namespace, pod, uid, container, restarts } = source;
         let folder = self.folder(namespace, pod, uid).join(container);
         let path = folder.join(format!("{restarts}.log"));
         let (progress, follow) = watch::channel(Progress::default());
-        let run = Run {
-            path: path.clone(),
-            progress: follow,
-        };
+        let run = Run { path: path.clone(), progress: follow };
         let mut pods = self.pods.lock();
         let key = ((*namespace).to_owned(), (*pod).to_owned());
-        let entry = pods.entry(key).or_insert_with(|| PodLog {
-            uid: (*uid).to_owned(),
-            containers: BTreeMap::new(),
-        });
+        let entry = pods
+            .entry(key)
+            .or_insert_with(|| PodLog { uid: (*uid).to_owned(), containers: BTreeMap::new() });
         if entry.uid != *uid {
             (*uid).clone_into(&mut entry.uid);
             entry.containers.clear();
@@ -125,10 +112,7 @@ impl Logs {
             Some(Runs { current, previous }) => (Some(current), previous),
             None => (None, None),
         };
-        let runs = Runs {
-            current: run,
-            previous,
-        };
+        let runs = Runs { current: run, previous };
         entry.containers.insert((*container).to_owned(), runs);
         LogWriter::new(path, progress, obsolete.map(|run| run.path))
     }

@@ -93,10 +93,7 @@ impl Worker {
                 is_behind = state.is_settled() && !self.write_status(&state).await;
             }
         }
-        let (namespace, name) = (
-            self.pod.namespace().unwrap_or_default(),
-            self.pod.name_any(),
-        );
+        let (namespace, name) = (self.pod.namespace().unwrap_or_default(), self.pod.name_any());
         let uid = self.pod.uid().unwrap_or_default();
         if !self.orders.borrow().keeps_object {
             self.remove().await;
@@ -156,10 +153,7 @@ impl Worker {
         if is_ordered {
             self.stop.send_replace(orders.stop);
         } else {
-            let stop = Stop {
-                deadline: tokio::time::Instant::now(),
-                has_hook: false,
-            };
+            let stop = Stop { deadline: tokio::time::Instant::now(), has_hook: false };
             self.stop.send_replace(Some(stop));
         }
     }
@@ -179,10 +173,8 @@ impl Worker {
         let name = self.pod.name_any();
         // The UID makes a write to a namesake a conflict.
         let patch = json!({"metadata": {"uid": self.pod.metadata.uid}, "status": status});
-        let written = self
-            .api()
-            .patch_status(&name, &PatchParams::default(), &Patch::Merge(patch))
-            .await;
+        let written =
+            self.api().patch_status(&name, &PatchParams::default(), &Patch::Merge(patch)).await;
         match written {
             Ok(_) => {
                 self.written = Some(status);
@@ -218,10 +210,7 @@ impl Worker {
 pub(super) fn removal(uid: Option<String>) -> DeleteParams {
     DeleteParams {
         grace_period_seconds: Some(0),
-        preconditions: Some(Preconditions {
-            uid,
-            ..Preconditions::default()
-        }),
+        preconditions: Some(Preconditions { uid, ..Preconditions::default() }),
         ..DeleteParams::default()
     }
 }

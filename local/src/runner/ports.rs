@@ -42,10 +42,7 @@ impl Ports {
             let socket = TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?;
             let port = socket.local_addr()?.port();
             if self.taken.lock().insert(port) {
-                return Ok(PortReservation {
-                    port,
-                    taken: Arc::clone(&self.taken),
-                });
+                return Ok(PortReservation { port, taken: Arc::clone(&self.taken) });
             }
         }
         Err(io::Error::new(

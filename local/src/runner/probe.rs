@@ -72,9 +72,7 @@ struct Streak {
 impl Probes {
     pub(super) fn of(container: &Container) -> Self {
         let check = |name, probe: &Option<Probe>| {
-            probe
-                .as_ref()
-                .and_then(|probe| Check::of(name, probe, container))
+            probe.as_ref().and_then(|probe| Check::of(name, probe, container))
         };
         Self {
             startup: check("Startup", &container.startup_probe),
@@ -91,11 +89,7 @@ impl Probes {
 
     /// Asks until the future is dropped or the container is unhealthy. Sends only changes.
     pub(super) async fn watch(self, target: Target, verdicts: mpsc::Sender<Verdict>) {
-        let Self {
-            startup,
-            readiness,
-            liveness,
-        } = self;
+        let Self { startup, readiness, liveness } = self;
         if let Some(check) = startup {
             if let Err(message) = check.first_success(&target, true).await {
                 // Whoever listened is gone, and so is the container.
@@ -266,9 +260,8 @@ mod tests {
 
     #[test]
     fn pauses_double_from_two_milliseconds_and_grow_patient() {
-        let pauses: Vec<u128> = (0..7)
-            .map(|attempt| pause(Duration::ZERO, attempt).as_millis())
-            .collect();
+        let pauses: Vec<u128> =
+            (0..7).map(|attempt| pause(Duration::ZERO, attempt).as_millis()).collect();
         assert_eq!(pauses, [2, 4, 8, 16, 32, 50, 50]);
         assert_eq!(pause(Duration::ZERO, 4000), LONGEST_PAUSE);
         assert_eq!(pause(PATIENT_AFTER, 3), PATIENT_PAUSE);

@@ -126,21 +126,12 @@ impl Process {
     /// Ends what the program left behind: as in a container, whose processes end with the first.
     /// Looks through `/proc` on a thread for blocking work, some milliseconds.
     pub(super) async fn clear(self) {
-        let Self {
-            child,
-            leader: _,
-            groups,
-            replica,
-            _registration,
-        } = self;
+        let Self { child, leader: _, groups, replica, _registration } = self;
         drop(child);
         let sweep = move || sweep_marked(&Mark::replica(&replica), &groups, Duration::ZERO);
         match tokio::task::spawn_blocking(sweep).await {
             Ok(sweep) if sweep.left > 0 => {
-                tracing::warn!(
-                    processes = sweep.left,
-                    "Processes of a container do not end"
-                );
+                tracing::warn!(processes = sweep.left, "Processes of a container do not end");
             }
             Ok(_) => {}
             Err(error) => tracing::warn!(%error, "Cannot look for a container's processes"),

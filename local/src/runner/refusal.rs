@@ -19,20 +19,11 @@ pub(super) fn refusal(pod: &Pod, container: &Container) -> Option<String> {
 fn volume(pod: &Pod, container: &Container) -> Option<String> {
     let mount = container.volume_mounts.as_ref()?.first()?;
     let volumes = pod.spec.as_ref()?.volumes.as_ref();
-    let volume = volumes
-        .into_iter()
-        .flatten()
-        .find(|volume| volume.name == mount.name);
+    let volume = volumes.into_iter().flatten().find(|volume| volume.name == mount.name);
     // The type is the name of the one field besides `name` that is set.
     let kind = volume
         .and_then(|volume| serde_json::to_value(volume).ok())
-        .and_then(|volume| {
-            volume
-                .as_object()?
-                .keys()
-                .find(|key| *key != "name")
-                .cloned()
-        })
+        .and_then(|volume| volume.as_object()?.keys().find(|key| *key != "name").cloned())
         .unwrap_or_else(|| "unknown".to_owned());
     Some(format!(
         "volume \"{}\" of type {kind} cannot be mounted at {} in local mode, where programs see \

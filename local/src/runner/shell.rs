@@ -85,10 +85,7 @@ pub async fn clear_stale_pods(client: &Client, options: &RunnerOptions) -> Resul
             }
         }
     });
-    join_all(removals)
-        .await
-        .into_iter()
-        .collect::<Result<(), _>>()?;
+    join_all(removals).await.into_iter().collect::<Result<(), _>>()?;
     // There are none before the first start.
     let _ = tokio::fs::remove_dir_all(options.logs.root()).await;
     Ok(())
@@ -101,9 +98,7 @@ pub async fn clear_stale_pods(client: &Client, options: &RunnerOptions) -> Resul
 /// Dropping the future kills the replicas' first processes; the guardian ends the rest.
 pub async fn run(client: Client, options: RunnerOptions, shutdown: CancellationToken) {
     let pods: Api<Pod> = Api::all(client.clone());
-    let mut events = watcher(pods, watcher::Config::default())
-        .default_backoff()
-        .boxed();
+    let mut events = watcher(pods, watcher::Config::default()).default_backoff().boxed();
     let mut shell = Shell {
         machine: Arc::new(Machine {
             client,
@@ -143,12 +138,8 @@ impl Shell {
             }
             watcher::Event::InitDone => {
                 let listed = std::mem::take(&mut self.listed);
-                let gone: Vec<String> = self
-                    .workers
-                    .keys()
-                    .filter(|uid| !listed.contains(*uid))
-                    .cloned()
-                    .collect();
+                let gone: Vec<String> =
+                    self.workers.keys().filter(|uid| !listed.contains(*uid)).cloned().collect();
                 for uid in gone {
                     self.force(&uid);
                 }
@@ -161,20 +152,18 @@ impl Shell {
         let Some(uid) = pod.uid() else {
             return;
         };
-        let stop = pod.metadata.deletion_timestamp.is_some().then(|| Stop {
-            deadline: Instant::now() + grace(&pod),
-            has_hook: true,
-        });
+        let stop = pod
+            .metadata
+            .deletion_timestamp
+            .is_some()
+            .then(|| Stop { deadline: Instant::now() + grace(&pod), has_hook: true });
         if let Some(worker) = self.workers.get(&uid) {
             if let Some(stop) = stop {
                 order(worker, stop, false);
             }
             return;
         }
-        let (orders, receiver) = watch::channel(Orders {
-            stop,
-            keeps_object: false,
-        });
+        let (orders, receiver) = watch::channel(Orders { stop, keeps_object: false });
         let worker = Worker::new(Arc::clone(&self.machine), pod, receiver);
         self.workers.insert(uid.clone(), orders);
         self.tasks.spawn(async move {
@@ -186,10 +175,7 @@ impl Shell {
     /// The object is gone: its processes have to go soon.
     fn force(&mut self, uid: &str) {
         if let Some(worker) = self.workers.get(uid) {
-            let stop = Stop {
-                deadline: Instant::now() + FORCED_GRACE,
-                has_hook: false,
-            };
+            let stop = Stop { deadline: Instant::now() + FORCED_GRACE, has_hook: false };
             order(worker, stop, false);
         }
     }
@@ -204,10 +190,7 @@ impl Shell {
     }
 
     async fn shut_down(mut self, grace: Duration) {
-        let stop = Stop {
-            deadline: Instant::now() + grace,
-            has_hook: false,
-        };
+        let stop = Stop { deadline: Instant::now() + grace, has_hook: false };
         for worker in self.workers.values() {
             order(worker, stop, true);
         }

@@ -45,13 +45,8 @@ pub(super) struct ContainerState {
 /// Kubernetes' three states.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum Phase {
-    Waiting {
-        reason: &'static str,
-        message: Option<String>,
-    },
-    Running {
-        since: Timestamp,
-    },
+    Waiting { reason: &'static str, message: Option<String> },
+    Running { since: Timestamp },
     Terminated(End),
 }
 
@@ -100,10 +95,7 @@ impl PodState {
 impl ContainerState {
     pub(super) fn waiting(reason: &'static str) -> Self {
         Self {
-            now: Phase::Waiting {
-                reason,
-                message: None,
-            },
+            now: Phase::Waiting { reason, message: None },
             last: None,
             restarts: 0,
             is_ready: false,
@@ -124,9 +116,7 @@ impl End {
         log: String,
     ) -> Self {
         let signal = status.signal();
-        let exit_code = status
-            .code()
-            .unwrap_or_else(|| SIGNAL_BASE + signal.unwrap_or_default());
+        let exit_code = status.code().unwrap_or_else(|| SIGNAL_BASE + signal.unwrap_or_default());
         let is_error = exit_code != 0;
         Self {
             exit_code,
@@ -162,16 +152,10 @@ mod tests {
         let at = Timestamp::UNIX_EPOCH;
         let end = |raw: i32| End::of(ExitStatus::from_raw(raw), at, at, "boom".to_owned());
         let done = end(0);
-        assert_eq!(
-            (done.exit_code, done.signal, done.reason),
-            (0, None, "Completed")
-        );
+        assert_eq!((done.exit_code, done.signal, done.reason), (0, None, "Completed"));
         assert_eq!(done.message, None);
         let failed = end(3 << 8);
-        assert_eq!(
-            (failed.exit_code, failed.signal, failed.reason),
-            (3, None, "Error")
-        );
+        assert_eq!((failed.exit_code, failed.signal, failed.reason), (3, None, "Error"));
         assert_eq!(failed.message.as_deref(), Some("boom"));
         let killed = end(9);
         assert_eq!((killed.exit_code, killed.signal), (137, Some(9)));
@@ -182,9 +166,7 @@ mod tests {
         let mut state = PodState::new(Timestamp::UNIX_EPOCH, 0, 2);
         assert!(!state.is_settled());
         for container in &mut state.containers {
-            container.now = Phase::Running {
-                since: Timestamp::UNIX_EPOCH,
-            };
+            container.now = Phase::Running { since: Timestamp::UNIX_EPOCH };
         }
         assert!(state.is_settled());
     }

@@ -30,15 +30,9 @@ pub(super) fn build(
     PodStatus {
         phase: Some(phase.to_owned()),
         host_ip: Some(LOOPBACK.to_owned()),
-        host_ips: Some(vec![HostIP {
-            ip: LOOPBACK.to_owned(),
-        }]),
+        host_ips: Some(vec![HostIP { ip: LOOPBACK.to_owned() }]),
         pod_ip: has_address.then(|| LOOPBACK.to_owned()),
-        pod_ips: has_address.then(|| {
-            vec![PodIP {
-                ip: LOOPBACK.to_owned(),
-            }]
-        }),
+        pod_ips: has_address.then(|| vec![PodIP { ip: LOOPBACK.to_owned() }]),
         start_time: Some(Time(state.since)),
         qos_class: Some("BestEffort".to_owned()),
         conditions: Some(conditions(spec.containers.as_slice(), state, before, now)),
@@ -97,17 +91,10 @@ fn conditions(
     let initialized = is_initialized(state);
     let unready = (!unready.is_empty()).then(|| {
         let names = unready.join(" ");
-        (
-            "ContainersNotReady",
-            format!("containers with unready status: [{names}]"),
-        )
+        ("ContainersNotReady", format!("containers with unready status: [{names}]"))
     });
-    let initializing = (!initialized).then(|| {
-        (
-            "ContainersNotInitialized",
-            "the init containers have not completed".to_owned(),
-        )
-    });
+    let initializing = (!initialized)
+        .then(|| ("ContainersNotInitialized", "the init containers have not completed".to_owned()));
     [
         ("PodScheduled", None),
         ("Initialized", initializing),
@@ -145,20 +132,11 @@ fn condition(
 
 fn statuses(containers: &[Container], states: &[ContainerState]) -> Vec<ContainerStatus> {
     let pairs = containers.iter().zip(states);
-    pairs
-        .map(|(container, state)| status(container, state))
-        .collect()
+    pairs.map(|(container, state)| status(container, state)).collect()
 }
 
 fn status(container: &Container, state: &ContainerState) -> ContainerStatus {
-    let ContainerState {
-        now,
-        last,
-        restarts,
-        is_ready,
-        is_started,
-        program,
-    } = state;
+    let ContainerState { now, last, restarts, is_ready, is_started, program } = state;
     let now = match now {
         Phase::Waiting { reason, message } => ApiState {
             waiting: Some(ContainerStateWaiting {
@@ -168,9 +146,7 @@ fn status(container: &Container, state: &ContainerState) -> ContainerStatus {
             ..ApiState::default()
         },
         Phase::Running { since } => ApiState {
-            running: Some(ContainerStateRunning {
-                started_at: Some(Time(*since)),
-            }),
+            running: Some(ContainerStateRunning { started_at: Some(Time(*since)) }),
             ..ApiState::default()
         },
         Phase::Terminated(end) => terminated(end),
@@ -189,14 +165,7 @@ fn status(container: &Container, state: &ContainerState) -> ContainerStatus {
 }
 
 fn terminated(end: &End) -> ApiState {
-    let End {
-        exit_code,
-        signal,
-        reason,
-        message,
-        started,
-        finished,
-    } = end;
+    let End { exit_code, signal, reason, message, started, finished } = end;
     ApiState {
         terminated: Some(ContainerStateTerminated {
             exit_code: *exit_code,
@@ -226,23 +195,12 @@ mod tests {
     }
 
     fn state(now: Phase, last: Option<End>, is_ready: bool) -> PodState {
-        let container = ContainerState {
-            now,
-            last,
-            is_ready,
-            ..ContainerState::waiting(CREATING)
-        };
-        PodState {
-            since: Timestamp::UNIX_EPOCH,
-            init: Vec::new(),
-            containers: vec![container],
-        }
+        let container = ContainerState { now, last, is_ready, ..ContainerState::waiting(CREATING) };
+        PodState { since: Timestamp::UNIX_EPOCH, init: Vec::new(), containers: vec![container] }
     }
 
     fn running() -> Phase {
-        Phase::Running {
-            since: Timestamp::UNIX_EPOCH,
-        }
+        Phase::Running { since: Timestamp::UNIX_EPOCH }
     }
 
     fn failed() -> End {
@@ -255,10 +213,7 @@ mod tests {
 
     fn ready_of(status: &PodStatus) -> &PodCondition {
         let conditions = status.conditions.as_ref().expect("conditions");
-        conditions
-            .iter()
-            .find(|c| c.type_ == "Ready")
-            .expect("Ready")
+        conditions.iter().find(|c| c.type_ == "Ready").expect("Ready")
     }
 
     #[test]
@@ -287,22 +242,13 @@ mod tests {
 
     #[test]
     fn a_crash_loop_keeps_the_last_end() {
-        let waiting = Phase::Waiting {
-            reason: CRASH_LOOP,
-            message: None,
-        };
+        let waiting = Phase::Waiting { reason: CRASH_LOOP, message: None };
         let status = build(&pod(), &state(waiting, Some(failed()), false), None, at(1));
         assert_eq!(status.phase.as_deref(), Some("Running"));
         let container = &status.container_statuses.as_ref().expect("statuses")[0];
-        let last = container
-            .last_state
-            .as_ref()
-            .and_then(|s| s.terminated.as_ref());
+        let last = container.last_state.as_ref().and_then(|s| s.terminated.as_ref());
         let last = last.expect("the last end");
-        assert_eq!(
-            (last.exit_code, last.reason.as_deref()),
-            (128, Some("StartError"))
-        );
+        assert_eq!((last.exit_code, last.reason.as_deref()), (128, Some("StartError")));
     }
 
     #[test]

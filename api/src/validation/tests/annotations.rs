@@ -44,10 +44,7 @@ fn scales_are_counts_that_fit_together() {
             "{autoscaling.knative.dev/maxScale: '3000000000'}",
             format!("expected 0 <= 3000000000 <= 2147483647: {AT}/maxScale"),
         ),
-        (
-            "{autoscaling.knative.dev/min-scale: few}",
-            format!("invalid value: few: {AT}/min-scale"),
-        ),
+        ("{autoscaling.knative.dev/min-scale: few}", format!("invalid value: few: {AT}/min-scale")),
         (
             "{autoscaling.knative.dev/min-scale: '5', autoscaling.knative.dev/max-scale: '2'}",
             format!("max-scale=2 is less than min-scale=5: {AT}/max-scale, {AT}/min-scale"),
@@ -99,14 +96,8 @@ fn a_max_scale_keeps_to_the_limit_of_the_cluster() {
 #[test]
 fn numbers_must_be_numbers_that_can_be_computed_with() {
     check(&[
-        (
-            "{autoscaling.knative.dev/target: NaN}",
-            format!("invalid value: NaN: {AT}/target"),
-        ),
-        (
-            "{autoscaling.knative.dev/target: '1e309'}",
-            format!("invalid value: 1e309: {AT}/target"),
-        ),
+        ("{autoscaling.knative.dev/target: NaN}", format!("invalid value: NaN: {AT}/target")),
+        ("{autoscaling.knative.dev/target: '1e309'}", format!("invalid value: 1e309: {AT}/target")),
         (
             "{autoscaling.knative.dev/target: '-0'}",
             format!("target -0 should be at least 0.01: {AT}/target"),
@@ -137,10 +128,7 @@ fn durations_have_bounds_and_whole_seconds() {
             "{autoscaling.knative.dev/window: 5s}",
             format!("expected 6s <= 5s <= 1h0m0s: {AT}/window"),
         ),
-        (
-            "{autoscaling.knative.dev/window: '10'}",
-            format!("invalid value: 10: {AT}/window"),
-        ),
+        ("{autoscaling.knative.dev/window: '10'}", format!("invalid value: 10: {AT}/window")),
         (
             "{autoscaling.knative.dev/window: 6500ms}",
             format!("must be specified with at most second precision: {AT}/window"),
@@ -181,10 +169,7 @@ fn classes_metrics_and_algorithms_are_known_ones() {
             "{autoscaling.knative.dev/class: kpb.autoscaling.knative.dev}",
             format!("invalid value: kpb.autoscaling.knative.dev: {AT}/class"),
         ),
-        (
-            "{autoscaling.knative.dev/metric: cpu}",
-            format!("invalid value: cpu: {AT}/metric"),
-        ),
+        ("{autoscaling.knative.dev/metric: cpu}", format!("invalid value: cpu: {AT}/metric")),
         (
             "{autoscaling.knative.dev/class: kpa.autoscaling.knative.dev, \
               autoscaling.knative.dev/metric-aggregation-algorithm: guess}",
@@ -209,18 +194,12 @@ fn classes_metrics_and_algorithms_are_known_ones() {
 fn a_deprecated_annotation_is_a_warning_and_still_has_bounds() {
     let key = "queue.sidecar.serving.knative.dev/resource-percentage";
     let of = |value: &str| {
-        created(
-            &with_annotations(&format!("{{{key}: '{value}'}}")),
-            &Config::default(),
-        )
+        created(&with_annotations(&format!("{{{key}: '{value}'}}")), &Config::default())
     };
     let warned = of("40");
     assert_eq!(warned.to_string(), "");
     assert!(
-        warned
-            .warnings()
-            .iter()
-            .any(|w| w.starts_with("Queue proxy resource percentage")),
+        warned.warnings().iter().any(|w| w.starts_with("Queue proxy resource percentage")),
         "{:?}",
         warned.warnings()
     );

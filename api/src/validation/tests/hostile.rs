@@ -22,10 +22,7 @@ fn an_enormous_annotation_is_not_echoed() {
         let metadata = service.spec.template.metadata.get_or_insert_default();
         metadata.annotations = Some(BTreeMap::from([(key.to_owned(), huge.clone())]));
         let text = created(&service, &Config::default()).to_string();
-        assert!(
-            text.contains("Too long: may not be more than 262144 bytes"),
-            "{key}: {text}"
-        );
+        assert!(text.contains("Too long: may not be more than 262144 bytes"), "{key}: {text}");
         assert!(text.len() < 4096, "{key}: {} bytes", text.len());
     }
 }
@@ -48,16 +45,10 @@ fn a_thousand_containers_get_one_short_answer() {
 #[test]
 fn unnamed_containers_get_names_of_their_own_however_many_there_are() {
     let mut service = with_spec("{containers: []}");
-    let unnamed = Container {
-        image: Some("busybox".into()),
-        ..Container::default()
-    };
+    let unnamed = Container { image: Some("busybox".into()), ..Container::default() };
     service.spec.template.spec.pod.containers = vec![unnamed; 1000];
     let text = created(&service, &Config::default()).to_string();
-    assert_eq!(
-        text,
-        "missing field(s): spec.template.spec.containers[*].ports"
-    );
+    assert_eq!(text, "missing field(s): spec.template.spec.containers[*].ports");
 }
 
 #[test]

@@ -27,14 +27,8 @@ fn a_service_has_a_name_that_can_be_a_host() {
     let long = "x".repeat(253);
     for (metadata, want) in [
         ("{generateName: digits-}".to_owned(), String::new()),
-        (
-            "{}".to_owned(),
-            "name or generateName is required: metadata.name".to_owned(),
-        ),
-        (
-            "{name: a.b}".to_owned(),
-            format!("not a DNS 1035 label: [{RULE}]: metadata.name"),
-        ),
+        ("{}".to_owned(), "name or generateName is required: metadata.name".to_owned()),
+        ("{name: a.b}".to_owned(), format!("not a DNS 1035 label: [{RULE}]: metadata.name")),
         (
             format!("{{name: {long}}}"),
             "not a DNS 1035 label: [must be no more than 63 characters]: metadata.name".to_owned(),
@@ -107,10 +101,7 @@ fn a_default_that_is_new_since_is_nobodys_change() {
     let mut new = stored.clone();
     let by = Some("bob");
     defaults::service(&mut new, Occasion::Update { old: &stored, by }, &config);
-    assert_eq!(
-        new, stored,
-        "defaulting changed an object that keeps its name"
-    );
+    assert_eq!(new, stored, "defaulting changed an object that keeps its name");
     assert_eq!(super::service(&new, Some(&stored), &config).to_string(), "");
 }
 
@@ -128,10 +119,7 @@ fn who_made_an_object_never_changes() {
         "annotation value is immutable: metadata.annotations.serving.knative.dev/creator\n\
          invalid value: eve: metadata.annotations.serving.knative.dev/lastModifier"
     );
-    let changed = service(
-        "{name: digits}",
-        "{spec: {containers: [{image: busybox:2}]}}",
-    );
+    let changed = service("{name: digits}", "{spec: {containers: [{image: busybox:2}]}}");
     assert_eq!(updated(&old, &changed, &config).to_string(), "");
 }
 
@@ -150,14 +138,8 @@ fn a_label_that_names_an_owner_needs_that_owner() {
         defaults::configuration(&mut object, Occasion::Create { by: None }, &config);
         configuration(&object, None, &config).to_string()
     };
-    assert_eq!(
-        verdict("[]"),
-        "missing field(s): metadata.labels.serving.knative.dev/service"
-    );
-    assert_eq!(
-        verdict("[{apiVersion: v1, kind: Service, name: digits, uid: u}]"),
-        ""
-    );
+    assert_eq!(verdict("[]"), "missing field(s): metadata.labels.serving.knative.dev/service");
+    assert_eq!(verdict("[{apiVersion: v1, kind: Service, name: digits, uid: u}]"), "");
 }
 
 #[test]

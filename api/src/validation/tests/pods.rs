@@ -45,10 +45,7 @@ fn a_container_has_an_image_that_can_be_named() {
         &Config::default(),
         &[
             ("{}", "missing field(s): spec.template.spec.containers"),
-            (
-                "{containers: [{}]}",
-                "missing field(s): spec.template.spec.containers[0].image",
-            ),
+            ("{containers: [{}]}", "missing field(s): spec.template.spec.containers[0].image"),
             (
                 "{containers: [{image: 'foo:bar:baz'}]}",
                 "Failed to parse image reference: spec.template.spec.containers[0].image\n\
@@ -123,10 +120,7 @@ fn ports_are_one_and_not_reserved() {
     check_specs(
         &Config::default(),
         &[
-            (
-                "{containers: [{image: busybox, ports: [{containerPort: 0, name: h2c}]}]}",
-                "",
-            ),
+            ("{containers: [{image: busybox, ports: [{containerPort: 0, name: h2c}]}]}", ""),
             (
                 "{containers: [{image: busybox, ports: [{containerPort: 8012}]}]}",
                 &format!(
@@ -253,10 +247,7 @@ fn probes_do_one_thing_and_their_numbers_mean_something() {
                      expected 1 <= -1 <= 2147483647: {C}.readinessProbe.successThreshold"
                 ),
             ),
-            (
-                "{containers: [{image: busybox, readinessProbe: {httpGet: {port: http}}}]}",
-                "",
-            ),
+            ("{containers: [{image: busybox, readinessProbe: {httpGet: {port: http}}}]}", ""),
         ],
     );
 }

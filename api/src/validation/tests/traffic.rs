@@ -19,18 +19,9 @@ fn a_split_names_each_target_once_and_sums_to_a_hundred() {
     check(&[
         ("[]", ""),
         ("[{percent: 100}]", ""),
-        (
-            "[{percent: 90}, {revisionName: digits-00001, percent: 10, tag: blue}]",
-            "",
-        ),
-        (
-            "[{percent: 100}, {revisionName: digits-00001, tag: blue}]",
-            "",
-        ),
-        (
-            "[{percent: 99}]",
-            "Traffic targets sum to 99, want 100: spec.traffic",
-        ),
+        ("[{percent: 90}, {revisionName: digits-00001, percent: 10, tag: blue}]", ""),
+        ("[{percent: 100}, {revisionName: digits-00001, tag: blue}]", ""),
+        ("[{percent: 99}]", "Traffic targets sum to 99, want 100: spec.traffic"),
         (
             "[{percent: 9223372036854775807}, {percent: 9223372036854775807}]",
             "Traffic targets sum to 9223372036854775807, want 100: spec.traffic\n\

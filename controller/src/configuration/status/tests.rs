@@ -40,11 +40,7 @@ fn status_of(configuration: &Configuration, revisions: &[Arc<Revision>]) -> Conf
 
 fn ready(status: &ConfigurationStatus) -> (Status, String, String) {
     let ready = condition::find(&status.conditions, READY).unwrap().clone();
-    (
-        ready.status,
-        ready.reason.unwrap_or_default(),
-        ready.message.unwrap_or_default(),
-    )
+    (ready.status, ready.reason.unwrap_or_default(), ready.message.unwrap_or_default())
 }
 
 #[test]
@@ -52,18 +48,12 @@ fn the_first_revision_makes_it_ready() {
     let configuration = configuration(1, None);
     let waiting = status_of(&configuration, &[revision(1, Status::Unknown, "")]);
     assert_eq!(ready(&waiting).0, Status::Unknown);
-    assert_eq!(
-        waiting.latest_created_revision_name.as_deref(),
-        Some("digits-00001")
-    );
+    assert_eq!(waiting.latest_created_revision_name.as_deref(), Some("digits-00001"));
     assert_eq!(waiting.latest_ready_revision_name, None);
 
     let done = status_of(&configuration, &[revision(1, Status::True, "")]);
     assert_eq!(ready(&done).0, Status::True);
-    assert_eq!(
-        done.latest_ready_revision_name.as_deref(),
-        Some("digits-00001")
-    );
+    assert_eq!(done.latest_ready_revision_name.as_deref(), Some("digits-00001"));
     assert_eq!(done.observed_generation, Some(1));
     assert_eq!(news(&waiting, &done), News::Urgent);
     assert_eq!(
@@ -78,19 +68,11 @@ fn the_first_revision_makes_it_ready() {
 #[test]
 fn the_old_revision_keeps_serving_when_the_new_one_fails() {
     let configuration = configuration(2, Some("digits-00001"));
-    let revisions = [
-        revision(1, Status::True, ""),
-        revision(2, Status::False, "Container failed with: boom"),
-    ];
+    let revisions =
+        [revision(1, Status::True, ""), revision(2, Status::False, "Container failed with: boom")];
     let status = status_of(&configuration, &revisions);
-    assert_eq!(
-        status.latest_ready_revision_name.as_deref(),
-        Some("digits-00001")
-    );
-    assert_eq!(
-        status.latest_created_revision_name.as_deref(),
-        Some("digits-00002")
-    );
+    assert_eq!(status.latest_ready_revision_name.as_deref(), Some("digits-00001"));
+    assert_eq!(status.latest_created_revision_name.as_deref(), Some("digits-00002"));
     assert_eq!(
         ready(&status),
         (
@@ -101,10 +83,7 @@ fn the_old_revision_keeps_serving_when_the_new_one_fails() {
         )
     );
     let told = notices(&ConfigurationStatus::default(), &status);
-    assert!(
-        told.iter()
-            .any(|notice| notice.reason == "LatestCreatedFailed" && notice.warning)
-    );
+    assert!(told.iter().any(|notice| notice.reason == "LatestCreatedFailed" && notice.warning));
 }
 
 #[test]
@@ -116,10 +95,7 @@ fn a_revision_between_the_two_may_become_the_latest_ready() {
         revision(3, Status::Unknown, ""),
     ];
     let status = status_of(&configuration, &revisions);
-    assert_eq!(
-        status.latest_ready_revision_name.as_deref(),
-        Some("digits-00002")
-    );
+    assert_eq!(status.latest_ready_revision_name.as_deref(), Some("digits-00002"));
     assert_eq!(ready(&status).0, Status::Unknown);
 }
 
@@ -132,10 +108,7 @@ fn a_rollback_is_a_new_revision_and_wins_over_the_newer_template() {
         revision(3, Status::True, ""),
     ];
     let status = status_of(&configuration, &revisions);
-    assert_eq!(
-        status.latest_ready_revision_name.as_deref(),
-        Some("digits-00003")
-    );
+    assert_eq!(status.latest_ready_revision_name.as_deref(), Some("digits-00003"));
     assert_eq!(ready(&status).0, Status::True);
 }
 
@@ -144,10 +117,7 @@ fn a_failed_wake_shows_and_heals() {
     let mut configuration = configuration(1, Some("digits-00001"));
     let failed = status_of(&configuration, &[revision(1, Status::False, "no node")]);
     assert_eq!(ready(&failed).0, Status::False);
-    assert_eq!(
-        failed.latest_ready_revision_name.as_deref(),
-        Some("digits-00001")
-    );
+    assert_eq!(failed.latest_ready_revision_name.as_deref(), Some("digits-00001"));
     configuration.status = Some(failed);
     let healed = status_of(&configuration, &[revision(1, Status::True, "")]);
     assert_eq!(ready(&healed).0, Status::True);
@@ -156,16 +126,9 @@ fn a_failed_wake_shows_and_heals() {
 #[test]
 fn a_revision_that_cannot_be_made_fails_it() {
     let taken = "revisions.serving.knative.dev \"digits-blue\" already exists".to_owned();
-    let status = of(
-        &configuration(1, None),
-        &Newest::Impossible(taken),
-        &[],
-        Timestamp::UNIX_EPOCH,
-    );
+    let status =
+        of(&configuration(1, None), &Newest::Impossible(taken), &[], Timestamp::UNIX_EPOCH);
     let said = crate::configuration::NAME_TAKEN.replace("{}", "digits-blue");
-    assert_eq!(
-        ready(&status),
-        (Status::False, "RevisionFailed".to_owned(), said)
-    );
+    assert_eq!(ready(&status), (Status::False, "RevisionFailed".to_owned(), said));
     assert_eq!(status.latest_created_revision_name, None);
 }

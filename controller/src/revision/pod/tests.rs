@@ -6,12 +6,9 @@ fn revision(containers: Vec<Container>) -> Revision {
     let mut revision = Revision::default();
     revision.metadata.name = Some("digits-00001".to_owned());
     revision.metadata.labels = Some(
-        [
-            (labels::SERVICE, "digits"),
-            (labels::CONFIGURATION, "digits"),
-        ]
-        .map(|(key, value)| (key.to_owned(), value.to_owned()))
-        .into(),
+        [(labels::SERVICE, "digits"), (labels::CONFIGURATION, "digits")]
+            .map(|(key, value)| (key.to_owned(), value.to_owned()))
+            .into(),
     );
     revision.spec.pod.containers = containers;
     revision
@@ -43,30 +40,15 @@ fn the_runtime_contract_is_added_to_a_bare_container() {
     let expected = expected.map(|(key, value)| (key.to_owned(), value.to_owned()));
     assert_eq!(env(container), expected.into());
     let port = &container.ports.as_ref().unwrap()[0];
-    assert_eq!(
-        (port.name.as_deref(), port.container_port),
-        (Some("user-port"), 8080)
-    );
+    assert_eq!((port.name.as_deref(), port.container_port), (Some("user-port"), 8080));
     let probe = container.readiness_probe.as_ref().unwrap();
-    assert_eq!(
-        probe.tcp_socket.as_ref().unwrap().port,
-        IntOrString::Int(8080)
-    );
+    assert_eq!(probe.tcp_socket.as_ref().unwrap().port, IntOrString::Int(8080));
     assert_eq!(probe.period_seconds, Some(1));
-    let stop = container
-        .lifecycle
-        .as_ref()
-        .unwrap()
-        .pre_stop
-        .as_ref()
-        .unwrap();
+    let stop = container.lifecycle.as_ref().unwrap().pre_stop.as_ref().unwrap();
     assert_eq!(stop.sleep.as_ref().unwrap().seconds, 3);
     assert_eq!(pod.termination_grace_period_seconds, Some(300));
     assert_eq!(pod.enable_service_links, Some(false));
-    assert_eq!(
-        container.termination_message_policy.as_deref(),
-        Some("FallbackToLogsOnError")
-    );
+    assert_eq!(container.termination_message_policy.as_deref(), Some("FallbackToLogsOnError"));
     assert_eq!(container.security_context, None);
 }
 
@@ -75,12 +57,7 @@ fn the_sleep_fits_into_a_short_grace_period() {
     let mut revision = revision(vec![Container::default()]);
     revision.spec.timeout_seconds = Some(1);
     let pod = pod(&revision);
-    let stop = pod.containers[0]
-        .lifecycle
-        .clone()
-        .unwrap()
-        .pre_stop
-        .unwrap();
+    let stop = pod.containers[0].lifecycle.clone().unwrap().pre_stop.unwrap();
     assert_eq!(stop.sleep.unwrap().seconds, 1);
     assert_eq!(pod.termination_grace_period_seconds, Some(1));
 }
@@ -88,10 +65,7 @@ fn the_sleep_fits_into_a_short_grace_period() {
 #[test]
 fn probes_keep_their_kind_and_get_the_port() {
     let http = |port: IntOrString| Probe {
-        http_get: Some(HTTPGetAction {
-            port,
-            ..HTTPGetAction::default()
-        }),
+        http_get: Some(HTTPGetAction { port, ..HTTPGetAction::default() }),
         period_seconds: Some(0),
         timeout_seconds: Some(0),
         ..Probe::default()
@@ -114,10 +88,7 @@ fn probes_keep_their_kind_and_get_the_port() {
     assert_eq!(port(&made.startup_probe), IntOrString::Int(9999));
     assert_eq!(made.readiness_probe.unwrap().period_seconds, Some(1));
     let liveness = made.liveness_probe.unwrap();
-    assert_eq!(
-        (liveness.period_seconds, liveness.timeout_seconds),
-        (None, None)
-    );
+    assert_eq!((liveness.period_seconds, liveness.timeout_seconds), (None, None));
 
     container.readiness_probe = Some(Probe {
         grpc: Some(GRPCAction::default()),
@@ -126,15 +97,10 @@ fn probes_keep_their_kind_and_get_the_port() {
     });
     let made = pod(&revision(vec![container.clone()])).containers.remove(0);
     let probe = made.readiness_probe.unwrap();
-    assert_eq!(
-        (probe.grpc.unwrap().port, probe.period_seconds),
-        (9000, Some(5))
-    );
+    assert_eq!((probe.grpc.unwrap().port, probe.period_seconds), (9000, Some(5)));
 
-    container.readiness_probe = Some(Probe {
-        exec: Some(ExecAction::default()),
-        ..Probe::default()
-    });
+    container.readiness_probe =
+        Some(Probe { exec: Some(ExecAction::default()), ..Probe::default() });
     let made = pod(&revision(vec![container])).containers.remove(0);
     assert_eq!(made.readiness_probe.unwrap().tcp_socket, None);
 }
@@ -142,10 +108,7 @@ fn probes_keep_their_kind_and_get_the_port() {
 #[test]
 fn only_the_serving_container_of_several_is_opened() {
     let serving = Container {
-        ports: Some(vec![ContainerPort {
-            container_port: 9000,
-            ..ContainerPort::default()
-        }]),
+        ports: Some(vec![ContainerPort { container_port: 9000, ..ContainerPort::default() }]),
         ..Container::default()
     };
     let revision = revision(vec![Container::default(), serving]);
@@ -157,27 +120,15 @@ fn only_the_serving_container_of_several_is_opened() {
     assert!(pod.containers[0].lifecycle.is_some());
     assert_eq!(env(&pod.containers[1])["PORT"], "9000");
     let notes = annotations(&revision, BTreeMap::new());
-    assert_eq!(
-        notes["kubectl.kubernetes.io/default-container"],
-        "user-container-1"
-    );
+    assert_eq!(notes["kubectl.kubernetes.io/default-container"], "user-container-1");
 }
 
 #[test]
 fn who_asks_for_non_root_gets_the_restricted_profile() {
     let mut asked = Container::default();
-    asked
-        .security_context
-        .get_or_insert_default()
-        .run_as_non_root = Some(true);
-    let context = pod(&revision(vec![asked])).containers[0]
-        .security_context
-        .clone()
-        .unwrap();
+    asked.security_context.get_or_insert_default().run_as_non_root = Some(true);
+    let context = pod(&revision(vec![asked])).containers[0].security_context.clone().unwrap();
     assert_eq!(context.allow_privilege_escalation, Some(false));
-    assert_eq!(
-        context.capabilities.unwrap().drop,
-        Some(vec!["ALL".to_owned()])
-    );
+    assert_eq!(context.capabilities.unwrap().drop, Some(vec!["ALL".to_owned()]));
     assert_eq!(context.seccomp_profile.unwrap().type_, "RuntimeDefault");
 }

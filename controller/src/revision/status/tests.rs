@@ -15,14 +15,7 @@ struct Scene {
 }
 
 fn scene(replicas: i32, available: i32, initialized: bool) -> Scene {
-    Scene {
-        replicas,
-        available,
-        initialized,
-        active: None,
-        overdue: false,
-        pod: json!({}),
-    }
+    Scene { replicas, available, initialized, active: None, overdue: false, pod: json!({}) }
 }
 
 fn waiting(reason: &str) -> serde_json::Value {
@@ -94,11 +87,7 @@ fn after(mut revision: Revision, scene: Scene) -> Revision {
 fn told(revision: &Revision, type_: &str) -> (Status, String, String) {
     let status = revision.status.as_ref().unwrap();
     let condition = condition::find(&status.conditions, type_).unwrap().clone();
-    (
-        condition.status,
-        condition.reason.unwrap_or_default(),
-        condition.message.unwrap_or_default(),
-    )
+    (condition.status, condition.reason.unwrap_or_default(), condition.message.unwrap_or_default())
 }
 
 #[test]
@@ -117,10 +106,7 @@ fn a_revision_deploys_until_its_initial_scale_was_reached() {
     assert_eq!(told(&ready, READY).0, Status::True);
     assert_eq!(told(&ready, ACTIVE).0, Status::True);
     let status = ready.status.unwrap();
-    assert_eq!(
-        (status.actual_replicas, status.desired_replicas),
-        (None, Some(1))
-    );
+    assert_eq!((status.actual_replicas, status.desired_replicas), (None, Some(1)));
     assert_eq!(
         status.container_statuses,
         [ContainerStatus {
@@ -150,12 +136,7 @@ fn scale_to_zero_keeps_it_ready_and_makes_it_inactive() {
 fn what_is_wrong_with_a_pod_is_said_at_once() {
     for (pod, type_, reason, message) in [
         (waiting(FAILED_PULL), RESOURCES, FAILED_PULL, "why"),
-        (
-            crashed(),
-            HEALTHY,
-            "ExitCode5",
-            "Container failed with: boom",
-        ),
+        (crashed(), HEALTHY, "ExitCode5", "Container failed with: boom"),
     ] {
         let mut scene = scene(1, 0, false);
         scene.pod = pod;

@@ -86,11 +86,7 @@ pub(in crate::route) fn pinned(
 }
 
 fn condition_list(status: Status) -> Vec<Condition> {
-    vec![Condition {
-        type_: READY.to_owned(),
-        status,
-        ..Condition::default()
-    }]
+    vec![Condition { type_: READY.to_owned(), status, ..Condition::default() }]
 }
 
 /// The target as it stands in a status.
@@ -106,10 +102,7 @@ fn resolved_latest(name: &str, percent: Option<i64>, tag: Option<&str>) -> Traff
 fn latest_pinned_and_tagged_targets_are_resolved_in_order() {
     let all = referenced(
         configuration(Status::True, Some("digits-00002"), "digits-00002"),
-        &[
-            revision("digits-00001", Status::True),
-            revision("digits-00002", Status::True),
-        ],
+        &[revision("digits-00001", Status::True), revision("digits-00002", Status::True)],
     );
     for (name, asked, expected) in [
         (
@@ -119,10 +112,7 @@ fn latest_pinned_and_tagged_targets_are_resolved_in_order() {
         ),
         (
             "half and half with tags",
-            vec![
-                pinned("digits-00001", Some(50), Some("blue")),
-                latest(Some(50), Some("green")),
-            ],
+            vec![pinned("digits-00001", Some(50), Some("blue")), latest(Some(50), Some("green"))],
             vec![
                 pinned("digits-00001", Some(50), Some("blue")),
                 resolved_latest("digits-00002", Some(50), Some("green")),
@@ -130,10 +120,7 @@ fn latest_pinned_and_tagged_targets_are_resolved_in_order() {
         ),
         (
             "a tag without a share",
-            vec![
-                pinned("digits-00001", Some(100), Some("current")),
-                latest(None, Some("latest")),
-            ],
+            vec![pinned("digits-00001", Some(100), Some("current")), latest(None, Some("latest"))],
             vec![
                 pinned("digits-00001", Some(100), Some("current")),
                 resolved_latest("digits-00002", None, Some("latest")),
@@ -141,10 +128,7 @@ fn latest_pinned_and_tagged_targets_are_resolved_in_order() {
         ),
         (
             "the latest beside the same Revision pinned",
-            vec![
-                pinned("digits-00002", Some(30), None),
-                latest(Some(70), None),
-            ],
+            vec![pinned("digits-00002", Some(30), None), latest(Some(70), None)],
             vec![
                 pinned("digits-00002", Some(30), None),
                 resolved_latest("digits-00002", Some(70), None),
@@ -152,10 +136,7 @@ fn latest_pinned_and_tagged_targets_are_resolved_in_order() {
         ),
         (
             "equal targets are one",
-            vec![
-                pinned("digits-00001", Some(30), None),
-                pinned("digits-00001", Some(70), None),
-            ],
+            vec![pinned("digits-00001", Some(30), None), pinned("digits-00001", Some(70), None)],
             vec![pinned("digits-00001", Some(100), None)],
         ),
         (
@@ -172,10 +153,7 @@ fn latest_pinned_and_tagged_targets_are_resolved_in_order() {
 fn the_old_revision_serves_while_the_latest_fails() {
     let all = referenced(
         configuration(Status::False, Some("digits-00001"), "digits-00002"),
-        &[
-            revision("digits-00001", Status::True),
-            revision("digits-00002", Status::False),
-        ],
+        &[revision("digits-00001", Status::True), revision("digits-00002", Status::False)],
     );
     assert_eq!(
         resolve(&route(vec![latest(Some(100), None)]), &all),
@@ -248,20 +226,13 @@ fn what_cannot_be_resolved_is_told_in_knatives_words() {
         ),
     ] {
         let all = referenced(configuration.clone(), &revisions);
-        let expected = Problem {
-            failed,
-            reason,
-            message: message.to_owned(),
-        };
+        let expected = Problem { failed, reason, message: message.to_owned() };
         assert_eq!(resolve(&route(vec![target]), &all), Err(expected));
     }
     let nothing = Referenced::default();
     let problem = resolve(&route(vec![latest(Some(100), None)]), &nothing).unwrap_err();
     assert_eq!(problem.reason, "ConfigurationMissing");
-    assert_eq!(
-        problem.message,
-        "Configuration \"digits\" referenced in traffic not found."
-    );
+    assert_eq!(problem.message, "Configuration \"digits\" referenced in traffic not found.");
 }
 
 #[test]
@@ -270,9 +241,6 @@ fn a_failure_outweighs_what_is_still_on_its_way() {
         configuration(Status::Unknown, None, "digits-00001"),
         &[revision("digits-00002", Status::False)],
     );
-    let asked = vec![
-        pinned("digits-00002", Some(50), None),
-        latest(Some(50), None),
-    ];
+    let asked = vec![pinned("digits-00002", Some(50), None), latest(Some(50), None)];
     assert!(resolve(&route(asked), &all).unwrap_err().failed);
 }

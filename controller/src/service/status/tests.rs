@@ -52,21 +52,14 @@ fn route(status: Status, reason: &str, revision: &str) -> Arc<Route> {
 }
 
 fn status_of(configuration: Fate<Configuration>, route: Fate<Route>) -> ServiceStatus {
-    let children = Children {
-        configuration,
-        route,
-    };
+    let children = Children { configuration, route };
     of(&service(), &children, Timestamp::UNIX_EPOCH)
 }
 
 /// Status, reason and message of a condition.
 fn told(status: &ServiceStatus, type_: &str) -> (Status, String, String) {
     let condition = condition::find(&status.conditions, type_).unwrap().clone();
-    (
-        condition.status,
-        condition.reason.unwrap_or_default(),
-        condition.message.unwrap_or_default(),
-    )
+    (condition.status, condition.reason.unwrap_or_default(), condition.message.unwrap_or_default())
 }
 
 #[test]
@@ -78,14 +71,8 @@ fn a_service_is_ready_when_both_children_are_and_traffic_has_moved() {
     assert!(status.conditions.iter().all(Condition::is_true));
     assert_eq!(status.conditions.len(), 3);
     assert_eq!(status.observed_generation, Some(2));
-    assert_eq!(
-        status.url.as_deref(),
-        Some("http://digits.default.example.com")
-    );
-    assert_eq!(
-        status.latest_ready_revision_name.as_deref(),
-        Some("digits-00002")
-    );
+    assert_eq!(status.url.as_deref(), Some("http://digits.default.example.com"));
+    assert_eq!(status.latest_ready_revision_name.as_deref(), Some("digits-00002"));
     assert_eq!(status.traffic.len(), 1);
 }
 
@@ -112,10 +99,7 @@ fn a_stale_child_is_out_of_date_and_its_old_word_does_not_count() {
     stale.metadata.generation = Some(4);
     let mut stale_route = Route::clone(&route(Status::True, "", "digits-00002"));
     stale_route.metadata.generation = Some(2);
-    let status = status_of(
-        Fate::Ours(Arc::new(stale)),
-        Fate::Ours(Arc::new(stale_route)),
-    );
+    let status = status_of(Fate::Ours(Arc::new(stale)), Fate::Ours(Arc::new(stale_route)));
     for (type_, kind) in [
         (ServiceStatus::CONFIGURATIONS_READY, "Configuration"),
         (ServiceStatus::ROUTES_READY, "Route"),
@@ -150,10 +134,7 @@ fn a_failure_of_the_configuration_is_the_services() {
         Fate::Ours(route(Status::True, "", "digits-00002")),
     );
     assert_eq!(told(&status, READY).1, "RevisionFailed");
-    assert_eq!(
-        status.latest_ready_revision_name.as_deref(),
-        Some("digits-00002")
-    );
+    assert_eq!(status.latest_ready_revision_name.as_deref(), Some("digits-00002"));
     assert_eq!(news(&ServiceStatus::default(), &status), News::Urgent);
     assert_eq!(news(&status, &status.clone()), News::None);
 }
@@ -167,14 +148,8 @@ fn a_taken_revision_name_stops_the_route() {
         status.conditions[0].message = Some(NAME_TAKEN.replace("{}", "digits-blue"));
     }
     assert!(is_name_taken(&service, &taken));
-    assert!(!is_name_taken(
-        &service,
-        &configuration(Status::False, "RevisionFailed")
-    ));
-    let children = Children {
-        configuration: Fate::Ours(Arc::new(taken)),
-        route: Fate::NameTaken,
-    };
+    assert!(!is_name_taken(&service, &configuration(Status::False, "RevisionFailed")));
+    let children = Children { configuration: Fate::Ours(Arc::new(taken)), route: Fate::NameTaken };
     let status = of(&service, &children, Timestamp::UNIX_EPOCH);
     assert_eq!(
         told(&status, ServiceStatus::ROUTES_READY),

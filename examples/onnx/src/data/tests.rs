@@ -6,9 +6,7 @@ fn data(json: &str) -> Data {
 
 fn misfit(json: &str, datatype: Datatype) -> String {
     let data = data(json);
-    data.tensor(datatype, &[data.len()])
-        .unwrap_err()
-        .to_string()
+    data.tensor(datatype, &[data.len()]).unwrap_err().to_string()
 }
 
 /// The values, sent and read back as that datatype.
@@ -31,10 +29,7 @@ fn every_datatype_carries_its_extremes_there_and_back() {
         (Datatype::Int8, "[-128,127]"),
         (Datatype::Int16, "[-32768,32767]"),
         (Datatype::Int32, "[-2147483648,2147483647]"),
-        (
-            Datatype::Int64,
-            "[-9223372036854775808,9223372036854775807]",
-        ),
+        (Datatype::Int64, "[-9223372036854775808,9223372036854775807]"),
         (Datatype::Fp16, "[-0.5,65504.0]"),
         (Datatype::Fp32, "[0.1,-3.4028235e+38]"),
         (Datatype::Fp64, "[0.1,1e+308]"),
@@ -52,38 +47,14 @@ fn whole_numbers_serve_as_floats_and_whole_floats_as_integers() {
 
 #[test]
 fn values_that_do_not_fit_are_named_with_their_position() {
-    assert_eq!(
-        misfit("[1, 300]", Datatype::Uint8),
-        "value 1 is 300, which UINT8 cannot hold"
-    );
-    assert_eq!(
-        misfit("[-1]", Datatype::Uint64),
-        "value 0 is -1, which UINT64 cannot hold"
-    );
-    assert_eq!(
-        misfit("[2.5]", Datatype::Int32),
-        "value 0 is 2.5, which INT32 cannot hold"
-    );
-    assert_eq!(
-        misfit("[1e39]", Datatype::Fp32),
-        "value 0 is 1e39, which FP32 cannot hold"
-    );
-    assert_eq!(
-        misfit("[65520]", Datatype::Fp16),
-        "value 0 is 65520, which FP16 cannot hold"
-    );
-    assert_eq!(
-        misfit("[2]", Datatype::Bool),
-        "value 0 is 2, which BOOL cannot hold"
-    );
-    assert_eq!(
-        misfit("[true]", Datatype::Fp64),
-        "value 0 is true, which FP64 cannot hold"
-    );
-    assert_eq!(
-        misfit("[\"7\"]", Datatype::Fp64),
-        "value 0 is a string, which FP64 cannot hold"
-    );
+    assert_eq!(misfit("[1, 300]", Datatype::Uint8), "value 1 is 300, which UINT8 cannot hold");
+    assert_eq!(misfit("[-1]", Datatype::Uint64), "value 0 is -1, which UINT64 cannot hold");
+    assert_eq!(misfit("[2.5]", Datatype::Int32), "value 0 is 2.5, which INT32 cannot hold");
+    assert_eq!(misfit("[1e39]", Datatype::Fp32), "value 0 is 1e39, which FP32 cannot hold");
+    assert_eq!(misfit("[65520]", Datatype::Fp16), "value 0 is 65520, which FP16 cannot hold");
+    assert_eq!(misfit("[2]", Datatype::Bool), "value 0 is 2, which BOOL cannot hold");
+    assert_eq!(misfit("[true]", Datatype::Fp64), "value 0 is true, which FP64 cannot hold");
+    assert_eq!(misfit("[\"7\"]", Datatype::Fp64), "value 0 is a string, which FP64 cannot hold");
     assert_eq!(
         misfit("[null]", Datatype::Fp32),
         "value 0 is null, which FP32 cannot hold; NaN and infinities have no form in JSON"
@@ -99,9 +70,7 @@ fn nested_arrays_are_read_in_row_major_order_and_keep_their_lengths() {
     assert!(!nested.nests_as(&[2, 2, 3]));
     assert!(!nested.nests_as(&[12]));
     assert!(data("[1,2,3,4]").nests_as(&[2, 2]));
-    let tensor = data("[[1,2],[3,4]]")
-        .tensor(Datatype::Int8, &[2, 2])
-        .unwrap();
+    let tensor = data("[[1,2],[3,4]]").tensor(Datatype::Int8, &[2, 2]).unwrap();
     assert_eq!(elements::<i8>(&tensor), [1, 2, 3, 4]);
 }
 
@@ -111,10 +80,7 @@ fn ragged_mixed_and_endless_nesting_is_refused() {
         ("[[1,2],[3]]", "data has nested arrays of different lengths"),
         ("[[1],2]", "data has values and arrays side by side"),
         ("[1,[2]]", "data has values and arrays side by side"),
-        (
-            "[[[1]],[[]]]",
-            "data has nested arrays of different lengths",
-        ),
+        ("[[[1]],[[]]]", "data has nested arrays of different lengths"),
         ("7", "data must be an array"),
         ("[[[[[[[[[1]]]]]]]]]", "data is nested deeper than 8"),
     ] {
@@ -128,8 +94,5 @@ fn ragged_mixed_and_endless_nesting_is_refused() {
 fn the_first_value_that_json_cannot_carry_is_found() {
     let tensor = Tensor::from_shape(&[3], &[1.0_f32, f32::NEG_INFINITY, f32::NAN]).unwrap();
     assert_eq!(first_not_finite(&tensor), Some(1));
-    assert_eq!(
-        first_not_finite(&Tensor::from_shape(&[1], &[7_i64]).unwrap()),
-        None
-    );
+    assert_eq!(first_not_finite(&Tensor::from_shape(&[1], &[7_i64]).unwrap()), None);
 }

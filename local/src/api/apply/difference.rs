@@ -58,10 +58,7 @@ fn compare_objects(
         };
         let below = match old.get(name) {
             Some(old_value) => compare(child, old_value, new_value),
-            None => Difference {
-                changed: whole(child, new_value),
-                removed: FieldSet::default(),
-            },
+            None => Difference { changed: whole(child, new_value), removed: FieldSet::default() },
         };
         difference.insert(field_step(name), below);
     }
@@ -78,25 +75,18 @@ fn compare_lists(items: &Schema, kind: &ListKind, old: &[Value], new: &[Value]) 
     let mut difference = Difference::default();
     let keyed = |list: &[Value]| -> Vec<(String, usize)> {
         let keys = list.iter().enumerate();
-        keys.filter_map(|(index, item)| Some((item_key(items, kind, item)?, index)))
-            .collect()
+        keys.filter_map(|(index, item)| Some((item_key(items, kind, item)?, index))).collect()
     };
     let old_keys: std::collections::HashMap<String, usize> = keyed(old).into_iter().collect();
     let new_keys: std::collections::HashMap<String, usize> = keyed(new).into_iter().collect();
     for (key, &index) in &new_keys {
         let below = match old_keys.get(key) {
             Some(&old_index) => compare(items, &old[old_index], &new[index]),
-            None => Difference {
-                changed: whole(items, &new[index]),
-                removed: FieldSet::default(),
-            },
+            None => Difference { changed: whole(items, &new[index]), removed: FieldSet::default() },
         };
         difference.insert(key.as_str(), below);
     }
-    for (key, &index) in old_keys
-        .iter()
-        .filter(|(key, _)| !new_keys.contains_key(*key))
-    {
+    for (key, &index) in old_keys.iter().filter(|(key, _)| !new_keys.contains_key(*key)) {
         let removed = whole(items, &old[index]);
         difference.removed.insert(key.as_str(), removed);
     }

@@ -34,10 +34,7 @@ enum Holders {
 impl FieldSet {
     /// The set of one node, this one.
     pub(super) fn leaf() -> Self {
-        Self {
-            member: true,
-            below: BTreeMap::new(),
-        }
+        Self { member: true, below: BTreeMap::new() }
     }
 
     pub(super) fn is_empty(&self) -> bool {
@@ -76,10 +73,7 @@ impl FieldSet {
     }
 
     pub(super) fn intersection(&self, other: &Self) -> Self {
-        let mut both = Self {
-            member: self.member && other.member,
-            below: BTreeMap::new(),
-        };
+        let mut both = Self { member: self.member && other.member, below: BTreeMap::new() };
         for (step, child) in &self.below {
             if let Some(theirs) = other.below.get(step) {
                 both.insert(step.clone(), child.intersection(theirs));
@@ -198,15 +192,11 @@ fn step_text(step: &str) -> String {
     if let Some(value) = step.strip_prefix("v:") {
         return format!("[={value}]");
     }
-    let keys = step
-        .strip_prefix("k:")
-        .and_then(|keys| serde_json::from_str(keys).ok());
+    let keys = step.strip_prefix("k:").and_then(|keys| serde_json::from_str(keys).ok());
     match keys {
         Some(Value::Object(keys)) => {
-            let keys: Vec<String> = keys
-                .iter()
-                .map(|(key, value)| format!("{key}={value}"))
-                .collect();
+            let keys: Vec<String> =
+                keys.iter().map(|(key, value)| format!("{key}={value}")).collect();
             format!("[{}]", keys.join(","))
         }
         _ => format!("[{step}]"),

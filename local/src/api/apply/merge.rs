@@ -47,11 +47,9 @@ pub(super) fn remove_dropped(
 ) {
     let Value::Object(object) = value else { return };
     let nothing = FieldSet::default();
-    if let (Some(before), Some(schema), Some(metadata)) = (
-        before.below.get("f:metadata"),
-        schema.child("metadata"),
-        object.get_mut("metadata"),
-    ) {
+    if let (Some(before), Some(schema), Some(metadata)) =
+        (before.below.get("f:metadata"), schema.child("metadata"), object.get_mut("metadata"))
+    {
         let kept = kept.below.get("f:metadata").unwrap_or(&nothing);
         remove_below(schema, metadata, before, kept);
     }
@@ -124,13 +122,11 @@ fn merge_lists(items: &Schema, kind: &ListKind, live: &[Value], applied: &[Value
     let (applied_order, applied_items) = keyed(items, kind, applied);
     weave(&applied_order, &live_order)
         .into_iter()
-        .filter_map(
-            |key| match (live_items.get(&key), applied_items.get(&key)) {
-                (live, Some(applied)) => Some(merge(items, live.copied(), applied)),
-                (Some(live), None) => Some(Value::clone(live)),
-                (None, None) => None,
-            },
-        )
+        .filter_map(|key| match (live_items.get(&key), applied_items.get(&key)) {
+            (live, Some(applied)) => Some(merge(items, live.copied(), applied)),
+            (Some(live), None) => Some(Value::clone(live)),
+            (None, None) => None,
+        })
         .collect()
 }
 

@@ -151,11 +151,8 @@ impl Managers {
 
     /// The changes that an apply of the writer makes to what others own.
     pub(super) fn conflicts(&self, writer: &Writer<'_>, changed: &FieldSet) -> Vec<Conflict> {
-        let mut entries: Vec<&Entry> = self
-            .entries
-            .iter()
-            .filter(|entry| !entry.is_of(writer, Operation::Apply))
-            .collect();
+        let mut entries: Vec<&Entry> =
+            self.entries.iter().filter(|entry| !entry.is_of(writer, Operation::Apply)).collect();
         entries.sort_by(|a, b| a.manager.cmp(&b.manager));
         let mut conflicts = Vec::new();
         for entry in entries {
@@ -191,14 +188,13 @@ impl Managers {
     }
 
     fn entry(&mut self, writer: &Writer<'_>, operation: Operation) -> &mut Entry {
-        let index = self
-            .entries
-            .iter()
-            .position(|entry| entry.is_of(writer, operation))
-            .unwrap_or_else(|| {
-                self.entries.push(Entry::new(writer, operation));
-                self.entries.len() - 1
-            });
+        let index =
+            self.entries.iter().position(|entry| entry.is_of(writer, operation)).unwrap_or_else(
+                || {
+                    self.entries.push(Entry::new(writer, operation));
+                    self.entries.len() - 1
+                },
+            );
         &mut self.entries[index]
     }
 
@@ -341,11 +337,9 @@ pub(super) fn strip_server_metadata(object: &mut Value) {
 /// one empty entry.
 pub(super) fn asks_for_reset(object: &Value) -> bool {
     let managed = object.pointer("/metadata/managedFields");
-    managed
-        .and_then(Value::as_array)
-        .is_some_and(|entries| match entries.as_slice() {
-            [] => true,
-            [entry] => entry.as_object().is_some_and(Map::is_empty),
-            _ => false,
-        })
+    managed.and_then(Value::as_array).is_some_and(|entries| match entries.as_slice() {
+        [] => true,
+        [entry] => entry.as_object().is_some_and(Map::is_empty),
+        _ => false,
+    })
 }

@@ -41,9 +41,7 @@ fn containers(list: &Value) -> Value {
 fn fields_of<'a>(object: &'a Value, manager: &str) -> &'a Value {
     let entries = object["metadata"]["managedFields"].as_array().unwrap();
     let mut found = entries.iter().filter(|entry| entry["manager"] == manager);
-    found
-        .next()
-        .map_or(&Value::Null, |entry| &entry["fieldsV1"])
+    found.next().map_or(&Value::Null, |entry| &entry["fieldsV1"])
 }
 
 fn conflicts(result: Result<Value, ApplyError>) -> Vec<Conflict> {
@@ -91,12 +89,7 @@ fn the_applier_owns_what_it_applied_and_no_identity() {
 #[test]
 fn a_change_to_what_another_owns_is_a_conflict_in_the_words_of_the_real_server() {
     let mut live = deployment(&json!({"replicas": 1}));
-    track_update(
-        &DEPLOYMENT,
-        None,
-        &mut live,
-        &writer("kubectl-client-side-apply", 1),
-    );
+    track_update(&DEPLOYMENT, None, &mut live, &writer("kubectl-client-side-apply", 1));
     let wanted = deployment(&json!({"replicas": 2}));
     let error = apply(&DEPLOYMENT, Some(&live), &wanted, &writer("me", 2), false).unwrap_err();
     assert_eq!(
@@ -113,24 +106,14 @@ fn a_change_to_what_another_owns_is_a_conflict_in_the_words_of_the_real_server()
     );
     let forced = apply(&DEPLOYMENT, Some(&live), &wanted, &writer("me", 2), true).unwrap();
     assert_eq!(forced["spec"]["replicas"], 2);
-    assert_eq!(
-        fields_of(&forced, "me"),
-        &json!({"f:spec": {"f:replicas": {}}})
-    );
-    assert_eq!(
-        fields_of(&forced, "kubectl-client-side-apply"),
-        &json!({"f:spec": {}})
-    );
+    assert_eq!(fields_of(&forced, "me"), &json!({"f:spec": {"f:replicas": {}}}));
+    assert_eq!(fields_of(&forced, "kubectl-client-side-apply"), &json!({"f:spec": {}}));
 }
 
 #[test]
 fn several_conflicts_are_grouped_by_manager() {
-    let first = applied(
-        None,
-        &containers(&json!([{"name": "a", "image": "1", "tty": true}])),
-        "x",
-        1,
-    );
+    let first =
+        applied(None, &containers(&json!([{"name": "a", "image": "1", "tty": true}])), "x", 1);
     let wanted = containers(&json!([{"name": "a", "image": "2", "tty": false}]));
     let error = apply(&DEPLOYMENT, Some(&first), &wanted, &writer("me", 2), false).unwrap_err();
     assert_eq!(
@@ -169,18 +152,9 @@ fn a_dropped_item_goes_with_what_nobody_owns_in_it() {
 
 #[test]
 fn a_dropped_item_stays_where_another_owns_something_in_it() {
-    let live = applied(
-        None,
-        &containers(&json!([{"name": "a", "image": "1", "tty": true}])),
-        "me",
-        1,
-    );
-    let live = applied(
-        Some(&live),
-        &containers(&json!([{"name": "a", "stdin": true}])),
-        "you",
-        2,
-    );
+    let live =
+        applied(None, &containers(&json!([{"name": "a", "image": "1", "tty": true}])), "me", 1);
+    let live = applied(Some(&live), &containers(&json!([{"name": "a", "stdin": true}])), "you", 2);
     let result = applied(Some(&live), &containers(&json!([])), "me", 3);
     assert_eq!(
         result["spec"]["template"]["spec"]["containers"],
@@ -195,26 +169,13 @@ fn a_dropped_object_goes_with_its_defaults() {
     live["spec"]["template"]["spec"]["containers"][0]["readinessProbe"]["periodSeconds"] =
         json!(10);
     let result = applied(Some(&live), &containers(&json!([{"name": "a"}])), "me", 2);
-    assert_eq!(
-        result["spec"]["template"]["spec"]["containers"],
-        json!([{"name": "a"}])
-    );
+    assert_eq!(result["spec"]["template"]["spec"]["containers"], json!([{"name": "a"}]));
 }
 
 #[test]
 fn items_of_others_keep_their_place() {
-    let live = applied(
-        None,
-        &containers(&json!([{"name": "a"}, {"name": "b"}])),
-        "x",
-        1,
-    );
-    let result = applied(
-        Some(&live),
-        &containers(&json!([{"name": "c"}, {"name": "b"}])),
-        "y",
-        2,
-    );
+    let live = applied(None, &containers(&json!([{"name": "a"}, {"name": "b"}])), "x", 1);
+    let result = applied(Some(&live), &containers(&json!([{"name": "c"}, {"name": "b"}])), "y", 2);
     let names: Vec<&Value> = result["spec"]["template"]["spec"]["containers"]
         .as_array()
         .unwrap()
@@ -240,10 +201,7 @@ fn an_atomic_list_is_owned_and_replaced_as_a_whole() {
         &json!({"f:spec": {"f:template": {"f:spec": {"f:containers": {}}}}})
     );
     let refused = apply(&SERVICE, Some(&live), &service("b"), &writer("y", 2), false);
-    assert_eq!(
-        conflicts(refused)[0].field,
-        ".spec.template.spec.containers"
-    );
+    assert_eq!(conflicts(refused)[0].field, ".spec.template.spec.containers");
 }
 
 #[test]
@@ -258,10 +216,7 @@ fn what_was_there_before_the_first_apply_belongs_to_nobody_known() {
         &writer("me", 1),
         false,
     );
-    assert_eq!(
-        conflicts(refused)[0].message,
-        "conflict with \"before-first-apply\" using apps/v1"
-    );
+    assert_eq!(conflicts(refused)[0].message, "conflict with \"before-first-apply\" using apps/v1");
 }
 
 #[test]
@@ -277,13 +232,7 @@ fn items_twice_or_without_a_key_are_refused() {
              that omits a key field that has no default value",
         ),
     ] {
-        let error = apply(
-            &DEPLOYMENT,
-            None,
-            &containers(&list),
-            &writer("me", 1),
-            false,
-        );
+        let error = apply(&DEPLOYMENT, None, &containers(&list), &writer("me", 1), false);
         assert_eq!(error, Err(ApplyError::Invalid(text.to_owned())));
     }
 }

@@ -19,14 +19,9 @@ use crate::api::store::StoreError;
 
 impl Call<'_> {
     pub(super) fn create(&mut self) -> Result<Response<ReplyBody>, Failure> {
-        let Decoded {
-            mut value,
-            duplicates,
-        } = media::decode(&self.headers, &self.body)?;
+        let Decoded { mut value, duplicates } = media::decode(&self.headers, &self.body)?;
         self.check_identity(&mut value)?;
-        self.conform(&mut value, duplicates, |call, faults| {
-            call.strict_failure(faults)
-        })?;
+        self.conform(&mut value, duplicates, Self::strict_failure)?;
         let version = &value["metadata"]["resourceVersion"];
         if version.as_str().is_some_and(|version| !version.is_empty()) {
             return Err(Failure::bad_request(
@@ -44,9 +39,7 @@ impl Call<'_> {
         template: &Value,
         tracked: bool,
     ) -> Result<Response<ReplyBody>, Failure> {
-        let generated = template["metadata"]["name"]
-            .as_str()
-            .is_none_or(str::is_empty);
+        let generated = template["metadata"]["name"].as_str().is_none_or(str::is_empty);
         for attempt in 1.. {
             let mut value = template.clone();
             let name = metadata::name(&mut value, &self.target.resource)?;
@@ -88,10 +81,7 @@ impl Call<'_> {
                 Some(_) => {}
             }
         }
-        if store
-            .get(&self.target.collection(), namespace, name)
-            .is_some()
-        {
+        if store.get(&self.target.collection(), namespace, name).is_some() {
             return Err(self.refused(StoreError::Exists));
         }
         Ok(())
@@ -119,10 +109,7 @@ impl Call<'_> {
         let writer = Writer {
             manager: &manager,
             api_version: &api_version,
-            subresource: self
-                .target
-                .subresource
-                .map(crate::api::request::Subresource::as_str),
+            subresource: self.target.subresource.map(crate::api::request::Subresource::as_str),
             now: self.now,
         };
         apply::track_update(&self.schema(), old, value, &writer);
@@ -132,9 +119,7 @@ impl Call<'_> {
     /// what it leaves out. Events come out in their stored form.
     pub(super) fn check_identity(&self, value: &mut Value) -> Result<(), Failure> {
         if !value.is_object() {
-            return Err(Failure::bad_request(
-                "the body of the request is not an object",
-            ));
+            return Err(Failure::bad_request("the body of the request is not an object"));
         }
         let resource = &self.target.resource;
         let api_version = resource.api_version();
@@ -155,10 +140,7 @@ impl Call<'_> {
             *value = resources::event_from_events_v1(value);
         }
         let fields = metadata::of(value);
-        let places = [
-            ("namespace", &self.target.namespace),
-            ("name", &self.target.name),
-        ];
+        let places = [("namespace", &self.target.namespace), ("name", &self.target.name)];
         for (key, expected) in places {
             let found = fields.get(key).and_then(Value::as_str).unwrap_or_default();
             match expected {

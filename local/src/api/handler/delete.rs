@@ -49,9 +49,7 @@ impl Call<'_> {
     pub(super) fn delete(&mut self) -> Result<Response<ReplyBody>, Failure> {
         let (manner, preconditions) = self.read_options()?;
         let view = self.view()?;
-        let current = self
-            .current()
-            .ok_or_else(|| Failure::not_found(self.subject()))?;
+        let current = self.current().ok_or_else(|| Failure::not_found(self.subject()))?;
         match self.delete_one(current, manner, &preconditions)? {
             Outcome::Marked(value) => Ok(reply::json(200, view.unstored(value, self.now))),
             Outcome::Gone(object) => {
@@ -104,17 +102,9 @@ impl Call<'_> {
             dry_run,
         } = options;
         self.query.dry_run |= dry_run.is_some_and(|stages| stages.iter().any(|one| one == "All"));
-        let named = propagation_policy
-            .as_deref()
-            .map(Propagation::parse)
-            .transpose()?;
-        let older = orphan_dependents.map(|orphan| {
-            if orphan {
-                Propagation::Orphan
-            } else {
-                Propagation::Background
-            }
-        });
+        let named = propagation_policy.as_deref().map(Propagation::parse).transpose()?;
+        let older = orphan_dependents
+            .map(|orphan| if orphan { Propagation::Orphan } else { Propagation::Background });
         let manner = Manner {
             grace_s: grace_period_seconds.or(self.query.grace_s),
             propagation: named.or(older).or(self.query.propagation),
@@ -138,11 +128,7 @@ impl Call<'_> {
             let done = match plan {
                 _ if self.query.dry_run => Ok(Outcome::Marked(old)),
                 Plan::Wait => Ok(Outcome::Marked(old)),
-                Plan::Remove => self
-                    .shared
-                    .store
-                    .remove(&collection, &current)
-                    .map(Outcome::Gone),
+                Plan::Remove => self.shared.store.remove(&collection, &current).map(Outcome::Gone),
                 Plan::Mark(value) => {
                     let stored = self.shared.store.replace(&collection, &current, value);
                     stored.map(|object| Outcome::Marked(object.value()))
@@ -169,10 +155,7 @@ impl Call<'_> {
             let detail = "this namespace may not be deleted";
             return Err(Failure::forbidden(self.subject(), detail));
         }
-        let Preconditions {
-            uid,
-            resource_version,
-        } = preconditions;
+        let Preconditions { uid, resource_version } = preconditions;
         if let Some(uid) = uid.as_deref().filter(|uid| *uid != object.uid()) {
             let detail = format!(
                 "Precondition failed: UID in precondition: {uid}, UID in object meta: {}",
@@ -181,10 +164,7 @@ impl Call<'_> {
             return Err(Failure::conflict(self.subject(), &detail));
         }
         let revision = object.revision().to_string();
-        match resource_version
-            .as_deref()
-            .filter(|wanted| *wanted != revision)
-        {
+        match resource_version.as_deref().filter(|wanted| *wanted != revision) {
             Some(wanted) => {
                 let detail = format!(
                     "Precondition failed: ResourceVersion in precondition: {wanted}, \

@@ -26,10 +26,8 @@ pub(super) fn serve(shared: &Shared, route: &Route) -> Result<Response<ReplyBody
             "kind": "APIVersions", "versions": ["v1"], "serverAddressByClientCIDRs": [],
         }),
         Route::Groups => {
-            let groups: Vec<Value> = groups(shared)
-                .iter()
-                .map(|group| describe(shared, group))
-                .collect();
+            let groups: Vec<Value> =
+                groups(shared).iter().map(|group| describe(shared, group)).collect();
             json!({ "kind": "APIGroupList", "apiVersion": "v1", "groups": groups })
         }
         Route::Group(group) if groups(shared).contains(group.as_str()) => {
@@ -51,11 +49,7 @@ pub(super) fn serve(shared: &Shared, route: &Route) -> Result<Response<ReplyBody
 }
 
 fn catalogue(shared: &Shared) -> Vec<ResourceType> {
-    shared
-        .resources
-        .iter()
-        .map(|resource| ResourceType::clone(resource))
-        .collect()
+    shared.resources.iter().map(|resource| ResourceType::clone(resource)).collect()
 }
 
 fn version() -> Value {
@@ -73,18 +67,12 @@ fn version() -> Value {
 }
 
 fn groups(shared: &Shared) -> BTreeSet<&str> {
-    let groups = shared
-        .resources
-        .iter()
-        .map(|resource| resource.group.as_str());
+    let groups = shared.resources.iter().map(|resource| resource.group.as_str());
     groups.filter(|group| !group.is_empty()).collect()
 }
 
 fn describe(shared: &Shared, group: &str) -> Value {
-    let own = shared
-        .resources
-        .iter()
-        .filter(|resource| resource.group == group);
+    let own = shared.resources.iter().filter(|resource| resource.group == group);
     let mut versions: Vec<&str> = own.map(|resource| resource.version.as_str()).collect();
     versions.dedup();
     let versions: Vec<Value> = versions
@@ -114,12 +102,7 @@ fn resource_list(shared: &Shared, group: &str, version: &str) -> Result<Value, F
 }
 
 fn entries(resource: &ResourceType) -> Vec<Value> {
-    let ResourceType {
-        kind,
-        plural,
-        namespaced,
-        ..
-    } = resource;
+    let ResourceType { kind, plural, namespaced, .. } = resource;
     let mut own = json!({
         "name": plural,
         "singularName": resource.singular,
@@ -127,10 +110,7 @@ fn entries(resource: &ResourceType) -> Vec<Value> {
         "kind": kind,
         "verbs": resource.verbs,
     });
-    let lists = [
-        ("shortNames", &resource.short_names),
-        ("categories", &resource.categories),
-    ];
+    let lists = [("shortNames", &resource.short_names), ("categories", &resource.categories)];
     for (key, list) in lists.into_iter().filter(|(_, list)| !list.is_empty()) {
         own[key] = json!(list);
     }

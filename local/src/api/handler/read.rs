@@ -37,9 +37,7 @@ const POD_FIELDS: &[&str] = &[
 impl Call<'_> {
     pub(super) fn read(&self) -> Result<Response<ReplyBody>, Failure> {
         let view = self.view()?;
-        let object = self
-            .current()
-            .ok_or_else(|| Failure::not_found(self.subject()))?;
+        let object = self.current().ok_or_else(|| Failure::not_found(self.subject()))?;
         Ok(reply::json(200, view.object(&object, self.now)))
     }
 
@@ -56,10 +54,7 @@ impl Call<'_> {
         let collection = self.target.collection();
         let namespace = self.target.namespace.as_deref();
         let selector = self.selector()?;
-        Ok(self
-            .shared
-            .store
-            .list(&collection, namespace, &selector, (after, limit)))
+        Ok(self.shared.store.list(&collection, namespace, &selector, (after, limit)))
     }
 
     pub(super) fn selector(&self) -> Result<Selector, Failure> {
@@ -77,15 +72,10 @@ impl Call<'_> {
     }
 
     pub(super) fn read_log(&self) -> Result<Response<ReplyBody>, Failure> {
-        let pod = self
-            .current()
-            .ok_or_else(|| Failure::not_found(self.subject()))?;
+        let pod = self.current().ok_or_else(|| Failure::not_found(self.subject()))?;
         let permit = self.stream_permit()?;
         let options = self.query.log.clone();
-        let lines = self
-            .shared
-            .logs
-            .open(pod.namespace(), pod.name(), options)?;
+        let lines = self.shared.logs.open(pod.namespace(), pod.name(), options)?;
         Ok(reply::text_stream(lines.map(move |chunk| {
             // Held for as long as the stream lives.
             let _ = &permit;

@@ -13,9 +13,7 @@ impl Call<'_> {
     pub(super) fn serve_scale(&mut self, method: &Method) -> Result<Response<ReplyBody>, Failure> {
         match *method {
             Method::GET => {
-                let object = self
-                    .current()
-                    .ok_or_else(|| Failure::not_found(self.subject()))?;
+                let object = self.current().ok_or_else(|| Failure::not_found(self.subject()))?;
                 Ok(reply::value(&scale_of(&object.value())))
             }
             Method::PUT => {
@@ -59,11 +57,7 @@ impl Call<'_> {
     fn replicas(&self, scale: &Value) -> Result<Value, Failure> {
         let given = &scale["spec"]["replicas"];
         // An absent number is zero: the field is omitted when it is.
-        let replicas = if given.is_null() {
-            Some(0)
-        } else {
-            given.as_i64()
-        };
+        let replicas = if given.is_null() { Some(0) } else { given.as_i64() };
         let in_range = |replicas: &i64| (0..=i64::from(i32::MAX)).contains(replicas);
         replicas.filter(in_range).map(Value::from).ok_or_else(|| {
             let cause = Cause {
@@ -71,10 +65,7 @@ impl Call<'_> {
                 message: format!("Invalid value: {given}: must be greater than or equal to 0"),
                 field: "spec.replicas".into(),
             };
-            Failure::invalid(
-                Subject::new("autoscaling", "Scale", self.target.name()),
-                vec![cause],
-            )
+            Failure::invalid(Subject::new("autoscaling", "Scale", self.target.name()), vec![cause])
         })
     }
 }

@@ -49,14 +49,9 @@ impl Patch {
 
 impl Call<'_> {
     pub(super) fn replace(&mut self) -> Result<Response<ReplyBody>, Failure> {
-        let Decoded {
-            mut value,
-            duplicates,
-        } = media::decode(&self.headers, &self.body)?;
+        let Decoded { mut value, duplicates } = media::decode(&self.headers, &self.body)?;
         self.check_identity(&mut value)?;
-        self.conform(&mut value, duplicates, |call, faults| {
-            call.strict_failure(faults)
-        })?;
+        self.conform(&mut value, duplicates, Self::strict_failure)?;
         self.rewrite(&mut |_, _| Ok(value.clone()))
     }
 
@@ -65,11 +60,7 @@ impl Call<'_> {
         if patch.kind == PatchKind::Apply {
             return self.apply(&patch.document);
         }
-        let Patch {
-            kind,
-            document,
-            mut duplicates,
-        } = patch;
+        let Patch { kind, document, mut duplicates } = patch;
         self.rewrite(&mut |call, old| {
             let mut value = old.clone();
             call.patched(kind, &mut value, &document)?;
@@ -90,11 +81,7 @@ impl Call<'_> {
             ));
         }
         let Decoded { value, duplicates } = media::decode(&self.headers, &self.body)?;
-        Ok(Patch {
-            kind,
-            document: value,
-            duplicates,
-        })
+        Ok(Patch { kind, document: value, duplicates })
     }
 
     pub(super) fn patched(
@@ -134,9 +121,7 @@ impl Call<'_> {
     /// Server-side apply: creates the object if need be.
     fn apply(&mut self, document: &Value) -> Result<Response<ReplyBody>, Failure> {
         if self.query.field_manager.is_none() {
-            return Err(Failure::bad_request(
-                "fieldManager is required for apply patch",
-            ));
+            return Err(Failure::bad_request("fieldManager is required for apply patch"));
         }
         let mut applied = document.clone();
         self.check_identity(&mut applied)?;
@@ -152,10 +137,7 @@ impl Call<'_> {
             )));
         }
         let fields = metadata::of(&mut applied);
-        if fields
-            .get("managedFields")
-            .is_some_and(|managed| !managed.is_null())
-        {
+        if fields.get("managedFields").is_some_and(|managed| !managed.is_null()) {
             return Err(Failure::bad_request("metadata.managedFields must be nil"));
         }
         if self.current().is_none() && self.target.subresource.is_none() {
@@ -199,9 +181,7 @@ impl Call<'_> {
     /// The object as it is.
     pub(super) fn current(&self) -> Option<Arc<Object>> {
         let (namespace, name) = (self.target.namespace(), self.target.name());
-        self.shared
-            .store
-            .get(&self.target.collection(), namespace, name)
+        self.shared.store.get(&self.target.collection(), namespace, name)
     }
 
     /// Computes the next version from the current one with `next` and stores it.
@@ -223,9 +203,7 @@ impl Call<'_> {
         next: &mut dyn FnMut(&mut Self, &Value) -> Result<Value, Failure>,
     ) -> Result<Stored, Failure> {
         for _ in 0..WRITE_ATTEMPTS_MAX {
-            let current = self
-                .current()
-                .ok_or_else(|| Failure::not_found(self.subject()))?;
+            let current = self.current().ok_or_else(|| Failure::not_found(self.subject()))?;
             let old = current.value();
             let value = next(self, &old)?;
             self.check_preconditions(&old, &value)?;
@@ -283,9 +261,7 @@ impl Call<'_> {
             return Ok(Stored::Object(Arc::clone(current)));
         }
         if crate::api::deletion::is_over(&value) {
-            store
-                .remove(&collection, current)
-                .map_err(|error| self.lost(error))?;
+            store.remove(&collection, current).map_err(|error| self.lost(error))?;
             return Ok(Stored::Unstored(value));
         }
         let stored = store.replace(&collection, current, value);
@@ -301,9 +277,7 @@ impl Call<'_> {
                 isolated["status"] = value["status"].take();
                 isolated["metadata"]["managedFields"] = value["metadata"]["managedFields"].take();
                 if isolated["status"].is_null() {
-                    isolated
-                        .as_object_mut()
-                        .map(|fields| fields.remove("status"));
+                    isolated.as_object_mut().map(|fields| fields.remove("status"));
                 }
                 isolated
             }

@@ -148,10 +148,7 @@ impl Feed {
         let now = (self.clock)();
         for change in changes {
             let is = self.selects(&change.object);
-            let was = change
-                .before
-                .as_ref()
-                .is_some_and(|before| self.selects(before));
+            let was = change.before.as_ref().is_some_and(|before| self.selects(before));
             // To this watch an object that enters its selection is new, one that leaves is gone.
             let kind = match (change.kind, was, is) {
                 (ChangeKind::Added, _, true) | (ChangeKind::Modified, false, true) => "ADDED",
@@ -165,9 +162,7 @@ impl Feed {
     }
 
     fn selects(&self, object: &Object) -> bool {
-        self.namespace
-            .as_deref()
-            .is_none_or(|own| own == object.namespace())
+        self.namespace.as_deref().is_none_or(|own| own == object.namespace())
             && self.name.as_deref().is_none_or(|own| own == object.name())
             && self.selector.matches(object)
     }

@@ -67,19 +67,11 @@ impl Record {
         let start = out.len();
         out.extend_from_slice(&[0; HEADER_BYTES]);
         match self {
-            Self::Put {
-                revision,
-                resource,
-                json,
-            } => {
+            Self::Put { revision, resource, json } => {
                 encode_head(out, PUT, *revision, resource);
                 out.extend_from_slice(json);
             }
-            Self::Remove {
-                revision,
-                resource,
-                key,
-            } => {
+            Self::Remove { revision, resource, key } => {
                 encode_head(out, REMOVE, *revision, resource);
                 out.extend_from_slice(key.as_bytes());
             }
@@ -106,20 +98,13 @@ impl Record {
         let revision = u64::from_le_bytes(*revision);
         let resource = String::from_utf8(resource.to_vec()).ok()?;
         match *kind {
-            PUT => Some(Self::Put {
-                revision,
-                resource,
-                json: Bytes::copy_from_slice(rest),
-            }),
+            PUT => Some(Self::Put { revision, resource, json: Bytes::copy_from_slice(rest) }),
             REMOVE => Some(Self::Remove {
                 revision,
                 resource,
                 key: String::from_utf8(rest.to_vec()).ok()?,
             }),
-            END => Some(Self::End {
-                revision,
-                count: u64::from_le_bytes(rest.try_into().ok()?),
-            }),
+            END => Some(Self::End { revision, count: u64::from_le_bytes(rest.try_into().ok()?) }),
             _ => None,
         }
     }
@@ -186,11 +171,7 @@ const fn table() -> [u32; 256] {
         let mut crc = seed;
         let mut bit = 0;
         while bit < 8 {
-            crc = if crc & 1 == 1 {
-                (crc >> 1) ^ POLYNOMIAL
-            } else {
-                crc >> 1
-            };
+            crc = if crc & 1 == 1 { (crc >> 1) ^ POLYNOMIAL } else { crc >> 1 };
             bit += 1;
         }
         table[index] = crc;
@@ -217,15 +198,8 @@ mod tests {
                 resource: "deployments.apps".into(),
                 json: Bytes::from_static(b"{}"),
             },
-            Record::Remove {
-                revision: 8,
-                resource: "pods".into(),
-                key: "default/web".into(),
-            },
-            Record::End {
-                revision: 9,
-                count: 3,
-            },
+            Record::Remove { revision: 8, resource: "pods".into(), key: "default/web".into() },
+            Record::End { revision: 9, count: 3 },
         ];
         let mut file = Vec::new();
         for record in &records {

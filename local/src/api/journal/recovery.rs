@@ -74,11 +74,7 @@ pub(super) fn recover(folder: &Path) -> Result<(Recovered, Tail), JournalError> 
         stale: listing.older_than(folder, first),
     };
     tail.stale.extend(listing.unfinished);
-    let live: Vec<u64> = listing
-        .journals
-        .into_iter()
-        .filter(|n| *n >= first)
-        .collect();
+    let live: Vec<u64> = listing.journals.into_iter().filter(|n| *n >= first).collect();
     if let (Some(number), []) = (snapshot, live.as_slice()) {
         // A journal is always begun before its snapshot.
         return Err(JournalError::Missing {
@@ -90,10 +86,7 @@ pub(super) fn recover(folder: &Path) -> Result<(Recovered, Tail), JournalError> 
         let path = super::path(folder, JOURNAL, *number);
         if *number != expected {
             let missing = super::path(folder, JOURNAL, expected);
-            return Err(JournalError::Missing {
-                file: missing,
-                next: path,
-            });
+            return Err(JournalError::Missing { file: missing, next: path });
         }
         let last = Some(number) == live.last();
         tail.length = replay(&path, last, &mut recovered)?;
@@ -146,10 +139,7 @@ fn load_snapshot(path: &Path, recovered: &mut Recovered) -> Result<(), JournalEr
             }
             Found::Record(Record::End { revision, count }, next) => {
                 if count != objects || next != file.len() {
-                    return Err(damaged(
-                        offset,
-                        "it holds more or fewer objects than it says",
-                    ));
+                    return Err(damaged(offset, "it holds more or fewer objects than it says"));
                 }
                 recovered.revision = revision;
                 return Ok(());
@@ -235,10 +225,6 @@ fn put(recovered: &mut Recovered, resource: String, json: Bytes) -> Result<(), &
     }
     let Named { metadata } = serde_json::from_slice(&json).map_err(|_| "an object has no name")?;
     let key = format!("{}/{}", metadata.namespace, metadata.name);
-    recovered
-        .objects
-        .entry(resource)
-        .or_default()
-        .insert(key, json);
+    recovered.objects.entry(resource).or_default().insert(key, json);
     Ok(())
 }

@@ -9,19 +9,11 @@ use super::*;
 
 fn put(revision: u64, name: &str) -> Record {
     let object = json!({ "metadata": { "namespace": "default", "name": name }, "at": revision });
-    Record::Put {
-        revision,
-        resource: "pods".into(),
-        json: Bytes::from(object.to_string()),
-    }
+    Record::Put { revision, resource: "pods".into(), json: Bytes::from(object.to_string()) }
 }
 
 fn remove(revision: u64, name: &str) -> Record {
-    Record::Remove {
-        revision,
-        resource: "pods".into(),
-        key: format!("default/{name}"),
-    }
+    Record::Remove { revision, resource: "pods".into(), key: format!("default/{name}") }
 }
 
 /// A folder with five changes, and its state after each of them.
@@ -29,13 +21,7 @@ fn written() -> (TempDir, Vec<String>) {
     let folder = TempDir::new().unwrap();
     let (mut journal, empty) = Journal::open(folder.path()).unwrap();
     let mut states = vec![format!("{empty:?}")];
-    let changes = [
-        put(1, "a"),
-        put(2, "b"),
-        put(3, "a"),
-        remove(4, "b"),
-        put(5, "c"),
-    ];
+    let changes = [put(1, "a"), put(2, "b"), put(3, "a"), remove(4, "b"), put(5, "c")];
     for change in &changes {
         journal.append(change).unwrap();
         let copy = TempDir::new().unwrap();
@@ -52,10 +38,7 @@ fn a_second_opener_is_refused_by_the_folders_name() {
     let first = Journal::open(folder.path()).unwrap();
     let second = Journal::open(folder.path()).unwrap_err().to_string();
     assert!(second.contains("is in use by another ebb"), "{second}");
-    assert!(
-        second.contains(&folder.path().display().to_string()),
-        "{second}"
-    );
+    assert!(second.contains(&folder.path().display().to_string()), "{second}");
     drop(first);
     Journal::open(folder.path()).expect("the lock goes with its holder");
 }
@@ -68,13 +51,8 @@ fn a_compaction_keeps_the_state_and_drops_what_it_replaces() {
     journal.append(&put(2, "b")).unwrap();
     let compaction = journal.rotate().unwrap();
     journal.append(&put(3, "c")).unwrap();
-    let end = Record::End {
-        revision: 2,
-        count: 2,
-    };
-    compaction
-        .finish([put(1, "a"), put(2, "b"), end].into_iter())
-        .unwrap();
+    let end = Record::End { revision: 2, count: 2 };
+    compaction.finish([put(1, "a"), put(2, "b"), end].into_iter()).unwrap();
     drop(journal);
 
     assert!(!path(folder.path(), JOURNAL, 1).exists());
@@ -117,12 +95,7 @@ fn after_a_torn_end_the_journal_goes_on_from_the_last_whole_change() {
     let (folder, states) = written();
     let file = path(folder.path(), JOURNAL, 1);
     let length = fs::metadata(&file).unwrap().len();
-    OpenOptions::new()
-        .write(true)
-        .open(&file)
-        .unwrap()
-        .set_len(length - 1)
-        .unwrap();
+    OpenOptions::new().write(true).open(&file).unwrap().set_len(length - 1).unwrap();
     let (mut journal, recovered) = Journal::open(folder.path()).unwrap();
     assert_eq!(format!("{recovered:?}"), states[4]);
     journal.append(&put(5, "d")).unwrap();

@@ -109,12 +109,8 @@ impl Definitions {
                 .collect();
             written["properties"] = Value::Object(properties);
         }
-        let required: Vec<&str> = fields
-            .known
-            .iter()
-            .filter(|field| field.required)
-            .map(|field| &*field.name)
-            .collect();
+        let required: Vec<&str> =
+            fields.known.iter().filter(|field| field.required).map(|field| &*field.name).collect();
         if !required.is_empty() {
             written["required"] = json!(required);
         }
@@ -150,15 +146,7 @@ fn scalar(name: &str, format: Option<&str>) -> Value {
 }
 
 fn add_rules(written: &mut Value, rules: &Rules) {
-    let Rules {
-        allowed,
-        minimum,
-        maximum,
-        min_length,
-        max_length,
-        min_items,
-        max_items,
-    } = rules;
+    let Rules { allowed, minimum, maximum, min_length, max_length, min_items, max_items } = rules;
     if !allowed.is_empty() {
         written["enum"] = json!(allowed);
     }

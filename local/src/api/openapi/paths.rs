@@ -20,11 +20,7 @@ const STRATEGIC: &str = "application/strategic-merge-patch+json";
 /// Adds the paths of a kind.
 pub(super) fn add(paths: &mut Map<String, Value>, resource: &ResourceType) {
     let root = root_path(&resource.group, &resource.version);
-    let scope = if resource.namespaced {
-        "/namespaces/{namespace}"
-    } else {
-        ""
-    };
+    let scope = if resource.namespaced { "/namespaces/{namespace}" } else { "" };
     let collection = format!("/{root}{scope}/{}", resource.plural);
     let mut scope_parameters = Vec::new();
     if resource.namespaced {
@@ -32,26 +28,12 @@ pub(super) fn add(paths: &mut Map<String, Value>, resource: &ResourceType) {
         let everywhere = format!("/{root}/{}", resource.plural);
         paths.insert(everywhere, operations(resource, &[("get", "list")], &[]));
     }
-    let on_all = [
-        ("get", "list"),
-        ("post", "create"),
-        ("delete", "deletecollection"),
-    ];
-    let on_one = [
-        ("get", "get"),
-        ("put", "update"),
-        ("patch", "patch"),
-        ("delete", "delete"),
-    ];
-    paths.insert(
-        collection.clone(),
-        operations(resource, &on_all, &scope_parameters),
-    );
+    let on_all = [("get", "list"), ("post", "create"), ("delete", "deletecollection")];
+    let on_one = [("get", "get"), ("put", "update"), ("patch", "patch"), ("delete", "delete")];
+    paths.insert(collection.clone(), operations(resource, &on_all, &scope_parameters));
     scope_parameters.push(path_parameter("name"));
-    paths.insert(
-        format!("{collection}/{{name}}"),
-        operations(resource, &on_one, &scope_parameters),
-    );
+    paths
+        .insert(format!("{collection}/{{name}}"), operations(resource, &on_one, &scope_parameters));
 }
 
 /// The operations of one path, by method and verb, as far as the kind allows them.
@@ -112,22 +94,16 @@ fn patch_body(resource: &ResourceType) -> Value {
 fn parameters(verb: &str) -> Vec<Value> {
     let text = |name: &str| query(name, "string");
     match verb {
-        "create" | "update" => vec![
-            text("dryRun"),
-            text("fieldManager"),
-            text("fieldValidation"),
-        ],
+        "create" | "update" => vec![text("dryRun"), text("fieldManager"), text("fieldValidation")],
         "patch" => vec![
             text("dryRun"),
             text("fieldManager"),
             text("fieldValidation"),
             query("force", "boolean"),
         ],
-        "delete" => vec![
-            text("dryRun"),
-            query("gracePeriodSeconds", "integer"),
-            text("propagationPolicy"),
-        ],
+        "delete" => {
+            vec![text("dryRun"), query("gracePeriodSeconds", "integer"), text("propagationPolicy")]
+        }
         "list" | "deletecollection" => vec![
             text("continue"),
             text("fieldSelector"),

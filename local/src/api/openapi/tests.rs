@@ -24,20 +24,13 @@ fn every_reference_leads_to_a_schema() {
     let index = index(resources);
     assert!(index["paths"]["api/v1"]["serverRelativeURL"].is_string());
     for resource in resources {
-        assert!(
-            index["paths"]
-                .get(root_path(&resource.group, &resource.version))
-                .is_some()
-        );
+        assert!(index["paths"].get(root_path(&resource.group, &resource.version)).is_some());
         let document = document(resources, &resource.group, &resource.version).unwrap();
         let mut found = BTreeSet::new();
         references(&document, &mut found);
         for reference in found {
             let pointer = reference.strip_prefix('#').unwrap();
-            assert!(
-                document.pointer(pointer).is_some_and(Value::is_object),
-                "{reference}"
-            );
+            assert!(document.pointer(pointer).is_some_and(Value::is_object), "{reference}");
         }
     }
     assert!(document(resources, "none", "v1").is_none());
@@ -48,19 +41,11 @@ fn a_kind_is_found_by_its_extension_and_described_field_by_field() {
     let resources = served();
     let document = document(resources, "serving.knative.dev", "v1").unwrap();
     let service = &document["components"]["schemas"]["dev.knative.serving.v1.Service"];
-    assert_eq!(
-        service["x-kubernetes-group-version-kind"][0]["kind"],
-        "Service"
-    );
+    assert_eq!(service["x-kubernetes-group-version-kind"][0]["kind"], "Service");
     let containers = service
         .pointer("/properties/spec/properties/template/properties/spec/properties/containers")
         .unwrap();
-    assert!(
-        containers["description"]
-            .as_str()
-            .unwrap()
-            .contains("containers")
-    );
+    assert!(containers["description"].as_str().unwrap().contains("containers"));
     let image = &containers["items"]["properties"]["image"];
     assert_eq!(image["type"], "string");
     assert!(image["description"].is_string());
@@ -70,25 +55,15 @@ fn a_kind_is_found_by_its_extension_and_described_field_by_field() {
 fn writes_say_that_they_take_field_validation() {
     let resources = served();
     for (group, path) in [
-        (
-            "serving.knative.dev",
-            "/apis/serving.knative.dev/v1/namespaces/{namespace}/services",
-        ),
+        ("serving.knative.dev", "/apis/serving.knative.dev/v1/namespaces/{namespace}/services"),
         ("", "/api/v1/namespaces"),
     ] {
         let document = document(resources, group, "v1").unwrap();
-        for (path, method) in [
-            (path.to_owned(), "post"),
-            (format!("{path}/{{name}}"), "patch"),
-        ] {
+        for (path, method) in [(path.to_owned(), "post"), (format!("{path}/{{name}}"), "patch")] {
             let operation = &document["paths"][&path][method];
             assert_eq!(operation["x-kubernetes-group-version-kind"]["group"], group);
             let parameters = operation["parameters"].as_array().unwrap();
-            assert!(
-                parameters
-                    .iter()
-                    .any(|parameter| parameter["name"] == "fieldValidation")
-            );
+            assert!(parameters.iter().any(|parameter| parameter["name"] == "fieldValidation"));
         }
     }
 }

@@ -76,9 +76,7 @@ fn merge_field(
                 target.remove(name);
                 return Ok(());
             }
-            let current = target
-                .entry(name)
-                .or_insert_with(|| Value::Object(Map::new()));
+            let current = target.entry(name).or_insert_with(|| Value::Object(Map::new()));
             if !current.is_object() {
                 *current = Value::Object(Map::new());
             }
@@ -136,9 +134,7 @@ fn merge_items(
             continue;
         }
         let identity = fields.get(key).ok_or_else(|| {
-            PatchError::Malformed(format!(
-                "map: {item} does not contain declared merge key: {key}"
-            ))
+            PatchError::Malformed(format!("map: {item} does not contain declared merge key: {key}"))
         })?;
         let same = |other: &Value| other.get(key) == Some(identity);
         if matches!(asked, Some(Directive::Delete)) {
@@ -216,9 +212,7 @@ fn directives<'a>(
     patch: &'a Fields,
     prefix: &'static str,
 ) -> impl Iterator<Item = (&'a str, &'a Value)> {
-    patch
-        .iter()
-        .filter_map(move |(name, value)| Some((name.strip_prefix(prefix)?, value)))
+    patch.iter().filter_map(move |(name, value)| Some((name.strip_prefix(prefix)?, value)))
 }
 
 fn list<'a>(value: &'a Value, directive: &str) -> Result<&'a [Value], PatchError> {

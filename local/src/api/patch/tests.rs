@@ -20,31 +20,15 @@ fn a_json_patch_is_done_whole_or_not_at_all() {
         {"op": "replace", "path": "/a", "value": 2},
         {"op": "test", "path": "/a", "value": 3},
     ]);
-    assert!(matches!(
-        json(&mut target, &fails),
-        Err(PatchError::Inapplicable(_))
-    ));
+    assert!(matches!(json(&mut target, &fails), Err(PatchError::Inapplicable(_))));
     assert_eq!(target, json!({"a": 1}));
-    json(
-        &mut target,
-        &json!([{"op": "add", "path": "/b", "value": [1]}]),
-    )
-    .unwrap();
+    json(&mut target, &json!([{"op": "add", "path": "/b", "value": [1]}])).unwrap();
     assert_eq!(target, json!({"a": 1, "b": [1]}));
     for malformed in [json!({"op": "add"}), json!([{"op": "jump", "path": "/a"}])] {
-        assert!(matches!(
-            json(&mut target, &malformed),
-            Err(PatchError::Malformed(_))
-        ));
+        assert!(matches!(json(&mut target, &malformed), Err(PatchError::Malformed(_))));
     }
-    let many = Value::Array(vec![
-        json!({"op": "test", "path": "/a", "value": 1});
-        10_001
-    ]);
-    assert!(matches!(
-        json(&mut target, &many),
-        Err(PatchError::Malformed(_))
-    ));
+    let many = Value::Array(vec![json!({"op": "test", "path": "/a", "value": 1}); 10_001]);
+    assert!(matches!(json(&mut target, &many), Err(PatchError::Malformed(_))));
 }
 
 #[test]
@@ -52,10 +36,7 @@ fn a_merge_patch_removes_with_null_and_replaces_lists() {
     let mut target = json!({"a": {"b": 1, "c": 2}, "list": [1, 2]});
     merge(&mut target, &json!({"a": {"b": null}, "list": [3]})).unwrap();
     assert_eq!(target, json!({"a": {"c": 2}, "list": [3]}));
-    assert!(matches!(
-        merge(&mut target, &json!([])),
-        Err(PatchError::Malformed(_))
-    ));
+    assert!(matches!(merge(&mut target, &json!([])), Err(PatchError::Malformed(_))));
 }
 
 #[test]
@@ -123,10 +104,7 @@ fn directives_delete_replace_and_retain() {
         })
     );
     let replace = json!({"spec": {"containers": [{"$patch": "replace"}, {"name": "z"}]}});
-    assert_eq!(
-        patched(&target, &replace)["spec"]["containers"],
-        json!([{"name": "z"}])
-    );
+    assert_eq!(patched(&target, &replace)["spec"]["containers"], json!([{"name": "z"}]));
 }
 
 #[test]

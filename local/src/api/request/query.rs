@@ -29,10 +29,7 @@ pub(crate) enum Propagation {
 
 /// All parameters that any verb reads; those of another verb are ignored, as Kubernetes does.
 #[derive(Debug, Clone, Default)]
-#[expect(
-    clippy::struct_excessive_bools,
-    reason = "independent parameters, as in the protocol"
-)]
+#[expect(clippy::struct_excessive_bools, reason = "independent parameters, as in the protocol")]
 pub(crate) struct Query {
     pub(crate) label_selector: Option<String>,
     pub(crate) field_selector: Option<String>,
@@ -132,9 +129,7 @@ fn flag(key: &str, value: &str) -> Result<bool, Failure> {
     match value {
         "" | "1" | "t" | "T" | "true" | "True" | "TRUE" => Ok(true),
         "0" | "f" | "F" | "false" | "False" | "FALSE" => Ok(false),
-        other => Err(Failure::bad_request(format!(
-            "invalid {key} {other:?}: not a boolean"
-        ))),
+        other => Err(Failure::bad_request(format!("invalid {key} {other:?}: not a boolean"))),
     }
 }
 
@@ -142,9 +137,7 @@ fn dry_run(value: &str) -> Result<bool, Failure> {
     match value {
         "" => Ok(false),
         "All" => Ok(true),
-        other => Err(Failure::bad_request(format!(
-            "invalid dryRun {other:?}: must be All"
-        ))),
+        other => Err(Failure::bad_request(format!("invalid dryRun {other:?}: must be All"))),
     }
 }
 

@@ -93,11 +93,7 @@ const KINDS: &[BuiltIn] = &[
         scope: Scope::Cluster,
         subresources: Subresources::Status,
         verbs: READ_VERBS,
-        ..core(
-            "CustomResourceDefinition",
-            "customresourcedefinitions",
-            &["crd", "crds"],
-        )
+        ..core("CustomResourceDefinition", "customresourcedefinitions", &["crd", "crds"])
     },
 ];
 

@@ -37,10 +37,7 @@ fn resource(
         version: version.name.clone(),
         kind: names.kind.clone(),
         plural: names.plural.clone(),
-        singular: names
-            .singular
-            .clone()
-            .unwrap_or_else(|| names.kind.to_lowercase()),
+        singular: names.singular.clone().unwrap_or_else(|| names.kind.to_lowercase()),
         short_names: names.short_names.clone().unwrap_or_default(),
         categories: names.categories.clone().unwrap_or_default(),
         namespaced: spec.scope == "Namespaced",

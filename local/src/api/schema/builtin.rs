@@ -29,11 +29,7 @@ const MAPS: &[(&str, &str, &[&str])] = &[
     ("Container", "volumeMounts", &["mountPath"]),
     ("DeploymentStatus", "conditions", &["type"]),
     ("EphemeralContainer", "env", &["name"]),
-    (
-        "EphemeralContainer",
-        "ports",
-        &["containerPort", "protocol"],
-    ),
+    ("EphemeralContainer", "ports", &["containerPort", "protocol"]),
     ("EphemeralContainer", "volumeDevices", &["devicePath"]),
     ("EphemeralContainer", "volumeMounts", &["mountPath"]),
     ("NamespaceStatus", "conditions", &["type"]),
@@ -45,11 +41,7 @@ const MAPS: &[(&str, &str, &[&str])] = &[
     ("PodSpec", "initContainers", &["name"]),
     ("PodSpec", "resourceClaims", &["name"]),
     ("PodSpec", "schedulingGates", &["name"]),
-    (
-        "PodSpec",
-        "topologySpreadConstraints",
-        &["topologyKey", "whenUnsatisfiable"],
-    ),
+    ("PodSpec", "topologySpreadConstraints", &["topologyKey", "whenUnsatisfiable"]),
     ("PodSpec", "volumes", &["name"]),
     ("PodStatus", "conditions", &["type"]),
     ("PodStatus", "podIPs", &["ip"]),
@@ -93,11 +85,9 @@ pub(super) fn whole_shape(type_name: &str) -> Option<Shape> {
         | "JSONSchemaPropsOrBool"
         | "JSONSchemaPropsOrStringArray" => Some(Shape::Any),
         // It contains itself, and definitions are only read here, never written.
-        "JSONSchemaProps" => Some(Shape::Object(Fields {
-            known: Box::default(),
-            open: true,
-            atomic: true,
-        })),
+        "JSONSchemaProps" => {
+            Some(Shape::Object(Fields { known: Box::default(), open: true, atomic: true }))
+        }
         _ => None,
     }
 }

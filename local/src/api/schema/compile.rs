@@ -41,10 +41,7 @@ struct Described {
 impl Compiler {
     /// A compiler that knows the built-in types `definitions`, by their OpenAPI names.
     pub fn new(definitions: Map<String, Value>) -> Self {
-        Self {
-            definitions,
-            ..Self::default()
-        }
+        Self { definitions, ..Self::default() }
     }
 
     /// The built-in type called `name`, such as `io.k8s.api.core.v1.Pod`; an open object if
@@ -104,10 +101,7 @@ impl Compiler {
             let schema = self.schema(schema, dialect, "");
             self.node(schema)
         };
-        Described {
-            schema,
-            description,
-        }
+        Described { schema, description }
     }
 
     fn schema(&mut self, schema: &Value, dialect: Dialect, type_name: &str) -> Schema {
@@ -143,15 +137,9 @@ impl Compiler {
                 },
                 kind: self.list_kind(schema),
             },
-            Some("string") => Shape::String {
-                format: self.format(schema),
-            },
-            Some("integer") => Shape::Integer {
-                format: self.format(schema),
-            },
-            Some("number") => Shape::Number {
-                format: self.format(schema),
-            },
+            Some("string") => Shape::String { format: self.format(schema) },
+            Some("integer") => Shape::Integer { format: self.format(schema) },
+            Some("number") => Shape::Number { format: self.format(schema) },
             Some("boolean") => Shape::Boolean,
             _ => Shape::Any,
         }
@@ -163,10 +151,7 @@ impl Compiler {
         if properties.is_none()
             && let Some(values) = schema.get("additionalProperties").filter(|v| v.is_object())
         {
-            return Shape::Map {
-                values: self.described(values, dialect).schema,
-                atomic,
-            };
+            return Shape::Map { values: self.described(values, dialect).schema, atomic };
         }
         let required: Vec<&str> = schema
             .get("required")
@@ -199,9 +184,8 @@ impl Compiler {
         schema: &Value,
         (dialect, parent): (Dialect, &str),
     ) -> Field {
-        let adapted = (dialect == Dialect::BuiltIn)
-            .then(|| builtin::adapted(parent, name, schema))
-            .flatten();
+        let adapted =
+            (dialect == Dialect::BuiltIn).then(|| builtin::adapted(parent, name, schema)).flatten();
         let described = self.described(adapted.as_ref().unwrap_or(schema), dialect);
         Field {
             name: self.text(name),
@@ -213,9 +197,7 @@ impl Compiler {
     }
 
     fn list_kind(&mut self, schema: &Value) -> ListKind {
-        let keys = schema
-            .get("x-kubernetes-list-map-keys")
-            .and_then(Value::as_array);
+        let keys = schema.get("x-kubernetes-list-map-keys").and_then(Value::as_array);
         match (text(schema, "x-kubernetes-list-type"), keys) {
             (Some("set"), _) => ListKind::Set,
             (Some("map"), Some(keys)) if !keys.is_empty() => {

@@ -70,14 +70,8 @@ mod tests {
 
     #[test]
     fn items_of_one_side_keep_their_place_before_what_they_preceded() {
-        assert_eq!(
-            weave(&["b", "c"], &["a", "b", "c", "d"]),
-            ["a", "b", "c", "d"]
-        );
-        assert_eq!(
-            weave(&["c", "b"], &["a", "b", "c", "d"]),
-            ["a", "c", "b", "d"]
-        );
+        assert_eq!(weave(&["b", "c"], &["a", "b", "c", "d"]), ["a", "b", "c", "d"]);
+        assert_eq!(weave(&["c", "b"], &["a", "b", "c", "d"]), ["a", "c", "b", "d"]);
         assert_eq!(weave(&["x"], &["a"]), ["x", "a"]);
         assert_eq!(weave::<&str>(&[], &["a", "b"]), ["a", "b"]);
     }

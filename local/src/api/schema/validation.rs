@@ -63,11 +63,7 @@ impl ProblemKind {
 
 impl fmt::Display for FieldProblem {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let field = if self.field.is_empty() {
-            "<nil>"
-        } else {
-            &self.field
-        };
+        let field = if self.field.is_empty() { "<nil>" } else { &self.field };
         write!(f, "{field}: {}", self.message)
     }
 }
@@ -78,10 +74,7 @@ impl Schema {
     /// What the schema refuses in `object`, at most 64 problems. Fields that it does not know are
     /// no problem here.
     pub fn validate(&self, object: &Value) -> Vec<FieldProblem> {
-        let mut walk = Walk {
-            path: Path::default(),
-            problems: Vec::new(),
-        };
+        let mut walk = Walk { path: Path::default(), problems: Vec::new() };
         walk.value(self, object);
         walk.problems.truncate(PROBLEMS_MAX);
         walk.problems
@@ -197,10 +190,8 @@ impl<'a> Walk<'a> {
     fn rules(&mut self, rules: &Rules, value: &Value) {
         if !rules.allowed.is_empty() && !rules.allowed.contains(value) {
             let allowed: Vec<String> = rules.allowed.iter().map(Value::to_string).collect();
-            let message = format!(
-                "Unsupported value: {value}: supported values: {}",
-                allowed.join(", ")
-            );
+            let message =
+                format!("Unsupported value: {value}: supported values: {}", allowed.join(", "));
             self.add(self.path.text(), ProblemKind::NotSupported, message);
         }
         match value {
@@ -215,10 +206,7 @@ impl<'a> Walk<'a> {
         if let Some(minimum) = &rules.minimum
             && number.as_f64() < minimum.as_f64()
         {
-            self.invalid(
-                value,
-                &format!("should be greater than or equal to {minimum}"),
-            );
+            self.invalid(value, &format!("should be greater than or equal to {minimum}"));
         }
         if let Some(maximum) = &rules.maximum
             && number.as_f64() > maximum.as_f64()
@@ -271,11 +259,7 @@ impl<'a> Walk<'a> {
     }
 
     fn add(&mut self, field: String, kind: ProblemKind, message: String) {
-        self.problems.push(FieldProblem {
-            field,
-            kind,
-            message,
-        });
+        self.problems.push(FieldProblem { field, kind, message });
     }
 }
 
@@ -328,7 +312,5 @@ fn is_base64(text: &str) -> bool {
     let padding = text.len() - data.len();
     text.len().is_multiple_of(4)
         && padding <= 2
-        && data
-            .bytes()
-            .all(|byte| byte.is_ascii_alphanumeric() || byte == b'+' || byte == b'/')
+        && data.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'+' || byte == b'/')
 }

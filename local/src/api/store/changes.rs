@@ -86,9 +86,7 @@ impl ChangeLog {
 
     /// The changes after `revision`, which must not be before [`Self::complete_after`].
     pub(super) fn after(&self, revision: u64) -> impl Iterator<Item = &Change> {
-        let first = self
-            .changes
-            .partition_point(|change| change.object.revision() <= revision);
+        let first = self.changes.partition_point(|change| change.object.revision() <= revision);
         self.changes.range(first..)
     }
 

@@ -22,10 +22,7 @@ pub(super) struct Collection {
 impl Collection {
     /// An empty collection of which every change after `revision` is known.
     pub(super) fn new(revision: u64) -> Self {
-        Self {
-            objects: BTreeMap::new(),
-            log: ChangeLog::new(revision),
-        }
+        Self { objects: BTreeMap::new(), log: ChangeLog::new(revision) }
     }
 
     /// The objects of `namespace` (all when `None`) behind the key `after`.
@@ -34,9 +31,7 @@ impl Collection {
         namespace: Option<&'a str>,
         after: Option<&str>,
     ) -> impl Iterator<Item = &'a Arc<Object>> {
-        let first = namespace
-            .map(|namespace| key(namespace, ""))
-            .unwrap_or_default();
+        let first = namespace.map(|namespace| key(namespace, "")).unwrap_or_default();
         let from = match after {
             Some(after) if after >= first.as_str() => Bound::Excluded(after),
             _ => Bound::Included(first.as_str()),

@@ -74,11 +74,7 @@ impl State {
         self.live_bytes -= removed_bytes as u64;
         let collection = self.collection(resource);
         collection.objects.insert(key.into(), Arc::clone(&object));
-        let kind = if before.is_some() {
-            ChangeKind::Modified
-        } else {
-            ChangeKind::Added
-        };
+        let kind = if before.is_some() { ChangeKind::Modified } else { ChangeKind::Added };
         self.publish(resource, kind, Arc::clone(&object), before);
         Ok(object)
     }
@@ -101,12 +97,7 @@ impl State {
         let last = Arc::new(Object::new(&value));
         self.live_bytes -= before.json().len() as u64;
         self.collection(resource).objects.remove(key);
-        self.publish(
-            resource,
-            ChangeKind::Deleted,
-            Arc::clone(&last),
-            Some(before),
-        );
+        self.publish(resource, ChangeKind::Deleted, Arc::clone(&last), Some(before));
         Ok(last)
     }
 
@@ -114,9 +105,7 @@ impl State {
         if self.closed {
             return Err(io::Error::other("the server is closed"));
         }
-        self.journal
-            .as_mut()
-            .map_or(Ok(()), |journal| journal.append(record))
+        self.journal.as_mut().map_or(Ok(()), |journal| journal.append(record))
     }
 
     fn publish(
@@ -127,11 +116,7 @@ impl State {
         before: Option<Arc<Object>>,
     ) {
         self.revision = object.revision();
-        self.collection(resource).log.push(Change {
-            kind,
-            object,
-            before,
-        });
+        self.collection(resource).log.push(Change { kind, object, before });
     }
 
     /// The collection of `resource`, made if need be.
@@ -140,9 +125,7 @@ impl State {
             let collection = Collection::new(self.recovered_revision);
             self.collections.insert(resource.into(), collection);
         }
-        self.collections
-            .get_mut(resource)
-            .expect("it was inserted above")
+        self.collections.get_mut(resource).expect("it was inserted above")
     }
 
     /// Drops the oldest events above [`EVENTS_MAX`]: they are a help to people, not state.
@@ -169,10 +152,7 @@ impl State {
             })
         });
         let mut records: Vec<Record> = objects.collect();
-        records.push(Record::End {
-            revision: self.revision,
-            count: records.len() as u64,
-        });
+        records.push(Record::End { revision: self.revision, count: records.len() as u64 });
         records
     }
 }

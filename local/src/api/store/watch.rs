@@ -61,12 +61,7 @@ impl Watch {
         };
         let announced = log.subscribe();
         drop(state);
-        Ok(Self {
-            store,
-            resource: resource.into(),
-            revision,
-            announced,
-        })
+        Ok(Self { store, resource: resource.into(), revision, announced })
     }
 
     /// Every object at the position of this watch, when it has just been opened.
@@ -77,17 +72,13 @@ impl Watch {
         // Listing first and watching from there would need a second look for changes between.
         let watch = Self::new(Arc::clone(store), resource, WatchStart::Everything)?;
         let state = store.state.lock();
-        let objects = state
-            .collections
-            .get(resource)
-            .into_iter()
-            .flat_map(|collection| {
-                collection.objects.values().map(|object| Change {
-                    kind: ChangeKind::Added,
-                    object: Arc::clone(object),
-                    before: None,
-                })
-            });
+        let objects = state.collections.get(resource).into_iter().flat_map(|collection| {
+            collection.objects.values().map(|object| Change {
+                kind: ChangeKind::Added,
+                object: Arc::clone(object),
+                before: None,
+            })
+        });
         let objects: Vec<Change> = objects.collect();
         let revision = state.revision;
         drop(state);
@@ -125,12 +116,7 @@ impl Watch {
         if asked < oldest {
             return Err(Expired { asked, oldest });
         }
-        let changes: Vec<Change> = collection
-            .log
-            .after(asked)
-            .take(BATCH_MAX)
-            .cloned()
-            .collect();
+        let changes: Vec<Change> = collection.log.after(asked).take(BATCH_MAX).cloned().collect();
         // With nothing left to hand out this watch is up to date with the whole store.
         self.revision = match changes.last() {
             Some(last) if changes.len() == BATCH_MAX => last.object.revision(),

@@ -21,9 +21,7 @@ pub(in crate::api) fn built_in(group: &str, kind: &str) -> Vec<Column> {
         })],
         ("", "Secret") => vec![
             Column::text("Type", "/type"),
-            Column::computed("Data", "integer", |object, _| {
-                json!(entries(object, "/data"))
-            }),
+            Column::computed("Data", "integer", |object, _| json!(entries(object, "/data"))),
         ],
         ("", "ServiceAccount") => vec![Column::computed("Secrets", "integer", |object, _| {
             json!(list_at(object, "/secrets").len())
@@ -44,18 +42,12 @@ fn pods() -> Vec<Column> {
         Column::name(),
         Column::computed("Ready", "string", |object, _| json!(pod::ready(object))),
         Column::computed("Status", "string", |object, _| json!(pod::status(object))),
-        Column::computed("Restarts", "string", |object, now| {
-            json!(pod::restarts(object, now))
-        }),
+        Column::computed("Restarts", "string", |object, now| json!(pod::restarts(object, now))),
         Column::age(),
-        Column::computed("IP", "string", |object, _| {
-            or_none(str_at(object, "/status/podIP"))
-        })
-        .wide(),
-        Column::computed("Node", "string", |object, _| {
-            or_none(str_at(object, "/spec/nodeName"))
-        })
-        .wide(),
+        Column::computed("IP", "string", |object, _| or_none(str_at(object, "/status/podIP")))
+            .wide(),
+        Column::computed("Node", "string", |object, _| or_none(str_at(object, "/spec/nodeName")))
+            .wide(),
         Column::computed("Nominated Node", "string", |object, _| {
             or_none(str_at(object, "/status/nominatedNodeName"))
         })
@@ -103,23 +95,17 @@ fn services() -> Vec<Column> {
         Column::computed("Cluster-IP", "string", |object, _| {
             or_none(str_at(object, "/spec/clusterIP"))
         }),
-        Column::computed("External-IP", "string", |object, _| {
-            json!(external_ip(object))
-        }),
+        Column::computed("External-IP", "string", |object, _| json!(external_ip(object))),
         Column::computed("Port(s)", "string", |object, _| json!(ports(object))),
         Column::age(),
-        Column::computed("Selector", "string", |object, _| {
-            selector(object, "/spec/selector")
-        })
-        .wide(),
+        Column::computed("Selector", "string", |object, _| selector(object, "/spec/selector"))
+            .wide(),
     ]
 }
 
 fn events() -> Vec<Column> {
     vec![
-        Column::computed("Last Seen", "string", |object, now| {
-            json!(last_seen(object, now))
-        }),
+        Column::computed("Last Seen", "string", |object, now| json!(last_seen(object, now))),
         Column::text("Type", "/type"),
         Column::text("Reason", "/reason"),
         Column::computed("Object", "string", |object, _| json!(event_object(object))),
@@ -177,20 +163,14 @@ fn event_object(object: &Value) -> String {
 }
 
 fn external_ip(service: &Value) -> String {
-    let mut addresses: Vec<&str> = list_at(service, "/spec/externalIPs")
-        .iter()
-        .filter_map(Value::as_str)
-        .collect();
+    let mut addresses: Vec<&str> =
+        list_at(service, "/spec/externalIPs").iter().filter_map(Value::as_str).collect();
     match str_at(service, "/spec/type") {
         "ExternalName" => addresses.push(str_at(service, "/spec/externalName")),
         "LoadBalancer" => {
             for ingress in list_at(service, "/status/loadBalancer/ingress") {
                 let ip = str_at(ingress, "/ip");
-                addresses.push(if ip.is_empty() {
-                    str_at(ingress, "/hostname")
-                } else {
-                    ip
-                });
+                addresses.push(if ip.is_empty() { str_at(ingress, "/hostname") } else { ip });
             }
             if addresses.is_empty() {
                 return "<pending>".to_owned();

@@ -39,24 +39,20 @@ impl JsonPath {
             steps.push(step);
             rest = after;
         }
-        Self {
-            steps: steps.into(),
-        }
+        Self { steps: steps.into() }
     }
 
     /// The first value that the path leads to.
     pub(super) fn first<'a>(&self, object: &'a Value) -> Option<&'a Value> {
-        self.steps
-            .iter()
-            .try_fold(object, |value, step| match step {
-                Step::Field(name) => value.get(&**name),
-                Step::Index(index) => value.get(index),
-                Step::Where { field, equals } => value
-                    .as_array()?
-                    .iter()
-                    .find(|item| item.get(&**field).and_then(Value::as_str) == Some(equals)),
-                Step::Unknown => None,
-            })
+        self.steps.iter().try_fold(object, |value, step| match step {
+            Step::Field(name) => value.get(&**name),
+            Step::Index(index) => value.get(index),
+            Step::Where { field, equals } => value
+                .as_array()?
+                .iter()
+                .find(|item| item.get(&**field).and_then(Value::as_str) == Some(equals)),
+            Step::Unknown => None,
+        })
     }
 }
 
@@ -75,11 +71,7 @@ fn field(text: &str) -> (Step, &str) {
 }
 
 fn named(name: String) -> Step {
-    if name.is_empty() {
-        Step::Unknown
-    } else {
-        Step::Field(name.into())
-    }
+    if name.is_empty() { Step::Unknown } else { Step::Field(name.into()) }
 }
 
 /// What stands in brackets, of which the first is gone.
@@ -94,10 +86,7 @@ fn bracketed(text: &str) -> (Step, &str) {
         return filtered(filter).unwrap_or((Step::Unknown, ""));
     }
     match text.split_once(']') {
-        Some((index, rest)) => (
-            index.trim().parse().map_or(Step::Unknown, Step::Index),
-            rest,
-        ),
+        Some((index, rest)) => (index.trim().parse().map_or(Step::Unknown, Step::Index), rest),
         None => (Step::Unknown, ""),
     }
 }
@@ -107,19 +96,13 @@ fn filtered(text: &str) -> Option<(Step, &str)> {
     let (field, rest) = text.split_once("==")?;
     let (equals, rest) = quoted(rest.trim_start())?;
     let rest = rest.trim_start().strip_prefix(")]")?;
-    let step = Step::Where {
-        field: field.trim().into(),
-        equals: equals.into(),
-    };
+    let step = Step::Where { field: field.trim().into(), equals: equals.into() };
     Some((step, rest))
 }
 
 /// A text in single or double quotes, and what follows.
 fn quoted(text: &str) -> Option<(String, &str)> {
-    let quote = text
-        .chars()
-        .next()
-        .filter(|&char| char == '\'' || char == '"')?;
+    let quote = text.chars().next().filter(|&char| char == '\'' || char == '"')?;
     let mut inside = String::new();
     let mut chars = text.char_indices().skip(1);
     while let Some((index, char)) = chars.next() {
@@ -159,14 +142,7 @@ mod tests {
     #[test]
     fn what_is_not_there_or_not_understood_leads_nowhere() {
         let object = json!({"a": {"b": 1}, "list": []});
-        for path in [
-            ".a.c",
-            ".a[",
-            ".a..b",
-            ".list[?(@.x>1)]",
-            ".list[*]",
-            ".a['b",
-        ] {
+        for path in [".a.c", ".a[", ".a..b", ".list[?(@.x>1)]", ".list[*]", ".a['b"] {
             assert_eq!(JsonPath::parse(path).first(&object), None, "{path}");
         }
     }

@@ -56,10 +56,7 @@ pub(super) fn status(pod: &Value) -> String {
 /// `2 (5s ago)`: how often containers were started again, and when last.
 pub(super) fn restarts(pod: &Value, now: Timestamp) -> String {
     let statuses = list_at(pod, "/status/containerStatuses");
-    let count: i64 = statuses
-        .iter()
-        .map(|status| count_at(status, "/restartCount"))
-        .sum();
+    let count: i64 = statuses.iter().map(|status| count_at(status, "/restartCount")).sum();
     let last = statuses
         .iter()
         .filter_map(|status| status.pointer("/lastState/terminated/finishedAt"))
@@ -86,10 +83,7 @@ fn container_reason(status: &Value) -> Option<String> {
 /// What the first init container that is not done says, if any is left.
 fn waiting_init(pod: &Value) -> Option<String> {
     let total = list_at(pod, "/spec/initContainers").len();
-    for (index, status) in list_at(pod, "/status/initContainerStatuses")
-        .iter()
-        .enumerate()
-    {
+    for (index, status) in list_at(pod, "/status/initContainerStatuses").iter().enumerate() {
         let terminated = status.pointer("/state/terminated");
         if let Some(terminated) = terminated {
             if count_at(terminated, "/exitCode") == 0 {

@@ -5,10 +5,8 @@ use crate::api::resources::tests::served;
 
 fn table(group: &str, kind: &str, object: &Value) -> Value {
     let resources = served();
-    let resource = resources
-        .iter()
-        .find(|resource| resource.group == group && resource.kind == kind)
-        .unwrap();
+    let resource =
+        resources.iter().find(|resource| resource.group == group && resource.kind == kind).unwrap();
     let now = "2024-05-01T00:05:00Z".parse().unwrap();
     let metadata = json!({"resourceVersion": "7"});
     render(resource, [object], metadata, IncludeObject::Metadata, now)
@@ -51,22 +49,8 @@ fn a_custom_kind_has_the_columns_of_its_definition() {
         },
     });
     let table = table("serving.knative.dev", "Service", &service);
-    let names = [
-        "Name",
-        "URL",
-        "LatestCreated",
-        "LatestReady",
-        "Ready",
-        "Reason",
-    ];
-    let cells = json!([
-        "hello",
-        "http://hello.default",
-        null,
-        null,
-        "False",
-        "RevisionMissing"
-    ]);
+    let names = ["Name", "URL", "LatestCreated", "LatestReady", "Ready", "Reason"];
+    let cells = json!(["hello", "http://hello.default", null, null, "False", "RevisionMissing"]);
     let (headings, values): (Vec<String>, Vec<Value>) = shown(&table).into_iter().unzip();
     assert_eq!(headings, names);
     assert_eq!(json!(values), cells);
@@ -104,10 +88,7 @@ fn a_running_pod_shows_its_ready_containers_restarts_and_age() {
             },
         ]},
     });
-    assert_eq!(
-        json!(row("", "Pod", &pod)),
-        json!(["p", "1/2", "Running", "2 (10s ago)", "60s"])
-    );
+    assert_eq!(json!(row("", "Pod", &pod)), json!(["p", "1/2", "Running", "2 (10s ago)", "60s"]));
 }
 
 #[test]
@@ -117,26 +98,11 @@ fn a_pod_shows_why_it_does_not_run() {
         (json!({"phase": "Pending"}), "Pending"),
         (json!({}), "Unknown"),
         (json!({"phase": "Failed", "reason": "Evicted"}), "Evicted"),
-        (
-            container(json!({"waiting": {"reason": "CrashLoopBackOff"}})),
-            "CrashLoopBackOff",
-        ),
-        (
-            container(json!({"terminated": {"reason": "Completed", "exitCode": 0}})),
-            "Completed",
-        ),
-        (
-            container(json!({"terminated": {"reason": "Error", "exitCode": 1}})),
-            "Error",
-        ),
-        (
-            container(json!({"terminated": {"exitCode": 3}})),
-            "ExitCode:3",
-        ),
-        (
-            container(json!({"terminated": {"signal": 9, "exitCode": 137}})),
-            "Signal:9",
-        ),
+        (container(json!({"waiting": {"reason": "CrashLoopBackOff"}})), "CrashLoopBackOff"),
+        (container(json!({"terminated": {"reason": "Completed", "exitCode": 0}})), "Completed"),
+        (container(json!({"terminated": {"reason": "Error", "exitCode": 1}})), "Error"),
+        (container(json!({"terminated": {"exitCode": 3}})), "ExitCode:3"),
+        (container(json!({"terminated": {"signal": 9, "exitCode": 137}})), "Signal:9"),
         (
             json!({"phase": "Pending", "initContainerStatuses": [
                 {"name": "i", "state": {"waiting": {"reason": "ImagePullBackOff"}}},
@@ -191,18 +157,8 @@ fn built_in_kinds_show_what_kubectl_shows() {
             named(json!({"status": {"phase": "Active"}})),
             json!(["x", "Active", "2m"]),
         ),
-        (
-            "",
-            "ConfigMap",
-            named(json!({"data": {"a": "", "b": ""}})),
-            json!(["x", 2, "2m"]),
-        ),
-        (
-            "",
-            "Secret",
-            named(json!({"type": "Opaque"})),
-            json!(["x", "Opaque", 0, "2m"]),
-        ),
+        ("", "ConfigMap", named(json!({"data": {"a": "", "b": ""}})), json!(["x", 2, "2m"])),
+        ("", "Secret", named(json!({"type": "Opaque"})), json!(["x", "Opaque", 0, "2m"])),
         (
             "coordination.k8s.io",
             "Lease",

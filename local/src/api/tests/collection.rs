@@ -13,14 +13,8 @@ async fn an_object_is_created_read_listed_and_deleted() {
     assert_eq!(created.metadata.namespace.as_deref(), Some("default"));
     assert!(created.metadata.creation_timestamp.is_some());
     assert_eq!(api.get("a").await.unwrap(), created);
-    assert_eq!(
-        api.list(&ListParams::default()).await.unwrap().items,
-        [created]
-    );
-    let taken = status(
-        api.create(&PostParams::default(), &config_map("a", &json!({})))
-            .await,
-    );
+    assert_eq!(api.list(&ListParams::default()).await.unwrap().items, [created]);
+    let taken = status(api.create(&PostParams::default(), &config_map("a", &json!({}))).await);
     assert_eq!((taken.code, taken.reason.as_str()), (409, "AlreadyExists"));
     api.delete("a", &DeleteParams::default()).await.unwrap();
     let gone = status(api.get("a").await);
@@ -36,10 +30,7 @@ async fn the_first_namespaces_are_there_and_a_missing_one_is_not_found() {
         assert_eq!(phase.as_deref(), Some("Active"));
     }
     let api: Api<ConfigMap> = Api::namespaced(client, "nowhere");
-    let refused = status(
-        api.create(&PostParams::default(), &config_map("a", &json!({})))
-            .await,
-    );
+    let refused = status(api.create(&PostParams::default(), &config_map("a", &json!({}))).await);
     assert_eq!(refused.message, "namespaces \"nowhere\" not found");
 }
 
@@ -48,18 +39,9 @@ async fn a_name_is_generated_and_a_wrong_one_is_refused() {
     let (_server, client) = server();
     let api = config_maps(&client);
     let prefix: ConfigMap = from(json!({ "metadata": { "generateName": "web-" } }));
-    let one = api
-        .create(&PostParams::default(), &prefix)
-        .await
-        .unwrap()
-        .metadata
-        .name
-        .unwrap();
+    let one = api.create(&PostParams::default(), &prefix).await.unwrap().metadata.name.unwrap();
     assert!(one.starts_with("web-") && one.len() == 9, "{one}");
-    let refused = status(
-        api.create(&PostParams::default(), &config_map("A_b", &json!({})))
-            .await,
-    );
+    let refused = status(api.create(&PostParams::default(), &config_map("A_b", &json!({}))).await);
     assert_eq!((refused.code, refused.reason.as_str()), (422, "Invalid"));
 }
 
@@ -74,10 +56,7 @@ async fn lists_are_narrowed_and_cut_into_pages() {
         let api = api.clone();
         async move {
             let list = api.list(&params).await.unwrap();
-            let names = list
-                .items
-                .iter()
-                .filter_map(|item| item.metadata.name.clone());
+            let names = list.items.iter().filter_map(|item| item.metadata.name.clone());
             (names.collect::<Vec<_>>(), list.metadata.continue_)
         }
     };
@@ -87,9 +66,7 @@ async fn lists_are_narrowed_and_cut_into_pages() {
     assert_eq!(selected.0, ["b"]);
     let (first, next) = names(ListParams::default().limit(2)).await;
     assert_eq!(first, ["a", "b"]);
-    let rest = ListParams::default()
-        .limit(2)
-        .continue_token(&next.unwrap());
+    let rest = ListParams::default().limit(2).continue_token(&next.unwrap());
     assert_eq!(names(rest).await, (vec!["c".to_owned()], None));
 }
 
@@ -100,9 +77,7 @@ async fn a_collection_is_deleted_by_selector() {
     create(&client, &config_map("b", &json!({ "x": "2" }))).await;
     let api = config_maps(&client);
     let some = ListParams::default().labels("x=1");
-    api.delete_collection(&DeleteParams::default(), &some)
-        .await
-        .unwrap();
+    api.delete_collection(&DeleteParams::default(), &some).await.unwrap();
     let left = api.list(&ListParams::default()).await.unwrap().items;
     assert_eq!(left.len(), 1);
     assert_eq!(left[0].metadata.name.as_deref(), Some("b"));
@@ -114,12 +89,8 @@ async fn lists_come_as_tables_and_as_metadata_when_asked_for() {
     create(&client, &config_map("a", &json!({}))).await;
     let path = "/api/v1/namespaces/default/configmaps";
     let get = |accept| http::Request::get(path).header("accept", accept);
-    let (_, table) = answer(
-        &server,
-        get("application/json;as=Table;v=v1;g=meta.k8s.io"),
-        json!({}),
-    )
-    .await;
+    let (_, table) =
+        answer(&server, get("application/json;as=Table;v=v1;g=meta.k8s.io"), json!({})).await;
     assert_eq!(table["kind"], "Table");
     assert_eq!(table["rows"][0]["cells"][0], "a");
     let partial = api_metadata(&client).await;
@@ -127,14 +98,8 @@ async fn lists_come_as_tables_and_as_metadata_when_asked_for() {
 }
 
 async fn api_metadata(client: &kube::Client) -> Vec<String> {
-    let list = config_maps(client)
-        .list_metadata(&ListParams::default())
-        .await
-        .unwrap();
-    list.items
-        .into_iter()
-        .filter_map(|item| item.metadata.name)
-        .collect()
+    let list = config_maps(client).list_metadata(&ListParams::default()).await.unwrap();
+    list.items.into_iter().filter_map(|item| item.metadata.name).collect()
 }
 
 #[tokio::test(start_paused = true)]

@@ -21,9 +21,7 @@ fn deployment() -> Deployment {
 
 async fn deployed(client: &kube::Client) -> Api<Deployment> {
     let api: Api<Deployment> = Api::default_namespaced(client.clone());
-    api.create(&PostParams::default(), &deployment())
-        .await
-        .unwrap();
+    api.create(&PostParams::default(), &deployment()).await.unwrap();
     api
 }
 
@@ -33,23 +31,12 @@ async fn an_update_of_an_old_version_is_a_conflict() {
     let first = create(&client, &config_map("a", &json!({}))).await;
     let mut newer = first.clone();
     newer.data = Some([("key".to_owned(), "newer".to_owned())].into());
-    let newer = config_maps(&client)
-        .replace("a", &PostParams::default(), &newer)
-        .await
-        .unwrap();
+    let newer = config_maps(&client).replace("a", &PostParams::default(), &newer).await.unwrap();
     assert!(newer.metadata.resource_version > first.metadata.resource_version);
 
-    let refused = status(
-        config_maps(&client)
-            .replace("a", &PostParams::default(), &first)
-            .await,
-    );
+    let refused = status(config_maps(&client).replace("a", &PostParams::default(), &first).await);
     assert_eq!((refused.code, refused.reason.as_str()), (409, "Conflict"));
-    assert!(
-        refused.message.contains("the object has been modified"),
-        "{}",
-        refused.message
-    );
+    assert!(refused.message.contains("the object has been modified"), "{}", refused.message);
 }
 
 #[tokio::test(start_paused = true)]
@@ -57,14 +44,8 @@ async fn a_write_that_changes_nothing_keeps_the_version() {
     let (_server, client) = server();
     let first = create(&client, &config_map("a", &json!({}))).await;
     let patch = Patch::Merge(json!({ "data": { "key": "value" } }));
-    let same = config_maps(&client)
-        .patch("a", &PatchParams::default(), &patch)
-        .await
-        .unwrap();
-    assert_eq!(
-        same.metadata.resource_version,
-        first.metadata.resource_version
-    );
+    let same = config_maps(&client).patch("a", &PatchParams::default(), &patch).await.unwrap();
+    assert_eq!(same.metadata.resource_version, first.metadata.resource_version);
 }
 
 #[tokio::test(start_paused = true)]
@@ -72,16 +53,10 @@ async fn the_generation_counts_changes_of_the_spec_only() {
     let (_server, client) = server();
     let api = deployed(&client).await;
     let labelled = Patch::Merge(json!({ "metadata": { "labels": { "a": "b" } } }));
-    let labelled = api
-        .patch("web", &PatchParams::default(), &labelled)
-        .await
-        .unwrap();
+    let labelled = api.patch("web", &PatchParams::default(), &labelled).await.unwrap();
     assert_eq!(labelled.metadata.generation, Some(1));
     let scaled = Patch::Merge(json!({ "spec": { "replicas": 3 } }));
-    let scaled = api
-        .patch("web", &PatchParams::default(), &scaled)
-        .await
-        .unwrap();
+    let scaled = api.patch("web", &PatchParams::default(), &scaled).await.unwrap();
     assert_eq!(scaled.metadata.generation, Some(2));
 }
 
@@ -90,18 +65,12 @@ async fn spec_and_status_are_written_apart() {
     let (_server, client) = server();
     let api = deployed(&client).await;
     let both = Patch::Merge(json!({ "spec": { "replicas": 9 }, "status": { "replicas": 9 } }));
-    let spec = api
-        .patch("web", &PatchParams::default(), &both)
-        .await
-        .unwrap();
+    let spec = api.patch("web", &PatchParams::default(), &both).await.unwrap();
     assert_eq!(spec.spec.unwrap().replicas, Some(9));
     assert_eq!(spec.status.unwrap_or_default().replicas, None);
 
     let both = Patch::Merge(json!({ "spec": { "replicas": 1 }, "status": { "replicas": 4 } }));
-    let status = api
-        .patch_status("web", &PatchParams::default(), &both)
-        .await
-        .unwrap();
+    let status = api.patch_status("web", &PatchParams::default(), &both).await.unwrap();
     assert_eq!(status.spec.unwrap().replicas, Some(9));
     assert_eq!(status.status.unwrap().replicas, Some(4));
     assert_eq!(status.metadata.generation, Some(2));
@@ -116,20 +85,14 @@ async fn scale_reads_and_writes_the_replicas() {
     assert_eq!(scale.status.unwrap().selector.as_deref(), Some("app=web"));
 
     let zero = Patch::Merge(json!({ "spec": { "replicas": 0 } }));
-    let scale = api
-        .patch_scale("web", &PatchParams::default(), &zero)
-        .await
-        .unwrap();
+    let scale = api.patch_scale("web", &PatchParams::default(), &zero).await.unwrap();
     assert_eq!(scale.spec.unwrap().replicas.unwrap_or(0), 0);
     let read = api.get("web").await.unwrap();
     assert_eq!(read.spec.unwrap().replicas, Some(0));
     assert_eq!(read.metadata.generation, Some(2));
 
     let negative = Patch::Merge(json!({ "spec": { "replicas": -1 } }));
-    let refused = status(
-        api.patch_scale("web", &PatchParams::default(), &negative)
-            .await,
-    );
+    let refused = status(api.patch_scale("web", &PatchParams::default(), &negative).await);
     assert_eq!(refused.code, 422);
 }
 
@@ -141,33 +104,19 @@ async fn server_side_apply_creates_merges_and_conflicts() {
         Patch::Apply(json!({ "apiVersion": "v1", "kind": "ConfigMap", "data": data }))
     };
     let ours = PatchParams::apply("ours");
-    let created = api
-        .patch("a", &ours, &apply(json!({ "x": "1" })))
-        .await
-        .unwrap();
+    let created = api.patch("a", &ours, &apply(json!({ "x": "1" }))).await.unwrap();
     assert!(created.metadata.uid.is_some());
-    let again = api
-        .patch("a", &ours, &apply(json!({ "x": "1" })))
-        .await
-        .unwrap();
-    assert_eq!(
-        again.metadata.resource_version,
-        created.metadata.resource_version
-    );
+    let again = api.patch("a", &ours, &apply(json!({ "x": "1" }))).await.unwrap();
+    assert_eq!(again.metadata.resource_version, created.metadata.resource_version);
 
     let theirs = PatchParams::apply("theirs");
-    api.patch("a", &theirs, &apply(json!({ "y": "2" })))
-        .await
-        .unwrap();
+    api.patch("a", &theirs, &apply(json!({ "y": "2" }))).await.unwrap();
     let refused = status(api.patch("a", &theirs, &apply(json!({ "x": "3" }))).await);
     assert_eq!(refused.code, 409);
     let causes = refused.details.unwrap().causes;
     assert_eq!(causes[0].reason, "FieldManagerConflict");
 
-    let forced = api
-        .patch("a", &theirs.force(), &apply(json!({ "x": "3" })))
-        .await
-        .unwrap();
+    let forced = api.patch("a", &theirs.force(), &apply(json!({ "x": "3" }))).await.unwrap();
     let data = forced.data.unwrap();
     assert_eq!(data["x"], "3");
     assert_eq!(data.get("y"), None, "what a manager no longer applies goes");
@@ -181,9 +130,7 @@ async fn concurrent_patches_are_all_kept() {
         let api = config_maps(&client);
         async move {
             let patch = Patch::Merge(json!({ "data": { format!("k{index}"): "v" } }));
-            api.patch("a", &PatchParams::default(), &patch)
-                .await
-                .unwrap()
+            api.patch("a", &PatchParams::default(), &patch).await.unwrap()
         }
     });
     futures::future::join_all(writes).await;

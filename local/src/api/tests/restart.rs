@@ -22,21 +22,11 @@ async fn objects_and_their_versions_survive_a_restart() {
     create(&client, &config_map("a", &json!({}))).await;
     create(&client, &config_map("b", &json!({}))).await;
     let patch = Patch::Merge(json!({ "data": { "key": "patched" } }));
-    let patched = config_maps(&client)
-        .patch("a", &PatchParams::default(), &patch)
-        .await
-        .unwrap();
-    config_maps(&client)
-        .delete("b", &DeleteParams::default())
-        .await
-        .unwrap();
+    let patched = config_maps(&client).patch("a", &PatchParams::default(), &patch).await.unwrap();
+    config_maps(&client).delete("b", &DeleteParams::default()).await.unwrap();
     server.close().await;
     let late = config_map("c", &json!({}));
-    let refused = status(
-        config_maps(&client)
-            .create(&PostParams::default(), &late)
-            .await,
-    );
+    let refused = status(config_maps(&client).create(&PostParams::default(), &late).await);
     assert_eq!(refused.code, 500, "a closed server takes no write");
 
     let server = open(folder.path()).unwrap();
@@ -45,16 +35,8 @@ async fn objects_and_their_versions_survive_a_restart() {
     assert!(config_maps(&client).get_opt("b").await.unwrap().is_none());
     let version = patched.metadata.resource_version.unwrap();
     let watch = config_maps(&client);
-    let gone = status(
-        watch
-            .watch(&WatchParams::default(), &version)
-            .await
-            .map(|_| ()),
-    );
-    assert_eq!(
-        gone.code, 410,
-        "the changes before the restart are no longer known"
-    );
+    let gone = status(watch.watch(&WatchParams::default(), &version).await.map(|_| ()));
+    assert_eq!(gone.code, 410, "the changes before the restart are no longer known");
     let next = create(&client, &config_map("c", &json!({}))).await;
     let number = |version: Option<String>| version.unwrap().parse::<u64>().unwrap();
     assert!(number(next.metadata.resource_version) > version.parse().unwrap());
@@ -83,21 +65,12 @@ async fn what_a_crash_left_half_collected_is_collected_at_the_next_start() {
     create(&client, &child).await;
     // Nothing runs between these two: the collector sees the deletion only after the restart.
     let copy = TempDir::new().unwrap();
-    config_maps(&client)
-        .delete("owner", &DeleteParams::default())
-        .await
-        .unwrap();
+    config_maps(&client).delete("owner", &DeleteParams::default()).await.unwrap();
     for entry in std::fs::read_dir(folder.path()).unwrap() {
         let entry = entry.unwrap();
         std::fs::copy(entry.path(), copy.path().join(entry.file_name())).unwrap();
     }
     let again = open(copy.path()).unwrap();
     settle().await;
-    assert!(
-        config_maps(&again.client())
-            .get_opt("child")
-            .await
-            .unwrap()
-            .is_none()
-    );
+    assert!(config_maps(&again.client()).get_opt("child").await.unwrap().is_none());
 }

@@ -22,10 +22,7 @@ fn told(event: WatchEvent<ConfigMap>) -> String {
 
 async fn label(client: &kube::Client, name: &str, value: &str) -> ConfigMap {
     let patch = Patch::Merge(json!({ "metadata": { "labels": { "x": value } } }));
-    config_maps(client)
-        .patch(name, &PatchParams::default(), &patch)
-        .await
-        .unwrap()
+    config_maps(client).patch(name, &PatchParams::default(), &patch).await.unwrap()
 }
 
 #[tokio::test(start_paused = true)]
@@ -34,10 +31,7 @@ async fn a_watch_goes_on_from_a_version() {
     let first = create(&client, &config_map("a", &json!({}))).await;
     label(&client, "a", "1").await;
     create(&client, &config_map("b", &json!({}))).await;
-    config_maps(&client)
-        .delete("a", &DeleteParams::default())
-        .await
-        .unwrap();
+    config_maps(&client).delete("a", &DeleteParams::default()).await.unwrap();
     let version = first.metadata.resource_version.unwrap();
     let api = config_maps(&client);
     let events = api.watch(&WatchParams::default(), &version).await.unwrap();
@@ -69,11 +63,7 @@ async fn a_version_that_is_too_old_is_gone() {
     }
     let version = first.metadata.resource_version.unwrap();
     let api = config_maps(&client);
-    let refused = status(
-        api.watch(&WatchParams::default(), &version)
-            .await
-            .map(|_| ()),
-    );
+    let refused = status(api.watch(&WatchParams::default(), &version).await.map(|_| ()));
     assert_eq!((refused.code, refused.reason.as_str()), (410, "Expired"));
 }
 
@@ -81,12 +71,7 @@ async fn a_version_that_is_too_old_is_gone() {
 async fn a_slow_watch_is_ended_with_gone() {
     let (_server, client) = server();
     let api = config_maps(&client);
-    let mut events = pin!(
-        api.watch(&WatchParams::default(), "0")
-            .await
-            .unwrap()
-            .map_ok(told)
-    );
+    let mut events = pin!(api.watch(&WatchParams::default(), "0").await.unwrap().map_ok(told));
     create(&client, &config_map("a", &json!({}))).await;
     assert_eq!(events.try_next().await.unwrap().unwrap(), "added a");
     for index in 0..1_100 {
@@ -110,18 +95,12 @@ async fn a_quiet_watch_gets_bookmarks_and_ends_at_its_timeout() {
 async fn a_reflector_of_kube_follows_a_streaming_list() {
     let (_server, client) = server();
     create(&client, &config_map("a", &json!({}))).await;
-    for config in [
-        watcher::Config::default(),
-        watcher::Config::default().streaming_lists(),
-    ] {
+    for config in [watcher::Config::default(), watcher::Config::default().streaming_lists()] {
         let mut events = pin!(watcher::watcher(config_maps(&client), config));
         let mut seen = Vec::new();
         while !matches!(seen.last(), Some(Event::InitDone)) {
             seen.push(events.try_next().await.unwrap().unwrap());
         }
-        assert!(matches!(
-            seen.as_slice(),
-            [Event::Init, Event::InitApply(_), Event::InitDone]
-        ));
+        assert!(matches!(seen.as_slice(), [Event::Init, Event::InitApply(_), Event::InitDone]));
     }
 }

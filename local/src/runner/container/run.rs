@@ -41,10 +41,7 @@ struct Watch {
 impl Watch {
     fn begin(probes: Probes, target: Target) -> Self {
         let (sender, verdicts) = mpsc::channel(VERDICTS);
-        Self {
-            task: tokio::spawn(probes.watch(target, sender)),
-            verdicts,
-        }
+        Self { task: tokio::spawn(probes.watch(target, sender)), verdicts }
     }
 }
 
@@ -154,11 +151,8 @@ impl Supervisor {
         // Nobody left to give orders ends it at once.
         while let Some(stop) = self.order() {
             // What the hook used up is made good, but not against a later, more urgent order.
-            let deadline = if Some(stop) == order {
-                stop.deadline.max(least)
-            } else {
-                stop.deadline
-            };
+            let deadline =
+                if Some(stop) == order { stop.deadline.max(least) } else { stop.deadline };
             tokio::select! {
                 status = process.wait() => return status,
                 () = sleep_until(deadline) => break,

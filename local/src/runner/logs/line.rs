@@ -112,10 +112,7 @@ mod tests {
 
     #[test]
     fn lines_are_put_together_from_chunks() {
-        assert_eq!(
-            pieces(&[b"ab", b"c\n\nd", b"e"]),
-            [(3, true), (0, true), (2, true)]
-        );
+        assert_eq!(pieces(&[b"ab", b"c\n\nd", b"e"]), [(3, true), (0, true), (2, true)]);
         assert_eq!(pieces(&[b"a\n"]), [(1, true)]);
     }
 

@@ -70,9 +70,8 @@ impl Reader {
                 }
                 Some(sent) => self.more(sent).await,
             };
-            let mut text = text
-                .inspect_err(|error| tracing::warn!(%error, "Cannot read a log"))
-                .ok()?;
+            let mut text =
+                text.inspect_err(|error| tracing::warn!(%error, "Cannot read a log")).ok()?;
             text.truncate(usize::try_from(self.left_bytes).unwrap_or(usize::MAX));
             self.left_bytes -= text.len() as u64;
             if !text.is_empty() {
@@ -96,10 +95,7 @@ impl Reader {
             Ok((text, read))
         })
         .await?;
-        self.sent = Some(Progress {
-            rotations: before.rotations,
-            bytes: read,
-        });
+        self.sent = Some(Progress { rotations: before.rotations, bytes: read });
         let text = self.recent(&text);
         Ok(self.render(&text))
     }
@@ -128,15 +124,9 @@ impl Reader {
         self.sent = Some(if is_aside && read < MOST_AT_ONCE {
             // All of the file that was moved aside; the new one next. More than one rotation
             // between two reads is lost, as it is on the disk.
-            Progress {
-                rotations: now.rotations,
-                bytes: 0,
-            }
+            Progress { rotations: now.rotations, bytes: 0 }
         } else {
-            Progress {
-                rotations: sent.rotations,
-                bytes: sent.bytes + read,
-            }
+            Progress { rotations: sent.rotations, bytes: sent.bytes + read }
         });
         // The run ended, but not all of it is sent yet.
         self.is_over &= self.sent == Some(now);
@@ -216,7 +206,5 @@ fn read_from(path: &Path, from: u64, most: u64, into: &mut Vec<u8>) -> io::Resul
 async fn blocking<T: Send + 'static>(
     work: impl FnOnce() -> io::Result<T> + Send + 'static,
 ) -> io::Result<T> {
-    tokio::task::spawn_blocking(work)
-        .await
-        .map_err(io::Error::other)?
+    tokio::task::spawn_blocking(work).await.map_err(io::Error::other)?
 }

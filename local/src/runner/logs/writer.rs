@@ -62,12 +62,7 @@ impl LogWriter {
         progress: watch::Sender<Progress>,
         obsolete: Option<PathBuf>,
     ) -> Self {
-        Self {
-            path,
-            progress,
-            obsolete,
-            rotate_at: ROTATE_AT,
-        }
+        Self { path, progress, obsolete, rotate_at: ROTATE_AT }
     }
 
     #[cfg(test)]

@@ -59,9 +59,7 @@ impl Action {
         if let Some(tcp) = &probe.tcp_socket {
             let host = tcp.host.as_deref().filter(|host| !host.is_empty());
             let port = number(&tcp.port, container)?;
-            return Some(Self::Tcp {
-                address: format!("{}:{port}", host.unwrap_or(LOOPBACK)),
-            });
+            return Some(Self::Tcp { address: format!("{}:{port}", host.unwrap_or(LOOPBACK)) });
         }
         if let Some(grpc) = &probe.grpc {
             return Some(Self::Grpc {
@@ -91,11 +89,7 @@ impl Action {
 
     fn http(http: &HTTPGetAction, container: &Container) -> Option<Self> {
         let host = http.host.as_deref().filter(|host| !host.is_empty());
-        let address = format!(
-            "{}:{}",
-            host.unwrap_or(LOOPBACK),
-            number(&http.port, container)?
-        );
+        let address = format!("{}:{}", host.unwrap_or(LOOPBACK), number(&http.port, container)?);
         let mut authority = address.clone();
         let mut headers = Vec::new();
         for given in http.http_headers.iter().flatten() {
@@ -117,12 +111,9 @@ impl Action {
     /// Asks; an error says what is wrong. Bounds no time, and stops when dropped.
     pub(in crate::runner) async fn perform(&self, target: &Target) -> Result<(), String> {
         match self {
-            Self::Http {
-                address,
-                authority,
-                path,
-                headers,
-            } => get(address, authority, path, headers).await,
+            Self::Http { address, authority, path, headers } => {
+                get(address, authority, path, headers).await
+            }
             Self::Tcp { address } => connect(address).await.map(drop),
             Self::Grpc { address, service } => grpc::check(connect(address).await?, service).await,
             Self::Exec { command } => target.execute(command).await,
@@ -147,13 +138,8 @@ impl Target {
 
     /// Runs a command with the container's environment and directory.
     async fn execute(&self, words: &[String]) -> Result<(), String> {
-        let Launch {
-            line, variables, ..
-        } = &self.launch;
-        let container = Container {
-            command: Some(words.to_vec()),
-            ..Container::default()
-        };
+        let Launch { line, variables, .. } = &self.launch;
+        let container = Container { command: Some(words.to_vec()), ..Container::default() };
         let surroundings = command::Surroundings {
             beside: std::env::current_exe()
                 .ok()
@@ -163,15 +149,8 @@ impl Target {
         };
         let line = command::resolve(&container, variables, &surroundings, command::is_program)
             .map_err(|error| error.to_string())?;
-        let launch = Launch {
-            line,
-            ..self.launch.clone()
-        };
-        let output = launch
-            .command()
-            .output()
-            .await
-            .map_err(|error| error.to_string())?;
+        let launch = Launch { line, ..self.launch.clone() };
+        let output = launch.command().output().await.map_err(|error| error.to_string())?;
         if output.status.success() {
             return Ok(());
         }
@@ -205,9 +184,7 @@ async fn get(
         .map_err(|error| format!("the probe makes no request: {error}"))?;
     let stream = connect(address).await?;
     let failed = |error: hyper::Error| format!("GET http://{address}{path}: {error}");
-    let (mut sender, connection) = http1::handshake(TokioIo::new(stream))
-        .await
-        .map_err(failed)?;
+    let (mut sender, connection) = http1::handshake(TokioIo::new(stream)).await.map_err(failed)?;
     let exchange = async {
         let answer = sender.send_request(request).await.map_err(failed)?;
         // As kubelet: any status from 200 up to 399 is a success.
@@ -215,10 +192,7 @@ async fn get(
         if status.is_success() || status.is_redirection() {
             Ok(())
         } else {
-            Err(format!(
-                "HTTP probe failed with statuscode: {}",
-                status.as_u16()
-            ))
+            Err(format!("HTTP probe failed with statuscode: {}", status.as_u16()))
         }
     };
     // Both in this future: dropping it closes the connection, and no task is left behind.
@@ -268,10 +242,7 @@ mod tests {
         };
         let headers = [("x-probe".to_owned(), "1".to_owned())];
         let (outcome, request) = tokio::join!(get(&address, "name", "/healthz", &headers), server);
-        assert!(
-            request.starts_with("GET /healthz HTTP/1.1\r\nhost: name\r\n"),
-            "{request}"
-        );
+        assert!(request.starts_with("GET /healthz HTTP/1.1\r\nhost: name\r\n"), "{request}");
         assert!(request.contains("x-probe: 1"), "{request}");
         outcome
     }

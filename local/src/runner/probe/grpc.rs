@@ -29,9 +29,8 @@ pub(super) async fn check(stream: TcpStream, service: &str) -> Result<(), String
         .body(Full::new(message(service)?))
         .map_err(|error| error.to_string())?;
     let failed = |error: hyper::Error| format!("gRPC health check: {error}");
-    let (mut sender, connection) = http2::handshake(TokioExecutor::new(), TokioIo::new(stream))
-        .await
-        .map_err(failed)?;
+    let (mut sender, connection) =
+        http2::handshake(TokioExecutor::new(), TokioIo::new(stream)).await.map_err(failed)?;
     let exchange = async {
         let answer = sender.send_request(request).await.map_err(failed)?;
         let headers = answer.headers().clone();
@@ -41,15 +40,12 @@ pub(super) async fn check(stream: TcpStream, service: &str) -> Result<(), String
             .map_err(|error| format!("gRPC health check: {error}"))?;
         // Where the call failed at once the code stands in the headers instead.
         let trailers = body.trailers().unwrap_or(&headers);
-        let code = trailers
-            .get("grpc-status")
-            .and_then(|code| code.to_str().ok());
+        let code = trailers.get("grpc-status").and_then(|code| code.to_str().ok());
         match code {
             Some("0") => judge(&body.to_bytes()),
-            code => Err(format!(
-                "gRPC health check failed with code {}",
-                code.unwrap_or("unknown")
-            )),
+            code => {
+                Err(format!("gRPC health check failed with code {}", code.unwrap_or("unknown")))
+            }
         }
     };
     tokio::pin!(exchange);
@@ -128,9 +124,7 @@ mod tests {
             });
             let connection = server::Builder::new(TokioExecutor::new());
             // The caller hangs up when it has its answer.
-            let _ = connection
-                .serve_connection(TokioIo::new(stream), answer)
-                .await;
+            let _ = connection.serve_connection(TokioIo::new(stream), answer).await;
         });
         let stream = TcpStream::connect(address).await.expect("it listens");
         check(stream, service).await

@@ -101,30 +101,19 @@ impl Platform {
             },
         }))
         .expect("a deployment");
-        self.deployments()
-            .create(&PostParams::default(), &deployment)
-            .await
-            .expect("created");
+        self.deployments().create(&PostParams::default(), &deployment).await.expect("created");
     }
 
     pub(super) async fn scale(&self, replicas: i32) {
         let patch = Patch::Merge(json!({"spec": {"replicas": replicas}}));
-        self.deployments()
-            .patch_scale("d", &PatchParams::default(), &patch)
-            .await
-            .expect("scaled");
+        self.deployments().patch_scale("d", &PatchParams::default(), &patch).await.expect("scaled");
     }
 
     /// Waits until the pods are as wanted; real time, for real processes run in it.
     pub(super) async fn until(&self, what: &str, is_so: impl Fn(&[Pod]) -> bool) -> Vec<Pod> {
         let begin = Instant::now();
         loop {
-            let pods = self
-                .pods()
-                .list(&ListParams::default())
-                .await
-                .expect("listed")
-                .items;
+            let pods = self.pods().list(&ListParams::default()).await.expect("listed").items;
             if is_so(&pods) {
                 return pods;
             }
@@ -146,10 +135,7 @@ impl Platform {
             if is_so(&status) {
                 return;
             }
-            assert!(
-                begin.elapsed() < Duration::from_secs(20),
-                "not {what}: {status:?}"
-            );
+            assert!(begin.elapsed() < Duration::from_secs(20), "not {what}: {status:?}");
             tokio::time::sleep(Duration::from_millis(2)).await;
         }
     }
@@ -160,11 +146,8 @@ impl Platform {
         what: &str,
         is_so: impl Fn(&ContainerStatus) -> bool,
     ) -> ContainerStatus {
-        let pods = self
-            .until(what, |pods| {
-                pods.first().and_then(container).is_some_and(&is_so)
-            })
-            .await;
+        let pods =
+            self.until(what, |pods| pods.first().and_then(container).is_some_and(&is_so)).await;
         container(&pods[0]).expect("it has one").clone()
     }
 
@@ -202,13 +185,8 @@ pub(super) fn waiting_reason(container: &ContainerStatus) -> Option<&str> {
 }
 
 pub(super) fn waiting_message(container: &ContainerStatus) -> &str {
-    let waiting = container
-        .state
-        .as_ref()
-        .and_then(|state| state.waiting.as_ref());
-    waiting
-        .and_then(|waiting| waiting.message.as_deref())
-        .unwrap_or_default()
+    let waiting = container.state.as_ref().and_then(|state| state.waiting.as_ref());
+    waiting.and_then(|waiting| waiting.message.as_deref()).unwrap_or_default()
 }
 
 pub(super) fn is_alive(pid: &str) -> bool {

@@ -15,20 +15,9 @@ fn an_update_owns_what_it_changed_and_takes_it_from_others() {
     );
     let mut scaled = created.clone();
     scaled["spec"]["replicas"] = json!(3);
-    track_update(
-        &DEPLOYMENT,
-        Some(&created),
-        &mut scaled,
-        &writer("scaler", 2),
-    );
-    assert_eq!(
-        fields_of(&scaled, "scaler"),
-        &json!({"f:spec": {"f:replicas": {}}})
-    );
-    assert_eq!(
-        fields_of(&scaled, "creator"),
-        &json!({"f:spec": {".": {}, "f:paused": {}}})
-    );
+    track_update(&DEPLOYMENT, Some(&created), &mut scaled, &writer("scaler", 2));
+    assert_eq!(fields_of(&scaled, "scaler"), &json!({"f:spec": {"f:replicas": {}}}));
+    assert_eq!(fields_of(&scaled, "creator"), &json!({"f:spec": {".": {}, "f:paused": {}}}));
     let mut shrunk = scaled.clone();
     shrunk["spec"].as_object_mut().unwrap().remove("replicas");
     track_update(&DEPLOYMENT, Some(&scaled), &mut shrunk, &writer("other", 3));
@@ -41,10 +30,7 @@ fn an_update_that_changes_nothing_leaves_ownership_alone() {
     let mut created = deployment(&json!({"replicas": 1}));
     track_update(&DEPLOYMENT, None, &mut created, &writer("creator", 1));
     let mut again = created.clone();
-    again["metadata"]
-        .as_object_mut()
-        .unwrap()
-        .remove("managedFields");
+    again["metadata"].as_object_mut().unwrap().remove("managedFields");
     track_update(&DEPLOYMENT, Some(&created), &mut again, &writer("other", 9));
     assert_eq!(again, created);
 }
@@ -66,12 +52,7 @@ fn many_updaters_become_one() {
         let mut next = live.clone();
         let label = format!("l{index}");
         next["metadata"]["labels"][&label] = json!("x");
-        track_update(
-            &DEPLOYMENT,
-            Some(&live),
-            &mut next,
-            &writer(&format!("m{index}"), index),
-        );
+        track_update(&DEPLOYMENT, Some(&live), &mut next, &writer(&format!("m{index}"), index));
         live = next;
     }
     let entries = live["metadata"]["managedFields"].as_array().unwrap();
@@ -87,16 +68,10 @@ fn subresources_are_managers_of_their_own() {
     track_update(&DEPLOYMENT, None, &mut live, &writer("me", 1));
     let mut with_status = live.clone();
     with_status["status"] = json!({"replicas": 1});
-    let status = Writer {
-        subresource: Some("status"),
-        ..writer("me", 2)
-    };
+    let status = Writer { subresource: Some("status"), ..writer("me", 2) };
     track_update(&DEPLOYMENT, Some(&live), &mut with_status, &status);
     let entries = with_status["metadata"]["managedFields"].as_array().unwrap();
     assert_eq!(entries.len(), 2);
     assert_eq!(entries[1]["subresource"], "status");
-    assert_eq!(
-        entries[1]["fieldsV1"],
-        json!({"f:status": {".": {}, "f:replicas": {}}})
-    );
+    assert_eq!(entries[1]["fieldsV1"], json!({"f:status": {".": {}, "f:replicas": {}}}));
 }
