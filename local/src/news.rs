@@ -101,12 +101,9 @@ impl News {
         events.extend(self.failure(&revision, status));
         let replicas = status.actual_replicas.unwrap_or(0);
         let before = self.replicas.insert(revision.clone(), replicas);
-        match before {
-            Some(before) if before > 0 && replicas > 0 && before != replicas => {
-                events.push(Event::Scaled { revision, replicas });
-            }
-            // From and to zero the data plane says "ready", with the time that it took, and "asleep".
-            _ => {}
+        // From and to zero the data plane says "ready", with the time that it took, and "asleep".
+        if before.is_some_and(|before| before > 0 && replicas > 0 && before != replicas) {
+            events.push(Event::Scaled { revision, replicas });
         }
         events
     }
@@ -153,14 +150,12 @@ mod tests {
     }
 
     #[test]
-    fn a_revision_that_loses_its_last_replica_is_asleep() {
+    fn an_awake_revision_that_changes_its_replicas_is_scaled() {
         let mut news = News::default();
         assert_eq!(news.revision(&revision(0, "True")), []);
         assert_eq!(news.revision(&revision(2, "True")), []);
-        let name = "default/digits-00001".to_owned();
-        let scaled = Event::Scaled { revision: name.clone(), replicas: 1 };
+        let scaled = Event::Scaled { revision: "default/digits-00001".to_owned(), replicas: 1 };
         assert_eq!(news.revision(&revision(1, "True")), [scaled]);
-        assert_eq!(news.revision(&revision(0, "True")), [Event::Asleep { revision: name }]);
         assert_eq!(news.revision(&revision(0, "True")), []);
     }
 
