@@ -117,7 +117,7 @@ fn content(file: &Path) -> Result<String, ManifestError> {
 
 fn parse(file: &Path, text: &str, into: &mut Vec<Manifest>) -> Result<(), ManifestError> {
     let documents: Vec<Value> = serde_saphyr::from_multiple(text).map_err(|error| {
-        ManifestError::Syntax { file: file.to_path_buf(), problem: first_line(&error.to_string()) }
+        ManifestError::Syntax { file: file.to_path_buf(), problem: one_line(&error.to_string()) }
     })?;
     for (index, object) in documents.into_iter().enumerate() {
         if object.is_null() {
@@ -152,7 +152,7 @@ impl Manifest {
         let refused = |error: &kube::Error| ManifestError::Refused {
             file: self.file.clone(),
             object: object.clone(),
-            problem: first_line(&reason(error)),
+            problem: one_line(&reason(error)),
         };
         let (resource, capabilities) =
             discovery::pinned_kind(client, &self.kind).await.map_err(|error| refused(&error))?;
@@ -176,7 +176,7 @@ fn reason(error: &kube::Error) -> String {
     }
 }
 
-fn first_line(text: &str) -> String {
+fn one_line(text: &str) -> String {
     text.split('\n').map(str::trim).filter(|line| !line.is_empty()).collect::<Vec<_>>().join("; ")
 }
 
