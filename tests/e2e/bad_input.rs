@@ -102,6 +102,17 @@ async fn a_process_that_exits_gives_its_code_and_its_last_words() -> anyhow::Res
 }
 
 #[tokio::test]
+async fn a_port_that_never_opens_is_named_when_the_deadline_passes() -> anyhow::Result<()> {
+    let ebb = Ebb::start().await?;
+    let deadline = r#"serving.knative.dev/progress-deadline: "5s""#;
+    let manifest = service("deaf", "ebb-backend", &["--deaf"], deadline, "");
+    let (reason, message) = broken(&ebb, "deaf", &manifest).await?;
+    assert_eq!(reason, "ProgressDeadlineExceeded", "{message}");
+    assert!(message.contains("readiness probe never passed"), "{message}");
+    Ok(())
+}
+
+#[tokio::test]
 async fn requests_that_wait_for_a_program_that_dies_fail_and_others_do_not() -> anyhow::Result<()> {
     let ebb = Ebb::start_quick().await?;
     let kubectl = ebb.kubectl();

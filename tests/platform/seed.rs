@@ -1,4 +1,4 @@
-//! Where chance comes from: one seed for a whole simulation, printed so that it can be repeated.
+//! Where chance comes from: one seed for a whole world, printed so that it can be repeated.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -11,12 +11,16 @@ use rand::{RngExt as _, SeedableRng as _};
 #[derive(Clone)]
 pub(crate) struct Chance(Arc<Mutex<SmallRng>>);
 
+/// Seeds for so many worlds: `EBB_SEED`, or `otherwise`, and the numbers after it. Says which.
+pub(crate) fn from_environment(otherwise: u64, worlds: usize) -> impl Iterator<Item = u64> {
+    let seed = std::env::var("EBB_SEED").ok().and_then(|seed| seed.parse().ok());
+    let seed = seed.unwrap_or(otherwise);
+    println!("EBB_SEED={seed} and the numbers after it, {worlds} in all");
+    (seed..).take(worlds)
+}
+
 impl Chance {
-    /// From `EBB_SEED`, or from `otherwise`; says which.
-    pub(crate) fn from_environment(otherwise: u64) -> Self {
-        let seed = std::env::var("EBB_SEED").ok().and_then(|seed| seed.parse().ok());
-        let seed = seed.unwrap_or(otherwise);
-        println!("EBB_SEED={seed}");
+    pub(crate) fn new(seed: u64) -> Self {
         Self(Arc::new(Mutex::new(SmallRng::seed_from_u64(seed))))
     }
 

@@ -39,7 +39,7 @@ pub(super) fn changes(
         .filter(|(_, revision)| revision.metadata.deletion_timestamp.is_none())
         .filter_map(|(revision_name, revision)| {
             let mut routes = routes_of(revision);
-            if wanted.contains(&revision_name) {
+            if wanted.contains(&revision_name) || is_ahead(revision, route, referenced) {
                 routes.insert(name.clone());
             } else {
                 routes.remove(&name);
@@ -63,6 +63,24 @@ fn wanted(route: &Route, in_force: &[TrafficTarget], referenced: &Referenced) ->
         }
     }
     wanted
+}
+
+/// Whether the Revision is of a newer template than its Configuration, which the Route follows, is
+/// known to have: watches are not in step, and a Revision is born with the mark before the
+/// Configuration's status names it. Without the mark for a moment it would lose its first replica.
+fn is_ahead(revision: &Revision, route: &Route, referenced: &Referenced) -> bool {
+    let Some(configuration) = revision.labels().get(labels::CONFIGURATION) else {
+        return false;
+    };
+    let mut targets = route.spec.traffic.iter();
+    if !targets.any(|target| target.configuration_name.as_ref() == Some(configuration)) {
+        return false;
+    }
+    let born_of = revision.labels().get(labels::CONFIGURATION_GENERATION);
+    let born_of = born_of.and_then(|generation| generation.parse::<i64>().ok());
+    let status = referenced.configurations.get(configuration).and_then(|c| c.status.as_ref());
+    let known = status.and_then(|status| status.observed_generation);
+    born_of.is_some_and(|born_of| known.is_none_or(|known| born_of > known))
 }
 
 fn routes_of(revision: &Revision) -> BTreeSet<String> {
@@ -99,6 +117,7 @@ fn patch(revision: &Revision, routes: &BTreeSet<String>, now: Timestamp) -> Opti
 #[cfg(test)]
 mod tests {
     use ebb_api::condition::Status;
+    use ebb_api::serving::Configuration;
 
     use super::*;
     use crate::route::traffic::tests::{configuration, latest, pinned, referenced, route};
@@ -141,6 +160,28 @@ mod tests {
     fn a_revision_born_active_needs_no_write() {
         let born = [revision("digits-00002", "active", "digits")];
         assert_eq!(told(vec![latest(Some(100), None)], &[], &born), []);
+    }
+
+    #[test]
+    fn a_revision_that_its_configuration_does_not_name_yet_keeps_its_mark() {
+        // (generation it was born of, generation the Configuration's status tells of, kept)
+        for (born_of, known, kept) in
+            [("1", None, true), ("3", Some(2), true), ("2", Some(2), false), ("1", Some(2), false)]
+        {
+            let mut born = Revision::clone(&revision("digits-00003", "active", "digits"));
+            born.metadata.labels.get_or_insert_default().extend([
+                (labels::CONFIGURATION.to_owned(), "digits".to_owned()),
+                (labels::CONFIGURATION_GENERATION.to_owned(), born_of.to_owned()),
+            ]);
+            let marked = [Arc::new(born)];
+            let mut configuration =
+                Configuration::clone(&configuration(Status::True, None, "digits-00002"));
+            configuration.status.as_mut().unwrap().observed_generation = known;
+            let all = referenced(Arc::new(configuration), &marked);
+            let route = route(vec![latest(Some(100), None)]);
+            let changes = changes(&route, &[], &all, &marked, Timestamp::UNIX_EPOCH);
+            assert_eq!(changes.is_empty(), kept, "{born_of} {known:?}");
+        }
     }
 
     #[test]
