@@ -14,7 +14,7 @@ help: ## List what can be made
 
 build: ## Build ebb and the example models, optimised
 	@scripts/need cargo cc
-	cargo build --release -p ebb-local -p ebb-onnx -p ebb-chat
+	cargo build --release --workspace --bins
 	@scripts/place-models $(RELEASE)
 
 run: build ## Build, start Ebb with the examples, and print what to try next
@@ -44,7 +44,6 @@ lint: ## Check format, clippy, documentation and generated files
 	scripts/generate --check
 
 bench: build ## Measure and print a table; writes target/bench.json
-	cargo build --release -p ebb-tests --bin ebb-bench
 	mkdir -p target
 	$(RELEASE)/ebb-bench --out target/bench.json
 
