@@ -36,7 +36,7 @@ pub(crate) async fn measure() -> anyhow::Result<Vec<Figure>> {
     }])
 }
 
-/// Ebb and its children, each page counted wherever it is mapped.
+/// Ebb and its children together.
 #[allow(clippy::cast_precision_loss, reason = "bytes of one machine")]
 fn total_mib(ebb: &Ebb) -> f64 {
     let pids = std::iter::once(ebb.pid()).chain(processes::children(ebb.pid()));

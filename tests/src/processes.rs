@@ -15,10 +15,11 @@ pub fn with_environment(marker: &str) -> Vec<i32> {
         .collect()
 }
 
-/// Resident memory of a process in bytes, counting shared pages in full.
+/// Resident memory of a process in bytes; a page that several processes share counts for each of
+/// them in part, so that their sum is what they take together.
 pub fn resident_bytes(pid: i32) -> Option<u64> {
-    let status = std::fs::read_to_string(format!("/proc/{pid}/status")).ok()?;
-    let line = status.lines().find(|line| line.starts_with("VmRSS:"))?;
+    let rollup = std::fs::read_to_string(format!("/proc/{pid}/smaps_rollup")).ok()?;
+    let line = rollup.lines().find(|line| line.starts_with("Pss:"))?;
     line.split_whitespace().nth(1)?.parse::<u64>().ok().map(|kib| kib * 1024)
 }
 
