@@ -22,7 +22,7 @@ run: build ## Build, start Ebb with the examples, and print what to try next
 
 test: lint ## Run all the tests, and the linters
 	@scripts/need cargo cc kubectl curl
-	cargo test --workspace --no-run
+	cargo build --workspace --bins --tests
 	@scripts/place-models $(CARGO_TARGET_DIR)/debug
 	cargo test --workspace
 
@@ -32,9 +32,9 @@ unit: ## Run the unit and property tests of every crate
 
 e2e: ## Run the real binary with real sockets and the real kubectl, and the simulations
 	@scripts/need cargo cc kubectl curl
-	cargo test --workspace --no-run
+	cargo build --workspace --bins --tests
 	@scripts/place-models $(CARGO_TARGET_DIR)/debug
-	cargo test --workspace --test house --test platform --test e2e
+	cargo test --workspace --test house --test platform --test daemons --test e2e
 
 lint: ## Check format, clippy, documentation and generated files
 	@scripts/need cargo cc

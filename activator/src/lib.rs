@@ -2,7 +2,8 @@
 //!
 //! A request's host names a revision ([`route`]); it waits until a pod of it is ready and free
 //! ([`queue`], [`dispatch`]), is forwarded as it is, and its response streamed back. Meanwhile the
-//! load is told to the autoscaler, at once when a first request finds nobody ([`ReportSink`]).
+//! load is told to the autoscaler, at once when a first request finds nobody ([`ReportSink`]; over
+//! the network: [`streams`]).
 //!
 //! Cores, which decide and do nothing: [`route`], [`queue`], [`dispatch`], [`load`], [`failure`],
 //! [`pod`], [`retry`], [`settings`]. Everything else carries out what they decide.
@@ -19,6 +20,7 @@ pub mod queue;
 pub mod retry;
 pub mod route;
 pub mod settings;
+pub mod streams;
 
 mod activator;
 mod body;

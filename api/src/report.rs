@@ -5,6 +5,14 @@
 
 use serde::{Deserialize, Serialize};
 
+/// Path of a report stream between two processes: the body of a POST is a [`Report`] a line, the
+/// response a [`DrainOrder`] a line, both for as long as the two live.
+pub const STREAM_PATH: &str = "/v1/report-stream";
+/// Media type of both directions: one JSON object a line.
+pub const LINES_MEDIA_TYPE: &str = "application/x-ndjson";
+/// Longest line, in bytes. 20,000 revisions with two pods each take some 7 MB.
+pub const LINE_BYTES_MAX: usize = 16 << 20;
+
 /// Namespace and name of a Revision.
 #[derive(Serialize, Deserialize, Clone, Debug, Default, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct RevisionKey {

@@ -56,6 +56,9 @@ pub enum Event {
     Config(Arc<Config>),
     /// Everything that was to be written for a revision has been.
     Written(RevisionKey),
+    /// Whether this autoscaler leads from now on. One that does not keeps what it hears, so that it
+    /// can take over at once, and asks for nothing.
+    Leads(bool),
     /// Time has passed; see [`crate::Fleet::deadline`].
     Tick,
 }

@@ -32,6 +32,8 @@ pub struct Fleet {
     /// Second 0 of the load windows.
     origin: Instant,
     config: Arc<Config>,
+    /// Whether anything is decided here, or only kept for the day when it will be.
+    leads: bool,
     activators: Activators,
     revisions: BTreeMap<RevisionKey, Revision>,
     pods: BTreeMap<RevisionKey, BTreeMap<String, Pod>>,
@@ -44,11 +46,12 @@ pub struct Fleet {
 // === impl Fleet ===
 
 impl Fleet {
-    /// No revisions yet.
+    /// No revisions yet; leads until it is told otherwise.
     pub fn new(config: Arc<Config>, origin: Instant) -> Self {
         Self {
             origin,
             config,
+            leads: true,
             activators: Activators::default(),
             revisions: BTreeMap::new(),
             pods: BTreeMap::new(),
@@ -77,6 +80,7 @@ impl Fleet {
             Event::PodDeleted { revision, uid } => self.on_pod_deleted(&revision, &uid, now),
             Event::Config(config) => self.on_config(config, now),
             Event::Written(key) => self.on_written(&key, now),
+            Event::Leads(leads) => self.on_leads(leads, now),
             Event::Tick => self.on_tick(now),
         }
     }
@@ -178,6 +182,20 @@ impl Fleet {
         revision.dismiss()
     }
 
+    /// The newest objects are taken as they are: another autoscaler decided meanwhile. The load is
+    /// this one's own.
+    fn on_leads(&mut self, leads: bool, now: Moment) -> Vec<Action> {
+        if leads == self.leads {
+            return Vec::new();
+        }
+        self.leads = leads;
+        self.due.clear();
+        for revision in self.revisions.values_mut() {
+            revision.restart(&self.config, now);
+        }
+        self.visit_all(now, Revision::act)
+    }
+
     fn on_pods(&mut self, pods: Vec<Pod>, now: Moment) -> Vec<Action> {
         self.are_pods_listed = true;
         self.pods.clear();
@@ -257,7 +275,8 @@ impl Fleet {
         keys.iter().flat_map(|key| self.visit(key, now, visit)).collect()
     }
 
-    /// Lets one revision act, and notes when it is to be looked at next.
+    /// Lets one revision act, and notes when it is to be looked at next. Nothing acts here while
+    /// another autoscaler leads.
     fn visit(
         &mut self,
         key: &RevisionKey,
@@ -265,6 +284,9 @@ impl Fleet {
         visit: fn(&mut Revision, &Surroundings<'_>) -> Vec<Action>,
     ) -> Vec<Action> {
         static NO_PODS: BTreeMap<String, Pod> = BTreeMap::new();
+        if !self.leads {
+            return Vec::new();
+        }
         let Some(revision) = self.revisions.get_mut(key) else {
             return Vec::new();
         };

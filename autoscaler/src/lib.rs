@@ -5,7 +5,8 @@
 //! bears), [`decision`] (what that asks for: Knative's algorithm), [`bounds`], [`zero`] (the way to
 //! zero and back), [`drain`] (which pods go, and when) and [`status`] (what is shown).
 //!
-//! [`Autoscaler`] is the shell around it: [`Intake`] for reports, watches, and the [`writer`].
+//! [`Autoscaler`] is the shell around it: [`Intake`] for reports (over the network: [`streams`]),
+//! watches, and the [`writer`].
 //!
 //! Rule that outranks all others: what is missing or out of date never lowers a scale.
 
@@ -24,6 +25,7 @@ pub mod revision;
 pub mod shell;
 pub mod spec;
 pub mod status;
+pub mod streams;
 pub mod watches;
 pub mod window;
 pub mod writer;

@@ -135,6 +135,13 @@ impl Revision {
         self.load.follow(&self.spec);
     }
 
+    /// Starts over from the PodAutoscaler as last seen, with the load known so far.
+    pub fn restart(&mut self, config: &Config, now: Moment) {
+        let target = std::mem::take(&mut self.target);
+        let load = std::mem::replace(&mut self.load, Load::new(&self.spec));
+        *self = Self { load, ..Self::new(target, config, now) };
+    }
+
     /// The load, to be told of reports.
     pub fn load_mut(&mut self) -> &mut Load {
         &mut self.load

@@ -39,6 +39,8 @@ pub struct AutoscalerOptions {
     pub config: watch::Receiver<Arc<Config>>,
     /// The way to the activators.
     pub drains: Arc<dyn DrainControl>,
+    /// Whether this autoscaler leads; one that does not keeps up with the load and writes nothing.
+    pub leads: watch::Receiver<bool>,
 }
 
 /// The autoscaler of a whole cluster.
@@ -46,6 +48,7 @@ pub struct Autoscaler {
     client: Client,
     config: watch::Receiver<Arc<Config>>,
     drains: Arc<dyn DrainControl>,
+    leads: watch::Receiver<bool>,
     fleet: Fleet,
     reports: Reports,
     writer: Writer,
@@ -58,7 +61,7 @@ impl Autoscaler {
     /// An autoscaler that is not running yet, and the intake for what activators report. Its
     /// metrics go to the registry.
     pub fn new(options: AutoscalerOptions, registry: &mut Registry) -> (Self, Intake) {
-        let AutoscalerOptions { client, mut config, drains } = options;
+        let AutoscalerOptions { client, mut config, drains, leads } = options;
         let gauges = Gauges::register(registry);
         let (intake, reports) = intake(gauges.reports_dropped());
         let current = Arc::clone(&config.borrow_and_update());
@@ -67,6 +70,7 @@ impl Autoscaler {
             client,
             config,
             drains,
+            leads,
             fleet: Fleet::new(current, Instant::now()),
             reports,
             gauges,
@@ -79,7 +83,8 @@ impl Autoscaler {
     pub async fn run(mut self, shutdown: CancellationToken) {
         let mut targets = watches::targets(self.client.clone());
         let mut pods = watches::pods(self.client.clone());
-        let mut is_open = true;
+        let (mut is_open, mut is_contested) = (true, true);
+        self.on_leads(true);
         loop {
             let deadline = self.fleet.deadline();
             let is_listed = self.fleet.is_listed();
@@ -93,6 +98,9 @@ impl Autoscaler {
                 Some(event) = targets.next() => self.step(event),
                 Some(event) = pods.next() => self.step(event),
                 new = self.config.changed(), if is_open => is_open = self.on_config(new.is_ok()),
+                new = self.leads.changed(), if is_contested => {
+                    is_contested = self.on_leads(new.is_ok());
+                }
                 () = sleep_until(deadline) => self.step(Event::Tick),
             }
         }
@@ -136,6 +144,13 @@ impl Autoscaler {
             let config = Arc::clone(&self.config.borrow_and_update());
             self.step(Event::Config(config));
         }
+        is_open
+    }
+
+    /// Follows the election; false when it is over, and what it said last stands.
+    fn on_leads(&mut self, is_open: bool) -> bool {
+        let leads = *self.leads.borrow_and_update();
+        self.step(Event::Leads(leads));
         is_open
     }
 

@@ -1,7 +1,9 @@
-//! What every process of Ebb needs: logs, metrics, health, settings, an orderly end.
+//! What every process of Ebb needs: logs, metrics, health, settings, leases, an orderly end.
 
 pub mod admin;
+pub mod lease;
 pub mod logs;
+pub mod process;
 pub mod readiness;
 pub mod settings;
 pub mod termination;

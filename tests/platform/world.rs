@@ -83,6 +83,7 @@ impl World {
                 client: client(),
                 config: config.clone(),
                 drains: Arc::new(Down(Arc::clone(&tie))),
+                leads: watch::channel(true).1,
             },
             &mut registry,
         );

@@ -30,7 +30,7 @@ pub struct Ebb {
 }
 
 /// Settings that make scaling quick enough to test: Knative's smallest window.
-const QUICK: &str = "\
+pub const QUICK: &str = "\
 apiVersion: v1
 kind: ConfigMap
 metadata: {name: config-autoscaler, namespace: knative-serving}

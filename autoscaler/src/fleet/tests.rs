@@ -170,6 +170,18 @@ fn a_restart_holds_the_scale_for_a_stable_window() {
 }
 
 #[test]
+fn who_stands_by_writes_nothing_and_takes_over_with_the_load_it_heard() {
+    let mut cluster = asleep(1);
+    let writes = cluster.writes.len();
+    cluster.step(Event::Leads(false));
+    cluster.activators[0].queued = 3;
+    cluster.run(seconds(5));
+    assert_eq!((cluster.desired(), cluster.writes.len()), (0, writes));
+    cluster.step(Event::Leads(true));
+    assert!(cluster.desired() > 0, "nobody has to ask again");
+}
+
+#[test]
 fn an_activator_that_dies_in_the_middle_of_a_drain_is_waited_for_and_then_not() {
     let mut cluster = Cluster::new(2, &[]);
     cluster.run_until_ready(1);

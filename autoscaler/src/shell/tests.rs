@@ -87,7 +87,8 @@ async fn a_first_request_reaches_the_api_server_as_one_patch_and_no_time_passes(
     let api = Api::default();
     let (_settings, config) = watch::channel(Arc::new(Config::default()));
     let orders = Arc::new(Orders::default());
-    let options = AutoscalerOptions { client: api.client(), config, drains: orders.clone() };
+    let leads = watch::channel(true).1;
+    let options = AutoscalerOptions { client: api.client(), config, drains: orders.clone(), leads };
     let (autoscaler, intake) = Autoscaler::new(options, &mut Registry::default());
     let shutdown = CancellationToken::new();
     let running = tokio::spawn(autoscaler.run(shutdown.clone()));

@@ -77,6 +77,8 @@ impl Parts {
             client: api.client(),
             config: config.clone(),
             drains: Arc::new(down.clone()),
+            // There is no other.
+            leads: watch::channel(true).1,
         };
         let (autoscaler, intake) = Autoscaler::new(options, registry);
         let options = ActivatorOptions {

@@ -1,0 +1,84 @@
+//! The activator as a process of its own.
+
+use std::io::Write as _;
+use std::net::SocketAddr;
+use std::process::ExitCode;
+use std::sync::Arc;
+use std::time::Duration;
+
+use clap::Parser;
+use ebb_activator::streams::ReportStreams;
+use ebb_activator::{Activator, ActivatorOptions, Limits, TcpConnect};
+use ebb_daemon::process::{self, Common, Process};
+use tokio_util::sync::CancellationToken;
+
+/// The gateway: holds requests for sleeping revisions and forwards the rest.
+#[derive(Parser, Debug)]
+#[command(name = "ebb-activator", version, after_help = EXAMPLES)]
+struct Options {
+    /// Where requests are taken: HTTP/1.1, and HTTP/2 by prior knowledge
+    #[arg(long, value_name = "ADDR", default_value = "0.0.0.0:8080")]
+    listen: SocketAddr,
+
+    /// The autoscaler; all addresses of a host are told, and it may be repeated
+    #[arg(long, value_name = "HOST:PORT", default_value = "ebb-autoscaler:8080")]
+    autoscaler: Vec<String>,
+
+    /// Seconds that requests in flight may take to end after SIGTERM
+    #[arg(long, value_name = "SECONDS", default_value_t = 300)]
+    drain: u64,
+
+    #[command(flatten)]
+    common: Common,
+}
+
+const EXAMPLES: &str = "\
+Example, on the cluster that KUBECONFIG names:
+  ebb-activator --name $(hostname) --autoscaler 127.0.0.1:8081 --log-format text";
+
+fn main() -> ExitCode {
+    let options = Options::parse();
+    let common = options.common.clone();
+    match process::run(&common, |process| run(process, options)) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            // A closed standard error is no reason for another exit status.
+            drop(writeln!(std::io::stderr(), "ebb-activator: {error:#}"));
+            ExitCode::FAILURE
+        }
+    }
+}
+
+async fn run(mut process: Process, options: Options) -> anyhow::Result<()> {
+    let Options { listen, autoscaler, drain, common: _ } = options;
+    let listener = process::bind("--listen", listen).await?;
+    let streams = ReportStreams::new(&mut process.registry);
+    let options = ActivatorOptions {
+        client: process.client.clone(),
+        config: process.config.clone(),
+        reports: Arc::new(streams.clone()),
+        observer: Arc::new(()),
+        id: process.name().to_owned(),
+        connect: Arc::new(TcpConnect),
+        limits: Limits { drain: Duration::from_secs(drain), ..Limits::default() },
+    };
+    let activator = Activator::new(options, &mut process.registry);
+    let routes = process.readiness.task("routes");
+    process.listen().await?;
+
+    // Watches and reports go on until the last request has ended.
+    let served = CancellationToken::new();
+    let (watching, end) = (activator.clone(), served.clone());
+    tokio::spawn(async move { Box::pin(watching.run(end)).await });
+    let (reporting, end) = (activator.clone(), served.clone());
+    tokio::spawn(async move { streams.run(reporting, &autoscaler, end).await });
+    tokio::select! {
+        () = process.shutdown.cancelled() => {}
+        () = activator.synced() => {
+            drop(routes);
+            activator.serve(listener, process.shutdown).await;
+        }
+    }
+    served.cancel();
+    Ok(())
+}

@@ -1,0 +1,129 @@
+//! One candidate: what to do about the lease that is stored, and how long the lead lasts.
+
+use std::time::Duration;
+
+use jiff::Timestamp;
+use k8s_openapi::api::coordination::v1::{Lease, LeaseSpec};
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::MicroTime;
+use tokio::time::Instant;
+
+/// What to write.
+#[derive(Debug, PartialEq)]
+pub(super) enum Step {
+    /// Nothing: somebody else holds it.
+    Wait,
+    /// There is none yet.
+    Create(Lease),
+    /// Take it, or renew it. Carries the version that was read, so that of two only one wins.
+    Replace(Lease),
+}
+
+/// One of those who want the lease.
+#[derive(Debug)]
+pub(super) struct Candidate {
+    name: String,
+    identity: String,
+    duration: Duration,
+    margin: Duration,
+    /// The version last read, and when it was new here.
+    seen: Option<(String, Instant)>,
+    /// The lease as this candidate last wrote it, and when that lead ends.
+    held: Option<(Lease, Instant)>,
+}
+
+// === impl Candidate ===
+
+impl Candidate {
+    pub(super) fn new(name: &str, identity: &str, duration: Duration, margin: Duration) -> Self {
+        Self {
+            name: name.to_owned(),
+            identity: identity.to_owned(),
+            duration,
+            margin,
+            seen: None,
+            held: None,
+        }
+    }
+
+    /// Name of the lease.
+    pub(super) fn lease(&self) -> &str {
+        &self.name
+    }
+
+    /// Whether this candidate leads.
+    pub(super) fn leads(&self, now: Instant) -> bool {
+        self.held.as_ref().is_some_and(|(_, until)| now < *until)
+    }
+
+    /// What to do about the lease as it is stored.
+    pub(super) fn step(&mut self, stored: Option<Lease>, now: Instant, wall: Timestamp) -> Step {
+        let Some(mut lease) = stored else {
+            let mut lease = Lease::default();
+            lease.metadata.name = Some(self.name.clone());
+            lease.spec = Some(self.spec(None, wall));
+            return Step::Create(lease);
+        };
+        let version = lease.metadata.resource_version.clone().unwrap_or_default();
+        let since = match &self.seen {
+            Some((seen, since)) if *seen == version => *since,
+            _ => now,
+        };
+        self.seen = Some((version, since));
+        let spec = lease.spec.take().unwrap_or_default();
+        let holder = spec.holder_identity.as_deref().unwrap_or_default();
+        let is_mine = holder == self.identity;
+        if !is_mine && !holder.is_empty() && now.duration_since(since) < lasts(&spec) {
+            // Whatever was held here once is another's now.
+            self.held = None;
+            return Step::Wait;
+        }
+        lease.spec = Some(self.spec(Some(&spec), wall));
+        Step::Replace(lease)
+    }
+
+    /// The lease was written by a request that began then.
+    pub(super) fn acquired(&mut self, lease: Lease, began: Instant) {
+        let version = lease.metadata.resource_version.clone().unwrap_or_default();
+        self.seen = Some((version, began));
+        self.held = Some((lease, began + self.duration - self.margin));
+    }
+
+    /// The lease to write to give it back; nothing when it is not held. Ends the lead.
+    pub(super) fn release(&mut self, wall: Timestamp) -> Option<Lease> {
+        let (mut lease, _) = self.held.take()?;
+        let spec = lease.spec.get_or_insert_default();
+        spec.holder_identity = None;
+        spec.renew_time = Some(MicroTime(wall));
+        Some(lease)
+    }
+
+    fn spec(&self, before: Option<&LeaseSpec>, wall: Timestamp) -> LeaseSpec {
+        let same_holder =
+            before.filter(|before| before.holder_identity.as_ref() == Some(&self.identity));
+        let transitions = before.and_then(|before| before.lease_transitions).unwrap_or(0);
+        LeaseSpec {
+            holder_identity: Some(self.identity.clone()),
+            lease_duration_seconds: Some(
+                i32::try_from(self.duration.as_secs()).unwrap_or(i32::MAX),
+            ),
+            acquire_time: same_holder
+                .and_then(|before| before.acquire_time.clone())
+                .or(Some(MicroTime(wall))),
+            renew_time: Some(MicroTime(wall)),
+            lease_transitions: Some(match (before, same_holder) {
+                (Some(_), None) => transitions.saturating_add(1),
+                _ => transitions,
+            }),
+            ..LeaseSpec::default()
+        }
+    }
+}
+
+/// How long the record holds; one that says nothing holds no longer than ours would.
+fn lasts(spec: &LeaseSpec) -> Duration {
+    let seconds = spec.lease_duration_seconds.and_then(|seconds| u64::try_from(seconds).ok());
+    Duration::from_secs(seconds.unwrap_or(super::DURATION.as_secs()))
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,123 @@
+use std::collections::BTreeMap;
+
+use proptest::prelude::*;
+
+use super::*;
+
+const DURATION: Duration = Duration::from_secs(3);
+const MARGIN: Duration = Duration::from_millis(500);
+
+fn candidate(identity: &str) -> Candidate {
+    Candidate::new("autoscaler", identity, DURATION, MARGIN)
+}
+
+/// An API server with one lease.
+#[derive(Default)]
+struct Server {
+    stored: Option<Lease>,
+    version: u64,
+}
+
+impl Server {
+    /// Writes unless the version is out of date, as the API server does.
+    fn write(&mut self, step: Step) -> Option<Lease> {
+        let mut lease = match step {
+            Step::Create(lease) if self.stored.is_none() => lease,
+            Step::Replace(lease)
+                if self.stored.as_ref().map(|stored| &stored.metadata.resource_version)
+                    == Some(&lease.metadata.resource_version) =>
+            {
+                lease
+            }
+            Step::Wait | Step::Create(_) | Step::Replace(_) => return None,
+        };
+        self.version += 1;
+        lease.metadata.resource_version = Some(self.version.to_string());
+        self.stored = Some(lease.clone());
+        Some(lease)
+    }
+
+    fn round(&mut self, candidate: &mut Candidate, now: Instant) {
+        let step = candidate.step(self.stored.clone(), now, Timestamp::UNIX_EPOCH);
+        if let Some(lease) = self.write(step) {
+            candidate.acquired(lease, now);
+        }
+    }
+
+    fn spec(&self) -> &LeaseSpec {
+        self.stored.as_ref().unwrap().spec.as_ref().unwrap()
+    }
+}
+
+fn ms(millis: u64) -> Duration {
+    Duration::from_millis(millis)
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_first_leads_and_the_second_takes_over_when_it_falls_silent() {
+    let (mut server, start) = (Server::default(), Instant::now());
+    let (mut one, mut two) = (candidate("one"), candidate("two"));
+    server.round(&mut one, start);
+    server.round(&mut two, start + ms(10));
+    assert!(one.leads(start) && !two.leads(start));
+    server.round(&mut one, start + ms(750));
+    // The record changed: the time is counted anew from when that was seen.
+    server.round(&mut two, start + ms(800));
+    server.round(&mut two, start + ms(3_700));
+    assert!(!two.leads(start + ms(3_700)));
+    assert!(!one.leads(start + ms(3_250)), "it stopped by itself before");
+    server.round(&mut two, start + ms(3_800));
+    assert!(two.leads(start + ms(3_800)));
+    assert_eq!(server.spec().holder_identity.as_deref(), Some("two"));
+    assert_eq!(server.spec().lease_transitions, Some(1));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_lease_that_was_given_back_is_taken_at_once() {
+    let (mut server, start) = (Server::default(), Instant::now());
+    let (mut one, mut two) = (candidate("one"), candidate("two"));
+    server.round(&mut one, start);
+    server.round(&mut two, start);
+    let released = one.release(Timestamp::UNIX_EPOCH).unwrap();
+    assert!(!one.leads(start));
+    server.write(Step::Replace(released)).unwrap();
+    server.round(&mut two, start + ms(1));
+    assert!(two.leads(start + ms(1)));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_restart_under_the_same_name_goes_on_with_its_own_lease() {
+    let (mut server, start) = (Server::default(), Instant::now());
+    server.round(&mut candidate("one"), start);
+    let mut again = candidate("one");
+    server.round(&mut again, start + ms(1));
+    assert!(again.leads(start + ms(1)));
+    assert_eq!(server.spec().lease_transitions, Some(0));
+}
+
+proptest! {
+    /// Three candidates that look whenever they like, and whose requests take a while to arrive
+    /// and to be answered, or never are.
+    #[test]
+    fn there_are_never_two_leaders(
+        rounds in proptest::collection::vec((0_usize..3, 0_u64..1_500, 0_u64..400, 0_u8..6), 1..200)
+    ) {
+        let (mut server, start) = (Server::default(), Instant::now());
+        let mut candidates: BTreeMap<usize, Candidate> =
+            (0..3).map(|index| (index, candidate(&format!("candidate-{index}")))).collect();
+        let mut now = start;
+        for (index, pause, takes, fate) in rounds {
+            now += ms(pause);
+            let began = now;
+            let candidate = candidates.get_mut(&index).unwrap();
+            let step = candidate.step(server.stored.clone(), now, Timestamp::UNIX_EPOCH);
+            now += ms(takes);
+            // One request in six never arrives, and one answer in six is lost.
+            if fate > 0 && let Some(lease) = server.write(step) && fate > 1 {
+                candidates.get_mut(&index).unwrap().acquired(lease, began);
+            }
+            let leaders = candidates.values().filter(|candidate| candidate.leads(now)).count();
+            prop_assert!(leaders <= 1, "{leaders} lead");
+        }
+    }
+}

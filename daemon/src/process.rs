@@ -1,0 +1,157 @@
+//! The frame around the work of a daemon: options that all of them have, and everything that is
+//! the same before and after.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use anyhow::Context as _;
+use clap::{Args, ValueEnum};
+use ebb_api::config::{Config, SYSTEM_NAMESPACE};
+use kube::Client;
+use prometheus_client::registry::Registry;
+use tokio::net::TcpListener;
+use tokio::sync::watch;
+use tokio_util::sync::CancellationToken;
+
+use crate::lease::{self, LeaseOptions};
+use crate::readiness::Readiness;
+use crate::termination::{FORCED_EXIT, Signals};
+use crate::{admin, logs, settings};
+
+/// How long tasks may go on after the work has ended.
+const STOP_TIMEOUT: Duration = Duration::from_secs(1);
+
+/// Options of every daemon.
+#[derive(Args, Debug, Clone)]
+pub struct Common {
+    /// Where metrics and health are served: /metrics, /healthz, /readyz
+    #[arg(long, value_name = "ADDR", env = "EBB_ADMIN", default_value = "0.0.0.0:9090")]
+    pub admin: SocketAddr,
+
+    /// What to log on standard error: a level, or target=level pairs
+    #[arg(long, value_name = "FILTER", env = "EBB_LOG", default_value = "info")]
+    pub log: String,
+
+    /// How log lines look
+    #[arg(long, value_name = "FORMAT", env = "EBB_LOG_FORMAT", default_value = "json")]
+    pub log_format: LogFormat,
+
+    /// Namespace that Ebb runs in; its leases are there
+    #[arg(long, value_name = "NAME", env = "POD_NAMESPACE", default_value = SYSTEM_NAMESPACE)]
+    pub namespace: String,
+
+    /// Name of this replica, unlike that of any other: on Kubernetes the pod's
+    #[arg(long, value_name = "NAME", env = "POD_NAME")]
+    pub name: String,
+}
+
+/// How log lines look.
+#[derive(Clone, Copy, Debug, ValueEnum)]
+pub enum LogFormat {
+    /// One line of text, for people
+    Text,
+    /// One JSON object a line, for programs
+    Json,
+}
+
+/// A daemon that has started: what its work needs.
+pub struct Process {
+    /// Client of the API server.
+    pub client: Client,
+    /// Knative's settings, followed.
+    pub config: watch::Receiver<Arc<Config>>,
+    /// Where metrics are registered, before [`Process::listen`].
+    pub registry: Registry,
+    /// What is still to be done before traffic.
+    pub readiness: Readiness,
+    /// Fires at SIGTERM and SIGINT: the work is to end.
+    pub shutdown: CancellationToken,
+    options: Common,
+}
+
+/// Runs a daemon until its work ends.
+///
+/// # Errors
+///
+/// What keeps it from starting or made it end, for one line on standard error.
+pub fn run<W>(options: &Common, work: impl FnOnce(Process) -> W) -> anyhow::Result<()>
+where
+    W: Future<Output = anyhow::Result<()>>,
+{
+    let format = match options.log_format {
+        LogFormat::Text => logs::Format::Text,
+        LogFormat::Json => logs::Format::Json,
+    };
+    logs::start(format, &options.log).context("--log")?;
+    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
+    let outcome = runtime.block_on(async {
+        let process = Process::start(options.clone()).await?;
+        Box::pin(work(process)).await
+    });
+    runtime.shutdown_timeout(STOP_TIMEOUT);
+    outcome
+}
+
+// === impl Process ===
+
+impl Process {
+    async fn start(options: Common) -> anyhow::Result<Self> {
+        let signals = Signals::listen()?;
+        let shutdown = CancellationToken::new();
+        let force = || std::process::exit(FORCED_EXIT);
+        tokio::spawn(signals.drive(shutdown.clone(), force));
+        let client = Client::try_default().await.context(
+            "no API server is known: set KUBECONFIG, or run in a pod with a service account",
+        )?;
+        let (publish, config) = watch::channel(Arc::new(Config::default()));
+        let following =
+            settings::follow(client.clone(), Config::default(), publish, shutdown.clone());
+        tokio::spawn(following);
+        let (registry, readiness) = (Registry::default(), Readiness::default());
+        Ok(Self { client, config, registry, readiness, shutdown, options })
+    }
+
+    /// Name of this replica.
+    pub fn name(&self) -> &str {
+        &self.options.name
+    }
+
+    /// Serves metrics and health from now on, until the process ends.
+    pub async fn listen(&mut self) -> anyhow::Result<()> {
+        let listener = bind("--admin", self.options.admin).await?;
+        let registry = Arc::new(std::mem::take(&mut self.registry));
+        let router = admin::router(registry, self.readiness.clone());
+        // Health is asked for while requests drain, too.
+        tokio::spawn(admin::serve(listener, router, CancellationToken::new()));
+        Ok(())
+    }
+
+    /// Takes part in the election for `component`; says whether this replica leads. Ends with
+    /// `until`, after which the lease is given back: wait for the handle.
+    pub fn campaign(
+        &self,
+        component: &str,
+        until: CancellationToken,
+    ) -> (watch::Receiver<bool>, tokio::task::JoinHandle<()>) {
+        let (publish, leads) = watch::channel(false);
+        let options = LeaseOptions {
+            namespace: self.options.namespace.clone(),
+            name: component.to_owned(),
+            identity: self.options.name.clone(),
+        };
+        let campaign = lease::campaign(self.client.clone(), options, publish, until);
+        (leads, tokio::spawn(campaign))
+    }
+}
+
+/// Listens on an address that the option gave.
+///
+/// # Errors
+///
+/// The option and the address, with what to do.
+pub async fn bind(option: &str, address: SocketAddr) -> anyhow::Result<TcpListener> {
+    TcpListener::bind(address)
+        .await
+        .with_context(|| format!("{option} {address} cannot be listened on: give another address"))
+}

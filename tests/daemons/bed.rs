@@ -1,0 +1,196 @@
+//! What the daemons run on: the embedded API with a Deployment controller and a kubelet's stand-in.
+
+use std::net::{SocketAddr, TcpListener};
+use std::path::PathBuf;
+use std::process::Stdio;
+use std::sync::Arc;
+
+use anyhow::Context as _;
+use ebb_api::config::Config;
+use ebb_local::api::{ApiOptions, ApiServer};
+use ebb_local::deployments::{self, DeploymentOptions};
+use ebb_local::guardian::Guardian;
+use ebb_local::platform::Rules;
+use ebb_local::runner::{self, Ports, RunnerOptions};
+use ebb_tests::binaries::binary;
+use ebb_tests::client::Client;
+use ebb_tests::ebb::{QUICK, service};
+use ebb_tests::kubectl::Kubectl;
+use ebb_tests::{PATIENCE, eventually, processes};
+use nix::sys::signal::Signal;
+use serde_json::json;
+use tempfile::TempDir;
+use tokio::process::{Child, Command};
+use tokio::sync::watch;
+use tokio_util::sync::CancellationToken;
+
+/// An API server with nothing on it.
+pub(crate) struct Bed {
+    folder: TempDir,
+    /// Ends the replicas should this process be killed.
+    _guardian: Guardian,
+    stop: CancellationToken,
+}
+
+/// A daemon that runs; dropping it kills it.
+pub(crate) struct Daemon {
+    child: Child,
+    admin: SocketAddr,
+    /// Where it listens for requests or reports.
+    pub(crate) address: SocketAddr,
+}
+
+// === impl Bed ===
+
+impl Bed {
+    /// Starts it, with a scaling window of 6 s.
+    pub(crate) async fn start() -> anyhow::Result<Self> {
+        let folder = TempDir::with_prefix("ebb-daemons-")?;
+        let identity = format!("ebb-daemons-{}", rand::random::<u64>());
+        let guardian = Guardian::start(&identity, &binary("ebb"))?;
+        let rules = Arc::new(Rules::new(watch::channel(Arc::new(Config::default())).1));
+        let mut runner = RunnerOptions::new(folder.path(), identity);
+        runner.guardian = Some(guardian.clone());
+        let logs = Arc::new(runner.logs.clone());
+        let api = ApiServer::open(ApiOptions { admission: rules, logs, ..ApiOptions::memory() })?;
+        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await?;
+        let address = listener.local_addr()?;
+        let stop = CancellationToken::new();
+        let (server, end) = (api.clone(), stop.clone());
+        tokio::spawn(async move { server.serve(listener, end).await });
+        let options = DeploymentOptions { ports: Ports::default() };
+        tokio::spawn(deployments::run(api.client(), options, stop.clone()));
+        tokio::spawn(runner::run(api.client(), runner, stop.clone()));
+        let bed = Self { folder, _guardian: guardian, stop };
+        std::fs::write(bed.kubeconfig(), kubeconfig(address))?;
+        bed.kubectl().apply(QUICK).await?;
+        Ok(bed)
+    }
+
+    pub(crate) fn kubectl(&self) -> Kubectl {
+        Kubectl::new(&self.kubeconfig())
+    }
+
+    fn kubeconfig(&self) -> PathBuf {
+        self.folder.path().join("kubeconfig")
+    }
+
+    pub(crate) async fn autoscaler(&self, name: &str) -> anyhow::Result<Daemon> {
+        let address = free()?;
+        self.daemon("ebb-autoscaler", name, address, &["--listen", &address.to_string()]).await
+    }
+
+    pub(crate) async fn controller(&self, name: &str) -> anyhow::Result<Daemon> {
+        self.daemon("ebb-controller", name, free()?, &[]).await
+    }
+
+    pub(crate) async fn activator(
+        &self,
+        name: &str,
+        autoscalers: &[&Daemon],
+    ) -> anyhow::Result<Daemon> {
+        let address = free()?;
+        let mut arguments = vec!["--listen".to_owned(), address.to_string()];
+        for autoscaler in autoscalers {
+            arguments.extend(["--autoscaler".to_owned(), autoscaler.address.to_string()]);
+        }
+        let arguments: Vec<_> = arguments.iter().map(String::as_str).collect();
+        self.daemon("ebb-activator", name, address, &arguments).await
+    }
+
+    async fn daemon(
+        &self,
+        program: &str,
+        name: &str,
+        address: SocketAddr,
+        arguments: &[&str],
+    ) -> anyhow::Result<Daemon> {
+        let admin = free()?;
+        let child = Command::new(binary(program))
+            .args(["--name", name, "--admin", &admin.to_string()])
+            .args(["--log-format", "text", "--log", "warn"])
+            .args(arguments)
+            .env("KUBECONFIG", self.kubeconfig())
+            .stdin(Stdio::null())
+            .kill_on_drop(true)
+            .spawn()
+            .with_context(|| format!("{program} cannot be started"))?;
+        let daemon = Daemon { child, admin, address };
+        let client = Client::new(admin);
+        eventually(&format!("{program} is ready"), || async {
+            client.get("admin", "/readyz").await.ok().filter(|answer| answer.status == 200)
+        })
+        .await;
+        Ok(daemon)
+    }
+}
+
+impl Drop for Bed {
+    fn drop(&mut self) {
+        self.stop.cancel();
+    }
+}
+
+// === impl Daemon ===
+
+impl Daemon {
+    /// Ends it as a crash would.
+    pub(crate) async fn kill(mut self) -> anyhow::Result<()> {
+        self.child.start_kill()?;
+        self.child.wait().await?;
+        Ok(())
+    }
+
+    /// Asks it to end, as Kubernetes does.
+    pub(crate) fn terminate(&self) {
+        let pid = self.child.id().and_then(|pid| i32::try_from(pid).ok());
+        processes::signal(pid.expect("it runs"), Signal::SIGTERM);
+    }
+
+    /// Waits for its end and returns its exit status.
+    pub(crate) async fn ended(mut self) -> anyhow::Result<Option<i32>> {
+        Ok(tokio::time::timeout(PATIENCE, self.child.wait()).await??.code())
+    }
+
+    /// A number that it shows among its metrics.
+    pub(crate) async fn metric(&self, name: &str) -> Option<f64> {
+        let text = Client::new(self.admin).get("admin", "/metrics").await.ok()?.text;
+        let line = text.lines().find(|line| line.split([' ', '{']).next() == Some(name))?;
+        line.rsplit(' ').next()?.parse().ok()
+    }
+}
+
+/// A Service of the tests' backend: found by its path, for no `ebb` runs that it lies beside.
+pub(crate) fn backend(name: &str) -> String {
+    service(name, &binary("ebb-backend").display().to_string(), &[], "", "")
+}
+
+/// The host of a Service in `default`: without another domain, its name in the cluster.
+pub(crate) fn host(name: &str) -> String {
+    format!("{name}.default.svc.cluster.local")
+}
+
+/// Waits until a Service has no pod.
+pub(crate) async fn asleep(kubectl: &Kubectl, name: &str) {
+    let selector = format!("serving.knative.dev/service={name}");
+    eventually(&format!("{name} sleeps"), || async {
+        let pods = kubectl.ok(&["get", "pods", "-l", &selector, "-o", "name"]).await.ok()?;
+        pods.trim().is_empty().then_some(())
+    })
+    .await;
+}
+
+/// An address that nobody listens on at the moment.
+fn free() -> std::io::Result<SocketAddr> {
+    TcpListener::bind("127.0.0.1:0")?.local_addr()
+}
+
+fn kubeconfig(address: SocketAddr) -> String {
+    json!({
+        "apiVersion": "v1", "kind": "Config", "current-context": "bed",
+        "clusters": [{"name": "bed", "cluster": {"server": format!("http://{address}")}}],
+        "users": [{"name": "bed", "user": {}}],
+        "contexts": [{"name": "bed", "context": {"cluster": "bed", "user": "bed"}}],
+    })
+    .to_string()
+}
