@@ -7,10 +7,11 @@ export CARGO_TARGET_DIR ?= $(EBB_CACHE)/target
 RELEASE := $(CARGO_TARGET_DIR)/release
 
 .DEFAULT_GOAL := help
-.PHONY: help build run test unit e2e lint bench generate train deny clean
+.PHONY: help build run test unit e2e lint bench generate train deny clean \
+  images cluster cluster-down cluster-test
 
 help: ## List what can be made
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' Makefile
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' Makefile
 
 build: ## Build ebb and the example models, optimised
 	@scripts/need cargo cc
@@ -25,6 +26,7 @@ test: lint ## Run all the tests, and the linters
 	cargo build --workspace --bins --tests
 	@scripts/place-models $(CARGO_TARGET_DIR)/debug
 	cargo test --workspace
+	@tests/cluster/test $(CARGO_TARGET_DIR)/debug
 
 unit: ## Run the unit and property tests of every crate
 	@scripts/need cargo cc
@@ -35,6 +37,24 @@ e2e: ## Run the real binary with real sockets and the real kubectl, and the simu
 	cargo build --workspace --bins --tests
 	@scripts/place-models $(CARGO_TARGET_DIR)/debug
 	cargo test --workspace --test house --test platform --test daemons --test e2e
+
+images: build ## Make OCI images of Ebb and the examples, without Docker; in target/images
+	@scripts/need python3 strip ldd
+	deploy/images/build --bin $(RELEASE) --out target/images \
+	  ebb-activator ebb-autoscaler ebb-controller ebb-onnx ebb-chat
+
+cluster: build ## Bring up a Kubernetes of one node on this machine and install Ebb (needs root)
+	@tests/cluster/up
+	@tests/cluster/install $(RELEASE)
+
+cluster-down: ## Take that Kubernetes down, leaving nothing behind
+	@tests/cluster/down
+
+cluster-test: ## Run the end-to-end tests on a Kubernetes that is brought up for them (needs root)
+	@scripts/need cargo cc
+	cargo build --workspace --bins --tests
+	@scripts/place-models $(CARGO_TARGET_DIR)/debug
+	@EBB_CLUSTER_TESTS=required tests/cluster/test $(CARGO_TARGET_DIR)/debug
 
 lint: ## Check format, clippy, documentation and generated files
 	@scripts/need cargo cc

@@ -1,6 +1,5 @@
 //! The activator as a process of its own.
 
-use std::io::Write as _;
 use std::net::SocketAddr;
 use std::process::ExitCode;
 use std::sync::Arc;
@@ -39,14 +38,7 @@ Example, on the cluster that KUBECONFIG names:
 fn main() -> ExitCode {
     let options = Options::parse();
     let common = options.common.clone();
-    match process::run(&common, |process| run(process, options)) {
-        Ok(()) => ExitCode::SUCCESS,
-        Err(error) => {
-            // A closed standard error is no reason for another exit status.
-            drop(writeln!(std::io::stderr(), "ebb-activator: {error:#}"));
-            ExitCode::FAILURE
-        }
-    }
+    process::main("ebb-activator", &common, |process| run(process, options))
 }
 
 async fn run(mut process: Process, options: Options) -> anyhow::Result<()> {

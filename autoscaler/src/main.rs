@@ -1,6 +1,5 @@
 //! The autoscaler as a process of its own.
 
-use std::io::Write as _;
 use std::net::SocketAddr;
 use std::process::ExitCode;
 use std::sync::Arc;
@@ -31,14 +30,7 @@ Example, on the cluster that KUBECONFIG names:
 
 fn main() -> ExitCode {
     let Options { listen, common } = Options::parse();
-    match process::run(&common, |process| run(process, listen)) {
-        Ok(()) => ExitCode::SUCCESS,
-        Err(error) => {
-            // A closed standard error is no reason for another exit status.
-            drop(writeln!(std::io::stderr(), "ebb-autoscaler: {error:#}"));
-            ExitCode::FAILURE
-        }
-    }
+    process::main("ebb-autoscaler", &common, |process| run(process, listen))
 }
 
 async fn run(mut process: Process, listen: SocketAddr) -> anyhow::Result<()> {

@@ -150,6 +150,9 @@ impl Autoscaler {
     /// Follows the election; false when it is over, and what it said last stands.
     fn on_leads(&mut self, is_open: bool) -> bool {
         let leads = *self.leads.borrow_and_update();
+        if !leads {
+            self.writer.drop_all();
+        }
         self.step(Event::Leads(leads));
         is_open
     }

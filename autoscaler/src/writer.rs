@@ -111,6 +111,14 @@ impl Writer {
         self.slots.remove(key);
     }
 
+    /// Drops everything that waits, and gives up what is under way: another replica decides now.
+    /// A request that is on the wire already may still arrive; a lease leaves time for that.
+    pub fn drop_all(&mut self) {
+        self.slots.clear();
+        self.blocked.clear();
+        self.tasks = JoinSet::new();
+    }
+
     /// The next request that ends; nothing while none is under way. Loses none when cancelled.
     pub async fn next(&mut self) -> Option<Attempt> {
         loop {

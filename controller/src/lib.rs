@@ -32,6 +32,7 @@ mod service;
 mod settling;
 mod stores;
 mod triggers;
+pub mod webhook;
 
 use crate::metrics::ControllerMetrics;
 use crate::reconciler::Context;

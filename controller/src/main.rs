@@ -1,12 +1,14 @@
 //! The controller as a process of its own.
 
-use std::io::Write as _;
+use std::net::SocketAddr;
 use std::process::ExitCode;
 
 use anyhow::bail;
 use clap::Parser;
+use ebb_controller::webhook::{Webhook, WebhookOptions};
 use ebb_controller::{Controller, ControllerOptions};
 use ebb_daemon::process::{self, Common, Process};
+use ebb_daemon::readiness::Task;
 use tokio_util::sync::CancellationToken;
 
 /// Makes Deployments match Services, Configurations, Routes and Revisions.
@@ -20,6 +22,15 @@ struct Options {
     #[arg(long, value_name = "HOST")]
     gateway: Option<String>,
 
+    /// Where admission reviews are taken, over TLS; without it objects are neither defaulted nor
+    /// validated here
+    #[arg(long, value_name = "ADDR")]
+    webhook: Option<SocketAddr>,
+
+    /// Name of the Service, in this namespace, by which the API server reaches the webhook
+    #[arg(long, value_name = "NAME", default_value = "ebb-webhook")]
+    webhook_service: String,
+
     #[command(flatten)]
     common: Common,
 }
@@ -29,27 +40,56 @@ Example, on the cluster that KUBECONFIG names:
   ebb-controller --name $(hostname) --log-format text";
 
 fn main() -> ExitCode {
-    let Options { gateway, common } = Options::parse();
-    match process::run(&common, |process| run(process, gateway)) {
-        Ok(()) => ExitCode::SUCCESS,
-        Err(error) => {
-            // A closed standard error is no reason for another exit status.
-            drop(writeln!(std::io::stderr(), "ebb-controller: {error:#}"));
-            ExitCode::FAILURE
-        }
-    }
+    let options = Options::parse();
+    let common = options.common.clone();
+    process::main("ebb-controller", &common, |process| run(process, options))
 }
 
-async fn run(mut process: Process, gateway_host: Option<String>) -> anyhow::Result<()> {
-    let leaving = CancellationToken::new();
-    let (mut leads, campaign) = process.campaign("ebb-controller", leaving.clone());
+async fn run(mut process: Process, options: Options) -> anyhow::Result<()> {
+    let webhook = match options.webhook {
+        None => None,
+        Some(address) => Some(webhook(&mut process, address, options.webhook_service).await?),
+    };
     let options = ControllerOptions {
         client: process.client.clone(),
         config: process.config.clone(),
-        gateway_host,
+        gateway_host: options.gateway,
     };
     let controller = Controller::new(options, &mut process.registry);
     process.listen().await?;
+    let shutdown = process.shutdown.clone();
+    let serving = async {
+        match webhook {
+            None => Ok(()),
+            Some((webhook, ready)) => webhook.run(ready, shutdown).await,
+        }
+    };
+    // A replica without its webhook, or without its part in the election, is of no use: the
+    // first failure ends both.
+    tokio::try_join!(serving, lead(process, controller)).map(drop)
+}
+
+/// The webhook, with what keeps this replica from being ready until it serves.
+async fn webhook(
+    process: &mut Process,
+    address: SocketAddr,
+    service: String,
+) -> anyhow::Result<(Webhook, Task)> {
+    let options = WebhookOptions {
+        client: process.client.clone(),
+        config: process.config.clone(),
+        listener: process::bind("--webhook", address).await?.into_std()?,
+        service,
+        namespace: process.namespace().to_owned(),
+    };
+    let ready = process.readiness.task("webhook");
+    Ok((Webhook::new(options, &mut process.registry), ready))
+}
+
+/// Runs the reconcilers whenever this replica leads, until the process is to end.
+async fn lead(process: Process, controller: Controller) -> anyhow::Result<()> {
+    let leaving = CancellationToken::new();
+    let (mut leads, campaign) = process.campaign("ebb-controller", leaving.clone());
     let shutdown = process.shutdown;
     let elected = async { leads.wait_for(|leads| *leads).await.is_ok() };
     let is_elected = tokio::select! {

@@ -1,7 +1,9 @@
 //! The frame around the work of a daemon: options that all of them have, and everything that is
 //! the same before and after.
 
+use std::io::Write as _;
 use std::net::SocketAddr;
+use std::process::ExitCode;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -70,12 +72,23 @@ pub struct Process {
     options: Common,
 }
 
-/// Runs a daemon until its work ends.
-///
-/// # Errors
-///
-/// What keeps it from starting or made it end, for one line on standard error.
-pub fn run<W>(options: &Common, work: impl FnOnce(Process) -> W) -> anyhow::Result<()>
+/// Runs a daemon until its work ends. What keeps it from starting or made it end is one line on
+/// standard error.
+pub fn main<W>(program: &str, options: &Common, work: impl FnOnce(Process) -> W) -> ExitCode
+where
+    W: Future<Output = anyhow::Result<()>>,
+{
+    match run(options, work) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            // A closed standard error is no reason for another exit status.
+            drop(writeln!(std::io::stderr(), "{program}: {error:#}"));
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn run<W>(options: &Common, work: impl FnOnce(Process) -> W) -> anyhow::Result<()>
 where
     W: Future<Output = anyhow::Result<()>>,
 {
@@ -110,6 +123,11 @@ impl Process {
         tokio::spawn(following);
         let (registry, readiness) = (Registry::default(), Readiness::default());
         Ok(Self { client, config, registry, readiness, shutdown, options })
+    }
+
+    /// Namespace that Ebb runs in.
+    pub fn namespace(&self) -> &str {
+        &self.options.namespace
     }
 
     /// Name of this replica.

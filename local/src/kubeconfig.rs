@@ -13,7 +13,7 @@ const NAME: &str = "ebb-local";
 /// Writes a kubeconfig for the API at `address` to `path`, whole or not at all.
 ///
 /// Only the owner may read it: it names no secret today, but clients keep tokens in such files.
-pub(crate) fn write(path: &Path, address: SocketAddr) -> std::io::Result<()> {
+pub fn write(path: &Path, address: SocketAddr) -> std::io::Result<()> {
     if let Some(folder) = path.parent().filter(|folder| !folder.as_os_str().is_empty()) {
         std::fs::create_dir_all(folder)?;
     }

@@ -8,7 +8,7 @@ pub mod api;
 pub mod cli;
 pub mod deployments;
 pub mod guardian;
-mod kubeconfig;
+pub mod kubeconfig;
 mod manifests;
 mod news;
 pub mod platform;

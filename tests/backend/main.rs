@@ -1,6 +1,7 @@
 //! A backend for the tests: a small HTTP server that says who it is and misbehaves on request.
 
 use std::convert::Infallible;
+use std::net::IpAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
@@ -14,8 +15,12 @@ use http_body_util::combinators::BoxBody;
 use http_body_util::{BodyExt as _, Full, StreamBody};
 use hyper::body::{Frame, Incoming};
 use hyper::service::service_fn;
+use hyper_util::client::legacy::Client;
+use hyper_util::client::legacy::connect::HttpConnector;
 use hyper_util::rt::{TokioExecutor, TokioIo};
 use serde_json::json;
+use tokio::net::TcpStream;
+use tokio::signal::unix::{SignalKind, signal};
 use tokio_tungstenite::WebSocketStream;
 use tokio_tungstenite::tungstenite::handshake::derive_accept_key;
 use tokio_tungstenite::tungstenite::protocol::Role;
@@ -26,6 +31,9 @@ struct Options {
     /// Port to listen on.
     #[arg(long, env = "PORT", default_value_t = 8080)]
     port: u16,
+    /// Address to listen on: loopback, unless it has a network of its own.
+    #[arg(long, env = "EBB_BACKEND_ADDRESS", default_value = "127.0.0.1")]
+    address: IpAddr,
     /// How long to wait before listening, in milliseconds.
     #[arg(long, default_value_t = 0)]
     start_delay_ms: u64,
@@ -38,6 +46,15 @@ struct Options {
     /// Never listen.
     #[arg(long)]
     deaf: bool,
+    /// Memory to fill before anything else, in MiB.
+    #[arg(long, default_value_t = 0)]
+    hold_mib: usize,
+    /// Ask this URL for its text instead of listening.
+    #[arg(long)]
+    ask: Option<http::Uri>,
+    /// Succeed if a backend listens here, instead of listening: what a probe runs.
+    #[arg(long)]
+    check: bool,
 }
 
 #[derive(Debug)]
@@ -61,12 +78,27 @@ async fn main() -> anyhow::Result<()> {
         say("about to exit as told");
         std::process::exit(code);
     }
+    if options.check {
+        return TcpStream::connect((options.address, options.port))
+            .await
+            .map(drop)
+            .map_err(Into::into);
+    }
+    if let Some(url) = options.ask {
+        return ask(url).await;
+    }
+    // Written to, so that it is not only promised.
+    let held = vec![1_u8; options.hold_mib << 20];
+    std::hint::black_box(&held);
+    // The first process of a container is not ended by a signal that it does not handle.
+    let mut terminate = signal(SignalKind::terminate())?;
     tokio::time::sleep(Duration::from_millis(options.start_delay_ms)).await;
     if options.deaf {
         say("will not listen, as told");
-        std::future::pending::<()>().await;
+        terminate.recv().await;
+        return Ok(());
     }
-    let listener = tokio::net::TcpListener::bind(("127.0.0.1", options.port))
+    let listener = tokio::net::TcpListener::bind((options.address, options.port))
         .await
         .with_context(|| format!("cannot listen on port {}", options.port))?;
     say(&format!("listening on port {}", options.port));
@@ -76,7 +108,10 @@ async fn main() -> anyhow::Result<()> {
         inside_max: AtomicUsize::new(0),
     });
     loop {
-        let (stream, _) = listener.accept().await?;
+        let stream = tokio::select! {
+            accepted = listener.accept() => accepted?.0,
+            _ = terminate.recv() => break,
+        };
         let backend = backend.clone();
         tokio::spawn(async move {
             let service = service_fn(move |request| answer(backend.clone(), request));
@@ -87,6 +122,18 @@ async fn main() -> anyhow::Result<()> {
             drop(served);
         });
     }
+    while backend.inside.load(Ordering::SeqCst) > 0 {
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+    Ok(())
+}
+
+async fn ask(url: http::Uri) -> anyhow::Result<()> {
+    let client: Client<_, Full<Bytes>> =
+        Client::builder(TokioExecutor::new()).build(HttpConnector::new());
+    let body = client.get(url).await?.into_body().collect().await?.to_bytes();
+    say(&String::from_utf8_lossy(&body));
+    Ok(())
 }
 
 async fn answer(
@@ -101,6 +148,11 @@ async fn answer(
             text(StatusCode::OK, "slept\n")
         }
         "/exclusive" => exclusive(&inside, wait).await,
+        "/status" => {
+            let code = query(&request, "code").and_then(|code| u16::try_from(code).ok());
+            let status = code.and_then(|code| StatusCode::from_u16(code).ok());
+            text(status.unwrap_or(StatusCode::BAD_REQUEST), "as told\n")
+        }
         "/echo" => Response::new(request.into_body().boxed()),
         "/ticks" => ticks(inside, query(&request, "n").unwrap_or(5), wait),
         "/ws" => websocket(request),
@@ -116,7 +168,7 @@ async fn answer(
 async fn exclusive(inside: &Inside, wait_ms: u64) -> Response<Body> {
     tokio::time::sleep(Duration::from_millis(wait_ms)).await;
     match inside.0.inside_max.load(Ordering::SeqCst) {
-        1 => text(StatusCode::OK, &format!("{}\n", std::process::id())),
+        1 => text(StatusCode::OK, &format!("{}\n", instance())),
         most => text(StatusCode::INTERNAL_SERVER_ERROR, &format!("{most} were inside at once\n")),
     }
 }
@@ -164,7 +216,7 @@ fn who(backend: &Backend, request: &Request<Incoming>) -> Response<Body> {
     let variable = |name| std::env::var(name).unwrap_or_default();
     let body = json!({
         "text": backend.text,
-        "pid": std::process::id(),
+        "instance": instance(),
         "revision": variable("K_REVISION"),
         "service": variable("K_SERVICE"),
         "configuration": variable("K_CONFIGURATION"),
@@ -174,6 +226,13 @@ fn who(backend: &Backend, request: &Request<Incoming>) -> Response<Body> {
         "headers": readable(request.headers()),
     });
     text(StatusCode::OK, &body.to_string())
+}
+
+/// What no other replica has, be it a process or a container.
+fn instance() -> String {
+    // A container has its pod's name; the processes of one machine have numbers.
+    let host = std::env::var("HOSTNAME").unwrap_or_default();
+    format!("{host}:{}", std::process::id())
 }
 
 fn readable(headers: &HeaderMap) -> serde_json::Value {

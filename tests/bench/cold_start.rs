@@ -4,9 +4,9 @@
 use std::process::Stdio;
 use std::time::Duration;
 
-use ebb_tests::binaries::{binary, source};
+use ebb_tests::binaries::binary;
 use ebb_tests::ebb::Ebb;
-use ebb_tests::eventually;
+use ebb_tests::manifest::example;
 use tokio::process::Command;
 use tokio::time::Instant;
 
@@ -16,8 +16,7 @@ const GOAL_MS: f64 = 25.0;
 
 pub(crate) async fn measure(pairs: usize) -> anyhow::Result<Vec<Figure>> {
     let ebb = Ebb::start_quick().await?;
-    let manifest = std::fs::read_to_string(source().join("examples/onnx/service.yaml"))?;
-    ebb.kubectl().apply(&manifest).await?;
+    ebb.kubectl().apply(&example("onnx")?).await?;
     ebb.kubectl().wait_ready("digits").await?;
     let (mut whole, mut alone, mut own) = (Vec::new(), Vec::new(), Vec::new());
     for _ in 0..pairs {
@@ -51,12 +50,7 @@ pub(crate) async fn measure(pairs: usize) -> anyhow::Result<Vec<Figure>> {
 }
 
 async fn asleep(ebb: &Ebb) {
-    let kubectl = ebb.kubectl();
-    eventually("the model sleeps", || async {
-        let pods = kubectl.ok(&["get", "pods", "-o", "name"]).await.ok()?;
-        pods.trim().is_empty().then_some(())
-    })
-    .await;
+    ebb.kubectl().wait_asleep("digits").await;
     // The process of the last replica has ended with its pod; let the machine come to rest.
     tokio::time::sleep(Duration::from_millis(200)).await;
 }

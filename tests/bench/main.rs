@@ -3,6 +3,7 @@
 //! Every figure is a median of pairs taken in turn in this one run: machines are noisy, and a
 //! neighbour's load then falls on both sides.
 
+mod cluster;
 mod cold_start;
 mod figures;
 mod memory;
@@ -29,10 +30,12 @@ struct Options {
     part: Option<Part>,
 }
 
-/// Processes that the benchmark starts as a copy of itself.
+/// Another thing to do than to measure `ebb local`.
 #[derive(Subcommand, Debug)]
 enum Part {
-    /// The bare pass-through that the proxy is compared with.
+    /// Measures the Ebb on a cluster instead: run by make bench-cluster.
+    Cluster,
+    /// The bare pass-through that the proxy is compared with, a process that the benchmark starts.
     #[command(hide = true)]
     PassThrough {
         /// Where it sends every request.
@@ -43,10 +46,11 @@ enum Part {
 fn main() -> anyhow::Result<()> {
     let options = Options::parse();
     let runtime = tokio::runtime::Runtime::new()?;
-    if let Some(Part::PassThrough { to }) = options.part {
-        return runtime.block_on(pass_through::run(to));
-    }
-    let figures = runtime.block_on(measure(options.pairs))?;
+    let figures = match options.part {
+        Some(Part::PassThrough { to }) => return runtime.block_on(pass_through::run(to)),
+        Some(Part::Cluster) => runtime.block_on(cluster::measure(options.pairs))?,
+        None => runtime.block_on(measure(options.pairs))?,
+    };
     say(&figures::table(&figures));
     if let Some(path) = options.out {
         std::fs::write(path, serde_json::to_string_pretty(&figures)?)?;

@@ -1,8 +1,7 @@
 //! Resident memory of `ebb local` and its guardian, with the examples deployed and asleep.
 
-use ebb_tests::binaries::source;
 use ebb_tests::ebb::Ebb;
-use ebb_tests::{eventually, processes};
+use ebb_tests::{eventually, manifest, processes};
 
 use crate::figures::{Figure, Paired};
 
@@ -14,8 +13,7 @@ pub(crate) async fn measure() -> anyhow::Result<Vec<Figure>> {
     let empty = total_mib(&ebb);
     let kubectl = ebb.kubectl();
     for example in ["onnx", "chat"] {
-        let path = source().join(format!("examples/{example}/service.yaml"));
-        kubectl.apply(&std::fs::read_to_string(path)?).await?;
+        kubectl.apply(&manifest::example(example)?).await?;
     }
     for service in ["digits", "chat"] {
         kubectl.wait_ready(service).await?;

@@ -9,7 +9,8 @@ use std::time::Duration;
 
 use anyhow::Context as _;
 use ebb_tests::client::Client;
-use ebb_tests::ebb::{Ebb, backend};
+use ebb_tests::ebb::Ebb;
+use ebb_tests::manifest::backend;
 use futures::future::join_all;
 use tokio::io::{AsyncBufReadExt as _, BufReader};
 use tokio::process::{Child, Command};

@@ -10,15 +10,15 @@ use ebb_api::config::Config;
 use ebb_local::api::{ApiOptions, ApiServer};
 use ebb_local::deployments::{self, DeploymentOptions};
 use ebb_local::guardian::Guardian;
+use ebb_local::kubeconfig;
 use ebb_local::platform::Rules;
 use ebb_local::runner::{self, Ports, RunnerOptions};
 use ebb_tests::binaries::binary;
 use ebb_tests::client::Client;
-use ebb_tests::ebb::{QUICK, service};
 use ebb_tests::kubectl::Kubectl;
+use ebb_tests::manifest::{QUICK, service};
 use ebb_tests::{PATIENCE, eventually, processes};
 use nix::sys::signal::Signal;
-use serde_json::json;
 use tempfile::TempDir;
 use tokio::process::{Child, Command};
 use tokio::sync::watch;
@@ -62,7 +62,7 @@ impl Bed {
         tokio::spawn(deployments::run(api.client(), options, stop.clone()));
         tokio::spawn(runner::run(api.client(), runner, stop.clone()));
         let bed = Self { folder, _guardian: guardian, stop };
-        std::fs::write(bed.kubeconfig(), kubeconfig(address))?;
+        kubeconfig::write(&bed.kubeconfig(), address)?;
         bed.kubectl().apply(QUICK).await?;
         Ok(bed)
     }
@@ -170,27 +170,7 @@ pub(crate) fn host(name: &str) -> String {
     format!("{name}.default.svc.cluster.local")
 }
 
-/// Waits until a Service has no pod.
-pub(crate) async fn asleep(kubectl: &Kubectl, name: &str) {
-    let selector = format!("serving.knative.dev/service={name}");
-    eventually(&format!("{name} sleeps"), || async {
-        let pods = kubectl.ok(&["get", "pods", "-l", &selector, "-o", "name"]).await.ok()?;
-        pods.trim().is_empty().then_some(())
-    })
-    .await;
-}
-
 /// An address that nobody listens on at the moment.
 fn free() -> std::io::Result<SocketAddr> {
     TcpListener::bind("127.0.0.1:0")?.local_addr()
-}
-
-fn kubeconfig(address: SocketAddr) -> String {
-    json!({
-        "apiVersion": "v1", "kind": "Config", "current-context": "bed",
-        "clusters": [{"name": "bed", "cluster": {"server": format!("http://{address}")}}],
-        "users": [{"name": "bed", "user": {}}],
-        "contexts": [{"name": "bed", "context": {"cluster": "bed", "user": "bed"}}],
-    })
-    .to_string()
 }

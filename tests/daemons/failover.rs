@@ -4,7 +4,7 @@ use ebb_tests::client::Client;
 use ebb_tests::eventually;
 use ebb_tests::kubectl::Kubectl;
 
-use crate::bed::{Bed, Daemon, asleep, backend, host};
+use crate::bed::{Bed, Daemon, backend, host};
 
 /// Who holds a lease, once anybody but `not` does.
 async fn holder(kubectl: &Kubectl, lease: &str, not: &str) -> String {
@@ -35,7 +35,7 @@ async fn a_request_wakes_a_service_although_the_leading_autoscaler_just_died() -
     kubectl.apply(&backend("hello")).await?;
     kubectl.wait_ready("hello").await?;
     let client = Client::new(activator.address);
-    asleep(&kubectl, "hello").await;
+    kubectl.wait_asleep("hello").await;
     let leader = holder(&kubectl, "ebb-autoscaler", "").await;
     let (leading, _standby) = split(autoscalers, &leader);
     leading.kill().await?;
@@ -43,7 +43,7 @@ async fn a_request_wakes_a_service_although_the_leading_autoscaler_just_died() -
     assert_eq!(answer.status, 200, "{}", answer.text);
     assert_ne!(holder(&kubectl, "ebb-autoscaler", &leader).await, leader);
     // And what has taken over also lets it sleep again.
-    asleep(&kubectl, "hello").await;
+    kubectl.wait_asleep("hello").await;
     Ok(())
 }
 

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use ebb_tests::eventually;
 
-use crate::bed::{Bed, asleep, backend, host};
+use crate::bed::{Bed, backend, host};
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_service_is_deployed_woken_and_put_to_sleep_by_three_processes() -> anyhow::Result<()> {
@@ -19,7 +19,7 @@ async fn a_service_is_deployed_woken_and_put_to_sleep_by_three_processes() -> an
     for _ in 0..2 {
         let answer = client.get(&host("hello"), "/").await?;
         assert_eq!(answer.status, 200, "{}", answer.text);
-        asleep(&kubectl, "hello").await;
+        kubectl.wait_asleep("hello").await;
     }
     assert_eq!(activator.metric("ebb_activator_report_streams").await, Some(1.0));
     assert_eq!(client.get(&host("nobody"), "/").await?.status, 404);

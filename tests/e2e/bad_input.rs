@@ -1,8 +1,9 @@
 //! Wrong manifests are refused with Knative's words and nothing is stored; programs that cannot
-//! run say why in the Revision, and fail only the requests that wait for them.
+//! run say why in the Revision.
 
-use ebb_tests::ebb::{Ebb, backend, service};
+use ebb_tests::ebb::Ebb;
 use ebb_tests::kubectl::Kubectl;
+use ebb_tests::manifest::{backend, image, service};
 
 /// Applies a manifest that must be refused with all of `words`, leaving nothing behind.
 async fn refused(kubectl: &Kubectl, manifest: &str, words: &[&str]) -> anyhow::Result<()> {
@@ -52,12 +53,16 @@ async fn a_wrong_manifest_is_refused_with_the_fields_path() -> anyhow::Result<()
     .await?;
     let traffic = format!("{good}  traffic: [{{latestRevision: true, percent: 99}}]\n");
     refused(&kubectl, &traffic, &["Traffic targets sum to 99, want 100: spec.traffic"]).await?;
-    let unnamed = good.replace("image: ebb-backend, ", "");
+    let unnamed = good.replace(&format!("image: {}, ", image("ebb-backend")), "");
     refused(&kubectl, &unnamed, &["missing field(s): spec.template.spec.containers[0].image"]).await
 }
 
 /// Deploys something that cannot run; reason and message of the revision's Ready condition.
-async fn broken(ebb: &Ebb, name: &str, manifest: &str) -> anyhow::Result<(String, String)> {
+pub(crate) async fn broken(
+    ebb: &Ebb,
+    name: &str,
+    manifest: &str,
+) -> anyhow::Result<(String, String)> {
     let kubectl = ebb.kubectl();
     kubectl.apply(manifest).await?;
     let revision = format!("rev/{name}-00001");
@@ -70,16 +75,6 @@ async fn broken(ebb: &Ebb, name: &str, manifest: &str) -> anyhow::Result<(String
         kubectl.field(&revision, &part("reason")).await?,
         kubectl.field(&revision, &part("message")).await?,
     ))
-}
-
-#[tokio::test]
-async fn an_image_without_a_command_says_what_to_do() -> anyhow::Result<()> {
-    let ebb = Ebb::start().await?;
-    let manifest = backend("image", &[]).replace("command: [ebb-backend], ", "");
-    let (reason, message) = broken(&ebb, "image", &manifest).await?;
-    assert!(!reason.is_empty());
-    assert!(message.contains("containers[0].command"), "{reason}: {message}");
-    Ok(())
 }
 
 #[tokio::test]
@@ -109,41 +104,6 @@ async fn a_port_that_never_opens_is_named_when_the_deadline_passes() -> anyhow::
     let (reason, message) = broken(&ebb, "deaf", &manifest).await?;
     assert_eq!(reason, "ProgressDeadlineExceeded", "{message}");
     assert!(message.contains("readiness probe never passed"), "{message}");
-    Ok(())
-}
-
-#[tokio::test]
-async fn requests_that_wait_for_a_program_that_dies_fail_and_others_do_not() -> anyhow::Result<()> {
-    let ebb = Ebb::start_quick().await?;
-    let kubectl = ebb.kubectl();
-    kubectl.apply(&backend("good", &[])).await?;
-    // It runs once and never again: its first process removes what the next would need.
-    let once = ebb.data().join("runs-once");
-    std::os::unix::fs::symlink(ebb_tests::binaries::binary("ebb-backend"), &once)?;
-    let program = once.display().to_string();
-    kubectl.apply(&service("once", &program, &[], "", "")).await?;
-    kubectl.wait_ready("good").await?;
-    kubectl.wait_ready("once").await?;
-    ebb_tests::eventually("the service sleeps", || async {
-        let scale = kubectl.field("kpa/once-00001", "{.status.actualScale}").await.ok()?;
-        (scale == "0").then_some(())
-    })
-    .await;
-    std::fs::remove_file(&once)?;
-    let (client, host) = (ebb.client(), ebb.host("once"));
-    let waiting = client.get(&host, "/");
-    let good_host = ebb.host("good");
-    let (dead, alive) = tokio::join!(waiting, client.get(&good_host, "/"));
-    let (dead, alive) = (dead?, alive?);
-    assert_eq!(dead.status, 503, "{}", dead.text);
-    assert!(dead.text.contains("ExitCode128"), "{}", dead.text);
-    assert_eq!(alive.status, 200, "{}", alive.text);
-    let healthy = r#"{.status.conditions[?(@.type=="ContainerHealthy")].reason}"#;
-    ebb_tests::eventually("the revision says why", || async {
-        let reason = kubectl.field("rev/once-00001", healthy).await.ok()?;
-        (reason == "ExitCode128").then_some(())
-    })
-    .await;
     Ok(())
 }
 

@@ -1,7 +1,8 @@
 //! What people do with `kubectl`, against the real binary.
 
-use ebb_tests::ebb::{Ebb, backend};
+use ebb_tests::ebb::Ebb;
 use ebb_tests::eventually;
+use ebb_tests::manifest::backend;
 use tokio::io::{AsyncBufReadExt as _, BufReader};
 
 #[tokio::test]

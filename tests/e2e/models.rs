@@ -2,13 +2,13 @@
 
 use ebb_tests::binaries::source;
 use ebb_tests::ebb::Ebb;
+use ebb_tests::manifest::example;
 
 #[tokio::test]
 async fn a_sleeping_digits_model_wakes_and_recognises_a_seven() -> anyhow::Result<()> {
     let ebb = Ebb::start_quick().await?;
     let kubectl = ebb.kubectl();
-    let manifest = std::fs::read_to_string(source().join("examples/onnx/service.yaml"))?;
-    kubectl.apply(&manifest).await?;
+    kubectl.apply(&example("onnx")?).await?;
     kubectl.wait_ready("digits").await?;
     ebb_tests::eventually("the model sleeps", || async {
         let scale = kubectl.field("kpa/digits-00001", "{.status.actualScale}").await.ok()?;
@@ -42,8 +42,7 @@ async fn a_sleeping_digits_model_wakes_and_recognises_a_seven() -> anyhow::Resul
 async fn the_chat_engine_streams_words_and_says_that_it_is_a_simulator() -> anyhow::Result<()> {
     let ebb = Ebb::start().await?;
     let kubectl = ebb.kubectl();
-    let manifest = std::fs::read_to_string(source().join("examples/chat/service.yaml"))?;
-    kubectl.apply(&manifest).await?;
+    kubectl.apply(&example("chat")?).await?;
     kubectl.wait_ready("chat").await?;
     let body = r#"{"model":"chat","stream":true,"messages":[{"role":"user","content":"hello"}]}"#;
     let answer = ebb.client().post(&ebb.host("chat"), "/v1/chat/completions", body.into()).await?;

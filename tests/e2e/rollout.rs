@@ -2,7 +2,8 @@
 
 use std::collections::BTreeMap;
 
-use ebb_tests::ebb::{Ebb, backend};
+use ebb_tests::ebb::Ebb;
+use ebb_tests::manifest::backend;
 
 /// Requests for a split: with 200 at 50/50, fewer than a quarter on one side has a chance below
 /// 1e-12.

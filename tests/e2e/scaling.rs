@@ -2,20 +2,10 @@
 
 use std::collections::BTreeSet;
 
-use ebb_tests::ebb::{Ebb, backend, service};
+use ebb_tests::ebb::Ebb;
 use ebb_tests::eventually;
+use ebb_tests::manifest::{backend, service};
 use futures::future::join_all;
-
-/// Waits until no pod of the service is left.
-async fn asleep(ebb: &Ebb, service: &str) {
-    let kubectl = ebb.kubectl();
-    let label = format!("serving.knative.dev/service={service}");
-    eventually("the last replica goes", || async {
-        let pods = kubectl.ok(&["get", "pods", "-l", &label, "-o", "name"]).await.ok()?;
-        pods.trim().is_empty().then_some(())
-    })
-    .await;
-}
 
 #[tokio::test]
 async fn to_zero_and_back_twenty_times_without_losing_a_request() -> anyhow::Result<()> {
@@ -23,15 +13,15 @@ async fn to_zero_and_back_twenty_times_without_losing_a_request() -> anyhow::Res
     ebb.kubectl().apply(&backend("hello", &[])).await?;
     ebb.kubectl().wait_ready("hello").await?;
     let client = ebb.client();
-    let mut processes = BTreeSet::new();
+    let mut replicas = BTreeSet::new();
     for _ in 0..20 {
-        asleep(&ebb, "hello").await;
+        ebb.kubectl().wait_asleep("hello").await;
         let answer = client.get(&ebb.host("hello"), "/").await?;
         assert_eq!(answer.status, 200, "{}", answer.text);
-        processes.insert(answer.field("pid"));
+        replicas.insert(answer.field("instance"));
     }
-    assert_eq!(processes.len(), 20, "every wake is a new process: {processes:?}");
-    assert_eq!(ebb.events("waking", "default/hello-00001").len(), 20);
+    assert_eq!(replicas.len(), 20, "every wake is a new replica: {replicas:?}");
+    assert!(ebb.wakes("hello-00001").is_none_or(|wakes| wakes == 20));
     Ok(())
 }
 
@@ -41,7 +31,7 @@ async fn a_sleeping_service_stays_ready_and_says_that_it_gets_no_traffic() -> an
     let kubectl = ebb.kubectl();
     kubectl.apply(&backend("hello", &[])).await?;
     kubectl.wait_ready("hello").await?;
-    asleep(&ebb, "hello").await;
+    ebb.kubectl().wait_asleep("hello").await;
     let active = r#"{.status.conditions[?(@.type=="Active")].reason}"#;
     eventually("Active says NoTraffic", || async {
         (kubectl.field("rev/hello-00001", active).await.ok()? == "NoTraffic").then_some(())
@@ -61,7 +51,7 @@ async fn two_hundred_first_requests_are_answered_one_at_a_time_by_four_replicas(
     let manifest = service("single", "ebb-backend", &[], bounds, "containerConcurrency: 1");
     ebb.kubectl().apply(&manifest).await?;
     ebb.kubectl().wait_ready("single").await?;
-    asleep(&ebb, "single").await;
+    ebb.kubectl().wait_asleep("single").await;
     let (client, host) = (ebb.client(), ebb.host("single"));
     let answers = join_all((0..200).map(|_| client.get(&host, "/exclusive?ms=50"))).await;
     let mut replicas = BTreeSet::new();

@@ -8,6 +8,8 @@ use anyhow::{Context as _, bail};
 use tokio::io::AsyncWriteExt as _;
 use tokio::process::{Child, Command};
 
+use crate::eventually;
+
 /// Longest run of one command; `wait` and `logs -f` bring shorter limits of their own.
 const COMMAND_TIMEOUT: Duration = Duration::from_mins(2);
 
@@ -80,6 +82,16 @@ impl Kubectl {
     pub async fn wait_ready(&self, service: &str) -> anyhow::Result<()> {
         let object = format!("ksvc/{service}");
         self.ok(&["wait", "--for=condition=Ready", "--timeout=60s", &object]).await.map(drop)
+    }
+
+    /// Waits until a service has no pod.
+    pub async fn wait_asleep(&self, service: &str) {
+        let label = format!("serving.knative.dev/service={service}");
+        eventually(&format!("{service} sleeps"), || async {
+            let pods = self.ok(&["get", "pods", "-l", &label, "-o", "name"]).await.ok()?;
+            pods.trim().is_empty().then_some(())
+        })
+        .await;
     }
 
     /// One field of one object by JSONPath; empty when it is not there.

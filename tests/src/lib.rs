@@ -6,6 +6,7 @@ pub mod binaries;
 pub mod client;
 pub mod ebb;
 pub mod kubectl;
+pub mod manifest;
 pub mod processes;
 
 use std::time::Duration;

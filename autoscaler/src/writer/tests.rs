@@ -161,3 +161,24 @@ fn the_pause_grows_and_is_bounded() {
         assert!(pause >= BACKOFF_FIRST / 2 && pause <= BACKOFF_MAX, "{failures}: {pause:?}");
     }
 }
+
+#[tokio::test(start_paused = true)]
+async fn who_no_longer_leads_writes_nothing_more() {
+    let api = Api::default();
+    api.answers.lock().push_back(500);
+    let mut writer = Writer::new(api.client());
+    writer.submit(write(3, &[], false));
+    let attempt = writer.next().await.unwrap();
+    assert_eq!(writer.settle(attempt), Outcome::Failed);
+    assert_eq!(api.requests().len(), 1);
+    // The next try waits for its pause, and a newer decision waits behind it.
+    writer.submit(write(4, &[], false));
+    writer.drop_all();
+    tokio::time::sleep(2 * BACKOFF_MAX).await;
+    assert!(writer.next().await.is_none());
+    assert_eq!(api.requests(), Vec::<String>::new());
+    // Elected again, it begins anew.
+    writer.submit(write(5, &[], false));
+    let attempt = writer.next().await.unwrap();
+    assert!(matches!(writer.settle(attempt), Outcome::Written(_)));
+}

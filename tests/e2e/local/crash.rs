@@ -3,7 +3,8 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use ebb_tests::ebb::{Ebb, backend, service};
+use ebb_tests::ebb::Ebb;
+use ebb_tests::manifest::{backend, service};
 use ebb_tests::{eventually, processes};
 
 /// Processes that run on behalf of this Ebb: marked by its instance in their environment.

@@ -3,7 +3,8 @@
 use std::process::Stdio;
 use std::sync::Arc;
 
-use ebb_tests::ebb::{Ebb, backend, command};
+use ebb_tests::ebb::{Ebb, command};
+use ebb_tests::manifest::backend;
 use tempfile::TempDir;
 
 /// Runs an `ebb local` that must not start; what it said on standard error.

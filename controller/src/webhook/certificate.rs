@@ -1,0 +1,201 @@
+//! The certificate of the webhook: made, read back, and judged. No clock and no client.
+//!
+//! An authority is made for one certificate and its key is thrown away, so that there is nothing
+//! to steal with which another could be signed. Renewal makes a new authority; the API server is
+//! told both for a while, for other replicas serve the older certificate until they look again.
+
+use std::collections::BTreeMap;
+
+use anyhow::{Context as _, bail};
+use jiff::{SignedDuration, Timestamp};
+use k8s_openapi::ByteString;
+use rcgen::{
+    BasicConstraints, CertificateParams, DnType, ExtendedKeyUsagePurpose, IsCa, Issuer, KeyPair,
+    KeyUsagePurpose,
+};
+use time::OffsetDateTime;
+use x509_parser::extensions::GeneralName;
+use x509_parser::parse_x509_certificate;
+
+/// Keys of the Secret, as in Kubernetes' own kind of Secret for TLS.
+const AUTHORITY: &str = "ca.crt";
+const CERTIFICATE: &str = "tls.crt";
+const KEY: &str = "tls.key";
+
+/// How long a certificate holds.
+const VALIDITY: SignedDuration = SignedDuration::from_hours(90 * 24);
+/// It is renewed when less than this is left: a third, so that weeks of trouble do no harm.
+const RENEWAL: SignedDuration = SignedDuration::from_hours(30 * 24);
+/// It holds from a while ago: clocks of API server and pod may differ.
+const BACKDATE: SignedDuration = SignedDuration::from_hours(1);
+/// Name of the authority, for people who read it.
+const AUTHORITY_NAME: &str = "Ebb webhook authority";
+
+/// A certificate with its key and who vouches for it, all PEM. Its `Debug` shows no key.
+#[derive(Clone, PartialEq, Eq)]
+pub(super) struct Certificate {
+    /// What the API server is to trust: the authority, and after a renewal the one before.
+    pub(super) authority: String,
+    /// What is served.
+    pub(super) certificate: String,
+    /// Its key.
+    pub(super) key: String,
+}
+
+/// What is to be done about a certificate.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) enum Standing {
+    /// It can be served for long.
+    Good,
+    /// It can be served and is to be replaced.
+    Due,
+    /// It cannot be served.
+    Bad(String),
+}
+
+impl std::fmt::Debug for Certificate {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Certificate").finish_non_exhaustive()
+    }
+}
+
+impl Certificate {
+    /// A new certificate for a DNS name, from `now` on.
+    ///
+    /// # Errors
+    ///
+    /// The name is no DNS name, or the system has no randomness.
+    pub(super) fn issue(name: &str, now: Timestamp) -> anyhow::Result<Self> {
+        let (from, until) = (moment(now - BACKDATE)?, moment(now + VALIDITY)?);
+        let mut authority = CertificateParams::default();
+        authority.distinguished_name.push(DnType::CommonName, AUTHORITY_NAME);
+        authority.is_ca = IsCa::Ca(BasicConstraints::Constrained(0));
+        authority.key_usages = vec![KeyUsagePurpose::KeyCertSign];
+        (authority.not_before, authority.not_after) = (from, until);
+        let authority_key = KeyPair::generate()?;
+        let authority_pem = authority.self_signed(&authority_key)?.pem();
+
+        let mut server = CertificateParams::new(vec![name.to_owned()])
+            .with_context(|| format!("{name} is no DNS name"))?;
+        server.distinguished_name.push(DnType::CommonName, name);
+        server.key_usages = vec![KeyUsagePurpose::DigitalSignature];
+        server.extended_key_usages = vec![ExtendedKeyUsagePurpose::ServerAuth];
+        (server.not_before, server.not_after) = (from, until);
+        let key = KeyPair::generate()?;
+        let server = server.signed_by(&key, &Issuer::new(authority, authority_key))?;
+        Ok(Self { authority: authority_pem, certificate: server.pem(), key: key.serialize_pem() })
+    }
+
+    /// The same certificate, with the authority of `old` trusted as well. Only its newest: the
+    /// list must not grow with each renewal.
+    pub(super) fn after(mut self, old: &Self) -> Self {
+        let trusted = pem::parse_many(&old.authority).unwrap_or_default();
+        if let Some(newest) = trusted.first() {
+            self.authority.push_str(&pem::encode(newest));
+        }
+        self
+    }
+
+    /// Reads it from the data of a Secret.
+    pub(super) fn read(data: &BTreeMap<String, ByteString>) -> Option<Self> {
+        let text = |key: &str| String::from_utf8(data.get(key)?.0.clone()).ok();
+        Some(Self { authority: text(AUTHORITY)?, certificate: text(CERTIFICATE)?, key: text(KEY)? })
+    }
+
+    /// The data of a Secret that [`Self::read`] reads.
+    pub(super) fn data(&self) -> BTreeMap<String, ByteString> {
+        [(AUTHORITY, &self.authority), (CERTIFICATE, &self.certificate), (KEY, &self.key)]
+            .map(|(key, text)| (key.to_owned(), ByteString(text.clone().into_bytes())))
+            .into()
+    }
+
+    /// Whether it can be served for this name at this time. That key and certificate belong
+    /// together is found by whoever loads them.
+    pub(super) fn standing(&self, name: &str, now: Timestamp) -> Standing {
+        match self.until(name, now) {
+            Ok(until) if until.duration_since(now) < RENEWAL => Standing::Due,
+            Ok(_) => Standing::Good,
+            Err(problem) => Standing::Bad(problem.to_string()),
+        }
+    }
+
+    /// When it ends, if it is for this name and holds now.
+    fn until(&self, name: &str, now: Timestamp) -> anyhow::Result<Timestamp> {
+        let pem = pem::parse(&self.certificate)?;
+        let (_, certificate) = parse_x509_certificate(pem.contents())?;
+        let names = certificate.subject_alternative_name()?.context("it names no host")?;
+        let is_named = names
+            .value
+            .general_names
+            .iter()
+            .any(|general| matches!(general, GeneralName::DNSName(dns) if *dns == name));
+        if !is_named {
+            bail!("it is not for {name}");
+        }
+        let validity = certificate.validity();
+        let from = Timestamp::from_second(validity.not_before.timestamp())?;
+        let until = Timestamp::from_second(validity.not_after.timestamp())?;
+        if now < from || until <= now {
+            bail!("it holds from {from} to {until}");
+        }
+        Ok(until)
+    }
+}
+
+fn moment(at: Timestamp) -> anyhow::Result<OffsetDateTime> {
+    Ok(OffsetDateTime::from_unix_timestamp(at.as_second())?)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const NAME: &str = "ebb-webhook.knative-serving.svc";
+
+    fn start() -> Timestamp {
+        "2026-05-01T00:00:00Z".parse().unwrap()
+    }
+
+    #[test]
+    fn a_certificate_is_good_then_due_then_over() {
+        let certificate = Certificate::issue(NAME, start()).unwrap();
+        let after =
+            |days: i64| certificate.standing(NAME, start() + SignedDuration::from_hours(days * 24));
+        assert_eq!(after(0), Standing::Good);
+        assert_eq!(after(59), Standing::Good);
+        assert_eq!(after(61), Standing::Due);
+        assert!(matches!(after(91), Standing::Bad(why) if why.starts_with("it holds from")));
+        assert!(matches!(after(-1), Standing::Bad(_)));
+    }
+
+    #[test]
+    fn a_certificate_for_another_name_or_none_at_all_is_bad() {
+        let mut certificate = Certificate::issue(NAME, start()).unwrap();
+        let other = certificate.standing("other.knative-serving.svc", start());
+        assert_eq!(other, Standing::Bad("it is not for other.knative-serving.svc".to_owned()));
+        certificate.certificate = "nonsense".to_owned();
+        assert!(matches!(certificate.standing(NAME, start()), Standing::Bad(_)));
+    }
+
+    #[test]
+    fn a_secret_gives_back_what_was_put_in_and_nothing_less() {
+        let certificate = Certificate::issue(NAME, start()).unwrap();
+        let mut data = certificate.data();
+        assert_eq!(Certificate::read(&data).as_ref(), Some(&certificate));
+        data.remove(KEY);
+        assert_eq!(Certificate::read(&data), None);
+        assert!(!format!("{certificate:?}").contains("PRIVATE"));
+    }
+
+    #[test]
+    fn a_renewal_is_trusted_along_with_the_one_before_only() {
+        let mut certificate = Certificate::issue(NAME, start()).unwrap();
+        for _ in 0..3 {
+            let old = certificate.clone();
+            certificate = Certificate::issue(NAME, start()).unwrap().after(&old);
+            let trusted = pem::parse_many(&certificate.authority).unwrap();
+            assert_eq!(trusted.len(), 2);
+            assert_eq!(trusted[1], pem::parse_many(&old.authority).unwrap()[0]);
+        }
+    }
+}

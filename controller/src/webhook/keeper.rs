@@ -1,0 +1,238 @@
+//! Keeps the certificate: in a Secret that all replicas share, in the webhook configurations by
+//! which the API server trusts it, and in the server itself.
+//!
+//! It looks every few seconds instead of watching: four reads of single objects, and the verbs
+//! for that can be granted for these objects alone.
+
+use std::time::Duration;
+
+use axum_server::tls_rustls::RustlsConfig;
+use jiff::Timestamp;
+use k8s_openapi::ByteString;
+use k8s_openapi::api::admissionregistration::v1::{
+    MutatingWebhookConfiguration, ValidatingWebhookConfiguration,
+};
+use k8s_openapi::api::core::v1::Secret;
+use kube::api::{Api, ObjectMeta, Patch, PatchParams, PostParams};
+use kube::{Client, Error};
+use serde::de::DeserializeOwned;
+use serde_json::json;
+use tokio_util::sync::CancellationToken;
+
+use super::certificate::{Certificate, Standing};
+use super::tls;
+use crate::admission::{CONFIG_WEBHOOK, MUTATING_WEBHOOK, VALIDATING_WEBHOOK};
+use crate::scribe::MANAGER;
+
+/// Name of the Secret.
+const SECRET: &str = "ebb-webhook-certs";
+/// Time between two looks: how long an API server may be without the certificate after somebody
+/// replaced a webhook configuration.
+const PERIOD: Duration = Duration::from_secs(10);
+/// The same until all is in place: at the start, and as long as a webhook configuration is
+/// missing, for whoever installs Ebb may make it after the controller has begun.
+const PERIOD_AT_START: Duration = Duration::from_millis(500);
+/// Longest time for one look.
+const TIMEOUT: Duration = Duration::from_secs(10);
+
+/// What one look came to.
+struct Look {
+    certificate: Certificate,
+    /// Whether all webhook configurations were there.
+    complete: bool,
+}
+
+/// Looks after one certificate.
+pub(super) struct Keeper {
+    client: Client,
+    secrets: Api<Secret>,
+    /// The DNS name that the API server asks for.
+    name: String,
+}
+
+/// A webhook configuration, as far as it matters here.
+trait Configured:
+    kube::Resource<DynamicType = ()> + Clone + DeserializeOwned + std::fmt::Debug
+{
+    /// Names of its webhooks with what each trusts.
+    fn trusted(&self) -> Vec<(&str, Option<&ByteString>)>;
+}
+
+// === impl Configured ===
+
+impl Configured for MutatingWebhookConfiguration {
+    fn trusted(&self) -> Vec<(&str, Option<&ByteString>)> {
+        let webhooks = self.webhooks.iter().flatten();
+        webhooks.map(|hook| (hook.name.as_str(), hook.client_config.ca_bundle.as_ref())).collect()
+    }
+}
+
+impl Configured for ValidatingWebhookConfiguration {
+    fn trusted(&self) -> Vec<(&str, Option<&ByteString>)> {
+        let webhooks = self.webhooks.iter().flatten();
+        webhooks.map(|hook| (hook.name.as_str(), hook.client_config.ca_bundle.as_ref())).collect()
+    }
+}
+
+// === impl Keeper ===
+
+impl Keeper {
+    /// A keeper of the certificate for a Service.
+    pub(super) fn new(client: Client, service: &str, namespace: &str) -> Self {
+        let secrets = Api::namespaced(client.clone(), namespace);
+        Self { client, secrets, name: format!("{service}.{namespace}.svc") }
+    }
+
+    /// The certificate to begin with, once the API server trusts it; nothing after `shutdown`.
+    pub(super) async fn first(&self, shutdown: &CancellationToken) -> Option<Certificate> {
+        loop {
+            if let Some(look) = self.look().await {
+                return Some(look.certificate);
+            }
+            tokio::select! {
+                () = shutdown.cancelled() => return None,
+                () = tokio::time::sleep(PERIOD_AT_START) => {}
+            }
+        }
+    }
+
+    /// Keeps it from now on, until `shutdown`.
+    pub(super) async fn run(self, served: RustlsConfig, shutdown: CancellationToken) {
+        let (mut current, mut pause) = (None, PERIOD_AT_START);
+        loop {
+            tokio::select! {
+                () = shutdown.cancelled() => return,
+                () = tokio::time::sleep(pause) => {}
+            }
+            let Some(Look { certificate, complete }) = self.look().await else { continue };
+            pause = if complete { PERIOD } else { PERIOD_AT_START };
+            if current.as_ref() == Some(&certificate) {
+                continue;
+            }
+            match tls::server(&certificate) {
+                Ok(server) => {
+                    served.reload_from_config(server);
+                    current = Some(certificate);
+                }
+                Err(error) => tracing::error!(%error, "The webhook keeps its older certificate"),
+            }
+        }
+    }
+
+    /// One look: the certificate that is to be served, which the API server trusts by then.
+    async fn look(&self) -> Option<Look> {
+        let look = async {
+            let certificate = self.shared().await?;
+            let mut complete = self
+                .make_trusted::<MutatingWebhookConfiguration>(MUTATING_WEBHOOK, &certificate)
+                .await?;
+            for name in [VALIDATING_WEBHOOK, CONFIG_WEBHOOK] {
+                complete &= self
+                    .make_trusted::<ValidatingWebhookConfiguration>(name, &certificate)
+                    .await?;
+            }
+            anyhow::Ok(Look { certificate, complete })
+        };
+        match tokio::time::timeout(TIMEOUT, look).await {
+            Ok(Ok(look)) => Some(look),
+            Ok(Err(error)) => {
+                let error = format!("{error:#}");
+                tracing::warn!(error, "The webhook's certificate is not in place, will try again");
+                None
+            }
+            Err(_) => {
+                tracing::warn!("No answer about the webhook's certificate, will try again");
+                None
+            }
+        }
+    }
+
+    /// The certificate in the Secret; a new one is put there when it is time.
+    async fn shared(&self) -> anyhow::Result<Certificate> {
+        let now = Timestamp::now();
+        let secret = self.secrets.get_opt(SECRET).await?;
+        let data = secret.as_ref().and_then(|secret| secret.data.as_ref());
+        let stored = data.and_then(Certificate::read);
+        let fresh = match &stored {
+            None => Certificate::issue(&self.name, now)?,
+            Some(stored) => match self.standing(stored, now) {
+                Standing::Good => return Ok(stored.clone()),
+                Standing::Due => Certificate::issue(&self.name, now)?.after(stored),
+                Standing::Bad(why) => {
+                    tracing::warn!(why, "The webhook's certificate is replaced");
+                    Certificate::issue(&self.name, now)?
+                }
+            },
+        };
+        match self.store(secret, &fresh).await {
+            Ok(()) => {
+                tracing::info!(certificate.name = self.name, "The webhook has a new certificate");
+                Ok(fresh)
+            }
+            // Another replica was quicker: the next look finds what it made.
+            Err(Error::Api(status)) if status.code == 409 => match stored {
+                Some(stored) if self.standing(&stored, now) == Standing::Due => Ok(stored),
+                _ => anyhow::bail!("another replica has just made one"),
+            },
+            Err(error) => Err(error.into()),
+        }
+    }
+
+    /// Whether a certificate can be served, with its key.
+    fn standing(&self, certificate: &Certificate, now: Timestamp) -> Standing {
+        match (certificate.standing(&self.name, now), tls::server(certificate)) {
+            (Standing::Bad(why), _) => Standing::Bad(why),
+            (_, Err(error)) => Standing::Bad(error.to_string()),
+            (standing, Ok(_)) => standing,
+        }
+    }
+
+    async fn store(&self, secret: Option<Secret>, certificate: &Certificate) -> Result<(), Error> {
+        let parameters =
+            PostParams { field_manager: Some(MANAGER.to_owned()), ..PostParams::default() };
+        let data = Some(certificate.data());
+        match secret {
+            None => {
+                let metadata =
+                    ObjectMeta { name: Some(SECRET.to_owned()), ..ObjectMeta::default() };
+                let secret = Secret { metadata, data, ..Secret::default() };
+                self.secrets.create(&parameters, &secret).await.map(drop)
+            }
+            // Its version makes a second writer lose.
+            Some(secret) => {
+                let secret = Secret { data, ..secret };
+                self.secrets.replace(SECRET, &parameters, &secret).await.map(drop)
+            }
+        }
+    }
+
+    /// Makes every webhook of a configuration trust the certificate's authority; whether there is
+    /// such a configuration.
+    async fn make_trusted<K: Configured>(
+        &self,
+        name: &str,
+        certificate: &Certificate,
+    ) -> Result<bool, Error> {
+        let api: Api<K> = Api::all(self.client.clone());
+        let Some(configuration) = api.get_opt(name).await? else {
+            tracing::debug!(configuration.name = name, "There is no such webhook configuration");
+            return Ok(false);
+        };
+        let bundle = ByteString(certificate.authority.clone().into_bytes());
+        let behind = configuration.trusted().into_iter();
+        let behind = behind.filter(|(_, trusted)| *trusted != Some(&bundle)).map(|(name, _)| name);
+        let webhooks: Vec<_> = behind
+            .map(|name| json!({"name": name, "clientConfig": {"caBundle": bundle}}))
+            .collect();
+        if webhooks.is_empty() {
+            return Ok(true);
+        }
+        // The list is merged by name, so that nothing else of a webhook is touched.
+        let parameters =
+            PatchParams { field_manager: Some(MANAGER.to_owned()), ..PatchParams::default() };
+        let patch = Patch::Strategic(json!({"webhooks": webhooks}));
+        api.patch(name, &parameters, &patch).await?;
+        tracing::info!(configuration.name = name, "The API server trusts the webhook");
+        Ok(true)
+    }
+}

@@ -1,0 +1,69 @@
+//! Ebb on a cluster beside what the same cluster does without it: bare Deployments.
+//!
+//! Run by tests/cluster/bench inside the cluster's network.
+
+mod bursts;
+mod floor;
+mod memory;
+mod wake;
+mod writes;
+
+use std::time::Duration;
+
+use ebb_tests::ebb::Ebb;
+use ebb_tests::manifest::backend;
+use kube::Client;
+use kube::config::{KubeConfigOptions, Kubeconfig};
+
+use crate::figures::Figure;
+use crate::note;
+
+/// How long the cluster may take to come to rest between two measurements.
+const REST: Duration = Duration::from_secs(1);
+
+/// Where everything is measured.
+pub(crate) struct Site {
+    ebb: Ebb,
+    client: Client,
+    namespace: String,
+}
+
+impl Site {
+    async fn open() -> anyhow::Result<Self> {
+        let ebb = Ebb::start_quick().await?;
+        let kubeconfig = Kubeconfig::read_from(ebb.kubeconfig())?;
+        let options = KubeConfigOptions::default();
+        let config = kube::Config::from_custom_kubeconfig(kubeconfig, &options).await?;
+        let namespace = config.default_namespace.clone();
+        Ok(Self { ebb, client: Client::try_from(config)?, namespace })
+    }
+
+    /// Deploys the backend as a service and lets it fall asleep.
+    async fn sleeper(&self, name: &str) -> anyhow::Result<()> {
+        let kubectl = self.ebb.kubectl();
+        kubectl.apply(&backend(name, &[])).await?;
+        kubectl.wait_ready(name).await?;
+        self.asleep(name).await;
+        Ok(())
+    }
+
+    async fn asleep(&self, name: &str) {
+        self.ebb.kubectl().wait_asleep(name).await;
+        tokio::time::sleep(REST).await;
+    }
+}
+
+pub(crate) async fn measure(pairs: usize) -> anyhow::Result<Vec<Figure>> {
+    let site = Site::open().await?;
+    let mut figures = Vec::new();
+    note("memory of the three components, idle");
+    tokio::time::sleep(REST).await;
+    figures.extend(memory::measure());
+    note("time from zero to the first byte");
+    figures.extend(wake::measure(&site, pairs).await?);
+    note("writes to etcd");
+    figures.extend(writes::measure(&site).await?);
+    note("thirty services at once");
+    figures.extend(bursts::measure(&site).await?);
+    Ok(figures)
+}

@@ -1,0 +1,52 @@
+//! From zero to the first byte, beside a Deployment that is scaled by hand.
+
+use tokio::time::Instant;
+
+use super::Site;
+use super::floor::Floor;
+use crate::figures::{Figure, Paired, median};
+
+/// What Ebb may add to what Kubernetes needs.
+const GOAL_MS: f64 = 30.0;
+
+pub(super) async fn measure(site: &Site, pairs: usize) -> anyhow::Result<Vec<Figure>> {
+    let floor = Floor::new(site);
+    let bare = ["bare".to_owned()];
+    floor.create(&bare[0], 0).await?;
+    site.sleeper("sleeper").await?;
+    let (client, host) = (site.ebb.client(), site.ebb.host("sleeper"));
+    let (mut ours, mut theirs, mut more) = (Vec::new(), Vec::new(), Vec::new());
+    for _ in 0..pairs {
+        site.asleep("sleeper").await;
+        let took = floor.wake(&bare).await?;
+        let bare_ms = took[0].as_secs_f64() * 1e3;
+        floor.scale(&bare[0], 0).await?;
+        floor.gone().await;
+        let began = Instant::now();
+        let answer = client.get(&host, "/").await?;
+        let ebb_ms = began.elapsed().as_secs_f64() * 1e3;
+        anyhow::ensure!(answer.status == 200, "{} {}", answer.status, answer.text);
+        theirs.push(bare_ms);
+        ours.push(ebb_ms);
+        more.push(ebb_ms - bare_ms);
+    }
+    floor.delete_all().await?;
+    site.ebb.kubectl().ok(&["delete", "ksvc", "sleeper"]).await?;
+    let bare = Paired { name: "bare", value: median(&mut theirs), unit: "ms" };
+    Ok(vec![
+        Figure {
+            name: "0 to 1, beyond a bare Deployment",
+            value: median(&mut more),
+            unit: "ms",
+            goal: Some(GOAL_MS),
+            paired: Some(bare.clone()),
+        },
+        Figure {
+            name: "0 to 1, request to first byte",
+            value: median(&mut ours),
+            unit: "ms",
+            goal: None,
+            paired: Some(bare),
+        },
+    ])
+}

@@ -1,0 +1,133 @@
+# shellcheck shell=bash disable=SC2034
+# What up, down and push agree on: names, places, and how a process is started, known and stopped.
+
+state=${EBB_CLUSTER:-/var/lib/ebb-cluster}
+netns=ebb
+# The address of the bridge in the namespace: the node's, the API server's and the registry's. Not
+# a loopback address, which kubelet refuses as a node's.
+address=10.88.0.1
+# Says where the cluster of this machine has its state. There is one at most: the namespace and the
+# cgroup have fixed names.
+owner=/run/ebb-cluster
+# All that the cluster runs lies in this cgroup, so that what is left of one whose pids nobody knows
+# any more, containers and their shims included, can still be told from a stranger's processes.
+cgroup=ebb-cluster
+
+PATH=$PATH:/usr/sbin:/sbin
+
+fail() {
+  echo "${0##*/}: $*" >&2
+  exit 1
+}
+
+check_place() {
+  # The configurations are templates that this path is put into, and it begins the paths of unix
+  # sockets, which have 107 bytes.
+  case $state in
+    /) fail "EBB_CLUSTER must not be /" ;;
+    /*) ;;
+    *) fail "EBB_CLUSTER must be an absolute path, not $state" ;;
+  esac
+  case $state in
+    *[!a-zA-Z0-9/._-]* | */ | *//* | */../*) fail "EBB_CLUSTER must be a plain path, not $state" ;;
+  esac
+  [ ${#state} -le 50 ] || fail "EBB_CLUSTER must not be longer than 50 characters: $state"
+  local other
+  other=$(readlink "$owner" 2>/dev/null) || return 0
+  [ "$other" = "$state" ] ||
+    fail "the cluster of this machine has its state in $other: set EBB_CLUSTER=$other"
+}
+
+# Runs a command in the cluster's network. Not by `ip netns exec`, which gives each process mounts
+# of its own: containerd must see what kubelet mounts. The environment is left behind, because a
+# proxy that is named there cannot be reached from inside.
+in_netns() {
+  nsenter --net="/run/netns/$netns" env -i PATH="$PATH" HOME="$state" "$@"
+}
+
+kube() {
+  in_netns timeout 15 kubectl --kubeconfig="$state/kubeconfig" --request-timeout=10s "$@"
+}
+
+# Every file system of cgroups: one with version 2, one for each controller with version 1.
+cgroup_roots() {
+  awk '$3 ~ /^cgroup2?$/ && $2 ~ "^/sys/fs/cgroup" {print $2}' /proc/self/mounts | sort -u
+}
+
+cgroup_version() {
+  if [ "$(stat -fc %T /sys/fs/cgroup)" = cgroup2fs ]; then echo 2; else echo 1; fi
+}
+
+# The cluster's cgroup in the hierarchy that tells which processes are the cluster's: every
+# container is in that of pids, because kubelet refuses to run without it.
+tracking_cgroup() {
+  local root=/sys/fs/cgroup
+  if [ "$(cgroup_version)" = 1 ]; then
+    root=$(awk '$3 == "cgroup" && $4 ~ /(^|,)pids(,|$)/ {print $2; exit}' /proc/self/mounts)
+    [ -n "$root" ] || fail "no cgroup file system with the pids controller is mounted"
+  fi
+  echo "$root/$cgroup"
+}
+
+# The pids in the cluster's cgroup, or in a part of it, without those that have ended but that
+# nobody has waited for: a shim whose containerd is dead does not.
+pids_in() {
+  local pid
+  [ -d "$1" ] || return 0
+  # One of its folders may end while find is on its way.
+  for pid in $({ find "$1" -name cgroup.procs -exec cat {} + 2>/dev/null || true; } | sort -un); do
+    ! ended "$pid" && echo "$pid"
+  done
+  return 0
+}
+
+ended() {
+  [ -e "/proc/$1/status" ] || return 0
+  grep -q '^State:[[:space:]]*Z' "/proc/$1/status" 2>/dev/null
+}
+
+# When a process was started, in ticks since the machine was: with it a pid names one process only.
+# Its name, which may hold anything, ends with the last parenthesis.
+start_time() {
+  local stat
+  stat=$(cat "/proc/$1/stat" 2>/dev/null) || return 1
+  read -ra stat <<<"${stat##*) }"
+  echo "${stat[19]}"
+}
+
+# Starts a process of the cluster: start NAME COMMAND...
+start() {
+  local name=$1 tracked
+  shift
+  tracked=$(tracking_cgroup)/daemons
+  (
+    echo "$BASHPID" >"$tracked/cgroup.procs"
+    cd /
+    # Neither the lock of up nor the terminal's Ctrl-C is for it.
+    exec 9>&-
+    exec setsid nsenter --net="/run/netns/$netns" env -i PATH="$PATH" HOME="$state" "$@"
+  ) </dev/null >"$state/logs/$name.log" 2>&1 &
+  local pid=$!
+  echo "$pid $(start_time "$pid" || echo 0) $(cat /proc/sys/kernel/random/boot_id)" \
+    >"$state/pids/$name"
+}
+
+# Prints the pid of a process that start has started, if it still is that process.
+pid_of() {
+  local pid begun boot
+  read -r pid begun boot 2>/dev/null <"$state/pids/$1" || return 1
+  [ "$boot" = "$(cat /proc/sys/kernel/random/boot_id)" ] || return 1
+  [ "$(start_time "$pid")" = "$begun" ] || return 1
+  ! ended "$pid" || return 1
+  echo "$pid"
+}
+
+alive() { pid_of "$1" >/dev/null; }
+
+# What up writes into the state folder, and down removes. The logs stay, and the
+# file that marks the folder as ours.
+state_parts=(
+  addresses cni config containerd etcd kubelet pause pids pki registries registry run
+  kubeconfig controller-manager.kubeconfig scheduler.kubeconfig kube-proxy.kubeconfig
+  coredns.kubeconfig kubelet.kubeconfig .cache .config .kube .local
+)

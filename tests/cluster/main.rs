@@ -1,0 +1,10 @@
+//! What only a real Kubernetes shows: its kubelet, its scheduler, its quotas, and a rollout of
+//! Ebb's own pods under load. Run by tests/cluster/e2e against an Ebb installed by its Helm chart.
+
+#![allow(clippy::unwrap_used, clippy::panic, clippy::print_stdout, reason = "a test may fail")]
+
+mod admission;
+mod failures;
+mod inside;
+mod probes;
+mod rollouts;

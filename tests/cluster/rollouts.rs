@@ -1,0 +1,80 @@
+//! Ebb's own pods are replaced while requests flow: none of them may fail.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+
+use ebb_tests::ebb::Ebb;
+use ebb_tests::kubectl::Kubectl;
+use ebb_tests::manifest::backend;
+use futures::future::join_all;
+use tokio::task::JoinHandle;
+
+/// Clients that ask one after another without a pause.
+const CLIENTS: usize = 4;
+
+/// Requests that go on until they are told to end.
+struct Load {
+    stop: Arc<AtomicBool>,
+    answered: Arc<AtomicUsize>,
+    clients: Vec<JoinHandle<anyhow::Result<()>>>,
+}
+
+impl Load {
+    fn on(ebb: &Ebb, service: &str) -> Self {
+        let (stop, answered) = (Arc::<AtomicBool>::default(), Arc::<AtomicUsize>::default());
+        let ask = |_| {
+            let (client, host) = (ebb.client(), ebb.host(service));
+            let (stop, answered) = (stop.clone(), answered.clone());
+            tokio::spawn(async move {
+                while !stop.load(Ordering::Relaxed) {
+                    let answer = client.get(&host, "/sleep?ms=5").await?;
+                    anyhow::ensure!(answer.status == 200, "{} {}", answer.status, answer.text);
+                    answered.fetch_add(1, Ordering::Relaxed);
+                }
+                Ok(())
+            })
+        };
+        let clients = (0..CLIENTS).map(ask).collect();
+        Self { stop, answered, clients }
+    }
+
+    /// Ends it; how many requests were answered, if every one was.
+    async fn end(self) -> anyhow::Result<usize> {
+        self.stop.store(true, Ordering::Relaxed);
+        for client in join_all(self.clients).await {
+            client??;
+        }
+        Ok(self.answered.load(Ordering::Relaxed))
+    }
+}
+
+/// Replaces every pod of a component, and waits until the old ones are gone.
+async fn restart(kubectl: &Kubectl, component: &str) -> anyhow::Result<()> {
+    let deployment = format!("deployment/{component}");
+    let system = ["-n", "knative-serving", "rollout"];
+    kubectl.ok(&[&system[..], &["restart", &deployment]].concat()).await?;
+    kubectl.ok(&[&system[..], &["status", "--timeout=110s", &deployment]].concat()).await?;
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn no_request_fails_while_each_component_is_restarted() -> anyhow::Result<()> {
+    let ebb = Ebb::start_quick().await?;
+    let kubectl = ebb.kubectl();
+    for name in ["busy", "sleeper"] {
+        kubectl.apply(&backend(name, &[])).await?;
+        kubectl.wait_ready(name).await?;
+    }
+    for component in ["ebb-activator", "ebb-autoscaler", "ebb-controller"] {
+        let load = Load::on(&ebb, "busy");
+        restart(&kubectl, component).await?;
+        // What was replaced also still does its work.
+        kubectl.wait_asleep("sleeper").await;
+        let woken = ebb.client().get(&ebb.host("sleeper"), "/").await?;
+        assert_eq!(woken.status, 200, "{component}: {}", woken.text);
+        let answered = load.end().await?;
+        assert!(answered > 100, "{component}: only {answered} requests");
+    }
+    kubectl.apply(&backend("after", &[])).await?;
+    kubectl.wait_ready("after").await
+}

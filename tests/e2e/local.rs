@@ -1,0 +1,6 @@
+//! What only the process `ebb local` has: a start, an end, a state folder, programs instead of
+//! images.
+
+mod broken;
+mod crash;
+mod startup;

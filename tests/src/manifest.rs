@@ -1,0 +1,59 @@
+//! What the tests deploy, and where its images are.
+
+use crate::binaries::source;
+
+/// Settings that make scaling quick enough to test: Knative's smallest window.
+pub const QUICK: &str = "\
+apiVersion: v1
+kind: ConfigMap
+metadata: {name: config-autoscaler, namespace: knative-serving}
+data: {stable-window: 6s, scale-to-zero-grace-period: 1s}
+";
+
+/// Where a cluster finds the images: `NAME=REFERENCE`, separated by spaces.
+const IMAGES: &str = "EBB_E2E_IMAGES";
+
+/// A Service that runs the tests' backend.
+pub fn backend(name: &str, arguments: &[&str]) -> String {
+    service(name, "ebb-backend", arguments, "", "")
+}
+
+/// A Service that runs the tests' backend with template annotations (`key: "value"` pairs,
+/// comma-separated) and more fields of the revision's spec (the same form).
+pub fn service(
+    name: &str,
+    program: &str,
+    arguments: &[&str],
+    annotations: &str,
+    spec: &str,
+) -> String {
+    let comma = if spec.is_empty() { "" } else { "," };
+    let image = image("ebb-backend");
+    format!(
+        "apiVersion: serving.knative.dev/v1
+kind: Service
+metadata: {{name: {name}}}
+spec:
+  template:
+    metadata: {{annotations: {{{annotations}}}}}
+    spec: {{{spec}{comma} containers: [{{image: {image}, command: [{program}], args: {arguments:?}}}]}}
+"
+    )
+}
+
+/// The reference of an image by its name here: where the cluster under test finds it; the name
+/// itself where images are not looked at.
+pub fn image(name: &str) -> String {
+    let images = std::env::var(IMAGES).unwrap_or_default();
+    let pairs = images.split_whitespace().filter_map(|pair| pair.split_once('='));
+    let found = pairs.filter(|(known, _)| *known == name).map(|(_, reference)| reference).next();
+    found.unwrap_or(name).to_owned()
+}
+
+/// The manifest of an example, with its image where the cluster under test finds it.
+pub fn example(name: &str) -> anyhow::Result<String> {
+    let path = source().join(format!("examples/{name}/service.yaml"));
+    let text = std::fs::read_to_string(path)?;
+    let name = format!("ebb-{name}");
+    Ok(text.replace(&format!("image: {name}:latest"), &format!("image: {}", image(&name))))
+}
