@@ -6,6 +6,7 @@
 
 use std::pin::Pin;
 use std::task::{Context, Poll, ready};
+use std::time::Duration;
 
 use bytes::Bytes;
 use http_body::{Body, Frame, SizeHint};
@@ -13,7 +14,6 @@ use hyper::body::Incoming;
 use tokio::time::{Instant, Sleep, sleep_until};
 
 use crate::guard::Busy;
-use crate::settings::Deadlines;
 use crate::upstream::Lease;
 use crate::visit::Visit;
 
@@ -34,8 +34,8 @@ enum Kind {
 /// Why a body stopped early.
 #[derive(Debug, thiserror::Error)]
 pub enum BodyError {
-    /// One of the revision's timeouts ran out.
-    #[error("the response took longer than the revision allows")]
+    /// The pod paused for longer than the revision's idle timeout.
+    #[error("the response was idle for longer than the revision allows")]
     Timeout,
     /// The pod broke off.
     #[error("the pod broke off its response")]
@@ -49,7 +49,8 @@ struct PodBody {
     visit: Visit,
     /// Tells the connection's guard that a request is under way.
     _busy: Busy,
-    deadlines: Deadlines,
+    /// Longest pause between two frames.
+    idle: Option<Duration>,
     last: Instant,
     /// Made only when there is something to wait for: most bodies come with their heads.
     timer: Option<Pin<Box<Sleep>>>,
@@ -69,12 +70,12 @@ impl ProxyBody {
         Self(Kind::Local(None))
     }
 
-    /// The body of a pod's response. `lease` goes back to its pool and `visit` ends with it.
+    /// The body of a pod's response, which may pause for `idle`. `lease` goes back to its pool and `visit` ends with it.
     pub(crate) fn from_pod(
         inner: Incoming,
         lease: Lease,
         (visit, busy): (Visit, Busy),
-        deadlines: Deadlines,
+        idle: Option<Duration>,
         now: Instant,
     ) -> Self {
         let lease = Some(lease);
@@ -83,7 +84,7 @@ impl ProxyBody {
             lease,
             visit,
             _busy: busy,
-            deadlines,
+            idle,
             last: now,
             timer: None,
             ended: false,
@@ -140,12 +141,7 @@ impl PodBody {
                 Poll::Ready(Some(Err(BodyError::Pod(error))))
             }
             Poll::Ready(Some(Ok(frame))) => {
-                let now = Instant::now();
-                if self.deadlines.end.is_some_and(|end| now >= end) {
-                    self.visit.broken();
-                    return Poll::Ready(Some(Err(BodyError::Timeout)));
-                }
-                self.last = now;
+                self.last = Instant::now();
                 Poll::Ready(Some(Ok(frame)))
             }
             Poll::Pending => {
@@ -159,8 +155,7 @@ impl PodBody {
     /// Ready when time has run out. The timer is moved only when it fires: a body of many parts
     /// would otherwise pay for it at each.
     fn poll_timeout(&mut self, cx: &mut Context<'_>) -> Poll<()> {
-        let idle = self.deadlines.idle.map(|idle| self.last + idle);
-        let Some(deadline) = [self.deadlines.end, idle].into_iter().flatten().min() else {
+        let Some(deadline) = self.idle.map(|idle| self.last + idle) else {
             return Poll::Pending;
         };
         let timer = self.timer.get_or_insert_with(|| Box::pin(sleep_until(deadline)));

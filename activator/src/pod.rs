@@ -62,17 +62,19 @@ impl PodFacts {
         let status = pod.status.as_ref();
         let phase = status.and_then(|s| s.phase.as_deref());
         let ended = matches!(phase, Some("Failed" | "Succeeded"));
+        let deleted = meta.deletion_timestamp.is_some();
         Some(Self {
             uid: meta.uid.as_deref()?.into(),
             revision: RevisionKey::new(meta.namespace.clone()?, revision.clone()),
             revision_uid: labels.get(labels::REVISION_UID).cloned(),
             address: address(pod),
             ready: status.is_some_and(says_ready),
-            leaving: meta.deletion_timestamp.is_some() || ended,
+            leaving: deleted || ended,
             restarts: status
                 .and_then(|s| s.container_statuses.as_ref())
                 .map_or(0, |all| all.iter().map(|c| c.restart_count).sum()),
-            failure: failure::of_pod(pod),
+            // How a container ends that was told to says nothing about the next one.
+            failure: if deleted { None } else { failure::of_pod(pod) },
             unschedulable: failure::unschedulable(pod),
         })
     }
@@ -176,6 +178,26 @@ mod tests {
         assert_eq!(PodState::Ready.after(Some(&facts()), &again, true), PodState::Probing);
         let ended = PodFacts { failure: Some("ExitCode1".into()), ..facts() };
         assert_eq!(PodState::Ready.after(Some(&facts()), &ended, true), PodState::Probing);
+    }
+
+    #[test]
+    fn how_a_deleted_pod_ended_is_no_failure() {
+        let mut pod: core::Pod = serde_json::from_value(serde_json::json!({
+            "metadata": {
+                "name": "r-1", "namespace": "default", "uid": "u",
+                "labels": {labels::REVISION: "r"},
+            },
+            "status": {"containerStatuses": [{
+                "name": "user-container", "image": "", "imageID": "", "ready": false,
+                "restartCount": 0, "state": {"terminated": {"exitCode": 0}},
+            }]},
+        }))
+        .unwrap();
+        assert_eq!(PodFacts::of(&pod).unwrap().failure.as_deref(), Some("ExitCode0"));
+        pod.metadata.deletion_timestamp =
+            Some(serde_json::from_str("\"2026-01-01T00:00:00Z\"").unwrap());
+        let facts = PodFacts::of(&pod).unwrap();
+        assert!(facts.leaving && facts.failure.is_none());
     }
 
     #[test]

@@ -1,6 +1,7 @@
 //! The life of one request: check, route, wait for a pod, forward, answer.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use futures::TryFutureExt as _;
 use http::header::{self, HeaderName, HeaderValue};
@@ -18,7 +19,6 @@ use crate::headers::{self, Peer};
 use crate::retry::RETRIES_MAX;
 use crate::revision::Context;
 use crate::route;
-use crate::settings::Deadlines;
 use crate::tunnel::Tunnels;
 use crate::upstream::{Lease, SendError};
 use crate::visit::Visit;
@@ -117,9 +117,9 @@ impl Client {
             let client = upgrade.map(|(_, client)| client).ok_or(RequestError::Upstream);
             let client = client.inspect_err(|error| visit.answered(error.status()))?;
             visit.answered(response.status());
-            return Ok(self.proxy.tunnels.open(response, client, (visit, lease, busy), deadlines));
+            return Ok(self.proxy.tunnels.open(response, client, (visit, lease, busy)));
         }
-        Ok(respond(response, lease, (visit, busy), deadlines))
+        Ok(respond(response, lease, (visit, busy), deadlines.idle))
     }
 }
 
@@ -188,7 +188,7 @@ fn respond(
     response: Response<Incoming>,
     lease: Lease,
     (mut visit, busy): (Visit, Busy),
-    deadlines: Deadlines,
+    idle: Option<Duration>,
 ) -> Response<ProxyBody> {
     let (mut head, body) = response.into_parts();
     headers::for_client(&mut head.headers);
@@ -198,14 +198,14 @@ fn respond(
     if let Some(timing) = server_timing(&visit, now) {
         head.headers.append(SERVER_TIMING, timing);
     }
-    let body = ProxyBody::from_pod(body, lease, (visit, busy), deadlines, now);
+    let body = ProxyBody::from_pod(body, lease, (visit, busy), idle, now);
     Response::from_parts(head, body)
 }
 
 /// Where the time went, for a request that waited; in milliseconds as the header wants it.
 fn server_timing(visit: &Visit, now: Instant) -> Option<HeaderValue> {
     let phases = visit.phases()?;
-    let ms = |duration: std::time::Duration| duration.as_secs_f64() * 1e3;
+    let ms = |duration: Duration| duration.as_secs_f64() * 1e3;
     let upstream = now.saturating_duration_since(visit.arrived()).saturating_sub(phases.queue);
     HeaderValue::try_from(format!(
         "queue;dur={:.1}, pod;dur={:.1}, probe;dur={:.1}, upstream;dur={:.1}",

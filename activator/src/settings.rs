@@ -15,9 +15,9 @@ pub struct Settings {
     pub uid: Option<String>,
     /// Hard limit of requests at once in one pod.
     pub limit: Option<NonZeroU32>,
-    /// Longest time from arrival to the end of the response.
-    pub timeout: Option<Duration>,
     /// Longest time from arrival to the start of the response.
+    pub timeout: Option<Duration>,
+    /// The same once more: the shorter of the two counts.
     pub response_start_timeout: Option<Duration>,
     /// Longest pause between two parts of the response, and from arrival to the first.
     pub idle_timeout: Option<Duration>,
@@ -30,10 +30,9 @@ pub struct Settings {
 /// When one request runs out of time.
 #[derive(Debug, Clone, Copy)]
 pub struct Deadlines {
-    /// The response must have started.
+    /// The response must have started. Nothing bounds its end, as in Knative: an answer that flows
+    /// is cut off only when it is idle.
     pub start: Option<Instant>,
-    /// The response must have ended.
-    pub end: Option<Instant>,
     /// The next part of the response must come within so long of the last.
     pub idle: Option<Duration>,
 }
@@ -56,14 +55,13 @@ impl Settings {
     /// The deadlines of a request that arrived at `arrived`: waiting for a pod counts, as in
     /// Knative's activator.
     pub fn deadlines(&self, arrived: Instant) -> Deadlines {
-        let end = self.timeout.map(|timeout| arrived + timeout);
         // Knative measures idleness from the last write, which before the first is the arrival.
         let start = [self.timeout, self.response_start_timeout, self.idle_timeout]
             .into_iter()
             .flatten()
             .min()
             .map(|timeout| arrived + timeout);
-        Deadlines { start, end, idle: self.idle_timeout }
+        Deadlines { start, idle: self.idle_timeout }
     }
 }
 
@@ -79,7 +77,6 @@ mod tests {
         let arrived = Instant::now();
         let deadlines = Settings::of(&revision).deadlines(arrived);
         assert_eq!(deadlines.start, Some(arrived + Duration::from_secs(20)));
-        assert_eq!(deadlines.end, Some(arrived + Duration::from_mins(5)));
         revision.spec.idle_timeout_seconds = Some(7);
         let deadlines = Settings::of(&revision).deadlines(arrived);
         assert_eq!(deadlines.start, Some(arrived + Duration::from_secs(7)));

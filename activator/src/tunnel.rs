@@ -17,11 +17,10 @@ use tokio::time::{Instant, timeout_at};
 use crate::body::ProxyBody;
 use crate::guard::Busy;
 use crate::headers;
-use crate::settings::Deadlines;
 use crate::upstream::Lease;
 use crate::visit::Visit;
 
-/// Longest tunnel when the revision has no timeout: a day, so that a peer that is gone without a
+/// Longest tunnel: a day, so that a peer that is gone without a
 /// word does not hold its slot for ever.
 const TUNNEL_TIMEOUT: Duration = Duration::from_hours(24);
 
@@ -36,10 +35,9 @@ impl Tunnels {
         mut response: Response<Incoming>,
         client: OnUpgrade,
         held: (Visit, Lease, Busy),
-        deadlines: Deadlines,
     ) -> Response<ProxyBody> {
         let pod = hyper::upgrade::on(&mut response);
-        let end = deadlines.end.unwrap_or_else(|| Instant::now() + TUNNEL_TIMEOUT);
+        let end = Instant::now() + TUNNEL_TIMEOUT;
         let mut tunnels = self.0.lock();
         while tunnels.try_join_next().is_some() {}
         tunnels.spawn(async move {
@@ -53,7 +51,7 @@ impl Tunnels {
             match timeout_at(end, copy).await {
                 Ok(Ok(())) => {}
                 Ok(Err(error)) => tracing::debug!(error, "Tunnel broke"),
-                Err(_) => tracing::debug!("Tunnel closed by the revision's timeout"),
+                Err(_) => tracing::debug!("Tunnel closed after its longest time"),
             }
         });
         drop(tunnels);

@@ -93,7 +93,7 @@ async fn apply_placeholder(route: &Route, context: &Context) -> Result<Gateway, 
     if existing.as_ref().is_some_and(|existing| !owner::controls(route, &**existing)) {
         return Ok(Gateway::NameTaken);
     }
-    let desired = placeholder::build(route, host);
+    let desired = placeholder::build(route, host, existing.as_deref());
     context.scribe.apply(cache, &desired, existing.as_ref()).await?;
     Ok(Gateway::Serving)
 }

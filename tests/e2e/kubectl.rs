@@ -2,7 +2,7 @@
 
 use ebb_tests::ebb::Ebb;
 use ebb_tests::eventually;
-use ebb_tests::manifest::backend;
+use ebb_tests::manifest::{backend, image};
 use tokio::io::{AsyncBufReadExt as _, BufReader};
 
 #[tokio::test]
@@ -83,7 +83,7 @@ async fn server_side_apply_keeps_what_another_manager_owns() -> anyhow::Result<(
     assert!(again.ok, "{}", again.err);
     assert_eq!(kubectl.field("ksvc/hello", "{.metadata.labels.team}").await?, "vision");
 
-    let foreign = manifest.replace("image: ebb-backend", "image: other");
+    let foreign = manifest.replace(&format!("image: {}", image("ebb-backend")), "image: other");
     let other = ["apply", "--server-side", "--field-manager=other", "-f", "-"];
     let conflict = kubectl.fails(&other, Some(&foreign)).await?;
     assert!(conflict.contains("conflict with \"kubectl\""), "{conflict}");

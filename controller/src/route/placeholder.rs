@@ -12,12 +12,15 @@ use crate::owner;
 /// Port that cluster-local addresses have.
 const HTTP_PORT: i32 = 80;
 
-/// The Service, with the Route's own metadata as Knative copies it.
-pub(super) fn build(route: &Route, gateway_host: &str) -> Service {
+/// The Service, with the Route's own metadata as Knative copies it: when the Service is made, so
+/// that what the Route loses later stays here.
+pub(super) fn build(route: &Route, gateway_host: &str, existing: Option<&Service>) -> Service {
     let name = route.name_any();
-    let mut own = route.labels().clone();
+    let mut own = existing.map(|existing| existing.labels().clone()).unwrap_or_default();
+    own.extend(route.labels().clone());
     own.insert(labels::ROUTE.to_owned(), name.clone());
-    let notes = owner::without(route.annotations(), |key| key == owner::LAST_APPLIED);
+    let mut notes = existing.map(|existing| existing.annotations().clone()).unwrap_or_default();
+    notes.extend(owner::without(route.annotations(), |key| key == owner::LAST_APPLIED));
     Service {
         metadata: owner::child(route, &name, own, notes),
         spec: Some(ServiceSpec {
@@ -47,11 +50,23 @@ mod tests {
         let mut route = Route::default();
         route.metadata.name = Some("digits".to_owned());
         route.metadata.labels = Some([(labels::SERVICE.to_owned(), "digits".to_owned())].into());
-        let service = build(&route, "activator.ebb.svc.cluster.local");
+        let service = build(&route, "activator.ebb.svc.cluster.local", None);
         assert_eq!(service.labels()[labels::ROUTE], "digits");
         assert_eq!(service.labels()[labels::SERVICE], "digits");
         let spec = service.spec.unwrap();
         assert_eq!(spec.type_.as_deref(), Some("ExternalName"));
         assert_eq!(spec.external_name.as_deref(), Some("activator.ebb.svc.cluster.local"));
+    }
+
+    #[test]
+    fn a_label_that_the_route_loses_stays_and_one_that_it_gains_is_added() {
+        let mut route = Route::default();
+        route.metadata.name = Some("digits".to_owned());
+        route.metadata.labels = Some([("old".to_owned(), "1".to_owned())].into());
+        let made = build(&route, "gateway", None);
+        route.metadata.labels = Some([("new".to_owned(), "2".to_owned())].into());
+        let later = build(&route, "gateway", Some(&made));
+        assert_eq!(later.labels()["old"], "1");
+        assert_eq!(later.labels()["new"], "2");
     }
 }

@@ -127,9 +127,8 @@ impl Keeper {
                 .make_trusted::<MutatingWebhookConfiguration>(MUTATING_WEBHOOK, &certificate)
                 .await?;
             for name in [VALIDATING_WEBHOOK, CONFIG_WEBHOOK] {
-                complete &= self
-                    .make_trusted::<ValidatingWebhookConfiguration>(name, &certificate)
-                    .await?;
+                complete &=
+                    self.make_trusted::<ValidatingWebhookConfiguration>(name, &certificate).await?;
             }
             anyhow::Ok(Look { certificate, complete })
         };
