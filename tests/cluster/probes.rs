@@ -1,11 +1,12 @@
 //! Readiness probes of every kind decide when a request is sent.
 
 use ebb_tests::ebb::Ebb;
-use ebb_tests::manifest::backend;
+use ebb_tests::manifest::service;
 
 /// The backend with a probe of its author's, in flow style.
-fn probed(name: &str, probe: &str, arguments: &[&str]) -> String {
-    backend(name, arguments).replace("command", &format!("readinessProbe: {{{probe}}}, command"))
+fn probed(name: &str, probe: &str, arguments: &[&str], annotations: &str) -> String {
+    service(name, "ebb-backend", arguments, annotations, "")
+        .replace("command", &format!("readinessProbe: {{{probe}}}, command"))
 }
 
 #[tokio::test]
@@ -20,7 +21,7 @@ async fn a_probe_of_each_kind_lets_the_first_request_through_and_not_too_early()
         ("exec", "exec: {command: [ebb-backend, --check]}"),
         ("http-header", "httpGet: {path: /, httpHeaders: [{name: A, value: b}]}"),
     ] {
-        kubectl.apply(&probed(name, probe, &slow)).await?;
+        kubectl.apply(&probed(name, probe, &slow, "")).await?;
         kubectl.wait_ready(name).await?;
         kubectl.wait_asleep(name).await;
         let answer = ebb.client().get(&ebb.host(name), "/").await?;
@@ -34,9 +35,8 @@ async fn a_probe_that_never_passes_keeps_the_revision_from_being_ready() -> anyh
     let ebb = Ebb::start().await?;
     let kubectl = ebb.kubectl();
     let deadline = r#"serving.knative.dev/progress-deadline: "10s""#;
-    let manifest = probed("never", "httpGet: {path: /status?code=503}", &[])
-        .replace("annotations: {", &format!("annotations: {{{deadline}"));
-    kubectl.apply(&manifest).await?;
+    let never = r#"httpGet: {path: "/status?code=503"}"#;
+    kubectl.apply(&probed("never", never, &[], deadline)).await?;
     let revision = "rev/never-00001";
     kubectl.ok(&["wait", "--for=create", "--timeout=60s", revision]).await?;
     kubectl.ok(&["wait", "--for=condition=Ready=False", "--timeout=60s", revision]).await?;

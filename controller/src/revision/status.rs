@@ -10,7 +10,7 @@ use std::sync::Arc;
 use ebb_api::autoscaling::{PodAutoscaler, PodAutoscalerStatus};
 use ebb_api::condition::{self, Condition, Conditions, READY, Status};
 use ebb_api::serving::{ContainerStatus, Revision, RevisionStatus};
-use k8s_openapi::api::apps::v1::Deployment;
+use k8s_openapi::api::apps::v1::{Deployment, DeploymentCondition};
 use k8s_openapi::api::core::v1::{Container, Pod};
 use k8s_openapi::jiff::Timestamp;
 
@@ -87,15 +87,24 @@ impl Running {
         status.and_then(|status| status.available_replicas).unwrap_or(0)
     }
 
+    fn deployment_condition(&self, type_: &str, status: &str) -> Option<&DeploymentCondition> {
+        let conditions = self.deployment.status.as_ref()?.conditions.as_ref()?;
+        conditions.iter().find(|condition| condition.type_ == type_ && condition.status == status)
+    }
+
     /// The Deployment controller's word that the deadline has passed.
     fn overdue(&self) -> Option<String> {
-        let conditions = self.deployment.status.as_ref()?.conditions.as_ref()?;
-        let progressing = conditions.iter().find(|condition| {
-            condition.type_ == "Progressing"
-                && condition.status == "False"
-                && condition.reason.as_deref() == Some(DEADLINE_EXCEEDED)
-        })?;
+        let progressing = self
+            .deployment_condition("Progressing", "False")
+            .filter(|condition| condition.reason.as_deref() == Some(DEADLINE_EXCEEDED))?;
         Some(progressing.message.clone().unwrap_or_default())
+    }
+
+    /// Why no pod object can be made, if that is so: a quota, or a policy.
+    fn refused_pod(&self) -> Option<(&str, &str)> {
+        let failure = self.deployment_condition("ReplicaFailure", "True")?;
+        let reason = failure.reason.as_deref().unwrap_or("FailedCreate");
+        Some((reason, failure.message.as_deref().unwrap_or_default()))
     }
 
     fn was_initialized(&self) -> bool {
@@ -219,6 +228,8 @@ fn judge_stalled(running: &Running, failed: bool, conditions: &mut Conditions<'_
         if conditions.get(other).is_some_and(Condition::is_false) {
             conditions.mark_unknown(other, DEPLOYING, "");
         }
+    } else if let Some((reason, message)) = running.refused_pod() {
+        conditions.mark_false(RESOURCES, reason, message);
     } else if let Some(mut message) = running.overdue() {
         if let Some(why) = failure::unready(&running.pods) {
             if !message.is_empty() {

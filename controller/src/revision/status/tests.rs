@@ -10,12 +10,13 @@ struct Scene {
     initialized: bool,
     /// Status, reason and message of the autoscaler's Ready.
     active: Option<(Status, &'static str)>,
-    overdue: bool,
+    /// What the Deployment controller says.
+    said: serde_json::Value,
     pod: serde_json::Value,
 }
 
 fn scene(replicas: i32, available: i32, initialized: bool) -> Scene {
-    Scene { replicas, available, initialized, active: None, overdue: false, pod: json!({}) }
+    Scene { replicas, available, initialized, active: None, said: json!([]), pod: json!({}) }
 }
 
 fn waiting(reason: &str) -> serde_json::Value {
@@ -29,12 +30,10 @@ fn crashed() -> serde_json::Value {
 }
 
 fn observed(scene: Scene) -> Observed {
-    let overdue = json!([{"type": "Progressing", "status": "False",
-        "reason": "ProgressDeadlineExceeded", "message": "has timed out progressing."}]);
     let deployment = json!({
         "spec": {"replicas": scene.replicas, "selector": {}, "template": {}},
         "status": {"availableReplicas": scene.available,
-            "conditions": if scene.overdue { overdue } else { json!([]) }},
+            "conditions": scene.said},
     });
     let mut autoscaler = PodAutoscaler::default();
     let mut conditions = Vec::new();
@@ -190,7 +189,8 @@ fn a_new_trouble_replaces_the_old_one() {
 #[test]
 fn a_port_that_never_opens_is_told_with_the_pods_own_words() {
     let mut late = scene(1, 0, false);
-    late.overdue = true;
+    late.said = json!([{"type": "Progressing", "status": "False",
+        "reason": "ProgressDeadlineExceeded", "message": "has timed out progressing."}]);
     late.pod = json!({"conditions": [{"type": "Ready", "status": "False",
         "message": "nothing listens on port 8080"}]});
     assert_eq!(
@@ -234,4 +234,21 @@ fn a_foreign_child_is_named() {
                 .to_owned()
         )
     );
+}
+
+#[test]
+fn a_pod_that_a_quota_forbids_is_told_of_at_once_and_forgotten_when_it_comes() {
+    let mut forbidden = scene(1, 0, false);
+    forbidden.said = json!([{"type": "ReplicaFailure", "status": "True",
+        "reason": "FailedCreate", "message": "exceeded quota: none"}]);
+    forbidden.pod = json!({});
+    let mut revision = revision();
+    let status = of(&revision, &observed(forbidden), Timestamp::UNIX_EPOCH);
+    let ready = condition::find(&status.conditions, READY).unwrap();
+    assert!(ready.is_false());
+    assert_eq!(ready.reason.as_deref(), Some("FailedCreate"));
+    assert_eq!(ready.message.as_deref(), Some("exceeded quota: none"));
+    revision.status = Some(status);
+    let status = of(&revision, &observed(scene(1, 1, true)), Timestamp::UNIX_EPOCH);
+    assert!(condition::find(&status.conditions, RESOURCES).unwrap().is_true());
 }
