@@ -20,10 +20,11 @@ use crate::connect::Connect;
 use crate::directory::{Change, Directory};
 use crate::meters::Meters;
 use crate::observer::{Observer, ReportSink};
+use crate::peers::{PeerOptions, Peers};
 use crate::proxy::Proxy;
 use crate::revision::{Context, RevisionStatus};
 use crate::route::RouteFacts;
-use crate::server::{self, Limits, Server};
+use crate::server::{self, Audience, Limits, Server};
 use crate::synced::Synced;
 use crate::tunnel::Tunnels;
 
@@ -46,6 +47,10 @@ pub struct ActivatorOptions {
     pub connect: Arc<dyn Connect>,
     /// Limits.
     pub limits: Limits,
+    /// How to find the other activators; nothing where there are none. With several that do not
+    /// know each other, each applies concurrency limits on its own. [`ActivatorOptions::id`] must
+    /// be the name of this one's pod.
+    pub peers: Option<PeerOptions>,
 }
 
 /// The data plane. Clones are the same activator.
@@ -61,6 +66,8 @@ struct Inner {
     context: Arc<Context>,
     directory: Arc<Directory>,
     server: Arc<Server>,
+    peer_server: Arc<Server>,
+    peers: Option<Arc<Peers>>,
     synced: Synced,
 }
 
@@ -69,7 +76,8 @@ struct Inner {
 impl Activator {
     /// An activator that knows nothing yet; its metrics are registered.
     pub fn new(options: ActivatorOptions, registry: &mut Registry) -> Self {
-        let ActivatorOptions { client, config, reports, observer, id, connect, limits } = options;
+        let ActivatorOptions { client, config, reports, observer, id, connect, limits, peers } =
+            options;
         let context = Arc::new(Context {
             id,
             reports,
@@ -80,13 +88,27 @@ impl Activator {
         });
         let domain = config.borrow().network.cluster_domain.clone();
         let directory = Arc::new(Directory::new(Arc::clone(&context), domain));
-        let server = Arc::new(Server::new(Arc::new(Proxy {
+        let peers = peers.map(|options| {
+            let (id, connect) = (context.id.clone(), Arc::clone(&context.connect));
+            Arc::new(Peers::new(options, id, connect, context.meters.members()))
+        });
+        let proxy = Arc::new(Proxy {
             directory: Arc::clone(&directory),
             context: Arc::clone(&context),
             tunnels: Tunnels::default(),
-        })));
-        let synced = Synced::default();
-        let inner = Inner { client, config, limits, context, directory, server, synced };
+            peers: peers.clone(),
+        });
+        let inner = Inner {
+            client,
+            config,
+            limits,
+            context,
+            directory,
+            server: Arc::new(Server::new(Arc::clone(&proxy), Audience::Clients)),
+            peer_server: Arc::new(Server::new(proxy, Audience::Peers)),
+            synced: Synced::new(peers.is_some()),
+            peers,
+        };
         Self { inner: Arc::new(inner) }
     }
 
@@ -97,6 +119,7 @@ impl Activator {
         let work = async {
             futures::join!(
                 crate::watch::run(inner.client.clone(), &inner.directory, &inner.synced),
+                self.watch_peers(),
                 self.report_for_ever(),
                 self.follow_config(),
             )
@@ -112,6 +135,32 @@ impl Activator {
     pub async fn serve(&self, listener: TcpListener, shutdown: CancellationToken) {
         let server = Arc::clone(&self.inner.server);
         server::serve(server, listener, self.inner.limits, shutdown).await;
+    }
+
+    /// Serves other activators until `shutdown`, then lets what is in flight end, as
+    /// [`Activator::serve`] does; and from then on sends them what it still gets for revisions
+    /// with a concurrency limit.
+    ///
+    /// What comes here is believed: nobody but activators may be able to connect.
+    pub async fn serve_peers(&self, listener: TcpListener, shutdown: CancellationToken) {
+        let server = Arc::clone(&self.inner.peer_server);
+        let leaving = async {
+            shutdown.cancelled().await;
+            if let Some(peers) = &self.inner.peers {
+                peers.leave();
+            }
+        };
+        let serving = server::serve(server, listener, self.inner.limits, shutdown.clone());
+        futures::join!(leaving, serving);
+    }
+
+    /// Serves one connection of another activator to its end, as [`Activator::serve_peers`] does.
+    pub async fn serve_peer_connection<I>(&self, io: I, peer: SocketAddr)
+    where
+        I: AsyncRead + AsyncWrite + Send + Unpin + 'static,
+    {
+        let (_keep, stop) = oneshot::channel();
+        self.inner.peer_server.connection(io, peer.ip(), stop).await;
     }
 
     /// Serves one connection of a client to its end; for listeners of another kind.
@@ -151,6 +200,11 @@ impl Activator {
         self.inner.synced.done().await;
     }
 
+    /// Returns once the other activators have been seen; at once where there are none to see.
+    pub async fn peers_synced(&self) {
+        self.inner.synced.peers_done().await;
+    }
+
     /// Takes changes of Routes, as the watch does.
     pub fn change_routes(&self, changes: impl IntoIterator<Item = Change<Route>>) {
         let changes = changes
@@ -169,6 +223,14 @@ impl Activator {
         self.inner.directory.change_pods(change);
     }
 
+    /// Takes a change of the activators' Pods, as the watch does; nothing without
+    /// [`ActivatorOptions::peers`].
+    pub fn change_peers(&self, change: Change<Pod>) {
+        if let Some(peers) = &self.inner.peers {
+            peers.change(change);
+        }
+    }
+
     /// One report of the time since the last, as [`Activator::run`] makes each second.
     pub fn report(&self) {
         let now = Instant::now();
@@ -178,6 +240,16 @@ impl Activator {
         // An empty report says that this activator lives and has nothing in flight anywhere.
         self.send(reports);
         self.inner.directory.sweep();
+        if let Some(peers) = &self.inner.peers {
+            peers.expire(now);
+        }
+    }
+
+    async fn watch_peers(&self) {
+        if let Some(peers) = &self.inner.peers {
+            let client = self.inner.client.clone();
+            crate::watch::run_peers(client, peers, &self.inner.synced).await;
+        }
     }
 
     async fn report_for_ever(&self) {

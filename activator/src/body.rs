@@ -15,7 +15,7 @@ use tokio::time::{Instant, Sleep, sleep_until};
 
 use crate::guard::Busy;
 use crate::upstream::Lease;
-use crate::visit::Visit;
+use crate::visit::Stay;
 
 /// The body of a response to a client.
 #[derive(Debug)]
@@ -46,7 +46,7 @@ pub enum BodyError {
 struct PodBody {
     inner: Incoming,
     lease: Option<Lease>,
-    visit: Visit,
+    stay: Stay,
     /// Tells the connection's guard that a request is under way.
     _busy: Busy,
     /// Longest pause between two frames.
@@ -70,11 +70,12 @@ impl ProxyBody {
         Self(Kind::Local(None))
     }
 
-    /// The body of a pod's response, which may pause for `idle`. `lease` goes back to its pool and `visit` ends with it.
+    /// The body of a pod's response, which may pause for `idle`. `lease` goes back to its pool and
+    /// `stay` ends with it.
     pub(crate) fn from_pod(
         inner: Incoming,
         lease: Lease,
-        (visit, busy): (Visit, Busy),
+        (stay, busy): (Stay, Busy),
         idle: Option<Duration>,
         now: Instant,
     ) -> Self {
@@ -82,7 +83,7 @@ impl ProxyBody {
         Self(Kind::Pod(PodBody {
             inner,
             lease,
-            visit,
+            stay,
             _busy: busy,
             idle,
             last: now,
@@ -137,7 +138,7 @@ impl PodBody {
                 Poll::Ready(None)
             }
             Poll::Ready(Some(Err(error))) => {
-                self.visit.broken();
+                self.stay.broken();
                 Poll::Ready(Some(Err(BodyError::Pod(error))))
             }
             Poll::Ready(Some(Ok(frame))) => {
@@ -146,7 +147,7 @@ impl PodBody {
             }
             Poll::Pending => {
                 ready!(self.poll_timeout(cx));
-                self.visit.broken();
+                self.stay.broken();
                 Poll::Ready(Some(Err(BodyError::Timeout)))
             }
         }
@@ -177,7 +178,7 @@ impl std::fmt::Debug for PodBody {
 
 impl Drop for PodBody {
     fn drop(&mut self) {
-        // Before the visit gives its slot back, so that the next request finds the connection.
+        // Before the stay gives its slot back, so that the next request finds the connection.
         if let Some(lease) = self.lease.take()
             && (self.ended || self.inner.is_end_stream())
         {

@@ -1,5 +1,5 @@
-//! How connections to pods are made: one seam for forwarding and probing, so that a simulation can
-//! run both over in-memory pipes in paused time.
+//! How connections to pods are made, those of activators among them: one seam for forwarding and
+//! probing, so that a simulation can run both over in-memory pipes in paused time.
 
 use std::io;
 use std::net::SocketAddr;

@@ -12,9 +12,14 @@ use http::header::{self, HeaderMap, HeaderName, HeaderValue};
 const X_FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
 const X_FORWARDED_HOST: HeaderName = HeaderName::from_static("x-forwarded-host");
 const X_FORWARDED_PROTO: HeaderName = HeaderName::from_static("x-forwarded-proto");
+/// Names the revision of a request that one activator sends another, as `namespace/name`. Heard on
+/// the listener for peers only.
+pub(crate) const PEER_REVISION: HeaderName = HeaderName::from_static("ebb-peer-revision");
+const PEER_PREFIX: &str = "ebb-peer-";
 /// Headers that only the platform may set, by prefix: what a client sends could otherwise steer
 /// routing or accounting in a Knative-shaped backend.
-const PLATFORM_PREFIXES: [&str; 9] = [
+const PLATFORM_PREFIXES: [&str; 10] = [
+    PEER_PREFIX,
     "knative-serving-",
     "k-network-",
     "k-proxy-request",
@@ -28,16 +33,16 @@ const PLATFORM_PREFIXES: [&str; 9] = [
 
 /// The client's end of a connection, in the forms that headers want.
 #[derive(Debug, Clone)]
-pub(crate) struct Peer {
+pub(crate) struct ClientEnd {
     address: HeaderValue,
     /// `for=` node of RFC 7239.
     node: String,
 }
 
-// === impl Peer ===
+// === impl ClientEnd ===
 
-impl Peer {
-    /// The peer at `address`.
+impl ClientEnd {
+    /// A client at `address`.
     pub(crate) fn new(address: IpAddr) -> Self {
         let text = address.to_canonical().to_string();
         Self {
@@ -53,26 +58,20 @@ impl Peer {
 pub(crate) fn for_pod(
     headers: &mut HeaderMap,
     host: &HeaderValue,
-    peer: &Peer,
+    client: &ClientEnd,
     upgrade: Option<HeaderValue>,
 ) {
-    let trailers = wants_trailers(headers);
     let before: Option<String> = client_chain(headers);
-    strip(headers, |name| is_platform(name) || *name == header::EXPECT);
-    if trailers {
-        headers.insert(header::TE, HeaderValue::from_static("trailers"));
-    }
-    if let Some(protocol) = upgrade {
-        headers.insert(header::CONNECTION, HeaderValue::from_static("upgrade"));
-        headers.insert(header::UPGRADE, protocol);
-    }
+    for_next_hop(headers, upgrade, |name| is_platform(name) || *name == header::EXPECT);
     let host_text = host.to_str().unwrap_or_default();
     let (chain, forwarded) = match before {
-        None => (peer.address.clone(), format!("for={};host={host_text};proto=http", peer.node)),
+        None => {
+            (client.address.clone(), format!("for={};host={host_text};proto=http", client.node))
+        }
         Some(before) => {
-            let forwarded = forwarded_chain(&before, host_text, peer);
-            let chain = format!("{before}, {}", peer.address.to_str().unwrap_or("unknown"));
-            (HeaderValue::try_from(chain).unwrap_or_else(|_| peer.address.clone()), forwarded)
+            let forwarded = forwarded_chain(&before, host_text, client);
+            let chain = format!("{before}, {}", client.address.to_str().unwrap_or("unknown"));
+            (HeaderValue::try_from(chain).unwrap_or_else(|_| client.address.clone()), forwarded)
         }
     };
     headers.insert(X_FORWARDED_FOR, chain);
@@ -81,6 +80,12 @@ pub(crate) fn for_pod(
     if let Ok(value) = HeaderValue::try_from(forwarded) {
         headers.insert(header::FORWARDED, value);
     }
+}
+
+/// Makes the headers of a request that another activator sent fit for the pod: that one has said
+/// who the client is, and taken away what no client may say.
+pub(crate) fn from_peer(headers: &mut HeaderMap, upgrade: Option<HeaderValue>) {
+    for_next_hop(headers, upgrade, |name| name.as_str().starts_with(PEER_PREFIX));
 }
 
 /// Makes a pod's headers fit for the client.
@@ -105,6 +110,24 @@ pub(crate) fn head_bytes(headers: &HeaderMap, path: &str) -> usize {
         .map(|(name, value)| name.as_str().len() + value.len() + ENTRY_BYTES)
         .sum::<usize>()
         + path.len()
+}
+
+/// Takes away what was for us, with all that `also` says, and asks the next hop for what we were
+/// asked for ourselves.
+fn for_next_hop(
+    headers: &mut HeaderMap,
+    upgrade: Option<HeaderValue>,
+    also: impl Fn(&HeaderName) -> bool,
+) {
+    let trailers = wants_trailers(headers);
+    strip(headers, also);
+    if trailers {
+        headers.insert(header::TE, HeaderValue::from_static("trailers"));
+    }
+    if let Some(protocol) = upgrade {
+        headers.insert(header::CONNECTION, HeaderValue::from_static("upgrade"));
+        headers.insert(header::UPGRADE, protocol);
+    }
 }
 
 fn strip(headers: &mut HeaderMap, also: impl Fn(&HeaderName) -> bool) {
@@ -151,7 +174,7 @@ fn is_protected(name: &HeaderName) -> bool {
 /// CGI-shaped backends take `_` for `-`, so a prefix counts in either spelling.
 fn is_platform(name: &HeaderName) -> bool {
     let name = name.as_str().as_bytes();
-    if !matches!(name.first(), Some(b'k' | b'x' | b'f')) {
+    if !matches!(name.first(), Some(b'e' | b'k' | b'x' | b'f')) {
         return false;
     }
     PLATFORM_PREFIXES.iter().any(|prefix| {
@@ -190,7 +213,7 @@ fn client_chain(headers: &HeaderMap) -> Option<String> {
 }
 
 /// As Knative's queue-proxy makes it of X-Forwarded-*: host and protocol at the first hop only.
-fn forwarded_chain(before: &str, host: &str, peer: &Peer) -> String {
+fn forwarded_chain(before: &str, host: &str, client: &ClientEnd) -> String {
     let mut all = String::new();
     for hop in before.split(',').map(str::trim).filter(|hop| !hop.is_empty()) {
         let first = all.is_empty();
@@ -199,7 +222,7 @@ fn forwarded_chain(before: &str, host: &str, peer: &Peer) -> String {
             let _infallible = write!(all, ";host={host};proto=http");
         }
     }
-    let _infallible = write!(all, ", for={}", peer.node);
+    let _infallible = write!(all, ", for={}", client.node);
     all
 }
 
@@ -227,8 +250,8 @@ mod tests {
 
     fn sent(pairs: &[(&'static str, &'static str)]) -> HeaderMap {
         let mut map = headers(pairs);
-        let peer = Peer::new([10, 1, 2, 3].into());
-        for_pod(&mut map, &HeaderValue::from_static("a.b"), &peer, None);
+        let client = ClientEnd::new([10, 1, 2, 3].into());
+        for_pod(&mut map, &HeaderValue::from_static("a.b"), &client, None);
         map
     }
 
@@ -237,6 +260,8 @@ mod tests {
         let map = sent(&[
             ("knative-serving-revision", "evil"),
             ("knative_serving_revision", "evil"),
+            ("ebb-peer-revision", "evil"),
+            ("ebb_peer_revision", "evil"),
             ("k-network-hash", "evil"),
             ("k-proxy-request", "activator"),
             ("x-envoy-internal", "true"),
@@ -282,6 +307,16 @@ mod tests {
         assert_eq!(map["x-forwarded-proto"], "http");
         let want = "for=\"[::1]\";host=a.b;proto=http, for=unknown, for=10.1.2.3";
         assert_eq!(map["forwarded"], want);
+    }
+
+    #[test]
+    fn a_peer_has_said_who_asked_and_the_pod_is_told_just_that() {
+        let mut map = sent(&[("x-forwarded-for", "1.2.3.4"), ("te", "trailers")]);
+        let said = map.clone();
+        map.insert(PEER_REVISION, HeaderValue::from_static("default/digits-00001"));
+        map.insert("connection", HeaderValue::from_static("keep-alive"));
+        from_peer(&mut map, None);
+        assert_eq!(map, said);
     }
 
     #[test]

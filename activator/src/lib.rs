@@ -3,10 +3,11 @@
 //! A request's host names a revision ([`route`]); it waits until a pod of it is ready and free
 //! ([`queue`], [`dispatch`]), is forwarded as it is, and its response streamed back. Meanwhile the
 //! load is told to the autoscaler, at once when a first request finds nobody ([`ReportSink`]; over
-//! the network: [`streams`]).
+//! the network: [`streams`]). Among several activators one owns each revision with a concurrency
+//! limit ([`ring`]), and the others forward to it.
 //!
 //! Cores, which decide and do nothing: [`route`], [`queue`], [`dispatch`], [`load`], [`failure`],
-//! [`pod`], [`retry`], [`settings`]. Everything else carries out what they decide.
+//! [`pod`], [`retry`], [`ring`], [`settings`]. Everything else carries out what they decide.
 
 pub mod connect;
 mod directory;
@@ -18,6 +19,7 @@ pub mod observer;
 pub mod pod;
 pub mod queue;
 pub mod retry;
+pub mod ring;
 pub mod route;
 pub mod settings;
 pub mod streams;
@@ -27,6 +29,7 @@ mod body;
 mod guard;
 mod headers;
 mod meters;
+mod peers;
 mod probe;
 mod proxy;
 mod revision;
@@ -43,6 +46,7 @@ pub use connect::{BoxedIo, Connect, TcpConnect};
 pub use directory::Change;
 pub use error::RequestError;
 pub use observer::{Event, Observer, ReportSink};
+pub use peers::{PORT_NAME as PEER_PORT_NAME, PeerOptions};
 pub use probe::ProbePlan;
 pub use revision::{PodStatus, RevisionStatus};
 pub use server::Limits;

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use clap::Parser;
 use ebb_activator::streams::ReportStreams;
-use ebb_activator::{Activator, ActivatorOptions, Limits, TcpConnect};
+use ebb_activator::{Activator, ActivatorOptions, Limits, PeerOptions, TcpConnect};
 use ebb_daemon::process::{self, Common, Process};
 use tokio_util::sync::CancellationToken;
 
@@ -22,6 +22,21 @@ struct Options {
     /// The autoscaler; all addresses of a host are told, and it may be repeated
     #[arg(long, value_name = "HOST:PORT", default_value = "ebb-autoscaler:8080")]
     autoscaler: Vec<String>,
+
+    /// Where other activators are served: their requests to revisions with a concurrency limit that
+    /// this one owns. Nobody else may be able to connect. Without it each activator applies such
+    /// limits on its own
+    #[arg(long, value_name = "ADDR")]
+    peers: Option<SocketAddr>,
+
+    /// Labels of the activators' pods, in the namespace that Ebb runs in; the port of one is its
+    /// container port "peers", or else that of --peers
+    #[arg(
+        long,
+        value_name = "SELECTOR",
+        default_value = "app.kubernetes.io/name=ebb,app.kubernetes.io/component=activator"
+    )]
+    peers_selector: String,
 
     /// Seconds that requests in flight may take to end after SIGTERM
     #[arg(long, value_name = "SECONDS", default_value_t = 300)]
@@ -42,8 +57,12 @@ fn main() -> ExitCode {
 }
 
 async fn run(mut process: Process, options: Options) -> anyhow::Result<()> {
-    let Options { listen, autoscaler, drain, common: _ } = options;
+    let Options { listen, autoscaler, peers, peers_selector, drain, common } = options;
     let listener = process::bind("--listen", listen).await?;
+    let peer_listener = match peers {
+        Some(address) => Some(process::bind("--peers", address).await?),
+        None => None,
+    };
     let streams = ReportStreams::new(&mut process.registry);
     let options = ActivatorOptions {
         client: process.client.clone(),
@@ -53,9 +72,14 @@ async fn run(mut process: Process, options: Options) -> anyhow::Result<()> {
         id: process.name().to_owned(),
         connect: Arc::new(TcpConnect),
         limits: Limits { drain: Duration::from_secs(drain), ..Limits::default() },
+        peers: peers.map(|address| PeerOptions {
+            namespace: common.namespace,
+            selector: peers_selector,
+            port: address.port(),
+        }),
     };
     let activator = Activator::new(options, &mut process.registry);
-    let routes = process.readiness.task("routes");
+    let (routes, others) = (process.readiness.task("routes"), process.readiness.task("peers"));
     process.listen().await?;
 
     // Watches and reports go on until the last request has ended.
@@ -64,11 +88,22 @@ async fn run(mut process: Process, options: Options) -> anyhow::Result<()> {
     tokio::spawn(async move { Box::pin(watching.run(end)).await });
     let (reporting, end) = (activator.clone(), served.clone());
     tokio::spawn(async move { streams.run(reporting, &autoscaler, end).await });
+    let synced = async {
+        // Who did not know the others would own everything.
+        activator.peers_synced().await;
+        drop(others);
+        activator.synced().await;
+        drop(routes);
+    };
     tokio::select! {
         () = process.shutdown.cancelled() => {}
-        () = activator.synced() => {
-            drop(routes);
-            activator.serve(listener, process.shutdown).await;
+        () = synced => {
+            let serving_peers = async {
+                if let Some(listener) = peer_listener {
+                    activator.serve_peers(listener, process.shutdown.clone()).await;
+                }
+            };
+            futures::join!(activator.serve(listener, process.shutdown.clone()), serving_peers);
         }
     }
     served.cancel();

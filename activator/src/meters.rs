@@ -34,6 +34,9 @@ pub(crate) struct Meters {
     in_flight: Family<RevisionLabels, Gauge>,
     errors: Family<ErrorLabels, Counter>,
     retries: Counter,
+    forwarded: Counter,
+    peer_failures: Counter,
+    members: Gauge,
 }
 
 /// The series of one revision.
@@ -81,6 +84,9 @@ impl Meters {
             in_flight: Family::default(),
             errors: Family::default(),
             retries: Counter::default(),
+            forwarded: Counter::default(),
+            peer_failures: Counter::default(),
+            members: Gauge::default(),
         };
         let registry = registry.sub_registry_with_prefix("ebb_activator");
         registry.register(
@@ -111,7 +117,26 @@ impl Meters {
             meters.errors.clone(),
         );
         registry.register("retries", "Requests sent to a second pod", meters.retries.clone());
+        meters.register_peers(registry);
         meters
+    }
+
+    fn register_peers(&self, registry: &mut Registry) {
+        registry.register(
+            "forwarded",
+            "Requests sent to the activator that owns their revision, which counts them too",
+            self.forwarded.clone(),
+        );
+        registry.register(
+            "peer_failures",
+            "Attempts to reach another activator that failed",
+            self.peer_failures.clone(),
+        );
+        registry.register(
+            "ring_members",
+            "Activators among which revisions with a concurrency limit are divided",
+            self.members.clone(),
+        );
     }
 
     /// The series of `revision`.
@@ -144,6 +169,21 @@ impl Meters {
     /// A request that Ebb answered itself.
     pub(crate) fn error(&self, error: &RequestError) {
         self.errors.get_or_create(&ErrorLabels { reason: error.label() }).inc();
+    }
+
+    /// A request that another activator took.
+    pub(crate) fn forwarded(&self) {
+        self.forwarded.inc();
+    }
+
+    /// Another activator could not be reached.
+    pub(crate) fn peer_failure(&self) {
+        self.peer_failures.inc();
+    }
+
+    /// The number of activators in the ring.
+    pub(crate) fn members(&self) -> Gauge {
+        self.members.clone()
     }
 
     /// A request that goes to another pod.

@@ -15,15 +15,18 @@ use crate::body::ProxyBody;
 use crate::directory::Directory;
 use crate::error::RequestError;
 use crate::guard::{Activity, Busy};
-use crate::headers::{self, Peer};
+use crate::headers::{self, ClientEnd};
+use crate::peers::Peers;
 use crate::retry::RETRIES_MAX;
-use crate::revision::Context;
+use crate::revision::{Context, Revision};
 use crate::route;
+use crate::settings::{Deadlines, Settings};
 use crate::tunnel::Tunnels;
 use crate::upstream::{Lease, SendError};
-use crate::visit::Visit;
+use crate::visit::{Stay, Visit};
 
 mod leftover;
+mod relay;
 
 const SERVER_TIMING: HeaderName = HeaderName::from_static("server-timing");
 /// Longest method that is forwarded; the registered ones have 17 letters at the most.
@@ -34,13 +37,23 @@ pub(crate) struct Proxy {
     pub(crate) directory: Arc<Directory>,
     pub(crate) context: Arc<Context>,
     pub(crate) tunnels: Tunnels,
+    /// Nothing where this activator is the only one.
+    pub(crate) peers: Option<Arc<Peers>>,
 }
 
-/// One client connection.
+/// One connection of a client or of another activator.
 pub(crate) struct Client {
     pub(crate) proxy: Arc<Proxy>,
-    pub(crate) peer: Peer,
+    pub(crate) caller: Caller,
     pub(crate) activity: Arc<Activity>,
+}
+
+/// Who is at the other end.
+pub(crate) enum Caller {
+    /// Anybody: nothing that it says about revisions or other clients is believed.
+    Client(ClientEnd),
+    /// Another activator.
+    Peer,
 }
 
 /// A request that the checks have passed.
@@ -49,6 +62,12 @@ struct Checked {
     request: Option<Request<Incoming>>,
     host: HeaderValue,
     upgrade: Option<(HeaderValue, OnUpgrade)>,
+}
+
+/// What is left of a request's arrival once it is fit for a pod.
+struct Way {
+    upgrade: Option<OnUpgrade>,
+    deadlines: Deadlines,
 }
 
 // === impl Client ===
@@ -86,40 +105,114 @@ impl Client {
         checked: &mut Checked,
         busy: Busy,
     ) -> Result<Response<ProxyBody>, RequestError> {
+        let arrived = Instant::now();
+        let revision = self.revision(checked)?;
+        let bytes = checked.head_bytes();
+        let mut way = None;
+        let peers = self.owners_of(&revision, arrived);
+        if !peers.is_empty() {
+            // In a box: requests that are served here should not carry the state of those that go
+            // to another activator.
+            let sent = Box::pin(self.relay(checked, &revision, &peers, arrived));
+            let (prepared, sent) = sent.await?;
+            if let Some((response, lease, place)) = sent {
+                return self.respond(response, lease, (Stay::There(place), busy), prepared);
+            }
+            way = Some(prepared);
+        }
+        let mut visit = Visit::enter(&revision, bytes, arrived)?;
+        drop(revision);
+        let way = match way {
+            Some(way) => way,
+            None => self.prepare(checked, &visit.live().settings, arrived)?,
+        };
+        let sent = exchange(&mut visit, &mut checked.request);
+        let (response, lease) = within(way.deadlines.start, sent)
+            .await
+            .inspect_err(|error| visit.answered(error.status()))?;
+        self.respond(response, lease, (Stay::Here(visit), busy), way)
+    }
+
+    /// The revision that the host of a client's request names, or that a peer has named.
+    fn revision(&self, checked: &Checked) -> Result<Arc<Revision>, RequestError> {
+        let directory = &self.proxy.directory;
+        match &self.caller {
+            Caller::Client(_) => {
+                let text = checked.host.to_str().map_err(|_| RequestError::Malformed("host"))?;
+                let host = route::normalise(text).map_err(|_| RequestError::Malformed("host"))?;
+                directory.route(&host, rand::random()).ok_or(RequestError::HostUnknown)
+            }
+            Caller::Peer => {
+                let request = checked.request.as_ref().ok_or(RequestError::Malformed("request"))?;
+                let key = relay::revision_of(request.headers())?;
+                directory.revision(&key).ok_or(RequestError::RevisionUnknown)
+            }
+        }
+    }
+
+    /// Makes the request fit for a pod.
+    fn prepare(
+        &self,
+        checked: &mut Checked,
+        settings: &Settings,
+        arrived: Instant,
+    ) -> Result<Way, RequestError> {
         let Some(request) = &mut checked.request else {
             return Err(RequestError::Malformed("request"));
         };
-        let text = checked.host.to_str().map_err(|_| RequestError::Malformed("host"))?;
-        let host = route::normalise(text).map_err(|_| RequestError::Malformed("host"))?;
-        let revision =
-            self.proxy.directory.route(&host, rand::random()).ok_or(RequestError::HostUnknown)?;
-        let bytes = headers::head_bytes(request.headers(), request.uri().path());
-        let mut visit = Visit::enter(&revision, bytes, Instant::now())?;
-        drop(revision);
-        let settings = &visit.live().settings;
-        let deadlines = settings.deadlines(visit.arrived());
         let h2 = settings.protocol == ebb_api::serving::Protocol::H2c;
         // A pod that speaks HTTP/2 has no upgrades.
         let upgrade = checked.upgrade.take().filter(|_| !h2);
-        let protocol = upgrade.as_ref().map(|(protocol, _)| protocol.clone());
-        headers::for_pod(request.headers_mut(), &checked.host, &self.peer, protocol);
-        address(request, &checked.host, h2)?;
-
-        let sent = exchange(&mut visit, &mut checked.request);
-        let (response, lease) = match deadlines.start {
-            Some(deadline) => {
-                timeout_at(deadline, sent).await.unwrap_or(Err(RequestError::Timeout))
+        let (protocol, upgrade) = upgrade.unzip();
+        match &self.caller {
+            Caller::Client(end) => {
+                headers::for_pod(request.headers_mut(), &checked.host, end, protocol);
             }
-            None => sent.await,
+            Caller::Peer => headers::from_peer(request.headers_mut(), protocol),
         }
-        .inspect_err(|error| visit.answered(error.status()))?;
-        if response.status() == StatusCode::SWITCHING_PROTOCOLS {
-            let client = upgrade.map(|(_, client)| client).ok_or(RequestError::Upstream);
-            let client = client.inspect_err(|error| visit.answered(error.status()))?;
-            visit.answered(response.status());
-            return Ok(self.proxy.tunnels.open(response, client, (visit, lease, busy)));
+        address(request, &checked.host, h2)?;
+        Ok(Way { upgrade, deadlines: settings.deadlines(arrived) })
+    }
+
+    /// The answer to the client: a response, or a tunnel if that was agreed.
+    fn respond(
+        &self,
+        response: Response<Incoming>,
+        lease: Lease,
+        (mut stay, busy): (Stay, Busy),
+        Way { upgrade, deadlines }: Way,
+    ) -> Result<Response<ProxyBody>, RequestError> {
+        if response.status() != StatusCode::SWITCHING_PROTOCOLS {
+            return Ok(respond(response, lease, (stay, busy), deadlines.idle));
         }
-        Ok(respond(response, lease, (visit, busy), deadlines.idle))
+        let Some(client) = upgrade else {
+            stay.answered(RequestError::Upstream.status());
+            return Err(RequestError::Upstream);
+        };
+        stay.answered(response.status());
+        Ok(self.proxy.tunnels.open(response, client, (stay, lease, busy)))
+    }
+}
+
+// === impl Checked ===
+
+impl Checked {
+    /// What its head takes in memory while it waits.
+    fn head_bytes(&self) -> usize {
+        self.request
+            .as_ref()
+            .map_or(0, |request| headers::head_bytes(request.headers(), request.uri().path()))
+    }
+}
+
+/// What `sent` gives until `deadline`.
+async fn within<T>(
+    deadline: Option<Instant>,
+    sent: impl Future<Output = Result<T, RequestError>>,
+) -> Result<T, RequestError> {
+    match deadline {
+        Some(deadline) => timeout_at(deadline, sent).await.unwrap_or(Err(RequestError::Timeout)),
+        None => sent.await,
     }
 }
 
@@ -187,18 +280,21 @@ async fn exchange(
 fn respond(
     response: Response<Incoming>,
     lease: Lease,
-    (mut visit, busy): (Visit, Busy),
+    (mut stay, busy): (Stay, Busy),
     idle: Option<Duration>,
 ) -> Response<ProxyBody> {
     let (mut head, body) = response.into_parts();
     headers::for_client(&mut head.headers);
     head.version = Version::HTTP_11;
-    visit.answered(head.status);
+    stay.answered(head.status);
     let now = Instant::now();
-    if let Some(timing) = server_timing(&visit, now) {
+    // The activator that held the request has said where its time went.
+    if let Stay::Here(visit) = &stay
+        && let Some(timing) = server_timing(visit, now)
+    {
         head.headers.append(SERVER_TIMING, timing);
     }
-    let body = ProxyBody::from_pod(body, lease, (visit, busy), idle, now);
+    let body = ProxyBody::from_pod(body, lease, (stay, busy), idle, now);
     Response::from_parts(head, body)
 }
 

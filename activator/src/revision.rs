@@ -5,6 +5,7 @@
 //! decision leads to is collected and carried out afterwards.
 
 use std::collections::{HashMap, HashSet};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
@@ -23,6 +24,7 @@ use crate::observer::{Event, Observer, ReportSink};
 use crate::pod::{PodFacts, PodState};
 use crate::queue::QueueLimits;
 use crate::retry::RetryBudget;
+use crate::ring::Point;
 use crate::settings::Settings;
 use crate::upstream::Upstream;
 
@@ -52,6 +54,10 @@ pub(crate) struct Revision {
     pub(crate) key: RevisionKey,
     pub(crate) context: Arc<Context>,
     pub(crate) state: Mutex<State>,
+    /// Where it stands among the activators.
+    pub(crate) point: Point,
+    /// Whether it has a limit; apart, so that requests to those that have none need no second lock.
+    limited: AtomicBool,
 }
 
 /// A pod with an address.
@@ -118,7 +124,18 @@ impl Revision {
             tracked: HashMap::new(),
             drained: HashSet::new(),
         };
-        Self { key, context, state: Mutex::new(state) }
+        let point = Point::of(&key);
+        Self { key, context, state: Mutex::new(state), point, limited: AtomicBool::new(false) }
+    }
+
+    /// Whether one activator must have the say over all of its requests.
+    pub(crate) fn is_limited(&self) -> bool {
+        self.limited.load(Ordering::Relaxed)
+    }
+
+    /// What the Revision object asks, while there is one.
+    pub(crate) fn live(&self) -> Option<Arc<Live>> {
+        self.state.lock().live.clone()
     }
 
     /// The Revision object is there.
@@ -128,6 +145,7 @@ impl Revision {
             return;
         }
         state.dispatch.set_limit(settings.limit);
+        self.limited.store(settings.limit.is_some(), Ordering::Relaxed);
         let meters = self.context.meters.revision(&self.key);
         state.live = Some(Arc::new(Live { settings, meters }));
         self.reconsider(&mut state, now);

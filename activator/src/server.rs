@@ -20,8 +20,8 @@ use tokio::time::{Instant, sleep, timeout};
 use tokio_util::sync::CancellationToken;
 
 use crate::guard::{Activity, GuardedIo};
-use crate::headers::Peer;
-use crate::proxy::{Client, Proxy};
+use crate::headers::ClientEnd;
+use crate::proxy::{Caller, Client, Proxy};
 use crate::queue::QueueLimits;
 
 /// Largest request head; also what is buffered of one connection.
@@ -33,6 +33,12 @@ const H2_STREAMS_MAX: u32 = 1024;
 /// Streams that a client reset before we accepted them (CVE-2023-44487); hyper's default, named
 /// because it is a promise.
 const H2_PENDING_RESETS_MAX: usize = 20;
+/// The same for another activator, which opens 100 (`upstream.rs`).
+const PEER_STREAMS_MAX: u32 = 128;
+/// What another activator may send of a body that is not read yet. The connection has room for
+/// this much of each stream: bodies of requests that wait must not keep those of others out, for
+/// which the first may be waiting.
+const PEER_WINDOW_BYTES: u32 = 64 * 1024;
 /// Silence after which an HTTP/2 client is asked whether it is there, and how long it may take to
 /// answer: connections that a middlebox forgot would stay for ever.
 const H2_PING: Duration = Duration::from_secs(30);
@@ -64,14 +70,24 @@ impl Default for Limits {
     }
 }
 
-/// Serves HTTP/1 and HTTP/2 (by prior knowledge) to clients.
+/// Who a server serves.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Audience {
+    /// Anybody.
+    Clients,
+    /// Other activators, whose word counts.
+    Peers,
+}
+
+/// Serves HTTP/1 and HTTP/2 (by prior knowledge).
 pub(crate) struct Server {
     proxy: Arc<Proxy>,
     http: auto::Builder<TokioExecutor>,
+    audience: Audience,
 }
 
 impl Server {
-    pub(crate) fn new(proxy: Arc<Proxy>) -> Self {
+    pub(crate) fn new(proxy: Arc<Proxy>, audience: Audience) -> Self {
         let mut http = auto::Builder::new(TokioExecutor::new());
         // The guard times heads; see there.
         http.http1()
@@ -85,7 +101,13 @@ impl Server {
             .max_concurrent_streams(H2_STREAMS_MAX)
             .max_pending_accept_reset_streams(H2_PENDING_RESETS_MAX)
             .max_header_list_size(u32::try_from(HEAD_BYTES_MAX).unwrap_or(u32::MAX));
-        Self { proxy, http }
+        if audience == Audience::Peers {
+            http.http2()
+                .max_concurrent_streams(PEER_STREAMS_MAX)
+                .initial_stream_window_size(PEER_WINDOW_BYTES)
+                .initial_connection_window_size(PEER_STREAMS_MAX * PEER_WINDOW_BYTES);
+        }
+        Self { proxy, http, audience }
     }
 
     /// Serves one connection to its end, or to the end of what is in flight when `stop` says so.
@@ -96,7 +118,11 @@ impl Server {
         let activity = Arc::new(Activity::default());
         let io = GuardedIo::new(io, Arc::clone(&activity), Instant::now());
         let proxy = Arc::clone(&self.proxy);
-        let client = Arc::new(Client { proxy, peer: Peer::new(peer), activity });
+        let caller = match self.audience {
+            Audience::Clients => Caller::Client(ClientEnd::new(peer)),
+            Audience::Peers => Caller::Peer,
+        };
+        let client = Arc::new(Client { proxy, caller, activity });
         let service = service_fn(move |request| {
             let client = Arc::clone(&client);
             async move { Ok::<_, Infallible>(client.answer(request).await) }

@@ -4,4 +4,5 @@ mod failures;
 mod fixture;
 mod forwarding;
 mod holding;
+mod peers;
 mod protocols;

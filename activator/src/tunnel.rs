@@ -18,7 +18,7 @@ use crate::body::ProxyBody;
 use crate::guard::Busy;
 use crate::headers;
 use crate::upstream::Lease;
-use crate::visit::Visit;
+use crate::visit::Stay;
 
 /// Longest tunnel: a day, so that a peer that is gone without a
 /// word does not hold its slot for ever.
@@ -34,7 +34,7 @@ impl Tunnels {
         &self,
         mut response: Response<Incoming>,
         client: OnUpgrade,
-        held: (Visit, Lease, Busy),
+        held: (Stay, Lease, Busy),
     ) -> Response<ProxyBody> {
         let pod = hyper::upgrade::on(&mut response);
         let end = Instant::now() + TUNNEL_TIMEOUT;

@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use ebb_api::report::Report;
 use http::StatusCode;
-use tokio::sync::oneshot;
+use tokio::sync::{OwnedSemaphorePermit, oneshot};
 use tokio::time::Instant;
 
 use crate::dispatch::Slot;
@@ -33,6 +33,16 @@ pub(crate) struct Visit {
     status: StatusCode,
     /// Whether the revision had no pod when it came, and when it got one.
     wait: Option<Instant>,
+}
+
+/// Where a request is served, for as long as its response lasts.
+#[derive(Debug)]
+pub(crate) enum Stay {
+    /// Here.
+    Here(Visit),
+    /// At the activator that owns the revision, which counts it; here it only has a place among
+    /// those that may be there at once.
+    There(#[expect(dead_code, reason = "held, never looked at")] OwnedSemaphorePermit),
 }
 
 enum Place {
@@ -62,7 +72,8 @@ const CLIENT_CLOSED: u16 = 499;
 // === impl Visit ===
 
 impl Visit {
-    /// A request arrives, with a head of `bytes`.
+    /// A request with a head of `bytes`, which arrived at `now` or, if it was offered to others
+    /// first, somewhat earlier.
     pub(crate) fn enter(
         revision: &Arc<Revision>,
         bytes: usize,
@@ -224,6 +235,24 @@ impl Visit {
     fn refused(mut self, error: RequestError) -> RequestError {
         self.status = error.status();
         error
+    }
+}
+
+// === impl Stay ===
+
+impl Stay {
+    /// The status that the client gets.
+    pub(crate) const fn answered(&mut self, status: StatusCode) {
+        if let Self::Here(visit) = self {
+            visit.answered(status);
+        }
+    }
+
+    /// The response broke off after its head was sent; it counts as a failure.
+    pub(crate) const fn broken(&mut self) {
+        if let Self::Here(visit) = self {
+            visit.broken();
+        }
     }
 }
 

@@ -1,4 +1,5 @@
-//! The watches: Routes, Revisions and Pods of revisions, kept up for as long as the process runs.
+//! The watches: Routes, Revisions, Pods of revisions and Pods of activators, kept up for as long as
+//! the process runs.
 
 use ebb_api::labels;
 use ebb_api::serving::{Revision, Route};
@@ -8,8 +9,9 @@ use kube::runtime::{WatchStreamExt as _, watcher};
 use kube::{Api, Client};
 
 use crate::directory::{Change, Directory};
+use crate::peers::Peers;
 use crate::route::RouteFacts;
-use crate::synced::Synced;
+use crate::synced::{Synced, Watched};
 
 /// Events taken at once when many are there, so that a burst builds the host table once.
 const CHUNK: usize = 256;
@@ -29,7 +31,7 @@ pub(crate) async fn run(client: Client, directory: &Directory, synced: &Synced) 
                 .into_iter()
                 .filter_map(|change| change.filter_map(|route| RouteFacts::of(&route)));
             directory.change_routes(facts);
-            synced.routes(listed);
+            synced.note(Watched::Routes, listed);
         }
     };
     let watch_revisions = async {
@@ -37,7 +39,7 @@ pub(crate) async fn run(client: Client, directory: &Directory, synced: &Synced) 
         while let Some(change) = revisions.next().await {
             let listed = matches!(change, Change::Replaced(_));
             directory.change_revisions(change);
-            synced.revisions(listed);
+            synced.note(Watched::Revisions, listed);
         }
     };
     let watch_pods = async {
@@ -45,10 +47,23 @@ pub(crate) async fn run(client: Client, directory: &Directory, synced: &Synced) 
         while let Some(change) = pods.next().await {
             let listed = matches!(change, Change::Replaced(_));
             directory.change_pods(change);
-            synced.pods(listed);
+            synced.note(Watched::Pods, listed);
         }
     };
     futures::join!(watch_routes, watch_revisions, watch_pods);
+}
+
+/// Watches the pods of the activators until dropped.
+pub(crate) async fn run_peers(client: Client, peers: &Peers, synced: &Synced) {
+    let options = peers.options();
+    let activators = watcher::Config::default().labels(&options.selector);
+    let pods = watcher(Api::<Pod>::namespaced(client, &options.namespace), activators);
+    let mut pods = std::pin::pin!(changes(pods, "Pod of an activator"));
+    while let Some(change) = pods.next().await {
+        let listed = matches!(change, Change::Replaced(_));
+        peers.change(change);
+        synced.note(Watched::Peers, listed);
+    }
 }
 
 /// The changes that a watcher tells; a list becomes one [`Change::Replaced`].

@@ -89,8 +89,45 @@ impl Bed {
         name: &str,
         autoscalers: &[&Daemon],
     ) -> anyhow::Result<Daemon> {
+        self.activator_with(name, autoscalers, Vec::new()).await
+    }
+
+    /// An activator that serves others, with the Pod by which they find it: what runs there is
+    /// nothing, its name and port are the activator's.
+    pub(crate) async fn activator_among_others(
+        &self,
+        name: &str,
+        autoscalers: &[&Daemon],
+    ) -> anyhow::Result<Daemon> {
+        let peers = free()?;
+        let pod = json!({
+            "apiVersion": "v1", "kind": "Pod",
+            "metadata": {
+                "name": name, "namespace": "knative-serving",
+                "labels": {
+                    "app.kubernetes.io/name": "ebb",
+                    "app.kubernetes.io/component": "activator",
+                },
+            },
+            "spec": {"containers": [{
+                "name": "activator", "image": "none", "command": ["sleep", "600"],
+                "ports": [{"name": "peers", "containerPort": peers.port()}],
+            }]},
+        });
+        let arguments = vec!["--peers".to_owned(), peers.to_string()];
+        let activator = self.activator_with(name, autoscalers, arguments).await?;
+        self.kubectl().apply(&pod.to_string()).await?;
+        Ok(activator)
+    }
+
+    async fn activator_with(
+        &self,
+        name: &str,
+        autoscalers: &[&Daemon],
+        mut arguments: Vec<String>,
+    ) -> anyhow::Result<Daemon> {
         let address = free()?;
-        let mut arguments = vec!["--listen".to_owned(), address.to_string()];
+        arguments.extend(["--listen".to_owned(), address.to_string()]);
         for autoscaler in autoscalers {
             arguments.extend(["--autoscaler".to_owned(), autoscaler.address.to_string()]);
         }
@@ -163,6 +200,13 @@ impl Daemon {
 /// A Service of the tests' backend: found by its path, for no `ebb` runs that it lies beside.
 pub(crate) fn backend(name: &str) -> String {
     service(name, &binary("ebb-backend").display().to_string(), &[], "", "")
+}
+
+/// The same, with one request at a time in one pod at most.
+pub(crate) fn narrow_backend(name: &str) -> String {
+    let program = binary("ebb-backend").display().to_string();
+    let annotations = "autoscaling.knative.dev/max-scale: \"1\"";
+    service(name, &program, &[], annotations, "containerConcurrency: 1")
 }
 
 /// The host of a Service in `default`: without another domain, its name in the cluster.

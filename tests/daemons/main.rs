@@ -7,4 +7,5 @@
 
 mod bed;
 mod failover;
+mod ring;
 mod serving;

@@ -96,6 +96,7 @@ impl World {
                 id: "simulated".to_owned(),
                 connect: Arc::new(machines.clone()),
                 limits: Limits::default(),
+                peers: None,
             },
             &mut registry,
         );

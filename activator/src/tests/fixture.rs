@@ -26,7 +26,8 @@ use tokio::io::DuplexStream;
 use tokio::sync::watch;
 
 use crate::{
-    Activator, ActivatorOptions, BoxedIo, Change, Connect, Event, Limits, Observer, ReportSink,
+    Activator, ActivatorOptions, BoxedIo, Change, Connect, Event, Limits, Observer, PeerOptions,
+    ReportSink,
 };
 
 pub(super) const HOST: &str = "digits.default.example.com";
@@ -38,6 +39,8 @@ pub(super) type Handler =
 #[derive(Default)]
 pub(super) struct Network {
     pods: Mutex<HashMap<SocketAddr, Arc<FakePod>>>,
+    /// Where activators listen to each other.
+    pub(super) activators: Mutex<HashMap<SocketAddr, Activator>>,
     pub(super) dials: AtomicU32,
 }
 
@@ -69,10 +72,15 @@ impl Connect for Arc<Network> {
     fn connect(&self, address: SocketAddr) -> BoxFuture<'static, io::Result<BoxedIo>> {
         self.dials.fetch_add(1, Ordering::SeqCst);
         let pod = self.pods.lock().get(&address).cloned();
+        let activator = self.activators.lock().get(&address).cloned();
         Box::pin(async move {
-            let pod = pod.ok_or(io::ErrorKind::ConnectionRefused)?;
             let (here, there) = tokio::io::duplex(16 * 1024);
-            tokio::spawn(pod.serve(there));
+            if let Some(activator) = activator {
+                let from = ([10, 0, 1, 0], 5555).into();
+                tokio::spawn(async move { activator.serve_peer_connection(there, from).await });
+            } else {
+                tokio::spawn(pod.ok_or(io::ErrorKind::ConnectionRefused)?.serve(there));
+            }
             Ok(Box::new(here) as BoxedIo)
         })
     }
@@ -116,7 +124,17 @@ impl World {
 
     /// A route to one revision of `spec`, and no pod.
     pub(super) fn with_limits(spec: Value, limits: Limits) -> Self {
-        let network = Arc::new(Network::default());
+        Self::on(Arc::default(), spec, limits, "a", None)
+    }
+
+    /// The same, of the activator `id` on a network that others may be on.
+    pub(super) fn on(
+        network: Arc<Network>,
+        spec: Value,
+        limits: Limits,
+        id: &str,
+        peers: Option<PeerOptions>,
+    ) -> Self {
         let notes = Arc::new(Notes::default());
         let (sender, config) = watch::channel(Arc::new(Config::default()));
         let mut registry = Registry::default();
@@ -128,9 +146,10 @@ impl World {
             config,
             reports: Arc::clone(&notes) as Arc<dyn ReportSink>,
             observer: Arc::clone(&notes) as Arc<dyn Observer>,
-            id: "a".to_owned(),
+            id: id.to_owned(),
             connect: Arc::new(Arc::clone(&network)),
             limits,
+            peers,
         };
         let activator = Activator::new(options, &mut registry);
         let world = Self { activator, network, notes, registry, _config: sender };

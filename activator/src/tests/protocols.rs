@@ -22,7 +22,7 @@ fn h2c() -> serde_json::Value {
 }
 
 /// As a gRPC server answers: data, then trailers.
-fn grpc() -> Handler {
+pub(super) fn grpc() -> Handler {
     Arc::new(|request: Request<_>| {
         Box::pin(async move {
             assert_eq!(request.version(), Version::HTTP_2);
@@ -65,7 +65,7 @@ async fn http2_goes_through_with_its_trailers() {
 }
 
 /// Agrees to a WebSocket and sends every message back.
-fn websocket() -> Handler {
+pub(super) fn websocket() -> Handler {
     Arc::new(|mut request: Request<_>| {
         Box::pin(async move {
             let key = derive_accept_key(request.headers()["sec-websocket-key"].as_bytes());

@@ -89,6 +89,7 @@ impl Parts {
             id: ACTIVATOR.to_owned(),
             connect: Arc::new(TcpConnect),
             limits: Limits { drain, ..Limits::default() },
+            peers: None,
         };
         let activator = Activator::new(options, registry);
         down.tie(activator.clone());

@@ -1,0 +1,133 @@
+//! Requests between activators: sent to the owner of a revision, and taken from others.
+
+use std::sync::Arc;
+
+use ebb_api::report::RevisionKey;
+use ebb_api::serving::Protocol;
+use futures::TryFutureExt as _;
+use http::{HeaderMap, HeaderValue, Request, Response};
+use hyper::body::Incoming;
+use tokio::sync::OwnedSemaphorePermit;
+use tokio::time::Instant;
+
+use super::{Caller, Checked, Client, Way, within};
+use crate::error::RequestError;
+use crate::headers::PEER_REVISION;
+use crate::meters::Meters;
+use crate::peers::Peer;
+use crate::revision::Revision;
+use crate::upstream::{Lease, SendError};
+
+/// The response of another activator, its connection, and the place that the request has there.
+pub(super) type Relayed = (Response<Incoming>, Lease, OwnedSemaphorePermit);
+
+// === impl Client ===
+
+impl Client {
+    /// The activators that should serve the request rather than this one: none for a revision
+    /// without a limit. What a peer sent is never sent on, for two that disagree must not pass it
+    /// to and fro.
+    pub(super) fn owners_of(&self, revision: &Revision, now: Instant) -> Vec<Arc<Peer>> {
+        if !revision.is_limited() {
+            return Vec::new();
+        }
+        match (&self.caller, &self.proxy.peers) {
+            (Caller::Client(_), Some(peers)) => peers.before_us(revision.point, now),
+            (Caller::Peer, _) | (_, None) => Vec::new(),
+        }
+    }
+
+    /// Makes the request fit for a pod and sends it to the first of `peers` that can be reached;
+    /// nothing when none can.
+    pub(super) async fn relay(
+        &self,
+        checked: &mut Checked,
+        revision: &Revision,
+        peers: &[Arc<Peer>],
+        arrived: Instant,
+    ) -> Result<(Way, Option<Relayed>), RequestError> {
+        let live = revision.live().ok_or(RequestError::RevisionUnknown)?;
+        let way = self.prepare(checked, &live.settings, arrived)?;
+        let target = (&revision.key, live.settings.protocol);
+        let sent = send(peers, target, &mut checked.request, &self.proxy.context.meters);
+        let sent = within(way.deadlines.start, sent).await?;
+        Ok((way, sent))
+    }
+}
+
+/// Sends a request, which is fit for a pod, to the first of `peers` that can be reached. Nothing
+/// when none can: the request is as it was, and provably nobody has seen it.
+async fn send(
+    peers: &[Arc<Peer>],
+    (revision, protocol): (&RevisionKey, Protocol),
+    slot: &mut Option<Request<Incoming>>,
+    meters: &Meters,
+) -> Result<Option<Relayed>, RequestError> {
+    let value = HeaderValue::try_from(revision.to_string())
+        .map_err(|_| RequestError::Malformed("revision"))?;
+    for peer in peers {
+        let place = peer.place().ok_or(RequestError::QueueFull)?;
+        let Some(mut request) = slot.take() else {
+            return Err(RequestError::Upstream);
+        };
+        request.headers_mut().insert(PEER_REVISION, value.clone());
+        let upstream = peer.upstream(protocol);
+        let address = upstream.address();
+        match upstream.send(request).map_err(Box::new).await.map_err(|error| *error) {
+            Ok((response, lease)) => {
+                peer.reached();
+                meters.forwarded();
+                return Ok(Some((response, lease, place)));
+            }
+            Err(SendError::Lost { source, .. }) => {
+                meters.forwarded();
+                tracing::info!(error = %source, peer.address = %address, "Request lost in peer");
+                return Err(RequestError::Upstream);
+            }
+            Err(SendError::Unsent { mut request, source, .. }) => {
+                request.headers_mut().remove(PEER_REVISION);
+                *slot = Some(*request);
+                meters.peer_failure();
+                peer.unreachable(Instant::now());
+                tracing::warn!(error = %source, peer.address = %address, "Peer not reachable");
+            }
+        }
+    }
+    Ok(None)
+}
+
+/// The revision that another activator names.
+pub(super) fn revision_of(headers: &HeaderMap) -> Result<RevisionKey, RequestError> {
+    let mut values = headers.get_all(PEER_REVISION).iter();
+    let key = match (values.next(), values.next()) {
+        (Some(value), None) => value.to_str().ok().and_then(parse),
+        _ => None,
+    };
+    key.ok_or(RequestError::Malformed("ebb-peer-revision"))
+}
+
+fn parse(text: &str) -> Option<RevisionKey> {
+    let (namespace, name) = text.split_once('/')?;
+    let whole = !namespace.is_empty() && !name.is_empty() && !name.contains('/');
+    whole.then(|| RevisionKey::new(namespace, name))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_peer_names_exactly_one_revision() {
+        let key = RevisionKey::new("default", "digits-00001");
+        let mut headers = HeaderMap::new();
+        assert!(revision_of(&headers).is_err());
+        headers.append(PEER_REVISION, HeaderValue::try_from(key.to_string()).unwrap());
+        assert_eq!(revision_of(&headers), Ok(key));
+        headers.append(PEER_REVISION, HeaderValue::from_static("default/other"));
+        assert!(revision_of(&headers).is_err());
+        for bad in ["", "/", "a", "a/", "/b", "a/b/c", "a\u{e9}/b"] {
+            headers.insert(PEER_REVISION, HeaderValue::try_from(bad).unwrap());
+            assert!(revision_of(&headers).is_err(), "{bad}");
+        }
+    }
+}
