@@ -129,6 +129,9 @@ impl Peers {
                 for facts in all {
                     self.observe(&mut known.pods, facts);
                 }
+                if !known.pods.contains_key(&self.own) {
+                    tracing::warn!(pod = self.own, "This activator's own pod is not found");
+                }
             }
         }
         self.rebuild(&known);
@@ -195,7 +198,8 @@ impl Peers {
 
 impl Peer {
     fn new(address: SocketAddr, connect: &Arc<dyn Connect>) -> Self {
-        let upstream = |protocol| Arc::new(Upstream::new(address, protocol, Arc::clone(connect)));
+        let upstream =
+            |protocol| Arc::new(Upstream::for_peer(address, protocol, Arc::clone(connect)));
         Self {
             h1: upstream(Protocol::Http1),
             h2: upstream(Protocol::H2c),

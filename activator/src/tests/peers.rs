@@ -13,7 +13,8 @@ use hyper::body::Incoming;
 use hyper_util::rt::{TokioExecutor, TokioIo};
 use k8s_openapi::api::core::v1::Pod;
 use serde_json::{Value, json};
-use tokio::time::{Instant, sleep};
+use tokio::io::AsyncWriteExt as _;
+use tokio::time::{Instant, sleep, timeout};
 use tokio_tungstenite::tungstenite::Message;
 
 use super::fixture::*;
@@ -81,6 +82,14 @@ fn activator(id: &str) -> Pod {
     .unwrap()
 }
 
+/// The same once it is asked to end.
+fn leaving(id: &str) -> Pod {
+    let mut pod = activator(id);
+    pod.metadata.deletion_timestamp =
+        serde_json::from_value(json!("2026-01-01T00:00:00Z")).unwrap();
+    pod
+}
+
 fn one_at_a_time() -> Value {
     json!({"containerConcurrency": 1})
 }
@@ -144,6 +153,26 @@ async fn a_peer_that_cannot_be_reached_is_passed_over() {
     assert_eq!(text(pair.other.get().await).await, "hello");
     assert_eq!(metric(&pair.other, "peer_failures_total"), 2);
     assert_eq!(metric(&pair.other, "forwarded_total"), 0);
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_activator_that_ends_sends_its_late_requests_to_who_comes_next() {
+    let pair = Pair::new(&one_at_a_time());
+    let pod = pair.start(1, slow(1000)).await;
+    let owner = if pair.owner_is_a { "a" } else { "b" };
+    let (waiting, late) = futures::join!(join_all((0..2).map(|_| pair.owner.get())), async {
+        sleep(Duration::from_millis(1500)).await;
+        for world in [&pair.owner, &pair.other] {
+            world.activator.change_peers(Change::Applied(leaving(owner)));
+        }
+        sleep(Duration::from_secs(1)).await;
+        join_all([&pair.owner, &pair.other].map(World::get)).await
+    });
+    assert!(waiting.iter().chain(&late).all(|response| response.status() == 200));
+    assert_eq!(pod.most.load(Ordering::SeqCst), 1);
+    assert_eq!(metric(&pair.owner, "forwarded_total"), 1);
+    assert_eq!(metric(&pair.other, "forwarded_total"), 0);
+    assert_eq!(metric(&pair.other, "ring_members"), 1);
 }
 
 /// Shows what the pod is told.
@@ -265,6 +294,25 @@ async fn trailers_come_back_through_both() {
     assert_eq!(metric(&pair.other, "forwarded_total"), 150);
 }
 
+#[tokio::test(start_paused = true)]
+async fn an_upload_that_waits_at_the_owner_stays_in_its_socket() {
+    for spec in [one_at_a_time(), h2c_one_at_a_time()] {
+        let pair = Pair::new(&spec);
+        let mut connection = pair.other.dial();
+        let head = format!("POST / HTTP/1.1\r\nhost: {HOST}\r\ncontent-length: 9000000\r\n\r\n");
+        connection.write_all(head.as_bytes()).await.unwrap();
+        let part = [b'x'; 1000];
+        let mut taken = 0;
+        let second = Duration::from_secs(1);
+        while let Ok(written) = timeout(second, connection.write(&part)).await {
+            taken += written.unwrap();
+        }
+        assert_eq!(pair.owner.queued(), 1);
+        // Buffers of 64 KiB at both ends of each hop, and the pipes themselves.
+        assert!(taken < 300_000, "{taken} bytes were taken");
+    }
+}
+
 /// Answers with the length of the body.
 fn measure() -> Handler {
     Arc::new(|request: Request<Incoming>| {
@@ -284,7 +332,8 @@ async fn uploads_that_wait_do_not_keep_out_the_one_that_they_wait_for() {
             let body = Full::new(Bytes::from(vec![b'x'; 300_000]));
             pair.other.send(Request::post("/").header("host", HOST).body(body).unwrap())
         });
-        for response in join_all(uploads).await {
+        let responses = timeout(Duration::from_secs(10), join_all(uploads)).await;
+        for response in responses.expect("nobody waits for ever") {
             assert_eq!(text(response).await, "300000");
         }
         assert_eq!(metric(&pair.other, "forwarded_total"), 40);
