@@ -22,10 +22,6 @@ use crate::visit::Stay;
 pub struct ProxyBody(Kind);
 
 #[derive(Debug)]
-#[expect(
-    clippy::large_enum_variant,
-    reason = "a pod's body is the usual one, and a box would be an allocation for each response"
-)]
 enum Kind {
     Local(Option<Bytes>),
     Pod(PodBody),
