@@ -15,6 +15,7 @@ use parking_lot::Mutex;
 use tokio::time::Instant;
 
 use crate::dispatch::PodUid;
+use crate::news::News;
 use crate::pod::PodFacts;
 use crate::revision::{Context, Revision};
 use crate::route::{RouteFacts, RouteTable};
@@ -39,6 +40,8 @@ pub(crate) struct Directory {
     context: Arc<Context>,
     revisions: DashMap<RevisionKey, Arc<Revision>>,
     table: ArcSwap<RouteTable<Arc<Revision>>>,
+    /// For requests that came before what they are about.
+    pub(crate) news: News,
     /// Sorted, so that every activator builds the same table. Also the lock of the writers.
     routes: Mutex<Routes>,
     /// The revision of each pod: a label can change, and a deletion must find its pod.
@@ -75,6 +78,7 @@ impl Directory {
             context,
             revisions: DashMap::new(),
             table: ArcSwap::default(),
+            news: News::default(),
             routes: Mutex::new(Routes { facts: BTreeMap::new(), cluster_domain }),
             pods: Mutex::default(),
         }
@@ -187,6 +191,7 @@ impl Directory {
     fn appear(&self, object: &serving::Revision, now: Instant) {
         if let Some(key) = key_of(object) {
             self.entry(&key).appear(Settings::of(object), now);
+            self.news.tell();
         }
     }
 
@@ -221,6 +226,7 @@ impl Directory {
         let table = RouteTable::build(facts, &routes.cluster_domain, |key| self.entry(key));
         tracing::debug!(hosts = table.len(), "Host table built");
         self.table.store(Arc::new(table));
+        self.news.tell();
     }
 }
 

@@ -106,7 +106,11 @@ impl Client {
         busy: Busy,
     ) -> Result<Response<ProxyBody>, RequestError> {
         let arrived = Instant::now();
-        let revision = self.revision(checked)?;
+        let revision = match self.revision(checked) {
+            Ok(revision) => revision,
+            // In a box: it is rare, and requests should not carry its state.
+            Err(unknown) => Box::pin(self.revision_by_news(checked, unknown)).await?,
+        };
         let bytes = checked.head_bytes();
         let mut way = None;
         let peers = self.owners_of(&revision, arrived);
@@ -120,7 +124,15 @@ impl Client {
             }
             way = Some(prepared);
         }
-        let mut visit = Visit::enter(&revision, bytes, arrived)?;
+        let mut visit = match Visit::enter(&revision, bytes, arrived) {
+            // Its Route was seen before it was.
+            Err(RequestError::RevisionUnknown) => {
+                let seen = || revision.live().map(drop);
+                Box::pin(self.proxy.directory.news.find(seen)).await;
+                Visit::enter(&revision, bytes, arrived)?
+            }
+            entered => entered?,
+        };
         drop(revision);
         let way = match way {
             Some(way) => way,
@@ -148,6 +160,19 @@ impl Client {
                 directory.revision(&key).ok_or(RequestError::RevisionUnknown)
             }
         }
+    }
+
+    /// The same after news, for a host or a revision that is not known yet.
+    async fn revision_by_news(
+        &self,
+        checked: &mut Checked,
+        unknown: RequestError,
+    ) -> Result<Arc<Revision>, RequestError> {
+        if !matches!(unknown, RequestError::HostUnknown | RequestError::RevisionUnknown) {
+            return Err(unknown);
+        }
+        let look = || self.revision(checked).ok();
+        self.proxy.directory.news.find(look).await.ok_or(unknown)
     }
 
     /// Makes the request fit for a pod.
