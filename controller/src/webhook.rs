@@ -1,7 +1,7 @@
 //! Admission for an API server: the same decisions as [`crate::admission`], asked over TLS.
 //!
 //! Every replica serves, whichever leads. The certificate is made here and shared by a Secret
-//! ([`certificate`], [`keeper`]), so that nothing else has to be installed for it.
+//! (`certificate`, `keeper`), so that nothing else has to be installed for it.
 
 mod certificate;
 mod keeper;

@@ -37,7 +37,7 @@ pub(super) struct Certificate {
     /// What the API server is to trust: the authority, and after a renewal the one before.
     pub(super) authority: String,
     /// What is served.
-    pub(super) certificate: String,
+    pub(super) chain: String,
     /// Its key.
     pub(super) key: String,
 }
@@ -83,7 +83,7 @@ impl Certificate {
         (server.not_before, server.not_after) = (from, until);
         let key = KeyPair::generate()?;
         let server = server.signed_by(&key, &Issuer::new(authority, authority_key))?;
-        Ok(Self { authority: authority_pem, certificate: server.pem(), key: key.serialize_pem() })
+        Ok(Self { authority: authority_pem, chain: server.pem(), key: key.serialize_pem() })
     }
 
     /// The same certificate, with the authority of `old` trusted as well. Only its newest: the
@@ -99,12 +99,12 @@ impl Certificate {
     /// Reads it from the data of a Secret.
     pub(super) fn read(data: &BTreeMap<String, ByteString>) -> Option<Self> {
         let text = |key: &str| String::from_utf8(data.get(key)?.0.clone()).ok();
-        Some(Self { authority: text(AUTHORITY)?, certificate: text(CERTIFICATE)?, key: text(KEY)? })
+        Some(Self { authority: text(AUTHORITY)?, chain: text(CERTIFICATE)?, key: text(KEY)? })
     }
 
     /// The data of a Secret that [`Self::read`] reads.
     pub(super) fn data(&self) -> BTreeMap<String, ByteString> {
-        [(AUTHORITY, &self.authority), (CERTIFICATE, &self.certificate), (KEY, &self.key)]
+        [(AUTHORITY, &self.authority), (CERTIFICATE, &self.chain), (KEY, &self.key)]
             .map(|(key, text)| (key.to_owned(), ByteString(text.clone().into_bytes())))
             .into()
     }
@@ -121,7 +121,7 @@ impl Certificate {
 
     /// When it ends, if it is for this name and holds now.
     fn until(&self, name: &str, now: Timestamp) -> anyhow::Result<Timestamp> {
-        let pem = pem::parse(&self.certificate)?;
+        let pem = pem::parse(&self.chain)?;
         let (_, certificate) = parse_x509_certificate(pem.contents())?;
         let names = certificate.subject_alternative_name()?.context("it names no host")?;
         let is_named = names
@@ -173,7 +173,7 @@ mod tests {
         let mut certificate = Certificate::issue(NAME, start()).unwrap();
         let other = certificate.standing("other.knative-serving.svc", start());
         assert_eq!(other, Standing::Bad("it is not for other.knative-serving.svc".to_owned()));
-        certificate.certificate = "nonsense".to_owned();
+        certificate.chain = "nonsense".to_owned();
         assert!(matches!(certificate.standing(NAME, start()), Standing::Bad(_)));
     }
 

@@ -110,8 +110,8 @@ impl Keeper {
                 continue;
             }
             match tls::server(&certificate) {
-                Ok(server) => {
-                    served.reload_from_config(server);
+                Ok(tls) => {
+                    served.reload_from_config(tls);
                     current = Some(certificate);
                 }
                 Err(error) => tracing::error!(%error, "The webhook keeps its older certificate"),

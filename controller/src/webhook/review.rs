@@ -20,7 +20,7 @@ struct Review {
 #[serde(rename_all = "camelCase")]
 struct Asked {
     uid: String,
-    kind: Kind,
+    kind: GroupVersionKind,
     operation: String,
     #[serde(default)]
     sub_resource: Option<String>,
@@ -33,7 +33,7 @@ struct Asked {
 }
 
 #[derive(Deserialize)]
-struct Kind {
+struct GroupVersionKind {
     group: String,
     version: String,
     kind: String,

@@ -16,7 +16,7 @@ use super::certificate::Certificate;
 ///
 /// It cannot be read, or key and certificate do not belong together.
 pub(super) fn server(certificate: &Certificate) -> anyhow::Result<Arc<ServerConfig>> {
-    let chain = CertificateDer::pem_slice_iter(certificate.certificate.as_bytes())
+    let chain = CertificateDer::pem_slice_iter(certificate.chain.as_bytes())
         .collect::<Result<Vec<_>, _>>()
         .context("the certificate cannot be read")?;
     let key = PrivateKeyDer::from_pem_slice(certificate.key.as_bytes())
