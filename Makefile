@@ -8,10 +8,10 @@ RELEASE := $(CARGO_TARGET_DIR)/release
 
 .DEFAULT_GOAL := help
 .PHONY: help build run test unit e2e lint bench generate train deny clean \
-  images cluster cluster-down cluster-test
+  images cluster cluster-down cluster-test conformance conformance-table bench-cluster
 
 help: ## List what can be made
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' Makefile
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-18s %s\n", $$1, $$2}' Makefile
 
 build: ## Build ebb and the example models, optimised
 	@scripts/need cargo cc
@@ -55,6 +55,16 @@ cluster-test: ## Run the end-to-end tests on a Kubernetes that is brought up for
 	cargo build --workspace --bins --tests
 	@scripts/place-models $(CARGO_TARGET_DIR)/debug
 	@EBB_CLUSTER_TESTS=required tests/cluster/test $(CARGO_TARGET_DIR)/debug
+
+conformance: ## Run Knative's conformance suites against the Ebb on that Kubernetes
+	@tests/conformance/run --check
+
+conformance-table: ## Run them and write docs/conformance.md
+	@tests/conformance/run --write
+
+bench-cluster: cluster ## Measure on that Kubernetes, beside bare Deployments; writes target/bench-cluster.json
+	@mkdir -p target
+	@tests/cluster/bench $(RELEASE) target/bench-cluster.json
 
 lint: ## Check format, clippy, documentation and generated files
 	@scripts/need cargo cc

@@ -19,6 +19,7 @@ use ebb_tests::kubectl::Kubectl;
 use ebb_tests::manifest::{QUICK, service};
 use ebb_tests::{PATIENCE, eventually, processes};
 use nix::sys::signal::Signal;
+use serde_json::json;
 use tempfile::TempDir;
 use tokio::process::{Child, Command};
 use tokio::sync::watch;

@@ -19,6 +19,8 @@ use crate::client::Client;
 use crate::kubectl::Kubectl;
 use crate::manifest::QUICK;
 
+const ABOUT_A_PROCESS: &str = "this test is about a process: it has no place on a cluster";
+
 /// A running Ebb; dropping it ends everything that was deployed on it.
 #[derive(Debug)]
 pub struct Ebb {
@@ -121,15 +123,17 @@ impl Ebb {
 
     fn local(&self) -> &Local {
         match &self.place {
-            Place::Local(local) => local,
-            Place::Cluster(_) => panic!("this test is about a process: it has no place here"),
+            Place::Local(local) => Some(local),
+            Place::Cluster(_) => None,
         }
+        .expect(ABOUT_A_PROCESS)
     }
 
     fn local_mut(&mut self) -> &mut Local {
         match &mut self.place {
-            Place::Local(local) => local,
-            Place::Cluster(_) => panic!("this test is about a process: it has no place here"),
+            Place::Local(local) => Some(local),
+            Place::Cluster(_) => None,
         }
+        .expect(ABOUT_A_PROCESS)
     }
 }

@@ -12,7 +12,7 @@ use futures::future::try_join_all;
 use futures::{StreamExt as _, TryStreamExt as _};
 use k8s_openapi::NamespaceResourceScope;
 use kube::api::{Api, DeleteParams, ListParams, PostParams, WatchEvent, WatchParams};
-use kube::{Client, Resource, ResourceExt as _};
+use kube::{Client, Resource, ResourceExt};
 use serde::de::DeserializeOwned;
 use tokio::time::{Instant, timeout};
 
@@ -120,12 +120,8 @@ where
     let api: Api<K> = Api::namespaced(client.clone(), namespace);
     let listed = api.list(which).await?;
     let since = listed.metadata.resource_version.clone().unwrap_or_default();
-    let mut done: HashSet<String> = listed
-        .items
-        .iter()
-        .filter(|object| is_done(object))
-        .map(|object| object.name_any())
-        .collect();
+    let mut done: HashSet<String> =
+        listed.items.iter().filter(|object| is_done(object)).map(ResourceExt::name_any).collect();
     let mut params = WatchParams::default();
     params.label_selector.clone_from(&which.label_selector);
     let mut events = api.watch(&params, &since).await?.boxed();

@@ -83,7 +83,7 @@ impl<'a> Floor<'a> {
         let version = version.metadata.resource_version.unwrap_or_default();
         let mut events = self.pods.watch(&all, &version).await?.boxed();
         let began = Instant::now();
-        let scales = futures::future::try_join_all(names.iter().map(|name| self.scale(name, 1)));
+        let scaling = futures::future::try_join_all(names.iter().map(|name| self.scale(name, 1)));
         let answers = async {
             let mut answering = HashMap::new();
             while answering.len() < names.len() {
@@ -95,9 +95,9 @@ impl<'a> Floor<'a> {
             let ended = futures::future::try_join_all(answering.into_values()).await?;
             ended.into_iter().collect::<anyhow::Result<Vec<_>>>()
         };
-        let (scaled, answered) = futures::join!(scales, answers);
+        let (scaled, times) = futures::join!(scaling, answers);
         scaled?;
-        answered
+        times
     }
 
     /// Waits until that many have their replica.
