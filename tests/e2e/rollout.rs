@@ -44,7 +44,7 @@ async fn a_split_sends_half_to_each_revision_and_a_tag_has_a_host_of_its_own() -
     kubectl
         .ok(&[
             "wait",
-            "--for=jsonpath={.status.traffic[1].tag}=green",
+            r#"--for=jsonpath={.status.traffic[?(@.tag=="green")].tag}=green"#,
             "--timeout=60s",
             "ksvc/hello",
         ])
