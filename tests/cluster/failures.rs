@@ -7,14 +7,7 @@ use ebb_tests::manifest::{backend, image, service};
 async fn refused(ebb: &Ebb, name: &str, manifest: &str) -> anyhow::Result<(String, String)> {
     let kubectl = ebb.kubectl();
     kubectl.apply(manifest).await?;
-    let revision = format!("rev/{name}-00001");
-    kubectl.ok(&["wait", "--for=create", "--timeout=60s", &revision]).await?;
-    kubectl.ok(&["wait", "--for=condition=Ready=False", "--timeout=60s", &revision]).await?;
-    let part = |field| format!(r#"{{.status.conditions[?(@.type=="Ready")].{field}}}"#);
-    Ok((
-        kubectl.field(&revision, &part("reason")).await?,
-        kubectl.field(&revision, &part("message")).await?,
-    ))
+    kubectl.wait_failed(name).await
 }
 
 #[tokio::test]

@@ -37,10 +37,7 @@ async fn a_probe_that_never_passes_keeps_the_revision_from_being_ready() -> anyh
     let deadline = r#"serving.knative.dev/progress-deadline: "10s""#;
     let never = r#"httpGet: {path: "/status?code=503"}"#;
     kubectl.apply(&probed("never", never, &[], deadline)).await?;
-    let revision = "rev/never-00001";
-    kubectl.ok(&["wait", "--for=create", "--timeout=60s", revision]).await?;
-    kubectl.ok(&["wait", "--for=condition=Ready=False", "--timeout=60s", revision]).await?;
-    let reason = r#"{.status.conditions[?(@.type=="Ready")].reason}"#;
-    assert_eq!(kubectl.field(revision, reason).await?, "ProgressDeadlineExceeded");
+    let (reason, message) = kubectl.wait_failed("never").await?;
+    assert_eq!(reason, "ProgressDeadlineExceeded", "{message}");
     Ok(())
 }

@@ -84,6 +84,18 @@ impl Kubectl {
         self.ok(&["wait", "--for=condition=Ready", "--timeout=60s", &object]).await.map(drop)
     }
 
+    /// Waits until the first revision of a service is made and not Ready; reason and message.
+    pub async fn wait_failed(&self, service: &str) -> anyhow::Result<(String, String)> {
+        let revision = format!("rev/{service}-00001");
+        self.ok(&["wait", "--for=create", "--timeout=60s", &revision]).await?;
+        self.ok(&["wait", "--for=condition=Ready=False", "--timeout=60s", &revision]).await?;
+        let part = |field| format!(r#"{{.status.conditions[?(@.type=="Ready")].{field}}}"#);
+        Ok((
+            self.field(&revision, &part("reason")).await?,
+            self.field(&revision, &part("message")).await?,
+        ))
+    }
+
     /// Waits until a service has no pod.
     pub async fn wait_asleep(&self, service: &str) {
         let label = format!("serving.knative.dev/service={service}");
