@@ -66,7 +66,7 @@ pub struct Revision {
     decider: Option<Decider>,
     decided: Option<(Averages, Decision)>,
     activity: Activity,
-    /// The activity that the status last showed.
+    /// The activity that the status is to show.
     shown_activity: Activity,
     is_initialized: bool,
     /// Replicas last asked for; nothing before the first time.
@@ -164,7 +164,8 @@ impl Revision {
     pub fn tick(&mut self, around: &Surroundings<'_>) -> Vec<Action> {
         self.due = None;
         let mut actions = self.repeat(around);
-        actions.extend(self.decide(around));
+        self.decide_anew(around);
+        actions.extend(self.follow_through(around, true));
         let measures = Box::new(self.measures(around.pods));
         actions.push(Action::Measure(self.target.key.clone(), measures));
         actions
@@ -172,6 +173,11 @@ impl Revision {
 
     /// Decides anew from the windows, then does what follows from that.
     pub fn decide(&mut self, around: &Surroundings<'_>) -> Vec<Action> {
+        self.decide_anew(around);
+        self.act(around)
+    }
+
+    fn decide_anew(&mut self, around: &Surroundings<'_>) {
         let now = around.now;
         let counts = PodCounts::of(around.pods);
         let awake = self.current.unwrap_or(0) > 0 || counts.ready > 0;
@@ -186,11 +192,16 @@ impl Revision {
                 (averages, decision)
             });
         }
-        self.act(around)
     }
 
     /// Does what follows from the last decision and the present pods and reports.
     pub fn act(&mut self, around: &Surroundings<'_>) -> Vec<Action> {
+        self.follow_through(around, false)
+    }
+
+    /// As [`Self::act`]. Of the status it writes what others act upon; the rest only if `is_tick`,
+    /// so that a revision that wakes costs two writes in all, and none while others wake too.
+    fn follow_through(&mut self, around: &Surroundings<'_>, is_tick: bool) -> Vec<Action> {
         let now = around.now;
         if !around.is_listed && self.current.is_some_and(|current| current > 0) {
             // Which pods are ready is not known yet; what runs is left as it is.
@@ -210,11 +221,6 @@ impl Revision {
             now: now.instant,
         });
         self.current = Some(plan.scale);
-        if self.is_asleep(&counts) {
-            self.due = None;
-        } else {
-            self.due.get_or_insert(now.instant + TICK);
-        }
         let mut actions = Vec::new();
         self.give_order(&mut actions);
         // The condition says inactive only together with the scale, so that a drain that is
@@ -223,7 +229,12 @@ impl Revision {
         if !is_pending_zero {
             self.shown_activity = self.activity;
         }
-        self.show(around, &counts, &plan, &mut actions);
+        let is_told = self.show(around, &counts, &plan, is_tick, &mut actions);
+        if is_told && self.is_asleep(&counts) {
+            self.due = None;
+        } else {
+            self.due.get_or_insert(now.instant + TICK);
+        }
         actions
     }
 
@@ -314,13 +325,16 @@ impl Revision {
         Action::Drain(DrainOrder { revision: self.target.key.clone(), pods: self.ordered.clone() })
     }
 
+    /// Writes the status and marks if they differ and it is time to; false if some is left to
+    /// the next tick.
     fn show(
         &mut self,
         around: &Surroundings<'_>,
         counts: &PodCounts,
         plan: &Plan,
+        is_tick: bool,
         actions: &mut Vec<Action>,
-    ) {
+    ) -> bool {
         let facts = Facts {
             generation: self.target.generation,
             desired: plan.scale,
@@ -331,11 +345,16 @@ impl Revision {
         let status = status::compose(&self.shown, &facts, around.now.wall);
         let marks = marks(around.pods, plan);
         if status == self.shown && marks.is_empty() {
-            return;
+            return true;
+        }
+        let initial = Bounds::of(&self.spec, false).min;
+        if !is_tick && marks.is_empty() && !status::is_pressing(&self.shown, &status, initial) {
+            return false;
         }
         self.shown = status;
         self.is_writing = true;
         actions.push(self.write(!plan.condemned.is_empty(), marks));
+        true
     }
 
     fn write(&self, is_lowering: bool, marks: BTreeMap<String, Option<i32>>) -> Action {

@@ -4,6 +4,7 @@
 //! pkg/reconciler/autoscaling/kpa/kpa.go): `kn` and people's dashboards read them.
 
 use ebb_api::autoscaling::PodAutoscalerStatus;
+use ebb_api::condition;
 use jiff::Timestamp;
 
 use crate::zero::Activity;
@@ -60,6 +61,20 @@ pub fn compose(
     status
 }
 
+/// Whether somebody acts on the step from one status to the other: the controller on another
+/// scale, or on the initial one being reached; people on a spec being followed. A first status
+/// asks for no more than the `initial` scale, with which the Deployment was made.
+pub fn is_pressing(old: &PodAutoscalerStatus, new: &PodAutoscalerStatus, initial: u32) -> bool {
+    let initialized = |status: &PodAutoscalerStatus| {
+        condition::find(&status.conditions, PodAutoscalerStatus::SCALE_TARGET_INITIALIZED)
+            .is_some_and(condition::Condition::is_true)
+    };
+    let scale = old.desired_scale.unwrap_or(signed(initial));
+    new.desired_scale != Some(scale)
+        || initialized(new) != initialized(old)
+        || old.observed_generation.is_some_and(|seen| new.observed_generation != Some(seen))
+}
+
 /// Whether two statuses say the same, whenever each came to say so. Times are left out because
 /// the API rounds them: a difference there must not be written again and again.
 pub fn says_same(a: &PodAutoscalerStatus, b: &PodAutoscalerStatus) -> bool {
@@ -80,7 +95,7 @@ pub fn signed(scale: u32) -> i32 {
 
 #[cfg(test)]
 mod tests {
-    use ebb_api::condition::{self, Status};
+    use ebb_api::condition::Status;
     use tokio::time::Instant;
 
     use super::*;
@@ -118,6 +133,25 @@ mod tests {
             let found = condition::find(&status.conditions, condition::READY).unwrap();
             assert_eq!(found.status, ready, "{activity:?}");
         }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn the_controller_acts_on_the_scale_and_on_the_first_readiness() {
+        let since = Instant::now();
+        let status = |desired, ready, activity, is_initialized| {
+            let facts = Facts { generation: Some(1), desired, ready, activity, is_initialized };
+            compose(&PodAutoscalerStatus::default(), &facts, Timestamp::UNIX_EPOCH)
+        };
+        let (active, waking) = (Activity::Active { since }, Activity::Activating { since });
+        let none = PodAutoscalerStatus::default();
+        assert!(!is_pressing(&none, &status(1, 0, waking, false), 1));
+        assert!(is_pressing(&none, &status(2, 0, waking, false), 1));
+        assert!(is_pressing(&status(1, 0, waking, false), &status(1, 1, active, true), 1));
+        assert!(is_pressing(&status(0, 0, waking, true), &status(1, 0, waking, true), 1));
+        assert!(!is_pressing(&status(1, 0, waking, true), &status(1, 1, active, true), 1));
+        let mut followed = status(1, 1, active, true);
+        followed.observed_generation = Some(2);
+        assert!(is_pressing(&status(1, 1, active, true), &followed, 1));
     }
 
     #[tokio::test(start_paused = true)]

@@ -3,7 +3,9 @@
 //! A Service that starts in a second passes through a dozen intermediate statuses in four
 //! objects. Each is a write to etcd and an event to every watcher, at the very moment when the
 //! cold start wants the machine. So news that a program acts upon is written at once, and
-//! progress is written only when it has been true for [`SETTLE`].
+//! the rest only when it has been true for a while ([`SETTLE`], [`SETTLE_DETAIL`]) and when not
+//! much else is being told ([`TOLD_BURST`]): of a hundred Services that start together a person
+//! reads no progress, and pays for it in every start.
 
 use std::collections::HashMap;
 use std::hash::Hash;
@@ -17,12 +19,24 @@ use tokio::time::Instant;
 /// a warm image starts well within it.
 pub(crate) const SETTLE: Duration = Duration::from_secs(1);
 
+/// How long a change of details waits for the next. Longer than a wake-up with the two seconds
+/// within which its end is reported, so that it is told once and not twice.
+pub(crate) const SETTLE_DETAIL: Duration = Duration::from_secs(5);
+
+/// Statuses with no urgent news that may be written at once: two Services' worth.
+const TOLD_BURST: u32 = 8;
+/// The time in which one more may be written. A status needs an API server some 6 ms of
+/// processor time; so a burst of starts loses less than a hundredth of a core.
+const TOLD_EVERY: Duration = Duration::from_secs(1);
+
 /// How much a change of status matters.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum News {
     /// Nothing changed.
     None,
-    /// Something is on its way, or a number moved.
+    /// The outcome stands and something about it changed: a number of replicas.
+    Detail,
+    /// Something is on its way.
     Progress,
     /// Somebody may be waiting for this.
     Urgent,
@@ -39,11 +53,17 @@ pub(crate) enum Verdict {
     Wait(Duration),
 }
 
-/// Since when each object has had progress to report. Bounded by the number of objects: an entry
-/// goes with the write, with the news, or with the object.
+/// What waits to be told.
 #[derive(Debug)]
-pub(crate) struct Settling<Key> {
-    since: Mutex<HashMap<Key, Instant>>,
+pub(crate) struct Settling<Key>(Mutex<State<Key>>);
+
+#[derive(Debug)]
+struct State<Key> {
+    /// Since when each object has had something to tell. Bounded by the number of objects: an
+    /// entry goes with the write, with the news, or with the object.
+    since: HashMap<Key, Instant>,
+    /// The instant at which all of [`TOLD_BURST`] may be written again; the past while it is so.
+    rested_at: Option<Instant>,
 }
 
 // === impl Settling ===
@@ -51,36 +71,47 @@ pub(crate) struct Settling<Key> {
 impl<Key: Eq + Hash> Settling<Key> {
     /// Nothing to report yet.
     pub(crate) fn new() -> Self {
-        Self { since: Mutex::new(HashMap::new()) }
+        Self(Mutex::new(State { since: HashMap::new(), rested_at: None }))
     }
 
     /// What to do about `news` of the object `key`.
     pub(crate) fn judge(&self, key: Key, news: News, now: Instant) -> Verdict {
-        let mut since = self.since.lock();
-        match news {
+        let mut state = self.0.lock();
+        let settle = match news {
             News::None => {
-                since.remove(&key);
-                Verdict::Keep
+                state.since.remove(&key);
+                return Verdict::Keep;
             }
             News::Urgent => {
-                since.remove(&key);
-                Verdict::Write
+                state.since.remove(&key);
+                return Verdict::Write;
             }
-            News::Progress => {
-                let started = *since.entry(key).or_insert(now);
-                let waited = now.saturating_duration_since(started);
-                if waited >= SETTLE {
-                    Verdict::Write
-                } else {
-                    Verdict::Wait(SETTLE.saturating_sub(waited))
-                }
-            }
-        }
+            News::Detail => SETTLE_DETAIL,
+            News::Progress => SETTLE,
+        };
+        let started = *state.since.entry(key).or_insert(now);
+        let rest = settle.saturating_sub(now.saturating_duration_since(started));
+        if rest.is_zero() { state.spend(now) } else { Verdict::Wait(rest) }
     }
 
     /// Forgets an object: its status was written, or it is gone.
     pub(crate) fn forget(&self, key: &Key) {
-        self.since.lock().remove(key);
+        self.0.lock().since.remove(key);
+    }
+}
+
+// === impl State ===
+
+impl<Key> State<Key> {
+    /// One write, if there were not too many of late.
+    fn spend(&mut self, now: Instant) -> Verdict {
+        let rested_at = self.rested_at.map_or(now, |at| at.max(now)) + TOLD_EVERY;
+        if rested_at.saturating_duration_since(now) > TOLD_EVERY * TOLD_BURST {
+            // By then it may have been overtaken by better news.
+            return Verdict::Wait(SETTLE);
+        }
+        self.rested_at = Some(rested_at);
+        Verdict::Write
     }
 }
 
@@ -100,6 +131,7 @@ pub(crate) fn weigh(
         condition::find(list, READY).map(|ready| (ready.status, ready.reason.clone()))
     };
     match (key(old), key(new)) {
+        (Some((Status::True, _)), Some((Status::True, _))) => News::Detail,
         (old, new) if old == new => News::Progress,
         (_, Some((Status::True | Status::False, _))) => News::Urgent,
         // A message that changes under the same reason (a crash loop's last words) is no news.
@@ -127,7 +159,7 @@ mod tests {
         let (one, two) = (ready(Status::False, "ExitCode1"), ready(Status::False, "ExitCode2"));
         assert_eq!(weigh(&[], &unknown, (None, Some(1))), News::Progress);
         assert_eq!(weigh(&unknown, &done, same), News::Urgent);
-        assert_eq!(weigh(&done, &done, same), News::Progress);
+        assert_eq!(weigh(&done, &done, same), News::Detail);
         assert_eq!(weigh(&one, &two, same), News::Urgent);
         assert_eq!(weigh(&one, &one, same), News::Progress);
         assert_eq!(weigh(&done, &unknown, same), News::Progress);
@@ -149,5 +181,38 @@ mod tests {
         assert_eq!(settling.judge("a", News::Progress, after(1600)), Verdict::Write);
         settling.forget(&"a");
         assert_eq!(settling.judge("a", News::None, after(1700)), Verdict::Keep);
+    }
+
+    #[test]
+    fn a_wake_up_is_told_once() {
+        let settling = Settling::new();
+        let start = Instant::now();
+        let after = |ms| start + Duration::from_millis(ms);
+        assert_eq!(settling.judge("a", News::Detail, start), Verdict::Wait(SETTLE_DETAIL));
+        assert_eq!(
+            settling.judge("a", News::Detail, after(3000)),
+            Verdict::Wait(Duration::from_secs(2))
+        );
+        assert_eq!(settling.judge("a", News::Detail, after(5000)), Verdict::Write);
+    }
+
+    #[test]
+    fn many_that_start_together_tell_their_outcomes_and_little_else() {
+        let settling = Settling::new();
+        let start = Instant::now();
+        let mut told = 0;
+        for tenth in 0..100 {
+            let now = start + Duration::from_millis(100 * tenth);
+            for number in 0..30 {
+                if settling.judge(number, News::Progress, now) == Verdict::Write {
+                    told += 1;
+                    settling.forget(&number);
+                }
+            }
+        }
+        // The burst, and one in each of the 8.9 seconds that were left.
+        assert_eq!(told, 8 + 8);
+        let now = start + Duration::from_secs(10);
+        assert_eq!(settling.judge(1, News::Urgent, now), Verdict::Write);
     }
 }

@@ -101,8 +101,11 @@ impl Cluster {
         cluster
     }
 
+    /// The scale last asked for; before the first time the one that the Deployment is made with.
     pub(super) fn desired(&self) -> i32 {
-        self.target.status.desired_scale.unwrap_or(-1)
+        let annotation = self.target.annotations.get("autoscaling.knative.dev/initial-scale");
+        let initial = annotation.map_or(1, |scale| scale.parse().unwrap());
+        self.target.status.desired_scale.unwrap_or(initial)
     }
 
     pub(super) fn active(&self) -> &'static str {
@@ -237,7 +240,7 @@ impl Cluster {
             return;
         }
         self.delete_terminated();
-        self.scaled_to = self.desired().max(0);
+        self.scaled_to = self.desired();
         let want = usize::try_from(self.scaled_to).unwrap();
         let mut standing: Vec<_> =
             self.pods.values().filter(|pod| !pod.is_terminating).cloned().collect();

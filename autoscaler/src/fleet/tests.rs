@@ -28,9 +28,9 @@ fn asleep(activators: usize) -> Cluster {
 #[test]
 fn a_new_revision_reaches_its_initial_scale_without_any_report() {
     let mut cluster = Cluster::new(1, &[("initial-scale", "2")]);
-    assert_eq!((cluster.desired(), cluster.active()), (2, "Unknown"));
     cluster.run_until_ready(2);
     assert_eq!(cluster.active(), "True");
+    assert!(cluster.writes.len() <= 2);
     assert_eq!(cluster.target.status.actual_scale, Some(2));
 }
 
@@ -44,6 +44,7 @@ fn the_first_request_from_zero_wakes_at_once_with_one_write() {
     assert_eq!((cluster.writes.len(), cluster.now), (before.0 + 1, before.1));
     cluster.control();
     cluster.run_until_ready(1);
+    cluster.run(TICK);
     // Woken, ready: two writes in all.
     assert_eq!(cluster.writes.len(), before.0 + 2);
     assert_eq!(cluster.active(), "True");
@@ -249,11 +250,11 @@ fn a_revision_made_anew_under_its_name_starts_anew() {
     cluster.target.uid = "pa-2".to_owned();
     cluster.target.status = ebb_api::autoscaling::PodAutoscalerStatus::default();
     cluster.step(Event::TargetApplied(Box::new(cluster.target.clone())));
-    assert_eq!(cluster.desired(), 1);
-    assert_eq!(cluster.writes.last().unwrap().uid, "pa-2");
     let stale = Event::TargetDeleted { key: cluster.target.key.clone(), uid: "pa-1".to_owned() };
     cluster.step(stale);
     cluster.run_until_ready(1);
+    assert_eq!(cluster.desired(), 1);
+    assert_eq!(cluster.writes.last().unwrap().uid, "pa-2");
     assert_eq!(cluster.active(), "True");
 }
 

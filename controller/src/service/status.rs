@@ -83,6 +83,10 @@ pub(super) fn news(old: &ServiceStatus, new: &ServiceStatus) -> News {
     if old == new {
         return News::None;
     }
+    // Tools that shift traffic wait for it to be said here.
+    if !old.traffic.is_empty() && old.traffic != new.traffic {
+        return News::Urgent;
+    }
     let generations = (old.observed_generation, new.observed_generation);
     settling::weigh(&old.conditions, &new.conditions, generations)
 }

@@ -125,7 +125,7 @@ fn scale_to_zero_keeps_it_ready_and_makes_it_inactive() {
     assert_eq!(told(&idle, READY).0, Status::True);
     assert_eq!(told(&idle, ACTIVE).1, "NoTraffic");
     let before = ready.status.unwrap();
-    assert_eq!(news(&before, idle.status.as_ref().unwrap()), News::Progress);
+    assert_eq!(news(&before, idle.status.as_ref().unwrap()), News::Detail);
 
     let waking = after(idle, scene(1, 0, true));
     assert_eq!(told(&waking, READY).0, Status::True);
