@@ -43,11 +43,11 @@ images: build ## Make OCI images of Ebb and the examples, without Docker; in tar
 	deploy/images/build --bin $(RELEASE) --out target/images \
 	  ebb-activator ebb-autoscaler ebb-controller ebb-onnx ebb-chat
 
-cluster: build ## Bring up a Kubernetes of one node on this machine and install Ebb (needs root)
+cluster: build ## Install Ebb on a Kubernetes: brought up here (needs root), or given (README.md)
 	@tests/cluster/up
 	@tests/cluster/install $(RELEASE)
 
-cluster-down: ## Take that Kubernetes down, leaving nothing behind
+cluster-down: ## Take down the Kubernetes that was brought up, leaving nothing behind
 	@tests/cluster/down
 
 cluster-test: ## Run the end-to-end tests on a Kubernetes that is brought up for them (needs root)

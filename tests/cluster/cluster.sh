@@ -1,6 +1,8 @@
 # shellcheck shell=bash disable=SC2034
-# What up, down and push agree on: names, places, and how a process is started, known and stopped.
+# What the scripts here agree on: which cluster is used, names, places, and how a process of a
+# cluster that up brings up is started, known and stopped.
 
+scripts=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
 state=${EBB_CLUSTER:-/var/lib/ebb-cluster}
 netns=ebb
 # The address of the bridge in the namespace: the node's, the API server's and the registry's. Not
@@ -20,7 +22,40 @@ fail() {
   exit 1
 }
 
+# Whether a cluster is given, to be used as it is. KUBECONFIG alone does not give one: many people
+# have it set for other work, on clusters where nothing may be installed.
+given() { [ -n "${KUBECONFIG:-}" ] && [ -n "${EBB_REGISTRY:-}" ]; }
+
+# How the cluster is reached, where its nodes pull images from, and where what is done there is
+# logged; kube_limit is how many seconds a kubectl may take.
+if given; then
+  kubeconfig=$(realpath -m "$KUBECONFIG") registry=$EBB_REGISTRY kube_limit=60
+  logs=${EBB_CACHE:-${XDG_CACHE_HOME:-$HOME/.cache}/ebb}/cluster-logs
+else
+  kubeconfig=$state/kubeconfig registry=$address:5000 kube_limit=15 logs=$state/logs
+fi
+
+check_given() {
+  [[ -f $KUBECONFIG && -r $KUBECONFIG ]] ||
+    fail "KUBECONFIG must name one file that can be read, not $KUBECONFIG"
+  # As in the names of images: without a dot or a port a node takes the host for a folder of its
+  # default registry.
+  local host='([a-zA-Z0-9-]+(\.[a-zA-Z0-9-]+)+(:[0-9]+)?|[a-zA-Z0-9-]+:[0-9]+|localhost)'
+  [[ $EBB_REGISTRY =~ ^$host(/[a-z0-9]+([._-]+[a-z0-9]+)*)*$ ]] || fail "EBB_REGISTRY must be" \
+    "HOST[:PORT][/PATH], such as registry.example.com/team, not $EBB_REGISTRY"
+  case ${EBB_REGISTRY_INSECURE:-} in
+    "" | 1) ;;
+    *) fail "EBB_REGISTRY_INSECURE must be 1 or unset, not $EBB_REGISTRY_INSECURE" ;;
+  esac
+}
+
 check_place() {
+  if given; then
+    check_given
+    return
+  fi
+  [ -z "${EBB_REGISTRY:-}" ] ||
+    fail "EBB_REGISTRY gives a cluster together with KUBECONFIG: set both, or unset EBB_REGISTRY"
   # The configurations are templates that this path is put into, and it begins the paths of unix
   # sockets, which have 107 bytes.
   case $state in
@@ -45,8 +80,39 @@ in_netns() {
   nsenter --net="/run/netns/$netns" env -i PATH="$PATH" HOME="$state" "$@"
 }
 
+# Runs a command, after assignments if need be, where the cluster can be reached. A given one may
+# need what is in the environment: a proxy, or an account with a cloud.
+inside() {
+  if given; then env "$@"; else in_netns "$@"; fi
+}
+
 kube() {
-  in_netns timeout 15 kubectl --kubeconfig="$state/kubeconfig" --request-timeout=10s "$@"
+  inside timeout "$kube_limit" kubectl --kubeconfig="$kubeconfig" --request-timeout=10s "$@"
+}
+
+# Fails unless there is a cluster, and puts kubectl and what else is named on the PATH:
+# require_cluster [MODULE-OF-BUILD-TOOLS...]
+require_cluster() {
+  local modules=("$@") folders said
+  check_place
+  if given; then
+    # Whoever gives a cluster has the kubectl that fits it, if any.
+    PATH=${KUBEBUILDER_ASSETS:+$KUBEBUILDER_ASSETS:}$PATH
+    type -P kubectl >/dev/null || modules+=(kubectl)
+  else
+    alive kube-apiserver || fail "there is no cluster: run $scripts/up first"
+    modules+=(kubernetes)
+  fi
+  if [ ${#modules[@]} -gt 0 ]; then
+    folders=$("$scripts/build-tools" "${modules[@]}")
+    PATH=$folders:$PATH
+  fi
+  mkdir -p "$logs"
+  given || return 0
+  # An object that every cluster has, and that nobody sees without an account.
+  said=$(kube get namespace kube-system -o name 2>&1) ||
+    fail "kubectl does not reach the cluster: mend $KUBECONFIG, or unset EBB_REGISTRY to use a" \
+      "cluster on this machine; kubectl says: $(tail -n 1 <<<"$said")"
 }
 
 # Every file system of cgroups: one with version 2, one for each controller with version 1.

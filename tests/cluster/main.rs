@@ -4,7 +4,9 @@
 #![allow(clippy::unwrap_used, clippy::panic, clippy::print_stdout, reason = "a test may fail")]
 
 mod admission;
+mod chart;
 mod failures;
 mod inside;
+mod load;
 mod probes;
 mod rollouts;

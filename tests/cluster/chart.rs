@@ -1,0 +1,85 @@
+//! What helm does to an installed Ebb while requests flow.
+
+use std::path::PathBuf;
+use std::process::Stdio;
+use std::time::Duration;
+
+use anyhow::Context as _;
+use ebb_tests::binaries::source;
+use ebb_tests::ebb::Ebb;
+use ebb_tests::eventually;
+use ebb_tests::manifest::backend;
+use tokio::process::Command;
+
+use crate::load::Load;
+
+/// Longest for helm: activators may take as long as `activator.drainSeconds` to end.
+const LIMIT: &str = "--timeout=180s";
+
+/// The real helm, on the cluster under test.
+async fn helm(arguments: &[&str]) -> anyhow::Result<()> {
+    let kubeconfig: PathBuf = std::env::var_os("EBB_E2E_KUBECONFIG").context("no cluster")?.into();
+    let mut command = Command::new("helm");
+    command.arg("--kubeconfig").arg(kubeconfig).args(["--namespace", "knative-serving"]);
+    let output = command.args(arguments).stdin(Stdio::null()).output().await?;
+    let said = String::from_utf8_lossy(&output.stderr);
+    anyhow::ensure!(output.status.success(), "helm {arguments:?}: {said}");
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn no_request_fails_while_helm_replaces_everything() -> anyhow::Result<()> {
+    let ebb = Ebb::start_quick().await?;
+    let kubectl = ebb.kubectl();
+    for name in ["busy", "sleeper"] {
+        kubectl.apply(&backend(name, &[])).await?;
+        kubectl.wait_ready(name).await?;
+    }
+    kubectl.wait_asleep("sleeper").await;
+    let pods = ["-n", "knative-serving", "get", "pods", "-o", "name"];
+    let before = kubectl.ok(&pods).await?;
+    let load = Load::on(&ebb, "busy");
+    let chart = source().join("deploy/helm/ebb");
+    let chart = chart.to_str().context("the path of the chart")?;
+    // Another annotation is another template: every pod of all three is replaced.
+    let change = format!("--set-string=podAnnotations.upgrade={:016x}", rand::random::<u64>());
+    helm(&["upgrade", "ebb", chart, "--reuse-values", "--wait", LIMIT, &change]).await?;
+    let woken = ebb.client().get(&ebb.host("sleeper"), "/").await?;
+    assert_eq!(woken.status, 200, "{}", woken.text);
+    kubectl.apply(&backend("after", &[])).await?;
+    kubectl.wait_ready("after").await?;
+    let answered = load.end().await?;
+    assert!(answered > 100, "only {answered} requests");
+    let after = kubectl.ok(&pods).await?;
+    let made = after.lines().filter(|pod| !before.contains(pod)).count();
+    assert!(made >= before.lines().count(), "of {before} only {made} were replaced: {after}");
+    Ok(())
+}
+
+/// Last of all, because it takes Ebb away; tests/cluster/uninstall also looks what is left.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+#[ignore = "takes Ebb away: run by tests/cluster/uninstall"]
+async fn helm_takes_ebb_away_and_leaves_what_people_made() -> anyhow::Result<()> {
+    let ebb = Ebb::start_quick().await?;
+    let kubectl = ebb.kubectl();
+    kubectl.apply(&backend("busy", &[])).await?;
+    kubectl.wait_ready("busy").await?;
+    let load = Load::on(&ebb, "busy");
+    let (client, host) = (ebb.client(), ebb.host("busy"));
+    let long = tokio::spawn(async move { client.get(&host, "/sleep?ms=4000").await });
+    tokio::time::sleep(Duration::from_secs(1)).await;
+    helm(&["uninstall", "ebb", "--wait", LIMIT]).await?;
+    eventually("Ebb's pods end", || async {
+        let pods = ["-n", "knative-serving", "get", "pods", "-o", "name"];
+        kubectl.ok(&pods).await.ok()?.is_empty().then_some(())
+    })
+    .await;
+    // What was under way when the end came is answered.
+    assert_eq!(long.await??.status, 200);
+    // Whoever comes later finds nobody, which is no answer with an error in it.
+    let refused = load.end().await.expect_err("somebody still answers");
+    assert!(refused.to_string() == "no response", "{refused:#}");
+    let kept = kubectl.ok(&["get", "ksvc/busy", "rev/busy-00001", "-o", "name"]).await?;
+    assert_eq!(kept.lines().count(), 2, "{kept}");
+    Ok(())
+}
