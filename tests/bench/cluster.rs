@@ -11,10 +11,11 @@ mod writes;
 use std::time::Duration;
 
 use ebb_tests::ebb::Ebb;
-use ebb_tests::manifest::backend;
+use ebb_tests::manifest::service;
 use kube::Client;
 use kube::config::{KubeConfigOptions, Kubeconfig};
 
+use self::floor::Token;
 use crate::figures::Figure;
 use crate::note;
 
@@ -39,9 +40,9 @@ impl Site {
     }
 
     /// Deploys the backend as a service and lets it fall asleep.
-    async fn sleeper(&self, name: &str) -> anyhow::Result<()> {
+    async fn sleeper(&self, name: &str, token: Token) -> anyhow::Result<()> {
         let kubectl = self.ebb.kubectl();
-        kubectl.apply(&backend(name, &[])).await?;
+        kubectl.apply(&model(name, token)).await?;
         kubectl.wait_ready(name).await?;
         self.asleep(name).await;
         Ok(())
@@ -53,6 +54,15 @@ impl Site {
     }
 }
 
+/// The backend as a service.
+fn model(name: &str, token: Token) -> String {
+    let spec = match token {
+        Token::None => "automountServiceAccountToken: false",
+        Token::Mounted => "",
+    };
+    service(name, "ebb-backend", &[], "", spec)
+}
+
 pub(crate) async fn measure(pairs: usize) -> anyhow::Result<Vec<Figure>> {
     let site = Site::open().await?;
     let mut figures = Vec::new();
@@ -60,7 +70,8 @@ pub(crate) async fn measure(pairs: usize) -> anyhow::Result<Vec<Figure>> {
     tokio::time::sleep(REST).await;
     figures.extend(memory::measure());
     note("time from zero to the first byte");
-    figures.extend(wake::measure(&site, pairs).await?);
+    figures.extend(wake::measure(&site, pairs, Token::None).await?);
+    figures.extend(wake::measure(&site, pairs, Token::Mounted).await?);
     note("writes to etcd");
     figures.extend(writes::measure(&site).await?);
     note("thirty services at once");

@@ -7,7 +7,6 @@ use std::time::Duration;
 use anyhow::Context as _;
 use ebb_api::condition;
 use ebb_api::serving::Service;
-use ebb_tests::manifest::backend;
 use futures::future::try_join_all;
 use futures::{StreamExt as _, TryStreamExt as _};
 use k8s_openapi::NamespaceResourceScope;
@@ -17,7 +16,7 @@ use serde::de::DeserializeOwned;
 use tokio::time::{Instant, timeout};
 
 use super::Site;
-use super::floor::Floor;
+use super::floor::{Floor, Token};
 use crate::figures::{Figure, Paired, median};
 
 /// How many at once.
@@ -34,7 +33,7 @@ pub(super) async fn measure(site: &Site) -> anyhow::Result<Vec<Figure>> {
     let (mut woken, mut bare_woken) = (Vec::new(), Vec::new());
     for _ in 0..ROUNDS {
         let began = Instant::now();
-        try_join_all(names.iter().map(|name| floor.create(name, 1))).await?;
+        try_join_all(names.iter().map(|name| floor.create(name, 1, Token::None))).await?;
         floor.available(COUNT).await?;
         bare_made.push(began.elapsed().as_secs_f64());
         try_join_all(names.iter().map(|name| floor.scale(name, 0))).await?;
@@ -61,7 +60,7 @@ async fn create(site: &Site, names: &[String]) -> anyhow::Result<f64> {
     let api: Api<Service> = Api::namespaced(site.client.clone(), &site.namespace);
     let services: Vec<Service> = names
         .iter()
-        .map(|name| anyhow::Ok(serde_saphyr::from_str(&backend(name, &[]))?))
+        .map(|name| anyhow::Ok(serde_saphyr::from_str(&super::model(name, Token::None))?))
         .collect::<anyhow::Result<_>>()?;
     let began = Instant::now();
     let post = PostParams::default();

@@ -3,17 +3,21 @@
 use tokio::time::Instant;
 
 use super::Site;
-use super::floor::Floor;
+use super::floor::{Floor, Token};
 use crate::figures::{Figure, Paired, median};
 
 /// What Ebb may add to what Kubernetes needs.
 const GOAL_MS: f64 = 30.0;
 
-pub(super) async fn measure(site: &Site, pairs: usize) -> anyhow::Result<Vec<Figure>> {
+pub(super) async fn measure(
+    site: &Site,
+    pairs: usize,
+    token: Token,
+) -> anyhow::Result<Vec<Figure>> {
     let floor = Floor::new(site);
     let bare = ["bare".to_owned()];
-    floor.create(&bare[0], 0).await?;
-    site.sleeper("sleeper").await?;
+    floor.create(&bare[0], 0, token).await?;
+    site.sleeper("sleeper", token).await?;
     let (client, host) = (site.ebb.client(), site.ebb.host("sleeper"));
     let (mut ours, mut theirs, mut more) = (Vec::new(), Vec::new(), Vec::new());
     for _ in 0..pairs {
@@ -33,20 +37,16 @@ pub(super) async fn measure(site: &Site, pairs: usize) -> anyhow::Result<Vec<Fig
     floor.delete_all().await?;
     site.ebb.kubectl().ok(&["delete", "ksvc", "sleeper"]).await?;
     let bare = Paired { name: "bare", value: median(&mut theirs), unit: "ms" };
+    let [beyond, whole] = match token {
+        Token::None => ["0 to 1, beyond a bare Deployment", "0 to 1, request to first byte"],
+        Token::Mounted => ["the same with a token mounted", "request to first byte"],
+    };
+    let figure = |name, value, goal| {
+        let paired = Some(bare.clone());
+        Figure { name, value, unit: "ms", goal, paired }
+    };
     Ok(vec![
-        Figure {
-            name: "0 to 1, beyond a bare Deployment",
-            value: median(&mut more),
-            unit: "ms",
-            goal: Some(GOAL_MS),
-            paired: Some(bare.clone()),
-        },
-        Figure {
-            name: "0 to 1, request to first byte",
-            value: median(&mut ours),
-            unit: "ms",
-            goal: None,
-            paired: Some(bare),
-        },
+        figure(beyond, median(&mut more), Some(GOAL_MS)),
+        figure(whole, median(&mut ours), None),
     ])
 }

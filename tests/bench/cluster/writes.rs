@@ -1,38 +1,29 @@
-//! Writes to etcd: every stored change of an object is one event of a watch.
+//! Writes to etcd: every stored change of an object is one revision there, and one event of a
+//! watch. All kinds of a namespace are watched, so nothing that anybody writes there is missed.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
-use ebb_tests::manifest::backend;
+use ebb_tests::manifest::service;
 use futures::{StreamExt as _, TryStreamExt as _};
-use kube::api::{
-    Api, ApiResource, DynamicObject, GroupVersionKind, ListParams, WatchEvent, WatchParams,
-};
+use kube::Client;
+use kube::api::{Api, ApiResource, DynamicObject, ListParams, WatchEvent, WatchParams};
+use kube::discovery::{ApiCapabilities, ApiGroup, Discovery, Scope, verbs};
 use tokio::task::JoinHandle;
 use tokio::time::sleep;
 
 use super::Site;
-use super::floor::Floor;
+use super::floor::{Floor, Token};
 use crate::figures::{Figure, Paired};
 
-/// How long writes may trail what caused them. Shorter than the scaling window, so that no
-/// scale-down is counted.
-const SETTLE: Duration = Duration::from_secs(4);
-/// Every kind that changes in a namespace when a service or a Deployment is made or scaled.
-const KINDS: [(&str, &str, &str); 11] = [
-    ("", "v1", "Pod"),
-    ("", "v1", "Service"),
-    ("", "v1", "Endpoints"),
-    ("", "v1", "Event"),
-    ("apps", "v1", "Deployment"),
-    ("apps", "v1", "ReplicaSet"),
-    ("serving.knative.dev", "v1", "Service"),
-    ("serving.knative.dev", "v1", "Configuration"),
-    ("serving.knative.dev", "v1", "Route"),
-    ("serving.knative.dev", "v1", "Revision"),
-    ("autoscaling.internal.knative.dev", "v1alpha1", "PodAutoscaler"),
-];
+/// How long writes may trail what caused them: a status of no urgency waits up to 5 s for the
+/// next. Shorter than [`WINDOW`], so that no scale-down is counted.
+const SETTLE: Duration = Duration::from_secs(12);
+/// How long a counted service stays awake.
+const WINDOW: &str = "autoscaling.knative.dev/window: 30s";
+/// One group serves events to old clients and another to new ones: the same objects.
+const OTHER_EVENTS: &str = "events.k8s.io";
 
 /// Counts the writes in a namespace while it lives.
 struct Count {
@@ -44,8 +35,7 @@ impl Count {
     async fn start(site: &Site) -> anyhow::Result<Self> {
         let writes = Arc::<AtomicU64>::default();
         let mut watches = Vec::new();
-        for (group, version, kind) in KINDS {
-            let resource = ApiResource::from_gvk(&GroupVersionKind::gvk(group, version, kind));
+        for resource in kinds(&site.client).await? {
             let api: Api<DynamicObject> =
                 Api::namespaced_with(site.client.clone(), &site.namespace, &resource);
             let listed = api.list(&ListParams::default()).await?;
@@ -74,13 +64,23 @@ impl Count {
     }
 }
 
+/// The kinds of which a namespace can hold objects that can be watched.
+async fn kinds(client: &Client) -> anyhow::Result<Vec<ApiResource>> {
+    let discovery = Discovery::new(client.clone()).exclude(&[OTHER_EVENTS]).run().await?;
+    let kinds = discovery.groups().flat_map(ApiGroup::recommended_resources);
+    let is_counted = |can: &ApiCapabilities| {
+        can.scope == Scope::Namespaced && can.supports_operation(verbs::WATCH)
+    };
+    Ok(kinds.filter(|(_, can)| is_counted(can)).map(|(kind, _)| kind).collect())
+}
+
 pub(super) async fn measure(site: &Site) -> anyhow::Result<Vec<Figure>> {
     let kubectl = site.ebb.kubectl();
     let floor = Floor::new(site);
     let bare = ["bare".to_owned()];
 
     let count = Count::start(site).await?;
-    floor.create(&bare[0], 1).await?;
+    floor.create(&bare[0], 1, Token::None).await?;
     floor.available(1).await?;
     let bare_created = count.end().await;
     floor.scale(&bare[0], 0).await?;
@@ -91,10 +91,12 @@ pub(super) async fn measure(site: &Site) -> anyhow::Result<Vec<Figure>> {
     floor.delete_all().await?;
 
     let count = Count::start(site).await?;
-    kubectl.apply(&backend("counted", &[])).await?;
+    let quiet = "automountServiceAccountToken: false";
+    kubectl.apply(&service("counted", "ebb-backend", &[], WINDOW, quiet)).await?;
     kubectl.wait_ready("counted").await?;
     let created = count.end().await;
     site.asleep("counted").await;
+    // What the scale-down left to tell is not to be counted as the wake-up's.
     sleep(SETTLE).await;
     let count = Count::start(site).await?;
     site.ebb.client().get(&site.ebb.host("counted"), "/").await?;
