@@ -69,7 +69,7 @@ pub fn is_pressing(old: &PodAutoscalerStatus, new: &PodAutoscalerStatus, initial
         condition::find(&status.conditions, PodAutoscalerStatus::SCALE_TARGET_INITIALIZED)
             .is_some_and(condition::Condition::is_true)
     };
-    let scale = old.desired_scale.unwrap_or(signed(initial));
+    let scale = old.desired_scale.unwrap_or_else(|| signed(initial));
     new.desired_scale != Some(scale)
         || initialized(new) != initialized(old)
         || old.observed_generation.is_some_and(|seen| new.observed_generation != Some(seen))

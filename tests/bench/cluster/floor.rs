@@ -164,7 +164,7 @@ fn deployment(name: &str, replicas: i32, token: Token) -> Value {
                         "name": "backend",
                         "image": image("ebb-backend"),
                         "ports": [{"containerPort": PORT}],
-                        "readinessProbe": {"tcpSocket": {"port": PORT}},
+                        "readinessProbe": {"tcpSocket": {"port": PORT}, "periodSeconds": 1},
                     }],
                 },
             },

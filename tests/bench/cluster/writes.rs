@@ -79,6 +79,8 @@ pub(super) async fn measure(site: &Site) -> anyhow::Result<Vec<Figure>> {
     let floor = Floor::new(site);
     let bare = ["bare".to_owned()];
 
+    // What was measured before is still being deleted.
+    sleep(SETTLE).await;
     let count = Count::start(site).await?;
     floor.create(&bare[0], 1, Token::None).await?;
     floor.available(1).await?;
@@ -89,6 +91,7 @@ pub(super) async fn measure(site: &Site) -> anyhow::Result<Vec<Figure>> {
     floor.wake(&bare).await?;
     let bare_woken = count.end().await;
     floor.delete_all().await?;
+    sleep(SETTLE).await;
 
     let count = Count::start(site).await?;
     let quiet = "automountServiceAccountToken: false";
