@@ -29,6 +29,10 @@ const TOLD_BURST: u32 = 8;
 /// processor time; so a burst of starts loses less than a hundredth of a core.
 const TOLD_EVERY: Duration = Duration::from_secs(1);
 
+/// However much there is to tell, no status is out of date for longer: in a large fleet something
+/// wakes or falls asleep at every moment.
+const TOLD_LATEST: Duration = Duration::from_secs(30);
+
 /// How much a change of status matters.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum News {
@@ -90,8 +94,14 @@ impl<Key: Eq + Hash> Settling<Key> {
             News::Progress => SETTLE,
         };
         let started = *state.since.entry(key).or_insert(now);
-        let rest = settle.saturating_sub(now.saturating_duration_since(started));
-        if rest.is_zero() { state.spend(now) } else { Verdict::Wait(rest) }
+        let waited = now.saturating_duration_since(started);
+        if waited < settle {
+            Verdict::Wait(settle.saturating_sub(waited))
+        } else if waited < TOLD_LATEST {
+            state.spend(now)
+        } else {
+            Verdict::Write
+        }
     }
 
     /// Forgets an object: its status was written, or it is gone.
@@ -214,5 +224,18 @@ mod tests {
         assert_eq!(told, 8 + 8);
         let now = start + Duration::from_secs(10);
         assert_eq!(settling.judge(1, News::Urgent, now), Verdict::Write);
+    }
+
+    #[test]
+    fn nothing_is_out_of_date_for_long_however_much_there_is_to_tell() {
+        let settling = Settling::new();
+        let start = Instant::now();
+        for number in 0..1000 {
+            settling.judge(number, News::Detail, start);
+        }
+        let now = start + TOLD_LATEST;
+        for number in 0..1000 {
+            assert_eq!(settling.judge(number, News::Detail, now), Verdict::Write);
+        }
     }
 }
