@@ -5,9 +5,12 @@ use std::convert::Infallible;
 use std::net::{IpAddr, SocketAddr};
 use std::pin::pin;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use futures::future::{Either, select};
+use http::{HeaderValue, Request, StatusCode, Version, header};
+use hyper::body::Incoming;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use hyper_util::server::conn::auto;
@@ -48,6 +51,11 @@ const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
 const CONNECTIONS_MAX: usize = 50_000;
 /// Longest orderly end, Knative's activator's grace period.
 const DRAIN_TIMEOUT: Duration = Duration::from_mins(10);
+
+/// How long idle connections of HTTP/1 stay open when a shutdown begins. To close one at once
+/// would lose what its client is sending at that moment; who sends something until then is told
+/// with the answer that it was the last.
+const LINGER: Duration = Duration::from_secs(2);
 
 /// Limits of an activator.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -123,16 +131,32 @@ impl Server {
             Audience::Peers => Caller::Peer,
         };
         let client = Arc::new(Client { proxy, caller, activity });
-        let service = service_fn(move |request| {
-            let client = Arc::clone(&client);
-            async move { Ok::<_, Infallible>(client.answer(request).await) }
+        let leaving = Arc::new(AtomicBool::new(false));
+        let is_leaving = Arc::clone(&leaving);
+        let service = service_fn(move |request: Request<Incoming>| {
+            let (client, is_leaving) = (Arc::clone(&client), Arc::clone(&is_leaving));
+            async move {
+                let is_http1 = request.version() < Version::HTTP_2;
+                let mut response = client.answer(request).await;
+                let is_tunnel = response.status() == StatusCode::SWITCHING_PROTOCOLS;
+                if is_http1 && !is_tunnel && is_leaving.load(Ordering::Relaxed) {
+                    let close = HeaderValue::from_static("close");
+                    response.headers_mut().insert(header::CONNECTION, close);
+                }
+                Ok::<_, Infallible>(response)
+            }
         });
         let connection = self.http.serve_connection_with_upgrades(TokioIo::new(io), service);
         let ended = match select(pin!(connection), stop).await {
             Either::Left((ended, _)) => ended,
             Either::Right((_, mut connection)) => {
-                connection.as_mut().graceful_shutdown();
-                connection.await
+                leaving.store(true, Ordering::Relaxed);
+                if let Ok(ended) = timeout(LINGER, connection.as_mut()).await {
+                    ended
+                } else {
+                    connection.as_mut().graceful_shutdown();
+                    connection.await
+                }
             }
         };
         if let Err(error) = ended {
