@@ -2,7 +2,7 @@
 //!
 //! Both sides are probed as Knative's default has it, and neither mounts a service account's token
 //! unless that is what is measured: kubelet looks for mounted volumes every 300 ms, so a token
-//! alone makes any first start some 0.4 s longer.
+//! alone makes any first start some 0.3 s longer.
 
 use std::collections::HashMap;
 use std::net::{IpAddr, SocketAddr};
