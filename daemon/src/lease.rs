@@ -90,6 +90,17 @@ fn patience(leads: &watch::Sender<bool>, began: Instant) -> Instant {
 }
 
 async fn attempt(api: &Api<Lease>, candidate: &mut Candidate, began: Instant) -> Result<(), Error> {
+    if let Some(lease) = candidate.renewal(Instant::now(), Timestamp::now()) {
+        match api.replace(candidate.lease(), &PostParams::default(), &lease).await {
+            Ok(lease) => {
+                candidate.acquired(lease, began);
+                return Ok(());
+            }
+            // Deleted, or changed by somebody else: look what is there now.
+            Err(Error::Api(status)) if matches!(status.code, 404 | 409) => {}
+            Err(error) => return Err(error),
+        }
+    }
     let stored = api.get_opt(candidate.lease()).await?;
     let written = match candidate.step(stored, Instant::now(), Timestamp::now()) {
         Step::Wait => return Ok(()),

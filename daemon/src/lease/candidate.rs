@@ -55,6 +55,15 @@ impl Candidate {
         self.held.as_ref().is_some_and(|(_, until)| now < *until)
     }
 
+    /// The lease to write to keep the lead; nothing when there is none to keep. Carries the version
+    /// that was written last: a holder need not read what it wrote itself.
+    pub(super) fn renewal(&self, now: Instant, wall: Timestamp) -> Option<Lease> {
+        let (held, until) = self.held.as_ref()?;
+        let mut lease = (now < *until).then(|| held.clone())?;
+        lease.spec = Some(self.spec(held.spec.as_ref(), wall));
+        Some(lease)
+    }
+
     /// What to do about the lease as it is stored.
     pub(super) fn step(&mut self, stored: Option<Lease>, now: Instant, wall: Timestamp) -> Step {
         let Some(mut lease) = stored else {

@@ -37,8 +37,19 @@ impl Server {
         Some(lease)
     }
 
+    /// What a candidate asks for at `now`: its renewal as long as nobody else has written.
+    fn ask(&self, candidate: &mut Candidate, now: Instant) -> Step {
+        let version = |lease: &Lease| lease.metadata.resource_version.clone();
+        match candidate.renewal(now, Timestamp::UNIX_EPOCH) {
+            Some(lease) if self.stored.as_ref().map(version) == Some(version(&lease)) => {
+                Step::Replace(lease)
+            }
+            _ => candidate.step(self.stored.clone(), now, Timestamp::UNIX_EPOCH),
+        }
+    }
+
     fn round(&mut self, candidate: &mut Candidate, now: Instant) {
-        let step = candidate.step(self.stored.clone(), now, Timestamp::UNIX_EPOCH);
+        let step = self.ask(candidate, now);
         if let Some(lease) = self.write(step) {
             candidate.acquired(lease, now);
         }
@@ -95,6 +106,22 @@ async fn a_restart_under_the_same_name_goes_on_with_its_own_lease() {
     assert_eq!(server.spec().lease_transitions, Some(0));
 }
 
+#[tokio::test(start_paused = true)]
+async fn a_holder_renews_what_it_wrote_and_nothing_that_has_run_out() {
+    let (mut server, start) = (Server::default(), Instant::now());
+    let mut one = candidate("one");
+    assert_eq!(one.renewal(start, Timestamp::UNIX_EPOCH), None);
+    server.round(&mut one, start);
+    let later = Timestamp::from_second(9).unwrap();
+    let renewal = one.renewal(start + ms(750), later).unwrap();
+    assert_eq!(renewal.spec.as_ref().unwrap().renew_time, Some(MicroTime(later)));
+    assert!(server.write(Step::Replace(renewal)).is_some());
+    // The answer was lost, so the version is old now: the API server refuses it.
+    let stale = one.renewal(start + ms(1_500), later).unwrap();
+    assert!(server.write(Step::Replace(stale)).is_none());
+    assert_eq!(one.renewal(start + ms(2_500), later), None, "the lead has run out");
+}
+
 proptest! {
     /// Three candidates that look whenever they like, and whose requests take a while to arrive
     /// and to be answered, or never are.
@@ -110,7 +137,7 @@ proptest! {
             now += ms(pause);
             let began = now;
             let candidate = candidates.get_mut(&index).unwrap();
-            let step = candidate.step(server.stored.clone(), now, Timestamp::UNIX_EPOCH);
+            let step = server.ask(candidate, now);
             now += ms(takes);
             // One request in six never arrives, and one answer in six is lost.
             if fate > 0 && let Some(lease) = server.write(step) && fate > 1 {
