@@ -27,7 +27,7 @@ async fn apply_makes_a_service_that_answers_and_delete_takes_everything_along() 
 
     kubectl.ok(&["delete", "ksvc", "hello"]).await?;
     eventually("nothing left after delete", || async {
-        let kinds = "ksvc,cfg,rt,rev,kpa,deployments,pods";
+        let kinds = "ksvc,cfg,rt,rev,deployments,pods";
         let left = kubectl.run(&["get", kinds, "-o", "name"], None).await.ok()?;
         left.out.trim().is_empty().then_some(())
     })
@@ -48,7 +48,6 @@ async fn get_shows_knatives_columns() -> anyhow::Result<()> {
         ("rev", "NAME CONFIG NAME GENERATION READY REASON ACTUAL REPLICAS DESIRED REPLICAS"),
         ("rt", "NAME URL READY REASON"),
         ("cfg", "NAME LATESTCREATED LATESTREADY READY REASON"),
-        ("kpa", "NAME DESIREDSCALE ACTUALSCALE READY REASON"),
         ("pods", "NAME READY STATUS RESTARTS AGE"),
         ("deploy", "NAME READY UP-TO-DATE AVAILABLE AGE"),
     ] {
@@ -58,7 +57,7 @@ async fn get_shows_knatives_columns() -> anyhow::Result<()> {
         assert_eq!(words.join(" "), columns, "{kind}:\n{table}");
         assert!(table.lines().count() > 1, "{kind} has no row:\n{table}");
     }
-    let all = kubectl.ok(&["get", "ksvc,rev,rt,cfg,kpa"]).await?;
+    let all = kubectl.ok(&["get", "ksvc,rev,rt,cfg"]).await?;
     for name in ["service.serving.knative.dev/hello", "revision.serving.knative.dev/hello-00001"] {
         assert!(all.contains(name), "{name} is missing:\n{all}");
     }
@@ -96,7 +95,7 @@ async fn server_side_apply_keeps_what_another_manager_owns() -> anyhow::Result<(
 }
 
 #[tokio::test]
-async fn describe_explain_events_and_logs_tell_what_happened() -> anyhow::Result<()> {
+async fn describe_explain_and_logs_tell_what_happened() -> anyhow::Result<()> {
     let ebb = Ebb::start().await?;
     let kubectl = ebb.kubectl();
     kubectl.apply(&backend("hello", &[])).await?;
@@ -110,8 +109,6 @@ async fn describe_explain_events_and_logs_tell_what_happened() -> anyhow::Result
     for word in ["readinessProbe", "command", "image"] {
         assert!(explained.contains(word), "{word} is missing:\n{explained}");
     }
-    let events = kubectl.ok(&["get", "events"]).await?;
-    assert!(events.contains("hello"), "{events}");
 
     let pods = kubectl.ok(&["get", "pods", "-o", "name"]).await?;
     let pod = pods.lines().next().unwrap_or_default();
@@ -142,6 +139,11 @@ async fn a_patch_of_the_template_makes_a_revision_and_an_annotation_sets_bounds(
             "ksvc/hello",
         ])
         .await?;
+    eventually("an event tells of the new revision", || async {
+        let events = kubectl.ok(&["get", "events"]).await.ok()?;
+        (events.contains("LatestReadyUpdate") && events.contains("hello-00002")).then_some(())
+    })
+    .await;
     eventually("two replicas", || async {
         let replicas = kubectl.field("rev/hello-00002", "{.status.actualReplicas}").await.ok()?;
         (replicas == "2").then_some(())

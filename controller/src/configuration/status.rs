@@ -76,8 +76,10 @@ pub(super) fn news(old: &ConfigurationStatus, new: &ConfigurationStatus) -> News
 /// What a person may want to be told about the step from `old` to `new`.
 pub(super) fn notices(old: &ConfigurationStatus, new: &ConfigurationStatus) -> Vec<Notice> {
     let mut notices = Vec::new();
-    if let Some(name) = &new.latest_ready_revision_name
-        && old.latest_ready_revision_name.as_ref() != Some(name)
+    // The first one replaces nothing, and that it is ready is what everybody looks at anyway.
+    if let Some(replaced) = &old.latest_ready_revision_name
+        && let Some(name) = &new.latest_ready_revision_name
+        && replaced != name
     {
         let note = format!("LatestReadyRevisionName updated to {name:?}");
         notices.push(Notice::normal("LatestReadyUpdate", note));

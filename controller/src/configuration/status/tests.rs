@@ -56,11 +56,14 @@ fn the_first_revision_makes_it_ready() {
     assert_eq!(done.latest_ready_revision_name.as_deref(), Some("digits-00001"));
     assert_eq!(done.observed_generation, Some(1));
     assert_eq!(news(&waiting, &done), News::Urgent);
+    assert_eq!(notices(&waiting, &done), []);
+    let mut later = done.clone();
+    later.latest_ready_revision_name = Some("digits-00002".to_owned());
     assert_eq!(
-        notices(&waiting, &done),
+        notices(&done, &later),
         [Notice::normal(
             "LatestReadyUpdate",
-            "LatestReadyRevisionName updated to \"digits-00001\"".to_owned()
+            "LatestReadyRevisionName updated to \"digits-00002\"".to_owned()
         )]
     );
 }
