@@ -34,6 +34,12 @@ impl Key {
     }
 }
 
+/// Whether Ebb's own autoscaler looks after a revision with these annotations. For any other
+/// class somebody else sets the scale of the Deployment.
+pub fn is_scaled_here(annotations: Option<&BTreeMap<String, String>>) -> bool {
+    CLASS.get(annotations).is_none_or(|class| class == CLASS_KPA)
+}
+
 /// Autoscaler class, [`CLASS_KPA`] when absent.
 pub const CLASS: Key = Key(&["autoscaling.knative.dev/class"]);
 /// The class that Ebb implements.

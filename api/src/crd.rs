@@ -3,7 +3,6 @@
 use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomResourceDefinition;
 use kube::CustomResourceExt as _;
 
-use crate::autoscaling::PodAutoscaler;
 use crate::serving::{Configuration, Revision, Route, Service};
 
 /// Lets Knative's duck-typing tools find addressable kinds.
@@ -18,7 +17,6 @@ pub fn all() -> Vec<CustomResourceDefinition> {
         labelled(Revision::crd(), &[PODSPECABLE]),
         labelled(Route::crd(), &[ADDRESSABLE]),
         labelled(Service::crd(), &[ADDRESSABLE, PODSPECABLE]),
-        labelled(PodAutoscaler::crd(), &[]),
     ]
 }
 

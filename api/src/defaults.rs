@@ -16,8 +16,7 @@ mod revision;
 #[cfg(test)]
 mod tests;
 
-use crate::annotations::{CLASS, CLASS_HPA, CLASS_KPA, CREATOR, LAST_MODIFIER, METRIC};
-use crate::autoscaling::PodAutoscaler;
+use crate::annotations::{CREATOR, LAST_MODIFIER};
 use crate::config::Config;
 use crate::serving::{
     Configuration, ConfigurationSpec, Revision, RevisionTemplateSpec, Route, RouteSpec, Service,
@@ -104,21 +103,6 @@ pub fn revision(object: &mut Revision, occasion: Occasion<'_, Revision>, config:
     match occasion {
         Occasion::Create { .. } => revision::spec(&mut object.spec, true, config),
         Occasion::Update { .. } => {}
-    }
-}
-
-/// Defaults a PodAutoscaler: its class, and the metric that the class scales on.
-pub fn pod_autoscaler(object: &mut PodAutoscaler) {
-    let annotations = object.metadata.annotations.get_or_insert_default();
-    let class = annotations.entry(CLASS.name().to_owned()).or_insert_with(|| CLASS_KPA.to_owned());
-    let metric = match class.as_str() {
-        CLASS_KPA => Some("concurrency"),
-        CLASS_HPA => Some("cpu"),
-        // Somebody else's autoscaler knows its own default.
-        _ => None,
-    };
-    if let Some(metric) = metric {
-        annotations.entry(METRIC.name().to_owned()).or_insert_with(|| metric.to_owned());
     }
 }
 

@@ -6,7 +6,7 @@ pub const CONFIGURATION: &str = "serving.knative.dev/configuration";
 pub const CONFIGURATION_GENERATION: &str = "serving.knative.dev/configurationGeneration";
 /// UID of the Configuration a Revision came from.
 pub const CONFIGURATION_UID: &str = "serving.knative.dev/configurationUID";
-/// Name of the Revision that a pod, Deployment or PodAutoscaler belongs to.
+/// Name of the Revision that a pod or Deployment belongs to.
 pub const REVISION: &str = "serving.knative.dev/revision";
 /// UID of the Revision: the selector of its Deployment, for a name can be used again.
 pub const REVISION_UID: &str = "serving.knative.dev/revisionUID";

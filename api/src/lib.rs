@@ -1,11 +1,9 @@
 //! Resource types, defaults, validation, names and configuration of Ebb: no I/O, no client.
 //!
 //! Everything here is a value or a pure function over values. The API is Knative Serving's own
-//! (`serving.knative.dev/v1` and `autoscaling.internal.knative.dev/v1alpha1`), so that people's
-//! YAML, `kubectl` and `kn` work unchanged.
+//! (`serving.knative.dev/v1`), so that people's YAML, `kubectl` and `kn` work unchanged.
 
 pub mod annotations;
-pub mod autoscaling;
 pub mod condition;
 pub mod config;
 pub mod crd;

@@ -30,7 +30,6 @@ mod tests;
 mod traffic;
 mod volume;
 
-use crate::autoscaling::{PodAutoscaler, ScaleTargetRef};
 use crate::config::Config;
 use crate::defaults;
 use crate::field_error::FieldErrors;
@@ -130,42 +129,6 @@ pub fn revision(new: &Revision, old: Option<&Revision>, config: &Config) -> Fiel
                 FieldErrors::detailed("Immutable fields changed (-old +new)", &["spec"], changes)
             }
         },
-    }
-}
-
-/// What is wrong with a PodAutoscaler.
-pub fn pod_autoscaler(new: &PodAutoscaler, config: &Config) -> FieldErrors {
-    let annotations = annotations(new.metadata.annotations.as_ref());
-    let errors = metadata::object_name(&new.metadata)
-        .also(autoscaling::validate(annotations, &config.autoscaler).via_field("annotations"))
-        .via_field("metadata");
-    let spec = scale_target(&new.spec.scale_target_ref)
-        .via_field("scaleTargetRef")
-        .also(template::container_concurrency(new.spec.container_concurrency, config));
-    errors.also(spec.via_field("spec"))
-}
-
-fn scale_target(target: &ScaleTargetRef) -> FieldErrors {
-    let ScaleTargetRef { api_version, kind, name } = target;
-    identifier("apiVersion", api_version.as_deref(), name::qualified_name)
-        .also(identifier("kind", kind.as_deref(), name::c_identifier))
-        .also(identifier("name", name.as_deref(), name::dns1123_label))
-}
-
-fn identifier(
-    field: &str,
-    value: Option<&str>,
-    rule: impl FnOnce(&str) -> Vec<String>,
-) -> FieldErrors {
-    let value = value.unwrap_or_default();
-    if value.is_empty() {
-        return FieldErrors::missing(&[field]);
-    }
-    let problems = rule(value);
-    if problems.is_empty() {
-        FieldErrors::default()
-    } else {
-        FieldErrors::invalid(problems.join(", "), field)
     }
 }
 

@@ -52,7 +52,6 @@ impl Bounds {
 mod tests {
     use std::collections::BTreeMap;
 
-    use ebb_api::autoscaling::PodAutoscalerSpec;
     use ebb_api::config::Config;
     use proptest::prelude::*;
 
@@ -64,11 +63,7 @@ mod tests {
             max_scale: max,
             initial_scale: initial,
             reachable,
-            ..ScalingSpec::resolve(
-                &PodAutoscalerSpec::default(),
-                &BTreeMap::new(),
-                &Config::default(),
-            )
+            ..ScalingSpec::resolve(0, true, &BTreeMap::new(), &Config::default())
         }
     }
 

@@ -3,10 +3,8 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use ebb_api::autoscaling::PodAutoscalerStatus;
 use ebb_api::config::Config;
 use ebb_api::report::{DrainOrder, Report, RevisionKey};
-use jiff::Timestamp;
 use tokio::time::Instant;
 
 use crate::decision::Averages;
@@ -21,8 +19,6 @@ pub struct Moment {
     pub instant: Instant,
     /// The whole second of the load windows that `instant` lies in.
     pub second: u64,
-    /// For the times in a status.
-    pub wall: Timestamp,
 }
 
 /// Something that happened.
@@ -30,11 +26,11 @@ pub struct Moment {
 pub enum Event {
     /// An activator reported.
     Report(Report),
-    /// All PodAutoscalers there are; one that is not among them is gone.
+    /// All Revisions there are; one that is not among them is gone.
     TargetsListed(Vec<Target>),
-    /// A PodAutoscaler was made or changed.
+    /// A Revision was made or changed.
     TargetApplied(Box<Target>),
-    /// A PodAutoscaler was deleted.
+    /// A Revision was deleted.
     TargetDeleted {
         /// Which.
         key: RevisionKey,
@@ -80,16 +76,16 @@ pub enum Action {
 /// What to write for one revision.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Write {
-    /// The revision, whose PodAutoscaler has the same name.
+    /// The revision.
     pub key: RevisionKey,
-    /// UID of the PodAutoscaler; one that was made anew is left alone.
+    /// Its UID; one that was made anew is left alone.
     pub uid: String,
-    /// Whether pods go by this status: the marks are then written before it, else after it.
+    /// Whether pods go by this scale: the marks are then written before it, else after it.
     pub is_lowering: bool,
     /// Deletion cost of pods by name; nothing takes it away.
     pub marks: BTreeMap<String, Option<i32>>,
-    /// The status, whole; nothing if only marks are left to write.
-    pub status: Option<PodAutoscalerStatus>,
+    /// The replicas to ask for; nothing if only marks are left to write.
+    pub desired: Option<u32>,
 }
 
 /// The numbers of one revision.

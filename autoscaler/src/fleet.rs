@@ -11,7 +11,6 @@ use std::time::Duration;
 
 use ebb_api::config::Config;
 use ebb_api::report::{Report, RevisionKey};
-use jiff::Timestamp;
 use tokio::time::Instant;
 
 use crate::activators::Activators;
@@ -62,14 +61,11 @@ impl Fleet {
         }
     }
 
-    /// Takes in an event at `instant` (`wall` on the clock of the API) and says what to do.
+    /// Takes in an event at `instant` and says what to do.
     /// Instants never go back from one call to the next.
-    pub fn step(&mut self, event: Event, instant: Instant, wall: Timestamp) -> Vec<Action> {
-        let now = Moment {
-            instant,
-            second: instant.saturating_duration_since(self.origin).as_secs(),
-            wall,
-        };
+    pub fn step(&mut self, event: Event, instant: Instant) -> Vec<Action> {
+        let now =
+            Moment { instant, second: instant.saturating_duration_since(self.origin).as_secs() };
         match event {
             Event::Report(report) => self.on_report(report, now),
             Event::TargetsListed(targets) => self.on_targets(targets, now),
@@ -100,7 +96,7 @@ impl Fleet {
         self.faults
     }
 
-    /// The labels of a revision's PodAutoscaler.
+    /// The labels of a revision.
     pub fn labels(&self, key: &RevisionKey) -> Option<&BTreeMap<String, String>> {
         Some(&self.revisions.get(key)?.target().labels)
     }

@@ -3,7 +3,7 @@
 //! The core is [`Fleet`], a state machine that is stepped with events and returns actions. It is
 //! made of pure parts: [`spec`] (what a revision is held to), [`load`] over [`window`] (what it
 //! bears), [`decision`] (what that asks for: Knative's algorithm), [`bounds`], [`zero`] (the way to
-//! zero and back), [`drain`] (which pods go, and when) and [`status`] (what is shown).
+//! zero and back), [`drain`] (which pods go, and when).
 //!
 //! [`Autoscaler`] is the shell around it: [`Intake`] for reports (over the network: [`streams`]),
 //! watches, and the [`writer`].
@@ -24,7 +24,6 @@ pub mod pods;
 pub mod revision;
 pub mod shell;
 pub mod spec;
-pub mod status;
 pub mod streams;
 pub mod watches;
 pub mod window;

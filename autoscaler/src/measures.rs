@@ -108,7 +108,7 @@ impl Gauges {
         self.faults.inc_by(total.saturating_sub(self.faults.get()));
     }
 
-    /// Shows the numbers of a revision, whose PodAutoscaler has these labels.
+    /// Shows the numbers of a revision, which has these labels.
     pub fn show(
         &mut self,
         key: &RevisionKey,

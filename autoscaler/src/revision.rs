@@ -1,11 +1,10 @@
-//! One revision as the autoscaler sees it: load, decision, way to zero, drain and status put
-//! together. Pure: every call takes the present and returns what is to be done.
+//! One revision as the autoscaler sees it: load, decision, way to zero and drain put together.
+//! Pure: every call takes the present and returns what is to be done.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use ebb_api::autoscaling::{PodAutoscalerSpec, PodAutoscalerStatus};
-use ebb_api::condition::{self, Status};
+use ebb_api::condition::Condition;
 use ebb_api::config::Config;
 use ebb_api::report::{DrainOrder, RevisionKey};
 use tokio::time::Instant;
@@ -18,30 +17,33 @@ use crate::event::{Action, Measures, Moment, Write};
 use crate::load::Load;
 use crate::pods::{Pod, PodCounts};
 use crate::spec::ScalingSpec;
-use crate::status::{self, Facts};
 use crate::zero::{Activity, Outlook};
 
 /// Time from one decision to the next (knative/serving pkg/autoscaler/scaling/multiscaler.go,
 /// `tickInterval`).
 pub const TICK: Duration = Duration::from_secs(2);
 
-/// What is kept of a PodAutoscaler.
+/// What is kept of a Revision.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Target {
-    /// Namespace and name, which are the Revision's.
+    /// Namespace and name.
     pub key: RevisionKey,
     /// A name can be used again: another UID is another revision.
     pub uid: String,
-    /// Generation of the spec.
-    pub generation: Option<i64>,
-    /// The spec.
-    pub spec: PodAutoscalerSpec,
+    /// Most requests at once in one replica; 0 means no limit.
+    pub container_concurrency: i64,
+    /// Whether a Route may send requests.
+    pub is_reachable: bool,
     /// Its annotations.
     pub annotations: BTreeMap<String, String>,
     /// Its labels, for the metrics.
     pub labels: BTreeMap<String, String>,
-    /// Its status as last seen.
-    pub status: PodAutoscalerStatus,
+    /// Whether its status tells that the initial scale was reached once.
+    pub is_initialized: bool,
+    /// The replicas that its status asks for; nothing before the first time.
+    pub desired: Option<u32>,
+    /// What its status tells of being active.
+    pub active: Option<Condition>,
 }
 
 /// What a revision's scale depends on besides itself.
@@ -66,13 +68,12 @@ pub struct Revision {
     decider: Option<Decider>,
     decided: Option<(Averages, Decision)>,
     activity: Activity,
-    /// The activity that the status is to show.
-    shown_activity: Activity,
     is_initialized: bool,
     /// Replicas last asked for; nothing before the first time.
     current: Option<u32>,
-    /// The status last written, or on its way.
-    shown: PodAutoscalerStatus,
+    /// The replicas last written, or on their way; nothing while those the Deployment was made
+    /// with are right.
+    shown: Option<u32>,
     is_writing: bool,
     drain: Drain,
     /// The order last given.
@@ -84,31 +85,18 @@ pub struct Revision {
 // === impl Revision ===
 
 impl Revision {
-    /// A revision as its PodAutoscaler describes it; what an earlier autoscaler decided holds on.
+    /// A revision as the API describes it; what an earlier autoscaler decided holds on.
     pub fn new(target: Target, config: &Config, now: Moment) -> Self {
-        let spec = ScalingSpec::resolve(&target.spec, &target.annotations, config);
-        let conditions = &target.status.conditions;
-        let since = now.instant;
-        let active = condition::find(conditions, PodAutoscalerStatus::ACTIVE);
-        let activity = match active.map(|condition| (condition.status, &condition.reason)) {
-            Some((Status::True, _)) => Activity::Active { since },
-            Some((Status::False, reason)) => {
-                Activity::Inactive { since, timed_out: reason.as_deref() == Some("TimedOut") }
-            }
-            Some((Status::Unknown, _)) | None => Activity::Activating { since },
-        };
-        let initialized = PodAutoscalerStatus::SCALE_TARGET_INITIALIZED;
+        let spec = resolve(&target, config);
         Self {
             load: Load::new(&spec),
             spec,
             decider: None,
             decided: None,
-            activity,
-            shown_activity: activity,
-            is_initialized: condition::find(conditions, initialized)
-                .is_some_and(condition::Condition::is_true),
-            current: target.status.desired_scale.map(|scale| u32::try_from(scale).unwrap_or(0)),
-            shown: target.status.clone(),
+            activity: Activity::recall(target.active.as_ref(), now.instant),
+            is_initialized: target.is_initialized,
+            current: target.desired,
+            shown: target.desired,
             is_writing: false,
             drain: Drain::default(),
             ordered: Vec::new(),
@@ -117,12 +105,12 @@ impl Revision {
         }
     }
 
-    /// The PodAutoscaler as last seen.
+    /// The Revision as last seen.
     pub fn target(&self) -> &Target {
         &self.target
     }
 
-    /// Follows a changed PodAutoscaler.
+    /// Follows a changed Revision.
     pub fn follow(&mut self, target: Target, config: &Config) {
         self.target = target;
         self.follow_config(config);
@@ -130,12 +118,11 @@ impl Revision {
 
     /// Follows changed settings.
     pub fn follow_config(&mut self, config: &Config) {
-        let target = &self.target;
-        self.spec = ScalingSpec::resolve(&target.spec, &target.annotations, config);
+        self.spec = resolve(&self.target, config);
         self.load.follow(&self.spec);
     }
 
-    /// Starts over from the PodAutoscaler as last seen, with the load known so far.
+    /// Starts over from the Revision as last seen, with the load known so far.
     pub fn restart(&mut self, config: &Config, now: Moment) {
         let target = std::mem::take(&mut self.target);
         let load = std::mem::replace(&mut self.load, Load::new(&self.spec));
@@ -199,8 +186,8 @@ impl Revision {
         self.follow_through(around, false)
     }
 
-    /// As [`Self::act`]. Of the status it writes what others act upon; the rest only if `is_tick`,
-    /// so that a revision that wakes costs two writes in all, and none while others wake too.
+    /// As [`Self::act`]. The replicas that the Deployment was made with are lowered only if
+    /// `is_tick`: within a moment of its birth a Revision may still become reachable.
     fn follow_through(&mut self, around: &Surroundings<'_>, is_tick: bool) -> Vec<Action> {
         let now = around.now;
         if !around.is_listed && self.current.is_some_and(|current| current > 0) {
@@ -223,13 +210,7 @@ impl Revision {
         self.current = Some(plan.scale);
         let mut actions = Vec::new();
         self.give_order(&mut actions);
-        // The condition says inactive only together with the scale, so that a drain that is
-        // called off leaves no trace in the status.
-        let is_pending_zero = want == 0 && plan.scale > 0;
-        if !is_pending_zero {
-            self.shown_activity = self.activity;
-        }
-        let is_told = self.show(around, &counts, &plan, is_tick, &mut actions);
+        let is_told = self.show(around, &plan, is_tick, &mut actions);
         if is_told && self.is_asleep(&counts) {
             self.due = None;
         } else {
@@ -239,7 +220,7 @@ impl Revision {
     }
 
     /// What is to be said again although nothing changed: an order may have been lost, and
-    /// somebody else may have written the status.
+    /// somebody else may have written the scale.
     fn repeat(&mut self, around: &Surroundings<'_>) -> Vec<Action> {
         let mut actions = Vec::new();
         let views = self.load.views(around.activators, around.now.instant);
@@ -249,7 +230,7 @@ impl Revision {
         if !self.ordered.is_empty() || lingers {
             actions.push(self.order());
         }
-        if !self.is_writing && !status::says_same(&self.target.status, &self.shown) {
+        if !self.is_writing && self.shown.is_some() && self.target.desired != self.shown {
             self.is_writing = true;
             actions.push(self.write(false, BTreeMap::new()));
         }
@@ -325,33 +306,25 @@ impl Revision {
         Action::Drain(DrainOrder { revision: self.target.key.clone(), pods: self.ordered.clone() })
     }
 
-    /// Writes the status and marks if they differ and it is time to; false if some is left to
-    /// the next tick.
+    /// Writes the scale and marks if they differ and it is time to; false if some is left to the
+    /// next tick.
     fn show(
         &mut self,
         around: &Surroundings<'_>,
-        counts: &PodCounts,
         plan: &Plan,
         is_tick: bool,
         actions: &mut Vec<Action>,
     ) -> bool {
-        let facts = Facts {
-            generation: self.target.generation,
-            desired: plan.scale,
-            ready: counts.ready,
-            activity: self.shown_activity,
-            is_initialized: self.is_initialized,
-        };
-        let status = status::compose(&self.shown, &facts, around.now.wall);
         let marks = marks(around.pods, plan);
-        if status == self.shown && marks.is_empty() {
+        let asked = self.shown.or(self.target.desired).unwrap_or_else(|| self.spec.first_scale());
+        if plan.scale == asked && marks.is_empty() {
             return true;
         }
-        let initial = Bounds::of(&self.spec, false).min;
-        if !is_tick && marks.is_empty() && !status::is_pressing(&self.shown, &status, initial) {
+        let is_first = self.shown.is_none() && plan.condemned.is_empty() && marks.is_empty();
+        if is_first && plan.scale < asked && !is_tick {
             return false;
         }
-        self.shown = status;
+        self.shown = Some(plan.scale);
         self.is_writing = true;
         actions.push(self.write(!plan.condemned.is_empty(), marks));
         true
@@ -363,9 +336,14 @@ impl Revision {
             uid: self.target.uid.clone(),
             is_lowering,
             marks,
-            status: Some(self.shown.clone()),
+            desired: self.shown,
         }))
     }
+}
+
+fn resolve(target: &Target, config: &Config) -> ScalingSpec {
+    let Target { container_concurrency, is_reachable, annotations, .. } = target;
+    ScalingSpec::resolve(*container_concurrency, *is_reachable, annotations, config)
 }
 
 /// Deletion cost of a condemned pod: below the 0 of every pod without the annotation.

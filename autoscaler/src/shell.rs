@@ -6,7 +6,6 @@ use std::time::Duration;
 use ebb_api::config::Config;
 use ebb_api::report::DrainOrder;
 use futures::StreamExt as _;
-use jiff::Timestamp;
 use kube::Client;
 use prometheus_client::registry::Registry;
 use tokio::sync::watch;
@@ -108,7 +107,7 @@ impl Autoscaler {
     }
 
     fn step(&mut self, event: Event) {
-        let actions = self.fleet.step(event, Instant::now(), Timestamp::now());
+        let actions = self.fleet.step(event, Instant::now());
         for action in actions {
             match action {
                 Action::Drain(order) => self.drains.drain(order),

@@ -9,7 +9,6 @@ use std::str::FromStr;
 use std::time::Duration;
 
 use ebb_api::annotations::{self, Key};
-use ebb_api::autoscaling::{PodAutoscalerSpec, Reachability};
 use ebb_api::config::Config;
 use ebb_api::duration;
 
@@ -86,9 +85,11 @@ pub struct ScalingSpec {
 // === impl ScalingSpec ===
 
 impl ScalingSpec {
-    /// The spec of a PodAutoscaler with these annotations, under these settings.
+    /// The spec of a Revision with this concurrency limit (0 for none) and these annotations, under
+    /// these settings.
     pub fn resolve(
-        pa: &PodAutoscalerSpec,
+        limit: i64,
+        reachable: bool,
         annotations: &BTreeMap<String, String>,
         config: &Config,
     ) -> Self {
@@ -98,7 +99,7 @@ impl ScalingSpec {
             Some("rps") => Metric::Rps,
             _ => Metric::Concurrency,
         };
-        let (target, total) = target(&read, metric, pa.container_concurrency, config);
+        let (target, total) = target(&read, metric, limit, config);
         let stable_window = read
             .duration(&annotations::WINDOW)
             .filter(|window| WINDOW_RANGE.contains(window))
@@ -140,8 +141,14 @@ impl ScalingSpec {
                 .duration(&annotations::PROGRESS_DEADLINE)
                 .unwrap_or(config.deployment.progress_deadline)
                 .saturating_add(ACTIVATION_BUFFER),
-            reachable: pa.reachability != Reachability::Unreachable,
+            reachable,
         }
+    }
+
+    /// The scale with which the controller makes the Deployment, whether reachable or not.
+    pub fn first_scale(&self) -> u32 {
+        let first = self.initial_scale.max(self.min_scale);
+        if self.max_scale == 0 { first } else { first.min(self.max_scale) }
     }
 }
 
@@ -225,12 +232,11 @@ mod tests {
     type Annotations = &'static [(&'static str, &'static str)];
 
     fn resolve(limit: i64, annotations: &[(&str, &str)]) -> ScalingSpec {
-        let pa = PodAutoscalerSpec { container_concurrency: limit, ..PodAutoscalerSpec::default() };
         let annotations = annotations
             .iter()
             .map(|(key, value)| (format!("autoscaling.knative.dev/{key}"), (*value).to_owned()))
             .collect();
-        ScalingSpec::resolve(&pa, &annotations, &Config::default())
+        ScalingSpec::resolve(limit, true, &annotations, &Config::default())
     }
 
     #[test]

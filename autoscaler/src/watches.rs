@@ -1,25 +1,25 @@
-//! The two watches: PodAutoscalers, and the pods of revisions.
+//! The two watches: Revisions, and their pods.
 //!
 //! Each object is reduced to what is needed as soon as it is decoded. A list becomes one event, so
 //! that the core sees the change from one complete picture to the next and never half a list.
 
-use ebb_api::autoscaling::PodAutoscaler;
 use ebb_api::report::RevisionKey;
-use ebb_api::{annotations, labels};
+use ebb_api::serving::{ROUTING_ACTIVE, ROUTING_PENDING, Revision, RevisionStatus};
+use ebb_api::{annotations, condition, labels};
 use futures::{Stream, StreamExt as _};
 use k8s_openapi::api::core::v1;
 use kube::runtime::{WatchStreamExt as _, watcher};
-use kube::{Api, Client};
+use kube::{Api, Client, ResourceExt as _};
 
 use crate::event::Event;
 use crate::pods::Pod;
 use crate::revision::Target;
 
-/// A watch of PodAutoscalers. Never ends; errors are logged and retried with backoff.
+/// A watch of Revisions. Never ends; errors are logged and retried with backoff.
 pub fn targets(client: Client) -> impl Stream<Item = Event> + Send + Unpin {
-    let objects = watcher(Api::<PodAutoscaler>::all(client), watcher::Config::default());
+    let objects = watcher(Api::<Revision>::all(client), watcher::Config::default());
     let mut list = Vec::new();
-    events(objects, "PodAutoscalers", move |event| match event {
+    events(objects, "Revisions", move |event| match event {
         watcher::Event::Init => {
             list.clear();
             None
@@ -81,22 +81,34 @@ fn events<K: Send + 'static>(
         .boxed()
 }
 
-/// What is kept of a PodAutoscaler; nothing of one that another autoscaler class looks after.
-fn target(object: PodAutoscaler) -> Option<Target> {
+/// What is kept of a Revision; nothing of one that another autoscaler class looks after.
+fn target(object: Revision) -> Option<Target> {
+    let is_reachable = is_reachable(&object);
     let metadata = object.metadata;
-    let class = annotations::CLASS.get(metadata.annotations.as_ref());
-    if class.is_some_and(|class| class != annotations::CLASS_KPA) {
+    let status = object.status.unwrap_or_default();
+    if !annotations::is_scaled_here(metadata.annotations.as_ref()) {
         return None;
     }
     Some(Target {
         key: RevisionKey::new(metadata.namespace?, metadata.name?),
         uid: metadata.uid?,
-        generation: metadata.generation,
-        spec: object.spec,
+        container_concurrency: object.spec.container_concurrency.unwrap_or(0),
+        is_reachable,
         annotations: metadata.annotations.unwrap_or_default(),
         labels: metadata.labels.unwrap_or_default(),
-        status: object.status.unwrap_or_default(),
+        is_initialized: status.was_initialized(),
+        desired: status.desired_replicas.and_then(|replicas| replicas.try_into().ok()),
+        active: condition::find(&status.conditions, RevisionStatus::ACTIVE).cloned(),
     })
+}
+
+/// Whether a Route may send requests: bounds that exist for requests (min-scale) hold only then.
+/// Source: knative/serving pkg/reconciler/revision/resources/pa.go. A failed Revision counts as
+/// unreachable there, to let its pods go; here the deadline does that, and a Revision that was
+/// ready must be free to be tried again.
+fn is_reachable(revision: &Revision) -> bool {
+    let state = revision.labels().get(labels::ROUTING_STATE).map(String::as_str);
+    matches!(state, None | Some(ROUTING_ACTIVE | ROUTING_PENDING | ""))
 }
 
 fn pod_deleted(object: &v1::Pod) -> Option<Event> {
@@ -106,4 +118,38 @@ fn pod_deleted(object: &v1::Pod) -> Option<Event> {
         revision: RevisionKey::new(metadata.namespace.clone()?, revision.clone()),
         uid: metadata.uid.clone()?,
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_a_revision_in_reserve_is_out_of_reach() {
+        for (state, expected) in [
+            (None, true),
+            (Some("pending"), true),
+            (Some("active"), true),
+            (Some("reserve"), false),
+        ] {
+            let mut revision = Revision::default();
+            revision.metadata.labels =
+                state.map(|state| [(labels::ROUTING_STATE.to_owned(), state.to_owned())].into());
+            assert_eq!(is_reachable(&revision), expected, "{state:?}");
+        }
+    }
+
+    #[test]
+    fn a_revision_of_another_autoscaler_is_not_ours() {
+        let mut revision = Revision::default();
+        revision.metadata.namespace = Some("models".to_owned());
+        revision.metadata.name = Some("digits-00001".to_owned());
+        revision.metadata.uid = Some("u".to_owned());
+        revision.spec.container_concurrency = Some(3);
+        let ours = target(revision.clone()).unwrap();
+        assert_eq!((ours.container_concurrency, ours.desired), (3, None));
+        let class = (annotations::CLASS.name().to_owned(), annotations::CLASS_HPA.to_owned());
+        revision.metadata.annotations = Some([class].into());
+        assert_eq!(target(revision), None);
+    }
 }

@@ -8,8 +8,8 @@
 use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::time::Duration;
 
-use ebb_api::autoscaling::{PodAutoscaler, PodAutoscalerStatus};
 use ebb_api::report::RevisionKey;
+use ebb_api::serving::Revision;
 use futures::{StreamExt as _, TryStreamExt as _};
 use k8s_openapi::api::core::v1;
 use kube::api::{Patch, PatchParams};
@@ -208,16 +208,16 @@ fn follow_up(
             slot.failures = 0;
             match step {
                 Step::Marked => write.marks.clear(),
-                Step::Shown => write.status = None,
+                Step::Shown => write.desired = None,
             }
-            if !write.marks.is_empty() || write.status.is_some() {
+            if !write.marks.is_empty() || write.desired.is_some() {
                 restore(slot, write);
             }
             written(slot, key)
         }
         Err(kube::Error::Api(status)) if status.code == 404 => {
             // Deleted: the watch will say so, or name the new one of the same name.
-            tracing::debug!(revision.name = %key, "There is no PodAutoscaler to write to any more");
+            tracing::debug!(revision.name = %key, "There is no Revision to write to any more");
             written(slot, key)
         }
         Err(error) => {
@@ -246,12 +246,11 @@ fn restore(slot: &mut Slot, write: Write) {
     });
 }
 
-/// One write in the place of two: the newer status, and the marks of both.
+/// One write in the place of two: the newer scale, and the marks of both.
 fn newest(older: Write, newer: Write) -> Write {
-    let Write { key, uid, is_lowering, marks, status } = newer;
-    let scale = |status: &Option<PodAutoscalerStatus>| status.as_ref()?.desired_scale;
+    let Write { key, uid, is_lowering, marks, desired } = newer;
     // Marks that were to come before the older scale must also come before one as low.
-    let still_lower = status.is_none() || scale(&status) <= scale(&older.status);
+    let still_lower = desired.is_none() || desired <= older.desired;
     let mut all_marks = older.marks;
     all_marks.extend(marks);
     Write {
@@ -259,7 +258,7 @@ fn newest(older: Write, newer: Write) -> Write {
         uid,
         is_lowering: is_lowering || (older.is_lowering && still_lower),
         marks: all_marks,
-        status: status.or(older.status),
+        desired: desired.or(older.desired),
     }
 }
 
@@ -267,9 +266,9 @@ fn newest(older: Write, newer: Write) -> Write {
 async fn attempt(client: Client, write: &Write) -> Result<Step, kube::Error> {
     let step = async {
         let is_marking = !write.marks.is_empty();
-        match &write.status {
-            Some(status) if !(write.is_lowering && is_marking) => {
-                show(client, write, status).await?;
+        match write.desired {
+            Some(desired) if !(write.is_lowering && is_marking) => {
+                show(client, write, desired).await?;
                 Ok(Step::Shown)
             }
             _ => {
@@ -283,13 +282,10 @@ async fn attempt(client: Client, write: &Write) -> Result<Step, kube::Error> {
         .unwrap_or_else(|elapsed| Err(kube::Error::Service(elapsed.into())))
 }
 
-async fn show(
-    client: Client,
-    write: &Write,
-    status: &PodAutoscalerStatus,
-) -> Result<(), kube::Error> {
-    let api: Api<PodAutoscaler> = Api::namespaced(client, &write.key.namespace);
+async fn show(client: Client, write: &Write, desired: u32) -> Result<(), kube::Error> {
+    let api: Api<Revision> = Api::namespaced(client, &write.key.namespace);
     // The UID is a precondition: a new object of the same name refuses the patch.
+    let status = json!({"desiredReplicas": i32::try_from(desired).unwrap_or(i32::MAX)});
     let patch = json!({"metadata": {"uid": write.uid}, "status": status});
     api.patch_status(&write.key.name, &params(), &Patch::Merge(patch)).await?;
     Ok(())

@@ -8,6 +8,8 @@
 
 use std::time::Duration;
 
+use ebb_api::condition::{Condition, Status};
+use ebb_api::serving::RevisionStatus;
 use tokio::time::Instant;
 
 use crate::bounds::Bounds;
@@ -53,6 +55,17 @@ pub struct Outlook {
 // === impl Activity ===
 
 impl Activity {
+    /// What an earlier autoscaler's decisions led to, as far as the condition `Active` tells.
+    pub fn recall(active: Option<&Condition>, since: Instant) -> Self {
+        match active.map(|condition| (condition.status, condition.reason.as_deref())) {
+            Some((Status::True, _)) => Self::Active { since },
+            Some((Status::False, reason)) => {
+                Self::Inactive { since, timed_out: reason == Some(RevisionStatus::TIMED_OUT.0) }
+            }
+            Some((Status::Unknown, _)) | None => Self::Activating { since },
+        }
+    }
+
     /// Whether replicas are on their way.
     pub fn is_activating(&self) -> bool {
         matches!(self, Self::Activating { .. })
@@ -140,7 +153,6 @@ impl Activity {
 mod tests {
     use std::collections::BTreeMap;
 
-    use ebb_api::autoscaling::PodAutoscalerSpec;
     use ebb_api::config::Config;
 
     use super::*;
@@ -148,11 +160,7 @@ mod tests {
     fn spec(retention_s: u64) -> ScalingSpec {
         ScalingSpec {
             retention: Duration::from_secs(retention_s),
-            ..ScalingSpec::resolve(
-                &PodAutoscalerSpec::default(),
-                &BTreeMap::new(),
-                &Config::default(),
-            )
+            ..ScalingSpec::resolve(0, true, &BTreeMap::new(), &Config::default())
         }
     }
 

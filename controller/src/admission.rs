@@ -14,7 +14,6 @@ mod settings;
 #[cfg(test)]
 mod tests;
 
-use ebb_api::autoscaling::PodAutoscaler;
 use ebb_api::config::Config;
 use ebb_api::defaults::{self, Occasion};
 use ebb_api::field_error::FieldErrors;
@@ -158,16 +157,6 @@ impl Admitted for Revision {
     }
 }
 
-impl Admitted for PodAutoscaler {
-    fn default(&mut self, _: Occasion<'_, Self>, _: &Config) {
-        defaults::pod_autoscaler(self);
-    }
-
-    fn validate(&self, _: Option<&Self>, config: &Config) -> FieldErrors {
-        validation::pod_autoscaler(self, config)
-    }
-}
-
 /// Name of the webhook that validates this object.
 pub fn validating_webhook(request: &Request<'_>) -> &'static str {
     if settings::is_config_map(request) { CONFIG_WEBHOOK } else { VALIDATING_WEBHOOK }
@@ -184,9 +173,6 @@ pub fn mutate(request: &Request<'_>, config: &Config) -> Verdict {
         }
         ("serving.knative.dev", "v1", "Route") => mutate_as::<Route>(request, config),
         ("serving.knative.dev", "v1", "Revision") => mutate_as::<Revision>(request, config),
-        ("autoscaling.internal.knative.dev", "v1alpha1", "PodAutoscaler") => {
-            mutate_as::<PodAutoscaler>(request, config)
-        }
         _ => Verdict::allowed(),
     }
 }
@@ -203,9 +189,6 @@ pub fn validate(request: &Request<'_>, config: &Config) -> Verdict {
         }
         ("serving.knative.dev", "v1", "Route") => validate_as::<Route>(request, config),
         ("serving.knative.dev", "v1", "Revision") => validate_as::<Revision>(request, config),
-        ("autoscaling.internal.knative.dev", "v1alpha1", "PodAutoscaler") => {
-            validate_as::<PodAutoscaler>(request, config)
-        }
         _ if settings::is_config_map(request) => settings::validate(request, config),
         _ => Verdict::allowed(),
     }

@@ -136,7 +136,11 @@ impl Context {
             Verdict::Wait(rest) => return Ok(Action::requeue(rest)),
             Verdict::Write => {}
         }
-        self.scribe.status(K::cache(&self.stores), object, status).await?;
+        match self.scribe.status(K::cache(&self.stores), object, status).await {
+            // The watch will show in a moment what changed.
+            Err(error) if error.is_conflict() => return Ok(Action::requeue(RETRY_MIN)),
+            other => other.map(drop)?,
+        }
         self.settling.forget(&key);
         for notice in notices {
             self.events.publish(object, notice).await;
@@ -242,26 +246,17 @@ fn spawn_watches(
     outlets: &Outlets,
     stop: &CancellationToken,
 ) {
-    let Watches {
-        services,
-        configurations,
-        revisions,
-        routes,
-        autoscalers,
-        deployments,
-        pods,
-        placeholders,
-    } = watches;
+    let Watches { services, configurations, revisions, routes, deployments, pods, placeholders } =
+        watches;
     let (out, stop) = (|| outlets.clone(), || stop.clone());
     let ended = |()| "watch";
-    tasks.spawn(autoscalers.run(triggers::of_autoscaler, out(), stop()).map(ended));
     tasks.spawn(deployments.run(triggers::of_deployment, out(), stop()).map(ended));
     tasks.spawn(services.run(|object, _| triggers::of_service(object), out(), stop()).map(ended));
     let known = stores.clone();
     let react = move |object: &_, _| triggers::of_configuration(&known, object);
     tasks.spawn(configurations.run(react, out(), stop()).map(ended));
     let known = stores.clone();
-    let react = move |object: &_, _| triggers::of_revision(&known, object);
+    let react = move |object: &_, gone| triggers::of_revision(&known, object, gone);
     tasks.spawn(revisions.run(react, out(), stop()).map(ended));
     tasks.spawn(routes.run(|object, _| triggers::of_route(object), out(), stop()).map(ended));
     tasks.spawn(pods.run(|object, _| triggers::of_pod(object), out(), stop()).map(ended));

@@ -1,7 +1,7 @@
-//! Revision: one Deployment and one PodAutoscaler.
+//! Revision: one Deployment.
 //!
-//! dereference (children and pods as known) → build → apply (only children that are its own) →
-//! status. Replicas are the scale loop's business, except for the first number.
+//! dereference (the Deployment and pods as known) → build → apply (only what is its own) → status.
+//! Replicas are the scale loop's business, except for the first number.
 
 use std::sync::Arc;
 
@@ -13,7 +13,6 @@ use k8s_openapi::jiff::Timestamp;
 use kube::runtime::controller::Action;
 use kube::{Api, ResourceExt as _};
 
-mod autoscaler;
 mod deployment;
 mod failure;
 mod pod;
@@ -42,19 +41,11 @@ impl Reconcile for Revision {
     }
 }
 
-/// Makes both children be as the Revision asks; answers what is known of them afterwards.
+/// Makes the Deployment be as the Revision asks; answers what is known of it afterwards.
 async fn apply(revision: &Revision, context: &Context) -> Result<Observed, ReconcileError> {
     let stores = &context.stores;
     let namespace = revision.namespace().unwrap_or_default();
 
-    let desired = autoscaler::build(revision);
-    let existing = stores.autoscalers.get(&namespace, &desired.name_any());
-    if let Some(existing) = &existing
-        && !owner::controls(revision, &**existing)
-    {
-        let name = existing.name_any();
-        return Ok(Observed::occupied(Occupied { kind: "PodAutoscaler", name }));
-    }
     let known_deployment = stores.deployments.get(&namespace, &deployment::name(revision));
     if let Some(existing) = &known_deployment
         && !owner::controls(revision, &**existing)
@@ -62,14 +53,13 @@ async fn apply(revision: &Revision, context: &Context) -> Result<Observed, Recon
         let name = existing.name_any();
         return Ok(Observed::occupied(Occupied { kind: "Deployment", name }));
     }
-    // The Deployment first: its pods take longest.
     let deployment = match apply_deployment(revision, known_deployment, context).await? {
         Ok(deployment) => deployment,
         Err(observed) => return Ok(observed),
     };
-    let autoscaler = context.scribe.apply(&stores.autoscalers, &desired, existing.as_ref()).await?;
     let pods = pods(revision, &namespace, stores);
-    Ok(Observed::made(deployment, autoscaler, pods))
+    let first = deployment::initial_scale(revision, &context.config());
+    Ok(Observed::made(deployment, pods, first))
 }
 
 /// Makes the Deployment be as the Revision asks, or answers why it cannot be.

@@ -6,7 +6,8 @@
 
 use std::time::Duration;
 
-use ebb_api::autoscaling::PodAutoscaler;
+use ebb_api::serving::Revision;
+use ebb_api::{annotations, names};
 use futures::channel::mpsc;
 use futures::future::BoxFuture;
 use futures::stream::FuturesUnordered;
@@ -68,17 +69,16 @@ pub(crate) struct Scaler {
 // === impl Fact ===
 
 impl Fact {
-    /// What a PodAutoscaler says; nothing if it names no target.
-    pub(crate) fn of_autoscaler(autoscaler: &PodAutoscaler, gone: bool) -> Option<Self> {
-        let target = Target {
-            namespace: autoscaler.namespace()?,
-            name: autoscaler.spec.scale_target_ref.name.clone()?,
-        };
-        let desired = autoscaler
+    /// What a Revision's status says; no wish where somebody else sets the scale.
+    pub(crate) fn of_revision(revision: &Revision, gone: bool) -> Option<Self> {
+        let name = names::deployment(&revision.name_any());
+        let target = Target { namespace: revision.namespace()?, name };
+        let desired = revision
             .status
             .as_ref()
-            .and_then(|status| status.desired_scale)
-            .filter(|scale| !gone && *scale >= 0);
+            .and_then(|status| status.desired_replicas)
+            .filter(|scale| !gone && *scale >= 0)
+            .filter(|_| annotations::is_scaled_here(revision.metadata.annotations.as_ref()));
         Some(Self::Desired(target, desired))
     }
 
@@ -195,17 +195,17 @@ fn version(text: Option<&str>) -> u128 {
 
 #[cfg(test)]
 mod tests {
-    use ebb_api::autoscaling::PodAutoscalerStatus;
+    use ebb_api::serving::RevisionStatus;
 
     use super::*;
 
-    fn autoscaler(desired: Option<i32>) -> PodAutoscaler {
-        let mut autoscaler = PodAutoscaler::default();
-        autoscaler.metadata.namespace = Some("default".to_owned());
-        autoscaler.spec.scale_target_ref.name = Some("a-deployment".to_owned());
-        autoscaler.status =
-            Some(PodAutoscalerStatus { desired_scale: desired, ..PodAutoscalerStatus::default() });
-        autoscaler
+    fn revision(desired: Option<i32>) -> Revision {
+        let mut revision = Revision::default();
+        revision.metadata.namespace = Some("default".to_owned());
+        revision.metadata.name = Some("a".to_owned());
+        revision.status =
+            Some(RevisionStatus { desired_replicas: desired, ..RevisionStatus::default() });
+        revision
     }
 
     #[test]
@@ -219,11 +219,19 @@ mod tests {
             (Some(3), true, None),
         ] {
             assert_eq!(
-                Fact::of_autoscaler(&autoscaler(desired), gone),
+                Fact::of_revision(&revision(desired), gone),
                 Some(Fact::Desired(target.clone(), wish)),
                 "{desired:?} {gone}"
             );
         }
+    }
+
+    #[test]
+    fn what_another_autoscaler_set_is_left_alone() {
+        let mut revision = revision(Some(1));
+        let class = (annotations::CLASS.name().to_owned(), annotations::CLASS_HPA.to_owned());
+        revision.metadata.annotations = Some([class].into());
+        assert!(matches!(Fact::of_revision(&revision, false), Some(Fact::Desired(_, None))));
     }
 
     #[test]

@@ -48,6 +48,11 @@ impl WriteError {
         matches!(self.source.as_ref(), kube::Error::Api(status) if status.is_already_exists())
     }
 
+    /// Whether the object was changed meanwhile.
+    pub(crate) fn is_conflict(&self) -> bool {
+        matches!(self.source.as_ref(), kube::Error::Api(status) if status.is_conflict())
+    }
+
     /// Whether the API server refused the object itself, so that trying again is pointless until
     /// somebody changes it; with what it said.
     pub(crate) fn refusal(&self) -> Option<&str> {
@@ -119,8 +124,9 @@ impl Scribe {
         self.finish(cache, "merge", object, answer)
     }
 
-    /// Replaces the whole status of an object. The UID is a precondition: a new object that got
-    /// the name meanwhile keeps its own.
+    /// Replaces the whole status of an object as it was read. The version is a precondition: a
+    /// new object that got the name meanwhile keeps its own status, and no decision of the
+    /// autoscaler, whose number is part of a Revision's, is ever taken back by an older one.
     pub(crate) async fn status<K: Stored, S: Serialize + Sync>(
         &self,
         cache: &Cache<K>,
@@ -131,7 +137,11 @@ impl Scribe {
         let patch = json!({
             "apiVersion": K::api_version(&()),
             "kind": K::kind(&()),
-            "metadata": {"name": name, "uid": object.meta().uid},
+            "metadata": {
+                "name": name,
+                "uid": object.meta().uid,
+                "resourceVersion": object.meta().resource_version,
+            },
             "status": value(status),
         });
         let params = PatchParams::apply(STATUS_MANAGER).force();

@@ -9,7 +9,6 @@
 use std::collections::HashSet;
 use std::sync::Arc;
 
-use ebb_api::autoscaling::PodAutoscaler;
 use ebb_api::labels;
 use ebb_api::serving::{Configuration, Revision, Route, Service};
 use futures::{StreamExt as _, TryStreamExt as _};
@@ -35,8 +34,6 @@ pub(crate) struct Stores {
     pub(crate) revisions: Cache<Revision>,
     /// Routes, owned by Services or not.
     pub(crate) routes: Cache<Route>,
-    /// The autoscaler's decisions.
-    pub(crate) autoscalers: Cache<PodAutoscaler>,
     /// Deployments of Revisions.
     pub(crate) deployments: Cache<Deployment>,
     /// Pods of Revisions, without their specs.
@@ -51,7 +48,6 @@ pub(crate) struct Watches {
     pub(crate) configurations: Watch<Configuration>,
     pub(crate) revisions: Watch<Revision>,
     pub(crate) routes: Watch<Route>,
-    pub(crate) autoscalers: Watch<PodAutoscaler>,
     pub(crate) deployments: Watch<Deployment>,
     pub(crate) pods: Watch<Pod>,
     pub(crate) placeholders: Watch<CoreService>,
@@ -77,26 +73,16 @@ impl Stores {
         let (configurations, configuration_watch) = watch(client, all(), |_| {});
         let (revisions, revision_watch) = watch(client, all(), |_| {});
         let (routes, route_watch) = watch(client, all(), |_| {});
-        let (autoscalers, autoscaler_watch) = watch(client, all(), |_| {});
         let (deployments, deployment_watch) = watch(client, labelled(labels::REVISION), |_| {});
         let (pods, pod_watch) = watch(client, labelled(labels::REVISION), trim_pod);
         let (placeholders, placeholder_watch) = watch(client, labelled(labels::ROUTE), |_| {});
-        let stores = Self {
-            services,
-            configurations,
-            revisions,
-            routes,
-            autoscalers,
-            deployments,
-            pods,
-            placeholders,
-        };
+        let stores =
+            Self { services, configurations, revisions, routes, deployments, pods, placeholders };
         let watches = Watches {
             services: service_watch,
             configurations: configuration_watch,
             revisions: revision_watch,
             routes: route_watch,
-            autoscalers: autoscaler_watch,
             deployments: deployment_watch,
             pods: pod_watch,
             placeholders: placeholder_watch,
@@ -111,7 +97,6 @@ impl Stores {
         self.configurations.store().wait_until_ready().await?;
         self.revisions.store().wait_until_ready().await?;
         self.routes.store().wait_until_ready().await?;
-        self.autoscalers.store().wait_until_ready().await?;
         self.deployments.store().wait_until_ready().await?;
         self.pods.store().wait_until_ready().await?;
         self.placeholders.store().wait_until_ready().await

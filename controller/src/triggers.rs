@@ -1,9 +1,8 @@
 //! Who must look again when an object changed.
 //!
 //! Pure functions over the stores: an event becomes the names of the objects to reconcile, and
-//! for PodAutoscalers and Deployments a fact for the scale loop.
+//! for Revisions and Deployments a fact for the scale loop.
 
-use ebb_api::autoscaling::PodAutoscaler;
 use ebb_api::labels;
 use ebb_api::serving::{Configuration, Revision, Route, Service, TrafficTarget};
 use futures::SinkExt as _;
@@ -91,14 +90,15 @@ pub(crate) fn of_configuration(stores: &Stores, configuration: &Configuration) -
     Reaction::to(triggers)
 }
 
-/// A Revision concerns itself, its Configuration, and the Routes that name it.
-pub(crate) fn of_revision(stores: &Stores, revision: &Revision) -> Reaction {
+/// A Revision holds the scale to set, and concerns itself, its Configuration, and the Routes that
+/// name it.
+pub(crate) fn of_revision(stores: &Stores, revision: &Revision, gone: bool) -> Reaction {
     let name = revision.name_any();
     let mut triggers = vec![Trigger::Revision(ObjectRef::from_obj(revision))];
     triggers.extend(owner_of(revision).map(Trigger::Configuration));
     triggers
         .extend(routes(stores, revision, |target| target.revision_name.as_deref() == Some(&name)));
-    Reaction::to(triggers)
+    Reaction { fact: Fact::of_revision(revision, gone), triggers }
 }
 
 /// A Route concerns itself and its Service.
@@ -106,14 +106,6 @@ pub(crate) fn of_route(route: &Route) -> Reaction {
     let mut triggers = vec![Trigger::Route(ObjectRef::from_obj(route))];
     triggers.extend(owner_of(route).map(Trigger::Service));
     Reaction::to(triggers)
-}
-
-/// A PodAutoscaler holds the scale to set, and tells its Revision how it is doing.
-pub(crate) fn of_autoscaler(autoscaler: &PodAutoscaler, gone: bool) -> Reaction {
-    Reaction {
-        fact: Fact::of_autoscaler(autoscaler, gone),
-        triggers: owner_of(autoscaler).map(Trigger::Revision).into_iter().collect(),
-    }
 }
 
 /// A Deployment has a scale, and belongs to a Revision.

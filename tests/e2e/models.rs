@@ -11,7 +11,7 @@ async fn a_sleeping_digits_model_wakes_and_recognises_a_seven() -> anyhow::Resul
     kubectl.apply(&example("onnx")?).await?;
     kubectl.wait_ready("digits").await?;
     ebb_tests::eventually("the model sleeps", || async {
-        let scale = kubectl.field("kpa/digits-00001", "{.status.actualScale}").await.ok()?;
+        let scale = kubectl.field("rev/digits-00001", "{.status.actualReplicas}").await.ok()?;
         (scale == "0").then_some(())
     })
     .await;

@@ -39,7 +39,7 @@ async fn a_sleeping_service_stays_ready_and_says_that_it_gets_no_traffic() -> an
     .await;
     let ready = r#"{.status.conditions[?(@.type=="Ready")].status}"#;
     assert_eq!(kubectl.field("ksvc/hello", ready).await?, "True");
-    assert_eq!(kubectl.field("kpa/hello-00001", "{.status.desiredScale}").await?, "0");
+    assert_eq!(kubectl.field("rev/hello-00001", "{.status.desiredReplicas}").await?, "0");
     Ok(())
 }
 

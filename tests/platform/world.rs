@@ -5,9 +5,9 @@ use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use ebb_activator::{Activator, ActivatorOptions, Limits, ReportSink};
-use ebb_api::autoscaling::PodAutoscaler;
 use ebb_api::config::{AutoscalerConfig, Config};
 use ebb_api::report::{DrainOrder, Report};
+use ebb_api::serving::Revision;
 use ebb_api::serving::Service;
 use ebb_autoscaler::{Autoscaler, AutoscalerOptions, DrainControl, Intake};
 use ebb_controller::{Controller, ControllerOptions};
@@ -189,12 +189,12 @@ async fn follow(
     desired: watch::Sender<BTreeMap<String, i32>>,
     _publish: watch::Sender<Arc<Config>>,
 ) {
-    let all: Api<PodAutoscaler> = Api::all(client);
+    let all: Api<Revision> = Api::all(client);
     let mut events =
         watcher(all, watcher::Config::default()).default_backoff().applied_objects().boxed();
     while let Some(event) = events.next().await {
         let Ok(scaled) = event else { continue };
-        if let Some(scale) = scaled.status.as_ref().and_then(|status| status.desired_scale) {
+        if let Some(scale) = scaled.status.as_ref().and_then(|status| status.desired_replicas) {
             desired.send_modify(|desired| {
                 desired.insert(scaled.name_any(), scale);
             });

@@ -169,21 +169,6 @@ fn a_route_that_is_owned_has_no_author() {
     assert_eq!(child.metadata.annotations, None);
 }
 
-#[test]
-fn a_pod_autoscaler_gets_a_class_and_its_metric() {
-    let mut object = PodAutoscaler::default();
-    pod_autoscaler(&mut object);
-    let annotations = object.metadata.annotations.clone().unwrap();
-    assert_eq!(annotations[CLASS.name()], CLASS_KPA);
-    assert_eq!(annotations[METRIC.name()], "concurrency");
-    let twice = {
-        let mut object = object.clone();
-        pod_autoscaler(&mut object);
-        object
-    };
-    assert_eq!(twice, object);
-}
-
 fn text() -> impl Strategy<Value = String> {
     prop_oneof!["[a-z-]{0,8}", Just(String::new()), Just("user-container-0".to_owned())]
 }

@@ -8,7 +8,7 @@ use kube::{CustomResource, ResourceExt as _};
 use schemars::{JsonSchema, Schema, SchemaGenerator};
 use serde::{Deserialize, Serialize};
 
-use crate::condition::{Condition, ConditionSet};
+use crate::condition::{self, Condition, ConditionSet, Status};
 use crate::{labels, names};
 
 /// [`labels::ROUTING_STATE`] of a Revision that no Route has looked at yet.
@@ -83,7 +83,7 @@ pub struct RevisionStatus {
     /// Replicas that are running and ready.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub actual_replicas: Option<i32>,
-    /// Replicas that the autoscaler wants.
+    /// Replicas that the autoscaler wants; the controller patches the Deployment to match.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub desired_replicas: Option<i32>,
 }
@@ -117,11 +117,42 @@ impl RevisionStatus {
     pub const RESOURCES_AVAILABLE: &'static str = "ResourcesAvailable";
     /// The containers start and stay up.
     pub const CONTAINER_HEALTHY: &'static str = "ContainerHealthy";
-    /// The Revision has replicas, or is getting them.
+    /// There are replicas (True), some are on their way (Unknown), or none (False).
     pub const ACTIVE: &'static str = "Active";
+    /// Why a Revision is inactive in the ordinary way. Reasons and messages are Knative's
+    /// (knative/serving pkg/reconciler/autoscaling/kpa/kpa.go).
+    pub const NO_TRAFFIC: (&'static str, &'static str) =
+        ("NoTraffic", "The target is not receiving traffic.");
+    /// Why a Revision is inactive after an activation that took too long.
+    pub const TIMED_OUT: (&'static str, &'static str) =
+        ("TimedOut", "The target could not be activated.");
+    /// Why a Revision that was up before is neither active nor inactive.
+    pub const QUEUED: (&'static str, &'static str) =
+        ("Queued", "Requests to the target are being buffered as resources are provisioned.");
     /// What makes a Revision Ready; Active is information only.
     pub const CONDITIONS: ConditionSet =
         ConditionSet { dependents: &[Self::CONTAINER_HEALTHY, Self::RESOURCES_AVAILABLE] };
+
+    /// Whether the start that is told of went wrong.
+    pub fn has_failed(&self) -> bool {
+        [Self::RESOURCES_AVAILABLE, Self::CONTAINER_HEALTHY]
+            .iter()
+            .any(|type_| condition::find(&self.conditions, type_).is_some_and(Condition::is_false))
+    }
+
+    /// Whether the initial scale was ever reached. That is told by a start that went well, or by
+    /// `Active` having said anything but that the first start is under way.
+    pub fn was_initialized(&self) -> bool {
+        let is_available = condition::find(&self.conditions, Self::RESOURCES_AVAILABLE);
+        let active = condition::find(&self.conditions, Self::ACTIVE);
+        is_available.is_some_and(Condition::is_true)
+            || active.is_some_and(|active| match active.status {
+                Status::True => true,
+                // A first start may be given up without ever having failed.
+                Status::False => self.has_failed(),
+                Status::Unknown => active.reason.as_deref() == Some(Self::QUEUED.0),
+            })
+    }
 }
 
 impl RevisionSpec {
@@ -192,4 +223,47 @@ fn serving_port(container: &Container) -> Option<&ContainerPort> {
 
 fn seconds(value: Option<i64>) -> Option<Duration> {
     value.and_then(|value| u64::try_from(value).ok()).filter(|&s| s > 0).map(Duration::from_secs)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Type, status and reason.
+    type Told = (&'static str, Status, &'static str);
+
+    fn status(conditions: &[Told]) -> RevisionStatus {
+        let condition = |(type_, status, reason): &Told| Condition {
+            type_: (*type_).to_owned(),
+            status: *status,
+            reason: Some((*reason).to_owned()),
+            ..Condition::default()
+        };
+        RevisionStatus {
+            conditions: conditions.iter().map(condition).collect(),
+            ..RevisionStatus::default()
+        }
+    }
+
+    #[test]
+    fn a_revision_that_was_ever_up_is_told_from_one_that_was_not() {
+        let (up, healthy) =
+            (RevisionStatus::RESOURCES_AVAILABLE, RevisionStatus::CONTAINER_HEALTHY);
+        let active = RevisionStatus::ACTIVE;
+        let (yes, no, unknown) = (Status::True, Status::False, Status::Unknown);
+        let cases: &[(&[Told], bool)] = &[
+            (&[], false),
+            (&[(up, unknown, "Deploying"), (active, unknown, "Deploying")], false),
+            (&[(up, no, "ErrImagePull"), (active, unknown, "Deploying")], false),
+            (&[(up, unknown, "Deploying"), (active, no, "TimedOut")], false),
+            (&[(up, unknown, "Deploying"), (active, no, "NoTraffic")], false),
+            (&[(up, yes, ""), (active, no, "NoTraffic")], true),
+            (&[(up, yes, ""), (healthy, no, "ExitCode1"), (active, unknown, "Queued")], true),
+            (&[(up, no, "ErrImagePull"), (active, unknown, "Queued")], true),
+            (&[(up, no, "ErrImagePull"), (active, no, "NoTraffic")], true),
+        ];
+        for (conditions, expected) in cases {
+            assert_eq!(status(conditions).was_initialized(), *expected, "{conditions:?}");
+        }
+    }
 }

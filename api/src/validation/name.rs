@@ -98,22 +98,6 @@ pub(super) fn qualified_name(text: &str) -> Vec<String> {
     problems
 }
 
-/// What is wrong with an identifier of C, such as the name of a kind.
-pub(super) fn c_identifier(text: &str) -> Vec<String> {
-    let first = |byte: &u8| byte.is_ascii_alphabetic() || *byte == b'_';
-    let rest = |byte: &u8| byte.is_ascii_alphanumeric() || *byte == b'_';
-    let bytes = text.as_bytes();
-    if bytes.first().is_some_and(first) && bytes.iter().all(rest) {
-        return Vec::new();
-    }
-    vec![
-        "a valid C identifier must start with alphabetic character or '_', followed by a string \
-         of alphanumeric characters or '_' (e.g. 'my_name',  or 'MY_NAME',  or 'MyName', regex \
-         used for validation is '[A-Za-z_][A-Za-z0-9_]*')"
-            .to_owned(),
-    ]
-}
-
 /// Problems as Go prints a list of them.
 pub(super) fn bracketed(problems: &[String]) -> String {
     format!("[{}]", problems.join(" "))
@@ -170,7 +154,5 @@ mod tests {
         for bad in ["", "/a", "a/", "a/b/c", "-a", "a b"] {
             assert!(!qualified_name(bad).is_empty(), "{bad:?}");
         }
-        assert!(c_identifier("Deployment").is_empty());
-        assert!(!c_identifier("1").is_empty());
     }
 }

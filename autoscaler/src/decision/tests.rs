@@ -2,14 +2,13 @@
 
 use std::collections::BTreeMap;
 
-use ebb_api::autoscaling::PodAutoscalerSpec;
 use ebb_api::config::Config;
 use proptest::prelude::*;
 
 use super::*;
 
 fn spec() -> ScalingSpec {
-    ScalingSpec::resolve(&PodAutoscalerSpec::default(), &BTreeMap::new(), &Config::default())
+    ScalingSpec::resolve(0, true, &BTreeMap::new(), &Config::default())
 }
 
 fn load(stable: f64, panic: f64) -> Averages {

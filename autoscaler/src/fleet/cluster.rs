@@ -6,11 +6,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 
-use ebb_api::autoscaling::{PodAutoscalerSpec, PodAutoscalerStatus, Reachability};
-use ebb_api::condition;
 use ebb_api::config::Config;
 use ebb_api::report::{PodReport, Report, RevisionKey, RevisionReport};
-use jiff::Timestamp;
 use tokio::time::Instant;
 
 use crate::event::{Action, Event, Write};
@@ -46,7 +43,7 @@ pub(super) struct Cluster {
     /// Whether the Deployment controller acts.
     pub is_controlled: bool,
     born: BTreeMap<String, Instant>,
-    scaled_to: i32,
+    scaled_to: u32,
     pods_made: u32,
 }
 
@@ -69,12 +66,8 @@ impl Cluster {
         let start = Instant::now();
         let target = Target {
             key: RevisionKey::new("models", "digits-00001"),
-            uid: "pa-1".to_owned(),
-            generation: Some(1),
-            spec: PodAutoscalerSpec {
-                reachability: Reachability::Reachable,
-                ..PodAutoscalerSpec::default()
-            },
+            uid: "uid-1".to_owned(),
+            is_reachable: true,
             annotations: annotations
                 .iter()
                 .map(|(key, value)| (format!("autoscaling.knative.dev/{key}"), (*value).to_owned()))
@@ -102,15 +95,10 @@ impl Cluster {
     }
 
     /// The scale last asked for; before the first time the one that the Deployment is made with.
-    pub(super) fn desired(&self) -> i32 {
+    pub(super) fn desired(&self) -> u32 {
         let annotation = self.target.annotations.get("autoscaling.knative.dev/initial-scale");
         let initial = annotation.map_or(1, |scale| scale.parse().unwrap());
-        self.target.status.desired_scale.unwrap_or(initial)
-    }
-
-    pub(super) fn active(&self) -> &'static str {
-        condition::find(&self.target.status.conditions, PodAutoscalerStatus::ACTIVE)
-            .map_or("", |active| active.status.as_str())
+        self.target.desired.unwrap_or(initial)
     }
 
     pub(super) fn ready(&self) -> usize {
@@ -124,8 +112,7 @@ impl Cluster {
 
     /// Feeds an event and carries out what follows.
     pub(super) fn step(&mut self, event: Event) {
-        let wall = Timestamp::UNIX_EPOCH + (self.now - self.start);
-        let actions = self.fleet.step(event, self.now, wall);
+        let actions = self.fleet.step(event, self.now);
         for action in actions {
             match action {
                 Action::Drain(order) => {
@@ -141,8 +128,7 @@ impl Cluster {
     }
 
     fn write(&mut self, write: Write) {
-        let status = write.status.clone().unwrap();
-        let lower = status.desired_scale.unwrap();
+        let lower = write.desired.unwrap();
         if lower < self.desired() {
             self.check_lowering(lower);
         }
@@ -152,14 +138,14 @@ impl Cluster {
                 None => self.costs.remove(name),
             };
         }
-        self.target.status = status;
+        self.target.desired = write.desired;
         self.writes.push(write);
         self.step(Event::Written(self.target.key.clone()));
         self.step(Event::TargetApplied(Box::new(self.target.clone())));
     }
 
     /// A lower scale may be written only when enough pods are out of everybody's hands.
-    fn check_lowering(&self, lower: i32) {
+    fn check_lowering(&self, lower: u32) {
         let standing = self.pods.values().filter(|pod| !pod.is_terminating);
         let held: Vec<_> = standing
             .filter(|pod| {
@@ -239,6 +225,7 @@ impl Cluster {
         if !self.is_controlled {
             return;
         }
+        self.tell();
         self.delete_terminated();
         self.scaled_to = self.desired();
         let want = usize::try_from(self.scaled_to).unwrap();
@@ -253,6 +240,21 @@ impl Cluster {
         for pod in standing.into_iter().take(surplus) {
             self.check_deletion(&pod.uid);
             self.set_pod(Pod { is_terminating: true, ..pod });
+        }
+    }
+
+    /// What the controller says in the Revision's status.
+    fn tell(&mut self) {
+        let desired = self.desired();
+        let is_up = self.ready() >= usize::try_from(desired).unwrap();
+        let told = Target {
+            desired: Some(desired),
+            is_initialized: self.target.is_initialized || is_up,
+            ..self.target.clone()
+        };
+        if told != self.target {
+            self.target = told;
+            self.step(Event::TargetApplied(Box::new(self.target.clone())));
         }
     }
 

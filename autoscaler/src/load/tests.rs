@@ -3,7 +3,6 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use ebb_api::autoscaling::PodAutoscalerSpec;
 use ebb_api::config::Config;
 use proptest::prelude::*;
 
@@ -19,11 +18,7 @@ struct Scene {
 
 impl Scene {
     fn new() -> Self {
-        let spec = ScalingSpec::resolve(
-            &PodAutoscalerSpec::default(),
-            &BTreeMap::new(),
-            &Config::default(),
-        );
+        let spec = ScalingSpec::resolve(0, true, &BTreeMap::new(), &Config::default());
         Self {
             load: Load::new(&spec),
             activators: Activators::default(),

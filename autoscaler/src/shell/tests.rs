@@ -12,7 +12,7 @@ use tokio::sync::Notify;
 
 use super::*;
 
-/// One PodAutoscaler at zero; its watches stay open and say nothing.
+/// One Revision at zero; its watches stay open and say nothing.
 #[derive(Clone, Default)]
 struct Api {
     patches: Arc<Mutex<VecDeque<Value>>>,
@@ -41,7 +41,7 @@ impl Api {
             self.patched.notify_one();
             return Response::new(Body::from(sleeping().to_string().into_bytes()));
         }
-        let items = if path.contains("podautoscalers") { vec![sleeping()] } else { Vec::new() };
+        let items = if path.contains("revisions") { vec![sleeping()] } else { Vec::new() };
         let list = json!({"metadata": {"resourceVersion": "1"}, "items": items});
         Response::new(Body::from(list.to_string().into_bytes()))
     }
@@ -58,16 +58,15 @@ impl Api {
 
 fn sleeping() -> Value {
     json!({
-        "apiVersion": "autoscaling.internal.knative.dev/v1alpha1",
-        "kind": "PodAutoscaler",
-        "metadata": {"namespace": "models", "name": "digits-00001", "uid": "pa-1", "generation": 1},
-        "spec": {"scaleTargetRef": {}, "reachability": "Reachable"},
+        "apiVersion": "serving.knative.dev/v1",
+        "kind": "Revision",
+        "metadata": {"namespace": "models", "name": "digits-00001", "uid": "uid-1", "generation": 1},
+        "spec": {"containers": []},
         "status": {
-            "desiredScale": 0,
-            "actualScale": 0,
+            "desiredReplicas": 0,
             "conditions": [
                 {"type": "Active", "status": "False", "reason": "NoTraffic"},
-                {"type": "ScaleTargetInitialized", "status": "True"},
+                {"type": "ResourcesAvailable", "status": "True"},
             ],
         },
     })
@@ -92,10 +91,6 @@ async fn a_first_request_reaches_the_api_server_as_one_patch_and_no_time_passes(
     let (autoscaler, intake) = Autoscaler::new(options, &mut Registry::default());
     let shutdown = CancellationToken::new();
     let running = tokio::spawn(autoscaler.run(shutdown.clone()));
-    // Brings the first status up to date (generation, SKSReady).
-    let first = api.patch().await;
-    assert_eq!(first["status"]["desiredScale"], 0);
-
     let start = Instant::now();
     intake.record(Report {
         activator: "activator-0".to_owned(),
@@ -106,8 +101,8 @@ async fn a_first_request_reaches_the_api_server_as_one_patch_and_no_time_passes(
         }],
     });
     let woken = api.patch().await;
-    assert_eq!(woken["status"]["desiredScale"], 1);
-    assert_eq!(woken["metadata"]["uid"], "pa-1");
+    assert_eq!(woken["status"]["desiredReplicas"], 1);
+    assert_eq!(woken["metadata"]["uid"], "uid-1");
     assert_eq!(start.elapsed(), Duration::ZERO);
 
     shutdown.cancel();

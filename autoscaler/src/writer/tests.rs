@@ -33,7 +33,7 @@ impl Api {
         self.requests.lock().push(line);
         let code = self.answers.lock().pop_front().unwrap_or(200);
         let answer = if code == 200 {
-            json!({"metadata": {"name": "x"}, "spec": {"scaleTargetRef": {}}})
+            json!({"metadata": {"name": "x"}, "spec": {"containers": []}})
         } else {
             json!({"kind": "Status", "status": "Failure", "message": "no", "code": code})
         };
@@ -48,16 +48,13 @@ impl Api {
     }
 }
 
-fn write(desired: i32, marks: &[(&str, Option<i32>)], is_lowering: bool) -> Write {
+fn write(desired: u32, marks: &[(&str, Option<i32>)], is_lowering: bool) -> Write {
     Write {
         key: RevisionKey::new("models", "digits-00001"),
-        uid: "pa-1".to_owned(),
+        uid: "uid-1".to_owned(),
         is_lowering,
         marks: marks.iter().map(|(name, cost)| ((*name).to_owned(), *cost)).collect(),
-        status: Some(PodAutoscalerStatus {
-            desired_scale: Some(desired),
-            ..PodAutoscalerStatus::default()
-        }),
+        desired: Some(desired),
     }
 }
 
@@ -80,8 +77,8 @@ async fn pods_are_marked_before_the_scale_is_lowered() {
     assert_eq!(requests.len(), 2);
     assert!(requests[0].starts_with("/api/v1/namespaces/models/pods/pod-a "));
     assert!(requests[0].contains(r#""controller.kubernetes.io/pod-deletion-cost":"-1000""#));
-    assert!(requests[1].contains("/podautoscalers/digits-00001/status "));
-    assert!(requests[1].contains(r#""desiredScale":1"#));
+    assert!(requests[1].contains("/revisions/digits-00001/status "));
+    assert!(requests[1].contains(r#""desiredReplicas":1"#));
 }
 
 #[tokio::test(start_paused = true)]
@@ -91,7 +88,7 @@ async fn a_raise_is_one_request_and_waits_for_no_marks() {
     writer.submit(write(2, &[("pod-a", None)], false));
     finish(&mut writer).await;
     let requests = api.requests();
-    assert!(requests[0].contains(r#""desiredScale":2"#), "{requests:?}");
+    assert!(requests[0].contains(r#""desiredReplicas":2"#), "{requests:?}");
     assert!(requests[1].contains(r#""controller.kubernetes.io/pod-deletion-cost":null"#));
 }
 
@@ -103,8 +100,8 @@ async fn demand_that_returns_during_the_marking_replaces_the_lower_scale() {
     writer.submit(write(2, &[], false));
     assert_eq!(finish(&mut writer).await, 1);
     let requests = api.requests().join("\n");
-    assert!(requests.contains(r#""desiredScale":2"#), "{requests}");
-    assert!(!requests.contains(r#""desiredScale":1"#), "{requests}");
+    assert!(requests.contains(r#""desiredReplicas":2"#), "{requests}");
+    assert!(!requests.contains(r#""desiredReplicas":1"#), "{requests}");
 }
 
 #[tokio::test(start_paused = true)]
@@ -119,8 +116,8 @@ async fn a_failure_is_tried_again_with_the_newest_scale() {
     assert!(start.elapsed() < BACKOFF_MAX * 3);
     let requests = api.requests();
     assert_eq!(requests.len(), 4);
-    assert!(requests[0].contains(r#""desiredScale":1"#));
-    assert!(requests[1..].iter().all(|line| line.contains(r#""desiredScale":5"#)));
+    assert!(requests[0].contains(r#""desiredReplicas":1"#));
+    assert!(requests[1..].iter().all(|line| line.contains(r#""desiredReplicas":5"#)));
 }
 
 #[tokio::test(start_paused = true)]

@@ -7,12 +7,8 @@ use super::*;
 
 fn request<'a>(kind: &'a str, object: &'a Value) -> Request<'a> {
     Request {
-        group: match kind {
-            "PodAutoscaler" => "autoscaling.internal.knative.dev",
-            "ConfigMap" => "",
-            _ => "serving.knative.dev",
-        },
-        version: if kind == "PodAutoscaler" { "v1alpha1" } else { "v1" },
+        group: if kind == "ConfigMap" { "" } else { "serving.knative.dev" },
+        version: "v1",
         kind,
         operation: Operation::Create,
         subresource: None,
@@ -250,27 +246,6 @@ fn a_revision_is_immutable() {
 }
 
 #[test]
-fn a_pod_autoscaler_gets_its_class_and_keeps_its_spec() {
-    let object = json!({
-        "apiVersion": "autoscaling.internal.knative.dev/v1alpha1",
-        "kind": "PodAutoscaler",
-        "metadata": {"name": "digits-00001"},
-        "spec": {"scaleTargetRef": {
-            "apiVersion": "apps/v1", "kind": "Deployment", "name": "digits-00001-deployment",
-        }},
-    });
-    let stored = stored(&request("PodAutoscaler", &object));
-    assert_eq!(
-        stored["metadata"]["annotations"],
-        json!({
-            "autoscaling.knative.dev/class": "kpa.autoscaling.knative.dev",
-            "autoscaling.knative.dev/metric": "concurrency",
-        })
-    );
-    assert_eq!(stored["spec"]["scaleTargetRef"], object["spec"]["scaleTargetRef"]);
-}
-
-#[test]
 fn a_setting_that_cannot_be_used_is_denied() {
     let map = |namespace: &str, value: &str| {
         json!({
@@ -363,9 +338,7 @@ proptest! {
     fn no_json_breaks_admission_and_twice_is_once(
         object in any_object(),
         old in proptest::option::of(any_object()),
-        kind in proptest::sample::select(
-            vec!["Service", "Configuration", "Route", "Revision", "PodAutoscaler"],
-        ),
+        kind in proptest::sample::select(vec!["Service", "Configuration", "Route", "Revision"]),
     ) {
         let config = Config::default();
         let request = Request {

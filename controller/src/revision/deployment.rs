@@ -93,7 +93,7 @@ pub(super) fn with_initial_scale(
 
 /// The scale that must be reached before the Revision is Ready: the same number that the
 /// autoscaler starts from, so that its first decision needs no write.
-fn initial_scale(revision: &Revision, config: &Config) -> i32 {
+pub(super) fn initial_scale(revision: &Revision, config: &Config) -> i32 {
     let of = |key: annotations::Key, default: i32| {
         let text = key.get(revision.metadata.annotations.as_ref());
         text.and_then(|text| text.parse::<i32>().ok())

@@ -7,12 +7,12 @@
 
 use std::sync::Arc;
 
-use ebb_api::autoscaling::{PodAutoscaler, PodAutoscalerStatus};
+use ebb_api::annotations;
 use ebb_api::condition::{self, Condition, Conditions, READY, Status};
 use ebb_api::serving::{ContainerStatus, Revision, RevisionStatus};
 use k8s_openapi::api::apps::v1::{Deployment, DeploymentCondition};
 use k8s_openapi::api::core::v1::{Container, Pod};
-use k8s_openapi::jiff::Timestamp;
+use k8s_openapi::jiff::{SignedDuration, Timestamp};
 
 use super::failure::{self, Part};
 use super::pod;
@@ -23,6 +23,7 @@ use crate::settling::{self, News};
 const RESOURCES: &str = RevisionStatus::RESOURCES_AVAILABLE;
 const HEALTHY: &str = RevisionStatus::CONTAINER_HEALTHY;
 const ACTIVE: &str = RevisionStatus::ACTIVE;
+const TIMED_OUT: (&str, &str) = RevisionStatus::TIMED_OUT;
 const DEPLOYING: &str = "Deploying";
 const DEADLINE_EXCEEDED: &str = "ProgressDeadlineExceeded";
 /// kubelet alternates between the two while an image cannot be had.
@@ -34,27 +35,28 @@ pub(super) struct Occupied {
     pub(super) name: String,
 }
 
-/// What is known after the children were applied.
+/// What is known after the Deployment was applied.
 pub(super) enum Observed {
-    /// A child's name belongs to somebody else.
+    /// Its name belongs to somebody else.
     Occupied(Occupied),
     /// The API server refuses the Deployment; why.
     Refused(String),
-    /// Both are there.
+    /// It is there.
     Made(Box<Running>),
 }
 
-/// The children and what became of them.
+/// The Deployment and what became of it.
 pub(super) struct Running {
     deployment: Arc<Deployment>,
-    autoscaler: Arc<PodAutoscaler>,
     pods: Vec<Arc<Pod>>,
+    /// Replicas to reach once.
+    first: i32,
 }
 
 // === impl Observed ===
 
 impl Observed {
-    /// A child's name belongs to somebody else.
+    /// The Deployment's name belongs to somebody else.
     pub(super) fn occupied(by: Occupied) -> Self {
         Self::Occupied(by)
     }
@@ -64,13 +66,9 @@ impl Observed {
         Self::Refused(message)
     }
 
-    /// Both children are there.
-    pub(super) fn made(
-        deployment: Arc<Deployment>,
-        autoscaler: Arc<PodAutoscaler>,
-        pods: Vec<Arc<Pod>>,
-    ) -> Self {
-        Self::Made(Box::new(Running { deployment, autoscaler, pods }))
+    /// The Deployment is there; `first` replicas of it are to be reached once.
+    pub(super) fn made(deployment: Arc<Deployment>, pods: Vec<Arc<Pod>>, first: i32) -> Self {
+        Self::Made(Box::new(Running { deployment, pods, first }))
     }
 }
 
@@ -107,19 +105,25 @@ impl Running {
         Some((reason, failure.message.as_deref().unwrap_or_default()))
     }
 
-    fn was_initialized(&self) -> bool {
-        self.autoscaler_condition(PodAutoscalerStatus::SCALE_TARGET_INITIALIZED)
-            .is_some_and(Condition::is_true)
+    /// Whether the initial scale is reached now. The autoscaler asks for no less before; load may
+    /// make it ask for more.
+    fn is_up(&self) -> bool {
+        let available = self.available();
+        available >= self.first.min(self.wanted()) && (available > 0 || self.first == 0)
     }
 
-    fn autoscaler_condition(&self, type_: &str) -> Option<&Condition> {
-        condition::find(&self.autoscaler.status.as_ref()?.conditions, type_)
+    /// How long a start may take.
+    fn deadline(&self) -> SignedDuration {
+        let spec = self.deployment.spec.as_ref();
+        let seconds = spec.and_then(|spec| spec.progress_deadline_seconds).unwrap_or(600);
+        SignedDuration::from_secs(i64::from(seconds))
     }
 }
 
 /// The status that follows from what is observed.
 pub(super) fn of(revision: &Revision, observed: &Observed, now: Timestamp) -> RevisionStatus {
     let mut status = revision.status.clone().unwrap_or_default();
+    let before = (status.has_failed(), status.was_initialized());
     let mut list = std::mem::take(&mut status.conditions);
     let mut conditions = RevisionStatus::CONDITIONS.manage(&mut list, now);
     conditions.initialize();
@@ -131,12 +135,16 @@ pub(super) fn of(revision: &Revision, observed: &Observed, now: Timestamp) -> Re
         }
         Observed::Refused(message) => conditions.mark_false(RESOURCES, "FailedCreate", message),
         Observed::Made(running) => {
-            let scale = running.autoscaler.status.as_ref();
-            let known = |scale: Option<i32>| scale.filter(|scale| *scale >= 0);
-            status.actual_replicas = known(scale.and_then(|status| status.actual_scale));
-            status.desired_replicas = known(scale.and_then(|status| status.desired_scale));
-            judge_start(running, &mut conditions);
-            judge_activity(running, &mut conditions);
+            // Until the autoscaler asks for something else it is what the Deployment was made with.
+            let is_ours = annotations::is_scaled_here(revision.metadata.annotations.as_ref());
+            let decided = status.desired_replicas.filter(|_| is_ours);
+            let desired = decided.unwrap_or_else(|| running.wanted());
+            status.desired_replicas = Some(desired);
+            status.actual_replicas = Some(running.available());
+            let (has_failed, was_initialized) = before;
+            let is_initialized = was_initialized || running.is_up();
+            judge_activity(running, desired, is_initialized, &mut conditions, now);
+            judge_start(running, has_failed, is_initialized, &mut conditions);
         }
     }
     status.conditions = list;
@@ -188,25 +196,27 @@ fn describe_images(revision: &Revision, status: &mut RevisionStatus) {
 }
 
 /// Whether the last start, or the one under way, goes well.
-fn judge_start(running: &Running, conditions: &mut Conditions<'_>) {
-    let failed = [RESOURCES, HEALTHY]
-        .iter()
-        .any(|type_| conditions.get(type_).is_some_and(Condition::is_false));
+fn judge_start(
+    running: &Running,
+    failed: bool,
+    is_initialized: bool,
+    conditions: &mut Conditions<'_>,
+) {
     if running.available() > 0 {
-        if running.was_initialized() {
+        if is_initialized {
             conditions.mark_true(RESOURCES);
             conditions.mark_true(HEALTHY);
         } else {
             deploying(conditions);
         }
     } else if running.wanted() > 0 {
-        judge_stalled(running, failed, conditions);
+        judge_stalled(running, failed, is_initialized, conditions);
     } else if failed {
         // Scaled to zero after a start that failed: still what happened last.
-    } else if running.was_initialized() {
+    } else if is_initialized {
         conditions.mark_true(RESOURCES);
         conditions.mark_true(HEALTHY);
-    } else if gave_up(running) {
+    } else if gave_up(conditions) {
         conditions.mark_false(RESOURCES, DEADLINE_EXCEEDED, "Initial scale was never achieved");
     } else {
         deploying(conditions);
@@ -214,7 +224,12 @@ fn judge_start(running: &Running, conditions: &mut Conditions<'_>) {
 }
 
 /// There should be pods and none is available.
-fn judge_stalled(running: &Running, failed: bool, conditions: &mut Conditions<'_>) {
+fn judge_stalled(
+    running: &Running,
+    failed: bool,
+    is_initialized: bool,
+    conditions: &mut Conditions<'_>,
+) {
     if let Some(found) = failure::find(&running.pods) {
         let type_ = match found.part {
             Part::Resources => RESOURCES,
@@ -241,15 +256,11 @@ fn judge_stalled(running: &Running, failed: bool, conditions: &mut Conditions<'_
             "Initial scale was never achieved".clone_into(&mut message);
         }
         conditions.mark_false(RESOURCES, DEADLINE_EXCEEDED, &message);
-    } else if running.was_initialized() {
+    } else if is_initialized {
         // A wake under way. After one that failed, only success is news.
         if !failed {
             conditions.mark_true(RESOURCES);
             conditions.mark_true(HEALTHY);
-        }
-    } else if gave_up(running) {
-        if !failed {
-            conditions.mark_false(RESOURCES, DEADLINE_EXCEEDED, "Initial scale was never achieved");
         }
     } else {
         deploying(conditions);
@@ -261,11 +272,10 @@ fn deploying(conditions: &mut Conditions<'_>) {
     conditions.mark_unknown(HEALTHY, DEPLOYING, "");
 }
 
-/// Whether the autoscaler took the pods away before the initial scale was reached.
-fn gave_up(running: &Running) -> bool {
-    running
-        .autoscaler_condition(READY)
-        .is_some_and(|ready| ready.is_false() && ready.reason.as_deref() == Some("TimedOut"))
+/// Whether the autoscaler took the pods away because they took too long.
+fn gave_up(conditions: &Conditions<'_>) -> bool {
+    let active = conditions.get(ACTIVE);
+    active.is_some_and(|it| it.is_false() && it.reason.as_deref() == Some(TIMED_OUT.0))
 }
 
 /// Whether the condition already tells of this, under another of kubelet's names for it.
@@ -276,12 +286,33 @@ fn is_same_trouble(condition: Option<&Condition>, reason: &str) -> bool {
     })
 }
 
-/// Whether there are pods: the autoscaler's word.
-fn judge_activity(running: &Running, conditions: &mut Conditions<'_>) {
-    match running.autoscaler_condition(READY) {
-        None => conditions.mark_unknown(ACTIVE, DEPLOYING, ""),
-        Some(ready) if ready.status == Status::True => conditions.mark_true(ACTIVE),
-        Some(ready) => conditions.propagate(ACTIVE, Some(ready)),
+/// Whether there are pods, or are to be.
+fn judge_activity(
+    running: &Running,
+    desired: i32,
+    is_initialized: bool,
+    conditions: &mut Conditions<'_>,
+    now: Timestamp,
+) {
+    if desired == 0 {
+        let before = conditions.get(ACTIVE);
+        if before.is_some_and(Condition::is_false) {
+            return;
+        }
+        // The autoscaler gives an activation up some time after the deadline, and asks for none
+        // before that only where nobody calls.
+        let since = before.filter(|it| it.status == Status::Unknown);
+        let since = since.and_then(|it| it.last_transition_time.as_ref());
+        let is_late = since.is_some_and(|since| now.duration_since(since.0) >= running.deadline());
+        let (reason, message) = if is_late { TIMED_OUT } else { RevisionStatus::NO_TRAFFIC };
+        conditions.mark_false(ACTIVE, reason, message);
+    } else if is_initialized && running.available() > 0 {
+        conditions.mark_true(ACTIVE);
+    } else if is_initialized {
+        let (reason, message) = RevisionStatus::QUEUED;
+        conditions.mark_unknown(ACTIVE, reason, message);
+    } else {
+        conditions.mark_unknown(ACTIVE, DEPLOYING, "");
     }
 }
 

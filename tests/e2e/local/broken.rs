@@ -28,7 +28,7 @@ async fn requests_that_wait_for_a_program_that_dies_fail_and_others_do_not() -> 
     kubectl.wait_ready("good").await?;
     kubectl.wait_ready("once").await?;
     ebb_tests::eventually("the service sleeps", || async {
-        let scale = kubectl.field("kpa/once-00001", "{.status.actualScale}").await.ok()?;
+        let scale = kubectl.field("rev/once-00001", "{.status.actualReplicas}").await.ok()?;
         (scale == "0").then_some(())
     })
     .await;

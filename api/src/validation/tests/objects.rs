@@ -160,25 +160,3 @@ fn a_revision_never_changes() {
          {v1.RevisionSpec}.timeoutSeconds:\n\t-: \"300\"\n\t+: \"5\"\n"
     );
 }
-
-#[test]
-fn a_pod_autoscaler_says_what_it_scales() {
-    let config = Config::default();
-    let mut object: PodAutoscaler = read(
-        "{apiVersion: autoscaling.internal.knative.dev/v1alpha1, kind: PodAutoscaler, \
-         metadata: {name: digits-00001, annotations: {autoscaling.knative.dev/min-scale: x}}, \
-         spec: {containerConcurrency: 1001, scaleTargetRef: {kind: Deployment}}}",
-    );
-    assert_eq!(
-        pod_autoscaler(&object, &config).to_string(),
-        "expected 0 <= 1001 <= 1000: spec.containerConcurrency\n\
-         invalid value: x: metadata.annotations.autoscaling.knative.dev/min-scale\n\
-         missing field(s): spec.scaleTargetRef.apiVersion, spec.scaleTargetRef.name"
-    );
-    object.metadata.annotations = None;
-    object.spec.container_concurrency = 0;
-    object.spec.scale_target_ref.api_version = Some("apps/v1".into());
-    object.spec.scale_target_ref.name = Some("digits-00001-deployment".into());
-    defaults::pod_autoscaler(&mut object);
-    assert_eq!(pod_autoscaler(&object, &config).to_string(), "");
-}

@@ -7,16 +7,15 @@ const FAILED_PULL: &str = "ErrImagePull";
 struct Scene {
     replicas: i32,
     available: i32,
-    initialized: bool,
-    /// Status, reason and message of the autoscaler's Ready.
-    active: Option<(Status, &'static str)>,
+    /// Replicas to reach once.
+    first: i32,
     /// What the Deployment controller says.
     said: serde_json::Value,
     pod: serde_json::Value,
 }
 
-fn scene(replicas: i32, available: i32, initialized: bool) -> Scene {
-    Scene { replicas, available, initialized, active: None, said: json!([]), pod: json!({}) }
+fn scene(replicas: i32, available: i32) -> Scene {
+    Scene { replicas, available, first: 1, said: json!([]), pod: json!({}) }
 }
 
 fn waiting(reason: &str) -> serde_json::Value {
@@ -31,39 +30,17 @@ fn crashed() -> serde_json::Value {
 
 fn observed(scene: Scene) -> Observed {
     let deployment = json!({
-        "spec": {"replicas": scene.replicas, "selector": {}, "template": {}},
+        "spec": {"replicas": scene.replicas, "selector": {}, "template": {},
+            "progressDeadlineSeconds": 60},
         "status": {"availableReplicas": scene.available,
             "conditions": scene.said},
-    });
-    let mut autoscaler = PodAutoscaler::default();
-    let mut conditions = Vec::new();
-    if scene.initialized {
-        conditions.push(Condition {
-            type_: PodAutoscalerStatus::SCALE_TARGET_INITIALIZED.to_owned(),
-            status: Status::True,
-            ..Condition::default()
-        });
-    }
-    if let Some((status, reason)) = scene.active {
-        conditions.push(Condition {
-            type_: READY.to_owned(),
-            status,
-            reason: Some(reason.to_owned()),
-            ..Condition::default()
-        });
-    }
-    autoscaler.status = Some(PodAutoscalerStatus {
-        conditions,
-        desired_scale: Some(scene.replicas),
-        actual_scale: Some(-1),
-        ..PodAutoscalerStatus::default()
     });
     let mut pod = json!({"metadata": {"name": "p"}});
     pod["status"] = scene.pod;
     Observed::made(
         Arc::new(serde_json::from_value(deployment).unwrap()),
-        Arc::new(autoscaler),
         vec![Arc::new(serde_json::from_value(pod).unwrap())],
+        scene.first,
     )
 }
 
@@ -78,8 +55,18 @@ fn revision() -> Revision {
 }
 
 /// The revision after it saw the scene.
-fn after(mut revision: Revision, scene: Scene) -> Revision {
-    revision.status = Some(of(&revision, &observed(scene), Timestamp::UNIX_EPOCH));
+fn after(revision: Revision, scene: Scene) -> Revision {
+    after_s(0, revision, scene)
+}
+
+/// The revision after it saw the scene so many seconds later, in which the autoscaler asked for
+/// as many replicas as there are to be.
+fn after_s(seconds: i64, mut revision: Revision, scene: Scene) -> Revision {
+    if let Some(status) = &mut revision.status {
+        status.desired_replicas = Some(scene.replicas);
+    }
+    let now = Timestamp::UNIX_EPOCH + SignedDuration::from_secs(seconds);
+    revision.status = Some(of(&revision, &observed(scene), now));
     revision
 }
 
@@ -91,21 +78,21 @@ fn told(revision: &Revision, type_: &str) -> (Status, String, String) {
 
 #[test]
 fn a_revision_deploys_until_its_initial_scale_was_reached() {
-    let starting = after(revision(), scene(1, 0, false));
+    let several = |available| Scene { first: 2, ..scene(2, available) };
+    let starting = after(revision(), several(0));
     for type_ in [RESOURCES, HEALTHY, ACTIVE, READY] {
         let expected = (Status::Unknown, "Deploying".to_owned(), String::new());
         assert_eq!(told(&starting, type_), expected, "{type_}");
     }
-    let available = after(starting.clone(), scene(1, 1, false));
+    let available = after(starting.clone(), several(1));
     assert_eq!(told(&available, READY).0, Status::Unknown);
+    assert_eq!(told(&available, ACTIVE).0, Status::Unknown);
 
-    let mut up = scene(1, 1, true);
-    up.active = Some((Status::True, ""));
-    let ready = after(available, up);
+    let ready = after(available, several(2));
     assert_eq!(told(&ready, READY).0, Status::True);
     assert_eq!(told(&ready, ACTIVE).0, Status::True);
-    let status = ready.status.unwrap();
-    assert_eq!((status.actual_replicas, status.desired_replicas), (None, Some(1)));
+    let status = ready.status.clone().unwrap();
+    assert_eq!((status.actual_replicas, status.desired_replicas), (Some(2), Some(2)));
     assert_eq!(
         status.container_statuses,
         [ContainerStatus {
@@ -114,21 +101,49 @@ fn a_revision_deploys_until_its_initial_scale_was_reached() {
         }]
     );
     assert_eq!(news(&starting.status.unwrap(), &status), News::Urgent);
+    // Once is enough.
+    let fewer = after(ready, Scene { replicas: 1, ..several(1) });
+    assert_eq!(told(&fewer, READY).0, Status::True);
+}
+
+#[test]
+fn load_before_the_first_readiness_does_not_hold_it_up() {
+    let ready = after(after(revision(), scene(1, 0)), scene(5, 1));
+    assert_eq!(told(&ready, READY).0, Status::True);
+}
+
+#[test]
+fn an_initial_scale_of_zero_is_reached_at_once() {
+    let none = after(revision(), Scene { first: 0, ..scene(0, 0) });
+    assert_eq!(told(&none, READY).0, Status::True);
+    assert_eq!(told(&none, ACTIVE).1, "NoTraffic");
+}
+
+#[test]
+fn a_first_start_that_nobody_needs_any_more_is_no_success() {
+    let starting = after(revision(), scene(1, 0));
+    let gone = after_s(5, starting, scene(0, 0));
+    assert_eq!(told(&gone, ACTIVE).1, "NoTraffic");
+    assert_eq!(told(&gone, READY).0, Status::Unknown);
 }
 
 #[test]
 fn scale_to_zero_keeps_it_ready_and_makes_it_inactive() {
-    let ready = after(revision(), scene(1, 1, true));
-    let mut idle = scene(0, 0, true);
-    idle.active = Some((Status::False, "NoTraffic"));
-    let idle = after(ready.clone(), idle);
+    let ready = after(revision(), scene(1, 1));
+    let idle = after(ready.clone(), scene(0, 0));
     assert_eq!(told(&idle, READY).0, Status::True);
     assert_eq!(told(&idle, ACTIVE).1, "NoTraffic");
     let before = ready.status.unwrap();
     assert_eq!(news(&before, idle.status.as_ref().unwrap()), News::Detail);
 
-    let waking = after(idle, scene(1, 0, true));
+    let waking = after_s(100, idle, scene(1, 0));
     assert_eq!(told(&waking, READY).0, Status::True);
+    assert_eq!(told(&waking, ACTIVE).1, "Queued");
+    let late = after_s(200, waking.clone(), scene(0, 0));
+    assert_eq!(told(&late, ACTIVE).1, "TimedOut");
+    assert_eq!(told(&late, READY).0, Status::True);
+    let called_off = after_s(110, waking, scene(0, 0));
+    assert_eq!(told(&called_off, ACTIVE).1, "NoTraffic");
 }
 
 #[test]
@@ -137,7 +152,7 @@ fn what_is_wrong_with_a_pod_is_said_at_once() {
         (waiting(FAILED_PULL), RESOURCES, FAILED_PULL, "why"),
         (crashed(), HEALTHY, "ExitCode5", "Container failed with: boom"),
     ] {
-        let mut scene = scene(1, 0, false);
+        let mut scene = scene(1, 0);
         scene.pod = pod;
         let failed = after(revision(), scene);
         let expected = (Status::False, reason.to_owned(), message.to_owned());
@@ -150,25 +165,25 @@ fn what_is_wrong_with_a_pod_is_said_at_once() {
 
 #[test]
 fn a_wake_that_fails_shows_and_the_next_that_works_heals() {
-    let ready = after(revision(), scene(1, 1, true));
-    let mut failing = scene(1, 0, true);
+    let ready = after(revision(), scene(1, 1));
+    let mut failing = scene(1, 0);
     failing.pod = crashed();
     let failed = after(ready, failing);
     assert_eq!(told(&failed, READY).1, "ExitCode5");
     // Its pods are gone again; what happened last still counts.
-    let idle = after(failed, scene(0, 0, true));
+    let idle = after(failed, scene(0, 0));
     assert_eq!(told(&idle, READY).1, "ExitCode5");
-    let waking = after(idle, scene(1, 0, true));
+    let waking = after(idle, scene(1, 0));
     assert_eq!(told(&waking, READY).1, "ExitCode5");
-    let healed = after(waking, scene(1, 1, true));
+    let healed = after(waking, scene(1, 1));
     assert_eq!(told(&healed, READY).0, Status::True);
 }
 
 #[test]
 fn the_two_words_for_a_missing_image_are_one_trouble() {
-    let mut first = scene(1, 0, false);
+    let mut first = scene(1, 0);
     first.pod = waiting(FAILED_PULL);
-    let mut second = scene(1, 0, false);
+    let mut second = scene(1, 0);
     second.pod = waiting("ImagePullBackOff");
     let failed = after(revision(), first);
     let later = after(failed.clone(), second);
@@ -177,9 +192,9 @@ fn the_two_words_for_a_missing_image_are_one_trouble() {
 
 #[test]
 fn a_new_trouble_replaces_the_old_one() {
-    let mut first = scene(1, 0, false);
+    let mut first = scene(1, 0);
     first.pod = waiting(FAILED_PULL);
-    let mut second = scene(1, 0, false);
+    let mut second = scene(1, 0);
     second.pod = crashed();
     let failed = after(after(revision(), first), second);
     assert_eq!(told(&failed, READY).1, "ExitCode5");
@@ -188,7 +203,7 @@ fn a_new_trouble_replaces_the_old_one() {
 
 #[test]
 fn a_port_that_never_opens_is_told_with_the_pods_own_words() {
-    let mut late = scene(1, 0, false);
+    let mut late = scene(1, 0);
     late.said = json!([{"type": "Progressing", "status": "False",
         "reason": "ProgressDeadlineExceeded", "message": "has timed out progressing."}]);
     late.pod = json!({"conditions": [{"type": "Ready", "status": "False",
@@ -205,10 +220,9 @@ fn a_port_that_never_opens_is_told_with_the_pods_own_words() {
 
 #[test]
 fn an_initial_scale_that_was_never_reached_is_told_when_the_pods_are_gone() {
-    let mut gone = scene(0, 0, false);
-    gone.active = Some((Status::False, "TimedOut"));
+    let starting = after(revision(), scene(1, 0));
     assert_eq!(
-        told(&after(revision(), gone), RESOURCES),
+        told(&after_s(90, starting, scene(0, 0)), RESOURCES),
         (
             Status::False,
             "ProgressDeadlineExceeded".to_owned(),
@@ -238,7 +252,7 @@ fn a_foreign_child_is_named() {
 
 #[test]
 fn a_pod_that_a_quota_forbids_is_told_of_at_once_and_forgotten_when_it_comes() {
-    let mut forbidden = scene(1, 0, false);
+    let mut forbidden = scene(1, 0);
     forbidden.said = json!([{"type": "ReplicaFailure", "status": "True",
         "reason": "FailedCreate", "message": "exceeded quota: none"}]);
     forbidden.pod = json!({});
@@ -249,6 +263,6 @@ fn a_pod_that_a_quota_forbids_is_told_of_at_once_and_forgotten_when_it_comes() {
     assert_eq!(ready.reason.as_deref(), Some("FailedCreate"));
     assert_eq!(ready.message.as_deref(), Some("exceeded quota: none"));
     revision.status = Some(status);
-    let status = of(&revision, &observed(scene(1, 1, true)), Timestamp::UNIX_EPOCH);
+    let status = of(&revision, &observed(scene(1, 1)), Timestamp::UNIX_EPOCH);
     assert!(condition::find(&status.conditions, RESOURCES).unwrap().is_true());
 }

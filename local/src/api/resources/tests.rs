@@ -89,7 +89,7 @@ fn every_shipped_kind_is_served_with_its_subresources() {
     assert!(deployment.has_scale && deployment.has_status && !deployment.custom);
     assert!(!find("", "namespaces").namespaced);
     assert!(!find("", "configmaps").has_status);
-    assert_eq!(resources.iter().filter(|resource| resource.custom).count(), 5);
+    assert_eq!(resources.iter().filter(|resource| resource.custom).count(), 4);
 }
 
 #[test]
