@@ -16,7 +16,7 @@ use parking_lot::Mutex;
 use tokio::time::Instant;
 
 /// How long mere progress waits for something better to say: longer than an ordinary start from an
-/// image that is there (about 1.5 s on a busy node of two cores), shorter than a person's patience.
+/// image that is there, shorter than a person's patience.
 pub(crate) const SETTLE: Duration = Duration::from_secs(2);
 
 /// How long a change of details waits for the next. Longer than a wake-up with the two seconds
