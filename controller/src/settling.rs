@@ -19,14 +19,14 @@ use tokio::time::Instant;
 /// image that is there, shorter than a person's patience.
 pub(crate) const SETTLE: Duration = Duration::from_secs(2);
 
-/// How long a change of details waits for the next. Longer than a wake-up with the two seconds
-/// within which its end is reported, so that it is told once and not twice.
+/// How long a change of details waits for the next. Longer than a wake-up, so that it is told once
+/// and not twice.
 pub(crate) const SETTLE_DETAIL: Duration = Duration::from_secs(5);
 
 /// Statuses with no urgent news that may be written at once: two Services' worth.
 const TOLD_BURST: u32 = 8;
-/// The time in which one more may be written. A status needs an API server some 6 ms of
-/// processor time; so a burst of starts loses less than a hundredth of a core.
+/// The time in which one more may be written. A status needs an API server some 10 ms of
+/// processor time; so a burst of starts loses about a hundredth of a core.
 const TOLD_EVERY: Duration = Duration::from_secs(1);
 
 /// However much there is to tell, no status is out of date for longer: in a large fleet something
