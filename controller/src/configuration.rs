@@ -18,7 +18,8 @@ mod validate;
 pub(crate) use self::validate::NAME_TAKEN;
 use self::validate::{Latest, Newest};
 use crate::cache::Cache;
-use crate::reconciler::{Context, Reconcile, ReconcileError};
+use crate::reconciler::{Context, Reconcile};
+use crate::scribe::WriteError;
 use crate::stores::Stores;
 
 impl Reconcile for Configuration {
@@ -28,7 +29,7 @@ impl Reconcile for Configuration {
         &stores.configurations
     }
 
-    async fn reconcile(object: Arc<Self>, context: Arc<Context>) -> Result<Action, ReconcileError> {
+    async fn reconcile(object: Arc<Self>, context: Arc<Context>) -> Result<Action, WriteError> {
         let revisions = dereference(&object, &context.stores);
         let newest = apply(&object, &revisions, &context).await?;
         let status = status::of(&object, &newest, &revisions, Timestamp::now());
@@ -53,7 +54,7 @@ async fn apply(
     configuration: &Configuration,
     revisions: &[Arc<Revision>],
     context: &Context,
-) -> Result<Newest, ReconcileError> {
+) -> Result<Newest, WriteError> {
     match validate::latest(configuration, revisions) {
         Latest::Exists(revision) => return Ok(Newest::Made(revision)),
         Latest::Taken(message) => return Ok(Newest::Impossible(message)),
@@ -63,10 +64,10 @@ async fn apply(
     match context.scribe.create(&context.stores.revisions, &desired).await {
         Ok(revision) => Ok(Newest::Made(revision)),
         // Whose it is shows in the store in a moment.
-        Err(error) if error.is_already_exists() => Err(error.into()),
+        Err(error) if error.is_already_exists() => Err(error),
         Err(error) => match error.refusal() {
             Some(message) => Ok(Newest::Impossible(message.to_owned())),
-            None => Err(error.into()),
+            None => Err(error),
         },
     }
 }

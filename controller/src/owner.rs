@@ -43,6 +43,12 @@ pub(crate) fn controls<K: Resource, C: Resource>(owner: &K, object: &C) -> bool 
     uid.is_some() && controller(object).map(|reference| reference.uid.as_str()) == uid
 }
 
+/// Whether both have the same controller.
+pub(crate) fn have_same_controller<K: Resource>(one: &K, other: &K) -> bool {
+    let uid = |object| controller(object).map(|reference| reference.uid.as_str());
+    uid(one).is_some() && uid(one) == uid(other)
+}
+
 /// The controller reference of `object`, if it has one.
 pub(crate) fn controller<K: Resource>(object: &K) -> Option<&OwnerReference> {
     object

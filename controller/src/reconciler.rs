@@ -55,23 +55,6 @@ pub(crate) struct Context {
     settling: Settling<(&'static str, String, String)>,
 }
 
-/// A reconcile that failed and will be tried again.
-#[derive(Debug, thiserror::Error)]
-pub(crate) enum ReconcileError {
-    /// A write failed.
-    #[error(transparent)]
-    Write(#[from] WriteError),
-    /// A read past the stores failed.
-    #[error("cannot read {what}")]
-    Read {
-        /// What was read.
-        what: String,
-        /// What the API server said.
-        #[source]
-        source: Box<kube::Error>,
-    },
-}
-
 /// A kind that has a reconciler.
 pub(crate) trait Reconcile: Stored {
     /// The kind, for logs and metrics.
@@ -84,7 +67,7 @@ pub(crate) trait Reconcile: Stored {
     fn reconcile(
         object: Arc<Self>,
         context: Arc<Context>,
-    ) -> impl Future<Output = Result<Action, ReconcileError>> + Send;
+    ) -> impl Future<Output = Result<Action, WriteError>> + Send;
 }
 
 /// The state of one reconciler.
@@ -129,7 +112,7 @@ impl Context {
         status: &S,
         news: News,
         notices: Vec<Notice>,
-    ) -> Result<Action, ReconcileError> {
+    ) -> Result<Action, WriteError> {
         let key = (K::KIND, object.namespace().unwrap_or_default(), object.name_any());
         match self.settling.judge(key.clone(), news, Instant::now()) {
             Verdict::Keep => return Ok(Action::await_change()),
@@ -157,7 +140,7 @@ impl Context {
 // === impl Driver ===
 
 impl<K: Reconcile> Driver<K> {
-    async fn reconcile(self: Arc<Self>, object: Arc<K>) -> Result<Action, ReconcileError> {
+    async fn reconcile(self: Arc<Self>, object: Arc<K>) -> Result<Action, WriteError> {
         let started = Instant::now();
         let (namespace, name) = (object.namespace().unwrap_or_default(), object.name_any());
         // The store may be older than our own last write.
@@ -176,7 +159,7 @@ impl<K: Reconcile> Driver<K> {
         result
     }
 
-    fn retry(&self, object: &K, error: &ReconcileError) -> Action {
+    fn retry(&self, object: &K, error: &WriteError) -> Action {
         let mut failures = self.failures.lock();
         let count = failures.entry(ObjectRef::from_obj(object)).or_insert(0);
         *count += 1;

@@ -7,11 +7,10 @@ use std::sync::Arc;
 
 use ebb_api::labels;
 use ebb_api::serving::Revision;
-use k8s_openapi::api::apps::v1::Deployment;
 use k8s_openapi::api::core::v1::Pod;
 use k8s_openapi::jiff::Timestamp;
+use kube::ResourceExt as _;
 use kube::runtime::controller::Action;
-use kube::{Api, ResourceExt as _};
 
 mod deployment;
 mod failure;
@@ -21,7 +20,8 @@ mod status;
 use self::status::{Observed, Occupied};
 use crate::cache::Cache;
 use crate::owner;
-use crate::reconciler::{Context, Reconcile, ReconcileError};
+use crate::reconciler::{Context, Reconcile};
+use crate::scribe::WriteError;
 use crate::stores::Stores;
 
 impl Reconcile for Revision {
@@ -31,7 +31,7 @@ impl Reconcile for Revision {
         &stores.revisions
     }
 
-    async fn reconcile(object: Arc<Self>, context: Arc<Context>) -> Result<Action, ReconcileError> {
+    async fn reconcile(object: Arc<Self>, context: Arc<Context>) -> Result<Action, WriteError> {
         let observed = apply(&object, &context).await?;
         let status = status::of(&object, &observed, Timestamp::now());
         let old = object.status.clone().unwrap_or_default();
@@ -42,66 +42,35 @@ impl Reconcile for Revision {
 }
 
 /// Makes the Deployment be as the Revision asks; answers what is known of it afterwards.
-async fn apply(revision: &Revision, context: &Context) -> Result<Observed, ReconcileError> {
-    let stores = &context.stores;
+async fn apply(revision: &Revision, context: &Context) -> Result<Observed, WriteError> {
+    let (stores, config) = (&context.stores, context.config());
     let namespace = revision.namespace().unwrap_or_default();
+    let name = deployment::name(revision);
 
-    let known_deployment = stores.deployments.get(&namespace, &deployment::name(revision));
-    if let Some(existing) = &known_deployment
-        && !owner::controls(revision, &**existing)
-    {
-        let name = existing.name_any();
+    let known = stores.deployments.get(&namespace, &name);
+    if known.as_ref().is_some_and(|known| !owner::controls(revision, &**known)) {
         return Ok(Observed::occupied(Occupied { kind: "Deployment", name }));
     }
-    let deployment = match apply_deployment(revision, known_deployment, context).await? {
-        Ok(deployment) => deployment,
-        Err(observed) => return Ok(observed),
-    };
-    let pods = pods(revision, &namespace, stores);
-    let first = deployment::initial_scale(revision, &context.config());
-    Ok(Observed::made(deployment, pods, first))
-}
-
-/// Makes the Deployment be as the Revision asks, or answers why it cannot be.
-async fn apply_deployment(
-    revision: &Revision,
-    known: Option<Arc<Deployment>>,
-    context: &Context,
-) -> Result<Result<Arc<Deployment>, Observed>, ReconcileError> {
-    let config = context.config();
-    let cache = &context.stores.deployments;
     let wanted = deployment::build(revision, &config);
     let made = if known.is_some() {
-        context.scribe.apply(cache, &wanted, known.as_ref()).await
+        context.scribe.apply(&stores.deployments, &wanted, known.as_ref()).await
     } else {
         // Not by apply: `replicas` is written here and must never be this manager's to remove.
         let first = deployment::with_initial_scale(wanted, revision, &config);
-        context.scribe.create(cache, &first).await
+        context.scribe.create_or_find(&stores.deployments, &first).await
     };
-    let error = match made {
-        Ok(deployment) => return Ok(Ok(deployment)),
-        Err(error) => error,
+    let deployment = match made {
+        Ok(deployment) => deployment,
+        Err(error) => match error.refusal() {
+            Some(message) => return Ok(Observed::refused(message.to_owned())),
+            None => return Err(error),
+        },
     };
-    if let Some(message) = error.refusal() {
-        return Ok(Err(Observed::refused(message.to_owned())));
+    if !owner::controls(revision, &*deployment) {
+        return Ok(Observed::occupied(Occupied { kind: "Deployment", name }));
     }
-    if !error.is_already_exists() {
-        return Err(error.into());
-    }
-    // Ours, and the store is behind; or somebody else's, and without our label in no store.
-    let (namespace, name) = (revision.namespace().unwrap_or_default(), deployment::name(revision));
-    let deployments: Api<Deployment> = Api::namespaced(context.client.clone(), &namespace);
-    let found = deployments.get_opt(&name).await;
-    let found = found.map_err(|source| ReconcileError::Read {
-        what: format!("Deployment {namespace}/{name}"),
-        source: Box::new(source),
-    })?;
-    match found {
-        Some(found) if owner::controls(revision, &found) => Ok(Ok(cache.wrote(found))),
-        Some(_) => Ok(Err(Observed::occupied(Occupied { kind: "Deployment", name }))),
-        // Deleted in between: the next try creates it.
-        None => Err(error.into()),
-    }
+    let pods = pods(revision, &namespace, stores);
+    Ok(Observed::made(deployment, pods, deployment::initial_scale(revision, &config)))
 }
 
 fn pods(revision: &Revision, namespace: &str, stores: &Stores) -> Vec<Arc<Pod>> {

@@ -7,10 +7,9 @@
 use std::sync::Arc;
 
 use ebb_api::serving::Route;
-use k8s_openapi::api::core::v1::Service as CoreService;
 use k8s_openapi::jiff::Timestamp;
+use kube::ResourceExt as _;
 use kube::runtime::controller::Action;
-use kube::{Api, ResourceExt as _};
 
 mod placeholder;
 mod routing;
@@ -21,7 +20,8 @@ use self::status::Gateway;
 use self::traffic::Referenced;
 use crate::cache::Cache;
 use crate::owner;
-use crate::reconciler::{Context, Reconcile, ReconcileError};
+use crate::reconciler::{Context, Reconcile};
+use crate::scribe::WriteError;
 use crate::stores::Stores;
 
 impl Reconcile for Route {
@@ -31,7 +31,7 @@ impl Reconcile for Route {
         &stores.routes
     }
 
-    async fn reconcile(object: Arc<Self>, context: Arc<Context>) -> Result<Action, ReconcileError> {
+    async fn reconcile(object: Arc<Self>, context: Arc<Context>) -> Result<Action, WriteError> {
         let config = context.config();
         let referenced = dereference(&object, &context.stores);
         let resolved = traffic::resolve(&object, &referenced);
@@ -72,30 +72,20 @@ fn dereference(route: &Route, stores: &Stores) -> Referenced {
 }
 
 /// Makes the core/v1 Service of the Route's name, unless none is wanted or the name is taken.
-async fn apply_placeholder(route: &Route, context: &Context) -> Result<Gateway, ReconcileError> {
+async fn apply_placeholder(route: &Route, context: &Context) -> Result<Gateway, WriteError> {
     let Some(host) = &context.gateway_host else {
         return Ok(Gateway::Serving);
     };
     let (namespace, name) = (route.namespace().unwrap_or_default(), route.name_any());
     let cache = &context.stores.placeholders;
-    let mut existing = cache.get(&namespace, &name);
-    if existing.is_none() {
-        // The store holds labelled ones only; a foreign Service may have no label of ours.
-        let services: Api<CoreService> = Api::namespaced(context.client.clone(), &namespace);
-        let found = services.get_opt(&name).await;
-        existing = found
-            .map_err(|source| ReconcileError::Read {
-                what: format!("Service {namespace}/{name}"),
-                source: Box::new(source),
-            })?
-            .map(Arc::new);
-    }
-    if existing.as_ref().is_some_and(|existing| !owner::controls(route, &**existing)) {
-        return Ok(Gateway::NameTaken);
-    }
+    let existing = cache.get(&namespace, &name);
     let desired = placeholder::build(route, host, existing.as_deref());
-    context.scribe.apply(cache, &desired, existing.as_ref()).await?;
-    Ok(Gateway::Serving)
+    let made = match &existing {
+        Some(existing) if !owner::controls(route, &**existing) => return Ok(Gateway::NameTaken),
+        Some(_) => context.scribe.apply(cache, &desired, existing.as_ref()).await?,
+        None => context.scribe.create_or_find(cache, &desired).await?,
+    };
+    Ok(if owner::controls(route, &*made) { Gateway::Serving } else { Gateway::NameTaken })
 }
 
 /// Labels the Revisions that the Route began or ceased to refer to.
@@ -104,7 +94,7 @@ async fn apply_routing(
     in_force: &[ebb_api::serving::TrafficTarget],
     referenced: &Referenced,
     context: &Context,
-) -> Result<(), ReconcileError> {
+) -> Result<(), WriteError> {
     let namespace = route.namespace().unwrap_or_default();
     let name = route.name_any();
     let revisions = &context.stores.revisions;

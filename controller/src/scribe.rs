@@ -1,9 +1,10 @@
 //! Every write of the reconcilers: only where something differs, counted, and remembered.
 //!
 //! Objects are written by server-side apply as [`MANAGER`], statuses as [`STATUS_MANAGER`], so
-//! that `managedFields` tells who said what. Two kinds are created by POST instead: a Revision
-//! (never changed afterwards, and a name that is taken must be an error), and a Deployment
-//! (`replicas` must be written once and never be owned by an apply).
+//! that `managedFields` tells who said what. Three kinds are created by POST instead: a Revision
+//! (never changed afterwards, and a name that is taken must be an error), a Deployment
+//! (`replicas` must be written once and never be owned by an apply), and the core/v1 Service of a
+//! Route (its name may be taken by a Service that is none of ours, and it never loses a field).
 
 use std::sync::Arc;
 
@@ -15,6 +16,7 @@ use serde_json::{Value, json};
 use crate::cache::{Cache, Stored};
 use crate::difference;
 use crate::metrics::ControllerMetrics;
+use crate::owner;
 
 /// Field manager of everything but statuses.
 pub(crate) const MANAGER: &str = "ebb-controller";
@@ -43,6 +45,16 @@ pub(crate) struct Scribe {
 // === impl WriteError ===
 
 impl WriteError {
+    fn new<K: Stored>(verb: &'static str, object: &K, source: kube::Error) -> Self {
+        Self {
+            verb,
+            kind: K::kind(&()).into_owned(),
+            namespace: object.namespace().unwrap_or_default(),
+            name: object.name_any(),
+            source: Box::new(source),
+        }
+    }
+
     /// Whether the object is there already.
     pub(crate) fn is_already_exists(&self) -> bool {
         matches!(self.source.as_ref(), kube::Error::Api(status) if status.is_already_exists())
@@ -83,6 +95,30 @@ impl Scribe {
             PostParams { field_manager: Some(MANAGER.to_owned()), ..PostParams::default() };
         let answer = self.api(desired).create(&params, desired).await;
         self.finish(cache, "create", desired, answer)
+    }
+
+    /// Creates an object that is in no store and yet may be there already: made by somebody else
+    /// and without our label, or by us a moment ago. The one that is there is the answer then;
+    /// whose it is, the caller must look. Asking first would cost a request at every start.
+    pub(crate) async fn create_or_find<K: Stored>(
+        &self,
+        cache: &Cache<K>,
+        desired: &K,
+    ) -> Result<Arc<K>, WriteError> {
+        let error = match self.create(cache, desired).await {
+            Err(error) if error.is_already_exists() => error,
+            made => return made,
+        };
+        match self.api(desired).get_opt(&desired.name_any()).await {
+            Ok(Some(found)) if owner::have_same_controller(desired, &found) => {
+                Ok(cache.wrote(found))
+            }
+            // Not into the cache: without our label no event would ever take it out again.
+            Ok(Some(found)) => Ok(Arc::new(found)),
+            // Deleted in between: the next try creates it.
+            Ok(None) => Err(error),
+            Err(source) => Err(WriteError::new("read", desired, source)),
+        }
     }
 
     /// Makes the object be as `desired`; writes nothing when `existing` is.
@@ -161,17 +197,10 @@ impl Scribe {
         object: &K,
         answer: kube::Result<K>,
     ) -> Result<Arc<K>, WriteError> {
-        let kind = K::kind(&()).into_owned();
-        self.metrics.wrote(&kind, verb);
+        self.metrics.wrote(&K::kind(&()), verb);
         match answer {
             Ok(written) => Ok(cache.wrote(written)),
-            Err(source) => Err(WriteError {
-                verb,
-                kind,
-                namespace: object.namespace().unwrap_or_default(),
-                name: object.name_any(),
-                source: Box::new(source),
-            }),
+            Err(source) => Err(WriteError::new(verb, object, source)),
         }
     }
 }

@@ -14,7 +14,8 @@ mod status;
 use self::status::{Children, Fate};
 use crate::cache::{Cache, Stored};
 use crate::owner;
-use crate::reconciler::{Context, Reconcile, ReconcileError};
+use crate::reconciler::{Context, Reconcile};
+use crate::scribe::WriteError;
 use crate::stores::Stores;
 
 impl Reconcile for Service {
@@ -24,7 +25,7 @@ impl Reconcile for Service {
         &stores.services
     }
 
-    async fn reconcile(object: Arc<Self>, context: Arc<Context>) -> Result<Action, ReconcileError> {
+    async fn reconcile(object: Arc<Self>, context: Arc<Context>) -> Result<Action, WriteError> {
         let children = apply(&object, &context).await?;
         let status = status::of(&object, &children, k8s_openapi::jiff::Timestamp::now());
         let old = object.status.clone().unwrap_or_default();
@@ -34,7 +35,7 @@ impl Reconcile for Service {
 }
 
 /// Makes the children be as the Service asks, as far as they are its own.
-async fn apply(service: &Service, context: &Context) -> Result<Children, ReconcileError> {
+async fn apply(service: &Service, context: &Context) -> Result<Children, WriteError> {
     let configuration =
         child(context, &context.stores.configurations, service, build::configuration(service))
             .await?;
@@ -68,7 +69,7 @@ async fn child<K: Stored>(
     cache: &Cache<K>,
     service: &Service,
     desired: K,
-) -> Result<Fate<K>, ReconcileError> {
+) -> Result<Fate<K>, WriteError> {
     let namespace = service.namespace().unwrap_or_default();
     let existing = cache.get(&namespace, &desired.name_any());
     if existing.as_ref().is_some_and(|existing| !owner::controls(service, existing.as_ref())) {

@@ -21,6 +21,7 @@ use tokio_util::sync::CancellationToken;
 use tracing::warn;
 
 use crate::cache::{Cache, Stored};
+use crate::scribe::MANAGER;
 use crate::triggers::{Outlets, Reaction};
 
 /// The newest known objects of every kind that matters here.
@@ -69,13 +70,14 @@ impl Stores {
     pub(crate) fn new(client: &Client) -> (Self, Watches) {
         let all = watcher::Config::default;
         let labelled = |label: &str| watcher::Config::default().labels(label);
-        let (services, service_watch) = watch(client, all(), |_| {});
-        let (configurations, configuration_watch) = watch(client, all(), |_| {});
-        let (revisions, revision_watch) = watch(client, all(), |_| {});
-        let (routes, route_watch) = watch(client, all(), |_| {});
-        let (deployments, deployment_watch) = watch(client, labelled(labels::REVISION), |_| {});
+        let (services, service_watch) = watch(client, all(), trim_fields);
+        let (configurations, configuration_watch) = watch(client, all(), trim_fields);
+        let (revisions, revision_watch) = watch(client, all(), trim_fields);
+        let (routes, route_watch) = watch(client, all(), trim_fields);
+        let (deployments, deployment_watch) =
+            watch(client, labelled(labels::REVISION), trim_fields);
         let (pods, pod_watch) = watch(client, labelled(labels::REVISION), trim_pod);
-        let (placeholders, placeholder_watch) = watch(client, labelled(labels::ROUTE), |_| {});
+        let (placeholders, placeholder_watch) = watch(client, labelled(labels::ROUTE), trim_fields);
         let stores =
             Self { services, configurations, revisions, routes, deployments, pods, placeholders };
         let watches = Watches {
@@ -170,6 +172,13 @@ fn watch<K: Stored>(
     let cache = Cache::new(store);
     let watch = Watch { api: Api::all(client.clone()), config, cache: cache.clone(), writer, trim };
     (cache, watch)
+}
+
+/// Which fields others manage is of no interest here and would only be carried about.
+fn trim_fields<K: Stored>(object: &mut K) {
+    if let Some(fields) = &mut object.meta_mut().managed_fields {
+        fields.retain(|entry| entry.manager.as_deref() == Some(MANAGER));
+    }
 }
 
 /// Only the status of a pod is read here; its spec is the larger part.

@@ -223,6 +223,7 @@ fn who(backend: &Backend, request: &Request<Incoming>) -> Response<Body> {
         "port": variable("PORT"),
         "version": format!("{:?}", request.version()),
         "path": request.uri().path(),
+        "inside": backend.inside.load(Ordering::SeqCst),
         "headers": readable(request.headers()),
     });
     text(StatusCode::OK, &body.to_string())

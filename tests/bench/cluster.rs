@@ -79,5 +79,7 @@ pub(crate) async fn measure(pairs: usize) -> anyhow::Result<Vec<Figure>> {
     figures.extend(writes::measure(&site).await?);
     note("thirty services at once");
     figures.extend(bursts::measure(&site).await?);
+    tokio::time::sleep(REST).await;
+    figures.push(memory::together("memory of one of each, after all this"));
     Ok(figures)
 }

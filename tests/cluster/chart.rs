@@ -2,7 +2,6 @@
 
 use std::path::PathBuf;
 use std::process::Stdio;
-use std::time::Duration;
 
 use anyhow::Context as _;
 use ebb_tests::binaries::source;
@@ -64,10 +63,14 @@ async fn helm_takes_ebb_away_and_leaves_what_people_made() -> anyhow::Result<()>
     let kubectl = ebb.kubectl();
     kubectl.apply(&backend("busy", &[])).await?;
     kubectl.wait_ready("busy").await?;
-    let load = Load::on(&ebb, "busy");
     let (client, host) = (ebb.client(), ebb.host("busy"));
     let long = tokio::spawn(async move { client.get(&host, "/sleep?ms=4000").await });
-    tokio::time::sleep(Duration::from_secs(1)).await;
+    eventually("the long request is at the backend", || async {
+        let beside = ebb.client().get(&ebb.host("busy"), "/").await.ok()?;
+        (beside.field("inside") == "2").then_some(())
+    })
+    .await;
+    let load = Load::on(&ebb, "busy");
     helm(&["uninstall", "ebb", "--wait", LIMIT]).await?;
     eventually("Ebb's pods end", || async {
         let pods = ["-n", "knative-serving", "get", "pods", "-o", "name"];

@@ -12,24 +12,29 @@ const COMPONENTS: [(&str, &str); 3] = [
     ("ebb-controller", "memory of a controller, idle"),
 ];
 
+/// Each component by itself, and one of each together.
 pub(super) fn measure() -> Vec<Figure> {
-    let (mut figures, mut together, mut everything) = (Vec::new(), 0.0, 0.0);
-    for (program, name) in COMPONENTS {
-        let replicas: Vec<f64> =
-            named(program).into_iter().filter_map(resident_bytes).map(mib).collect();
-        let most = replicas.iter().copied().fold(0.0, f64::max);
-        together += most;
-        everything += replicas.iter().sum::<f64>();
-        figures.push(Figure { name, value: most, unit: "MiB", goal: None, paired: None });
-    }
-    figures.push(Figure {
-        name: "memory of one of each, idle",
-        value: together,
-        unit: "MiB",
-        goal: Some(GOAL_MIB),
-        paired: Some(Paired { name: "with standbys", value: everything, unit: "MiB" }),
+    let components = COMPONENTS.map(|(program, name)| {
+        let value = resident_mib(program).into_iter().fold(0.0, f64::max);
+        Figure { name, value, unit: "MiB", goal: None, paired: None }
     });
-    figures
+    components.into_iter().chain([together("memory of one of each, idle")]).collect()
+}
+
+/// One of each together: of replicas the largest counts.
+pub(super) fn together(name: &'static str) -> Figure {
+    let (mut value, mut everything) = (0.0, 0.0);
+    for (program, _) in COMPONENTS {
+        let replicas = resident_mib(program);
+        value += replicas.iter().copied().fold(0.0, f64::max);
+        everything += replicas.iter().sum::<f64>();
+    }
+    let paired = Paired { name: "with standbys", value: everything, unit: "MiB" };
+    Figure { name, value, unit: "MiB", goal: Some(GOAL_MIB), paired: Some(paired) }
+}
+
+fn resident_mib(program: &str) -> Vec<f64> {
+    named(program).into_iter().filter_map(resident_bytes).map(mib).collect()
 }
 
 #[allow(clippy::cast_precision_loss, reason = "bytes of one machine")]
