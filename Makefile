@@ -15,6 +15,7 @@ help: ## List what can be made
 
 build: ## Build ebb and the example models, optimised
 	@scripts/need cargo cc
+	@scripts/claim-cache
 	cargo build --release --workspace --bins
 	@scripts/place-models $(RELEASE)
 
@@ -30,10 +31,12 @@ test: lint ## Run all the tests, and the linters
 
 unit: ## Run the unit and property tests of every crate
 	@scripts/need cargo cc
+	@scripts/claim-cache
 	cargo test --workspace --lib --bins
 
 e2e: ## Run the real binary with real sockets and the real kubectl, and the simulations
 	@scripts/need cargo cc kubectl curl
+	@scripts/claim-cache
 	cargo build --workspace --bins --tests
 	@scripts/place-models $(CARGO_TARGET_DIR)/debug
 	cargo test --workspace --test house --test platform --test daemons --test e2e
@@ -52,6 +55,7 @@ cluster-down: ## Take down the Kubernetes that was brought up, leaving nothing b
 
 cluster-test: ## Run the end-to-end tests on a Kubernetes that is brought up for them (needs root)
 	@scripts/need cargo cc
+	@scripts/claim-cache
 	cargo build --workspace --bins --tests
 	@scripts/place-models $(CARGO_TARGET_DIR)/debug
 	@EBB_CLUSTER_TESTS=required tests/cluster/test $(CARGO_TARGET_DIR)/debug
@@ -68,6 +72,7 @@ bench-cluster: cluster ## Measure on that Kubernetes, beside bare Deployments; w
 
 lint: ## Check format, clippy, documentation and generated files
 	@scripts/need cargo cc
+	@scripts/claim-cache
 	cargo fmt --all --check
 	cargo clippy --workspace --all-targets --quiet -- -D warnings
 	RUSTDOCFLAGS="-D warnings" cargo doc --workspace --no-deps --document-private-items --quiet
