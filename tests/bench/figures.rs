@@ -31,7 +31,7 @@ pub(crate) fn median(values: &mut [f64]) -> f64 {
 pub(crate) fn table(figures: &[Figure]) -> String {
     let mut text = format!("\n{:<44} {:>10} {:<6} {:>8}  beside\n", "what", "value", "", "goal");
     for Figure { name, value, unit, goal, paired } in figures {
-        let goal = goal.map_or_else(|| "-".to_owned(), |goal| format!("{goal:.1}"));
+        let goal = goal.map_or_else(|| "-".to_owned(), |goal| goal.to_string());
         let beside = paired.as_ref().map_or_else(String::new, |paired| {
             format!("{} {:.1} {}", paired.name, paired.value, paired.unit)
         });
