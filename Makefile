@@ -83,6 +83,7 @@ bench: build ## Measure and print a table; writes target/bench.json
 	$(RELEASE)/ebb-bench --out target/bench.json
 
 generate: ## Write the generated files: CRDs in deploy/crds
+	@scripts/claim-cache
 	scripts/generate
 
 train: ## Train the digits model again (needs python3 with venv)

@@ -25,8 +25,8 @@ const WINDOW: &str = "autoscaling.knative.dev/window: 30s";
 /// One group serves events to old clients and another to new ones: the same objects.
 const OTHER_EVENTS: &str = "events.k8s.io";
 
-/// Rounds; odd, so that the median was really seen. A controller that meets a conflict tries again,
-/// so not every start is the same number of writes.
+/// Rounds; odd, so that the median was really seen. One count of the same thing is sometimes one
+/// more than the next.
 const ROUNDS: usize = 3;
 
 /// Writes of each round.
@@ -101,8 +101,12 @@ async fn kinds(client: &Client) -> anyhow::Result<Vec<ApiResource>> {
 pub(super) async fn measure(site: &Site) -> anyhow::Result<Vec<Figure>> {
     let (mut made, mut woken) = (Counts::default(), Counts::default());
     for _ in 0..ROUNDS {
-        bare(site, &mut made.bare, &mut woken.bare).await?;
-        ours(site, &mut made.ours, &mut woken.ours).await?;
+        let (creation, wake) = bare(site).await?;
+        made.bare.push(creation);
+        woken.bare.push(wake);
+        let (creation, wake) = ours(site).await?;
+        made.ours.push(creation);
+        woken.ours.push(wake);
     }
     Ok(vec![
         made.figure("writes for a service, beyond a Deployment's", 8.0),
@@ -111,7 +115,7 @@ pub(super) async fn measure(site: &Site) -> anyhow::Result<Vec<Figure>> {
 }
 
 /// Counts the writes for making a bare Deployment, and for waking it.
-async fn bare(site: &Site, made: &mut Vec<f64>, woken: &mut Vec<f64>) -> anyhow::Result<()> {
+async fn bare(site: &Site) -> anyhow::Result<(f64, f64)> {
     let floor = Floor::new(site);
     let names = ["bare".to_owned()];
     // What was measured before is still being deleted.
@@ -119,30 +123,31 @@ async fn bare(site: &Site, made: &mut Vec<f64>, woken: &mut Vec<f64>) -> anyhow:
     let count = Count::start(site).await?;
     floor.create(&names[0], 1, Token::None).await?;
     floor.available(1).await?;
-    made.push(count.end().await);
+    let creation = count.end().await;
     floor.scale(&names[0], 0).await?;
     floor.gone().await;
     let count = Count::start(site).await?;
     floor.wake(&names).await?;
-    woken.push(count.end().await);
-    floor.delete_all().await
+    let wake = count.end().await;
+    floor.delete_all().await?;
+    Ok((creation, wake))
 }
 
 /// Counts the writes for making a service, and for waking it.
-async fn ours(site: &Site, made: &mut Vec<f64>, woken: &mut Vec<f64>) -> anyhow::Result<()> {
+async fn ours(site: &Site) -> anyhow::Result<(f64, f64)> {
     let kubectl = site.ebb.kubectl();
     sleep(SETTLE).await;
     let count = Count::start(site).await?;
     let quiet = "automountServiceAccountToken: false";
     kubectl.apply(&service("counted", "ebb-backend", &[], WINDOW, quiet)).await?;
     kubectl.wait_ready("counted").await?;
-    made.push(count.end().await);
+    let creation = count.end().await;
     site.asleep("counted").await;
     // What the scale-down left to tell is not to be counted as the wake-up's.
     sleep(SETTLE).await;
     let count = Count::start(site).await?;
     site.ebb.client().get(&site.ebb.host("counted"), "/").await?;
-    woken.push(count.end().await);
+    let wake = count.end().await;
     kubectl.ok(&["delete", "ksvc", "counted"]).await?;
-    Ok(())
+    Ok((creation, wake))
 }
