@@ -1,12 +1,11 @@
 //! Removes what nobody owns any more: the dependents of deleted objects and the contents of
 //! deleted namespaces.
 //!
-//! Level-triggered: each sweep looks at all objects and takes every step that is due, so nothing
-//! depends on having seen an event, and a restart goes on where a crash stopped. A sweep touches
-//! only the indexed facts of objects (tens of nanoseconds each), and runs only after a change
-//! that can make something garbage.
+//! The store says which objects a change concerns ([`Store::next_due`]), and each of them is
+//! looked at as it is then: nothing depends on what kind of change it was. At the start all are
+//! due that could be garbage, so a restart goes on where a crash stopped.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::HashSet;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -19,160 +18,142 @@ use super::handler::Clock;
 use super::metadata;
 use super::object::Object;
 use super::request::Propagation;
-use super::store::{NAMESPACES, Store, StoreError};
+use super::store::{NAMESPACES, Placed, Store, StoreError};
 
 /// Pause before the next try when the journal refuses a write.
 const RETRY_AFTER: Duration = Duration::from_secs(1);
+/// Objects looked at in one go, before others have their turn: each may cost a write.
+const LOOKS_AT_ONCE: usize = 64;
 
-/// An object and the collection that it is in.
-type Placed<'a> = (&'a str, &'a Arc<Object>);
-
-/// One look at all objects.
-struct Sweep<'a> {
-    store: &'a Store,
-    now: Timestamp,
-    /// Every object by its UID.
-    objects: HashMap<&'a str, Placed<'a>>,
-    /// Objects by the UID of an owner.
-    dependents: HashMap<&'a str, Vec<Placed<'a>>>,
-    /// Set when a step lost a race: the next sweep takes it.
-    again: bool,
+/// How a look at an object ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Outcome {
+    /// Nothing is left to do about it for now.
+    Done,
+    /// Somebody else changed it at the same time.
+    Raced,
 }
 
-/// Sweeps at start and whenever the store says so, until `shutdown`.
+/// One look at one object.
+struct Look<'a> {
+    store: &'a Store,
+    now: Timestamp,
+    placed: &'a Placed,
+}
+
+/// Looks at whatever is due until `shutdown`.
 pub(crate) async fn run(store: Arc<Store>, clock: Clock, shutdown: CancellationToken) {
     loop {
-        match sweep(&store, clock()) {
-            Ok(false) => {}
-            Ok(true) => store.garbage.notify_one(),
+        let pause = match collect(&store, &clock) {
+            Ok(true) => {
+                tokio::task::yield_now().await;
+                continue;
+            }
+            Ok(false) => None,
             Err(error) => {
                 tracing::warn!(%error, "Cannot collect garbage, will try again");
-                tokio::select! {
-                    () = tokio::time::sleep(RETRY_AFTER) => store.garbage.notify_one(),
-                    () = shutdown.cancelled() => return,
-                }
+                Some(RETRY_AFTER)
             }
-        }
+        };
+        let next = async {
+            match pause {
+                Some(pause) => tokio::time::sleep(pause).await,
+                None => store.garbage.notified().await,
+            }
+        };
         tokio::select! {
-            () = store.garbage.notified() => {}
+            () = next => {}
             () = shutdown.cancelled() => return,
         }
     }
 }
 
-/// Takes every step that is due; returns whether one was lost to a race.
-fn sweep(store: &Store, now: Timestamp) -> Result<bool, StoreError> {
-    let collections = store.everything();
-    let placed = || {
-        collections
-            .iter()
-            .flat_map(|(resource, objects)| objects.iter().map(move |object| (&**resource, object)))
-    };
-    let mut dependents: HashMap<&str, Vec<Placed<'_>>> = HashMap::new();
-    for (resource, object) in placed() {
-        for owner in object.owners() {
-            dependents.entry(&owner.uid).or_default().push((resource, object));
+/// Takes every step that is due, up to a bound; returns whether there may be more.
+fn collect(store: &Store, clock: &Clock) -> Result<bool, StoreError> {
+    for _ in 0..LOOKS_AT_ONCE {
+        let Some(placed) = store.next_due() else {
+            return Ok(false);
+        };
+        let look = Look { store, now: clock(), placed: &placed };
+        let outcome = look.take();
+        if !matches!(outcome, Ok(Outcome::Done)) {
+            store.look_again(&placed);
         }
+        outcome?;
     }
-    let mut sweep = Sweep {
-        store,
-        now,
-        objects: placed().map(|(resource, object)| (object.uid(), (resource, object))).collect(),
-        dependents,
-        again: false,
-    };
-    for (resource, object) in placed() {
-        sweep.visit((resource, object))?;
-    }
-    for (resource, object) in placed().filter(|(resource, _)| *resource == NAMESPACES) {
-        if object.deleting() {
-            let contents = placed().filter(|(_, own)| own.namespace() == object.name());
-            sweep.empty_namespace((resource, object), contents)?;
-        }
-    }
-    Ok(sweep.again)
+    Ok(true)
 }
 
-// === impl Sweep ===
+// === impl Look ===
 
-impl<'a> Sweep<'a> {
-    fn visit(&mut self, placed: Placed<'a>) -> Result<(), StoreError> {
-        let (_, object) = placed;
+impl Look<'_> {
+    fn take(&self) -> Result<Outcome, StoreError> {
+        let object = &self.placed.object;
         if object.deleting() && object.has_finalizer(ORPHAN) {
-            return self.release_dependents(placed);
+            return self.release_dependents();
         }
-        if object.deleting() && object.has_finalizer(FOREGROUND) {
-            let dependents = self.dependents.get(object.uid());
-            let blocked = dependents.into_iter().flatten().any(|(_, dependent)| {
-                let owners = dependent.owners().iter();
-                owners.filter(|owner| *owner.uid == *object.uid()).any(|owner| owner.blocks)
-            });
-            if !blocked {
-                return self.drop_finalizer(placed, FOREGROUND);
-            }
+        if object.deleting() && object.has_finalizer(FOREGROUND) && !self.is_blocked() {
+            return self.drop_finalizer(FOREGROUND);
         }
-        if object.owners().is_empty() || object.deleting() {
-            return Ok(());
+        if object.deleting() {
+            return self.empty_namespace();
         }
-        self.visit_dependent(placed)
+        if self.store.is_namespace_ending(object) {
+            return self.delete(Some(Propagation::Background));
+        }
+        if object.owners().is_empty() { Ok(Outcome::Done) } else { self.visit_dependent() }
+    }
+
+    /// Whether an object that holds up this one's deletion is still there.
+    fn is_blocked(&self) -> bool {
+        let uid = self.placed.object.uid();
+        self.store.dependents_of(&self.placed.object).iter().any(|dependent| {
+            let owners = dependent.object.owners().iter();
+            owners.filter(|owner| &*owner.uid == uid).any(|owner| owner.blocks)
+        })
     }
 
     /// Deletes an object whose owners are all gone or waiting for it to go; cuts the references
     /// to those that are gone otherwise.
-    fn visit_dependent(&mut self, placed: Placed<'a>) -> Result<(), StoreError> {
-        let (_, object) = placed;
-        let owner_of = |uid: &str| self.objects.get(uid).map(|(_, owner)| *owner);
-        let owners: Vec<_> = object.owners().iter().map(|owner| owner_of(&owner.uid)).collect();
+    fn visit_dependent(&self) -> Result<Outcome, StoreError> {
+        let object = &self.placed.object;
+        let owners = self.store.owners_of(object);
         let waits = |owner: &Arc<Object>| owner.deleting() && owner.has_finalizer(FOREGROUND);
         if owners.iter().flatten().any(|owner| !waits(owner)) {
-            if owners.iter().any(Option::is_none) {
-                let objects = &self.objects;
-                let gone: HashSet<Box<str>> = object
-                    .owners()
-                    .iter()
-                    .filter(|owner| !objects.contains_key(&*owner.uid))
-                    .map(|owner| owner.uid.clone())
-                    .collect();
-                return self.cut(placed, &gone);
-            }
-            return Ok(());
+            let pairs = object.owners().iter().zip(&owners);
+            let gone: HashSet<Box<str>> = pairs
+                .filter(|(_, found)| found.is_none())
+                .map(|(owner, _)| owner.uid.clone())
+                .collect();
+            return if gone.is_empty() { Ok(Outcome::Done) } else { self.cut(self.placed, &gone) };
         }
         let foreground = owners.iter().any(Option::is_some);
-        self.delete(placed, foreground.then_some(Propagation::Foreground))
+        self.delete(foreground.then_some(Propagation::Foreground))
     }
 
-    fn delete(
-        &mut self,
-        (resource, object): Placed<'a>,
-        propagation: Option<Propagation>,
-    ) -> Result<(), StoreError> {
+    fn delete(&self, propagation: Option<Propagation>) -> Result<Outcome, StoreError> {
+        let Placed { resource, object } = self.placed;
         let manner = Manner { grace_s: None, propagation };
         match deletion::plan(&object.value(), manner, self.now) {
-            Plan::Wait => Ok(()),
-            Plan::Remove => self.done(self.store.remove(resource, object)),
-            Plan::Mark(value) => self.done(self.store.replace(resource, object, value)),
+            Plan::Wait => Ok(Outcome::Done),
+            Plan::Remove => ended(self.store.remove(resource, object)),
+            Plan::Mark(value) => ended(self.store.replace(resource, object, value)),
         }
     }
 
     /// Cuts every dependent loose from an owner that is deleted as an orphaner, then lets it go.
-    fn release_dependents(&mut self, placed: Placed<'a>) -> Result<(), StoreError> {
-        let (_, object) = placed;
-        let owner = HashSet::from([Box::from(object.uid())]);
-        for dependent in self.dependents.get(object.uid()).cloned().unwrap_or_default() {
-            self.cut(dependent, &owner)?;
+    fn release_dependents(&self) -> Result<Outcome, StoreError> {
+        let owner = HashSet::from([Box::from(self.placed.object.uid())]);
+        for dependent in self.store.dependents_of(&self.placed.object) {
+            if self.cut(&dependent, &owner)? == Outcome::Raced {
+                return Ok(Outcome::Raced);
+            }
         }
-        if self.again {
-            return Ok(());
-        }
-        self.drop_finalizer(placed, ORPHAN)
+        self.drop_finalizer(ORPHAN)
     }
 
-    fn cut(
-        &mut self,
-        (resource, object): Placed<'a>,
-        owners: &HashSet<Box<str>>,
-    ) -> Result<(), StoreError> {
-        let mut value = object.value();
+    fn cut(&self, placed: &Placed, owners: &HashSet<Box<str>>) -> Result<Outcome, StoreError> {
+        let mut value = placed.object.value();
         let fields = metadata::of(&mut value);
         if let Some(list) = fields.get_mut("ownerReferences").and_then(Value::as_array_mut) {
             list.retain(|owner| !owners.contains(owner["uid"].as_str().unwrap_or_default()));
@@ -180,61 +161,45 @@ impl<'a> Sweep<'a> {
                 fields.remove("ownerReferences");
             }
         }
-        self.done(self.store.replace(resource, object, value))
+        ended(self.store.replace(&placed.resource, &placed.object, value))
     }
 
-    fn drop_finalizer(
-        &mut self,
-        (resource, object): Placed<'a>,
-        finalizer: &str,
-    ) -> Result<(), StoreError> {
+    fn drop_finalizer(&self, finalizer: &str) -> Result<Outcome, StoreError> {
+        let Placed { resource, object } = self.placed;
         let mut value = object.value();
         deletion::remove_finalizers(&mut value, &[finalizer]);
-        let stored = if deletion::is_over(&value) {
+        ended(if deletion::is_over(&value) {
             self.store.remove(resource, object)
         } else {
             self.store.replace(resource, object, value)
-        };
-        self.done(stored)
+        })
     }
 
-    /// Deletes what is in a namespace; once nothing is, the namespace goes too.
-    fn empty_namespace(
-        &mut self,
-        (resource, namespace): Placed<'a>,
-        contents: impl Iterator<Item = Placed<'a>>,
-    ) -> Result<(), StoreError> {
-        let mut empty = true;
-        for (resource, object) in contents {
-            empty = false;
-            if !object.deleting() {
-                self.delete((resource, object), Some(Propagation::Background))?;
-            }
+    /// Lets a namespace go that is being deleted, once nothing is in it any more. What was in it
+    /// became due when it was marked.
+    fn empty_namespace(&self) -> Result<Outcome, StoreError> {
+        let Placed { resource, object } = self.placed;
+        if &**resource != NAMESPACES || !self.store.is_empty(object.name()) {
+            return Ok(Outcome::Done);
         }
-        if !empty {
-            return Ok(());
-        }
-        let mut value = namespace.value();
+        let before = object.value();
+        let mut value = before.clone();
         value["spec"]["finalizers"] = Value::Array(Vec::new());
-        let stored = if deletion::is_over(&value) {
-            self.store.remove(resource, namespace)
-        } else if value["spec"] == namespace.value()["spec"] {
-            return Ok(());
-        } else {
-            self.store.replace(resource, namespace, value)
-        };
-        self.done(stored)
-    }
-
-    /// A step that lost a race is taken by the next sweep.
-    fn done(&mut self, stored: Result<Arc<Object>, StoreError>) -> Result<(), StoreError> {
-        match stored {
-            Ok(_) => Ok(()),
-            Err(StoreError::Changed) => {
-                self.again = true;
-                Ok(())
-            }
-            Err(error) => Err(error),
+        if deletion::is_over(&value) {
+            return ended(self.store.remove(resource, object));
         }
+        if value["spec"] == before["spec"] {
+            return Ok(Outcome::Done);
+        }
+        ended(self.store.replace(resource, object, value))
+    }
+}
+
+/// A step that lost a race is taken again.
+fn ended(stored: Result<Arc<Object>, StoreError>) -> Result<Outcome, StoreError> {
+    match stored {
+        Ok(_) => Ok(Outcome::Done),
+        Err(StoreError::Changed) => Ok(Outcome::Raced),
+        Err(error) => Err(error),
     }
 }

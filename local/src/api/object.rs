@@ -3,6 +3,8 @@
 //! Bytes rather than a parsed tree: a tree costs several times the memory, and lists and watches
 //! send the bytes as they are. An object is immutable; a change makes a new one.
 
+use std::sync::Arc;
+
 use bytes::Bytes;
 use serde_json::Value;
 
@@ -21,7 +23,7 @@ pub(crate) struct Owner {
 pub(crate) struct Object {
     namespace: Box<str>,
     name: Box<str>,
-    uid: Box<str>,
+    uid: Arc<str>,
     revision: u64,
     labels: Box<[(Box<str>, Box<str>)]>,
     owners: Box<[Owner]>,
@@ -53,7 +55,7 @@ impl Object {
         Self {
             namespace: text("namespace"),
             name: text("name"),
-            uid: text("uid"),
+            uid: Arc::from(metadata["uid"].as_str().unwrap_or_default()),
             revision: revision_of(value),
             labels: labels
                 .map(|(key, value)| {
@@ -85,6 +87,11 @@ impl Object {
 
     /// UID.
     pub(crate) fn uid(&self) -> &str {
+        &self.uid
+    }
+
+    /// UID, to be kept elsewhere without a copy.
+    pub(crate) fn shared_uid(&self) -> &Arc<str> {
         &self.uid
     }
 

@@ -7,6 +7,7 @@
 
 mod changes;
 mod collection;
+mod ownership;
 mod state;
 mod watch;
 
@@ -24,6 +25,8 @@ use super::object::Object;
 use super::selector::Selector;
 pub(crate) use changes::{Change, ChangeKind};
 use collection::Collection;
+use ownership::Ownership;
+pub(crate) use ownership::Placed;
 use state::State;
 pub(crate) use watch::{Expired, Watch, WatchStart};
 
@@ -69,7 +72,7 @@ pub(crate) struct Page {
 #[derive(Debug)]
 pub(crate) struct Store {
     state: Mutex<State>,
-    /// Wakes the garbage collector: something was removed, marked for it or has owners.
+    /// Wakes the garbage collector: something is due.
     pub(crate) garbage: Notify,
 }
 
@@ -84,6 +87,7 @@ impl Store {
             recovered_revision: recovered.revision,
             live_bytes: 0,
             collections: BTreeMap::new(),
+            ownership: Ownership::default(),
             journal,
             closed: false,
         };
@@ -96,6 +100,7 @@ impl Store {
             }
             state.collections.insert(resource.into(), collection);
         }
+        state.recall_ownership();
         Ok(Self { state: Mutex::new(state), garbage: Notify::new() })
     }
 
@@ -138,15 +143,43 @@ impl Store {
         (objects, state.revision)
     }
 
-    /// Every collection's key and objects, for the garbage collector.
-    pub(crate) fn everything(&self) -> Vec<(Box<str>, Vec<Arc<Object>>)> {
+    /// The next object that the garbage collector has to look at.
+    pub(crate) fn next_due(&self) -> Option<Placed> {
+        let mut state = self.state.lock();
+        while let Some((resource, key)) = state.ownership.next_due() {
+            if let Some(object) = state.find(&resource, &key).map(Arc::clone) {
+                return Some(Placed { resource, object });
+            }
+        }
+        None
+    }
+
+    /// Has an object looked at again.
+    pub(crate) fn look_again(&self, placed: &Placed) {
+        self.state.lock().ownership.look_at(placed);
+        self.garbage.notify_one();
+    }
+
+    /// The owners of an object, none for each that is gone.
+    pub(crate) fn owners_of(&self, object: &Object) -> Vec<Option<Arc<Object>>> {
         let state = self.state.lock();
-        let collections = state.collections.iter();
-        collections
-            .map(|(resource, collection)| {
-                (resource.clone(), collection.objects.values().cloned().collect())
-            })
-            .collect()
+        let find = |uid| state.ownership.find(uid).map(|own| Arc::clone(&own.object));
+        object.owners().iter().map(|owner| find(&owner.uid)).collect()
+    }
+
+    /// The objects that name this one as an owner.
+    pub(crate) fn dependents_of(&self, object: &Object) -> Vec<Placed> {
+        self.state.lock().ownership.dependents(object.shared_uid()).cloned().collect()
+    }
+
+    /// Whether the object's namespace is being deleted.
+    pub(crate) fn is_namespace_ending(&self, object: &Object) -> bool {
+        self.state.lock().is_namespace_ending(object.namespace())
+    }
+
+    /// Whether nothing is in the namespace.
+    pub(crate) fn is_empty(&self, namespace: &str) -> bool {
+        self.state.lock().contents(namespace).next().is_none()
     }
 
     /// Creates an object; its metadata but for the revision are the caller's.
@@ -167,10 +200,7 @@ impl Store {
         }
         let object = state.write(resource, key, value, None)?;
         state.cap_events(resource)?;
-        drop(state);
-        if object.deleting() || !object.owners().is_empty() {
-            self.garbage.notify_one();
-        }
+        self.tell_collector(&state);
         Ok(object)
     }
 
@@ -185,10 +215,7 @@ impl Store {
         let (_, key) = placed(&value);
         let before = state.unchanged(resource, &key, old)?;
         let object = state.write(resource, key, value, Some(before))?;
-        drop(state);
-        if object.deleting() || object.owners() != old.owners() {
-            self.garbage.notify_one();
-        }
+        self.tell_collector(&state);
         Ok(object)
     }
 
@@ -198,9 +225,14 @@ impl Store {
         let key = key(old.namespace(), old.name());
         let before = state.unchanged(resource, &key, old)?;
         let removed = state.erase(resource, &key, before)?;
-        drop(state);
-        self.garbage.notify_one();
+        self.tell_collector(&state);
         Ok(removed)
+    }
+
+    fn tell_collector(&self, state: &State) {
+        if state.ownership.is_due() {
+            self.garbage.notify_one();
+        }
     }
 
     /// Watches a collection from `start` on.

@@ -8,12 +8,15 @@ use serde_json::Value;
 
 use super::changes::{Change, ChangeKind};
 use super::collection::Collection;
-use super::{EVENTS, StoreError};
+use super::ownership::{Ownership, Placed};
+use super::{EVENTS, NAMESPACES, StoreError};
 use crate::api::journal::{Journal, Record};
 use crate::api::object::Object;
 
 /// Most events kept; the oldest go first. An hour of a busy laptop is far below.
 const EVENTS_MAX: usize = 2_000;
+/// How many go when there are more.
+const EVENTS_DROPPED: usize = 100;
 
 /// What the lock of a store protects.
 #[derive(Debug)]
@@ -25,7 +28,9 @@ pub(super) struct State {
     /// Bytes of all objects.
     pub(super) live_bytes: u64,
     /// By the resource's key.
-    pub(super) collections: BTreeMap<Box<str>, Collection>,
+    pub(super) collections: BTreeMap<Arc<str>, Collection>,
+    /// Who owns whom.
+    pub(super) ownership: Ownership,
     /// None when objects live in memory only.
     pub(super) journal: Option<Journal>,
     /// Set when the journal was given up: a change would be lost.
@@ -116,7 +121,82 @@ impl State {
         before: Option<Arc<Object>>,
     ) {
         self.revision = object.revision();
+        self.relate(resource, kind, &object, before.as_deref());
         self.collection(resource).log.push(Change { kind, object, before });
+    }
+
+    /// Keeps [`Ownership`] up with a change.
+    fn relate(
+        &mut self,
+        resource: &str,
+        kind: ChangeKind,
+        object: &Arc<Object>,
+        before: Option<&Object>,
+    ) {
+        if kind == ChangeKind::Deleted {
+            self.ownership.erased(object);
+            if self.is_namespace_ending(object.namespace()) {
+                // It may have been the last one in there.
+                self.look_at_namespace(object.namespace());
+            }
+            return;
+        }
+        let Some((resource, _)) = self.collections.get_key_value(resource) else {
+            return;
+        };
+        let placed = Placed { resource: Arc::clone(resource), object: Arc::clone(object) };
+        self.ownership.wrote(&placed, before);
+        let ends = object.deleting() && before.is_none_or(|before| !before.deleting());
+        if ends && &*placed.resource == NAMESPACES {
+            self.look_at_contents(object.name());
+        }
+    }
+
+    /// [`Ownership`] of everything that was recovered.
+    pub(super) fn recall_ownership(&mut self) {
+        for (resource, collection) in &self.collections {
+            for object in collection.objects.values() {
+                let placed = Placed { resource: Arc::clone(resource), object: Arc::clone(object) };
+                self.ownership.wrote(&placed, None);
+            }
+        }
+        let namespaces = self.collections.get(NAMESPACES);
+        let namespaces = namespaces.into_iter().flat_map(|all| all.objects.values());
+        let ending: Vec<Arc<Object>> =
+            namespaces.filter(|own| own.deleting()).map(Arc::clone).collect();
+        for namespace in ending {
+            self.look_at_contents(namespace.name());
+        }
+    }
+
+    /// Whether the namespace is being deleted.
+    pub(super) fn is_namespace_ending(&self, namespace: &str) -> bool {
+        let found = self.find(NAMESPACES, &super::key("", namespace));
+        found.is_some_and(|namespace| namespace.deleting())
+    }
+
+    /// Everything in a namespace.
+    pub(super) fn contents<'a>(&'a self, namespace: &'a str) -> impl Iterator<Item = Placed> + 'a {
+        self.collections.iter().flat_map(move |(resource, collection)| {
+            collection.range(Some(namespace), None).map(move |object| Placed {
+                resource: Arc::clone(resource),
+                object: Arc::clone(object),
+            })
+        })
+    }
+
+    fn look_at_contents(&mut self, namespace: &str) {
+        let contents: Vec<Placed> = self.contents(namespace).collect();
+        for placed in &contents {
+            self.ownership.look_at(placed);
+        }
+    }
+
+    fn look_at_namespace(&mut self, namespace: &str) {
+        let found = self.find(NAMESPACES, &super::key("", namespace));
+        if let Some(object) = found.map(Arc::clone) {
+            self.ownership.look_at(&Placed { resource: NAMESPACES.into(), object });
+        }
     }
 
     /// The collection of `resource`, made if need be.
@@ -130,14 +210,17 @@ impl State {
 
     /// Drops the oldest events above [`EVENTS_MAX`]: they are a help to people, not state.
     pub(super) fn cap_events(&mut self, resource: &str) -> Result<(), StoreError> {
-        while resource == EVENTS && self.collection(EVENTS).objects.len() > EVENTS_MAX {
-            let objects = &self.collection(EVENTS).objects;
-            let oldest = objects.iter().min_by_key(|(_, event)| event.revision());
-            let Some((key, oldest)) = oldest.map(|(key, event)| (key.clone(), Arc::clone(event)))
-            else {
-                return Ok(());
-            };
-            self.erase(EVENTS, &key, oldest)?;
+        if resource != EVENTS || self.collection(EVENTS).objects.len() <= EVENTS_MAX {
+            return Ok(());
+        }
+        // Several at once: finding the oldest takes a look at all.
+        let events = self.collection(EVENTS).objects.iter();
+        let mut events: Vec<(String, Arc<Object>)> =
+            events.map(|(key, event)| (key.to_string(), Arc::clone(event))).collect();
+        events.sort_unstable_by_key(|(_, event)| event.revision());
+        events.truncate(EVENTS_DROPPED);
+        for (key, event) in events {
+            self.erase(EVENTS, &key, event)?;
         }
         Ok(())
     }

@@ -109,7 +109,7 @@ impl Watch {
     /// The changes since the last call, without waiting.
     pub(crate) fn take(&mut self) -> Result<Vec<Change>, Expired> {
         let state = self.store.state.lock();
-        let Some(collection) = state.collections.get(&self.resource) else {
+        let Some(collection) = state.collections.get(&*self.resource) else {
             return Ok(Vec::new());
         };
         let (asked, oldest) = (self.revision, collection.log.complete_after());
