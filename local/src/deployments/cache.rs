@@ -4,7 +4,7 @@
 //! created although its watch event has not come. Events older than what is stored are passed
 //! over by resource version, which this API counts up in one row for all objects.
 
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 
 use kube::{Resource, ResourceExt, runtime::watcher::Event};
 
@@ -12,6 +12,8 @@ use kube::{Resource, ResourceExt, runtime::watcher::Event};
 #[derive(Debug)]
 pub(super) struct Cache<K> {
     objects: HashMap<String, K>,
+    /// UIDs of a controller and of an object of its own.
+    owned: BTreeSet<(String, String)>,
     listed: HashMap<String, K>,
 }
 
@@ -26,7 +28,7 @@ pub(super) enum Change<K> {
 
 impl<K> Default for Cache<K> {
     fn default() -> Self {
-        Self { objects: HashMap::new(), listed: HashMap::new() }
+        Self { objects: HashMap::new(), owned: BTreeSet::new(), listed: HashMap::new() }
     }
 }
 
@@ -35,8 +37,12 @@ impl<K: Resource> Cache<K> {
         self.objects.get(uid)
     }
 
-    pub(super) fn values(&self) -> impl Iterator<Item = &K> {
-        self.objects.values()
+    /// The objects whose controller has this UID.
+    pub(super) fn owned_by<'a>(&'a self, owner: &'a str) -> impl Iterator<Item = &'a K> {
+        let pairs = self.owned.range((owner.to_owned(), String::new())..);
+        pairs
+            .take_while(move |(own, _)| own == owner)
+            .filter_map(move |(_, uid)| self.objects.get(uid))
     }
 
     /// Follows one watch event; returns what changed.
@@ -59,19 +65,31 @@ impl<K: Resource> Cache<K> {
         }
     }
 
-    /// Stores an object unless a newer one is stored.
-    pub(super) fn store(&mut self, object: K) -> Option<Change<K>> {
+    /// Stores an object unless a newer one is stored; without who wrote which field, which is the
+    /// larger part of most.
+    pub(super) fn store(&mut self, mut object: K) -> Option<Change<K>> {
+        object.meta_mut().managed_fields = None;
         let uid = object.uid()?;
         let stored = self.objects.get(&uid);
         if stored.is_some_and(|stored| version(stored) > version(&object)) {
             return None;
         }
-        self.objects.insert(uid.clone(), object);
+        let owner = owner(&object).map(str::to_owned);
+        if let Some(before) = self.objects.insert(uid.clone(), object)
+            && let Some(before) = controller(&before, &uid)
+        {
+            self.owned.remove(&before);
+        }
+        self.owned.extend(owner.map(|owner| (owner, uid.clone())));
         Some(Change::Stored(uid))
     }
 
     pub(super) fn remove(&mut self, uid: &str) -> Option<K> {
-        self.objects.remove(uid)
+        let object = self.objects.remove(uid)?;
+        if let Some(pair) = controller(&object, uid) {
+            self.owned.remove(&pair);
+        }
+        Some(object)
     }
 
     fn replace(&mut self) -> Vec<Change<K>> {
@@ -85,6 +103,17 @@ impl<K: Resource> Cache<K> {
     }
 }
 
+/// The UID of an object's controller.
+pub(super) fn owner(object: &impl Resource) -> Option<&str> {
+    let owners = object.meta().owner_references.as_ref()?;
+    let owner = owners.iter().find(|owner| owner.controller == Some(true))?;
+    Some(&owner.uid)
+}
+
+fn controller(object: &impl Resource, uid: &str) -> Option<(String, String)> {
+    Some((owner(object)?.to_owned(), uid.to_owned()))
+}
+
 /// Zero when it is no number, which makes every such object equally new.
 fn version<K: Resource>(object: &K) -> u64 {
     let version = object.meta().resource_version.as_ref();
@@ -94,6 +123,7 @@ fn version<K: Resource>(object: &K) -> u64 {
 #[cfg(test)]
 mod tests {
     use k8s_openapi::api::core::v1::Pod;
+    use k8s_openapi::apimachinery::pkg::apis::meta::v1::OwnerReference;
     use serde_json::json;
 
     use super::*;
@@ -114,6 +144,32 @@ mod tests {
         assert_eq!(cache.follow(Event::Apply(pod("a", 8))).len(), 1);
     }
 
+    /// C5: what a Deployment owns is found without a look at everybody's pods.
+    #[test]
+    fn pods_are_found_by_their_controller() {
+        let mut cache = Cache::default();
+        for (uid, owner) in [("a", "one"), ("b", "two"), ("c", "one")] {
+            let mut pod = pod(uid, 1);
+            pod.metadata.owner_references = Some(vec![OwnerReference {
+                uid: owner.to_owned(),
+                controller: Some(true),
+                ..OwnerReference::default()
+            }]);
+            cache.store(pod);
+        }
+        let uids = |cache: &Cache<Pod>| -> Vec<String> {
+            cache.owned_by("one").filter_map(ResourceExt::uid).collect()
+        };
+        assert_eq!(uids(&cache), ["a", "c"]);
+        cache.remove("a");
+        assert_eq!(uids(&cache), ["c"]);
+        let mut released = pod("c", 2);
+        released.metadata.owner_references = None;
+        cache.store(released);
+        assert_eq!(uids(&cache), [""; 0]);
+        assert_eq!(cache.owned.len(), 1);
+    }
+
     #[test]
     fn a_new_list_takes_the_place_of_the_old_one() {
         let mut cache = Cache::default();
@@ -124,6 +180,6 @@ mod tests {
         cache.follow(Event::InitApply(pod("new", 3)));
         let changes = cache.follow(Event::InitDone);
         assert!(changes.contains(&Change::Gone(pod("old", 1))));
-        assert_eq!(cache.values().count(), 2);
+        assert_eq!(cache.objects.len(), 2);
     }
 }

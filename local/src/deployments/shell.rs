@@ -21,7 +21,7 @@ use tokio_util::sync::CancellationToken;
 use crate::runner::{PortReservation, Ports};
 
 use super::{
-    cache::{Cache, Change},
+    cache::{Cache, Change, owner},
     plan::{Actions, Victim, plan},
     status::observe,
     template,
@@ -182,10 +182,9 @@ impl Shell {
     fn pods_of<'a>(&'a self, deployment: &'a Deployment) -> impl Iterator<Item = &'a Pod> {
         let spec = deployment.spec.as_ref();
         let selector = spec.and_then(|spec| Selector::try_from(spec.selector.clone()).ok());
-        let uid = deployment.metadata.uid.as_deref();
-        self.pods.values().filter(move |pod| {
-            owner(pod) == uid
-                && selector.as_ref().is_some_and(|selector| selector.matches(pod.labels()))
+        let uid = deployment.metadata.uid.as_deref().unwrap_or_default();
+        self.pods.owned_by(uid).filter(move |pod| {
+            selector.as_ref().is_some_and(|selector| selector.matches(pod.labels()))
         })
     }
 
@@ -312,11 +311,4 @@ async fn delete_pod(api: &Api<Pod>, victim: &Victim) -> Deletion {
             Deletion::Failed
         }
     }
-}
-
-/// The UID of a pod's controller.
-fn owner(pod: &Pod) -> Option<&str> {
-    let owners = pod.metadata.owner_references.as_ref()?;
-    let owner = owners.iter().find(|owner| owner.controller == Some(true))?;
-    Some(&owner.uid)
 }
