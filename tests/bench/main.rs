@@ -6,28 +6,48 @@
 mod cluster;
 mod cold_start;
 mod figures;
+mod growth;
 mod memory;
 mod pass_through;
 mod proxy;
 
 use std::net::SocketAddr;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
-use clap::{Parser, Subcommand};
+use clap::{Parser, Subcommand, ValueEnum};
 
 use crate::figures::Figure;
 
 /// Measures Ebb and prints a table.
 #[derive(Parser, Debug)]
 struct Options {
-    /// Also write the figures as JSON to this file.
+    /// Also write the figures as JSON to this file, and the plot of the growth beside it.
     #[arg(long, value_name = "FILE")]
     out: Option<PathBuf>,
     /// Pairs for each figure; odd, so that the median was really seen.
     #[arg(long, default_value_t = 11)]
     pairs: usize,
+    /// Measure this alone.
+    #[arg(long)]
+    only: Option<Subject>,
+    /// Leave the steps of the growth out that go beyond so many services.
+    #[arg(long, value_name = "NUMBER", default_value_t = usize::MAX)]
+    services_max: usize,
     #[command(subcommand)]
     part: Option<Part>,
+}
+
+/// What is measured of `ebb local`.
+#[derive(ValueEnum, Clone, Copy, Debug, PartialEq, Eq)]
+enum Subject {
+    /// Memory with nothing to do.
+    Memory,
+    /// CPU of the proxy for a request.
+    Proxy,
+    /// Time to the first byte from zero.
+    ColdStart,
+    /// CPU and memory of a service among many.
+    Growth,
 }
 
 /// Another thing to do than to measure `ebb local`.
@@ -49,7 +69,7 @@ fn main() -> anyhow::Result<()> {
     let figures = match options.part {
         Some(Part::PassThrough { to }) => return runtime.block_on(pass_through::run(to)),
         Some(Part::Cluster) => runtime.block_on(cluster::measure(options.pairs))?,
-        None => runtime.block_on(measure(options.pairs))?,
+        None => runtime.block_on(measure(&options))?,
     };
     say(&figures::table(&figures));
     if let Some(path) = options.out {
@@ -58,14 +78,27 @@ fn main() -> anyhow::Result<()> {
     Ok(())
 }
 
-async fn measure(pairs: usize) -> anyhow::Result<Vec<Figure>> {
+async fn measure(options: &Options) -> anyhow::Result<Vec<Figure>> {
+    let Options { pairs, only, services_max, .. } = *options;
+    let wanted = |subject| only.is_none_or(|only| only == subject);
     let mut figures = Vec::new();
-    note("memory of an idle ebb local");
-    figures.extend(memory::measure().await?);
-    note("proxy CPU per request");
-    figures.extend(proxy::measure(pairs).await?);
-    note("time to the first byte from zero");
-    figures.extend(cold_start::measure(pairs).await?);
+    if wanted(Subject::Memory) {
+        note("memory of an idle ebb local");
+        figures.extend(memory::measure().await?);
+    }
+    if wanted(Subject::Proxy) {
+        note("proxy CPU per request");
+        figures.extend(proxy::measure(pairs).await?);
+    }
+    if wanted(Subject::ColdStart) {
+        note("time to the first byte from zero");
+        figures.extend(cold_start::measure(pairs).await?);
+    }
+    if wanted(Subject::Growth) {
+        note("CPU and memory of a service among many");
+        let plot = options.out.as_deref().map(|out| Path::with_file_name(out, "growth.svg"));
+        figures.extend(growth::measure(services_max, plot.as_deref()).await?);
+    }
     Ok(figures)
 }
 

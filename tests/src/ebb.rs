@@ -94,6 +94,11 @@ impl Ebb {
         Some(local.events().iter().filter(|event| named(event)).count())
     }
 
+    /// How many services were told to be ready to be called; one that changes is told again.
+    pub fn deployed(&self) -> usize {
+        self.local().count("deployed")
+    }
+
     /// The folder that holds state and kubeconfig; it outlives the process.
     pub fn folder(&self) -> Arc<TempDir> {
         self.local().folder()

@@ -1,7 +1,12 @@
 //! Looks at processes through /proc, and ends those that a test started itself.
 
+use std::time::Duration;
+
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
+
+/// The unit of times in /proc: `USER_HZ` is 100 on every architecture that Ebb is built for.
+const TICK_MS: u64 = 10;
 
 /// Processes that run a binary of that name with `marker` in their environment.
 pub fn with_environment(marker: &str) -> Vec<i32> {
@@ -33,6 +38,16 @@ pub fn resident_bytes(pid: i32) -> Option<u64> {
     let rollup = std::fs::read_to_string(format!("/proc/{pid}/smaps_rollup")).ok()?;
     let line = rollup.lines().find(|line| line.starts_with("Pss:"))?;
     line.split_whitespace().nth(1)?.parse::<u64>().ok().map(|kib| kib * 1024)
+}
+
+/// Processor time of a process so far, that of threads which ended included.
+pub fn cpu_time(pid: i32) -> Option<Duration> {
+    let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
+    // The name may hold anything, so the fields are counted from its end: utime and stime are the
+    // 14th and the 15th of all.
+    let mut fields = stat.rsplit(')').next()?.split_whitespace().skip(11);
+    let ticks = fields.next()?.parse::<u64>().ok()? + fields.next()?.parse::<u64>().ok()?;
+    Some(Duration::from_millis(ticks * TICK_MS))
 }
 
 /// Whether a process exists and is not a zombie.

@@ -72,6 +72,11 @@ impl Local {
         self.events.lock().clone()
     }
 
+    /// How many events of that kind there were so far.
+    pub(super) fn count(&self, kind: &str) -> usize {
+        self.events.lock().iter().filter(|event| event["event"] == kind).count()
+    }
+
     /// Sends a signal and waits for the end; the exit status.
     pub(super) async fn end(&mut self, signal: Signal) -> anyhow::Result<Option<i32>> {
         processes::signal(self.pid(), signal);
