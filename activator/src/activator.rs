@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use ebb_api::config::Config;
-use ebb_api::report::{DrainOrder, Report};
+use ebb_api::report::{DrainOrder, Report, RevisionReport, Scope};
 use ebb_api::serving::{Revision, Route};
 use k8s_openapi::api::core::v1::Pod;
 use kube::Client;
@@ -18,6 +18,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::connect::Connect;
 use crate::directory::{Change, Directory};
+use crate::epochs::Epochs;
 use crate::meters::Meters;
 use crate::observer::{Observer, ReportSink};
 use crate::peers::{PeerOptions, Peers};
@@ -69,6 +70,7 @@ struct Inner {
     peer_server: Arc<Server>,
     peers: Option<Arc<Peers>>,
     synced: Synced,
+    epochs: Epochs,
 }
 
 // === impl Activator ===
@@ -107,6 +109,7 @@ impl Activator {
             server: Arc::new(Server::new(Arc::clone(&proxy), Audience::Clients)),
             peer_server: Arc::new(Server::new(proxy, Audience::Peers)),
             synced: Synced::new(peers.is_some()),
+            epochs: Epochs::new(registry),
             peers,
         };
         Self { inner: Arc::new(inner) }
@@ -172,14 +175,20 @@ impl Activator {
         self.inner.server.connection(io, peer.ip(), stop).await;
     }
 
-    /// Obeys an order: the pods that it names get nothing more, all others of the revision are
-    /// taken back. Answered by a report at once.
+    /// Obeys an order: the pods that it names get nothing more, also if they are not known yet, and
+    /// all others of the revision are taken back. Answered by a report at once. An order of a
+    /// leader that was deposed is left alone, and so is one for which there is no room.
     pub fn drain(&self, order: &DrainOrder) {
-        if let Some(revision) = self.inner.directory.revision(&order.revision) {
-            revision.drain(&order.pods, Instant::now());
-            let report = revision.report_now();
-            self.send(vec![report]);
+        let now = Instant::now();
+        if !self.inner.epochs.admit(order.id.epoch, now) {
+            return;
         }
+        let Some(revision) = self.inner.directory.ordered(&order.revision) else {
+            self.inner.epochs.no_room();
+            return;
+        };
+        revision.drain(order, now);
+        self.send(Scope::Moment, vec![revision.report_now()]);
     }
 
     /// How all revisions stand, sorted by name.
@@ -238,10 +247,20 @@ impl Activator {
         let reports: Vec<_> = revisions.iter().filter_map(|revision| revision.tick(now)).collect();
         drop(revisions);
         // An empty report says that this activator lives and has nothing in flight anywhere.
-        self.send(reports);
-        self.inner.directory.sweep();
+        self.send(Scope::Full, reports);
+        self.inner.directory.sweep(now);
         if let Some(peers) = &self.inner.peers {
             peers.expire(now);
+        }
+    }
+
+    /// Reports at once who waits for a pod.
+    pub fn report_waiting(&self) {
+        let revisions = self.inner.directory.revisions();
+        let reports = revisions.iter().map(|revision| revision.report_now());
+        let waiting: Vec<_> = reports.filter(|report| report.queued > 0).collect();
+        if !waiting.is_empty() {
+            self.send(Scope::Moment, waiting);
         }
     }
 
@@ -269,8 +288,8 @@ impl Activator {
         }
     }
 
-    fn send(&self, revisions: Vec<ebb_api::report::RevisionReport>) {
+    fn send(&self, scope: Scope, revisions: Vec<RevisionReport>) {
         let context = &self.inner.context;
-        context.reports.report(Report { activator: context.id.clone(), revisions });
+        context.reports.report(Report { activator: context.id.clone(), scope, revisions });
     }
 }

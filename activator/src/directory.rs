@@ -21,6 +21,9 @@ use crate::revision::{Context, Revision};
 use crate::route::{RouteFacts, RouteTable};
 use crate::settings::Settings;
 
+/// Revisions beyond which an order adds none: more than the autoscaler scales.
+const ORDERED_MAX: usize = 25_000;
+
 /// What a watch tells.
 #[derive(Debug, Clone)]
 pub enum Change<K> {
@@ -181,11 +184,18 @@ impl Directory {
         }
     }
 
+    /// The revision that an order is for, mentioned or not: the order may be quicker than the
+    /// watches, and a pod that it names must then come up drained. Nothing when there are too many.
+    pub(crate) fn ordered(&self, key: &RevisionKey) -> Option<Arc<Revision>> {
+        let known = self.revision(key);
+        known.or_else(|| (self.revisions.len() < ORDERED_MAX).then(|| self.entry(key)))
+    }
+
     /// Drops revisions that nothing refers to any more.
-    pub(crate) fn sweep(&self) {
+    pub(crate) fn sweep(&self, now: Instant) {
         // The map's own reference is one; the table, requests and probes hold the others.
         self.revisions
-            .retain(|_, revision| Arc::strong_count(revision) > 1 || !revision.is_forgotten());
+            .retain(|_, revision| Arc::strong_count(revision) > 1 || !revision.is_forgotten(now));
     }
 
     fn appear(&self, object: &serving::Revision, now: Instant) {

@@ -27,6 +27,7 @@ pub mod streams;
 
 mod activator;
 mod body;
+mod epochs;
 mod guard;
 mod headers;
 mod meters;

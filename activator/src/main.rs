@@ -63,7 +63,7 @@ async fn run(mut process: Process, options: Options) -> anyhow::Result<()> {
         Some(address) => Some(process::bind("--peers", address).await?),
         None => None,
     };
-    let streams = ReportStreams::new(&mut process.registry);
+    let streams = ReportStreams::new(&common.name, &mut process.registry);
     let options = ActivatorOptions {
         client: process.client.clone(),
         config: process.config.clone(),

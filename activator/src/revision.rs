@@ -9,7 +9,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
-use ebb_api::report::{PodReport, RevisionKey, RevisionReport};
+use ebb_api::report::{DrainOrder, OrderId, PodReport, RevisionKey, RevisionReport};
 use parking_lot::{Mutex, MutexGuard};
 use tokio::sync::oneshot;
 use tokio::time::Instant;
@@ -32,6 +32,10 @@ mod pods;
 mod status;
 
 pub use status::{PodStatus, RevisionStatus};
+
+/// How long an order is kept for a revision that nothing else is known of. Its giver repeats it
+/// every two seconds while it stands.
+const ORDER_KEPT: Duration = Duration::from_mins(1);
 
 /// What all revisions of an activator share.
 pub(crate) struct Context {
@@ -97,6 +101,9 @@ pub(crate) struct State {
     pub(crate) told: Option<Instant>,
     tracked: HashMap<PodUid, Tracked>,
     drained: HashSet<PodUid>,
+    /// The order that `drained` comes from, and when it was last given.
+    obeyed: OrderId,
+    ordered: Option<Instant>,
 }
 
 struct Tracked {
@@ -123,6 +130,8 @@ impl Revision {
             told: None,
             tracked: HashMap::new(),
             drained: HashSet::new(),
+            obeyed: OrderId::default(),
+            ordered: None,
         };
         let point = Point::of(&key);
         Self { key, context, state: Mutex::new(state), point, limited: AtomicBool::new(false) }
@@ -166,15 +175,21 @@ impl Revision {
     }
 
     /// Whether there is nothing left to keep it for.
-    pub(crate) fn is_forgotten(&self) -> bool {
+    pub(crate) fn is_forgotten(&self, now: Instant) -> bool {
         let state = self.state.lock();
-        state.live.is_none() && state.tracked.is_empty() && state.load.inside() == 0
+        state.live.is_none()
+            && state.tracked.is_empty()
+            && state.load.inside() == 0
+            && state.ordered.is_none_or(|at| now.saturating_duration_since(at) > ORDER_KEPT)
     }
 
-    /// Stops sending to the pods in `uids`, takes all others back.
-    pub(crate) fn drain(&self, uids: &[String], now: Instant) {
+    /// Stops sending to the pods that the order names, also to those that are yet to be seen; takes
+    /// all others back.
+    pub(crate) fn drain(&self, order: &DrainOrder, now: Instant) {
         let mut state = self.state.lock();
-        state.drained = uids.iter().map(|uid| PodUid::from(uid.as_str())).collect();
+        state.drained = order.pods.iter().map(|uid| PodUid::from(uid.as_str())).collect();
+        state.obeyed = order.id;
+        state.ordered = (!order.pods.is_empty()).then_some(now);
         let all: Vec<PodUid> = state.tracked.keys().cloned().collect();
         for uid in all {
             state.publish(&uid);
@@ -199,7 +214,9 @@ impl Revision {
             let in_flight = report.pods.iter().map(|pod| pod.in_flight).sum();
             live.meters.state(state.dispatch.queued(), in_flight);
         }
+        // While an order stands, its giver waits to hear that it is obeyed.
         let quiet = report.pods.is_empty()
+            && state.drained.is_empty()
             && report.queued == 0
             && report.concurrency_mean <= 0.0
             && report.requests_per_second <= 0.0;
@@ -288,7 +305,9 @@ impl State {
             requests_per_second: 0.0,
             queued: u32::try_from(self.dispatch.queued()).unwrap_or(u32::MAX),
             interval_s: 0.0,
+            obeyed: self.obeyed,
             pods: self.pod_reports(),
+            is_cut: false,
         }
     }
 
@@ -297,14 +316,15 @@ impl State {
     fn pod_reports(&self) -> Vec<PodReport> {
         let in_flight: HashMap<_, _> =
             self.dispatch.pods().map(|view| (view.uid, view.in_flight)).collect();
-        self.tracked
-            .keys()
-            .map(|uid| PodReport {
-                uid: uid.to_string(),
-                in_flight: in_flight.get(uid).copied().unwrap_or(0),
-                draining: self.drained.contains(uid),
-            })
-            .collect()
+        let report = |uid: &PodUid| PodReport {
+            uid: Arc::clone(uid),
+            in_flight: in_flight.get(uid).copied().unwrap_or(0),
+            draining: self.drained.contains(uid),
+        };
+        let mut pods: Vec<_> = self.tracked.keys().map(report).collect();
+        // In the same order each time: that is how a stream sees that nothing has changed.
+        pods.sort_unstable_by(|a, b| a.uid.cmp(&b.uid));
+        pods
     }
 
     /// Whether the autoscaler should hear of a request at once; at most once in `pause`.

@@ -2,16 +2,20 @@
 //! and their drain orders back.
 //!
 //! Every replica hears everything, so that whichever leads next knows the load already. Reports
-//! and orders are level-triggered: what a broken stream loses, the next report or order says.
+//! and orders are level-triggered: what a broken stream loses, the next one begins with. Each
+//! report is answered, and so it is known how long nobody has listened.
 
-use std::collections::{BTreeMap, BTreeSet, VecDeque};
+mod outlet;
+
+use std::collections::{BTreeMap, BTreeSet};
 use std::convert::Infallible;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use ebb_api::report::{DrainOrder, LINE_BYTES_MAX, LINES_MEDIA_TYPE, Report, STREAM_PATH};
+use ebb_api::report::wire::{Answer, Encoder, LINE_BYTES_MAX, WireError};
+use ebb_api::report::{LINES_MEDIA_TYPE, Report, STREAM_PATH, Scope};
 use futures::{StreamExt as _, TryStreamExt as _};
 use http::{Request, StatusCode, header};
 use http_body_util::{BodyExt as _, StreamBody};
@@ -22,13 +26,14 @@ use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::registry::Registry;
 use tokio::net::TcpStream;
-use tokio::sync::Notify;
 use tokio::task::AbortHandle;
-use tokio::time::{sleep, timeout};
+use tokio::time::{Instant, sleep, timeout};
 use tokio_util::codec::{FramedRead, LinesCodec};
 use tokio_util::io::StreamReader;
 use tokio_util::sync::CancellationToken;
+use tokio_util::task::AbortOnDropHandle;
 
+use self::outlet::Outlet;
 use crate::Activator;
 use crate::observer::ReportSink;
 
@@ -43,24 +48,38 @@ const RETRY_MIN: Duration = Duration::from_millis(50);
 const RETRY_MAX: Duration = Duration::from_secs(1);
 /// A replica that does not answer a ping for so long is taken for dead.
 const PING_EVERY: Duration = Duration::from_secs(2);
-/// Reports that wait at most for one replica. An old one says nothing that a new one does not.
-const REPORTS_WAITING_MAX: usize = 4;
 
 /// The way of reports to the autoscalers. Cheap to clone; reports go nowhere until [`run`].
 ///
 /// [`run`]: ReportStreams::run
 #[derive(Clone, Debug)]
 pub struct ReportStreams {
-    outlets: Arc<Mutex<BTreeMap<SocketAddr, Arc<Outlet>>>>,
-    dropped: Counter,
+    id: Arc<str>,
+    shared: Arc<Mutex<Shared>>,
+    /// When an autoscaler last answered; before the first time, when this began.
+    answered: Arc<Mutex<Instant>>,
+    merged: Counter,
     open: Gauge,
 }
 
-/// Encoded reports on their way to one replica.
 #[derive(Debug, Default)]
-struct Outlet {
-    waiting: Mutex<VecDeque<Bytes>>,
-    arrived: Notify,
+struct Shared {
+    outlets: BTreeMap<SocketAddr, Arc<Outlet>>,
+    /// The last report of an interval: what a new stream begins with.
+    latest: Option<Arc<Report>>,
+}
+
+/// What the streams to one replica need.
+struct Link {
+    address: SocketAddr,
+    streams: ReportStreams,
+    activator: Activator,
+}
+
+/// One stream: what comes back, and the connection, which ends with this.
+struct Stream {
+    answers: Incoming,
+    _connection: AbortOnDropHandle<Result<(), hyper::Error>>,
 }
 
 /// Why a stream is not, or no longer, there.
@@ -74,9 +93,9 @@ enum Broken {
     Http(#[from] hyper::Error),
     #[error("the autoscaler answers {0}")]
     Refused(StatusCode),
-    #[error("an order cannot be read: {0}")]
-    Order(#[from] serde_json::Error),
-    #[error("an order broke off: {0}")]
+    #[error("an answer: {0}")]
+    Answer(#[from] WireError),
+    #[error("an answer broke off: {0}")]
     Line(#[from] tokio_util::codec::LinesCodecError),
     #[error("the autoscaler ended it")]
     Ended,
@@ -85,17 +104,18 @@ enum Broken {
 // === impl ReportStreams ===
 
 impl ReportStreams {
-    /// No stream yet; metrics go to the registry.
-    pub fn new(registry: &mut Registry) -> Self {
-        let (dropped, open) = (Counter::default(), Gauge::default());
+    /// No stream yet, of the activator with that name; metrics go to the registry.
+    pub fn new(id: &str, registry: &mut Registry) -> Self {
+        let (merged, open) = (Counter::default(), Gauge::default());
         let registry = registry.sub_registry_with_prefix("ebb_activator");
         registry.register(
-            "reports_dropped",
-            "Reports that a newer one took the place of before they were sent",
-            dropped.clone(),
+            "reports_merged",
+            "Reports of a revision that a newer one took the place of before they were sent",
+            merged.clone(),
         );
         registry.register("report_streams", "Autoscalers that hear the reports", open.clone());
-        Self { outlets: Arc::default(), dropped, open }
+        let answered = Arc::new(Mutex::new(Instant::now()));
+        Self { id: id.into(), shared: Arc::default(), answered, merged, open }
     }
 
     /// Keeps a stream to every address of the `autoscalers` (`host:port`) until `shutdown`, and
@@ -121,7 +141,7 @@ impl ReportStreams {
                     let stays = addresses.contains(address);
                     if !stays {
                         task.abort();
-                        self.outlets.lock().remove(address);
+                        self.shared.lock().outlets.remove(address);
                     }
                     stays
                 });
@@ -134,36 +154,39 @@ impl ReportStreams {
                 () = sleep(RESOLVE_EVERY) => {}
             }
         }
-        self.outlets.lock().clear();
+        self.shared.lock().outlets.clear();
         for task in tasks.values() {
             task.abort();
         }
     }
 
     fn start(&self, address: SocketAddr, activator: &Activator) -> AbortHandle {
-        let outlet = Arc::new(Outlet::default());
-        self.outlets.lock().insert(address, outlet.clone());
-        let (open, activator) = (self.open.clone(), activator.clone());
-        tokio::spawn(keep(address, outlet, open, activator)).abort_handle()
+        let (streams, activator) = (self.clone(), activator.clone());
+        tokio::spawn(keep(Link { address, streams, activator })).abort_handle()
+    }
+
+    /// Where the reports for a new stream wait; the first of them is the last of an interval.
+    fn open(&self, address: SocketAddr) -> Arc<Outlet> {
+        let mut shared = self.shared.lock();
+        let outlet = Arc::new(Outlet::new(shared.latest.clone()));
+        shared.outlets.insert(address, Arc::clone(&outlet));
+        outlet
     }
 }
 
 impl ReportSink for ReportStreams {
     fn report(&self, report: Report) {
-        let Ok(mut line) = serde_json::to_vec(&report) else {
-            return;
-        };
-        line.push(b'\n');
-        if line.len() > LINE_BYTES_MAX {
-            self.dropped.inc();
-            return;
+        let report = Arc::new(report);
+        let mut merged = 0;
+        let mut shared = self.shared.lock();
+        for outlet in shared.outlets.values() {
+            merged += outlet.put(&report);
         }
-        let line = Bytes::from(line);
-        for outlet in self.outlets.lock().values() {
-            if outlet.put(line.clone()) {
-                self.dropped.inc();
-            }
+        if report.scope != Scope::Moment {
+            shared.latest = Some(report);
         }
+        drop(shared);
+        self.merged.inc_by(merged);
     }
 }
 
@@ -178,58 +201,37 @@ async fn resolve(hosts: &[String]) -> Option<BTreeSet<SocketAddr>> {
     (!addresses.is_empty()).then_some(addresses)
 }
 
-// === impl Outlet ===
-
-impl Outlet {
-    /// Lets a report wait; true when an older one made room.
-    fn put(&self, line: Bytes) -> bool {
-        let mut waiting = self.waiting.lock();
-        let is_full = waiting.len() >= REPORTS_WAITING_MAX;
-        if is_full {
-            waiting.pop_front();
-        }
-        waiting.push_back(line);
-        drop(waiting);
-        self.arrived.notify_one();
-        is_full
-    }
-
-    async fn next(&self) -> Bytes {
-        loop {
-            if let Some(line) = self.waiting.lock().pop_front() {
-                return line;
-            }
-            self.arrived.notified().await;
-        }
-    }
-}
-
 /// Keeps a stream to one replica, for ever.
-async fn keep(address: SocketAddr, outlet: Arc<Outlet>, open: Gauge, activator: Activator) {
+async fn keep(link: Link) {
     let mut pause = RETRY_MIN;
+    let address = link.address;
     loop {
-        let error = match connect(address, outlet.clone()).await {
-            Ok(orders) => {
+        let error = match connect(&link).await {
+            Ok(stream) => {
                 tracing::info!(%address, "An autoscaler hears the reports");
                 pause = RETRY_MIN;
-                let _open = Open::new(&open);
-                // It may know nothing yet: what is in flight must not wait for the next second.
-                activator.report();
-                obey(orders, &activator).await.err().unwrap_or(Broken::Ended)
+                let _open = Open::new(&link.streams.open);
+                // It may know nothing yet: who waits must not wait for the next second.
+                link.activator.report_waiting();
+                obey(stream, &link).await.err().unwrap_or(Broken::Ended)
             }
             Err(error) => error,
         };
+        link.streams.shared.lock().outlets.remove(&address);
         tracing::debug!(%address, %error, ?pause, "A report stream is tried again");
         sleep(pause).await;
         pause = (pause * 2).min(RETRY_MAX);
     }
 }
 
-/// Opens a stream: its body is what comes out of `outlet`, the response brings orders.
-async fn connect(address: SocketAddr, outlet: Arc<Outlet>) -> Result<Incoming, Broken> {
-    let body = futures::stream::unfold(outlet, |outlet| async move {
-        let line = outlet.next().await;
-        Some((Ok::<_, Infallible>(Frame::data(line)), outlet))
+/// Opens a stream: its body is what comes out of the outlet, the response brings answers.
+async fn connect(link: &Link) -> Result<Stream, Broken> {
+    let address = link.address;
+    let (outlet, encoder) = (link.streams.open(address), Encoder::new(&link.streams.id));
+    let body = futures::stream::unfold((outlet, encoder), |(outlet, mut encoder)| async move {
+        let report = outlet.next().await;
+        let lines = Bytes::from(encoder.encode(&report));
+        Some((Ok::<_, Infallible>(Frame::data(lines)), (outlet, encoder)))
     });
     let request = Request::post(format!("http://{address}{STREAM_PATH}"))
         .header(header::CONTENT_TYPE, LINES_MEDIA_TYPE)
@@ -247,23 +249,28 @@ async fn connect(address: SocketAddr, outlet: Arc<Outlet>) -> Result<Incoming, B
         Ok::<_, Broken>((sender, connection))
     };
     let (mut sender, connection) = timeout(CONNECT_TIMEOUT, handshake).await??;
-    // Ends with the last of its streams, or when a ping is not answered.
-    tokio::spawn(connection);
+    let connection = AbortOnDropHandle::new(tokio::spawn(connection));
     let response = timeout(CONNECT_TIMEOUT, sender.send_request(request)).await??;
     match response.status() {
-        StatusCode::OK => Ok(response.into_body()),
+        StatusCode::OK => Ok(Stream { answers: response.into_body(), _connection: connection }),
         status => Err(Broken::Refused(status)),
     }
 }
 
-/// Obeys orders until the stream ends.
-async fn obey(orders: Incoming, activator: &Activator) -> Result<(), Broken> {
-    let bytes = orders.into_data_stream().map_err(std::io::Error::other);
+/// Takes answers and obeys orders until the stream ends.
+async fn obey(stream: Stream, link: &Link) -> Result<(), Broken> {
+    let Stream { answers, _connection } = stream;
+    let bytes = answers.into_data_stream().map_err(std::io::Error::other);
     let codec = LinesCodec::new_with_max_length(LINE_BYTES_MAX);
     let mut lines = FramedRead::new(StreamReader::new(bytes), codec);
     while let Some(line) = lines.next().await {
-        let order: DrainOrder = serde_json::from_str(&line?)?;
-        activator.drain(&order);
+        let Answer { ack, order } = Answer::decode(&line?)?;
+        if ack.is_some() {
+            *link.streams.answered.lock() = Instant::now();
+        }
+        if let Some(order) = order {
+            link.activator.drain(&order);
+        }
     }
     Ok(())
 }

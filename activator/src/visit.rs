@@ -6,7 +6,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use ebb_api::report::Report;
+use ebb_api::report::{Report, Scope};
 use http::StatusCode;
 use tokio::sync::{OwnedSemaphorePermit, oneshot};
 use tokio::time::Instant;
@@ -229,7 +229,11 @@ impl Visit {
         let mut report = self.revision.report_now();
         report.queued += refused;
         let context = &self.revision.context;
-        context.reports.report(Report { activator: context.id.clone(), revisions: vec![report] });
+        context.reports.report(Report {
+            activator: context.id.clone(),
+            scope: Scope::Moment,
+            revisions: vec![report],
+        });
     }
 
     fn refused(mut self, error: RequestError) -> RequestError {

@@ -1,17 +1,20 @@
 //! What activators and autoscalers tell each other: load upwards, drain orders downwards.
 //!
 //! Both are level-triggered: a report describes the interval since the last one, an order names
-//! the whole set of pods to drain. A lost message is mended by the next.
+//! the whole set of pods to drain. Orders are numbered, and a report says which one it was written
+//! under: what was said before an order came says nothing about it.
+
+use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
-/// Path of a report stream between two processes: the body of a POST is a [`Report`] a line, the
-/// response a [`DrainOrder`] a line, both for as long as the two live.
+pub mod wire;
+
+/// Path of a report stream between two processes: the body of a POST are the lines of reports, the
+/// response those of answers (see [`wire`]), both for as long as the two live.
 pub const STREAM_PATH: &str = "/v1/report-stream";
 /// Media type of both directions: one JSON object a line.
 pub const LINES_MEDIA_TYPE: &str = "application/x-ndjson";
-/// Longest line, in bytes. 20,000 revisions with two pods each take some 7 MB.
-pub const LINE_BYTES_MAX: usize = 16 << 20;
 
 /// Namespace and name of a Revision.
 #[derive(Serialize, Deserialize, Clone, Debug, Default, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -22,19 +25,43 @@ pub struct RevisionKey {
     pub name: String,
 }
 
-/// Load of the revisions that one activator serves, over one interval.
-#[derive(Serialize, Deserialize, Clone, Debug, Default, PartialEq)]
-#[serde(rename_all = "camelCase")]
+/// Load of the revisions that one activator serves.
+#[derive(Clone, Debug, Default, PartialEq)]
 pub struct Report {
-    /// Which activator this is; one report a second from each is expected.
+    /// Which activator this is; one report of an interval a second from each is expected.
     pub activator: String,
-    /// The revisions with anything to say: load, queue or pods.
+    /// What the report says of revisions that it does not name.
+    pub scope: Scope,
+    /// The revisions with anything to say: load, queue, pods or an order that stands.
     pub revisions: Vec<RevisionReport>,
 }
 
-/// Load of one revision at one activator, over one interval.
-#[derive(Serialize, Deserialize, Clone, Debug, Default, PartialEq)]
+/// What a report says of the revisions that it does not name.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Scope {
+    /// An interval has passed, and there is nothing to say of them.
+    #[default]
+    Full,
+    /// An interval has passed, and they are as the last report of an interval said.
+    Changes,
+    /// Nothing: this is news of one moment, a first request or an order obeyed.
+    Moment,
+}
+
+/// Which order: a later one is greater. The default comes before all orders.
+#[derive(
+    Serialize, Deserialize, Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash,
+)]
 #[serde(rename_all = "camelCase")]
+pub struct OrderId {
+    /// The term of the leader that gave it; a newer leader has a greater one.
+    pub epoch: u64,
+    /// Counts the orders of that term, over all revisions.
+    pub number: u64,
+}
+
+/// Load of one revision at one activator, over one interval.
+#[derive(Clone, Debug, Default, PartialEq)]
 pub struct RevisionReport {
     /// The revision.
     pub revision: RevisionKey,
@@ -46,16 +73,20 @@ pub struct RevisionReport {
     pub queued: u32,
     /// Length of the interval in seconds; 0 for the immediate report of a first request.
     pub interval_s: f64,
-    /// Pods that this activator knows, with what it has in flight there.
+    /// The newest order that is obeyed.
+    pub obeyed: OrderId,
+    /// Pods that this activator knows, with what it has in flight there. Cheapest on a stream when
+    /// they are sorted by UID.
     pub pods: Vec<PodReport>,
+    /// Whether it knows more pods than it names.
+    pub is_cut: bool,
 }
 
 /// What one activator has in flight in one pod.
-#[derive(Serialize, Deserialize, Clone, Debug, Default, PartialEq, Eq)]
-#[serde(rename_all = "camelCase")]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct PodReport {
     /// UID of the pod.
-    pub uid: String,
+    pub uid: Arc<str>,
     /// Requests in flight from this activator.
     pub in_flight: u32,
     /// Whether the activator has stopped sending requests there because of a [`DrainOrder`].
@@ -68,6 +99,8 @@ pub struct PodReport {
 pub struct DrainOrder {
     /// The revision.
     pub revision: RevisionKey,
+    /// Which order this is. One of an older term than the newest known is not obeyed.
+    pub id: OrderId,
     /// UIDs of the pods to drain; a pod that is not named is taken back at once.
     pub pods: Vec<String>,
 }

@@ -5,6 +5,7 @@
 
 use std::time::Duration;
 
+use ebb_api::report::Scope;
 use tokio::time::Instant;
 
 /// Silence after which an activator counts as gone. One that is cut off from us still sends
@@ -33,9 +34,10 @@ pub struct Activator {
     pub id: u32,
     /// When its last report came.
     pub heard_at: Instant,
-    /// When its last full report came: what that did not name, it had nothing to say of.
+    /// When its last report of an interval came: what that did not name stands as it was said
+    /// before, or had nothing to be said of it.
     pub full_at: Option<Instant>,
-    /// How many full reports came.
+    /// How many full reports came: each takes back what was said before it.
     pub fulls: u64,
 }
 
@@ -52,17 +54,17 @@ pub struct Heard {
 
 impl Activators {
     /// Takes note of a report; nothing when there are too many activators.
-    pub fn heard(&mut self, name: &str, full: bool, now: Instant) -> Option<Heard> {
+    pub fn heard(&mut self, name: &str, scope: Scope, now: Instant) -> Option<Heard> {
         let index = match self.entries.iter().position(|entry| entry.name == name) {
             Some(index) => index,
             None => self.admit(name, now)?,
         };
         let entry = &mut self.entries[index];
         entry.heard_at = now;
-        if full {
+        if scope != Scope::Moment {
             entry.full_at = Some(now);
-            entry.fulls += 1;
         }
+        entry.fulls += u64::from(scope == Scope::Full);
         let broken = self.heard_at.is_none_or(|at| now.duration_since(at) > STALE_AFTER);
         if broken {
             self.stream_since = Some(now);
@@ -126,11 +128,11 @@ mod tests {
         let mut activators = Activators::default();
         assert_eq!(activators.stream_age(start), None);
         for second in [0, 1, 2, 7] {
-            activators.heard("a", true, at(second));
+            activators.heard("a", Scope::Full, at(second));
         }
         assert_eq!(activators.stream_age(at(12)), Some(Duration::from_secs(12)));
         assert_eq!(activators.stream_age(at(13)), None);
-        activators.heard("b", false, at(13));
+        activators.heard("b", Scope::Moment, at(13));
         assert_eq!(activators.stream_age(at(14)), Some(Duration::from_secs(1)));
     }
 
@@ -138,7 +140,7 @@ mod tests {
     async fn a_silent_activator_is_dropped_after_the_named_time_only() {
         let start = Instant::now();
         let mut activators = Activators::default();
-        activators.heard("a", true, start);
+        activators.heard("a", Scope::Full, start);
         assert!(activators.forget_gone(start + GONE_AFTER).is_empty());
         assert_eq!(activators.iter(start + GONE_AFTER).count(), 1);
         let later = start + GONE_AFTER + Duration::from_millis(1);
@@ -150,9 +152,9 @@ mod tests {
         let now = Instant::now();
         let mut activators = Activators::default();
         for number in 0..ACTIVATORS_MAX {
-            assert!(activators.heard(&number.to_string(), true, now).is_some());
+            assert!(activators.heard(&number.to_string(), Scope::Full, now).is_some());
         }
-        assert!(activators.heard("one more", true, now).is_none());
-        assert!(activators.heard("0", true, now).is_some());
+        assert!(activators.heard("one more", Scope::Full, now).is_none());
+        assert!(activators.heard("0", Scope::Full, now).is_some());
     }
 }

@@ -3,7 +3,8 @@
 //! A pod is *serving*, *draining* (no new requests; still ours to take back) or *condemned* (the
 //! lower scale was written, so Kubernetes may delete it at any moment). The order to the
 //! activators names all that are draining or condemned; it is sent whole each time, so that a lost
-//! one is mended by the next.
+//! one is mended by the next. It has a number, and an activator says which one it obeys: what it
+//! said before it had the order is no answer to it, however late that arrives.
 //!
 //! Invariants: a pod is condemned only when every activator that is not gone has said that it
 //! sends it nothing and has nothing in flight there; the order always contains every condemned
@@ -13,6 +14,7 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
+use ebb_api::report::OrderId;
 use tokio::time::Instant;
 
 use crate::load::View;
@@ -26,28 +28,17 @@ pub const CONDEMNED_FOR: Duration = Duration::from_secs(2);
 /// way: no attempt lasts longer than [`crate::writer::ATTEMPT_TIMEOUT`], and the next one carries
 /// the newer scale. Without an end, an API server that is down would keep a good pod from serving.
 const UNCONFIRMED_FOR: Duration = Duration::from_secs(12);
-/// An activator that does not name a pod at all counts as having let go of it this long after the
-/// order: two reports, in case it was only just learning of the pod.
-const UNNAMED_FOR: Duration = Duration::from_secs(2);
-/// After a drain was called off, an acknowledgement may still be on its way: for this long it
-/// says nothing about a new order for the same pod.
-const ECHO_FOR: Duration = Duration::from_secs(2);
 
 /// The pods of one revision on their way out.
 #[derive(Debug, Default)]
 pub struct Drain {
-    /// When each was ordered to drain, and from when on an acknowledgement counts.
-    draining: BTreeMap<String, Draining>,
+    /// The first order of those in force that names each.
+    draining: BTreeMap<String, OrderId>,
     /// When each was condemned, or the lower scale last confirmed as written.
     condemned: BTreeMap<String, Instant>,
-    /// When each was last taken back.
-    taken_back: BTreeMap<String, Instant>,
-}
-
-#[derive(Debug, Clone, Copy)]
-struct Draining {
-    since: Instant,
-    believed_from: Instant,
+    /// The order last given, and the UIDs that it names, sorted.
+    id: OrderId,
+    ordered: Vec<String>,
 }
 
 /// What a plan depends on.
@@ -63,6 +54,8 @@ pub struct Scene<'a> {
     pub views: &'a [View<'a>],
     /// Whether a write is on its way whose outcome is not known.
     pub is_writing: bool,
+    /// The number of an order that is given now.
+    pub order: OrderId,
     /// The present.
     pub now: Instant,
 }
@@ -76,6 +69,8 @@ pub struct Plan {
     pub condemned: Vec<String>,
     /// Pods that were condemned and serve again: unmark them.
     pub reprieved: Vec<String>,
+    /// Whether the order is a new one.
+    pub is_reordered: bool,
 }
 
 // === impl Drain ===
@@ -87,7 +82,8 @@ impl Drain {
         let reprieved = self.reprieve(scene);
         let standing = self.standing(scene);
         self.choose(scene, &standing);
-        let mut plan = Plan { scale: scene.want, condemned: Vec::new(), reprieved };
+        let mut plan =
+            Plan { scale: scene.want, condemned: Vec::new(), reprieved, is_reordered: false };
         if scene.want < scene.current {
             let idle = self.idle(scene);
             let held = count(standing.len() - idle.len());
@@ -97,6 +93,7 @@ impl Drain {
                 plan.condemned = idle;
             }
         }
+        plan.is_reordered = self.reorder(scene.order);
         plan
     }
 
@@ -105,11 +102,39 @@ impl Drain {
         self.condemned.values_mut().for_each(|since| *since = now);
     }
 
-    /// The UIDs of the pods that must get no new request, sorted.
-    pub fn order(&self) -> Vec<String> {
+    /// The order last given: its number, and the UIDs of the pods that must get no new request.
+    pub fn order(&self) -> (OrderId, &[String]) {
+        (self.id, &self.ordered)
+    }
+
+    /// Whether that order names a pod.
+    pub fn is_ordered(&self, uid: &str) -> bool {
+        self.ordered.binary_search_by(|ordered| ordered.as_str().cmp(uid)).is_ok()
+    }
+
+    /// Gives the last order another number; only one that names nothing may get one.
+    pub fn renumber(&mut self, id: OrderId) {
+        debug_assert!(self.ordered.is_empty(), "pods wait for an answer to the old number");
+        self.id = id;
+    }
+
+    /// Takes all pods back.
+    pub fn call_off(&mut self) {
+        self.draining.clear();
+        self.condemned.clear();
+        self.ordered.clear();
+    }
+
+    /// Makes the order what the pods' states ask for; true if that is a new one.
+    fn reorder(&mut self, id: OrderId) -> bool {
         let mut order: Vec<_> = self.draining.keys().chain(self.condemned.keys()).collect();
         order.sort_unstable();
-        order.into_iter().cloned().collect()
+        if order.iter().copied().eq(&self.ordered) {
+            return false;
+        }
+        self.ordered = order.into_iter().cloned().collect();
+        self.id = id;
+        true
     }
 
     /// Whether pods drain that could still be taken back.
@@ -126,9 +151,6 @@ impl Drain {
         self.condemned.retain(|uid, _| scene.pods.contains_key(uid));
         // What somebody else deletes is no longer ours to drain.
         self.draining.retain(|uid, _| scene.pods.get(uid).is_some_and(|pod| !pod.is_terminating));
-        self.taken_back.retain(|uid, at| {
-            scene.pods.contains_key(uid) && scene.now.duration_since(*at) < ECHO_FOR
-        });
     }
 
     /// Lets condemned pods serve again that are needed and were left alone.
@@ -183,14 +205,10 @@ impl Drain {
         ranked.sort_unstable();
         ranked.truncate(usize::try_from(surplus).unwrap_or(usize::MAX));
         let chosen: Vec<&String> = ranked.into_iter().map(|(.., uid)| uid).collect();
-        let released = self.draining.extract_if(.., |uid, _| !chosen.contains(&uid));
-        self.taken_back.extend(released.map(|(uid, _)| (uid, scene.now)));
+        self.draining.retain(|uid, _| chosen.contains(&uid));
         for uid in chosen {
-            let echo = self.taken_back.get(uid).map(|at| *at + ECHO_FOR);
-            self.draining.entry(uid.clone()).or_insert_with(|| Draining {
-                since: scene.now,
-                believed_from: echo.map_or(scene.now, |echo| echo.max(scene.now)),
-            });
+            // Whatever comes to drain changes the order, so this is the number that it will have.
+            self.draining.entry(uid.clone()).or_insert(scene.order);
         }
     }
 
@@ -201,10 +219,7 @@ impl Drain {
         }
         self.draining
             .iter()
-            .filter(|(uid, draining)| {
-                let let_go = |view: &View<'_>| draining.is_let_go(view, uid);
-                scene.views.iter().all(let_go)
-            })
+            .filter(|(uid, order)| scene.views.iter().all(|view| is_let_go(view, uid, **order)))
             .map(|(uid, _)| uid.clone())
             .collect()
     }
@@ -217,18 +232,16 @@ impl Drain {
     }
 }
 
-// === impl Draining ===
-
-impl Draining {
-    fn is_let_go(&self, view: &View<'_>, uid: &str) -> bool {
-        let Some(at) = view.at else {
-            return false;
-        };
-        match view.pod(uid) {
-            Some(pod) => pod.draining && pod.in_flight == 0 && at >= self.believed_from,
-            None => at >= self.since + UNNAMED_FOR,
+/// Whether an activator sends the pod nothing and has nothing in flight there. One that does not
+/// name it has only then let go of it if it obeys the order, which it keeps for pods to come.
+fn is_let_go(view: &View<'_>, uid: &str, order: OrderId) -> bool {
+    // Obedience to another term says nothing, and one to a later order holds for this one.
+    let obeys = view.obeyed.epoch == order.epoch && view.obeyed >= order;
+    obeys
+        && match view.pod(uid) {
+            Some(pod) => pod.draining && pod.in_flight == 0,
+            None => !view.is_cut,
         }
-    }
 }
 
 fn in_flight(views: &[View<'_>], uid: &str) -> u64 {

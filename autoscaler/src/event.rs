@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use ebb_api::config::Config;
 use ebb_api::report::{DrainOrder, Report, RevisionKey};
+use ebb_daemon::lease::Epoch;
 use tokio::time::Instant;
 
 use crate::decision::Averages;
@@ -52,9 +53,9 @@ pub enum Event {
     Config(Arc<Config>),
     /// Everything that was to be written for a revision has been.
     Written(RevisionKey),
-    /// Whether this autoscaler leads from now on. One that does not keeps what it hears, so that it
-    /// can take over at once, and asks for nothing.
-    Leads(bool),
+    /// In which term this autoscaler leads from now on. One that does not lead keeps what it hears,
+    /// so that it can take over at once, and asks for nothing.
+    Leads(Option<Epoch>),
     /// Time has passed; see [`crate::Fleet::deadline`].
     Tick,
 }

@@ -10,12 +10,12 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use ebb_api::config::Config;
-use ebb_api::report::{Report, RevisionKey};
+use ebb_api::report::{OrderId, Report, RevisionKey};
+use ebb_daemon::lease::Epoch;
 use tokio::time::Instant;
 
 use crate::activators::Activators;
 use crate::event::{Action, Event, Moment};
-use crate::load;
 use crate::pods::{self, Pod};
 use crate::revision::{Revision, Surroundings, TICK, Target};
 
@@ -31,8 +31,12 @@ pub struct Fleet {
     /// Second 0 of the load windows.
     origin: Instant,
     config: Arc<Config>,
-    /// Whether anything is decided here, or only kept for the day when it will be.
-    leads: bool,
+    /// The term in which things are decided here; nothing while they are only kept for the day
+    /// when they will be.
+    leads: Option<Epoch>,
+    /// Counts the visits, so that each may number the order it gives: over all revisions, for one
+    /// of a name that was used before must not take old obedience for its own.
+    visits: u64,
     activators: Activators,
     revisions: BTreeMap<RevisionKey, Revision>,
     pods: BTreeMap<RevisionKey, BTreeMap<String, Pod>>,
@@ -50,7 +54,8 @@ impl Fleet {
         Self {
             origin,
             config,
-            leads: true,
+            leads: Some(1),
+            visits: 0,
             activators: Activators::default(),
             revisions: BTreeMap::new(),
             pods: BTreeMap::new(),
@@ -102,13 +107,12 @@ impl Fleet {
     }
 
     fn on_report(&mut self, report: Report, now: Moment) -> Vec<Action> {
-        let Report { activator, revisions } = report;
-        let is_full = revisions.iter().all(load::is_full);
+        let Report { activator, scope, revisions } = report;
         if activator.len() > ACTIVATOR_CHARS_MAX || revisions.len() > REVISIONS_MAX {
             self.faults += 1;
             return Vec::new();
         }
-        let Some(heard) = self.activators.heard(&activator, is_full, now.instant) else {
+        let Some(heard) = self.activators.heard(&activator, scope, now.instant) else {
             self.faults += 1;
             return Vec::new();
         };
@@ -180,7 +184,7 @@ impl Fleet {
 
     /// The newest objects are taken as they are: another autoscaler decided meanwhile. The load is
     /// this one's own.
-    fn on_leads(&mut self, leads: bool, now: Moment) -> Vec<Action> {
+    fn on_leads(&mut self, leads: Option<Epoch>, now: Moment) -> Vec<Action> {
         if leads == self.leads {
             return Vec::new();
         }
@@ -280,9 +284,10 @@ impl Fleet {
         visit: fn(&mut Revision, &Surroundings<'_>) -> Vec<Action>,
     ) -> Vec<Action> {
         static NO_PODS: BTreeMap<String, Pod> = BTreeMap::new();
-        if !self.leads {
+        let Some(epoch) = self.leads else {
             return Vec::new();
-        }
+        };
+        self.visits += 1;
         let Some(revision) = self.revisions.get_mut(key) else {
             return Vec::new();
         };
@@ -293,6 +298,7 @@ impl Fleet {
                 activators: &self.activators,
                 pods: self.pods.get(key).unwrap_or(&NO_PODS),
                 is_listed: self.are_pods_listed,
+                order: OrderId { epoch, number: self.visits },
                 now,
             },
         );

@@ -4,7 +4,7 @@
 //! name the revision takes them back, a silence does not (see [`crate::activators`]). Reports come
 //! over the network, so each number is bounded here, and what is no number changes nothing.
 
-use ebb_api::report::{PodReport, RevisionReport};
+use ebb_api::report::{OrderId, PodReport, RevisionReport};
 use tokio::time::Instant;
 
 use crate::activators::{Activators, Heard, STALE_AFTER};
@@ -34,17 +34,23 @@ struct Words {
     concurrency: f64,
     rps: f64,
     queued: u32,
+    obeyed: OrderId,
     /// Sorted by UID.
     pods: Vec<PodReport>,
+    is_cut: bool,
 }
 
 /// What one activator that is not gone said of the revision's pods.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone, Copy, Default)]
 pub struct View<'a> {
     /// When it said so; nothing if it has not had its say on the revision at all.
     pub at: Option<Instant>,
+    /// The order that it obeyed when it said so.
+    pub obeyed: OrderId,
     /// The pods it named, sorted by UID.
     pub pods: &'a [PodReport],
+    /// Whether it knows of more pods.
+    pub is_cut: bool,
 }
 
 // === impl View ===
@@ -52,7 +58,7 @@ pub struct View<'a> {
 impl View<'_> {
     /// What it said of that pod.
     pub fn pod(&self, uid: &str) -> Option<&PodReport> {
-        let found = self.pods.binary_search_by(|pod| pod.uid.as_str().cmp(uid));
+        let found = self.pods.binary_search_by(|pod| (*pod.uid).cmp(uid));
         found.ok().map(|index| &self.pods[index])
     }
 }
@@ -98,11 +104,20 @@ impl Load {
             arrivals = arrivals.max(rps);
         }
         let mut pods = report.pods;
-        faults += u64::from(pods.len() > PODS_MAX);
+        let is_cut = report.is_cut || pods.len() > PODS_MAX;
+        faults += u64::from(is_cut);
         pods.truncate(PODS_MAX);
         pods.sort_unstable_by(|a, b| a.uid.cmp(&b.uid));
-        let words =
-            Words { heard, at: now, concurrency: mean, rps: arrivals, queued: report.queued, pods };
+        let words = Words {
+            heard,
+            at: now,
+            concurrency: mean,
+            rps: arrivals,
+            queued: report.queued,
+            obeyed: report.obeyed,
+            pods,
+            is_cut,
+        };
         match before {
             Some(index) => self.words[index] = words,
             None => self.words.push(words),
@@ -180,8 +195,14 @@ impl Load {
                     words.heard.id == activator.id && words.heard.fulls == activator.fulls
                 });
                 match words {
-                    Some(words) => View { at: Some(words.at), pods: &words.pods },
-                    None => View { at: activator.full_at, pods: &[] },
+                    Some(words) => View {
+                        // Unless it said otherwise since, it is still so.
+                        at: activator.full_at.max(Some(words.at)),
+                        obeyed: words.obeyed,
+                        pods: &words.pods,
+                        is_cut: words.is_cut,
+                    },
+                    None => View { at: activator.full_at, ..View::default() },
                 }
             })
             .collect()

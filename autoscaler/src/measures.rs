@@ -37,7 +37,7 @@ struct WriteLabels {
 pub struct Gauges {
     values: [Value; NAMES.len()],
     shown: HashMap<RevisionKey, Labels>,
-    reports_dropped: Counter,
+    reports_merged: Counter,
     faults: Counter,
     writes: Family<WriteLabels, Counter>,
 }
@@ -74,14 +74,14 @@ impl Gauges {
         let gauges = Self {
             values,
             shown: HashMap::new(),
-            reports_dropped: Counter::default(),
+            reports_merged: Counter::default(),
             faults: Counter::default(),
             writes: Family::default(),
         };
         own.register(
-            "reports_dropped",
-            "Reports thrown away because newer ones came faster than they were read",
-            gauges.reports_dropped.clone(),
+            "reports_merged",
+            "Reports of a revision that a newer one took the place of before they were read",
+            gauges.reports_merged.clone(),
         );
         own.register(
             "report_faults",
@@ -92,9 +92,9 @@ impl Gauges {
         gauges
     }
 
-    /// The counter of reports that were thrown away.
-    pub fn reports_dropped(&self) -> Counter {
-        self.reports_dropped.clone()
+    /// The counter of reports that newer ones took the place of.
+    pub fn reports_merged(&self) -> Counter {
+        self.reports_merged.clone()
     }
 
     /// Counts a write.

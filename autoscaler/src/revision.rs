@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use ebb_api::condition::Condition;
 use ebb_api::config::Config;
-use ebb_api::report::{DrainOrder, RevisionKey};
+use ebb_api::report::{DrainOrder, OrderId, RevisionKey};
 use tokio::time::Instant;
 
 use crate::activators::Activators;
@@ -55,6 +55,8 @@ pub struct Surroundings<'a> {
     pub pods: &'a BTreeMap<String, Pod>,
     /// Whether the pods are known at all yet, and completely.
     pub is_listed: bool,
+    /// The number of an order that is given now.
+    pub order: OrderId,
     /// The present.
     pub now: Moment,
 }
@@ -76,8 +78,6 @@ pub struct Revision {
     shown: Option<u32>,
     is_writing: bool,
     drain: Drain,
-    /// The order last given.
-    ordered: Vec<String>,
     /// When the next tick is due.
     pub due: Option<Instant>,
 }
@@ -99,7 +99,6 @@ impl Revision {
             shown: target.desired,
             is_writing: false,
             drain: Drain::default(),
-            ordered: Vec::new(),
             due: None,
             target,
         }
@@ -205,11 +204,14 @@ impl Revision {
             pods: around.pods,
             views: &views,
             is_writing: self.is_writing,
+            order: around.order,
             now: now.instant,
         });
         self.current = Some(plan.scale);
         let mut actions = Vec::new();
-        self.give_order(&mut actions);
+        if plan.is_reordered {
+            actions.push(self.order());
+        }
         let is_told = self.show(around, &plan, is_tick, &mut actions);
         if is_told && self.is_asleep(&counts) {
             self.due = None;
@@ -224,10 +226,15 @@ impl Revision {
     fn repeat(&mut self, around: &Surroundings<'_>) -> Vec<Action> {
         let mut actions = Vec::new();
         let views = self.load.views(around.activators, around.now.instant);
-        let is_held = |uid: &String| self.ordered.binary_search(uid).is_ok();
-        let lingers =
-            views.iter().flat_map(|view| view.pods).any(|pod| pod.draining && !is_held(&pod.uid));
-        if !self.ordered.is_empty() || lingers {
+        let lingers = views
+            .iter()
+            .flat_map(|view| view.pods)
+            .any(|pod| pod.draining && !self.drain.is_ordered(&pod.uid));
+        if lingers && self.drain.order().1.is_empty() {
+            // What an earlier leader ordered, or this one before it lost the lead.
+            self.drain.renumber(around.order);
+        }
+        if lingers || !self.drain.order().1.is_empty() {
             actions.push(self.order());
         }
         if !self.is_writing && self.shown.is_some() && self.target.desired != self.shown {
@@ -240,8 +247,8 @@ impl Revision {
     /// Gives back what the activators hold for a revision that is gone.
     pub fn dismiss(mut self) -> Vec<Action> {
         let mut actions = vec![Action::Forget(self.target.key.clone())];
-        if !self.ordered.is_empty() {
-            self.ordered.clear();
+        if !self.drain.order().1.is_empty() {
+            self.drain.call_off();
             actions.push(self.order());
         }
         actions
@@ -294,16 +301,10 @@ impl Revision {
             && !self.is_writing
     }
 
-    fn give_order(&mut self, actions: &mut Vec<Action>) {
-        let order = self.drain.order();
-        if order != self.ordered {
-            self.ordered = order;
-            actions.push(self.order());
-        }
-    }
-
     fn order(&self) -> Action {
-        Action::Drain(DrainOrder { revision: self.target.key.clone(), pods: self.ordered.clone() })
+        let (id, pods) = self.drain.order();
+        let revision = self.target.key.clone();
+        Action::Drain(DrainOrder { revision, id, pods: pods.to_vec() })
     }
 
     /// Writes the scale and marks if they differ and it is time to; false if some is left to the

@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use ebb_api::config::Config;
 use ebb_api::report::DrainOrder;
+use ebb_daemon::lease::Epoch;
 use futures::StreamExt as _;
 use kube::Client;
 use prometheus_client::registry::Registry;
@@ -28,6 +29,11 @@ pub trait DrainControl: Send + Sync {
     /// its revision: only the newest has to arrive, and one that connects later needs it too. It
     /// is repeated every two seconds while it names any pod.
     fn drain(&self, order: DrainOrder);
+
+    /// From now on orders are given in this term; those given before are to be forgotten.
+    fn lead(&self, epoch: Option<Epoch>) {
+        let _ = epoch;
+    }
 }
 
 /// What an autoscaler needs.
@@ -38,8 +44,9 @@ pub struct AutoscalerOptions {
     pub config: watch::Receiver<Arc<Config>>,
     /// The way to the activators.
     pub drains: Arc<dyn DrainControl>,
-    /// Whether this autoscaler leads; one that does not keeps up with the load and writes nothing.
-    pub leads: watch::Receiver<bool>,
+    /// In which term this autoscaler leads; one that does not lead keeps up with the load and writes
+    /// nothing.
+    pub leads: watch::Receiver<Option<Epoch>>,
 }
 
 /// The autoscaler of a whole cluster.
@@ -47,7 +54,7 @@ pub struct Autoscaler {
     client: Client,
     config: watch::Receiver<Arc<Config>>,
     drains: Arc<dyn DrainControl>,
-    leads: watch::Receiver<bool>,
+    leads: watch::Receiver<Option<Epoch>>,
     fleet: Fleet,
     reports: Reports,
     writer: Writer,
@@ -62,7 +69,7 @@ impl Autoscaler {
     pub fn new(options: AutoscalerOptions, registry: &mut Registry) -> (Self, Intake) {
         let AutoscalerOptions { client, mut config, drains, leads } = options;
         let gauges = Gauges::register(registry);
-        let (intake, reports) = intake(gauges.reports_dropped());
+        let (intake, reports) = intake(gauges.reports_merged());
         let current = Arc::clone(&config.borrow_and_update());
         let autoscaler = Self {
             writer: Writer::new(client.clone()),
@@ -149,9 +156,10 @@ impl Autoscaler {
     /// Follows the election; false when it is over, and what it said last stands.
     fn on_leads(&mut self, is_open: bool) -> bool {
         let leads = *self.leads.borrow_and_update();
-        if !leads {
+        if leads.is_none() {
             self.writer.drop_all();
         }
+        self.drains.lead(leads);
         self.step(Event::Leads(leads));
         is_open
     }

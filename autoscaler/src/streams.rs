@@ -1,10 +1,13 @@
 //! Report streams over the network: one from each activator, reports up and drain orders down.
 //!
-//! A stream is one HTTP request for as long as both ends live: its body is a [`Report`] a line,
-//! its response a [`DrainOrder`] a line, both JSON. Nothing is trusted that comes in: lines are
-//! bounded here, and their numbers in [`crate::load`].
+//! A stream is one HTTP request for as long as both ends live: its body are the lines of reports,
+//! its response those of answers (see [`ebb_api::report::wire`]). Nothing is trusted that comes in:
+//! lines are bounded here, what they hold by the decoder, and loads again in [`crate::load`].
+//!
+//! An activator has one stream. A newer one ends the older, for what still comes on that was said
+//! before and would be believed for as long as it is not taken back.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
 use std::convert::Infallible;
 use std::sync::{Arc, Weak};
 use std::time::Duration;
@@ -14,9 +17,9 @@ use axum::body::{Body, BodyDataStream, Bytes};
 use axum::extract::{Request, State};
 use axum::response::{IntoResponse as _, Response};
 use axum::routing::post;
-use ebb_api::report::{
-    DrainOrder, LINE_BYTES_MAX, LINES_MEDIA_TYPE, Report, RevisionKey, STREAM_PATH,
-};
+use ebb_api::report::wire::{Answer, Decoder, LINE_BYTES_MAX};
+use ebb_api::report::{DrainOrder, LINES_MEDIA_TYPE, Report, RevisionKey, STREAM_PATH};
+use ebb_daemon::lease::Epoch;
 use futures::{StreamExt as _, TryStreamExt as _};
 use http::{StatusCode, header};
 use parking_lot::Mutex;
@@ -43,12 +46,18 @@ struct Shared {
     standing: BTreeMap<RevisionKey, DrainOrder>,
     /// One for each open stream; dead once the stream is.
     outlets: Vec<Weak<Outlet>>,
+    /// The number of each activator's newest stream.
+    newest: HashMap<String, u64>,
+    /// Counts the streams.
+    opened: u64,
 }
 
 /// Orders on their way to one activator: the newest of each revision, so that a slow one makes
 /// nobody wait and misses nothing.
 #[derive(Debug, Default)]
 struct Outlet {
+    /// The number of the stream.
+    stream: u64,
     waiting: Mutex<BTreeMap<RevisionKey, DrainOrder>>,
     arrived: Notify,
 }
@@ -65,8 +74,9 @@ type ByteStream = futures::stream::MapErr<BodyDataStream, fn(axum::Error) -> std
 /// Both directions of one stream.
 struct Exchange {
     lines: Lines,
+    decoder: Decoder,
     outlet: Arc<Outlet>,
-    intake: Intake,
+    server: Server,
 }
 
 /// Serves report streams: what comes in goes to `intake`, what `streams` is told goes out.
@@ -79,10 +89,11 @@ async fn accept(State(server): State<Server>, request: Request) -> Response {
         let text = format!("there are {ACTIVATORS_MAX} report streams already: try again later\n");
         return (StatusCode::SERVICE_UNAVAILABLE, text).into_response();
     };
-    let exchange = Exchange { lines: lines(request.into_body()), outlet, intake: server.intake };
+    let lines = lines(request.into_body());
+    let exchange = Exchange { lines, decoder: Decoder::default(), outlet, server };
     let orders = futures::stream::unfold(exchange, |mut exchange| async move {
-        let order = exchange.next().await?;
-        Some((Ok::<_, Infallible>(order), exchange))
+        let answer = exchange.next().await?;
+        Some((Ok::<_, Infallible>(Bytes::from(answer.encode())), exchange))
     });
     ([(header::CONTENT_TYPE, LINES_MEDIA_TYPE)], Body::from_stream(orders)).into_response()
 }
@@ -103,16 +114,41 @@ impl Streams {
         if shared.outlets.len() >= ACTIVATORS_MAX {
             return None;
         }
-        let outlet = Arc::new(Outlet::default());
+        shared.opened += 1;
+        let outlet = Arc::new(Outlet { stream: shared.opened, ..Outlet::default() });
         for order in shared.standing.values() {
             outlet.put(order.clone());
         }
         shared.outlets.push(Arc::downgrade(&outlet));
         Some(outlet)
     }
+
+    /// Hands over a report of that stream; false when its activator has a newer one, or there is no
+    /// room: then its next stream has to begin with everything again. Both under
+    /// one lock: what comes on the newer stream is handed over after it.
+    fn record(&self, stream: u64, report: Report, intake: &Intake) -> bool {
+        let mut shared = self.shared.lock();
+        let is_known = shared.newest.contains_key(&report.activator);
+        if !is_known && shared.newest.len() >= 2 * ACTIVATORS_MAX {
+            // Names of streams that are over; those that are not come back with the next report.
+            shared.newest.clear();
+        }
+        let newest = shared.newest.entry(report.activator.clone()).or_default();
+        if *newest > stream {
+            return false;
+        }
+        *newest = stream;
+        intake.record(report)
+    }
 }
 
 impl DrainControl for Streams {
+    fn lead(&self, _epoch: Option<Epoch>) {
+        // An activator that connects now must not hear what another leader, or this one in an
+        // earlier term, once wanted.
+        self.shared.lock().standing.clear();
+    }
+
     fn drain(&self, order: DrainOrder) {
         let mut shared = self.shared.lock();
         for outlet in shared.outlets.iter().filter_map(Weak::upgrade) {
@@ -148,13 +184,17 @@ impl Outlet {
 // === impl Exchange ===
 
 impl Exchange {
-    /// Takes reports in until there is an order to send; nothing when the stream is over.
-    async fn next(&mut self) -> Option<Bytes> {
+    /// Takes reports in until there is something to answer; nothing when the stream is over.
+    async fn next(&mut self) -> Option<Answer> {
         loop {
             tokio::select! {
-                order = self.outlet.next() => return encode(&order),
+                order = self.outlet.next() => {
+                    return Some(Answer { order: Some(order), ack: None });
+                }
                 line = tokio::time::timeout(SILENCE_MAX, self.lines.next()) => match line {
-                    Ok(Some(Ok(line))) => self.record(&line)?,
+                    Ok(Some(Ok(line))) => if self.record(&line)? {
+                        return Some(Answer { ack: Some(self.decoder.lines()), order: None });
+                    },
                     Ok(Some(Err(error))) => {
                         tracing::info!(%error, "A report stream broke off");
                         return None;
@@ -169,26 +209,24 @@ impl Exchange {
         }
     }
 
-    /// Hands a report over; nothing when the line is none, which ends the stream: whatever sends
-    /// such lines is no activator of this version, and its next connection starts clean.
-    fn record(&self, line: &str) -> Option<()> {
-        match serde_json::from_str::<Report>(line) {
-            Ok(report) => {
-                self.intake.record(report);
-                Some(())
+    /// Takes in a line; true if that was a whole report. Nothing when the stream is over: whatever
+    /// sends such a line is no activator of this version, or what it sends is out of date, and its
+    /// next stream begins with all there is to say.
+    fn record(&mut self, line: &str) -> Option<bool> {
+        match self.decoder.decode(line) {
+            Ok(Some(report)) => {
+                let Server { intake, streams } = &self.server;
+                let is_newest = streams.record(self.outlet.stream, report, intake);
+                is_newest.then_some(true)
             }
+            Ok(None) => Some(false),
             Err(error) => {
-                tracing::warn!(%error, "A report that cannot be read ended its stream");
+                let activator = self.decoder.activator();
+                tracing::warn!(activator.name = activator, %error, "A report stream was ended");
                 None
             }
         }
     }
-}
-
-fn encode(order: &DrainOrder) -> Option<Bytes> {
-    let mut line = serde_json::to_vec(order).ok()?;
-    line.push(b'\n');
-    Some(line.into())
 }
 
 #[cfg(test)]

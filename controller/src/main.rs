@@ -91,13 +91,13 @@ async fn lead(process: Process, controller: Controller) -> anyhow::Result<()> {
     let leaving = CancellationToken::new();
     let (mut leads, campaign) = process.campaign("ebb-controller", leaving.clone());
     let shutdown = process.shutdown;
-    let elected = async { leads.wait_for(|leads| *leads).await.is_ok() };
+    let elected = async { leads.wait_for(Option::is_some).await.is_ok() };
     let is_elected = tokio::select! {
         () = shutdown.cancelled() => false,
         is_elected = elected => is_elected,
     };
     if is_elected {
-        let lost = async { drop(leads.wait_for(|leads| !*leads).await) };
+        let lost = async { drop(leads.wait_for(Option::is_none).await) };
         tokio::select! {
             outcome = controller.run(shutdown) => outcome?,
             // At once and without a farewell: another may be at work already. A start from

@@ -37,15 +37,19 @@ pub struct LeaseOptions {
     pub identity: String,
 }
 
-/// Takes part in the election until `shutdown` and publishes whether this replica leads; then
-/// gives the lease back, so that another can begin at once.
+/// The term of a leader: each lead has a greater one than all before it, also where the same
+/// replica leads again. Never 0.
+pub type Epoch = u64;
+
+/// Takes part in the election until `shutdown` and publishes in which term this replica leads, if
+/// it does; then gives the lease back, so that another can begin at once.
 ///
 /// Failed requests are logged and tried again. Cancelling it keeps the lease until it runs out,
 /// and leaves `leads` as it is: whoever holds the other end has to end too.
 pub async fn campaign(
     client: Client,
     options: LeaseOptions,
-    leads: watch::Sender<bool>,
+    leads: watch::Sender<Option<Epoch>>,
     shutdown: CancellationToken,
 ) {
     let api: Api<Lease> = Api::namespaced(client, &options.namespace);
@@ -75,7 +79,7 @@ pub async fn campaign(
         }
         publish(&leads, candidate.leads(Instant::now()), &options);
     }
-    publish(&leads, false, &options);
+    publish(&leads, None, &options);
     if let Some(lease) = candidate.release(Timestamp::now()) {
         // Best effort: it runs out by itself.
         let parameters = PostParams::default();
@@ -85,8 +89,8 @@ pub async fn campaign(
 }
 
 /// How long one round may take: no longer than the lead it is to prolong.
-fn patience(leads: &watch::Sender<bool>, began: Instant) -> Instant {
-    if *leads.borrow() { began + DURATION - MARGIN - PERIOD } else { began + DURATION }
+fn patience(leads: &watch::Sender<Option<Epoch>>, began: Instant) -> Instant {
+    if leads.borrow().is_some() { began + DURATION - MARGIN - PERIOD } else { began + DURATION }
 }
 
 async fn attempt(api: &Api<Lease>, candidate: &mut Candidate, began: Instant) -> Result<(), Error> {
@@ -119,13 +123,13 @@ async fn attempt(api: &Api<Lease>, candidate: &mut Candidate, began: Instant) ->
     Ok(())
 }
 
-fn publish(leads: &watch::Sender<bool>, leading: bool, options: &LeaseOptions) {
+fn publish(leads: &watch::Sender<Option<Epoch>>, leading: Option<Epoch>, options: &LeaseOptions) {
     leads.send_if_modified(|current| {
         let changed = *current != leading;
         if changed {
             let LeaseOptions { name, identity, .. } = options;
-            let text = if leading { "This replica leads" } else { "This replica stands by" };
-            tracing::info!(lease.name = name, identity, "{text}");
+            let stands = if leading.is_some() { "leads" } else { "stands by" };
+            tracing::info!(lease.name = name, identity, epoch = leading, "This replica {stands}");
         }
         *current = leading;
         changed

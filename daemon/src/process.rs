@@ -16,7 +16,7 @@ use tokio::net::TcpListener;
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
-use crate::lease::{self, LeaseOptions};
+use crate::lease::{self, Epoch, LeaseOptions};
 use crate::readiness::Readiness;
 use crate::termination::{FORCED_EXIT, Signals};
 use crate::{admin, logs, settings};
@@ -145,14 +145,14 @@ impl Process {
         Ok(())
     }
 
-    /// Takes part in the election for `component`; says whether this replica leads. Ends with
+    /// Takes part in the election for `component`; says in which term this replica leads. Ends with
     /// `until`, after which the lease is given back: wait for the handle.
     pub fn campaign(
         &self,
         component: &str,
         until: CancellationToken,
-    ) -> (watch::Receiver<bool>, tokio::task::JoinHandle<()>) {
-        let (publish, leads) = watch::channel(false);
+    ) -> (watch::Receiver<Option<Epoch>>, tokio::task::JoinHandle<()>) {
+        let (publish, leads) = watch::channel(None);
         let options = LeaseOptions {
             namespace: self.options.namespace.clone(),
             name: component.to_owned(),

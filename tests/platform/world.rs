@@ -83,7 +83,7 @@ impl World {
                 client: client(),
                 config: config.clone(),
                 drains: Arc::new(Down(Arc::clone(&tie))),
-                leads: watch::channel(true).1,
+                leads: watch::channel(Some(1)).1,
             },
             &mut registry,
         );

@@ -3,6 +3,7 @@
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
+use ebb_api::report::{DrainOrder, OrderId, RevisionKey};
 use futures::future::join_all;
 use serde_json::json;
 use tokio::time::{Instant, sleep};
@@ -122,7 +123,8 @@ async fn a_drained_pod_gets_nothing_and_serves_again_when_taken_back() {
     let world = World::new(json!({"containerConcurrency": 1}));
     let pod = world.start(1, slow(50));
     settle().await;
-    let order = |pods: Vec<String>| ebb_api::report::DrainOrder { revision: key(), pods };
+    let id = OrderId { epoch: 1, number: 1 };
+    let order = |pods: Vec<String>| DrainOrder { revision: key(), id, pods };
     let (response, ()) = futures::join!(world.get(), async {
         settle().await;
         world.activator.drain(&order(vec![uid(1)]));
@@ -140,6 +142,44 @@ async fn a_drained_pod_gets_nothing_and_serves_again_when_taken_back() {
         world.activator.drain(&order(Vec::new()));
     });
     assert_eq!(response.status(), 200);
+}
+
+/// S9: an order may be quicker than the watch that tells of the revision and its pods.
+#[tokio::test(start_paused = true)]
+async fn an_order_for_a_revision_that_is_not_seen_yet_is_kept_and_obeyed() {
+    let world = World::new(json!({}));
+    let id = OrderId { epoch: 1, number: 3 };
+    let other = RevisionKey::new("default", "other-00001");
+    let order = DrainOrder { revision: other.clone(), id, pods: vec!["x".to_owned()] };
+    world.activator.drain(&order);
+    let told = || world.notes.reports.lock().last().unwrap().revisions.clone();
+    assert_eq!((told()[0].obeyed, told().len()), (id, 1));
+    // And so it is told for as long as it stands, though nothing else is known.
+    world.activator.report();
+    let kept = told().into_iter().find(|report| report.revision == other).unwrap();
+    assert_eq!((kept.obeyed, kept.pods), (id, Vec::new()));
+    // Nobody repeats it: it is forgotten.
+    sleep(Duration::from_secs(61)).await;
+    world.activator.report();
+    world.activator.report();
+    assert!(!told().iter().any(|report| report.revision == other));
+}
+
+/// S8: a leader that was deposed does not know it at once.
+#[tokio::test(start_paused = true)]
+async fn an_order_of_a_deposed_leader_is_not_obeyed() {
+    let world = World::new(json!({}));
+    let order = |epoch, pods: &[&str]| DrainOrder {
+        revision: key(),
+        id: OrderId { epoch, number: 1 },
+        pods: pods.iter().map(|&pod| pod.to_owned()).collect(),
+    };
+    world.activator.drain(&order(2, &[]));
+    let told = world.notes.reports.lock().len();
+    world.activator.drain(&order(1, &["x"]));
+    assert_eq!(world.notes.reports.lock().len(), told, "it gets no answer either");
+    world.activator.drain(&order(2, &["x"]));
+    assert_eq!(world.notes.reports.lock().len(), told + 1);
 }
 
 #[tokio::test(start_paused = true)]

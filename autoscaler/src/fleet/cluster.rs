@@ -7,7 +7,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use ebb_api::config::Config;
-use ebb_api::report::{PodReport, Report, RevisionKey, RevisionReport};
+use ebb_api::report::{OrderId, PodReport, Report, RevisionKey, RevisionReport, Scope};
 use tokio::time::Instant;
 
 use crate::event::{Action, Event, Write};
@@ -22,6 +22,7 @@ pub(super) const STEP: Duration = Duration::from_millis(100);
 pub(super) struct Activator {
     /// Pods it was told to drain.
     pub order: BTreeSet<String>,
+    pub obeyed: OrderId,
     pub in_flight: BTreeMap<String, u32>,
     pub queued: u32,
     pub is_dead: bool,
@@ -119,6 +120,7 @@ impl Cluster {
                     assert_eq!(order.revision, self.target.key);
                     for activator in self.activators.iter_mut().filter(|one| !one.is_deaf) {
                         activator.order = order.pods.iter().cloned().collect();
+                        activator.obeyed = order.id;
                     }
                 }
                 Action::Write(write) => self.write(*write),
@@ -190,23 +192,26 @@ impl Cluster {
             .values()
             .filter(|pod| pod.is_ready && !pod.is_terminating)
             .map(|pod| PodReport {
-                uid: pod.uid.clone(),
+                uid: pod.uid.as_str().into(),
                 in_flight: activator.in_flight.get(&pod.uid).copied().unwrap_or(0),
                 draining: activator.order.contains(&pod.uid),
             })
             .collect();
         let load = activator.load();
-        let quiet = pods.is_empty() && load == 0;
+        let quiet = pods.is_empty() && load == 0 && activator.order.is_empty();
         let revision = RevisionReport {
             revision: self.target.key.clone(),
             concurrency_mean: f64::from(load),
             requests_per_second: f64::from(load),
             queued: activator.queued,
             interval_s,
+            obeyed: activator.obeyed,
             pods,
+            is_cut: false,
         };
         self.step(Event::Report(Report {
             activator: format!("activator-{index}"),
+            scope: if interval_s > 0.0 { Scope::Full } else { Scope::Moment },
             revisions: if quiet { Vec::new() } else { vec![revision] },
         }));
     }

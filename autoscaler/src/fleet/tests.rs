@@ -1,6 +1,6 @@
 //! The whole machine against a small cluster.
 
-use ebb_api::report::RevisionReport;
+use ebb_api::report::{RevisionReport, Scope};
 use rand::rngs::StdRng;
 use rand::{RngExt as _, SeedableRng as _};
 
@@ -167,11 +167,11 @@ fn a_restart_holds_the_scale_for_a_stable_window() {
 fn who_stands_by_writes_nothing_and_takes_over_with_the_load_it_heard() {
     let mut cluster = asleep(1);
     let writes = cluster.writes.len();
-    cluster.step(Event::Leads(false));
+    cluster.step(Event::Leads(None));
     cluster.activators[0].queued = 3;
     cluster.run(seconds(5));
     assert_eq!((cluster.desired(), cluster.writes.len()), (0, writes));
-    cluster.step(Event::Leads(true));
+    cluster.step(Event::Leads(Some(2)));
     assert!(cluster.desired() > 0, "nobody has to ask again");
 }
 
@@ -260,6 +260,7 @@ fn hostile_numbers_are_counted_and_change_nothing() {
         let before = cluster.fleet.faults();
         cluster.step(Event::Report(Report {
             activator: "activator-0".to_owned(),
+            scope: Scope::Full,
             revisions: vec![RevisionReport {
                 revision: key.clone(),
                 concurrency_mean: value,

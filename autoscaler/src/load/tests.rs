@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use ebb_api::config::Config;
+use ebb_api::report::Scope;
 use proptest::prelude::*;
 
 use super::*;
@@ -29,14 +30,14 @@ impl Scene {
 
     fn report(&mut self, name: &str, second: u64, report: RevisionReport) -> u64 {
         let now = self.start + Duration::from_secs(second);
-        let full = is_full(&report);
-        let heard = self.activators.heard(name, full, now).unwrap();
+        let scope = if is_full(&report) { Scope::Full } else { Scope::Moment };
+        let heard = self.activators.heard(name, scope, now).unwrap();
         self.load.record(heard, report, &self.activators, now, second)
     }
 
     fn silent_on_it(&mut self, name: &str, second: u64) {
         let now = self.start + Duration::from_secs(second);
-        self.activators.heard(name, true, now).unwrap();
+        self.activators.heard(name, Scope::Full, now).unwrap();
     }
 
     fn stable(&mut self, second: u64) -> Option<f64> {

@@ -2,7 +2,7 @@
 
 use std::collections::VecDeque;
 
-use ebb_api::report::{Report, RevisionKey, RevisionReport};
+use ebb_api::report::{Report, RevisionKey, RevisionReport, Scope};
 use http::{Method, Request, Response};
 use http_body_util::BodyExt as _;
 use kube::client::Body;
@@ -86,7 +86,7 @@ async fn a_first_request_reaches_the_api_server_as_one_patch_and_no_time_passes(
     let api = Api::default();
     let (_settings, config) = watch::channel(Arc::new(Config::default()));
     let orders = Arc::new(Orders::default());
-    let leads = watch::channel(true).1;
+    let leads = watch::channel(Some(1)).1;
     let options = AutoscalerOptions { client: api.client(), config, drains: orders.clone(), leads };
     let (autoscaler, intake) = Autoscaler::new(options, &mut Registry::default());
     let shutdown = CancellationToken::new();
@@ -94,6 +94,7 @@ async fn a_first_request_reaches_the_api_server_as_one_patch_and_no_time_passes(
     let start = Instant::now();
     intake.record(Report {
         activator: "activator-0".to_owned(),
+        scope: Scope::Moment,
         revisions: vec![RevisionReport {
             revision: RevisionKey::new("models", "digits-00001"),
             queued: 1,

@@ -7,6 +7,8 @@ use k8s_openapi::api::coordination::v1::{Lease, LeaseSpec};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::MicroTime;
 use tokio::time::Instant;
 
+use super::Epoch;
+
 /// What to write.
 #[derive(Debug, PartialEq)]
 pub(super) enum Step {
@@ -27,6 +29,8 @@ pub(super) struct Candidate {
     margin: Duration,
     /// The version last read, and when it was new here.
     seen: Option<(String, Instant)>,
+    /// Most changes of the lead ever seen: a lease that was deleted goes on from there.
+    transitions: Option<i32>,
     /// The lease as this candidate last wrote it, and when that lead ends.
     held: Option<(Lease, Instant)>,
 }
@@ -41,6 +45,7 @@ impl Candidate {
             duration,
             margin,
             seen: None,
+            transitions: None,
             held: None,
         }
     }
@@ -50,9 +55,11 @@ impl Candidate {
         &self.name
     }
 
-    /// Whether this candidate leads.
-    pub(super) fn leads(&self, now: Instant) -> bool {
-        self.held.as_ref().is_some_and(|(_, until)| now < *until)
+    /// The term in which this candidate leads; nothing when it does not.
+    pub(super) fn leads(&self, now: Instant) -> Option<Epoch> {
+        let (lease, _) = self.held.as_ref().filter(|(_, until)| now < *until)?;
+        let transitions = lease.spec.as_ref()?.lease_transitions.unwrap_or(0);
+        Some(Epoch::from(transitions.unsigned_abs()) + 1)
     }
 
     /// The lease to write to keep the lead; nothing when there is none to keep. Carries the version
@@ -60,7 +67,7 @@ impl Candidate {
     pub(super) fn renewal(&self, now: Instant, wall: Timestamp) -> Option<Lease> {
         let (held, until) = self.held.as_ref()?;
         let mut lease = (now < *until).then(|| held.clone())?;
-        lease.spec = Some(self.spec(held.spec.as_ref(), wall));
+        lease.spec = Some(self.spec(held.spec.as_ref(), true, wall));
         Some(lease)
     }
 
@@ -69,9 +76,11 @@ impl Candidate {
         let Some(mut lease) = stored else {
             let mut lease = Lease::default();
             lease.metadata.name = Some(self.name.clone());
-            lease.spec = Some(self.spec(None, wall));
+            lease.spec = Some(self.spec(None, false, wall));
             return Step::Create(lease);
         };
+        let transitions = lease.spec.as_ref().and_then(|spec| spec.lease_transitions);
+        self.transitions = self.transitions.max(transitions);
         let version = lease.metadata.resource_version.clone().unwrap_or_default();
         let since = match &self.seen {
             Some((seen, since)) if *seen == version => *since,
@@ -86,7 +95,9 @@ impl Candidate {
             self.held = None;
             return Step::Wait;
         }
-        lease.spec = Some(self.spec(Some(&spec), wall));
+        // The answer to a renewal may have been lost: the lead goes on, and with it the term.
+        let is_renewal = is_mine && self.leads(now).is_some();
+        lease.spec = Some(self.spec(Some(&spec), is_renewal, wall));
         Step::Replace(lease)
     }
 
@@ -94,6 +105,8 @@ impl Candidate {
     pub(super) fn acquired(&mut self, lease: Lease, began: Instant) {
         let version = lease.metadata.resource_version.clone().unwrap_or_default();
         self.seen = Some((version, began));
+        let transitions = lease.spec.as_ref().and_then(|spec| spec.lease_transitions);
+        self.transitions = self.transitions.max(transitions);
         self.held = Some((lease, began + self.duration - self.margin));
     }
 
@@ -106,10 +119,12 @@ impl Candidate {
         Some(lease)
     }
 
-    fn spec(&self, before: Option<&LeaseSpec>, wall: Timestamp) -> LeaseSpec {
-        let same_holder =
-            before.filter(|before| before.holder_identity.as_ref() == Some(&self.identity));
-        let transitions = before.and_then(|before| before.lease_transitions).unwrap_or(0);
+    /// The lease as it is to be written. One that is not a renewal begins a new term, also where
+    /// this identity held the last one: it may have been another process, or another may have
+    /// led in between.
+    fn spec(&self, before: Option<&LeaseSpec>, is_renewal: bool, wall: Timestamp) -> LeaseSpec {
+        let same_holder = before.filter(|_| is_renewal);
+        let transitions = before.and_then(|before| before.lease_transitions).max(self.transitions);
         LeaseSpec {
             holder_identity: Some(self.identity.clone()),
             lease_duration_seconds: Some(
@@ -119,9 +134,9 @@ impl Candidate {
                 .and_then(|before| before.acquire_time.clone())
                 .or(Some(MicroTime(wall))),
             renew_time: Some(MicroTime(wall)),
-            lease_transitions: Some(match (before, same_holder) {
-                (Some(_), None) => transitions.saturating_add(1),
-                _ => transitions,
+            lease_transitions: Some(match transitions {
+                Some(transitions) if !is_renewal => transitions.saturating_add(1),
+                _ => transitions.unwrap_or(0),
             }),
             ..LeaseSpec::default()
         }

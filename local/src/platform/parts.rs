@@ -78,7 +78,7 @@ impl Parts {
             config: config.clone(),
             drains: Arc::new(down.clone()),
             // There is no other.
-            leads: watch::channel(true).1,
+            leads: watch::channel(Some(1)).1,
         };
         let (autoscaler, intake) = Autoscaler::new(options, registry);
         let options = ActivatorOptions {

@@ -70,15 +70,15 @@ async fn the_first_leads_and_the_second_takes_over_when_it_falls_silent() {
     let (mut one, mut two) = (candidate("one"), candidate("two"));
     server.round(&mut one, start);
     server.round(&mut two, start + ms(10));
-    assert!(one.leads(start) && !two.leads(start));
+    assert_eq!((one.leads(start), two.leads(start)), (Some(1), None));
     server.round(&mut one, start + ms(750));
     // The record changed: the time is counted anew from when that was seen.
     server.round(&mut two, start + ms(800));
     server.round(&mut two, start + ms(3_700));
-    assert!(!two.leads(start + ms(3_700)));
-    assert!(!one.leads(start + ms(3_250)), "it stopped by itself before");
+    assert_eq!(two.leads(start + ms(3_700)), None);
+    assert_eq!(one.leads(start + ms(3_250)), None, "it stopped by itself before");
     server.round(&mut two, start + ms(3_800));
-    assert!(two.leads(start + ms(3_800)));
+    assert_eq!(two.leads(start + ms(3_800)), Some(2));
     assert_eq!(server.spec().holder_identity.as_deref(), Some("two"));
     assert_eq!(server.spec().lease_transitions, Some(1));
 }
@@ -90,20 +90,37 @@ async fn a_lease_that_was_given_back_is_taken_at_once() {
     server.round(&mut one, start);
     server.round(&mut two, start);
     let released = one.release(Timestamp::UNIX_EPOCH).unwrap();
-    assert!(!one.leads(start));
+    assert_eq!(one.leads(start), None);
     server.write(Step::Replace(released)).unwrap();
     server.round(&mut two, start + ms(1));
-    assert!(two.leads(start + ms(1)));
+    assert_eq!(two.leads(start + ms(1)), Some(2));
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_restart_under_the_same_name_goes_on_with_its_own_lease() {
+async fn a_restart_under_the_same_name_goes_on_with_its_own_lease_in_a_new_term() {
     let (mut server, start) = (Server::default(), Instant::now());
     server.round(&mut candidate("one"), start);
     let mut again = candidate("one");
     server.round(&mut again, start + ms(1));
-    assert!(again.leads(start + ms(1)));
-    assert_eq!(server.spec().lease_transitions, Some(0));
+    // S6, S8: what the process before ordered must not pass for an order of this one.
+    assert_eq!(again.leads(start + ms(1)), Some(2));
+    assert_eq!(server.spec().lease_transitions, Some(1));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_term_outlasts_a_lost_answer_and_is_never_used_again() {
+    let (mut server, start) = (Server::default(), Instant::now());
+    let mut one = candidate("one");
+    server.round(&mut one, start);
+    let renewal = one.renewal(start + ms(750), Timestamp::UNIX_EPOCH).unwrap();
+    server.write(Step::Replace(renewal)).unwrap();
+    server.round(&mut one, start + ms(1_500));
+    assert_eq!(one.leads(start + ms(1_500)), Some(1), "nobody else led in between");
+    server.round(&mut one, start + ms(9_000));
+    assert_eq!(one.leads(start + ms(9_000)), Some(2), "somebody else might have");
+    server.stored = None;
+    server.round(&mut one, start + ms(9_100));
+    assert_eq!(one.leads(start + ms(9_100)), Some(3), "although the lease was deleted");
 }
 
 #[tokio::test(start_paused = true)]
@@ -143,7 +160,7 @@ proptest! {
             if fate > 0 && let Some(lease) = server.write(step) && fate > 1 {
                 candidates.get_mut(&index).unwrap().acquired(lease, began);
             }
-            let leaders = candidates.values().filter(|candidate| candidate.leads(now)).count();
+            let leaders = candidates.values().filter(|candidate| candidate.leads(now).is_some()).count();
             prop_assert!(leaders <= 1, "{leaders} lead");
         }
     }
