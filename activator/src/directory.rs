@@ -3,7 +3,7 @@
 //! Only the table is read by requests, and only through one atomic pointer. Everything else is for
 //! the watches, the ticker and people.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::sync::Arc;
 
 use arc_swap::ArcSwap;
@@ -146,7 +146,7 @@ impl Directory {
                 }
             }
             Change::Replaced(all) => {
-                let keys: Vec<_> = all.iter().filter_map(key_of).collect();
+                let keys: HashSet<_> = all.iter().filter_map(key_of).collect();
                 for revision in self.revisions() {
                     if !keys.contains(&revision.key) {
                         revision.disappear();
@@ -161,18 +161,25 @@ impl Directory {
 
     /// Takes a change of Pods.
     pub(crate) fn change_pods(&self, change: Change<core::Pod>) {
-        let Some(change) = change.filter_map(|pod| PodFacts::of(&pod)) else {
-            return;
-        };
         let now = Instant::now();
+        // A pod can lose its owner or a label, and then it is as good as gone.
+        let lost = |pod: &core::Pod| {
+            if let Some(uid) = pod.metadata.uid.as_deref() {
+                self.remove_pod(uid, now);
+            }
+        };
         match change {
-            Change::Applied(facts) => self.observe_pod(facts, now),
-            Change::Deleted(facts) => self.remove_pod(&facts.uid, now),
+            Change::Applied(pod) => match PodFacts::of(&pod) {
+                Some(facts) => self.observe_pod(facts, now),
+                None => lost(&pod),
+            },
+            Change::Deleted(pod) => lost(&pod),
             Change::Replaced(all) => {
+                let all: Vec<_> = all.iter().filter_map(PodFacts::of).collect();
                 let gone: Vec<PodUid> = {
+                    let stay: HashSet<_> = all.iter().map(|facts| &facts.uid).collect();
                     let pods = self.pods.lock();
-                    let stays = |uid: &PodUid| all.iter().any(|facts| facts.uid == *uid);
-                    pods.keys().filter(|uid| !stays(uid)).cloned().collect()
+                    pods.keys().filter(|uid| !stay.contains(uid)).cloned().collect()
                 };
                 for uid in gone {
                     self.remove_pod(&uid, now);
@@ -215,7 +222,7 @@ impl Directory {
         self.entry(&facts.revision).observe_pod(facts, now);
     }
 
-    fn remove_pod(&self, uid: &PodUid, now: Instant) {
+    fn remove_pod(&self, uid: &str, now: Instant) {
         let key = self.pods.lock().remove(uid);
         if let Some(revision) = key.and_then(|key| self.revision(&key)) {
             revision.remove_pod(uid, now);

@@ -1,7 +1,8 @@
 //! When a revision cannot start: all its pods failed, none is ready or still starting.
 //!
 //! Pure. A judgement over the pods as they are now, so it takes itself back as soon as a pod
-//! starts again; nothing is remembered.
+//! starts again. One crash, or one image that could not be pulled, is no verdict: Kubernetes tries
+//! again at once, and most often that helps.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -11,21 +12,32 @@ use k8s_openapi::api::core::v1::{ContainerState, ContainerStatus, Pod};
 /// How long a pod may be unschedulable before it counts as failed: a node autoscaler needs a minute
 /// or two for a new node, and until then the request is better off waiting.
 pub const UNSCHEDULABLE_GRACE: Duration = Duration::from_mins(2);
+/// How long a pod may fail before it counts as failed, where Kubernetes has not said that it holds
+/// the pod back. Kubelet's first back-off: by then it has tried again at least once.
+pub const FAILING_GRACE: Duration = Duration::from_secs(10);
 /// Longest part of Kubernetes' message that is passed on: enough for an image name or an error
 /// line, too short for a stack trace.
 const MESSAGE_CHARS_MAX: usize = 120;
-/// Reasons of a waiting container that mean it will not run soon by itself.
-const WAITING_FAILURES: [&str; 9] = [
-    "CrashLoopBackOff",
-    "ImagePullBackOff",
+/// Reasons of a waiting container that was tried more than once, or that can never run.
+const LASTING_FAILURES: [&str; 4] =
+    ["CrashLoopBackOff", "ImagePullBackOff", "ErrImageNeverPull", "InvalidImageName"];
+/// Reasons of a waiting container that may pass: Kubernetes tries again.
+const PASSING_FAILURES: [&str; 5] = [
     "ErrImagePull",
-    "ErrImageNeverPull",
-    "InvalidImageName",
     "CreateContainerConfigError",
     "CreateContainerError",
     "RunContainerError",
     "StartError",
 ];
+
+/// Why a pod does not run.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Failure {
+    /// Kubernetes' word for it and the first line of its message.
+    pub reason: Arc<str>,
+    /// Whether Kubernetes holds the pod back, or will never run it.
+    pub is_lasting: bool,
+}
 
 /// What a pod is worth to those who wait.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -36,7 +48,9 @@ pub enum Prospect {
     Starting,
     /// It found no node since so long.
     Unschedulable(Duration, Arc<str>),
-    /// It will not serve without help, with the reason.
+    /// It fails since so long, and Kubernetes tries again.
+    Failing(Duration, Arc<str>),
+    /// It will not serve soon without help, with the reason.
     Failed(Arc<str>),
     /// It is being deleted, by a decision that says nothing about whether it could have run.
     Leaving,
@@ -49,7 +63,8 @@ pub fn cannot_start(prospects: impl IntoIterator<Item = Prospect>) -> Option<Arc
         match prospect {
             Prospect::Ready | Prospect::Starting => return None,
             Prospect::Unschedulable(since, _) if since < UNSCHEDULABLE_GRACE => return None,
-            Prospect::Unschedulable(_, why) | Prospect::Failed(why) => {
+            Prospect::Failing(since, _) if since < FAILING_GRACE => return None,
+            Prospect::Unschedulable(_, why) | Prospect::Failing(_, why) | Prospect::Failed(why) => {
                 reason.get_or_insert(why);
             }
             Prospect::Leaving => {}
@@ -59,14 +74,11 @@ pub fn cannot_start(prospects: impl IntoIterator<Item = Prospect>) -> Option<Arc
 }
 
 /// The reason why this pod does not run, from its containers' states.
-pub fn of_pod(pod: &Pod) -> Option<Arc<str>> {
+pub fn of_pod(pod: &Pod) -> Option<Failure> {
     let status = pod.status.as_ref()?;
     let init = status.init_container_statuses.iter().flatten().filter_map(of_init);
     let serving = status.container_statuses.iter().flatten().filter_map(of_container);
-    init.chain(serving).next().or_else(|| {
-        (status.phase.as_deref() == Some("Failed"))
-            .then(|| text(status.reason.as_deref().unwrap_or("Failed"), status.message.as_deref()))
-    })
+    init.chain(serving).next()
 }
 
 /// The message of a pod that no node can take.
@@ -83,26 +95,32 @@ pub fn unschedulable(pod: &Pod) -> Option<Arc<str>> {
 }
 
 /// An init container that ended well is no failure.
-fn of_init(status: &ContainerStatus) -> Option<Arc<str>> {
+fn of_init(status: &ContainerStatus) -> Option<Failure> {
     let done = |state: &ContainerState| state.terminated.as_ref().is_some_and(|t| t.exit_code == 0);
     if status.state.as_ref().is_some_and(done) { None } else { of_container(status) }
 }
 
-fn of_container(status: &ContainerStatus) -> Option<Arc<str>> {
+fn of_container(status: &ContainerStatus) -> Option<Failure> {
     let state = status.state.as_ref()?;
     if let Some(ended) = &state.terminated {
-        return Some(text(&format!("ExitCode{}", ended.exit_code), ended.message.as_deref()));
+        let reason = text(&format!("ExitCode{}", ended.exit_code), ended.message.as_deref());
+        return Some(Failure { reason, is_lasting: false });
     }
     let waiting = state.waiting.as_ref()?;
-    let reason = waiting.reason.as_deref().filter(|r| WAITING_FAILURES.contains(r))?;
+    let reason = waiting.reason.as_deref()?;
+    let is_lasting = LASTING_FAILURES.contains(&reason);
+    if !is_lasting && !PASSING_FAILURES.contains(&reason) {
+        return None;
+    }
     let last = status.last_state.as_ref().and_then(|state| state.terminated.as_ref());
-    Some(match last {
+    let reason = match last {
         // Why it crashed says more than that it did.
         Some(ended) if reason == "CrashLoopBackOff" => {
             text(&format!("ExitCode{}", ended.exit_code), ended.message.as_deref())
         }
         _ => text(reason, waiting.message.as_deref()),
-    })
+    };
+    Some(Failure { reason, is_lasting })
 }
 
 /// `reason`, or `reason: first line of the message`, clipped and without control characters.
@@ -126,30 +144,38 @@ mod tests {
         .unwrap()
     }
 
+    /// What `of_pod` says: the reason, and whether it is lasting.
+    fn told(state: &serde_json::Value, last: &serde_json::Value) -> Option<(String, bool)> {
+        of_pod(&pod(state, last)).map(|failure| (failure.reason.to_string(), failure.is_lasting))
+    }
+
+    /// P8: only back-off makes a crash a failure that lasts.
     #[test]
     fn a_crash_is_told_by_its_exit_code_and_first_line() {
         let ended = json!({"terminated": {"exitCode": 1, "message": "no model\nat line 3"}});
         let waiting = json!({"waiting": {"reason": "CrashLoopBackOff", "message": "back-off"}});
-        let why = "ExitCode1: no model";
-        assert_eq!(of_pod(&pod(&ended, &json!({}))).as_deref(), Some(why));
-        assert_eq!(of_pod(&pod(&waiting, &ended)).as_deref(), Some(why));
+        let why = "ExitCode1: no model".to_owned();
+        assert_eq!(told(&ended, &json!({})), Some((why.clone(), false)));
+        assert_eq!(told(&waiting, &ended), Some((why, true)));
     }
 
     #[test]
     fn an_image_that_cannot_be_pulled_is_a_failure_and_a_pull_is_not() {
         let state = json!({"waiting": {"reason": "ImagePullBackOff", "message": "not found"}});
-        let why = of_pod(&pod(&state, &json!({})));
-        assert_eq!(why.as_deref(), Some("ImagePullBackOff: not found"));
+        let none = json!({});
+        assert_eq!(told(&state, &none), Some(("ImagePullBackOff: not found".to_owned(), true)));
+        let state = json!({"waiting": {"reason": "ErrImagePull"}});
+        assert_eq!(told(&state, &none), Some(("ErrImagePull".to_owned(), false)));
         let state = json!({"waiting": {"reason": "ContainerCreating"}});
-        assert_eq!(of_pod(&pod(&state, &json!({}))), None);
-        assert_eq!(of_pod(&pod(&json!({"running": {}}), &json!({}))), None);
+        assert_eq!(told(&state, &none), None);
+        assert_eq!(told(&json!({"running": {}}), &none), None);
     }
 
     #[test]
     fn a_long_message_is_clipped() {
         let message = "x".repeat(5000);
         let state = json!({"waiting": {"reason": "ErrImagePull", "message": message}});
-        assert!(of_pod(&pod(&state, &json!({}))).unwrap().len() < 150);
+        assert!(told(&state, &json!({})).unwrap().0.len() < 150);
     }
 
     #[test]
@@ -162,5 +188,8 @@ mod tests {
         let unschedulable = |s| Prospect::Unschedulable(Duration::from_secs(s), "No".into());
         assert_eq!(cannot_start([failed(), unschedulable(5)]), None);
         assert_eq!(cannot_start([unschedulable(121)]).as_deref(), Some("No"));
+        let failing = |s| Prospect::Failing(Duration::from_secs(s), "ExitCode2".into());
+        assert_eq!(cannot_start([failed(), failing(9)]), None, "P8: it is tried again");
+        assert_eq!(cannot_start([failing(10)]).as_deref(), Some("ExitCode2"));
     }
 }

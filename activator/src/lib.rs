@@ -7,19 +7,19 @@
 //! limit ([`ring`]), and the others forward to it.
 //!
 //! Cores, which decide and do nothing: [`route`], [`queue`], [`dispatch`], [`load`], [`failure`],
-//! [`pod`], [`retry`], [`ring`], [`settings`]. Everything else carries out what they decide.
+//! [`health`], [`pod`], [`ring`], [`settings`]. Everything else carries out what they decide.
 
 pub mod connect;
 mod directory;
 pub mod dispatch;
 pub mod error;
 pub mod failure;
+pub mod health;
 pub mod load;
 pub mod news;
 mod observer;
 pub mod pod;
 pub mod queue;
-pub mod retry;
 pub mod ring;
 pub mod route;
 pub mod settings;

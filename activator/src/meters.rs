@@ -34,6 +34,7 @@ pub(crate) struct Meters {
     in_flight: Family<RevisionLabels, Gauge>,
     errors: Family<ErrorLabels, Counter>,
     retries: Counter,
+    ejections: Counter,
     forwarded: Counter,
     peer_failures: Counter,
     members: Gauge,
@@ -84,6 +85,7 @@ impl Meters {
             in_flight: Family::default(),
             errors: Family::default(),
             retries: Counter::default(),
+            ejections: Counter::default(),
             forwarded: Counter::default(),
             peer_failures: Counter::default(),
             members: Gauge::default(),
@@ -116,9 +118,22 @@ impl Meters {
             "Requests that Ebb answered itself, by reason",
             meters.errors.clone(),
         );
-        registry.register("retries", "Requests sent to a second pod", meters.retries.clone());
+        meters.register_pods(registry);
         meters.register_peers(registry);
         meters
+    }
+
+    fn register_pods(&self, registry: &mut Registry) {
+        registry.register(
+            "retries",
+            "Requests that waited again because their pod could not be reached",
+            self.retries.clone(),
+        );
+        registry.register(
+            "ejections",
+            "Pods left out for a while because of failures in a row",
+            self.ejections.clone(),
+        );
     }
 
     fn register_peers(&self, registry: &mut Registry) {
@@ -189,6 +204,11 @@ impl Meters {
     /// A request that goes to another pod.
     pub(crate) fn retry(&self) {
         self.retries.inc();
+    }
+
+    /// A pod is left out for a while.
+    pub(crate) fn ejection(&self) {
+        self.ejections.inc();
     }
 }
 

@@ -9,9 +9,10 @@ use std::sync::Arc;
 use ebb_api::report::RevisionKey;
 use ebb_api::{labels, names};
 use k8s_openapi::api::core::v1 as core;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::{ObjectMeta, OwnerReference};
 
 use crate::dispatch::PodUid;
-use crate::failure;
+use crate::failure::{self, Failure};
 
 /// What the activator needs of a pod; the rest of the object is not kept.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -20,8 +21,9 @@ pub struct PodFacts {
     pub uid: PodUid,
     /// The revision that it belongs to.
     pub revision: RevisionKey,
-    /// UID of that revision: a name can be used again.
-    pub revision_uid: Option<String>,
+    /// UID of that revision: a name can be used again, and then the pods of the earlier owner of
+    /// the name may live on for a while.
+    pub revision_uid: String,
     /// Where it listens, once it has an address.
     pub address: Option<SocketAddr>,
     /// Whether Kubernetes says Ready.
@@ -31,7 +33,7 @@ pub struct PodFacts {
     /// How often its containers were started again.
     pub restarts: i32,
     /// Why it does not run.
-    pub failure: Option<Arc<str>>,
+    pub failure: Option<Failure>,
     /// Why no node takes it.
     pub unschedulable: Option<Arc<str>>,
 }
@@ -54,11 +56,15 @@ pub enum PodState {
 // === impl PodFacts ===
 
 impl PodFacts {
-    /// The facts of a pod of a revision; nothing for any other pod.
+    /// The facts of a pod that was made for a revision; `None` for any other pod, whatever its
+    /// labels say.
     pub fn of(pod: &core::Pod) -> Option<Self> {
         let meta = &pod.metadata;
         let labels = meta.labels.as_ref()?;
         let revision = labels.get(labels::REVISION)?;
+        if !is_made_for(meta, revision) {
+            return None;
+        }
         let status = pod.status.as_ref();
         let phase = status.and_then(|s| s.phase.as_deref());
         let ended = matches!(phase, Some("Failed" | "Succeeded"));
@@ -66,7 +72,7 @@ impl PodFacts {
         Some(Self {
             uid: meta.uid.as_deref()?.into(),
             revision: RevisionKey::new(meta.namespace.clone()?, revision.clone()),
-            revision_uid: labels.get(labels::REVISION_UID).cloned(),
+            revision_uid: labels.get(labels::REVISION_UID)?.clone(),
             address: address(pod),
             ready: status.is_some_and(says_ready),
             leaving: deleted || ended,
@@ -110,6 +116,31 @@ impl PodState {
     }
 }
 
+/// Whether the pod's controller is the Deployment of `revision`, through one of its `ReplicaSet`s or,
+/// where there are none, at once.
+///
+/// Anybody who may make pods in the namespace can copy a label. An owner's UID that does not exist
+/// makes the garbage collector delete the pod, and one that does exist lets the `ReplicaSet` count
+/// it: who can do that could as well change the Deployment.
+fn is_made_for(meta: &ObjectMeta, revision: &str) -> bool {
+    let owners = meta.owner_references.as_deref().unwrap_or_default();
+    let Some(owner) = owners.iter().find(|owner| owner.controller == Some(true)) else {
+        return false;
+    };
+    let OwnerReference { api_version, kind, name, .. } = owner;
+    let deployment = names::deployment(revision);
+    let made = match kind.as_str() {
+        "Deployment" => *name == deployment,
+        // Its name is that of the Deployment and a hash of the template, of one word.
+        "ReplicaSet" => name
+            .strip_prefix(&deployment)
+            .and_then(|rest| rest.strip_prefix('-'))
+            .is_some_and(|hash| !hash.is_empty() && !hash.contains('-')),
+        _ => false,
+    };
+    made && api_version.starts_with("apps/")
+}
+
 fn says_ready(status: &core::PodStatus) -> bool {
     let conditions = status.conditions.as_deref().unwrap_or_default();
     conditions.iter().any(|c| c.type_ == "Ready" && c.status == "True")
@@ -135,7 +166,7 @@ mod tests {
         PodFacts {
             uid: "u".into(),
             revision: RevisionKey::new("default", "r"),
-            revision_uid: None,
+            revision_uid: "r".to_owned(),
             address: Some(([10, 0, 0, 1], 8080).into()),
             ready: false,
             leaving: false,
@@ -176,7 +207,8 @@ mod tests {
     fn a_restart_or_an_end_means_probing_again() {
         let again = PodFacts { restarts: 1, ..facts() };
         assert_eq!(PodState::Ready.after(Some(&facts()), &again, true), PodState::Probing);
-        let ended = PodFacts { failure: Some("ExitCode1".into()), ..facts() };
+        let failure = Failure { reason: "ExitCode1".into(), is_lasting: false };
+        let ended = PodFacts { failure: Some(failure), ..facts() };
         assert_eq!(PodState::Ready.after(Some(&facts()), &ended, true), PodState::Probing);
     }
 
@@ -185,7 +217,8 @@ mod tests {
         let mut pod: core::Pod = serde_json::from_value(serde_json::json!({
             "metadata": {
                 "name": "r-1", "namespace": "default", "uid": "u",
-                "labels": {labels::REVISION: "r"},
+                "labels": {labels::REVISION: "r", labels::REVISION_UID: "r"},
+                "ownerReferences": [owner("ReplicaSet", "r-deployment-5d8f")],
             },
             "status": {"containerStatuses": [{
                 "name": "user-container", "image": "", "imageID": "", "ready": false,
@@ -193,11 +226,50 @@ mod tests {
             }]},
         }))
         .unwrap();
-        assert_eq!(PodFacts::of(&pod).unwrap().failure.as_deref(), Some("ExitCode0"));
+        assert_eq!(&*PodFacts::of(&pod).unwrap().failure.unwrap().reason, "ExitCode0");
         pod.metadata.deletion_timestamp =
             Some(serde_json::from_str("\"2026-01-01T00:00:00Z\"").unwrap());
         let facts = PodFacts::of(&pod).unwrap();
         assert!(facts.leaving && facts.failure.is_none());
+    }
+
+    fn owner(kind: &str, name: &str) -> serde_json::Value {
+        let version = "apps/v1";
+        serde_json::json!({
+            "apiVersion": version, "kind": kind, "name": name, "uid": "o", "controller": true,
+        })
+    }
+
+    /// P12: a label alone makes no pod of a revision.
+    #[test]
+    fn a_pod_is_of_a_revision_only_if_its_deployment_made_it() {
+        let is_pod = |owners: serde_json::Value| {
+            let pod: core::Pod = serde_json::from_value(serde_json::json!({"metadata": {
+                "name": "r-1", "namespace": "default", "uid": "u",
+                "labels": {labels::REVISION: "r", labels::REVISION_UID: "r"},
+                "ownerReferences": owners,
+            }}))
+            .unwrap();
+            PodFacts::of(&pod).is_some()
+        };
+        assert!(is_pod(serde_json::json!([owner("ReplicaSet", "r-deployment-5d8f")])));
+        assert!(is_pod(serde_json::json!([owner("Deployment", "r-deployment")])));
+        assert!(!is_pod(serde_json::json!([])), "made by hand");
+        for (kind, name) in [
+            ("ReplicaSet", "r-deployment"),
+            ("ReplicaSet", "r-deployment-a-b"),
+            ("ReplicaSet", "other-deployment-5d8f"),
+            ("Deployment", "other-deployment"),
+            ("Job", "r-deployment"),
+        ] {
+            assert!(!is_pod(serde_json::json!([owner(kind, name)])), "{kind} {name}");
+        }
+        let mut loose = owner("ReplicaSet", "r-deployment-5d8f");
+        loose["controller"] = false.into();
+        assert!(!is_pod(serde_json::json!([loose])), "an owner that does not control it");
+        let mut foreign = owner("Deployment", "r-deployment");
+        foreign["apiVersion"] = "example.com/v1".into();
+        assert!(!is_pod(serde_json::json!([foreign])), "a Deployment of somebody else's kind");
     }
 
     #[test]

@@ -17,7 +17,6 @@ use crate::error::RequestError;
 use crate::guard::{Activity, Busy};
 use crate::headers::{self, ClientEnd};
 use crate::peers::Peers;
-use crate::retry::RETRIES_MAX;
 use crate::revision::{Context, Revision};
 use crate::route;
 use crate::settings::{Deadlines, Settings};
@@ -139,9 +138,8 @@ impl Client {
             None => self.prepare(checked, &visit.live().settings, arrived)?,
         };
         let sent = exchange(&mut visit, &mut checked.request);
-        let (response, lease) = within(way.deadlines.start, sent)
-            .await
-            .inspect_err(|error| visit.answered(error.status()))?;
+        let (response, lease) =
+            within(way.deadlines.start, sent).await.inspect_err(|error| visit.failed(error))?;
         self.respond(response, lease, (Stay::Here(visit), busy), way)
     }
 
@@ -269,19 +267,20 @@ fn check(mut request: Request<Incoming>) -> Result<Checked, (Request<Incoming>, 
     Ok(Checked { request: Some(request), host, upgrade })
 }
 
-/// Sends the request to a pod, and to another if it provably was not sent.
+/// Sends the request to a pod, and waits for another as often as it provably was not sent.
 async fn exchange(
     visit: &mut Visit,
     slot: &mut Option<Request<Incoming>>,
 ) -> Result<(Response<Incoming>, Lease), RequestError> {
-    let mut retries = 0;
     loop {
         let pod = visit.pod().await?;
         let Some(request) = slot.take() else {
             return Err(RequestError::Upstream);
         };
         let address = pod.upstream.address();
-        match pod.upstream.send(request).map_err(Box::new).await.map_err(|error| *error) {
+        let mut opened = || visit.opened();
+        let sent = pod.upstream.send(request, &mut opened);
+        match sent.map_err(Box::new).await.map_err(|error| *error) {
             Ok(answer) => return Ok(answer),
             Err(SendError::Lost { source, .. }) => {
                 tracing::info!(error = %source, pod.address = %address, "Request lost in pod");
@@ -290,13 +289,7 @@ async fn exchange(
             Err(SendError::Unsent { request, source, .. }) => {
                 *slot = Some(*request);
                 tracing::info!(error = %source, pod.address = %address, "Pod not reachable");
-                let now = Instant::now();
-                if retries == RETRIES_MAX {
-                    visit.give_up(now);
-                    return Err(RequestError::Unreachable);
-                }
-                retries += 1;
-                visit.again(now)?;
+                visit.again(Instant::now())?;
             }
         }
     }

@@ -4,7 +4,7 @@
 //! warm request (arrival, end). Nothing is sent, awaited or logged while it is held: what a
 //! decision leads to is collected and carried out afterwards.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::{BTreeSet, HashMap, HashSet};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
@@ -18,12 +18,12 @@ use tokio_util::task::AbortOnDropHandle;
 use crate::connect::Connect;
 use crate::dispatch::{Dispatch, PodUid, Slot};
 use crate::error::RequestError;
+use crate::health::{Ejection, Health};
 use crate::load::Load;
 use crate::meters::{Meters, RevisionMeters};
 use crate::observer::{Event, Observer, ReportSink};
 use crate::pod::{PodFacts, PodState};
 use crate::queue::QueueLimits;
-use crate::retry::RetryBudget;
 use crate::ring::Point;
 use crate::settings::Settings;
 use crate::upstream::Upstream;
@@ -72,7 +72,13 @@ pub(crate) struct Pod {
     pub(crate) addressed: Instant,
     /// When it was first ready.
     pub(crate) ready: OnceLock<Instant>,
+    /// How it fares.
+    pub(crate) health: Health,
 }
+
+/// Most waiting requests that are decided for while the lock is held: a full queue must not keep
+/// those out that come and go.
+const VERDICTS_AT_ONCE: usize = 256;
 
 /// What a waiting request gets in the end.
 pub(crate) type Verdict = Result<(Slot, Arc<Pod>), RequestError>;
@@ -93,7 +99,6 @@ pub(crate) struct State {
     pub(crate) live: Option<Arc<Live>>,
     pub(crate) dispatch: Dispatch<oneshot::Sender<Verdict>, Arc<Pod>>,
     pub(crate) load: Load,
-    pub(crate) retries: RetryBudget,
     pub(crate) cannot_start: Option<Arc<str>>,
     /// When the first request began to wait for a revision without a pod.
     pub(crate) waking: Option<Instant>,
@@ -104,12 +109,16 @@ pub(crate) struct State {
     /// The order that `drained` comes from, and when it was last given.
     obeyed: OrderId,
     ordered: Option<Instant>,
+    /// Pods that are left out because they failed.
+    ejected: BTreeSet<PodUid>,
 }
 
 struct Tracked {
     facts: PodFacts,
     state: PodState,
+    failing_since: Option<Instant>,
     unschedulable_since: Option<Instant>,
+    ejection: Ejection,
     pod: Option<Arc<Pod>>,
     /// Runs while the state is probing; dropping it ends it.
     probe: Option<AbortOnDropHandle<()>>,
@@ -124,7 +133,6 @@ impl Revision {
             live: None,
             dispatch: Dispatch::new(context.queue),
             load: Load::new(now),
-            retries: RetryBudget::default(),
             cannot_start: None,
             waking: None,
             told: None,
@@ -132,6 +140,7 @@ impl Revision {
             drained: HashSet::new(),
             obeyed: OrderId::default(),
             ordered: None,
+            ejected: BTreeSet::new(),
         };
         let point = Point::of(&key);
         Self { key, context, state: Mutex::new(state), point, limited: AtomicBool::new(false) }
@@ -147,31 +156,29 @@ impl Revision {
         self.state.lock().live.clone()
     }
 
-    /// The Revision object is there.
+    /// The Revision object is there. When it is another of the same name, those who wait for the
+    /// earlier one are told that it is gone.
     pub(crate) fn appear(self: &Arc<Self>, settings: Settings, now: Instant) {
         let mut state = self.state.lock();
         if state.live.as_ref().is_some_and(|live| live.settings == settings) {
             return;
         }
+        let renewed = state.live.as_ref().is_some_and(|live| live.settings.uid != settings.uid);
+        let waiting = if renewed { state.end() } else { Vec::new() };
         state.dispatch.set_limit(settings.limit);
         self.limited.store(settings.limit.is_some(), Ordering::Relaxed);
         let meters = self.context.meters.revision(&self.key);
         state.live = Some(Arc::new(Live { settings, meters }));
         self.reconsider(&mut state, now);
         self.settle(state, now);
+        tell_unknown(waiting);
     }
 
-    /// The Revision object is gone: who waits is told so at once.
+    /// The Revision object is gone: those who wait are told so at once.
     pub(crate) fn disappear(&self) {
-        let mut state = self.state.lock();
-        state.live = None;
-        let waiting: Vec<_> = std::iter::from_fn(|| state.dispatch.refuse()).collect();
-        drop(state);
+        let waiting = self.state.lock().end();
         self.context.meters.forget(&self.key);
-        for waiter in waiting {
-            // Who no longer listens needs no answer.
-            let _gone = waiter.send(Err(RequestError::RevisionUnknown));
-        }
+        tell_unknown(waiting);
     }
 
     /// Whether there is nothing left to keep it for.
@@ -233,6 +240,7 @@ impl Revision {
     /// changes a pod, frees a slot or passes time ends here.
     pub(crate) fn settle<'a>(&'a self, mut state: MutexGuard<'a, State>, now: Instant) {
         let mut events = Vec::new();
+        state.review_ejections(now);
         self.judge(&mut state, now, &mut events);
         loop {
             let deliveries = state.balance(&self.key);
@@ -240,8 +248,9 @@ impl Revision {
             for event in events.drain(..) {
                 self.context.observer.event(event);
             }
+            let is_last = deliveries.len() < VERDICTS_AT_ONCE;
             let returned = deliver(deliveries);
-            if returned.is_empty() {
+            if returned.is_empty() && is_last {
                 return;
             }
             state = self.state.lock();
@@ -279,10 +288,19 @@ impl Revision {
 // === impl State ===
 
 impl State {
-    /// Decides for as many waiting requests as can be decided for.
+    /// The Revision is gone, with what was true of it alone; returns those who wait.
+    fn end(&mut self) -> Vec<oneshot::Sender<Verdict>> {
+        self.live = None;
+        self.cannot_start = None;
+        self.waking = None;
+        self.told = None;
+        std::iter::from_fn(|| self.dispatch.refuse()).collect()
+    }
+
+    /// Decides for as many waiting requests as can be decided for, up to [`VERDICTS_AT_ONCE`].
     fn balance(&mut self, key: &RevisionKey) -> Deliveries {
         let mut deliveries = Vec::new();
-        while self.dispatch.queued() > 0 {
+        while self.dispatch.queued() > 0 && deliveries.len() < VERDICTS_AT_ONCE {
             let Some((waiter, slot, pod)) = self.dispatch.next(rand::random()) else {
                 break;
             };
@@ -291,7 +309,9 @@ impl State {
         if let Some(reason) = &self.cannot_start {
             let refusal =
                 RequestError::CannotStart { revision: key.clone(), reason: Arc::clone(reason) };
-            while let Some(waiter) = self.dispatch.refuse() {
+            while deliveries.len() < VERDICTS_AT_ONCE
+                && let Some(waiter) = self.dispatch.refuse()
+            {
                 deliveries.push((waiter, Err(refusal.clone())));
             }
         }
@@ -311,8 +331,8 @@ impl State {
         }
     }
 
-    /// All pods that are known, also those without an address: an order to drain one of them must
-    /// be seen to be obeyed.
+    /// All pods of the revision that are known, also those without an address: an order to drain
+    /// one of them must be seen to be obeyed.
     fn pod_reports(&self) -> Vec<PodReport> {
         let in_flight: HashMap<_, _> =
             self.dispatch.pods().map(|view| (view.uid, view.in_flight)).collect();
@@ -321,7 +341,7 @@ impl State {
             in_flight: in_flight.get(uid).copied().unwrap_or(0),
             draining: self.drained.contains(uid),
         };
-        let mut pods: Vec<_> = self.tracked.keys().map(report).collect();
+        let mut pods: Vec<_> = self.own_pods().map(|(uid, _)| report(uid)).collect();
         // In the same order each time: that is how a stream sees that nothing has changed.
         pods.sort_unstable_by(|a, b| a.uid.cmp(&b.uid));
         pods
@@ -334,6 +354,14 @@ impl State {
             self.told = Some(now);
         }
         news
+    }
+}
+
+/// Tells those who waited that their revision is gone.
+fn tell_unknown(waiting: Vec<oneshot::Sender<Verdict>>) {
+    for waiter in waiting {
+        // A client that has left needs no answer.
+        let _gone = waiter.send(Err(RequestError::RevisionUnknown));
     }
 }
 

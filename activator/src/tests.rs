@@ -4,5 +4,7 @@ mod failures;
 mod fixture;
 mod forwarding;
 mod holding;
+mod identity;
+mod pacing;
 mod peers;
 mod protocols;

@@ -148,15 +148,17 @@ impl Upstream {
         self.protocol
     }
 
-    /// Sends a request. Dropping the future takes the request back: a stream is reset, an HTTP/1
+    /// Sends a request; `opened` is called as soon as it has a connection, perhaps more than once.
+    /// Dropping the future takes the request back: a stream is reset, an HTTP/1
     /// connection is closed.
     pub(crate) async fn send(
         self: &Arc<Self>,
         request: Request<Incoming>,
+        opened: &mut (dyn FnMut() + Send),
     ) -> Result<(Response<Incoming>, Lease), SendError> {
         match self.protocol {
-            Protocol::Http1 => self.send_h1(request).await,
-            Protocol::H2c => self.send_h2(request).await,
+            Protocol::Http1 => self.send_h1(request, opened).await,
+            Protocol::H2c => self.send_h2(request, opened).await,
         }
     }
 
@@ -168,6 +170,7 @@ impl Upstream {
     async fn send_h1(
         self: &Arc<Self>,
         mut request: Request<Incoming>,
+        opened: &mut (dyn FnMut() + Send),
     ) -> Result<(Response<Incoming>, Lease), SendError> {
         loop {
             // A pooled connection may turn out closed; a new one is made only after all of them.
@@ -178,6 +181,7 @@ impl Upstream {
                     Err(source) => return Err(self.unsent(request, source)),
                 },
             };
+            opened();
             let mut error = match sender.try_send_request(request).await {
                 Ok(response) => return Ok((response, Lease::H1(Arc::clone(self), sender))),
                 Err(error) => error,
@@ -196,11 +200,13 @@ impl Upstream {
     async fn send_h2(
         self: &Arc<Self>,
         request: Request<Incoming>,
+        opened: &mut (dyn FnMut() + Send),
     ) -> Result<(Response<Incoming>, Lease), SendError> {
         let mut streams = match self.stream_h2().await {
             Ok(streams) => streams,
             Err(source) => return Err(self.unsent(request, source)),
         };
+        opened();
         match streams.sender.try_send_request(request).await {
             Ok(response) => Ok((response, Lease::H2(streams.open))),
             Err(mut error) => match error.take_message() {

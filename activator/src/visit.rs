@@ -13,6 +13,7 @@ use tokio::time::Instant;
 
 use crate::dispatch::Slot;
 use crate::error::RequestError;
+use crate::health;
 use crate::observer::Event;
 use crate::queue::Ticket;
 use crate::revision::{Live, Pod, Revision, Verdict};
@@ -31,6 +32,8 @@ pub(crate) struct Visit {
     place: Place,
     /// What is counted at the end; a client that leaves early leaves no response.
     status: StatusCode,
+    /// Whether the pod served it well, as far as that can be told.
+    served: Option<bool>,
     /// Whether the revision had no pod when it came, and when it got one.
     wait: Option<Instant>,
 }
@@ -85,7 +88,6 @@ impl Visit {
             return Err(RequestError::RevisionUnknown);
         };
         state.load.enter(now);
-        state.retries.earn();
         let ticket = state.dispatch.ticket();
         let mut visit = Self {
             revision: Arc::clone(revision),
@@ -95,6 +97,7 @@ impl Visit {
             arrived: now,
             place: Place::Nowhere,
             status: StatusCode::from_u16(CLIENT_CLOSED).unwrap_or(StatusCode::BAD_REQUEST),
+            served: None,
             wait: None,
         };
         if let Some((slot, pod)) = state.dispatch.start(rand::random()) {
@@ -162,8 +165,24 @@ impl Visit {
         }
     }
 
-    /// The pod could not be reached: gives the slot back, and queues again at the old place if the
-    /// budget of retries allows it.
+    /// The request has its connection to the pod, which may now be sent more of the queue.
+    pub(crate) fn opened(&mut self) {
+        let Place::Inside(slot, _) = &mut self.place else {
+            return;
+        };
+        // Most requests did not wait, and need no lock here.
+        if !slot.is_opening() {
+            return;
+        }
+        let mut state = self.revision.state.lock();
+        if state.dispatch.opened(slot) && state.dispatch.queued() > 0 {
+            self.revision.settle(state, Instant::now());
+        }
+    }
+
+    /// The pod could not be reached: gives the slot back and queues again at the old place. What
+    /// was never sent is not refused for the pod's sake, whatever it costs (class R0): it is held
+    /// until its own time runs out.
     pub(crate) fn again(&mut self, now: Instant) -> Result<(), RequestError> {
         let Place::Inside(slot, pod) = std::mem::replace(&mut self.place, Place::Nowhere) else {
             return Err(RequestError::Unreachable);
@@ -172,41 +191,37 @@ impl Visit {
         let mut state = revision.state.lock();
         state.dispatch.release(slot);
         revision.suspect(&mut state, &pod.uid, now);
-        let queued = if state.retries.spend() {
-            let (sender, receiver) = oneshot::channel();
-            state
-                .dispatch
-                .wait(self.ticket, sender, self.bytes)
-                .map(|()| self.place = Place::Waiting(receiver))
-                .map_err(|_| RequestError::QueueFull)
-        } else {
-            Err(RequestError::Unreachable)
-        };
+        let same = |live: &Arc<Live>| live.settings.uid == self.live.settings.uid;
+        if !state.live.as_ref().is_some_and(same) {
+            revision.settle(state, now);
+            return Err(RequestError::RevisionUnknown);
+        }
+        let (sender, receiver) = oneshot::channel();
+        state.dispatch.wait_again(self.ticket, sender, self.bytes);
+        self.place = Place::Waiting(receiver);
         revision.settle(state, now);
-        if queued.is_ok() {
-            revision.context.meters.retry();
-        }
-        queued
+        revision.context.meters.retry();
+        Ok(())
     }
 
-    /// The pod could not be reached, for the last time.
-    pub(crate) fn give_up(&mut self, now: Instant) {
-        if let Place::Inside(slot, pod) = std::mem::replace(&mut self.place, Place::Nowhere) {
-            let mut state = self.revision.state.lock();
-            state.dispatch.release(slot);
-            self.revision.suspect(&mut state, &pod.uid, now);
-            self.revision.settle(state, now);
-        }
-    }
-
-    /// The status that the client gets.
+    /// The pod has answered, and the client gets this status.
     pub(crate) const fn answered(&mut self, status: StatusCode) {
         self.status = status;
+        self.served = Some(!health::is_failure(status));
+    }
+
+    /// The client gets this error instead of an answer.
+    pub(crate) const fn failed(&mut self, error: &RequestError) {
+        self.status = error.status();
+        if matches!(error, RequestError::Upstream) {
+            self.served = Some(false);
+        }
     }
 
     /// The response broke off after its head was sent; it counts as a failure.
     pub(crate) const fn broken(&mut self) {
         self.status = StatusCode::BAD_GATEWAY;
+        self.served = Some(false);
     }
 
     /// Where the time went, of a request that waited.
@@ -277,7 +292,14 @@ impl Drop for Visit {
         state.load.leave(now);
         match std::mem::replace(&mut self.place, Place::Nowhere) {
             Place::Nowhere => return,
-            Place::Inside(slot, _) => state.dispatch.release(slot),
+            Place::Inside(slot, pod) => {
+                state.dispatch.release(slot);
+                match self.served {
+                    Some(true) => pod.health.good(),
+                    Some(false) if pod.health.bad() => self.revision.eject(&mut state, &pod, now),
+                    Some(false) | None => {}
+                }
+            }
             Place::Waiting(mut receiver) => {
                 if !state.dispatch.cancel(self.ticket) {
                     // The verdict is on its way. Once closed, either it is here already or its

@@ -1,6 +1,8 @@
-//! Ebb's own pods are replaced while requests flow: none of them may fail.
+//! What is replaced while requests flow: Ebb's own pods, of which none may be missed, and Services of
+//! one name, of which none may answer for another.
 
 use ebb_tests::ebb::Ebb;
+use ebb_tests::incarnations;
 use ebb_tests::kubectl::Kubectl;
 use ebb_tests::manifest::backend;
 
@@ -35,4 +37,13 @@ async fn no_request_fails_while_each_component_is_restarted() -> anyhow::Result<
     }
     kubectl.apply(&backend("after", &[])).await?;
     kubectl.wait_ready("after").await
+}
+
+/// P12: old pods live on for a while, with the label of a Revision that has taken the name.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_name_that_is_used_again_is_never_answered_by_its_earlier_owner() -> anyhow::Result<()> {
+    let ebb = Ebb::start().await?;
+    let answered = incarnations::follow(&ebb, 200).await?;
+    println!("{answered} requests were answered");
+    Ok(())
 }

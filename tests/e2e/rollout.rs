@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 
 use ebb_tests::ebb::Ebb;
+use ebb_tests::incarnations;
 use ebb_tests::manifest::backend;
 
 /// Requests for a split: with 200 at 50/50, fewer than a quarter on one side has a chance below
@@ -118,5 +119,14 @@ async fn a_revision_that_fails_leaves_the_traffic_where_it_was() -> anyhow::Resu
         .await?;
     kubectl.wait_ready("hello").await?;
     assert_eq!(texts(&ebb, &ebb.host("hello"), 5).await?, BTreeMap::from([("three".into(), 5)]));
+    Ok(())
+}
+
+/// P12: tests/cluster does it two hundred times.
+#[tokio::test]
+async fn a_name_that_is_used_again_is_never_answered_by_its_earlier_owner() -> anyhow::Result<()> {
+    let ebb = Ebb::start().await?;
+    let answered = incarnations::follow(&ebb, 8).await?;
+    println!("{answered} requests were answered");
     Ok(())
 }

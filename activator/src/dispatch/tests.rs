@@ -11,6 +11,8 @@ enum Step {
     Arrive,
     Finish(usize),
     Cancel(usize),
+    Open(usize),
+    ComeBack(usize),
     Pod { uid: u8, ready: bool, drained: bool },
     Gone(u8),
 }
@@ -20,6 +22,8 @@ fn step() -> impl Strategy<Value = Step> {
         4 => Just(Step::Arrive),
         3 => any::<usize>().prop_map(Step::Finish),
         1 => any::<usize>().prop_map(Step::Cancel),
+        3 => any::<usize>().prop_map(Step::Open),
+        1 => any::<usize>().prop_map(Step::ComeBack),
         2 => (0_u8..4, any::<bool>(), any::<bool>())
             .prop_map(|(uid, ready, drained)| Step::Pod { uid, ready, drained }),
         1 => (0_u8..4).prop_map(Step::Gone),
@@ -32,7 +36,7 @@ struct Driver {
     limit: Option<u32>,
     arrived: u64,
     waiting: VecDeque<(u64, Ticket)>,
-    running: Vec<(u64, Slot, u8)>,
+    running: Vec<(u64, Ticket, Slot)>,
     outcomes: BTreeMap<u64, &'static str>,
     random: u64,
 }
@@ -64,12 +68,12 @@ impl Driver {
     fn pump(&mut self) {
         loop {
             let random = self.roll();
-            let Some((request, slot, pod)) = self.core.next(random) else {
+            let Some((request, slot, _)) = self.core.next(random) else {
                 break;
             };
-            let oldest = self.waiting.pop_front().map(|(request, _)| request);
-            assert_eq!(oldest, Some(request), "served out of order");
-            self.running.push((request, slot, pod));
+            let (oldest, ticket) = self.waiting.pop_front().unwrap();
+            assert_eq!(oldest, request, "served out of order");
+            self.running.push((request, ticket, slot));
         }
     }
 
@@ -78,8 +82,8 @@ impl Driver {
         self.arrived += 1;
         let ticket = self.core.ticket();
         let random = self.roll();
-        if let Some((slot, pod)) = self.core.start(random) {
-            self.running.push((request, slot, pod));
+        if let Some((slot, _)) = self.core.start(random) {
+            self.running.push((request, ticket, slot));
         } else if self.core.wait(ticket, request, 1).is_ok() {
             self.waiting.push_back((request, ticket));
         } else {
@@ -92,7 +96,7 @@ impl Driver {
             Step::Arrive => self.arrive(),
             Step::Finish(which) if !self.running.is_empty() => {
                 let at = which % self.running.len();
-                let (request, slot, _) = self.running.swap_remove(at);
+                let (request, _, slot) = self.running.swap_remove(at);
                 self.core.release(slot);
                 self.settle(request, "done");
             }
@@ -102,26 +106,44 @@ impl Driver {
                 assert!(self.core.cancel(ticket));
                 self.settle(request, "cancelled");
             }
+            Step::Open(which) if !self.running.is_empty() => {
+                let at = which % self.running.len();
+                self.core.opened(&mut self.running[at].2);
+            }
+            // The pod refused it: it stands where it stood.
+            Step::ComeBack(which) if !self.running.is_empty() => {
+                let at = which % self.running.len();
+                let (request, ticket, slot) = self.running.swap_remove(at);
+                self.core.release(slot);
+                self.core.wait_again(ticket, request, 1);
+                let place = self.waiting.partition_point(|(_, other)| *other < ticket);
+                self.waiting.insert(place, (request, ticket));
+            }
             Step::Pod { uid, ready, drained } => {
                 let name: PodUid = uid.to_string().into();
                 self.core.set_pod(&name, *uid, *ready, *drained);
             }
             Step::Gone(uid) => self.core.remove_pod(&uid.to_string()),
-            Step::Finish(_) | Step::Cancel(_) => {}
+            Step::Finish(_) | Step::Cancel(_) | Step::Open(_) | Step::ComeBack(_) => {}
         }
         self.pump();
     }
 
     fn check(&self) {
         let mut free = false;
-        for view in self.core.pods() {
-            let open = view.ready && !view.drained;
+        for (view, at) in self.core.pods().map(|view| (view, self.core.known[view.uid])) {
+            let open = view.ready && !view.drained && self.core.accepts(at);
             free |= open && self.limit.is_none_or(|limit| view.in_flight < limit);
             if let Some(limit) = self.limit {
                 assert!(view.in_flight <= limit, "{view:?} above its limit");
             }
         }
         assert!(!free || self.waiting.is_empty(), "somebody waits while a slot is free");
+        let open = self.core.pods().filter(|view| view.ready && !view.drained).count();
+        assert_eq!(self.core.open_pods(), open);
+        let below = |view: &PodView<'_, u8>| self.limit.is_some_and(|l| view.in_flight < l);
+        let open = self.core.pods().filter(|view| view.ready && !view.drained && below(view));
+        assert_eq!(self.core.free.len(), open.count());
         assert_eq!(self.core.queued(), self.waiting.len());
         let settled = self.outcomes.len() + self.running.len() + self.waiting.len();
         assert_eq!(u64::try_from(settled).unwrap(), self.arrived, "a request was lost");
@@ -176,6 +198,37 @@ fn without_a_limit_a_ready_pod_takes_everything_at_once() {
     for random in 0..1000 {
         assert!(core.start(random).is_some());
     }
+}
+
+/// P10: a backlog is sent to a new pod as fast as it takes connections, and no faster.
+#[test]
+fn a_pod_gets_more_of_the_queue_as_it_accepts_what_it_got() {
+    let mut core: Dispatch<u32, u8> = Dispatch::new(QueueLimits::default());
+    for request in 0..1000 {
+        let ticket = core.ticket();
+        core.wait(ticket, request, 1).unwrap();
+    }
+    core.set_pod(&"a".into(), 0, true, false);
+    let take = |core: &mut Dispatch<u32, u8>| -> Vec<Slot> {
+        std::iter::from_fn(|| core.next(7)).map(|(_, slot, _)| slot).collect()
+    };
+    let mut slots = take(&mut core);
+    assert_eq!(slots.len(), 8, "no answer yet");
+    // What a second pod can take is not lost to the first.
+    core.set_pod(&"b".into(), 1, true, false);
+    assert_eq!(take(&mut core).len(), 8);
+    for sent in [16, 32, 64, 128, 128] {
+        for slot in &mut slots {
+            assert!(core.opened(slot));
+            assert!(!core.opened(slot), "counted twice");
+        }
+        slots = take(&mut core);
+        assert_eq!(slots.len(), sent);
+    }
+    for slot in slots {
+        core.release(slot);
+    }
+    assert_eq!(take(&mut core).len(), 128, "what came back counts no more");
 }
 
 #[test]

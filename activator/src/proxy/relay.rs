@@ -78,7 +78,7 @@ async fn send(
         request.headers_mut().insert(PEER_REVISION, value.clone());
         let upstream = peer.upstream(protocol);
         let address = upstream.address();
-        match upstream.send(request).map_err(Box::new).await.map_err(|error| *error) {
+        match upstream.send(request, &mut || {}).map_err(Box::new).await.map_err(|error| *error) {
             Ok((response, lease)) => {
                 peer.reached();
                 meters.forwarded();

@@ -1,13 +1,15 @@
 //! The pods of a revision: what the watch says of them, what the probe finds out, what follows.
 
 use std::sync::{Arc, OnceLock};
+use std::time::Duration;
 
-use tokio::time::Instant;
+use tokio::time::{Instant, sleep};
 use tokio_util::task::AbortOnDropHandle;
 
-use super::{Pod, Revision, State, Tracked};
+use super::{Live, Pod, Revision, State, Tracked};
 use crate::dispatch::PodUid;
-use crate::failure::{self, Prospect};
+use crate::failure::{self, Failure, Prospect};
+use crate::health::{self, Ejection, Health};
 use crate::observer::Event;
 use crate::pod::{PodFacts, PodState};
 use crate::probe;
@@ -19,23 +21,24 @@ impl Revision {
         let mut state = self.state.lock();
         let uid = Arc::clone(&facts.uid);
         let before = state.tracked.remove(&uid);
-        let known = before.as_ref().map(|tracked| (tracked.facts.clone(), tracked.state));
+        let known = before.as_ref().map(|tracked| tracked.facts.clone());
         let mut tracked = before.unwrap_or_else(|| Tracked {
             facts: facts.clone(),
             state: PodState::Seen,
+            failing_since: None,
             unschedulable_since: None,
+            ejection: Ejection::default(),
             pod: None,
             probe: None,
         });
         if let Some(live) = &state.live {
-            let own_probe = live.settings.probe.is_own();
-            tracked.state =
-                tracked.state.after(known.as_ref().map(|(facts, _)| facts), &facts, own_probe);
+            let before = known.as_ref().filter(|before| live.owns(before));
+            tracked.state = live.state_of(&tracked, before, &facts);
         }
-        tracked.unschedulable_since = match &facts.unschedulable {
-            Some(_) => tracked.unschedulable_since.or(Some(now)),
-            None => None,
-        };
+        let since = |failing: bool, since: Option<Instant>| since.or(Some(now)).filter(|_| failing);
+        tracked.failing_since = since(facts.failure.is_some(), tracked.failing_since);
+        tracked.unschedulable_since =
+            since(facts.unschedulable.is_some(), tracked.unschedulable_since);
         tracked.facts = facts;
         state.tracked.insert(Arc::clone(&uid), tracked);
         self.enact(&mut state, &uid, now);
@@ -49,6 +52,7 @@ impl Revision {
             return;
         }
         state.dispatch.remove_pod(uid);
+        state.ejected.remove(uid);
         let last = state.tracked.is_empty();
         self.settle(state, now);
         if last {
@@ -56,14 +60,35 @@ impl Revision {
         }
     }
 
-    /// A pod refused a connection: it gets nothing more until it answers its probe again.
+    /// A pod refused a connection: it gets nothing more until it answers its probe again, which it
+    /// is asked for ever more rarely while it serves nothing.
     pub(crate) fn suspect(self: &Arc<Self>, state: &mut State, uid: &PodUid, now: Instant) {
         let Some(tracked) = state.tracked.get_mut(uid) else {
             return;
         };
         if tracked.state == PodState::Ready {
             tracked.state = PodState::Probing;
+            if let Some(pod) = &tracked.pod {
+                pod.health.refused();
+            }
             self.enact(state, uid, now);
+        }
+    }
+
+    /// A pod failed too often in a row: it gets nothing for a while, unless too few would be left.
+    pub(crate) fn eject(&self, state: &mut State, pod: &Pod, now: Instant) {
+        let open = state.dispatch.open_pods();
+        if state.ejected.contains(&pod.uid) || !health::may_eject(state.ejected.len(), open) {
+            return;
+        }
+        let Some(tracked) = state.tracked.get_mut(&pod.uid) else {
+            return;
+        };
+        if tracked.state == PodState::Ready {
+            tracked.ejection.begin(now);
+            state.ejected.insert(Arc::clone(&pod.uid));
+            state.publish(&pod.uid);
+            self.context.meters.ejection();
         }
     }
 
@@ -75,8 +100,7 @@ impl Revision {
         let uids: Vec<PodUid> = state.tracked.keys().cloned().collect();
         for uid in uids {
             if let Some(tracked) = state.tracked.get_mut(&uid) {
-                let own_probe = live.settings.probe.is_own();
-                tracked.state = tracked.state.after(None, &tracked.facts, own_probe);
+                tracked.state = live.state_of(tracked, None, &tracked.facts);
             }
             self.enact(state, &uid, now);
         }
@@ -90,6 +114,12 @@ impl Revision {
         let Some(tracked) = state.tracked.get_mut(uid) else {
             return;
         };
+        if !live.owns(&tracked.facts) {
+            tracked.probe = None;
+            tracked.pod = None;
+            state.dispatch.remove_pod(uid);
+            return;
+        }
         let protocol = live.settings.protocol;
         if let Some(address) = tracked.facts.address {
             let outdated = |pod: &Arc<Pod>| {
@@ -102,6 +132,7 @@ impl Revision {
                     upstream: Arc::new(Upstream::new(address, protocol, connect)),
                     addressed: now,
                     ready: OnceLock::new(),
+                    health: Health::default(),
                 }));
             }
         }
@@ -111,7 +142,11 @@ impl Revision {
             && let Some(pod) = &tracked.pod
         {
             let (revision, pod) = (Arc::clone(self), Arc::clone(pod));
+            let pause = pod.health.probe_pause();
             tracked.probe = Some(AbortOnDropHandle::new(tokio::spawn(async move {
+                if !pause.is_zero() {
+                    sleep(pause).await;
+                }
                 let connect = &revision.context.connect;
                 probe::until_ready(&live.settings.probe, pod.upstream.address(), connect).await;
                 revision.probed(&pod.uid, Instant::now());
@@ -138,32 +173,97 @@ impl Revision {
     }
 }
 
+impl Live {
+    /// Whether the pod was made for this Revision, and not for an earlier one of its name.
+    pub(super) fn owns(&self, facts: &PodFacts) -> bool {
+        self.settings.uid.as_ref() == Some(&facts.revision_uid)
+    }
+
+    /// Where a pod stands after the watch told `now`; another Revision's pod is never more than
+    /// seen.
+    fn state_of(&self, pod: &Tracked, before: Option<&PodFacts>, now: &PodFacts) -> PodState {
+        if self.owns(now) {
+            pod.state.after(before, now, self.settings.probe.is_own())
+        } else {
+            PodState::Seen
+        }
+    }
+}
+
 impl State {
+    /// The pods of the Revision as it is now.
+    pub(super) fn own_pods(&self) -> impl Iterator<Item = (&PodUid, &Tracked)> {
+        let live = self.live.as_deref();
+        self.tracked
+            .iter()
+            .filter(move |(_, tracked)| live.is_some_and(|live| live.owns(&tracked.facts)))
+    }
+
     /// Tells the dispatcher how a pod stands.
     pub(super) fn publish(&mut self, uid: &PodUid) {
         let Some(tracked) = self.tracked.get(uid) else {
             return;
         };
         if let Some(pod) = &tracked.pod {
-            let ready = tracked.state == PodState::Ready;
+            let ready = tracked.state == PodState::Ready && !self.ejected.contains(uid);
             let drained = self.drained.contains(uid);
             self.dispatch.set_pod(uid, Arc::clone(pod), ready, drained);
         }
     }
 
+    /// Takes pods back whose time is over, and those that are needed because others went.
+    pub(super) fn review_ejections(&mut self, now: Instant) {
+        if self.ejected.is_empty() {
+            return;
+        }
+        let until = |tracked: &Tracked| tracked.ejection.until().unwrap_or(now);
+        let mut left: Vec<(Instant, PodUid)> = Vec::new();
+        let mut back: Vec<PodUid> = Vec::new();
+        for uid in &self.ejected {
+            match self.tracked.get(uid) {
+                Some(tracked) if tracked.state == PodState::Ready && until(tracked) > now => {
+                    left.push((until(tracked), Arc::clone(uid)));
+                }
+                _ => back.push(Arc::clone(uid)),
+            }
+        }
+        left.sort();
+        let mut left = left.into_iter();
+        loop {
+            for uid in back.drain(..) {
+                self.ejected.remove(&uid);
+                if let Some(tracked) = self.tracked.get_mut(&uid) {
+                    tracked.ejection.end(now);
+                }
+                self.publish(&uid);
+            }
+            if !health::is_excess(self.ejected.len(), self.dispatch.open_pods()) {
+                return;
+            }
+            back.extend(left.next().map(|(_, uid)| uid));
+        }
+    }
+
     /// Why no pod will ever serve, if that is so.
     pub(super) fn hopeless(&self, now: Instant) -> Option<Arc<str>> {
-        failure::cannot_start(self.tracked.values().map(|tracked| {
+        let long = |since: Option<Instant>| {
+            since.map_or(Duration::ZERO, |since| now.saturating_duration_since(since))
+        };
+        failure::cannot_start(self.own_pods().map(|(_, tracked)| {
             let facts = &tracked.facts;
             match tracked.state {
                 PodState::Ready => Prospect::Ready,
-                PodState::Draining if facts.failure.is_none() => Prospect::Leaving,
+                // Its Deployment makes another for it.
+                PodState::Draining => Prospect::Leaving,
                 _ => match (&facts.failure, &facts.unschedulable) {
-                    (Some(reason), _) => Prospect::Failed(Arc::clone(reason)),
+                    (Some(Failure { reason, is_lasting: true }), _) => {
+                        Prospect::Failed(Arc::clone(reason))
+                    }
+                    (Some(Failure { reason, .. }), _) => {
+                        Prospect::Failing(long(tracked.failing_since), Arc::clone(reason))
+                    }
                     (None, Some(reason)) => Prospect::Unschedulable(
-                        tracked.unschedulable_since.map_or_else(Default::default, |since| {
-                            now.saturating_duration_since(since)
-                        }),
+                        long(tracked.unschedulable_since),
                         Arc::clone(reason),
                     ),
                     (None, None) => Prospect::Starting,

@@ -46,6 +46,31 @@ async fn when_no_pod_can_start_those_who_wait_are_told_why() {
     assert_eq!(text(response).await, "hello");
 }
 
+/// P8: kubelet starts a container again at once after its first crash.
+#[tokio::test(start_paused = true)]
+async fn one_crash_is_no_verdict() {
+    let world = World::new(json!({}));
+    let ended = json!({"containerStatuses": [{
+        "name": "user-container", "image": "", "imageID": "", "ready": false, "restartCount": 0,
+        "state": {"terminated": {"exitCode": 3, "message": "no such model\nmore"}},
+    }]});
+    let (response, ()) = futures::join!(world.get(), async {
+        settle().await;
+        world.tell(1, ended.clone());
+        sleep(Duration::from_secs(2)).await;
+        assert_eq!(world.queued(), 1, "held");
+        world.start(1, echo("hello"));
+    });
+    assert_eq!(text(response).await, "hello");
+    // What stays so for long is a verdict, even if nobody calls it one.
+    world.hang_up(1);
+    world.tell(1, json!({"podIP": null}));
+    world.tell(1, ended);
+    sleep(Duration::from_secs(11)).await;
+    world.activator.report();
+    assert_eq!(world.get().await.headers()["ebb-error"], "cannot-start");
+}
+
 #[tokio::test(start_paused = true)]
 async fn a_refused_connection_is_tried_again_on_another_pod() {
     let world = World::new(json!({"containerConcurrency": 1}));

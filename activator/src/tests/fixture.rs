@@ -5,7 +5,8 @@ use std::convert::Infallible;
 use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
+use std::time::Duration;
 
 use bytes::Bytes;
 use ebb_api::config::Config;
@@ -42,6 +43,12 @@ pub(super) struct Network {
     /// Where activators listen to each other.
     pub(super) activators: Mutex<HashMap<SocketAddr, Activator>>,
     pub(super) dials: AtomicU32,
+    /// How long a connection takes.
+    pub(super) pause: Mutex<Duration>,
+    /// Connections that are being made.
+    pub(super) dialling: AtomicU32,
+    /// Whether every second connection is refused: a probe gets one, a request then none.
+    pub(super) refuses_requests: AtomicBool,
 }
 
 /// A pod that answers by a handler and counts what is in it at once.
@@ -70,10 +77,17 @@ pub(super) struct World {
 
 impl Connect for Arc<Network> {
     fn connect(&self, address: SocketAddr) -> BoxFuture<'static, io::Result<BoxedIo>> {
-        self.dials.fetch_add(1, Ordering::SeqCst);
-        let pod = self.pods.lock().get(&address).cloned();
+        let dials = self.dials.fetch_add(1, Ordering::SeqCst);
+        let refused = self.refuses_requests.load(Ordering::SeqCst) && dials % 2 == 1;
+        let pod = self.pods.lock().get(&address).filter(|_| !refused).cloned();
         let activator = self.activators.lock().get(&address).cloned();
+        let (network, pause) = (Self::clone(self), *self.pause.lock());
         Box::pin(async move {
+            network.dialling.fetch_add(1, Ordering::SeqCst);
+            if !pause.is_zero() {
+                tokio::time::sleep(pause).await;
+            }
+            network.dialling.fetch_sub(1, Ordering::SeqCst);
             let (here, there) = tokio::io::duplex(16 * 1024);
             if let Some(activator) = activator {
                 let from = ([10, 0, 1, 0], 5555).into();
@@ -289,26 +303,43 @@ fn route() -> Route {
 }
 
 pub(super) fn revision(spec: Value) -> Revision {
+    revision_with_uid("r", spec)
+}
+
+/// The revision when its name has been used before, or will be again.
+pub(super) fn revision_with_uid(uid: &str, spec: Value) -> Revision {
     let mut whole = json!({"containers": [{"name": "user-container", "image": "digits"}]});
     let Value::Object(spec) = spec else { panic!("a spec is an object") };
     whole.as_object_mut().unwrap().extend(spec);
     serde_json::from_value(json!({
         "apiVersion": "serving.knative.dev/v1", "kind": "Revision",
-        "metadata": {"name": "digits-00001", "namespace": "default", "uid": "r"},
+        "metadata": {"name": "digits-00001", "namespace": "default", "uid": uid},
         "spec": whole,
     }))
     .unwrap()
 }
 
+/// A pod of the revision with the UID `r`. Three fields of `status` are none: `deleted`,
+/// `revisionUID` and `owner`, the name of its `ReplicaSet`.
 fn pod(number: u8, status: Value) -> Pod {
     let mut whole = json!({"podIP": format!("10.0.0.{number}"), "phase": "Running"});
     let Value::Object(status) = status else { panic!("a status is an object") };
     whole.as_object_mut().unwrap().extend(status);
-    let deleted = whole.as_object_mut().unwrap().remove("deleted");
+    let mut take = |field| whole.as_object_mut().unwrap().remove(field);
+    let deleted = take("deleted");
+    let revision = take("revisionUID").unwrap_or_else(|| "r".into());
+    let owner = take("owner").unwrap_or_else(|| "digits-00001-deployment-5d8f".into());
     serde_json::from_value(json!({
         "metadata": {
             "name": format!("pod-{number}"), "namespace": "default", "uid": uid(number),
-            "labels": {"serving.knative.dev/revision": "digits-00001"},
+            "labels": {
+                "serving.knative.dev/revision": "digits-00001",
+                "serving.knative.dev/revisionUID": revision,
+            },
+            "ownerReferences": [{
+                "apiVersion": "apps/v1", "kind": "ReplicaSet", "name": owner, "uid": "o",
+                "controller": true,
+            }],
             "deletionTimestamp": deleted,
         },
         "spec": {"containers": [{
