@@ -6,7 +6,6 @@
 
 use std::pin::Pin;
 use std::task::{Context, Poll, ready};
-use std::time::Duration;
 
 use bytes::Bytes;
 use http_body::{Body, Frame, SizeHint};
@@ -14,6 +13,7 @@ use hyper::body::Incoming;
 use tokio::time::{Instant, Sleep, sleep_until};
 
 use crate::guard::Busy;
+use crate::settings::Deadlines;
 use crate::upstream::Lease;
 use crate::visit::Stay;
 
@@ -22,6 +22,10 @@ use crate::visit::Stay;
 pub struct ProxyBody(Kind);
 
 #[derive(Debug)]
+#[expect(
+    clippy::large_enum_variant,
+    reason = "nearly every body is a pod's, and a box would cost each an allocation"
+)]
 enum Kind {
     Local(Option<Bytes>),
     Pod(PodBody),
@@ -30,8 +34,11 @@ enum Kind {
 /// Why a body stopped early.
 #[derive(Debug, thiserror::Error)]
 pub enum BodyError {
-    /// The pod paused for longer than the revision's idle timeout.
-    #[error("the response was idle for longer than the revision allows")]
+    /// The pod paused for longer than the revision's `idleTimeoutSeconds`.
+    #[error("the response was idle for longer than the revision's idleTimeoutSeconds")]
+    Idle,
+    /// The response took longer than the revision's `timeoutSeconds`.
+    #[error("the response took longer than the revision's timeoutSeconds")]
     Timeout,
     /// The pod broke off.
     #[error("the pod broke off its response")]
@@ -45,8 +52,8 @@ struct PodBody {
     stay: Stay,
     /// Tells the connection's guard that a request is under way.
     _busy: Busy,
-    /// Longest pause between two frames.
-    idle: Option<Duration>,
+    /// When the last frame must have come, and the longest pause between two.
+    deadlines: Deadlines,
     last: Instant,
     /// Made only when there is something to wait for: most bodies come with their heads.
     timer: Option<Pin<Box<Sleep>>>,
@@ -66,13 +73,13 @@ impl ProxyBody {
         Self(Kind::Local(None))
     }
 
-    /// The body of a pod's response, which may pause for `idle`. `lease` goes back to its pool and
+    /// The body of a pod's response, which must keep `deadlines`. `lease` goes back to its pool and
     /// `stay` ends with it.
     pub(crate) fn from_pod(
         inner: Incoming,
         lease: Lease,
         (stay, busy): (Stay, Busy),
-        idle: Option<Duration>,
+        deadlines: Deadlines,
         now: Instant,
     ) -> Self {
         let lease = Some(lease);
@@ -81,7 +88,7 @@ impl ProxyBody {
             lease,
             stay,
             _busy: busy,
-            idle,
+            deadlines,
             last: now,
             timer: None,
             ended: false,
@@ -139,27 +146,35 @@ impl PodBody {
             }
             Poll::Ready(Some(Ok(frame))) => {
                 self.last = Instant::now();
+                // A body that always has something to give never gets to wait for its timer.
+                if self.deadlines.end.is_some_and(|end| end <= self.last) {
+                    self.stay.broken();
+                    return Poll::Ready(Some(Err(BodyError::Timeout)));
+                }
                 Poll::Ready(Some(Ok(frame)))
             }
             Poll::Pending => {
-                ready!(self.poll_timeout(cx));
+                let error = ready!(self.poll_timeout(cx));
                 self.stay.broken();
-                Poll::Ready(Some(Err(BodyError::Timeout)))
+                Poll::Ready(Some(Err(error)))
             }
         }
     }
 
     /// Ready when time has run out. The timer is moved only when it fires: a body of many parts
     /// would otherwise pay for it at each.
-    fn poll_timeout(&mut self, cx: &mut Context<'_>) -> Poll<()> {
-        let Some(deadline) = self.idle.map(|idle| self.last + idle) else {
+    fn poll_timeout(&mut self, cx: &mut Context<'_>) -> Poll<BodyError> {
+        let Deadlines { end, idle, .. } = self.deadlines;
+        let idle = idle.map(|idle| self.last + idle);
+        let Some(deadline) = idle.into_iter().chain(end).min() else {
             return Poll::Pending;
         };
         let timer = self.timer.get_or_insert_with(|| Box::pin(sleep_until(deadline)));
         loop {
             ready!(timer.as_mut().poll(cx));
             if Instant::now() >= deadline {
-                return Poll::Ready(());
+                let is_idle = idle == Some(deadline);
+                return Poll::Ready(if is_idle { BodyError::Idle } else { BodyError::Timeout });
             }
             timer.as_mut().reset(deadline);
         }

@@ -206,14 +206,14 @@ impl Client {
         Way { upgrade, deadlines }: Way,
     ) -> Result<Response<ProxyBody>, RequestError> {
         if response.status() != StatusCode::SWITCHING_PROTOCOLS {
-            return Ok(respond(response, lease, (stay, busy), deadlines.idle));
+            return Ok(respond(response, lease, (stay, busy), deadlines));
         }
         let Some(client) = upgrade else {
             stay.answered(RequestError::Upstream.status());
             return Err(RequestError::Upstream);
         };
         stay.answered(response.status());
-        Ok(self.proxy.tunnels.open(response, client, (stay, lease, busy)))
+        Ok(self.proxy.tunnels.open(response, client, (stay, lease, busy), deadlines.end))
     }
 }
 
@@ -299,7 +299,7 @@ fn respond(
     response: Response<Incoming>,
     lease: Lease,
     (mut stay, busy): (Stay, Busy),
-    idle: Option<Duration>,
+    deadlines: Deadlines,
 ) -> Response<ProxyBody> {
     let (mut head, body) = response.into_parts();
     headers::for_client(&mut head.headers);
@@ -312,7 +312,7 @@ fn respond(
     {
         head.headers.append(SERVER_TIMING, timing);
     }
-    let body = ProxyBody::from_pod(body, lease, (stay, busy), idle, now);
+    let body = ProxyBody::from_pod(body, lease, (stay, busy), deadlines, now);
     Response::from_parts(head, body)
 }
 

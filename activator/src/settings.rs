@@ -15,9 +15,9 @@ pub struct Settings {
     pub uid: Option<String>,
     /// Hard limit of requests at once in one pod.
     pub limit: Option<NonZeroU32>,
-    /// Longest time from arrival to the start of the response.
+    /// Longest time from arrival to the end of the response.
     pub timeout: Option<Duration>,
-    /// The same once more: the shorter of the two counts.
+    /// Longest time from arrival to the start of the response.
     pub response_start_timeout: Option<Duration>,
     /// Longest pause between two parts of the response, and from arrival to the first.
     pub idle_timeout: Option<Duration>,
@@ -30,9 +30,10 @@ pub struct Settings {
 /// When one request runs out of time.
 #[derive(Debug, Clone, Copy)]
 pub struct Deadlines {
-    /// The response must have started. Nothing bounds its end, as in Knative: an answer that flows
-    /// is cut off only when it is idle.
+    /// The response must have started.
     pub start: Option<Instant>,
+    /// The response must have ended, whatever it is: one that flows, one that was upgraded.
+    pub end: Option<Instant>,
     /// The next part of the response must come within so long of the last.
     pub idle: Option<Duration>,
 }
@@ -61,7 +62,8 @@ impl Settings {
             .flatten()
             .min()
             .map(|timeout| arrived + timeout);
-        Deadlines { start, idle: self.idle_timeout }
+        let end = self.timeout.map(|timeout| arrived + timeout);
+        Deadlines { start, end, idle: self.idle_timeout }
     }
 }
 
@@ -77,6 +79,7 @@ mod tests {
         let arrived = Instant::now();
         let deadlines = Settings::of(&revision).deadlines(arrived);
         assert_eq!(deadlines.start, Some(arrived + Duration::from_secs(20)));
+        assert_eq!(deadlines.end, Some(arrived + Duration::from_mins(5)));
         revision.spec.idle_timeout_seconds = Some(7);
         let deadlines = Settings::of(&revision).deadlines(arrived);
         assert_eq!(deadlines.start, Some(arrived + Duration::from_secs(7)));

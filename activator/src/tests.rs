@@ -8,3 +8,4 @@ mod identity;
 mod pacing;
 mod peers;
 mod protocols;
+mod timeouts;

@@ -20,8 +20,8 @@ use crate::headers;
 use crate::upstream::Lease;
 use crate::visit::Stay;
 
-/// Longest tunnel: a day, so that a peer that is gone without a
-/// word does not hold its slot for ever.
+/// Longest tunnel of a revision without `timeoutSeconds`: a day, so that a peer that is gone without
+/// a word does not hold its slot for ever.
 const TUNNEL_TIMEOUT: Duration = Duration::from_hours(24);
 
 /// All tunnels of an activator.
@@ -29,15 +29,18 @@ const TUNNEL_TIMEOUT: Duration = Duration::from_hours(24);
 pub(crate) struct Tunnels(Mutex<JoinSet<()>>);
 
 impl Tunnels {
-    /// Answers 101 and lets the bytes flow. `held` is let go when the tunnel closes.
+    /// Answers 101 and lets the bytes flow, until `end` at the latest. `held` is let go when the
+    /// tunnel closes.
     pub(crate) fn open(
         &self,
         mut response: Response<Incoming>,
         client: OnUpgrade,
         held: (Stay, Lease, Busy),
+        end: Option<Instant>,
     ) -> Response<ProxyBody> {
         let pod = hyper::upgrade::on(&mut response);
-        let end = Instant::now() + TUNNEL_TIMEOUT;
+        let longest = Instant::now() + TUNNEL_TIMEOUT;
+        let end = end.map_or(longest, |end| end.min(longest));
         let mut tunnels = self.0.lock();
         while tunnels.try_join_next().is_some() {}
         tunnels.spawn(async move {

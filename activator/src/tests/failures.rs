@@ -5,10 +5,8 @@ use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use bytes::Bytes;
-use futures::StreamExt as _;
-use http::{Request, Response};
-use http_body::Frame;
-use http_body_util::{BodyExt, Full, StreamBody};
+use http::Request;
+use http_body_util::Full;
 use serde_json::{Value, json};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::time::{Instant, sleep};
@@ -105,66 +103,6 @@ async fn a_request_that_was_sent_is_never_sent_again() {
     drop(response);
     settle().await;
     assert_eq!(world.in_flight(), 0);
-}
-
-#[tokio::test(start_paused = true)]
-async fn waiting_counts_against_the_timeout() {
-    let world = World::new(json!({"timeoutSeconds": 5}));
-    let begun = Instant::now();
-    let response = world.get().await;
-    assert_eq!(begun.elapsed().as_secs(), 5);
-    assert_eq!(response.status(), 504);
-    assert_eq!(text(response).await, "activator request timeout\n");
-    assert_eq!(world.queued(), 0);
-}
-
-#[tokio::test(start_paused = true)]
-async fn a_response_must_start_in_time_and_may_then_go_on() {
-    let spec = json!({"timeoutSeconds": 60, "responseStartTimeoutSeconds": 2});
-    let world = World::new(spec);
-    world.start(1, slow(3000));
-    settle().await;
-    assert_eq!(world.get().await.status(), 504);
-    world.untell(1);
-    world.start(2, drips(10, Duration::from_secs(1)));
-    settle().await;
-    let response = world.get().await;
-    assert_eq!(text(response).await.len(), 10);
-}
-
-/// So many bytes, one in each `pause`.
-fn drips(count: usize, pause: Duration) -> Handler {
-    Arc::new(move |_| {
-        Box::pin(async move {
-            let parts = futures::stream::iter(0..count).then(move |_| async move {
-                sleep(pause).await;
-                Ok(Frame::data(Bytes::from_static(b"x")))
-            });
-            Response::new(BodyExt::boxed(StreamBody::new(parts)))
-        })
-    })
-}
-
-#[tokio::test(start_paused = true)]
-async fn a_response_that_pauses_too_long_is_broken_off_and_never_looks_complete() {
-    let world = World::new(json!({"idleTimeoutSeconds": 1}));
-    world.start(1, drips(4, Duration::from_millis(1500)));
-    settle().await;
-    let response = world.get().await;
-    assert_eq!(response.status(), 200, "the head came at once");
-    assert!(response.into_body().collect().await.is_err());
-    settle().await;
-    assert_eq!(world.in_flight(), 0);
-}
-
-#[tokio::test(start_paused = true)]
-async fn a_response_that_began_in_time_may_flow_for_longer_than_the_timeout() {
-    let world = World::new(json!({"timeoutSeconds": 3}));
-    world.start(1, drips(4, Duration::from_millis(1500)));
-    settle().await;
-    let response = world.get().await;
-    assert_eq!(response.status(), 200);
-    assert!(response.into_body().collect().await.is_ok());
 }
 
 #[tokio::test(start_paused = true)]

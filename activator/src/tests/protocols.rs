@@ -94,8 +94,8 @@ pub(super) fn websocket() -> Handler {
 
 #[tokio::test(start_paused = true)]
 async fn a_websocket_goes_through_and_counts_until_it_is_closed() {
-    // Once 101 is there, the response has started, and may last.
-    let spec = json!({"timeoutSeconds": 20, "responseStartTimeoutSeconds": 5});
+    // Once 101 is there, the response has started.
+    let spec = json!({"timeoutSeconds": 120, "responseStartTimeoutSeconds": 5});
     let world = World::new(spec);
     let url = format!("ws://{HOST}/");
     let (connected, _) =

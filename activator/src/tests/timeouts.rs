@@ -1,0 +1,162 @@
+//! The three limits of time of a Revision, as Knative's queue-proxy and activator keep them:
+//! `timeoutSeconds` from arrival to the end, `responseStartTimeoutSeconds` from arrival to the
+//! first byte, `idleTimeoutSeconds` between two parts.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use futures::StreamExt as _;
+use http::Response;
+use http_body::Frame;
+use http_body_util::{BodyExt, StreamBody};
+use serde_json::json;
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::time::{Instant, sleep};
+
+use super::fixture::*;
+
+/// So many bytes, one in each `pause`.
+fn drips(count: usize, pause: Duration) -> Handler {
+    Arc::new(move |_| {
+        Box::pin(async move {
+            let parts = futures::stream::iter(0..count).then(move |_| async move {
+                sleep(pause).await;
+                Ok(Frame::data(Bytes::from_static(b"x")))
+            });
+            Response::new(BodyExt::boxed(StreamBody::new(parts)))
+        })
+    })
+}
+
+#[tokio::test(start_paused = true)]
+async fn waiting_counts_against_the_timeout() {
+    let world = World::new(json!({"timeoutSeconds": 5}));
+    let begun = Instant::now();
+    let response = world.get().await;
+    assert_eq!(begun.elapsed().as_secs(), 5);
+    assert_eq!(response.status(), 504);
+    assert_eq!(text(response).await, "activator request timeout\n");
+    assert_eq!(world.queued(), 0);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_response_must_start_in_time_and_may_then_go_on() {
+    let spec = json!({"timeoutSeconds": 60, "responseStartTimeoutSeconds": 2});
+    let world = World::new(spec);
+    world.start(1, slow(3000));
+    settle().await;
+    assert_eq!(world.get().await.status(), 504);
+    world.untell(1);
+    world.start(2, drips(10, Duration::from_secs(1)));
+    settle().await;
+    let response = world.get().await;
+    assert_eq!(text(response).await.len(), 10);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_response_that_pauses_too_long_is_broken_off_and_never_looks_complete() {
+    let world = World::new(json!({"idleTimeoutSeconds": 1}));
+    world.start(1, drips(4, Duration::from_millis(1500)));
+    settle().await;
+    let response = world.get().await;
+    assert_eq!(response.status(), 200, "the head came at once");
+    assert!(response.into_body().collect().await.is_err());
+    settle().await;
+    assert_eq!(world.in_flight(), 0);
+}
+
+/// P7: the first limit ends a response that has begun, and flows.
+#[tokio::test(start_paused = true)]
+async fn a_response_that_takes_longer_than_the_timeout_is_broken_off() {
+    let world = World::new(json!({"timeoutSeconds": 3}));
+    world.start(1, drips(4, Duration::from_millis(1500)));
+    settle().await;
+    let begun = Instant::now();
+    let response = world.get().await;
+    assert_eq!(response.status(), 200, "the head came at once");
+    assert!(response.into_body().collect().await.is_err(), "it never looks complete");
+    assert_eq!(begun.elapsed().as_secs(), 3);
+    settle().await;
+    assert_eq!(world.in_flight(), 0);
+    // What ends in time is not touched.
+    world.untell(1);
+    world.start(2, drips(4, Duration::from_millis(700)));
+    settle().await;
+    assert_eq!(text(world.get().await).await.len(), 4);
+}
+
+/// P7: a body that never pauses gets no chance to wait for a timer.
+#[tokio::test(start_paused = true)]
+async fn a_response_without_a_pause_ends_as_well() {
+    let world = World::new(json!({"timeoutSeconds": 3}));
+    world.start(
+        1,
+        Arc::new(|_| {
+            Box::pin(async {
+                let endless = futures::stream::repeat_with(|| {
+                    Ok(Frame::data(Bytes::from_static(&[0; 8192])))
+                });
+                Response::new(BodyExt::boxed(StreamBody::new(endless)))
+            })
+        }),
+    );
+    settle().await;
+    let mut body = world.get().await.into_body();
+    let ended = loop {
+        // Read slowly, so that time passes: it stands still while anything can be done.
+        match body.frame().await {
+            Some(Ok(_)) => sleep(Duration::from_millis(100)).await,
+            end => break end,
+        }
+    };
+    assert!(matches!(ended, Some(Err(_))));
+}
+
+/// P7: and one that was upgraded, although bytes flow both ways.
+#[tokio::test(start_paused = true)]
+async fn a_tunnel_is_closed_at_the_end_of_the_timeout() {
+    let world = World::new(json!({"timeoutSeconds": 3}));
+    world.start(1, upgraded());
+    settle().await;
+    let begun = Instant::now();
+    let mut tunnel = world.dial();
+    let head =
+        format!("GET / HTTP/1.1\r\nhost: {HOST}\r\nconnection: upgrade\r\nupgrade: echo\r\n\r\n");
+    tunnel.write_all(head.as_bytes()).await.unwrap();
+    let mut answer = Vec::new();
+    while !answer.ends_with(b"\r\n\r\n") {
+        answer.push(tunnel.read_u8().await.unwrap());
+    }
+    assert!(answer.starts_with(b"HTTP/1.1 101"), "{}", String::from_utf8_lossy(&answer));
+    loop {
+        if tunnel.write_all(b"x").await.is_err() || tunnel.read_u8().await.is_err() {
+            break;
+        }
+        sleep(Duration::from_millis(100)).await;
+    }
+    assert_eq!(begun.elapsed().as_secs(), 3);
+    settle().await;
+    assert_eq!(world.in_flight(), 0);
+}
+
+/// Agrees to an upgrade and sends every byte back.
+fn upgraded() -> Handler {
+    Arc::new(|mut request| {
+        let upgrade = hyper::upgrade::on(&mut request);
+        tokio::spawn(async move {
+            let io = hyper_util::rt::TokioIo::new(upgrade.await.unwrap());
+            let (mut from, mut to) = tokio::io::split(io);
+            // The other side ends it.
+            drop(tokio::io::copy(&mut from, &mut to).await);
+        });
+        Box::pin(async {
+            let mut answer = reply("");
+            *answer.status_mut() = http::StatusCode::SWITCHING_PROTOCOLS;
+            let headers = answer.headers_mut();
+            headers.insert("connection", "upgrade".parse().unwrap());
+            headers.insert("upgrade", "echo".parse().unwrap());
+            answer
+        })
+    })
+}
