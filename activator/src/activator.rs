@@ -243,7 +243,7 @@ impl Activator {
     /// One report of the time since the last, as [`Activator::run`] makes each second.
     pub fn report(&self) {
         let now = Instant::now();
-        let revisions = self.inner.directory.revisions();
+        let revisions = self.inner.directory.active_revisions();
         let reports: Vec<_> = revisions.iter().filter_map(|revision| revision.tick(now)).collect();
         drop(revisions);
         // An empty report says that this activator lives and has nothing in flight anywhere.
@@ -256,12 +256,18 @@ impl Activator {
 
     /// Reports at once who waits for a pod.
     pub fn report_waiting(&self) {
-        let revisions = self.inner.directory.revisions();
+        let revisions = self.inner.directory.active_revisions();
         let reports = revisions.iter().map(|revision| revision.report_now());
         let waiting: Vec<_> = reports.filter(|report| report.queued > 0).collect();
         if !waiting.is_empty() {
             self.send(Scope::Moment, waiting);
         }
+    }
+
+    /// What it knows, for tests.
+    #[cfg(test)]
+    pub(crate) fn directory(&self) -> &Directory {
+        &self.inner.directory
     }
 
     async fn watch_peers(&self) {

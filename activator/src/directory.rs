@@ -102,6 +102,12 @@ impl Directory {
         self.revisions.iter().map(|entry| Arc::clone(&entry)).collect()
     }
 
+    /// The revisions that have something to tell, or may have.
+    pub(crate) fn active_revisions(&self) -> Vec<Arc<Revision>> {
+        let active = self.revisions.iter().filter(|entry| entry.is_active());
+        active.map(|entry| Arc::clone(&entry)).collect()
+    }
+
     /// Takes changes of Routes; the table is built once for all of them.
     pub(crate) fn change_routes(&self, changes: impl IntoIterator<Item = Change<RouteFacts>>) {
         let keyed = |facts: RouteFacts| {

@@ -53,6 +53,13 @@ impl Load {
         self.inside
     }
 
+    /// Begins the interval anew, after a time in which nobody was inside and nobody asked.
+    pub fn resume(&mut self, now: Instant) {
+        if self.inside == 0 && self.arrivals == 0 {
+            *self = Self::new(now);
+        }
+    }
+
     /// Ends the interval and begins the next.
     pub fn take(&mut self, now: Instant) -> Interval {
         self.advance(now);

@@ -62,6 +62,9 @@ pub(crate) struct Revision {
     pub(crate) point: Point,
     /// Whether it has a limit; apart, so that requests to those that have none need no second lock.
     limited: AtomicBool,
+    /// Whether there may be something to tell or to do for it each second; changed under the lock
+    /// only. Of ten thousand revisions nearly all sleep, and cost a glance at this.
+    active: AtomicBool,
 }
 
 /// A pod with an address.
@@ -143,12 +146,27 @@ impl Revision {
             ejected: BTreeSet::new(),
         };
         let point = Point::of(&key);
-        Self { key, context, state: Mutex::new(state), point, limited: AtomicBool::new(false) }
+        let state = Mutex::new(state);
+        let (limited, active) = (AtomicBool::new(false), AtomicBool::new(false));
+        Self { key, context, state, point, limited, active }
     }
 
     /// Whether one activator must have the say over all of its requests.
     pub(crate) fn is_limited(&self) -> bool {
         self.limited.load(Ordering::Relaxed)
+    }
+
+    /// Whether [`Revision::tick`] may have something to tell or to do.
+    pub(crate) fn is_active(&self) -> bool {
+        self.active.load(Ordering::Relaxed)
+    }
+
+    /// From now on it is looked at each second, until nothing happens any more.
+    pub(crate) fn activate(&self, state: &mut State, now: Instant) {
+        if !self.is_active() {
+            self.active.store(true, Ordering::Relaxed);
+            state.load.resume(now);
+        }
     }
 
     /// What the Revision object asks, while there is one.
@@ -194,6 +212,7 @@ impl Revision {
     /// all others back.
     pub(crate) fn drain(&self, order: &DrainOrder, now: Instant) {
         let mut state = self.state.lock();
+        self.activate(&mut state, now);
         state.drained = order.pods.iter().map(|uid| PodUid::from(uid.as_str())).collect();
         state.obeyed = order.id;
         state.ordered = (!order.pods.is_empty()).then_some(now);
@@ -204,7 +223,8 @@ impl Revision {
         self.settle(state, now);
     }
 
-    /// Once a second: what time alone changes, and the report of the last interval.
+    /// Once a second while it is active: what time alone changes, and the report of the last
+    /// interval.
     pub(crate) fn tick(&self, now: Instant) -> Option<RevisionReport> {
         let mut state = self.state.lock();
         for pod in state.tracked.values().filter_map(|tracked| tracked.pod.as_ref()) {
@@ -227,6 +247,9 @@ impl Revision {
             && report.queued == 0
             && report.concurrency_mean <= 0.0
             && report.requests_per_second <= 0.0;
+        if quiet && state.tracked.is_empty() && state.waking.is_none() {
+            self.active.store(false, Ordering::Relaxed);
+        }
         self.settle(state, now);
         (!quiet).then_some(report)
     }

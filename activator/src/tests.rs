@@ -8,4 +8,5 @@ mod identity;
 mod pacing;
 mod peers;
 mod protocols;
+mod sleeping;
 mod timeouts;

@@ -22,6 +22,11 @@ use crate::revision::{Live, Pod, Revision, Verdict};
 /// they count as demand, and once a second is enough to say so.
 const REFUSED_REPORT_PAUSE: Duration = Duration::from_secs(1);
 
+/// Pause between two immediate reports of requests that found no pod. Where clients come and give
+/// up again and again, each is the first that waits; what comes within the pause is told by the
+/// tick, if it still waits then.
+const FIRST_REPORT_PAUSE: Duration = Duration::from_millis(50);
+
 /// One request at one revision.
 pub(crate) struct Visit {
     revision: Arc<Revision>,
@@ -87,6 +92,7 @@ impl Visit {
         let Some(live) = state.live.clone() else {
             return Err(RequestError::RevisionUnknown);
         };
+        revision.activate(state, now);
         state.load.enter(now);
         let ticket = state.dispatch.ticket();
         let mut visit = Self {
@@ -121,12 +127,13 @@ impl Visit {
         }
         visit.place = Place::Waiting(receiver);
         let first = state.dispatch.queued() == 1 && !state.dispatch.has_open_pod();
+        let news = first && state.is_news(now, FIRST_REPORT_PAUSE);
         let waking = first && state.waking.is_none();
         if waking {
             state.waking = Some(now);
         }
         drop(guard);
-        if first {
+        if news {
             visit.tell(0);
         }
         if waking {

@@ -19,6 +19,7 @@ impl Revision {
     /// The watch says something of a pod.
     pub(crate) fn observe_pod(self: &Arc<Self>, facts: PodFacts, now: Instant) {
         let mut state = self.state.lock();
+        self.activate(&mut state, now);
         let uid = Arc::clone(&facts.uid);
         let before = state.tracked.remove(&uid);
         let known = before.as_ref().map(|tracked| tracked.facts.clone());

@@ -1,0 +1,77 @@
+//! What revisions cost that nobody asks for, and what is told of those that are asked.
+
+use std::sync::mpsc;
+use std::time::Duration;
+
+use serde_json::json;
+use tokio::time::sleep;
+
+use super::fixture::*;
+
+/// Growth: ten thousand of them must not be locked and settled every second.
+#[tokio::test(start_paused = true)]
+async fn a_tick_does_not_touch_a_revision_that_sleeps() {
+    let world = World::new(json!({}));
+    world.start(1, echo("hello"));
+    settle().await;
+    assert_eq!(text(world.get().await).await, "hello");
+    world.untell(1);
+    settle().await;
+    sleep(Duration::from_secs(1)).await;
+    world.activator.report();
+    assert_eq!(world.notes.reports.lock().last().unwrap().revisions.len(), 1, "its last load");
+    sleep(Duration::from_secs(1)).await;
+    world.activator.report();
+    assert!(world.notes.reports.lock().last().unwrap().revisions.is_empty());
+    let revision = world.activator.directory().revision(&key()).unwrap();
+    let held = revision.state.lock();
+    let (done, told) = mpsc::channel();
+    let activator = world.activator.clone();
+    std::thread::spawn(move || {
+        activator.report();
+        done.send(()).unwrap();
+    });
+    told.recv_timeout(Duration::from_secs(20)).expect("the tick waits for no lock");
+    drop(held);
+}
+
+/// Growth: and when it wakes, what is told is of the time since then.
+#[tokio::test(start_paused = true)]
+async fn the_first_interval_after_a_long_sleep_is_a_short_one() {
+    let world = World::new(json!({}));
+    world.activator.report();
+    sleep(Duration::from_hours(1)).await;
+    let (response, ()) = futures::join!(world.get(), async {
+        sleep(Duration::from_millis(500)).await;
+        world.activator.report();
+        let report = world.notes.reports.lock().last().unwrap().revisions[0].clone();
+        assert!((report.interval_s - 0.5).abs() < 0.01, "{report:?}");
+        assert!((report.concurrency_mean - 1.0).abs() < 0.01, "{report:?}");
+        world.start(1, echo("hello"));
+    });
+    assert_eq!(text(response).await, "hello");
+}
+
+/// Growth: each is the first that waits, and one report says it for all.
+#[tokio::test(start_paused = true)]
+async fn clients_that_come_and_give_up_are_told_at_once_only_now_and_then() {
+    let world = World::new(json!({}));
+    for _ in 0..100 {
+        let gone = tokio::spawn({
+            let io = hyper_util::rt::TokioIo::new(world.dial());
+            async move {
+                let (mut sender, connection) =
+                    hyper::client::conn::http1::handshake(io).await.unwrap();
+                futures::join!(sender.send_request(get()), connection)
+            }
+        });
+        settle().await;
+        assert_eq!(world.queued(), 1);
+        gone.abort();
+        settle().await;
+        assert_eq!(world.queued(), 0);
+        sleep(Duration::from_millis(1)).await;
+    }
+    let reports = world.notes.reports.lock().len();
+    assert!((1..=3).contains(&reports), "{reports} reports in 100 ms");
+}
