@@ -8,6 +8,7 @@ use std::time::Duration;
 use clap::Parser;
 use ebb_activator::streams::ReportStreams;
 use ebb_activator::{Activator, ActivatorOptions, Limits, PeerOptions, TcpConnect};
+use ebb_api::labels;
 use ebb_daemon::process::{self, Common, Process};
 use tokio_util::sync::CancellationToken;
 
@@ -31,11 +32,7 @@ struct Options {
 
     /// Labels of the activators' pods, in the namespace that Ebb runs in; the port of one is its
     /// container port "peers", or else that of --peers
-    #[arg(
-        long,
-        value_name = "SELECTOR",
-        default_value = "app.kubernetes.io/name=ebb,app.kubernetes.io/component=activator"
-    )]
+    #[arg(long, value_name = "SELECTOR", default_value = labels::ACTIVATORS)]
     peers_selector: String,
 
     /// Seconds that requests in flight may take to end after SIGTERM

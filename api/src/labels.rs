@@ -22,5 +22,7 @@ pub const SERVICE_UID: &str = "serving.knative.dev/serviceUID";
 pub const VISIBILITY: &str = "networking.knative.dev/visibility";
 /// The value of [`VISIBILITY`] that hides a route.
 pub const VISIBILITY_CLUSTER_LOCAL: &str = "cluster-local";
+/// Selects the pods of Ebb's activators, in the namespace that Ebb runs in.
+pub const ACTIVATORS: &str = "app.kubernetes.io/name=ebb,app.kubernetes.io/component=activator";
 /// The common `app` label of pods, set to the Revision's name unless the user set it.
 pub const APP: &str = "app";

@@ -1,29 +1,48 @@
-//! Which activators report, and since when a report stream has been alive.
+//! Which activators there are, which of them report, and since when all of them do.
 //!
-//! An activator that falls silent is believed for [`GONE_AFTER`]: its last load still counts and
-//! its acknowledgement is still awaited. Only then is it dropped, by name and with a log line.
+//! Who sends requests into pods is known from two sides: the activators' own pods, and reports. An
+//! activator *counts* while its pod serves or may still end its requests, and for [`GONE_AFTER`]
+//! after a report whatever its pod is said to be. The last words of one that counts hold on: a
+//! silence says nothing about its load.
+//!
+//! Rule: nothing is lowered unless each one that counts has told all of its load, and has said
+//! within [`STALE_AFTER`] what changed of it. An autoscaler that is cut off from some activators, that just started, or that
+//! could not list their pods knows only a part of the load, and a part is always too low.
 
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 use ebb_api::report::Scope;
 use tokio::time::Instant;
 
-/// Silence after which an activator counts as gone. One that is cut off from us still sends
-/// requests into pods, so this is long; one that died costs only a late scale-down.
+/// Silence after which an activator that no pod vouches for counts as gone.
 pub const GONE_AFTER: Duration = Duration::from_secs(30);
 /// Silence after which what we know is too old to lower anything by: four reports in a row lost.
 pub const STALE_AFTER: Duration = Duration::from_secs(5);
 /// Most activators that are kept apart; Knative's own HorizontalPodAutoscaler stops at 20.
 pub const ACTIVATORS_MAX: usize = 256;
 
-/// The activators heard of within [`GONE_AFTER`].
+/// What the pod of an activator is doing.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum PodState {
+    /// Its containers are ready, by kubelet's last word: it serves, wherever it is.
+    Ready,
+    /// They are not: it takes no request that is new.
+    Unready,
+    /// It is being deleted, and its requests may take so long to end.
+    Terminating(Duration),
+}
+
+/// The activators that count.
 #[derive(Debug, Default)]
 pub struct Activators {
     entries: Vec<Activator>,
     next_id: u32,
-    /// When the present unbroken stream of reports began.
-    stream_since: Option<Instant>,
+    /// Whether the pods were listed: until then nobody knows who is missing.
+    is_listed: bool,
     heard_at: Option<Instant>,
+    /// Since when each one that counts has been heard without a break.
+    complete_since: Option<Instant>,
 }
 
 /// One activator.
@@ -32,13 +51,25 @@ pub struct Activator {
     name: String,
     /// Stands for the name in what is kept for each revision.
     pub id: u32,
-    /// When its last report came.
-    pub heard_at: Instant,
+    pod: Option<Pod>,
+    /// When it was first known of.
+    known_at: Instant,
+    heard_at: Option<Instant>,
     /// When its last report of an interval came: what that did not name stands as it was said
     /// before, or had nothing to be said of it.
     pub full_at: Option<Instant>,
     /// How many full reports came: each takes back what was said before it.
     pub fulls: u64,
+}
+
+#[derive(Clone, Copy, Debug)]
+enum Pod {
+    Ready,
+    Unready,
+    /// By our own clock, for that of the API server is another.
+    Ending {
+        until: Instant,
+    },
 }
 
 /// Which report of which activator something was learnt from.
@@ -50,30 +81,69 @@ pub struct Heard {
     pub fulls: u64,
 }
 
+/// Who keeps the load from being known.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Unheard {
+    /// Not all of the activators' pods are known.
+    Pods,
+    /// These activators, in the order of their names, and how long each has been silent.
+    Activators(Vec<(String, Duration)>),
+}
+
 // === impl Activators ===
 
 impl Activators {
     /// Takes note of a report; nothing when there are too many activators.
     pub fn heard(&mut self, name: &str, scope: Scope, now: Instant) -> Option<Heard> {
-        let index = match self.entries.iter().position(|entry| entry.name == name) {
-            Some(index) => index,
-            None => self.admit(name, now)?,
-        };
+        self.observe(now);
+        let index = self.admit(name, now)?;
         let entry = &mut self.entries[index];
-        entry.heard_at = now;
+        entry.heard_at = Some(now);
         if scope != Scope::Moment {
             entry.full_at = Some(now);
         }
         entry.fulls += u64::from(scope == Scope::Full);
-        let broken = self.heard_at.is_none_or(|at| now.duration_since(at) > STALE_AFTER);
-        if broken {
-            self.stream_since = Some(now);
-        }
+        let heard = Heard { id: entry.id, fulls: entry.fulls };
         self.heard_at = Some(now);
-        Some(Heard { id: entry.id, fulls: entry.fulls })
+        self.observe(now);
+        Some(heard)
+    }
+
+    /// Takes note of the pods there are, all of them, by the names that their activators report
+    /// under. Returns how many had no room: what those would say is never known, so nothing is
+    /// lowered while there are any.
+    pub fn follow(&mut self, pods: &BTreeMap<String, PodState>, now: Instant) -> u64 {
+        self.observe(now);
+        // One whose pod is gone for good is not waited for, not even for as long as a silent one.
+        self.entries.retain(|entry| entry.pod.is_none() || pods.contains_key(&entry.name));
+        let mut refused = 0;
+        for (name, state) in pods {
+            if self.entries.len() >= ACTIVATORS_MAX {
+                // A pod is better proof of an activator than a name in a report.
+                let unproved = self.entries.iter().position(|entry| entry.pod.is_none());
+                unproved.map(|index| self.entries.swap_remove(index));
+            }
+            let Some(index) = self.admit(name, now) else {
+                refused += 1;
+                continue;
+            };
+            let entry = &mut self.entries[index];
+            entry.pod = Some(match (entry.pod, state) {
+                (_, PodState::Ready) => Pod::Ready,
+                (_, PodState::Unready) => Pod::Unready,
+                (Some(ending @ Pod::Ending { .. }), PodState::Terminating(_)) => ending,
+                (_, PodState::Terminating(grace)) => Pod::Ending { until: now + *grace },
+            });
+        }
+        self.is_listed = refused == 0;
+        self.observe(now);
+        refused
     }
 
     fn admit(&mut self, name: &str, now: Instant) -> Option<usize> {
+        if let Some(index) = self.entries.iter().position(|entry| entry.name == name) {
+            return Some(index);
+        }
         self.forget_gone(now);
         if self.entries.len() >= ACTIVATORS_MAX {
             return None;
@@ -81,7 +151,9 @@ impl Activators {
         self.entries.push(Activator {
             name: name.to_owned(),
             id: self.next_id,
-            heard_at: now,
+            pod: None,
+            known_at: now,
+            heard_at: None,
             full_at: None,
             fulls: 0,
         });
@@ -89,72 +161,88 @@ impl Activators {
         Some(self.entries.len() - 1)
     }
 
-    /// Drops those that have been silent for [`GONE_AFTER`] and returns their names.
+    /// Drops those that no longer count and have no pod, and returns their names.
     pub fn forget_gone(&mut self, now: Instant) -> Vec<String> {
+        self.observe(now);
         self.entries
-            .extract_if(.., |entry| now.duration_since(entry.heard_at) > GONE_AFTER)
+            .extract_if(.., |entry| entry.pod.is_none() && !entry.counts(now))
             .map(|entry| entry.name)
             .collect()
     }
 
-    /// Those not gone yet.
+    /// Those that count.
     pub fn iter(&self, now: Instant) -> impl Iterator<Item = &Activator> {
-        self.entries.iter().filter(move |entry| now.duration_since(entry.heard_at) <= GONE_AFTER)
+        self.entries.iter().filter(move |entry| entry.counts(now))
     }
 
-    /// The one with this id, unless it is gone.
+    /// The one with this id, if it counts.
     pub fn find(&self, id: u32, now: Instant) -> Option<&Activator> {
-        self.iter(now).find(|entry| entry.id == id)
+        self.entries.iter().find(|entry| entry.id == id).filter(|entry| entry.counts(now))
     }
 
-    /// For how long reports have come without a break; nothing when they do not come now.
-    pub fn stream_age(&self, now: Instant) -> Option<Duration> {
-        let heard_at = self.heard_at?;
-        if now.duration_since(heard_at) > STALE_AFTER {
-            return None;
-        }
-        Some(now.duration_since(self.stream_since?))
+    /// Whether anybody reports at present.
+    pub fn is_any_heard(&self, now: Instant) -> bool {
+        is_recent(self.heard_at, now)
     }
+
+    /// For how long each activator that counts has been heard without a break; nothing when one is
+    /// not, or when nobody knows who should be.
+    pub fn complete_age(&self, now: Instant) -> Option<Duration> {
+        let since = self.complete_since.filter(|_| self.is_complete(now))?;
+        Some(now.duration_since(since))
+    }
+
+    /// Who is not heard although it counts; nothing when there is nobody.
+    pub fn unheard(&self, now: Instant) -> Option<Unheard> {
+        if !self.is_listed {
+            return Some(Unheard::Pods);
+        }
+        let mut silent: Vec<_> = self
+            .iter(now)
+            .filter(|entry| !entry.is_heard(now))
+            .map(|entry| {
+                let since = entry.full_at.unwrap_or(entry.known_at);
+                (entry.name.clone(), now.duration_since(since))
+            })
+            .collect();
+        silent.sort_unstable();
+        (!silent.is_empty()).then_some(Unheard::Activators(silent))
+    }
+
+    fn is_complete(&self, now: Instant) -> bool {
+        let mut counting = self.iter(now).peekable();
+        self.is_listed && counting.peek().is_some() && counting.all(|entry| entry.is_heard(now))
+    }
+
+    /// Notes a break, or its end. Called before and after each change, so that a break between two
+    /// of them is seen by the later one.
+    fn observe(&mut self, now: Instant) {
+        self.complete_since =
+            if self.is_complete(now) { self.complete_since.or(Some(now)) } else { None };
+    }
+}
+
+// === impl Activator ===
+
+impl Activator {
+    /// Whether all of its load is known, as of a moment ago.
+    fn is_heard(&self, now: Instant) -> bool {
+        self.fulls > 0 && is_recent(self.full_at, now)
+    }
+
+    fn counts(&self, now: Instant) -> bool {
+        let may_serve = match self.pod {
+            Some(Pod::Ready) => true,
+            Some(Pod::Ending { until }) => now < until,
+            Some(Pod::Unready) | None => false,
+        };
+        may_serve || self.heard_at.is_some_and(|at| now.duration_since(at) <= GONE_AFTER)
+    }
+}
+
+fn is_recent(at: Option<Instant>, now: Instant) -> bool {
+    at.is_some_and(|at| now.duration_since(at) <= STALE_AFTER)
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[tokio::test(start_paused = true)]
-    async fn a_stream_is_as_old_as_its_last_break() {
-        let start = Instant::now();
-        let at = |seconds| start + Duration::from_secs(seconds);
-        let mut activators = Activators::default();
-        assert_eq!(activators.stream_age(start), None);
-        for second in [0, 1, 2, 7] {
-            activators.heard("a", Scope::Full, at(second));
-        }
-        assert_eq!(activators.stream_age(at(12)), Some(Duration::from_secs(12)));
-        assert_eq!(activators.stream_age(at(13)), None);
-        activators.heard("b", Scope::Moment, at(13));
-        assert_eq!(activators.stream_age(at(14)), Some(Duration::from_secs(1)));
-    }
-
-    #[tokio::test(start_paused = true)]
-    async fn a_silent_activator_is_dropped_after_the_named_time_only() {
-        let start = Instant::now();
-        let mut activators = Activators::default();
-        activators.heard("a", Scope::Full, start);
-        assert!(activators.forget_gone(start + GONE_AFTER).is_empty());
-        assert_eq!(activators.iter(start + GONE_AFTER).count(), 1);
-        let later = start + GONE_AFTER + Duration::from_millis(1);
-        assert_eq!(activators.forget_gone(later), ["a"]);
-    }
-
-    #[tokio::test(start_paused = true)]
-    async fn there_are_never_more_than_the_limit() {
-        let now = Instant::now();
-        let mut activators = Activators::default();
-        for number in 0..ACTIVATORS_MAX {
-            assert!(activators.heard(&number.to_string(), Scope::Full, now).is_some());
-        }
-        assert!(activators.heard("one more", Scope::Full, now).is_none());
-        assert!(activators.heard("0", Scope::Full, now).is_some());
-    }
-}
+mod tests;

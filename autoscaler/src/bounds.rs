@@ -1,7 +1,8 @@
 //! The bounds of a scale: min-scale, max-scale and, until it was reached once, initial-scale.
 //!
 //! Source: knative/serving pkg/reconciler/autoscaling/kpa/scaler.go (`applyBounds`) and kpa.go
-//! (`activeThreshold`).
+//! (`activeThreshold`). A revision whose first start took too long counts as unreachable there
+//! (pkg/reconciler/revision/resources/pa.go), which takes its lower bounds away.
 
 use crate::spec::ScalingSpec;
 
@@ -16,19 +17,31 @@ pub struct Bounds {
     pub min_ready: u32,
 }
 
+/// How far a revision has come, on which its lower bounds depend.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Stage {
+    /// It is to reach its initial scale.
+    Starting,
+    /// It did not within its time: it has the pods that its load asks for, and no others.
+    GivenUp,
+    /// It has reached its initial scale once.
+    Initialized,
+}
+
 // === impl Bounds ===
 
 impl Bounds {
-    /// The bounds of a revision that has (or has not yet) reached its initial scale.
-    pub fn of(spec: &ScalingSpec, initialized: bool) -> Self {
+    /// The bounds of a revision that has come so far.
+    pub fn of(spec: &ScalingSpec, stage: Stage) -> Self {
         let max = if spec.max_scale == 0 {
             // Replicas are an int32 in Kubernetes.
             i32::MAX.unsigned_abs()
         } else {
             spec.max_scale
         };
-        let floor = if spec.reachable { spec.min_scale } else { 0 };
-        let (min, min_ready) = if spec.reachable && !initialized {
+        let is_wanted = spec.reachable && stage != Stage::GivenUp;
+        let floor = if is_wanted { spec.min_scale } else { 0 };
+        let (min, min_ready) = if is_wanted && stage == Stage::Starting {
             let min = floor.max(spec.initial_scale);
             (min, min)
         } else {
@@ -69,19 +82,21 @@ mod tests {
 
     #[test]
     fn min_and_initial_scale_count_only_while_reachable() {
-        // (min, max, initial, reachable, initialized) -> (apply(0), apply(9), min_ready)
+        use Stage::{GivenUp, Initialized, Starting};
+        // (min, max, initial, reachable, stage) -> (apply(0), apply(9), min_ready)
         let cases = [
-            ((0, 0, 1, true, true), (0, 9, 1)),
-            ((0, 0, 3, true, false), (3, 9, 3)),
-            ((2, 0, 1, true, false), (2, 9, 2)),
-            ((2, 5, 1, true, true), (2, 5, 2)),
-            ((2, 0, 3, false, false), (0, 9, 1)),
-            ((2, 0, 3, false, true), (0, 9, 1)),
-            ((0, 0, 0, true, false), (0, 9, 0)),
-            ((7, 5, 1, true, true), (5, 5, 5)),
+            ((0, 0, 1, true, Initialized), (0, 9, 1)),
+            ((0, 0, 3, true, Starting), (3, 9, 3)),
+            ((2, 0, 1, true, Starting), (2, 9, 2)),
+            ((2, 5, 1, true, Initialized), (2, 5, 2)),
+            ((2, 0, 3, false, Starting), (0, 9, 1)),
+            ((2, 0, 3, false, Initialized), (0, 9, 1)),
+            ((0, 0, 0, true, Starting), (0, 9, 0)),
+            ((7, 5, 1, true, Initialized), (5, 5, 5)),
+            ((2, 5, 3, true, GivenUp), (0, 5, 1)),
         ];
-        for ((min, max, initial, reachable, initialized), expected) in cases {
-            let bounds = Bounds::of(&spec(min, max, initial, reachable), initialized);
+        for ((min, max, initial, reachable, stage), expected) in cases {
+            let bounds = Bounds::of(&spec(min, max, initial, reachable), stage);
             let found = (bounds.apply(0), bounds.apply(9), bounds.min_ready);
             assert_eq!(found, expected, "min {min} max {max} initial {initial}");
         }
@@ -91,10 +106,13 @@ mod tests {
         #[test]
         fn whatever_is_asked_the_bounds_hold(
             (min, max, initial) in (0u32..50, 0u32..50, 0u32..50),
-            (reachable, initialized) in any::<(bool, bool)>(),
+            reachable in any::<bool>(),
+            stage in prop::sample::select(vec![
+                Stage::Starting, Stage::GivenUp, Stage::Initialized,
+            ]),
             scale in any::<u32>(),
         ) {
-            let bounds = Bounds::of(&spec(min, max, initial, reachable), initialized);
+            let bounds = Bounds::of(&spec(min, max, initial, reachable), stage);
             let applied = bounds.apply(scale);
             prop_assert!(applied >= bounds.min && applied <= bounds.max);
             prop_assert!(max == 0 || applied <= max);

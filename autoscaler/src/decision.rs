@@ -2,8 +2,8 @@
 //!
 //! Source: knative/serving pkg/autoscaler/scaling/autoscaler.go. Two windows are looked at. The
 //! long one decides; when the short one asks for a multiple of what is ready, the autoscaler
-//! *panics*: for one stable window it follows the higher of the two and never goes down. A new
-//! instance starts in panic when replicas are ready, for it has not seen the load that they serve.
+//! *panics*: for one stable window it follows the higher of the two and never goes down. Who takes
+//! over replicas starts in panic, for it has not seen the load that they were asked for.
 
 use std::time::Duration;
 
@@ -50,10 +50,11 @@ struct Panic {
 // === impl Decider ===
 
 impl Decider {
-    /// A decider that begins with that many ready replicas, which it did not ask for itself.
-    pub fn new(ready: u32, now: Instant) -> Self {
+    /// A decider that takes over so many replicas, ready or asked for: an earlier one had its
+    /// reasons, which this one has not seen.
+    pub fn new(taken_over: u32, now: Instant) -> Self {
         Self {
-            panic: (ready > 1).then_some(Panic { over_at: now, replicas: ready }),
+            panic: (taken_over > 1).then_some(Panic { over_at: now, replicas: taken_over }),
             delay: DelayWindow::default(),
         }
     }

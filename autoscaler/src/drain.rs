@@ -6,8 +6,8 @@
 //! one is mended by the next. It has a number, and an activator says which one it obeys: what it
 //! said before it had the order is no answer to it, however late that arrives.
 //!
-//! Invariants: a pod is condemned only when every activator that is not gone has said that it
-//! sends it nothing and has nothing in flight there; the order always contains every condemned
+//! Invariants: a pod is condemned only when every activator that counts has said that it sends it
+//! nothing and has nothing in flight there; the order always contains every condemned
 //! pod; a condemned pod serves again only when it is needed and Kubernetes has left it alone for
 //! [`CONDEMNED_FOR`].
 
@@ -79,6 +79,7 @@ impl Drain {
     /// Moves each pod to where it belongs and says how far down the scale may go.
     pub fn plan(&mut self, scene: &Scene<'_>) -> Plan {
         self.forget(scene);
+        self.adopt(scene);
         let reprieved = self.reprieve(scene);
         let standing = self.standing(scene);
         self.choose(scene, &standing);
@@ -142,6 +143,18 @@ impl Drain {
         !self.draining.is_empty()
     }
 
+    /// The marked pods that are not on their way out: an autoscaler that marked them ended before
+    /// it lowered the scale. As long as more pods stand than are asked for, one of them may yet be
+    /// deleted for a lower scale, and none is named.
+    pub fn mismarked<'a>(&self, scale: u32, pods: &'a BTreeMap<String, Pod>) -> Vec<&'a Pod> {
+        let stays = |pod: &&Pod| !pod.is_terminating && !self.condemned.contains_key(&pod.uid);
+        if count(pods.values().filter(stays).count()) > scale {
+            return Vec::new();
+        }
+        let is_mismarked = |pod: &&Pod| stays(pod) && pod.is_marked;
+        pods.values().filter(is_mismarked).collect()
+    }
+
     /// Whether no pod is on its way out.
     pub fn is_empty(&self) -> bool {
         self.draining.is_empty() && self.condemned.is_empty()
@@ -151,6 +164,20 @@ impl Drain {
         self.condemned.retain(|uid, _| scene.pods.contains_key(uid));
         // What somebody else deletes is no longer ours to drain.
         self.draining.retain(|uid, _| scene.pods.get(uid).is_some_and(|pod| !pod.is_terminating));
+    }
+
+    /// Takes over marked pods beyond the scale asked for: an earlier autoscaler wrote that scale,
+    /// and Kubernetes may delete them at any moment.
+    fn adopt(&mut self, scene: &Scene<'_>) {
+        let standing = self.standing(scene);
+        let surplus = count(standing.len()).saturating_sub(scene.current.max(scene.want));
+        let marked: Vec<_> = standing
+            .iter()
+            .filter(|pod| pod.is_marked && !self.draining.contains_key(&pod.uid))
+            .map(|pod| pod.uid.clone())
+            .take(usize::try_from(surplus).unwrap_or(usize::MAX))
+            .collect();
+        self.condemned.extend(marked.into_iter().map(|uid| (uid, scene.now)));
     }
 
     /// Lets condemned pods serve again that are needed and were left alone.

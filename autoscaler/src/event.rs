@@ -8,10 +8,11 @@ use ebb_api::report::{DrainOrder, Report, RevisionKey};
 use ebb_daemon::lease::Epoch;
 use tokio::time::Instant;
 
+use crate::activators::PodState;
 use crate::decision::Averages;
 use crate::pods::{Pod, PodCounts};
-use crate::revision::Target;
 use crate::spec::Metric;
+use crate::target::Target;
 
 /// The present, as the core needs it.
 #[derive(Clone, Copy, Debug)]
@@ -49,6 +50,8 @@ pub enum Event {
         /// Its UID.
         uid: String,
     },
+    /// The activators' pods there are, all of them, by the names that activators report under.
+    Activators(BTreeMap<String, PodState>),
     /// The settings changed.
     Config(Arc<Config>),
     /// Everything that was to be written for a revision has been.
@@ -70,6 +73,8 @@ pub enum Action {
     Write(Box<Write>),
     /// Show the numbers of a revision.
     Measure(RevisionKey, Box<Measures>),
+    /// Tell people something about a revision.
+    Notice(Box<Notice>),
     /// The revision is gone: forget its numbers and its writes.
     Forget(RevisionKey),
 }
@@ -87,6 +92,17 @@ pub struct Write {
     pub marks: BTreeMap<String, Option<i32>>,
     /// The replicas to ask for; nothing if only marks are left to write.
     pub desired: Option<u32>,
+}
+
+/// What people should know of a revision.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Notice {
+    /// The revision.
+    pub key: RevisionKey,
+    /// Its UID.
+    pub uid: String,
+    /// What is held up, why, and what to look at.
+    pub note: String,
 }
 
 /// The numbers of one revision.

@@ -14,10 +14,11 @@ use ebb_api::report::{OrderId, Report, RevisionKey};
 use ebb_daemon::lease::Epoch;
 use tokio::time::Instant;
 
-use crate::activators::Activators;
+use crate::activators::{Activators, GONE_AFTER, Unheard};
 use crate::event::{Action, Event, Moment};
 use crate::pods::{self, Pod};
-use crate::revision::{Revision, Surroundings, TICK, Target};
+use crate::revision::{Revision, Surroundings, TICK};
+use crate::target::Target;
 
 /// Most revisions that are scaled. Knative keeps up to 1000 idle revisions of one service by
 /// default, so thousands are ordinary; beyond this one autoscaler's memory would not be bounded.
@@ -38,30 +39,40 @@ pub struct Fleet {
     /// of a name that was used before must not take old obedience for its own.
     visits: u64,
     activators: Activators,
+    /// After how long people are told of a scale that is held up.
+    patience: Duration,
+    /// Those that were said in the log to be silent.
+    silent: BTreeSet<String>,
     revisions: BTreeMap<RevisionKey, Revision>,
     pods: BTreeMap<RevisionKey, BTreeMap<String, Pod>>,
     are_targets_listed: bool,
     are_pods_listed: bool,
     due: BTreeSet<(Instant, RevisionKey)>,
+    /// Revisions whose scale is held up.
+    held: usize,
     faults: u64,
 }
 
 // === impl Fleet ===
 
 impl Fleet {
-    /// No revisions yet; leads until it is told otherwise.
-    pub fn new(config: Arc<Config>, origin: Instant) -> Self {
+    /// No revisions yet; leads until it is told otherwise. After `patience` people are told of a
+    /// scale that is held up because an activator is not heard.
+    pub fn new(config: Arc<Config>, patience: Duration, origin: Instant) -> Self {
         Self {
             origin,
             config,
             leads: Some(1),
             visits: 0,
             activators: Activators::default(),
+            patience,
+            silent: BTreeSet::new(),
             revisions: BTreeMap::new(),
             pods: BTreeMap::new(),
             are_targets_listed: false,
             are_pods_listed: false,
             due: BTreeSet::new(),
+            held: 0,
             faults: 0,
         }
     }
@@ -79,6 +90,10 @@ impl Fleet {
             Event::PodsListed(pods) => self.on_pods(pods, now),
             Event::PodApplied(pod) => self.on_pod(&pod, now),
             Event::PodDeleted { revision, uid } => self.on_pod_deleted(&revision, &uid, now),
+            Event::Activators(pods) => {
+                self.faults += self.activators.follow(&pods, now.instant);
+                Vec::new()
+            }
             Event::Config(config) => self.on_config(config, now),
             Event::Written(key) => self.on_written(&key, now),
             Event::Leads(leads) => self.on_leads(leads, now),
@@ -99,6 +114,21 @@ impl Fleet {
     /// How many values or objects were refused so far because they made no sense or were too many.
     pub fn faults(&self) -> u64 {
         self.faults
+    }
+
+    /// How many activators are not heard although they may send requests. Where not even that is
+    /// known, it is one.
+    pub fn unheard(&self, instant: Instant) -> usize {
+        match self.activators.unheard(instant) {
+            None => 0,
+            Some(Unheard::Pods) => 1,
+            Some(Unheard::Activators(silent)) => silent.len(),
+        }
+    }
+
+    /// How many revisions would have fewer replicas if all activators were heard.
+    pub fn held(&self) -> usize {
+        self.held
     }
 
     /// The labels of a revision.
@@ -179,6 +209,7 @@ impl Fleet {
         if let Some(due) = revision.due {
             self.due.remove(&(due, key.clone()));
         }
+        self.held -= usize::from(revision.is_held());
         revision.dismiss()
     }
 
@@ -190,6 +221,7 @@ impl Fleet {
         }
         self.leads = leads;
         self.due.clear();
+        self.held = 0;
         for revision in self.revisions.values_mut() {
             revision.restart(&self.config, now);
         }
@@ -247,13 +279,7 @@ impl Fleet {
     }
 
     fn on_tick(&mut self, now: Moment) -> Vec<Action> {
-        for name in self.activators.forget_gone(now.instant) {
-            tracing::warn!(
-                activator.name = name,
-                "An activator has not reported for {} s and is no longer waited for",
-                crate::activators::GONE_AFTER.as_secs()
-            );
-        }
+        self.tell_silence(now.instant);
         let mut actions = Vec::new();
         while let Some((at, _)) = self.due.first()
             && *at <= now.instant
@@ -264,6 +290,30 @@ impl Fleet {
             actions.extend(self.visit(&key, now, Revision::tick));
         }
         actions
+    }
+
+    /// Says once of each activator that it is silent, and what that means.
+    fn tell_silence(&mut self, now: Instant) {
+        for name in self.activators.forget_gone(now) {
+            tracing::warn!(
+                activator.name = name,
+                "An activator without a pod has not reported for {} s and is no longer waited for",
+                GONE_AFTER.as_secs()
+            );
+        }
+        let Some(Unheard::Activators(silent)) = self.activators.unheard(now) else {
+            self.silent.clear();
+            return;
+        };
+        let long = silent.into_iter().filter(|(_, silence)| *silence >= GONE_AFTER);
+        let long: BTreeSet<_> = long.map(|(name, _)| name).collect();
+        for name in long.difference(&self.silent) {
+            tracing::warn!(
+                activator.name = name,
+                "An activator is not heard although its pod may send requests: no scale is lowered"
+            );
+        }
+        self.silent = long;
     }
 
     fn visit_all(
@@ -292,16 +342,24 @@ impl Fleet {
             return Vec::new();
         };
         let before = revision.due;
+        let was_held = revision.is_held();
         let actions = visit(
             revision,
             &Surroundings {
                 activators: &self.activators,
+                complete_age: self.activators.complete_age(now.instant),
+                patience: self.patience,
                 pods: self.pods.get(key).unwrap_or(&NO_PODS),
                 is_listed: self.are_pods_listed,
                 order: OrderId { epoch, number: self.visits },
                 now,
             },
         );
+        match (was_held, revision.is_held()) {
+            (false, true) => self.held += 1,
+            (true, false) => self.held -= 1,
+            _ => {}
+        }
         if let Some(before) = before {
             self.due.remove(&(before, key.clone()));
         } else if let Some(due) = &mut revision.due {
@@ -327,5 +385,9 @@ fn phase(key: &RevisionKey) -> Duration {
 
 #[cfg(test)]
 mod cluster;
+#[cfg(test)]
+mod partition;
+#[cfg(test)]
+mod starts;
 #[cfg(test)]
 mod tests;

@@ -37,10 +37,11 @@ struct Words {
     obeyed: OrderId,
     /// Sorted by UID.
     pods: Vec<PodReport>,
+    /// Whether it knows of more.
     is_cut: bool,
 }
 
-/// What one activator that is not gone said of the revision's pods.
+/// What one activator that counts said of the revision's pods.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct View<'a> {
     /// When it said so; nothing if it has not had its say on the revision at all.
@@ -131,7 +132,7 @@ impl Load {
     /// its next burst is not averaged away.
     pub fn settle(&mut self, activators: &Activators, now: Instant, second: u64, awake: bool) {
         self.forget(activators, None, now);
-        if activators.stream_age(now).is_none() {
+        if !activators.is_any_heard(now) {
             return;
         }
         let total = self.total();
@@ -144,7 +145,8 @@ impl Load {
         }
     }
 
-    /// Forgets the words of activators that are gone, or have since been silent on the revision.
+    /// Forgets the words of activators that no longer count, or have since been silent on the
+    /// revision.
     fn forget(&mut self, activators: &Activators, except: Option<u32>, now: Instant) {
         self.words.retain(|words| {
             let spoken = activators
@@ -186,7 +188,7 @@ impl Load {
         self.is_queued() || self.words.iter().any(|words| words.concurrency > 0.0)
     }
 
-    /// What each activator that is not gone said of the pods.
+    /// What each activator that counts said of the pods.
     pub fn views<'a>(&'a self, activators: &'a Activators, now: Instant) -> Vec<View<'a>> {
         activators
             .iter(now)

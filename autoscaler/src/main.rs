@@ -3,10 +3,12 @@
 use std::net::SocketAddr;
 use std::process::ExitCode;
 use std::sync::Arc;
+use std::time::Duration;
 
 use clap::Parser;
+use ebb_api::labels;
 use ebb_autoscaler::streams::{self, Streams};
-use ebb_autoscaler::{Autoscaler, AutoscalerOptions};
+use ebb_autoscaler::{Autoscaler, AutoscalerOptions, Roster};
 use ebb_daemon::process::{self, Common, Process};
 use tokio_util::sync::CancellationToken;
 
@@ -20,6 +22,16 @@ struct Options {
     #[arg(long, value_name = "ADDR", default_value = "0.0.0.0:8080")]
     listen: SocketAddr,
 
+    /// Labels of the activators' pods, in the namespace that Ebb runs in: no scale is lowered while
+    /// one of them may send requests and is not heard
+    #[arg(long, value_name = "SELECTOR", default_value = labels::ACTIVATORS)]
+    activators_selector: String,
+
+    /// Seconds after which an Event tells of a scale that is held up by an activator that is not
+    /// heard
+    #[arg(long, value_name = "SECONDS", env = "EBB_UNHEARD_NOTICE", default_value_t = 600)]
+    unheard_notice: u64,
+
     #[command(flatten)]
     common: Common,
 }
@@ -29,11 +41,13 @@ Example, on the cluster that KUBECONFIG names:
   ebb-autoscaler --name $(hostname) --log-format text";
 
 fn main() -> ExitCode {
-    let Options { listen, common } = Options::parse();
-    process::main("ebb-autoscaler", &common, |process| run(process, listen))
+    let options = Options::parse();
+    let common = options.common.clone();
+    process::main("ebb-autoscaler", &common, |process| run(process, options))
 }
 
-async fn run(mut process: Process, listen: SocketAddr) -> anyhow::Result<()> {
+async fn run(mut process: Process, options: Options) -> anyhow::Result<()> {
+    let Options { listen, activators_selector, unheard_notice, common } = options;
     let listener = process::bind("--listen", listen).await?;
     let streams = Streams::default();
     let leaving = CancellationToken::new();
@@ -41,7 +55,9 @@ async fn run(mut process: Process, listen: SocketAddr) -> anyhow::Result<()> {
     let options = AutoscalerOptions {
         client: process.client.clone(),
         config: process.config.clone(),
+        activators: Roster::Pods { namespace: common.namespace, selector: activators_selector },
         drains: Arc::new(streams.clone()),
+        unheard_notice: Duration::from_secs(unheard_notice),
         leads,
     };
     let (autoscaler, intake) = Autoscaler::new(options, &mut process.registry);

@@ -1,11 +1,18 @@
 //! The autoscaler's metrics, under Knative's names in Prometheus' spelling.
+//!
+//! A decision shows fourteen numbers and is made thousands of times a second; somebody looks every
+//! fifteen seconds. So a decision leaves its numbers in one place, and they become metrics when they
+//! are asked for.
 
 use std::collections::{BTreeMap, HashMap};
-use std::sync::atomic::AtomicU64;
+use std::sync::Arc;
 
 use ebb_api::labels;
 use ebb_api::report::RevisionKey;
-use prometheus_client::encoding::EncodeLabelSet;
+use parking_lot::Mutex;
+use prometheus_client::collector::Collector;
+use prometheus_client::encoding::{DescriptorEncoder, EncodeLabelSet};
+use prometheus_client::metrics::MetricType;
 use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::family::Family;
 use prometheus_client::metrics::gauge::Gauge;
@@ -13,8 +20,6 @@ use prometheus_client::registry::Registry;
 
 use crate::event::Measures;
 use crate::spec::Metric;
-
-type Value = Family<Labels, Gauge<f64, AtomicU64>>;
 
 /// Which revision a number is of.
 #[allow(clippy::struct_field_names, reason = "the fields are label names, and those are Knative's")]
@@ -26,6 +31,17 @@ pub struct Labels {
     kn_revision_name: String,
 }
 
+/// The numbers of all revisions; as many as the autoscaler scales.
+#[derive(Clone, Debug, Default)]
+struct Revisions(Arc<Mutex<HashMap<RevisionKey, Shown>>>);
+
+/// The newest numbers of one.
+#[derive(Clone, Debug)]
+struct Shown {
+    labels: Arc<Labels>,
+    measures: Measures,
+}
+
 /// How a write ended.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
 struct WriteLabels {
@@ -35,11 +51,13 @@ struct WriteLabels {
 /// All metrics of an autoscaler.
 #[derive(Debug)]
 pub struct Gauges {
-    values: [Value; NAMES.len()],
-    shown: HashMap<RevisionKey, Labels>,
+    revisions: Revisions,
     reports_merged: Counter,
+    notices_dropped: Counter,
     faults: Counter,
     writes: Family<WriteLabels, Counter>,
+    unheard: Gauge,
+    held: Gauge,
 }
 
 /// Name and meaning of each number of a revision, in the order of [`numbers`].
@@ -65,18 +83,17 @@ const NAMES: [(&str, &str); 14] = [
 impl Gauges {
     /// Registers all metrics.
     pub fn register(registry: &mut Registry) -> Self {
-        let values = NAMES.map(|(name, help)| {
-            let value = Value::default();
-            registry.register(name, help, value.clone());
-            value
-        });
+        let revisions = Revisions::default();
+        registry.register_collector(Box::new(revisions.clone()));
         let own = registry.sub_registry_with_prefix("ebb_autoscaler");
         let gauges = Self {
-            values,
-            shown: HashMap::new(),
+            revisions,
             reports_merged: Counter::default(),
+            notices_dropped: Counter::default(),
             faults: Counter::default(),
             writes: Family::default(),
+            unheard: Gauge::default(),
+            held: Gauge::default(),
         };
         own.register(
             "reports_merged",
@@ -89,12 +106,38 @@ impl Gauges {
             gauges.faults.clone(),
         );
         own.register("writes", "Writes to the API server", gauges.writes.clone());
+        own.register(
+            "notices_dropped",
+            "Events that were not written because too many waited",
+            gauges.notices_dropped.clone(),
+        );
+        own.register(
+            "unheard_activators",
+            "Activators that do not report although they may send requests: no scale is lowered",
+            gauges.unheard.clone(),
+        );
+        own.register(
+            "held_revisions",
+            "Revisions that would have fewer replicas if every activator reported",
+            gauges.held.clone(),
+        );
         gauges
     }
 
     /// The counter of reports that newer ones took the place of.
     pub fn reports_merged(&self) -> Counter {
         self.reports_merged.clone()
+    }
+
+    /// The counter of Events for which there was no room.
+    pub fn notices_dropped(&self) -> Counter {
+        self.notices_dropped.clone()
+    }
+
+    /// Shows how many activators are not heard, and how many revisions are held up by that.
+    pub fn show_hearing(&self, unheard: usize, held: usize) {
+        self.unheard.set(i64::try_from(unheard).unwrap_or(i64::MAX));
+        self.held.set(i64::try_from(held).unwrap_or(i64::MAX));
     }
 
     /// Counts a write.
@@ -109,38 +152,44 @@ impl Gauges {
     }
 
     /// Shows the numbers of a revision, which has these labels.
-    pub fn show(
-        &mut self,
-        key: &RevisionKey,
-        found: &BTreeMap<String, String>,
-        measures: &Measures,
-    ) {
+    pub fn show(&self, key: &RevisionKey, found: &BTreeMap<String, String>, measures: &Measures) {
+        let mut revisions = self.revisions.0.lock();
+        if let Some(shown) = revisions.get_mut(key) {
+            shown.measures = *measures;
+            return;
+        }
         let label = |name| found.get(name).cloned().unwrap_or_default();
-        let labels = self.shown.entry(key.clone()).or_insert_with(|| Labels {
+        let labels = Arc::new(Labels {
             k8s_namespace_name: key.namespace.clone(),
             kn_service_name: label(labels::SERVICE),
             kn_configuration_name: label(labels::CONFIGURATION),
             kn_revision_name: key.name.clone(),
         });
-        for (value, number) in self.values.iter().zip(numbers(measures)) {
-            match number {
-                Some(number) => {
-                    value.get_or_create(labels).set(number);
-                }
-                None => {
-                    value.remove(labels);
-                }
-            }
-        }
+        revisions.insert(key.clone(), Shown { labels, measures: *measures });
     }
 
     /// Removes the numbers of a revision that is gone.
-    pub fn forget(&mut self, key: &RevisionKey) {
-        if let Some(labels) = self.shown.remove(key) {
-            for value in &self.values {
-                value.remove(&labels);
+    pub fn forget(&self, key: &RevisionKey) {
+        self.revisions.0.lock().remove(key);
+    }
+}
+
+// === impl Revisions ===
+
+impl Collector for Revisions {
+    fn encode(&self, mut encoder: DescriptorEncoder<'_>) -> Result<(), std::fmt::Error> {
+        // A copy, so that no decision waits for text to be written.
+        let shown: Vec<_> = self.0.lock().values().cloned().collect();
+        let numbers: Vec<_> = shown.iter().map(|shown| numbers(&shown.measures)).collect();
+        for (index, (name, help)) in NAMES.iter().enumerate() {
+            let mut metric = encoder.encode_descriptor(name, help, None, MetricType::Gauge)?;
+            for (shown, numbers) in shown.iter().zip(&numbers) {
+                if let Some(number) = &numbers[index] {
+                    metric.encode_family(&*shown.labels)?.encode_gauge(number)?;
+                }
             }
         }
+        Ok(())
     }
 }
 
@@ -177,7 +226,7 @@ mod tests {
     #[test]
     fn the_numbers_of_a_revision_go_when_it_goes() {
         let mut registry = Registry::default();
-        let mut gauges = Gauges::register(&mut registry);
+        let gauges = Gauges::register(&mut registry);
         let key = RevisionKey::new("models", "digits-00001");
         let measures = Measures {
             metric: Metric::Concurrency,

@@ -9,8 +9,14 @@ use k8s_openapi::api::core::v1;
 /// Most pods of one revision that are kept; beyond it a revision is no longer scaled down.
 pub const PODS_MAX: usize = 10_000;
 
+/// What the ReplicaSet controller chooses by which pods to delete.
+pub const DELETION_COST: &str = "controller.kubernetes.io/pod-deletion-cost";
+/// Deletion cost of a condemned pod: below the 0 of every pod without the annotation.
+pub const CONDEMNED_COST: i32 = -1000;
+
 /// One pod of a revision.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[allow(clippy::struct_excessive_bools, reason = "Kubernetes tells each on its own")]
 pub struct Pod {
     /// The revision it belongs to.
     pub revision: RevisionKey,
@@ -24,6 +30,8 @@ pub struct Pod {
     pub is_terminating: bool,
     /// Whether its container has not started yet.
     pub is_pending: bool,
+    /// Whether it has [`CONDEMNED_COST`]: an autoscaler meant it to go.
+    pub is_marked: bool,
 }
 
 /// How many pods a revision has, by state.
@@ -67,8 +75,14 @@ impl Pod {
             is_ready,
             is_terminating: metadata.deletion_timestamp.is_some(),
             is_pending: phase.is_none_or(|phase| phase == "Pending"),
+            is_marked: is_marked(pod),
         })
     }
+}
+
+fn is_marked(pod: &v1::Pod) -> bool {
+    let cost = pod.metadata.annotations.as_ref().and_then(|notes| notes.get(DELETION_COST));
+    cost.is_some_and(|cost| cost.parse() == Ok(CONDEMNED_COST))
 }
 
 // === impl PodCounts ===
@@ -116,6 +130,17 @@ mod tests {
         assert!(kept.is_ready && !kept.is_pending && !kept.is_terminating);
         let starting = Pod::from_object(&pod("Pending", "False")).unwrap();
         assert!(starting.is_pending && !starting.is_ready);
+    }
+
+    /// S3: the mark that an autoscaler left on a pod is read back.
+    #[test]
+    fn only_our_own_deletion_cost_is_a_mark() {
+        for (cost, expected) in [(None, false), (Some("-1000"), true), (Some("5"), false)] {
+            let mut pod = pod("Running", "True");
+            pod.metadata.annotations =
+                cost.map(|cost| [(DELETION_COST.to_owned(), cost.to_owned())].into());
+            assert_eq!(Pod::from_object(&pod).unwrap().is_marked, expected, "{cost:?}");
+        }
     }
 
     #[test]

@@ -4,53 +4,35 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use ebb_api::condition::Condition;
 use ebb_api::config::Config;
-use ebb_api::report::{DrainOrder, OrderId, RevisionKey};
+use ebb_api::report::{DrainOrder, OrderId};
 use tokio::time::Instant;
 
 use crate::activators::Activators;
-use crate::bounds::Bounds;
+use crate::bounds::{Bounds, Stage};
 use crate::decision::{Averages, Decider, Decision};
 use crate::drain::{Drain, Plan, Scene};
-use crate::event::{Action, Measures, Moment, Write};
+use crate::event::{Action, Measures, Moment, Notice, Write};
+use crate::hold::Hold;
 use crate::load::Load;
-use crate::pods::{Pod, PodCounts};
+use crate::pods::{CONDEMNED_COST, Pod, PodCounts};
 use crate::spec::ScalingSpec;
+use crate::target::Target;
 use crate::zero::{Activity, Outlook};
 
 /// Time from one decision to the next (knative/serving pkg/autoscaler/scaling/multiscaler.go,
 /// `tickInterval`).
 pub const TICK: Duration = Duration::from_secs(2);
 
-/// What is kept of a Revision.
-#[derive(Clone, Debug, Default, PartialEq)]
-pub struct Target {
-    /// Namespace and name.
-    pub key: RevisionKey,
-    /// A name can be used again: another UID is another revision.
-    pub uid: String,
-    /// Most requests at once in one replica; 0 means no limit.
-    pub container_concurrency: i64,
-    /// Whether a Route may send requests.
-    pub is_reachable: bool,
-    /// Its annotations.
-    pub annotations: BTreeMap<String, String>,
-    /// Its labels, for the metrics.
-    pub labels: BTreeMap<String, String>,
-    /// Whether its status tells that the initial scale was reached once.
-    pub is_initialized: bool,
-    /// The replicas that its status asks for; nothing before the first time.
-    pub desired: Option<u32>,
-    /// What its status tells of being active.
-    pub active: Option<Condition>,
-}
-
 /// What a revision's scale depends on besides itself.
 #[derive(Clone, Copy, Debug)]
 pub struct Surroundings<'a> {
-    /// The activators that report.
+    /// The activators that count.
     pub activators: &'a Activators,
+    /// For how long all of them have been heard without a break.
+    pub complete_age: Option<Duration>,
+    /// After how long people are told of a scale that is held up.
+    pub patience: Duration,
     /// The revision's pods by UID.
     pub pods: &'a BTreeMap<String, Pod>,
     /// Whether the pods are known at all yet, and completely.
@@ -70,7 +52,10 @@ pub struct Revision {
     decider: Option<Decider>,
     decided: Option<(Averages, Decision)>,
     activity: Activity,
-    is_initialized: bool,
+    stage: Stage,
+    /// Whether another autoscaler asked for replicas before this one did.
+    is_taken_over: bool,
+    hold: Hold,
     /// Replicas last asked for; nothing before the first time.
     current: Option<u32>,
     /// The replicas last written, or on their way; nothing while those the Deployment was made
@@ -87,14 +72,22 @@ pub struct Revision {
 impl Revision {
     /// A revision as the API describes it; what an earlier autoscaler decided holds on.
     pub fn new(target: Target, config: &Config, now: Moment) -> Self {
-        let spec = resolve(&target, config);
+        let spec = target.resolve(config);
+        let activity = Activity::recall(target.active.as_ref(), now.instant);
+        let stage = match target.is_initialized {
+            true => Stage::Initialized,
+            false if activity.is_timed_out() => Stage::GivenUp,
+            false => Stage::Starting,
+        };
         Self {
             load: Load::new(&spec),
             spec,
             decider: None,
             decided: None,
-            activity: Activity::recall(target.active.as_ref(), now.instant),
-            is_initialized: target.is_initialized,
+            activity,
+            stage,
+            is_taken_over: stage == Stage::Initialized,
+            hold: Hold::default(),
             current: target.desired,
             shown: target.desired,
             is_writing: false,
@@ -117,7 +110,7 @@ impl Revision {
 
     /// Follows changed settings.
     pub fn follow_config(&mut self, config: &Config) {
-        self.spec = resolve(&self.target, config);
+        self.spec = self.target.resolve(config);
         self.load.follow(&self.spec);
     }
 
@@ -140,6 +133,11 @@ impl Revision {
         (asleep && self.load.is_demanded()) || self.drain.is_draining()
     }
 
+    /// Whether a lower scale is held up because a part of the load is not known.
+    pub fn is_held(&self) -> bool {
+        self.hold.is_held()
+    }
+
     /// Takes note that everything given out so far was written.
     pub fn confirm_written(&mut self, now: Instant) {
         self.is_writing = false;
@@ -152,6 +150,7 @@ impl Revision {
         let mut actions = self.repeat(around);
         self.decide_anew(around);
         actions.extend(self.follow_through(around, true));
+        actions.extend(self.notice(around));
         let measures = Box::new(self.measures(around.pods));
         actions.push(Action::Measure(self.target.key.clone(), measures));
         actions
@@ -169,8 +168,11 @@ impl Revision {
         let awake = self.current.unwrap_or(0) > 0 || counts.ready > 0;
         self.load.settle(around.activators, now.instant, now.second, awake);
         if around.is_listed {
-            let decider =
-                self.decider.get_or_insert_with(|| Decider::new(counts.ready, now.instant));
+            let taken_over = match (self.is_taken_over, self.current) {
+                (true, current) => counts.ready.max(current.unwrap_or(0)),
+                (false, _) => 0,
+            };
+            let decider = self.decider.get_or_insert_with(|| Decider::new(taken_over, now.instant));
             let averages = self.load.averages(&self.spec, now.second);
             // No data is no decision: the present scale stands.
             self.decided = averages.map(|averages| {
@@ -244,6 +246,20 @@ impl Revision {
         actions
     }
 
+    /// What people are to be told, if it is time.
+    fn notice(&mut self, around: &Surroundings<'_>) -> Option<Action> {
+        let now = around.now.instant;
+        let unheard = around.activators.unheard(now).filter(|_| self.hold.is_held())?;
+        let current = self.current.unwrap_or(0);
+        self.hold.is_to_be_told(around.patience, now).then(|| {
+            Action::Notice(Box::new(Notice {
+                key: self.target.key.clone(),
+                uid: self.target.uid.clone(),
+                note: self.hold.explain(current, &unheard),
+            }))
+        })
+    }
+
     /// Gives back what the activators hold for a revision that is gone.
     pub fn dismiss(mut self) -> Vec<Action> {
         let mut actions = vec![Action::Forget(self.target.key.clone())];
@@ -268,28 +284,47 @@ impl Revision {
         }
     }
 
-    /// The scale to aim at. Without live reports and a complete list of pods it is never below
-    /// the present one, and neither is it while a request waits.
+    /// The scale to aim at. Without the reports of every activator and a complete list of pods it
+    /// is never below the present one, and neither is it while a request waits.
     fn want(&mut self, around: &Surroundings<'_>, ready: u32) -> u32 {
         let now = around.now.instant;
         let current = self.current.unwrap_or(0);
-        let bounds = Bounds::of(&self.spec, self.is_initialized);
-        let stream_age = around.activators.stream_age(now);
+        if self.stage == Stage::Starting && self.activity.is_overdue(&self.spec, now) {
+            self.stage = Stage::GivenUp;
+        }
+        let bounds = Bounds::of(&self.spec, self.stage);
+        let complete_age = around.complete_age;
         let mut desired = self.decided.map_or(current, |(_, decision)| decision.desired);
         if self.load.is_demanded() {
             desired = desired.max(self.spec.activation_scale);
         }
         let outlook =
-            Outlook { desired: bounds.apply(desired), current, ready, bounds, stream_age };
-        let (mut want, activity) = self.activity.next(&outlook, &self.spec, now);
+            Outlook { desired: bounds.apply(desired), current, ready, bounds, complete_age };
+        let (want, activity) = self.activity.next(&outlook, &self.spec, now);
+        self.follow_stage(activity, ready);
         self.activity = activity;
-        self.is_initialized |= ready >= bounds.min_ready;
-        if !around.is_listed || stream_age.is_none() {
-            want = want.max(current);
-        } else if self.load.is_queued() {
-            want = want.max(current.min(bounds.max));
+        let is_unknown = !around.is_listed || complete_age.is_none();
+        self.hold.follow(is_unknown && want < current, want, now);
+        // After a break the window holds what one of them said before it: too little to go down by.
+        let is_blurred = complete_age.is_none_or(|age| age < self.spec.stable_window);
+        if is_unknown {
+            want.max(current)
+        } else if is_blurred || self.load.is_queued() {
+            want.max(current.min(bounds.max))
+        } else {
+            want
         }
-        want
+    }
+
+    /// A revision that was given up and is called again gets the whole of its time again.
+    fn follow_stage(&mut self, activity: Activity, ready: u32) {
+        let is_up = ready >= Bounds::of(&self.spec, Stage::Starting).min_ready;
+        let is_woken = self.activity.is_inactive() && !activity.is_inactive();
+        self.stage = match self.stage {
+            Stage::Starting | Stage::GivenUp if is_up => Stage::Initialized,
+            Stage::GivenUp if is_woken => Stage::Starting,
+            stage => stage,
+        };
     }
 
     /// Whether nothing can happen until something is heard.
@@ -316,7 +351,11 @@ impl Revision {
         is_tick: bool,
         actions: &mut Vec<Action>,
     ) -> bool {
-        let marks = marks(around.pods, plan);
+        let mut marks = marks(around.pods, plan);
+        if is_tick && !self.is_writing {
+            let stale = self.drain.mismarked(plan.scale, around.pods);
+            marks.extend(stale.into_iter().map(|pod| (pod.name.clone(), None)));
+        }
         let asked = self.shown.or(self.target.desired).unwrap_or_else(|| self.spec.first_scale());
         if plan.scale == asked && marks.is_empty() {
             return true;
@@ -341,14 +380,6 @@ impl Revision {
         }))
     }
 }
-
-fn resolve(target: &Target, config: &Config) -> ScalingSpec {
-    let Target { container_concurrency, is_reachable, annotations, .. } = target;
-    ScalingSpec::resolve(*container_concurrency, *is_reachable, annotations, config)
-}
-
-/// Deletion cost of a condemned pod: below the 0 of every pod without the annotation.
-const CONDEMNED_COST: i32 = -1000;
 
 /// The deletion costs to write, by pod name. With no replica left to choose from they are moot.
 fn marks(pods: &BTreeMap<String, Pod>, plan: &Plan) -> BTreeMap<String, Option<i32>> {

@@ -7,16 +7,19 @@ use ebb_api::config::Config;
 use ebb_api::report::DrainOrder;
 use ebb_daemon::lease::Epoch;
 use futures::StreamExt as _;
+use futures::stream::BoxStream;
 use kube::Client;
 use prometheus_client::registry::Registry;
 use tokio::sync::watch;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
+use crate::activators::PodState;
 use crate::event::{Action, Event};
 use crate::fleet::Fleet;
 use crate::intake::{Intake, Reports, intake};
 use crate::measures::Gauges;
+use crate::notices::Notices;
 use crate::watches;
 use crate::writer::{Attempt, Outcome, Writer};
 
@@ -36,14 +39,32 @@ pub trait DrainControl: Send + Sync {
     }
 }
 
+/// How it is known which activators there are. No scale is lowered while one is not heard.
+#[derive(Clone, Debug)]
+pub enum Roster {
+    /// By their pods, which have the names that they report under.
+    Pods {
+        /// Where they are.
+        namespace: String,
+        /// Label selector that matches these pods and no others.
+        selector: String,
+    },
+    /// By composition: these and no others, for as long as the process lives.
+    Fixed(Vec<String>),
+}
+
 /// What an autoscaler needs.
 pub struct AutoscalerOptions {
     /// The API server.
     pub client: Client,
     /// The cluster's settings.
     pub config: watch::Receiver<Arc<Config>>,
+    /// Which activators there are.
+    pub activators: Roster,
     /// The way to the activators.
     pub drains: Arc<dyn DrainControl>,
+    /// After how long an Event tells of a scale that is held up by an activator that is not heard.
+    pub unheard_notice: Duration,
     /// In which term this autoscaler leads; one that does not lead keeps up with the load and writes
     /// nothing.
     pub leads: watch::Receiver<Option<Epoch>>,
@@ -53,12 +74,32 @@ pub struct AutoscalerOptions {
 pub struct Autoscaler {
     client: Client,
     config: watch::Receiver<Arc<Config>>,
+    activators: Roster,
     drains: Arc<dyn DrainControl>,
     leads: watch::Receiver<Option<Epoch>>,
     fleet: Fleet,
     reports: Reports,
     writer: Writer,
+    notices: Notices,
     gauges: Gauges,
+}
+
+// === impl Roster ===
+
+impl Roster {
+    /// Says which activators there are, again at each change. Never ends.
+    fn watch(&self, client: Client) -> BoxStream<'static, Event> {
+        match self {
+            Self::Pods { namespace, selector } => {
+                watches::activators(client, namespace, selector).boxed()
+            }
+            Self::Fixed(names) => {
+                let all = names.iter().map(|name| (name.clone(), PodState::Ready)).collect();
+                let once = futures::stream::once(std::future::ready(Event::Activators(all)));
+                once.chain(futures::stream::pending()).boxed()
+            }
+        }
+    }
 }
 
 // === impl Autoscaler ===
@@ -67,17 +108,20 @@ impl Autoscaler {
     /// An autoscaler that is not running yet, and the intake for what activators report. Its
     /// metrics go to the registry.
     pub fn new(options: AutoscalerOptions, registry: &mut Registry) -> (Self, Intake) {
-        let AutoscalerOptions { client, mut config, drains, leads } = options;
+        let AutoscalerOptions { client, mut config, activators, drains, unheard_notice, leads } =
+            options;
         let gauges = Gauges::register(registry);
         let (intake, reports) = intake(gauges.reports_merged());
         let current = Arc::clone(&config.borrow_and_update());
         let autoscaler = Self {
             writer: Writer::new(client.clone()),
+            notices: Notices::new(client.clone(), gauges.notices_dropped()),
             client,
             config,
+            activators,
             drains,
             leads,
-            fleet: Fleet::new(current, Instant::now()),
+            fleet: Fleet::new(current, unheard_notice, Instant::now()),
             reports,
             gauges,
         };
@@ -89,24 +133,27 @@ impl Autoscaler {
     pub async fn run(mut self, shutdown: CancellationToken) {
         let mut targets = watches::targets(self.client.clone());
         let mut pods = watches::pods(self.client.clone());
+        let mut activators = self.activators.watch(self.client.clone());
         let (mut is_open, mut is_contested) = (true, true);
         self.on_leads(true);
         loop {
             let deadline = self.fleet.deadline();
             let is_listed = self.fleet.is_listed();
-            // In this order: writes under way are few and short, and a report may be somebody's
-            // cold start; none of them can come so fast that the rest starves.
+            // In this order: who leads no longer must know it before anything else, and who there
+            // is before what they say. Writes under way are few and short, and a report may be
+            // somebody's cold start; none of them can come so fast that the rest starves.
             tokio::select! {
                 biased;
                 () = shutdown.cancelled() => break,
+                new = self.leads.changed(), if is_contested => {
+                    is_contested = self.on_leads(new.is_ok());
+                }
+                Some(event) = activators.next() => self.step(event),
                 Some(attempt) = self.writer.next() => self.on_attempt(attempt),
                 report = self.reports.next(), if is_listed => self.step(Event::Report(report)),
                 Some(event) = targets.next() => self.step(event),
                 Some(event) = pods.next() => self.step(event),
                 new = self.config.changed(), if is_open => is_open = self.on_config(new.is_ok()),
-                new = self.leads.changed(), if is_contested => {
-                    is_contested = self.on_leads(new.is_ok());
-                }
                 () = sleep_until(deadline) => self.step(Event::Tick),
             }
         }
@@ -114,7 +161,8 @@ impl Autoscaler {
     }
 
     fn step(&mut self, event: Event) {
-        let actions = self.fleet.step(event, Instant::now());
+        let now = Instant::now();
+        let actions = self.fleet.step(event, now);
         for action in actions {
             match action {
                 Action::Drain(order) => self.drains.drain(order),
@@ -124,6 +172,7 @@ impl Autoscaler {
                         self.gauges.show(&key, labels, &measures);
                     }
                 }
+                Action::Notice(notice) => self.notices.tell(*notice),
                 Action::Forget(key) => {
                     self.writer.forget(&key);
                     self.gauges.forget(&key);
@@ -131,6 +180,7 @@ impl Autoscaler {
             }
         }
         self.gauges.count_faults(self.fleet.faults());
+        self.gauges.show_hearing(self.fleet.unheard(now), self.fleet.held());
     }
 
     fn on_attempt(&mut self, attempt: Attempt) {

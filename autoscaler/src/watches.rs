@@ -1,7 +1,10 @@
-//! The two watches: Revisions, and their pods.
+//! The watches: Revisions, their pods, and the pods of activators.
 //!
 //! Each object is reduced to what is needed as soon as it is decoded. A list becomes one event, so
 //! that the core sees the change from one complete picture to the next and never half a list.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
 
 use ebb_api::report::RevisionKey;
 use ebb_api::serving::{ROUTING_ACTIVE, ROUTING_PENDING, Revision, RevisionStatus};
@@ -11,9 +14,10 @@ use k8s_openapi::api::core::v1;
 use kube::runtime::{WatchStreamExt as _, watcher};
 use kube::{Api, Client, ResourceExt as _};
 
+use crate::activators::PodState;
 use crate::event::Event;
 use crate::pods::Pod;
-use crate::revision::Target;
+use crate::target::Target;
 
 /// A watch of Revisions. Never ends; errors are logged and retried with backoff.
 pub fn targets(client: Client) -> impl Stream<Item = Event> + Send + Unpin {
@@ -59,6 +63,56 @@ pub fn pods(client: Client) -> impl Stream<Item = Event> + Send + Unpin {
         },
         watcher::Event::Delete(object) => pod_deleted(&object),
     })
+}
+
+/// A watch of the activators' pods in one namespace: each change is one event that names all of
+/// them. Never ends; errors are logged and retried with backoff.
+pub fn activators(
+    client: Client,
+    namespace: &str,
+    selector: &str,
+) -> impl Stream<Item = Event> + Send + Unpin + use<> {
+    let config = watcher::Config::default().labels(selector);
+    let objects = watcher(Api::<v1::Pod>::namespaced(client, namespace), config);
+    let mut pods = BTreeMap::new();
+    let mut is_listing = true;
+    events(objects, "activators' pods", move |event| {
+        match event {
+            watcher::Event::Init => {
+                is_listing = true;
+                pods.clear();
+            }
+            watcher::Event::InitDone => is_listing = false,
+            watcher::Event::InitApply(object) | watcher::Event::Apply(object) => {
+                let name = object.name_any();
+                match activator(&object) {
+                    Some(state) => pods.insert(name, state),
+                    None => pods.remove(&name),
+                };
+            }
+            watcher::Event::Delete(object) => drop(pods.remove(&object.name_any())),
+        }
+        (!is_listing).then(|| Event::Activators(pods.clone()))
+    })
+}
+
+/// What an activator's pod is doing; nothing once it has come to its end. Kubelet's own word
+/// decides: that a node cannot be reached makes its pods not Ready, and says nothing about what
+/// they do.
+fn activator(pod: &v1::Pod) -> Option<PodState> {
+    let status = pod.status.as_ref();
+    if matches!(status.and_then(|status| status.phase.as_deref()), Some("Succeeded" | "Failed")) {
+        return None;
+    }
+    if pod.metadata.deletion_timestamp.is_some() {
+        let grace = pod.metadata.deletion_grace_period_seconds.unwrap_or(0);
+        return Some(PodState::Terminating(Duration::from_secs(grace.try_into().unwrap_or(0))));
+    }
+    let conditions = status.and_then(|status| status.conditions.as_ref());
+    let is_ready = conditions
+        .and_then(|conditions| conditions.iter().find(|it| it.type_ == "ContainersReady"))
+        .is_some_and(|condition| condition.status == "True");
+    Some(if is_ready { PodState::Ready } else { PodState::Unready })
 }
 
 fn events<K: Send + 'static>(
@@ -137,6 +191,33 @@ mod tests {
                 state.map(|state| [(labels::ROUTING_STATE.to_owned(), state.to_owned())].into());
             assert_eq!(is_reachable(&revision), expected, "{state:?}");
         }
+    }
+
+    /// S1: only what kubelet says of an activator, or the end of its pod, takes it out.
+    #[test]
+    fn an_activator_on_a_node_that_is_out_of_reach_still_serves() {
+        let pod = |phase: &str, ready: &str, containers: &str, deleted: bool| {
+            let mut pod: v1::Pod = serde_json::from_value(serde_json::json!({
+                "metadata": {"name": "ebb-activator-x"},
+                "status": {"phase": phase, "conditions": [
+                    {"type": "Ready", "status": ready},
+                    {"type": "ContainersReady", "status": containers},
+                ]},
+            }))
+            .unwrap();
+            if deleted {
+                pod.metadata.deletion_timestamp =
+                    serde_json::from_value(serde_json::json!("2026-11-25T19:00:00Z")).unwrap();
+                pod.metadata.deletion_grace_period_seconds = Some(320);
+            }
+            activator(&pod)
+        };
+        let ending = PodState::Terminating(Duration::from_secs(320));
+        assert_eq!(pod("Running", "True", "True", false), Some(PodState::Ready));
+        assert_eq!(pod("Running", "False", "True", false), Some(PodState::Ready));
+        assert_eq!(pod("Running", "False", "False", false), Some(PodState::Unready));
+        assert_eq!(pod("Running", "False", "False", true), Some(ending));
+        assert_eq!(pod("Succeeded", "False", "False", true), None);
     }
 
     #[test]

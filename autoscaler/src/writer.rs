@@ -18,6 +18,7 @@ use serde_json::{Value, json};
 use tokio::task::JoinSet;
 
 use crate::event::Write;
+use crate::pods::DELETION_COST;
 
 /// Name under which the API server records what we write.
 pub const FIELD_MANAGER: &str = "ebb-autoscaler";
@@ -32,8 +33,6 @@ const MARKS_AT_ONCE: usize = 16;
 const BACKOFF_FIRST: Duration = Duration::from_millis(50);
 /// Longest pause: also the longest that a wake-up can be held up by an earlier failure.
 const BACKOFF_MAX: Duration = Duration::from_secs(2);
-/// What the ReplicaSet controller chooses by which pods to delete.
-const DELETION_COST: &str = "controller.kubernetes.io/pod-deletion-cost";
 
 /// The writes under way and waiting.
 pub struct Writer {

@@ -4,7 +4,7 @@
 //! kpa.go (`computeActiveCondition`). Knative waits for a grace period so that its ingress can be
 //! turned to the activator. Ebb's activator is always in the path, which is Knative's own fast
 //! path ("in proxy mode for longer than the grace period"): what must have been in place that long
-//! is the stream of reports, without which nobody could wake the revision again.
+//! are the reports of all activators, without which nobody could wake the revision again.
 
 use std::time::Duration;
 
@@ -48,8 +48,9 @@ pub struct Outlook {
     pub ready: u32,
     /// The bounds in force.
     pub bounds: Bounds,
-    /// For how long the revision could have been woken, without a break.
-    pub stream_age: Option<Duration>,
+    /// For how long every activator has been heard, and the revision could have been woken,
+    /// without a break.
+    pub complete_age: Option<Duration>,
 }
 
 // === impl Activity ===
@@ -69,6 +70,17 @@ impl Activity {
     /// Whether replicas are on their way.
     pub fn is_activating(&self) -> bool {
         matches!(self, Self::Activating { .. })
+    }
+
+    /// Whether replicas have been on their way for longer than they may.
+    pub fn is_overdue(&self, spec: &ScalingSpec, now: Instant) -> bool {
+        matches!(self, Self::Activating { since }
+            if now.duration_since(*since) >= spec.activation_timeout)
+    }
+
+    /// Whether it ended an activation that took too long.
+    pub fn is_timed_out(&self) -> bool {
+        matches!(self, Self::Inactive { timed_out: true, .. })
     }
 
     /// Whether nobody calls.
@@ -93,8 +105,8 @@ impl Activity {
             return (0, self.inactive(false, now));
         }
         match self.settled(outlook, now) {
-            activating @ Self::Activating { since } => {
-                if now.duration_since(since) >= spec.activation_timeout {
+            activating @ Self::Activating { .. } => {
+                if activating.is_overdue(spec, now) {
                     (0, activating.inactive(true, now))
                 } else {
                     (outlook.current, activating)
@@ -126,7 +138,7 @@ impl Activity {
             Self::Activating { .. } | Self::Active { .. } => now,
         };
         let retained = now.duration_since(since) >= spec.retention;
-        let wakeable = outlook.stream_age.is_some_and(|age| age >= spec.grace);
+        let wakeable = outlook.complete_age.is_some_and(|age| age >= spec.grace);
         (u32::from(!(retained && wakeable)), self)
     }
 
@@ -156,6 +168,7 @@ mod tests {
     use ebb_api::config::Config;
 
     use super::*;
+    use crate::bounds::Stage;
 
     fn spec(retention_s: u64) -> ScalingSpec {
         ScalingSpec {
@@ -164,13 +177,13 @@ mod tests {
         }
     }
 
-    fn outlook(desired: u32, ready: u32, stream_age_s: Option<u64>) -> Outlook {
+    fn outlook(desired: u32, ready: u32, age_s: Option<u64>) -> Outlook {
         Outlook {
             desired,
             current: 1,
             ready,
-            bounds: Bounds::of(&spec(0), true),
-            stream_age: stream_age_s.map(Duration::from_secs),
+            bounds: Bounds::of(&spec(0), Stage::Initialized),
+            complete_age: age_s.map(Duration::from_secs),
         }
     }
 
@@ -192,11 +205,11 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn retention_is_a_hard_minimum_and_the_grace_period_is_the_streams() {
+    async fn retention_is_a_hard_minimum_and_the_grace_period_is_the_reports() {
         let start = Instant::now();
         let inactive = Activity::Inactive { since: start, timed_out: false };
-        // (retention, seconds inactive, age of the stream, scale)
-        for (retention_s, inactive_s, stream_age_s, scale) in [
+        // (retention, seconds inactive, for how long all were heard, scale)
+        for (retention_s, inactive_s, age_s, scale) in [
             (0, 0, Some(30), 0),
             (0, 0, Some(29), 1),
             (0, 500, None, 1),
@@ -204,8 +217,8 @@ mod tests {
             (40, 40, Some(500), 0),
         ] {
             let now = after(start, inactive_s);
-            let next = inactive.next(&outlook(0, 1, stream_age_s), &spec(retention_s), now);
-            assert_eq!(next, (scale, inactive), "{retention_s} {inactive_s} {stream_age_s:?}");
+            let next = inactive.next(&outlook(0, 1, age_s), &spec(retention_s), now);
+            assert_eq!(next, (scale, inactive), "{retention_s} {inactive_s} {age_s:?}");
         }
     }
 
@@ -247,8 +260,11 @@ mod tests {
     async fn an_initial_scale_of_zero_is_inactive_from_the_start() {
         let start = Instant::now();
         let never = ScalingSpec { initial_scale: 0, ..spec(0) };
-        let fresh =
-            Outlook { current: 0, bounds: Bounds::of(&never, false), ..outlook(0, 0, None) };
+        let fresh = Outlook {
+            current: 0,
+            bounds: Bounds::of(&never, Stage::Starting),
+            ..outlook(0, 0, None)
+        };
         let (want, activity) = Activity::Activating { since: start }.next(&fresh, &never, start);
         assert_eq!(want, 0);
         assert!(activity.is_inactive());

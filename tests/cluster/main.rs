@@ -8,5 +8,6 @@ mod chart;
 mod failures;
 mod inside;
 mod load;
+mod partition;
 mod probes;
 mod rollouts;

@@ -7,6 +7,7 @@
 
 mod kubelet;
 mod latency;
+mod partition;
 mod seed;
 mod world;
 mod zero;

@@ -1,6 +1,7 @@
 //! The platform, put together for a simulation.
 
 use std::collections::BTreeMap;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
@@ -9,7 +10,7 @@ use ebb_api::config::{AutoscalerConfig, Config};
 use ebb_api::report::{DrainOrder, Report};
 use ebb_api::serving::Revision;
 use ebb_api::serving::Service;
-use ebb_autoscaler::{Autoscaler, AutoscalerOptions, DrainControl, Intake};
+use ebb_autoscaler::{Autoscaler, AutoscalerOptions, DrainControl, Intake, Roster};
 use ebb_controller::{Controller, ControllerOptions};
 use ebb_local::api::{ApiOptions, ApiServer};
 use ebb_local::deployments::{self, DeploymentOptions};
@@ -19,7 +20,8 @@ use futures::StreamExt as _;
 use http::{Request, StatusCode, header};
 use http_body_util::BodyExt as _;
 use hyper_util::rt::TokioIo;
-use kube::api::{Api, PostParams};
+use k8s_openapi::api::core::v1::Event;
+use kube::api::{Api, ListParams, PostParams};
 use kube::runtime::{WatchStreamExt as _, watcher};
 use kube::{Client, ResourceExt as _};
 use prometheus_client::registry::Registry;
@@ -33,36 +35,58 @@ use crate::seed::Chance;
 
 /// Knative's smallest window: the decision to sleep comes soonest.
 const WINDOW: Duration = Duration::from_secs(6);
+/// After how long an Event tells of a scale that is held up: as it is on a cluster.
+pub(crate) const UNHEARD_NOTICE: Duration = Duration::from_mins(10);
 
 /// A platform that runs.
 pub(crate) struct World {
     pub(crate) machines: Machines,
     api: ApiServer,
-    activator: Activator,
+    /// By index; the autoscaler knows them as `activator-0` and so on.
+    activators: Vec<Activator>,
+    /// Those between which and the autoscaler nothing gets through.
+    cut: Arc<Vec<AtomicBool>>,
     /// Revision → the scale that the autoscaler wants, as the API has it.
     desired: watch::Sender<BTreeMap<String, i32>>,
     stop: CancellationToken,
 }
 
-struct Up(Intake);
-struct Down(Arc<OnceLock<Activator>>);
+struct Up {
+    intake: Intake,
+    index: usize,
+    cut: Arc<Vec<AtomicBool>>,
+}
+
+struct Down {
+    activators: Arc<OnceLock<Vec<Activator>>>,
+    cut: Arc<Vec<AtomicBool>>,
+}
 
 impl ReportSink for Up {
     fn report(&self, report: Report) {
-        self.0.record(report);
+        if !self.cut[self.index].load(Ordering::Relaxed) {
+            self.intake.record(report);
+        }
     }
 }
 
 impl DrainControl for Down {
     fn drain(&self, order: DrainOrder) {
-        if let Some(activator) = self.0.get() {
+        let activators = self.activators.get().into_iter().flatten().zip(self.cut.iter());
+        for (activator, _) in activators.filter(|(_, cut)| !cut.load(Ordering::Relaxed)) {
             activator.drain(&order);
         }
     }
 }
 
 impl World {
+    /// A platform with one activator.
     pub(crate) async fn start(chance: &Chance) -> Self {
+        Self::with_activators(1, chance).await
+    }
+
+    /// A platform with so many activators, each of which serves everything on its own.
+    pub(crate) async fn with_activators(activators: usize, chance: &Chance) -> Self {
         let autoscaler = AutoscalerConfig {
             stable_window: WINDOW,
             scale_to_zero_grace_period: Duration::from_secs(1),
@@ -77,44 +101,69 @@ impl World {
         let (machines, stop) = (Machines::new(chance), CancellationToken::new());
         let mut registry = Registry::default();
 
+        let cut = Arc::new((0..activators).map(|_| AtomicBool::new(false)).collect::<Vec<_>>());
+        let names: Vec<_> = (0..activators).map(|index| format!("activator-{index}")).collect();
         let tie = Arc::new(OnceLock::new());
         let (autoscaler, intake) = Autoscaler::new(
             AutoscalerOptions {
                 client: client(),
                 config: config.clone(),
-                drains: Arc::new(Down(Arc::clone(&tie))),
+                activators: Roster::Fixed(names.clone()),
+                drains: Arc::new(Down { activators: Arc::clone(&tie), cut: Arc::clone(&cut) }),
+                unheard_notice: UNHEARD_NOTICE,
                 leads: watch::channel(Some(1)).1,
             },
             &mut registry,
         );
-        let activator = Activator::new(
-            ActivatorOptions {
-                client: client(),
-                config: config.clone(),
-                reports: Arc::new(Up(intake)),
-                observer: Arc::new(()),
-                id: "simulated".to_owned(),
-                connect: Arc::new(machines.clone()),
-                limits: Limits::default(),
-                peers: None,
-            },
-            &mut registry,
-        );
-        assert!(tie.set(activator.clone()).is_ok());
+        let activators: Vec<_> = names
+            .into_iter()
+            .enumerate()
+            .map(|(index, id)| {
+                let options = ActivatorOptions {
+                    client: client(),
+                    config: config.clone(),
+                    reports: Arc::new(Up { intake: intake.clone(), index, cut: Arc::clone(&cut) }),
+                    observer: Arc::new(()),
+                    id,
+                    connect: Arc::new(machines.clone()),
+                    limits: Limits::default(),
+                    peers: None,
+                };
+                Activator::new(options, &mut Registry::default())
+            })
+            .collect();
+        assert!(tie.set(activators.clone()).is_ok());
         let options = ControllerOptions { client: client(), config, gateway_host: None };
         let controller = Controller::new(options, &mut registry);
 
         tokio::spawn(autoscaler.run(stop.clone()));
         tokio::spawn(controller.run(stop.clone()));
-        let (serving, end) = (activator.clone(), stop.clone());
-        tokio::spawn(async move { Box::pin(serving.run(end)).await });
+        for serving in activators.clone() {
+            let end = stop.clone();
+            tokio::spawn(async move { Box::pin(serving.run(end)).await });
+        }
         let ports = DeploymentOptions { ports: Ports::default() };
         tokio::spawn(deployments::run(client(), ports, stop.clone()));
         tokio::spawn(machines.clone().keep(client()));
         let desired = watch::Sender::new(BTreeMap::new());
         tokio::spawn(follow(api.client(), desired.clone(), publish));
-        activator.synced().await;
-        Self { machines, api, activator, desired, stop }
+        for activator in &activators {
+            activator.synced().await;
+        }
+        Self { machines, api, activators, cut, desired, stop }
+    }
+
+    /// Cuts one activator off from the autoscaler, both ways, or ends that.
+    pub(crate) fn cut(&self, activator: usize, is_cut: bool) {
+        self.cut[activator].store(is_cut, Ordering::Relaxed);
+    }
+
+    /// What the Events of a revision say.
+    pub(crate) async fn notes(&self, revision: &str) -> Vec<String> {
+        let events: Api<Event> = Api::namespaced(self.api.client(), "default");
+        let events = events.list(&ListParams::default()).await.expect("they can be listed");
+        let about = |event: &Event| event.involved_object.name.as_deref() == Some(revision);
+        events.items.into_iter().filter(about).filter_map(|event| event.message).collect()
     }
 
     /// Deploys a service and waits until its revision is Ready.
@@ -144,8 +193,17 @@ impl World {
 
     /// One request on a connection of its own.
     pub(crate) async fn call(&self, service: &str) -> Result<(StatusCode, String), hyper::Error> {
+        self.call_by(0, service).await
+    }
+
+    /// One request, to that activator.
+    pub(crate) async fn call_by(
+        &self,
+        activator: usize,
+        service: &str,
+    ) -> Result<(StatusCode, String), hyper::Error> {
         let (near, far) = tokio::io::duplex(64 << 10);
-        let activator = self.activator.clone();
+        let activator = self.activators[activator].clone();
         tokio::spawn(async move {
             activator.serve_connection(far, ([127, 0, 0, 1], 50_000).into()).await;
         });

@@ -148,8 +148,11 @@ impl RevisionStatus {
         is_available.is_some_and(Condition::is_true)
             || active.is_some_and(|active| match active.status {
                 Status::True => true,
-                // A first start may be given up without ever having failed.
-                Status::False => self.has_failed(),
+                // A first start may be given up, having failed or not. That of a Revision which
+                // was up before may look the same: it gets a first start's time once more.
+                Status::False => {
+                    self.has_failed() && active.reason.as_deref() != Some(Self::TIMED_OUT.0)
+                }
                 Status::Unknown => active.reason.as_deref() == Some(Self::QUEUED.0),
             })
     }
@@ -261,6 +264,8 @@ mod tests {
             (&[(up, yes, ""), (healthy, no, "ExitCode1"), (active, unknown, "Queued")], true),
             (&[(up, no, "ErrImagePull"), (active, unknown, "Queued")], true),
             (&[(up, no, "ErrImagePull"), (active, no, "NoTraffic")], true),
+            // S4: given up before it was ever up.
+            (&[(up, no, "ErrImagePull"), (active, no, "TimedOut")], false),
         ];
         for (conditions, expected) in cases {
             assert_eq!(status(conditions).was_initialized(), *expected, "{conditions:?}");

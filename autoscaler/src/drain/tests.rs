@@ -165,3 +165,20 @@ fn replicas_that_do_not_exist_are_given_up_at_once() {
     assert_eq!(case.plan(1, 5, &[&busy], 0).scale, 1);
     assert!(case.drain.is_empty());
 }
+
+/// S3: what an autoscaler marked before it ended is told from what it was about to delete.
+#[test]
+fn a_mark_is_stale_once_no_more_pods_stand_than_are_asked_for() {
+    let mut case = case(&[("a", true), ("b", true), ("c", true)]);
+    case.pods.get_mut("b").unwrap().is_marked = true;
+    // The lower scale was written: the marked one gets no request until it is gone.
+    case.plan(2, 2, &[&[]], 0);
+    assert_eq!(case.drain.order().1, ["b"]);
+    assert!(case.drain.mismarked(2, &case.pods).is_empty());
+    // It was not: the mark is all that there is.
+    let mut case = Case { drain: Drain::default(), ..case };
+    case.plan(3, 3, &[&[]], 0);
+    assert!(case.drain.is_empty());
+    let stale: Vec<_> = case.drain.mismarked(3, &case.pods).iter().map(|pod| &pod.uid).collect();
+    assert_eq!(stale, ["b"]);
+}

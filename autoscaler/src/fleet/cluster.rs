@@ -10,13 +10,16 @@ use ebb_api::config::Config;
 use ebb_api::report::{OrderId, PodReport, Report, RevisionKey, RevisionReport, Scope};
 use tokio::time::Instant;
 
-use crate::event::{Action, Event, Write};
+use crate::activators::PodState;
+use crate::event::{Action, Event, Measures, Notice, Write};
 use crate::fleet::Fleet;
 use crate::pods::Pod;
-use crate::revision::Target;
+use crate::target::Target;
 
 /// Step of the clock.
 pub(super) const STEP: Duration = Duration::from_millis(100);
+/// After how long people are told of a scale that is held up.
+pub(super) const PATIENCE: Duration = Duration::from_mins(10);
 
 #[derive(Debug, Default)]
 pub(super) struct Activator {
@@ -26,6 +29,8 @@ pub(super) struct Activator {
     pub in_flight: BTreeMap<String, u32>,
     pub queued: u32,
     pub is_dead: bool,
+    /// Its reports do not get through.
+    pub is_mute: bool,
     /// Orders do not get through to it.
     pub is_deaf: bool,
 }
@@ -39,6 +44,8 @@ pub(super) struct Cluster {
     costs: BTreeMap<String, i32>,
     pub activators: Vec<Activator>,
     pub writes: Vec<Write>,
+    pub notices: Vec<Notice>,
+    measures: Option<Measures>,
     /// How long a new pod takes to be ready.
     pub ready_after: Duration,
     /// Whether the Deployment controller acts.
@@ -76,7 +83,7 @@ impl Cluster {
             ..Target::default()
         };
         let mut cluster = Self {
-            fleet: Fleet::new(Arc::new(Config::default()), start),
+            fleet: Fleet::new(Arc::new(Config::default()), PATIENCE, start),
             start,
             now: start,
             target,
@@ -84,15 +91,42 @@ impl Cluster {
             costs: BTreeMap::new(),
             activators: (0..activators).map(|_| Activator::default()).collect(),
             writes: Vec::new(),
+            notices: Vec::new(),
+            measures: None,
             ready_after: Duration::from_millis(500),
             is_controlled: true,
             born: BTreeMap::new(),
             scaled_to: 0,
             pods_made: 0,
         };
+        cluster.show_activators();
         cluster.step(Event::PodsListed(Vec::new()));
         cluster.step(Event::TargetsListed(vec![cluster.target.clone()]));
         cluster
+    }
+
+    /// The activators' pods as kubelet tells of them.
+    pub(super) fn show_activators(&mut self) {
+        let pods = self.activators.iter().enumerate().map(|(index, activator)| {
+            let state = if activator.is_dead { PodState::Unready } else { PodState::Ready };
+            (format!("activator-{index}"), state)
+        });
+        self.step(Event::Activators(pods.collect()));
+    }
+
+    /// Ends or revives an activator, and kubelet says so.
+    pub(super) fn set_dead(&mut self, index: usize, is_dead: bool) {
+        self.activators[index].is_dead = is_dead;
+        self.show_activators();
+    }
+
+    /// Another autoscaler takes the place of this one; it knows nothing but the API.
+    pub(super) fn restart(&mut self) {
+        self.fleet = Fleet::new(Arc::new(Config::default()), PATIENCE, self.now);
+        self.step(Event::Leads(Some(2)));
+        self.show_activators();
+        self.step(Event::TargetsListed(vec![self.target.clone()]));
+        self.step(Event::PodsListed(self.pods.values().cloned().collect()));
     }
 
     /// The scale last asked for; before the first time the one that the Deployment is made with.
@@ -100,6 +134,11 @@ impl Cluster {
         let annotation = self.target.annotations.get("autoscaling.knative.dev/initial-scale");
         let initial = annotation.map_or(1, |scale| scale.parse().unwrap());
         self.target.desired.unwrap_or(initial)
+    }
+
+    /// What the last tick showed.
+    pub(super) fn decision(&self) -> Option<Measures> {
+        self.measures
     }
 
     pub(super) fn ready(&self) -> usize {
@@ -124,7 +163,9 @@ impl Cluster {
                     }
                 }
                 Action::Write(write) => self.write(*write),
-                Action::Measure(..) | Action::Forget(_) => {}
+                Action::Notice(notice) => self.notices.push(*notice),
+                Action::Measure(_, measures) => self.measures = Some(*measures),
+                Action::Forget(_) => {}
             }
         }
     }
@@ -139,6 +180,9 @@ impl Cluster {
                 Some(cost) => self.costs.insert(name.clone(), *cost),
                 None => self.costs.remove(name),
             };
+            if let Some(pod) = self.pods.values().find(|pod| pod.name == *name).cloned() {
+                self.set_pod(Pod { is_marked: cost.is_some(), ..pod });
+            }
         }
         self.target.desired = write.desired;
         self.writes.push(write);
@@ -184,7 +228,7 @@ impl Cluster {
     /// One activator says what it has; `interval_s` 0 for an immediate report.
     pub(super) fn report(&mut self, index: usize, interval_s: f64) {
         let activator = &self.activators[index];
-        if activator.is_dead {
+        if activator.is_dead || activator.is_mute {
             return;
         }
         let pods: Vec<_> = self
@@ -251,7 +295,7 @@ impl Cluster {
     /// What the controller says in the Revision's status.
     fn tell(&mut self) {
         let desired = self.desired();
-        let is_up = self.ready() >= usize::try_from(desired).unwrap();
+        let is_up = desired > 0 && self.ready() >= usize::try_from(desired).unwrap();
         let told = Target {
             desired: Some(desired),
             is_initialized: self.target.is_initialized || is_up,

@@ -4,7 +4,7 @@ use ebb_api::report::{RevisionReport, Scope};
 use rand::rngs::StdRng;
 use rand::{RngExt as _, SeedableRng as _};
 
-use super::cluster::{Cluster, STEP};
+use super::cluster::{Cluster, PATIENCE, STEP};
 use super::*;
 use crate::activators::GONE_AFTER;
 use crate::drain;
@@ -152,7 +152,8 @@ fn a_restart_holds_the_scale_for_a_stable_window() {
     let mut cluster = Cluster::new(1, &[("initial-scale", "4")]);
     cluster.run_until_ready(4);
     let writes = cluster.writes.len();
-    cluster.fleet = Fleet::new(Arc::new(Config::default()), cluster.now);
+    cluster.fleet = Fleet::new(Arc::new(Config::default()), PATIENCE, cluster.now);
+    cluster.show_activators();
     cluster.step(Event::TargetsListed(vec![cluster.target.clone()]));
     cluster.run(seconds(5));
     cluster.step(Event::PodsListed(cluster.pods.values().cloned().collect()));
@@ -185,10 +186,11 @@ fn an_activator_that_dies_in_the_middle_of_a_drain_is_waited_for_and_then_not() 
     }
     cluster.run(seconds(10));
     assert_eq!(cluster.desired(), 1, "one of two has not let go");
-    cluster.activators[1].is_dead = true;
+    cluster.set_dead(1, true);
     cluster.run(GONE_AFTER.saturating_sub(seconds(3)));
     assert_eq!(cluster.desired(), 1, "it may only be slow");
-    cluster.run(seconds(8));
+    // Then what it had is missing from the window for a while.
+    cluster.run(IDLE);
     assert_eq!(cluster.desired(), 0);
 }
 
@@ -202,7 +204,8 @@ fn reports_that_stop_never_lower_a_scale() {
     cluster.run(seconds(20));
     let before = cluster.desired();
     assert!(before >= 8, "{before}");
-    cluster.activators.iter_mut().for_each(|one| one.is_dead = true);
+    cluster.set_dead(0, true);
+    cluster.set_dead(1, true);
     cluster.finish();
     cluster.run(seconds(600));
     assert_eq!(cluster.desired(), before);
@@ -212,7 +215,7 @@ fn reports_that_stop_never_lower_a_scale() {
 fn no_pod_is_taken_out_of_service_while_nobody_reports() {
     let mut cluster = Cluster::new(1, &[("min-scale", "4")]);
     cluster.run_until_ready(4);
-    cluster.activators[0].is_dead = true;
+    cluster.set_dead(0, true);
     cluster.run(seconds(10));
     cluster.target.annotations.clear();
     let key = "autoscaling.knative.dev/max-scale".to_owned();
@@ -221,7 +224,7 @@ fn no_pod_is_taken_out_of_service_while_nobody_reports() {
     cluster.run(seconds(60));
     assert!(cluster.order().is_empty());
     assert_eq!(cluster.desired(), 4);
-    cluster.activators[0].is_dead = false;
+    cluster.set_dead(0, false);
     cluster.run(seconds(10));
     assert_eq!(cluster.desired(), 1);
 }

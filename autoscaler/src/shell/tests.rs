@@ -87,7 +87,14 @@ async fn a_first_request_reaches_the_api_server_as_one_patch_and_no_time_passes(
     let (_settings, config) = watch::channel(Arc::new(Config::default()));
     let orders = Arc::new(Orders::default());
     let leads = watch::channel(Some(1)).1;
-    let options = AutoscalerOptions { client: api.client(), config, drains: orders.clone(), leads };
+    let options = AutoscalerOptions {
+        client: api.client(),
+        config,
+        activators: Roster::Fixed(vec!["activator-0".to_owned()]),
+        drains: orders.clone(),
+        unheard_notice: Duration::from_mins(10),
+        leads,
+    };
     let (autoscaler, intake) = Autoscaler::new(options, &mut Registry::default());
     let shutdown = CancellationToken::new();
     let running = tokio::spawn(autoscaler.run(shutdown.clone()));

@@ -6,7 +6,7 @@ use std::time::Duration;
 use anyhow::anyhow;
 use ebb_activator::{Activator, ActivatorOptions, Limits, TcpConnect};
 use ebb_api::config::Config;
-use ebb_autoscaler::{Autoscaler, AutoscalerOptions};
+use ebb_autoscaler::{Autoscaler, AutoscalerOptions, Roster};
 use ebb_controller::{Controller, ControllerOptions};
 use ebb_daemon::readiness::Readiness;
 use ebb_daemon::{admin, settings};
@@ -26,6 +26,10 @@ use crate::terminal::Terminal;
 
 /// Name of this activator in its reports; there is no other.
 const ACTIVATOR: &str = "local";
+
+/// After how long an Event tells that the activator is not heard: as on a cluster. It is a function
+/// call away, so that would be a bug.
+const UNHEARD_NOTICE: Duration = Duration::from_mins(10);
 
 /// The settings and both ends of their channel.
 pub(super) struct Settings {
@@ -76,7 +80,9 @@ impl Parts {
         let options = AutoscalerOptions {
             client: api.client(),
             config: config.clone(),
+            activators: Roster::Fixed(vec![ACTIVATOR.to_owned()]),
             drains: Arc::new(down.clone()),
+            unheard_notice: UNHEARD_NOTICE,
             // There is no other.
             leads: watch::channel(Some(1)).1,
         };

@@ -1,0 +1,103 @@
+//! S1: an autoscaler that hears only a part of the activators knows only a part of the load.
+
+use std::time::Duration;
+
+use super::cluster::{Cluster, PATIENCE};
+
+fn seconds(seconds: u64) -> Duration {
+    Duration::from_secs(seconds)
+}
+
+/// Two activators with four requests each, and eight replicas.
+fn busy() -> Cluster {
+    let mut cluster = Cluster::new(2, &[("target", "1"), ("window", "6s")]);
+    cluster.run_until_ready(1);
+    for request in 0..8 {
+        cluster.request(request % 2, request);
+    }
+    cluster.run(seconds(20));
+    assert!(cluster.desired() >= 8, "{}", cluster.desired());
+    cluster
+}
+
+#[test]
+fn cut_off_from_one_of_two_activators_it_never_lowers_the_scale_and_says_why() {
+    let mut cluster = busy();
+    let before = cluster.desired();
+    // What it has in flight there it has still, and it is idle as far as the other knows.
+    cluster.activators[1].is_mute = true;
+    cluster.activators[1].is_deaf = true;
+    cluster.activators[0].in_flight.clear();
+    cluster.run(PATIENCE);
+    assert_eq!((cluster.desired(), cluster.notices.len()), (before, 0));
+    assert_eq!((cluster.fleet.unheard(cluster.now), cluster.fleet.held()), (1, 1));
+    cluster.run(seconds(60));
+    assert_eq!(cluster.desired(), before);
+    let note = &cluster.notices[0].note;
+    assert!(note.contains("activator-1 (for "), "{note}");
+    // It is heard again: what it has counts, and what it does not have goes.
+    cluster.activators[1].is_mute = false;
+    cluster.activators[1].is_deaf = false;
+    cluster.run(seconds(60));
+    assert!((4..before).contains(&cluster.desired()), "{}", cluster.desired());
+    cluster.finish();
+    cluster.run(seconds(120));
+    assert_eq!((cluster.desired(), cluster.notices.len()), (0, 1));
+    assert_eq!((cluster.fleet.unheard(cluster.now), cluster.fleet.held()), (0, 0));
+}
+
+#[test]
+fn after_a_total_silence_the_first_that_returns_does_not_decide_alone() {
+    let mut cluster = busy();
+    let before = cluster.desired();
+    cluster.activators.iter_mut().for_each(|one| one.is_mute = true);
+    cluster.run(seconds(120));
+    cluster.activators[0].is_mute = false;
+    cluster.activators[0].in_flight.clear();
+    cluster.run(seconds(300));
+    assert_eq!(cluster.desired(), before);
+}
+
+#[test]
+fn what_was_unknown_does_not_count_as_nothing_once_all_are_heard() {
+    let mut cluster = busy();
+    cluster.finish();
+    cluster.activators[1].is_mute = true;
+    cluster.run(seconds(60));
+    // Meanwhile it got much to do, of which its last words say nothing.
+    for request in 0..8 {
+        cluster.request(1, request);
+    }
+    cluster.run(seconds(60));
+    let before = cluster.desired();
+    cluster.activators[1].is_mute = false;
+    for _ in 0..60 {
+        cluster.run(seconds(1));
+        assert!(cluster.desired() >= before, "{}", cluster.desired());
+    }
+}
+
+#[test]
+fn a_cold_start_waits_until_every_activator_was_heard() {
+    let mut cluster = busy();
+    let before = cluster.desired();
+    cluster.activators[1].is_mute = true;
+    cluster.activators[1].is_deaf = true;
+    cluster.activators[0].in_flight.clear();
+    cluster.restart();
+    cluster.run(seconds(300));
+    assert_eq!(cluster.desired(), before);
+}
+
+#[test]
+fn a_pod_of_an_activator_that_never_spoke_holds_every_drain() {
+    let mut cluster = busy();
+    let before = cluster.desired();
+    // One that just came: it takes requests before anybody hears of it.
+    cluster.activators.push(super::cluster::Activator { is_mute: true, ..Default::default() });
+    cluster.show_activators();
+    cluster.finish();
+    cluster.run(seconds(300));
+    assert_eq!(cluster.desired(), before);
+    assert!(cluster.order().is_empty(), "nothing is taken out of service meanwhile");
+}

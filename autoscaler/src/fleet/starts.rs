@@ -1,0 +1,126 @@
+//! How a revision starts for the first time, or does not; and how an autoscaler does.
+
+use std::time::Duration;
+
+use super::cluster::{Cluster, STEP};
+use crate::event::Event;
+
+/// Progress deadline of the tests, and what comes on top of it.
+const DEADLINE: &str = "10s";
+const GIVEN_UP_AFTER: Duration = Duration::from_secs(10 + 30);
+
+fn seconds(seconds: u64) -> Duration {
+    Duration::from_secs(seconds)
+}
+
+/// A revision whose pods never become ready.
+fn broken(annotations: &[(&str, &str)]) -> Cluster {
+    let mut cluster = Cluster::new(2, annotations);
+    let key = ebb_api::annotations::PROGRESS_DEADLINE.name().to_owned();
+    cluster.target.annotations.insert(key, DEADLINE.to_owned());
+    cluster.ready_after = Duration::from_secs(1_000_000);
+    cluster.step(Event::TargetApplied(Box::new(cluster.target.clone())));
+    cluster
+}
+
+/// S4: a pod that never becomes ready keeps a GPU from others.
+#[test]
+fn a_revision_that_never_became_ready_gives_its_pods_up_after_its_deadline() {
+    for annotations in [&[][..], &[("initial-scale", "3")], &[("min-scale", "2")]] {
+        let mut cluster = broken(annotations);
+        cluster.run(GIVEN_UP_AFTER.saturating_sub(seconds(3)));
+        assert!(cluster.desired() > 0, "{annotations:?}");
+        // The window of the load has to be whole before anything is lowered.
+        cluster.run(seconds(30));
+        assert_eq!((cluster.desired(), cluster.pods.len()), (0, 0), "{annotations:?}");
+        let writes = cluster.writes.len();
+        cluster.run(seconds(300));
+        assert_eq!(cluster.writes.len(), writes, "{annotations:?}");
+    }
+}
+
+/// S4: what made it fail may be over.
+#[test]
+fn a_revision_that_was_given_up_gets_all_of_its_time_when_it_is_called() {
+    let mut cluster = broken(&[("initial-scale", "2")]);
+    cluster.run(GIVEN_UP_AFTER * 2);
+    assert_eq!(cluster.desired(), 0);
+    cluster.ready_after = seconds(5);
+    cluster.request(0, 0);
+    cluster.run(seconds(3));
+    assert_eq!(cluster.desired(), 2);
+    cluster.run_until_ready(2);
+    cluster.dispatch();
+    cluster.run(seconds(10));
+    cluster.finish();
+    cluster.run(seconds(70));
+    assert_eq!(cluster.desired(), 0, "it sleeps like any other");
+}
+
+/// S4: an autoscaler that comes later knows it from the condition that the first one led to.
+#[test]
+fn a_revision_that_was_given_up_stays_so_over_a_restart() {
+    let mut cluster = broken(&[("min-scale", "2")]);
+    cluster.run(GIVEN_UP_AFTER * 2);
+    assert_eq!(cluster.desired(), 0);
+    let (reason, _) = ebb_api::serving::RevisionStatus::TIMED_OUT;
+    cluster.target.active = Some(ebb_api::condition::Condition {
+        status: ebb_api::condition::Status::False,
+        reason: Some(reason.to_owned()),
+        ..Default::default()
+    });
+    let writes = cluster.writes.len();
+    cluster.restart();
+    cluster.run(seconds(200));
+    assert_eq!((cluster.desired(), cluster.writes.len()), (0, writes));
+}
+
+/// S11: a restart in the middle of a burst finds few replicas ready of many that were asked for.
+#[test]
+fn a_restart_holds_what_was_asked_for_and_not_only_what_is_ready() {
+    let mut cluster = Cluster::new(1, &[("target", "1")]);
+    cluster.run_until_ready(1);
+    for request in 0..20 {
+        cluster.request(0, request);
+    }
+    cluster.run(seconds(20));
+    let before = cluster.desired();
+    assert!(before >= 20, "{before}");
+    let starting: Vec<_> = cluster.pods.values().skip(1).cloned().collect();
+    for pod in starting {
+        cluster.set_pod(crate::pods::Pod { is_ready: false, is_pending: true, ..pod });
+    }
+    cluster.ready_after = Duration::from_secs(1_000_000);
+    cluster.activators[0].in_flight.clear();
+    cluster.restart();
+    cluster.run(seconds(55));
+    assert_eq!(cluster.decision().map(|decision| decision.is_panicking), Some(true));
+    assert_eq!(cluster.desired(), before);
+}
+
+/// S11: replicas that a Deployment was made with are no burst.
+#[test]
+fn a_fast_start_does_not_begin_in_panic() {
+    let mut cluster = Cluster::new(1, &[("initial-scale", "4")]);
+    cluster.ready_after = STEP;
+    cluster.run(seconds(4));
+    assert_eq!(cluster.ready(), 4);
+    assert_eq!(cluster.decision().map(|decision| decision.is_panicking), Some(false));
+}
+
+/// S3: an autoscaler that ended between marking and lowering leaves pods that would go first at a
+/// later scale-down, busy or not.
+#[test]
+fn a_mark_that_an_earlier_autoscaler_left_is_taken_off() {
+    let mut cluster = Cluster::new(1, &[("min-scale", "2"), ("initial-scale", "2")]);
+    cluster.run_until_ready(2);
+    let marked = cluster.pods.values().next().unwrap().clone();
+    cluster.restart();
+    cluster.set_pod(crate::pods::Pod { is_marked: true, ..marked.clone() });
+    cluster.run(seconds(3));
+    let write = cluster.writes.last().unwrap();
+    assert_eq!(write.marks, [(marked.name, None)].into());
+    assert_eq!(write.desired, Some(2));
+    cluster.run(seconds(60));
+    assert_eq!(cluster.writes.len(), 1);
+}

@@ -1,0 +1,86 @@
+//! What people should know, as Events of Revisions: `kubectl describe revision` shows them.
+
+use std::time::Duration;
+
+use ebb_api::serving::Revision;
+use k8s_openapi::api::core::v1::ObjectReference;
+use kube::runtime::events::{Event, EventType, Recorder, Reporter};
+use kube::{Client, Resource as _};
+use prometheus_client::metrics::counter::Counter;
+use tokio::sync::mpsc;
+use tokio_util::task::AbortOnDropHandle;
+
+use crate::event::Notice;
+use crate::writer::FIELD_MANAGER;
+
+/// Notices that wait at most. One cause holds up thousands of revisions at once: the first few name
+/// it, the metrics count the rest, and an API server in trouble is spared.
+const NOTICES_MAX: usize = 64;
+/// Longest time for one Event.
+const PUBLISH_TIMEOUT: Duration = Duration::from_secs(10);
+/// Reason and action of the Events.
+const REASON: &str = "ScaleDownHeld";
+const ACTION: &str = "Scaling";
+
+/// The way to the Events. Nothing is started before the first notice.
+pub struct Notices {
+    client: Client,
+    dropped: Counter,
+    /// Ends with its owner: an Event that was not written is said again by who decides next.
+    publishing: Option<(mpsc::Sender<Notice>, AbortOnDropHandle<()>)>,
+}
+
+// === impl Notices ===
+
+impl Notices {
+    /// A way to the Events; `dropped` counts notices for which there was no room.
+    pub fn new(client: Client, dropped: Counter) -> Self {
+        Self { client, dropped, publishing: None }
+    }
+
+    /// Hands a notice over and returns at once. To be called in a runtime.
+    pub fn tell(&mut self, notice: Notice) {
+        let (queue, _) = self.publishing.get_or_insert_with(|| {
+            let (queue, notices) = mpsc::channel(NOTICES_MAX);
+            let publishing = tokio::spawn(publish(self.client.clone(), notices));
+            (queue, AbortOnDropHandle::new(publishing))
+        });
+        if queue.try_send(notice).is_err() {
+            self.dropped.inc();
+        }
+    }
+}
+
+impl std::fmt::Debug for Notices {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Notices").field("publishing", &self.publishing).finish_non_exhaustive()
+    }
+}
+
+async fn publish(client: Client, mut notices: mpsc::Receiver<Notice>) {
+    let recorder = Recorder::new(client, Reporter::from(FIELD_MANAGER));
+    while let Some(Notice { key, uid, note }) = notices.recv().await {
+        let event = Event {
+            type_: EventType::Warning,
+            reason: REASON.to_owned(),
+            note: Some(note),
+            action: ACTION.to_owned(),
+            secondary: None,
+        };
+        let revision = ObjectReference {
+            api_version: Some(Revision::api_version(&()).into_owned()),
+            kind: Some(Revision::kind(&()).into_owned()),
+            namespace: Some(key.namespace.clone()),
+            name: Some(key.name.clone()),
+            uid: Some(uid),
+            ..ObjectReference::default()
+        };
+        match tokio::time::timeout(PUBLISH_TIMEOUT, recorder.publish(&event, &revision)).await {
+            Ok(Ok(())) => {}
+            Ok(Err(error)) => {
+                tracing::warn!(revision.name = %key, %error, "An Event was not written");
+            }
+            Err(_) => tracing::warn!(revision.name = %key, "No answer about an Event in time"),
+        }
+    }
+}

@@ -1,0 +1,42 @@
+//! What scaling needs to know of a Revision, and no more: thousands of these are held.
+
+use std::collections::BTreeMap;
+
+use ebb_api::condition::Condition;
+use ebb_api::config::Config;
+use ebb_api::report::RevisionKey;
+
+use crate::spec::ScalingSpec;
+
+/// What is kept of a Revision.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Target {
+    /// Namespace and name.
+    pub key: RevisionKey,
+    /// A name can be used again: another UID is another revision.
+    pub uid: String,
+    /// Most requests at once in one replica; 0 means no limit.
+    pub container_concurrency: i64,
+    /// Whether a Route may send requests.
+    pub is_reachable: bool,
+    /// Its annotations.
+    pub annotations: BTreeMap<String, String>,
+    /// Its labels, for the metrics.
+    pub labels: BTreeMap<String, String>,
+    /// Whether its status tells that the initial scale was reached once.
+    pub is_initialized: bool,
+    /// The replicas that its status asks for; nothing before the first time.
+    pub desired: Option<u32>,
+    /// What its status tells of being active.
+    pub active: Option<Condition>,
+}
+
+// === impl Target ===
+
+impl Target {
+    /// What its scaling is held to under these settings.
+    pub fn resolve(&self, config: &Config) -> ScalingSpec {
+        let Self { container_concurrency, is_reachable, annotations, .. } = self;
+        ScalingSpec::resolve(*container_concurrency, *is_reachable, annotations, config)
+    }
+}
