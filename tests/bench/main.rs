@@ -10,6 +10,7 @@ mod growth;
 mod memory;
 mod pass_through;
 mod proxy;
+mod tick;
 
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
@@ -42,6 +43,8 @@ struct Options {
 enum Subject {
     /// Memory with nothing to do.
     Memory,
+    /// The autoscaler's tick with 10,000 revisions.
+    Tick,
     /// CPU of the proxy for a request.
     Proxy,
     /// Time to the first byte from zero.
@@ -55,6 +58,9 @@ enum Subject {
 enum Part {
     /// Measures the Ebb on a cluster instead: run by make bench-cluster.
     Cluster,
+    /// The autoscaler at the size of a large cluster, a process that the benchmark starts.
+    #[command(hide = true)]
+    Tick,
     /// The bare pass-through that the proxy is compared with, a process that the benchmark starts.
     #[command(hide = true)]
     PassThrough {
@@ -68,6 +74,10 @@ fn main() -> anyhow::Result<()> {
     let runtime = tokio::runtime::Runtime::new()?;
     let figures = match options.part {
         Some(Part::PassThrough { to }) => return runtime.block_on(pass_through::run(to)),
+        Some(Part::Tick) => {
+            say(&tick::run(options.pairs)?);
+            return Ok(());
+        }
         Some(Part::Cluster) => runtime.block_on(cluster::measure(options.pairs))?,
         None => runtime.block_on(measure(&options))?,
     };
@@ -85,6 +95,10 @@ async fn measure(options: &Options) -> anyhow::Result<Vec<Figure>> {
     if wanted(Subject::Memory) {
         note("memory of an idle ebb local");
         figures.extend(memory::measure().await?);
+    }
+    if wanted(Subject::Tick) {
+        note("the autoscaler with 10,000 revisions");
+        figures.extend(tick::measure().await?);
     }
     if wanted(Subject::Proxy) {
         note("proxy CPU per request");
