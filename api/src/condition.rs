@@ -69,6 +69,7 @@ pub struct ConditionSet {
 pub struct Conditions<'a> {
     set: ConditionSet,
     list: &'a mut Vec<Condition>,
+    before: Vec<Condition>,
     now: Timestamp,
 }
 
@@ -84,6 +85,16 @@ impl Condition {
     pub fn is_false(&self) -> bool {
         self.status == Status::False
     }
+
+    /// Whether everything but the time is equal.
+    fn says_the_same(&self, other: &Self) -> bool {
+        let Self { type_, status, severity, last_transition_time: _, reason, message } = self;
+        *type_ == other.type_
+            && *status == other.status
+            && *severity == other.severity
+            && *reason == other.reason
+            && *message == other.message
+    }
 }
 
 /// The condition of that type, if it was ever set.
@@ -96,7 +107,7 @@ pub fn find<'a>(list: &'a [Condition], type_: &str) -> Option<&'a Condition> {
 impl ConditionSet {
     /// The conditions in `list`, changed as of `now`.
     pub fn manage<'a>(&self, list: &'a mut Vec<Condition>, now: Timestamp) -> Conditions<'a> {
-        Conditions { set: *self, list, now }
+        Conditions { set: *self, before: list.clone(), list, now }
     }
 }
 
@@ -192,13 +203,15 @@ impl Conditions<'_> {
         let message = message.filter(|text| !text.is_empty()).map(str::to_owned);
         let severity = (!counts).then(|| "Info".to_owned());
         if let Some(condition) = self.list.iter_mut().find(|condition| condition.type_ == type_) {
-            if condition.status != status {
-                condition.last_transition_time = Some(Time(self.now));
-            }
             condition.status = status;
             condition.reason = reason;
             condition.message = message;
             condition.severity = severity;
+            // As Knative has it any change counts. Compared with what was there at the start, not
+            // with what an earlier mark of the same look said.
+            condition.last_transition_time = find(&self.before, type_)
+                .filter(|before| before.says_the_same(condition))
+                .map_or(Some(Time(self.now)), |before| before.last_transition_time.clone());
             return;
         }
         self.list.push(Condition {
@@ -256,15 +269,45 @@ mod tests {
         );
     }
 
+    /// C10: knative.dev/pkg's condition set moves the time with any field but the time itself.
     #[test]
-    fn the_transition_time_moves_only_with_the_status() {
+    fn the_transition_time_moves_with_status_reason_and_message_and_with_nothing_else() {
         let mut list = Vec::new();
-        SET.manage(&mut list, Timestamp::UNIX_EPOCH).mark_unknown("A", "One", "");
-        let later = Timestamp::from_second(60).unwrap();
-        SET.manage(&mut list, later).mark_unknown("A", "Two", "");
-        let time = |list: &[Condition]| find(list, "A").unwrap().last_transition_time.clone();
-        assert_eq!(time(&list), Some(Time(Timestamp::UNIX_EPOCH)));
-        SET.manage(&mut list, later).mark_true("A");
-        assert_eq!(time(&list), Some(Time(later)));
+        let mut now = Timestamp::UNIX_EPOCH;
+        for (status, reason, message, moves) in [
+            (Status::Unknown, "One", "", true),
+            (Status::Unknown, "One", "", false),
+            (Status::Unknown, "Two", "", true),
+            (Status::Unknown, "Two", "more", true),
+            (Status::Unknown, "Two", "more", false),
+            (Status::False, "Two", "more", true),
+        ] {
+            now += jiff::SignedDuration::from_secs(60);
+            let before = find(&list, "A").and_then(|it| it.last_transition_time.clone());
+            let mut conditions = SET.manage(&mut list, now);
+            if status == Status::False {
+                conditions.mark_false("A", reason, message);
+            } else {
+                conditions.mark_unknown("A", reason, message);
+            }
+            let after = find(&list, "A").and_then(|it| it.last_transition_time.clone());
+            assert_eq!(after, if moves { Some(Time(now)) } else { before }, "{reason} {message}");
+        }
+    }
+
+    /// C10: a look that says something else in between is no change.
+    #[test]
+    fn what_is_said_again_at_the_end_of_a_look_keeps_its_time() {
+        let mut list = Vec::new();
+        let look = |list: &mut Vec<Condition>, now: i64| {
+            let mut conditions = SET.manage(list, Timestamp::from_second(now).unwrap());
+            conditions.mark_true("A");
+            conditions.mark_true("B");
+            conditions.mark_false("B", "NotOwned", "somebody else's");
+        };
+        look(&mut list, 0);
+        let first = list.clone();
+        look(&mut list, 60);
+        assert_eq!(list, first);
     }
 }

@@ -10,9 +10,8 @@ use ebb_api::names;
 use ebb_api::serving::Revision;
 use ebb_api::{labels, serving::RevisionSpec};
 use k8s_openapi::api::core::v1::{
-    Affinity, Capabilities, Container, ContainerPort, EnvVar, Lifecycle, LifecycleHandler,
-    PodAffinityTerm, PodAntiAffinity, PodSpec, Probe, SeccompProfile, SecurityContext, SleepAction,
-    TCPSocketAction, WeightedPodAffinityTerm,
+    Affinity, Container, ContainerPort, EnvVar, Lifecycle, LifecycleHandler, PodAffinityTerm,
+    PodAntiAffinity, PodSpec, Probe, SleepAction, TCPSocketAction, WeightedPodAffinityTerm,
 };
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::LabelSelector;
 use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
@@ -42,19 +41,13 @@ pub(super) fn build(revision: &Revision, config: &Config) -> PodSpec {
     let mut pod = revision.spec.pod.clone();
     let grace_s =
         revision.spec.timeout_seconds.unwrap_or(config.defaults.revision_timeout_s).max(1);
-    let wants_restricted =
-        pod.security_context.as_ref().is_some_and(|context| context.run_as_non_root == Some(true));
     let serving = serving_index(&revision.spec);
     for (index, container) in pod.containers.iter_mut().enumerate() {
         container.name = container_name(revision, index);
         finish(container, revision, grace_s);
-        restrict(container, wants_restricted);
         if serving == Some(index) {
             open(container, revision.spec.port());
         }
-    }
-    for container in pod.init_containers.iter_mut().flatten() {
-        restrict(container, wants_restricted);
     }
     pod.termination_grace_period_seconds = Some(grace_s);
     // Knative's default: hundreds of variables of unrelated Services slow a start down.
@@ -173,27 +166,6 @@ fn aim(probe: &mut Probe, port: i32, named: Option<&str>) {
     ] {
         *field = field.filter(|value| *value != 0);
     }
-}
-
-/// Who asks for a non-root container gets the rest of Pod Security `restricted` too. Others are
-/// left alone, as in Knative: an image that runs as root often needs its capabilities.
-fn restrict(container: &mut Container, pod_is_restricted: bool) {
-    let own = container.security_context.as_ref();
-    let asked = own.and_then(|context| context.run_as_non_root);
-    if !asked.unwrap_or(pod_is_restricted) {
-        return;
-    }
-    let context = container.security_context.get_or_insert_with(SecurityContext::default);
-    context.allow_privilege_escalation.get_or_insert(false);
-    context.seccomp_profile.get_or_insert_with(|| SeccompProfile {
-        type_: "RuntimeDefault".to_owned(),
-        localhost_profile: None,
-    });
-    context
-        .capabilities
-        .get_or_insert_with(Capabilities::default)
-        .drop
-        .get_or_insert_with(|| vec!["ALL".to_owned()]);
 }
 
 /// Prefers nodes without a pod of the same Revision (Knative's `default-affinity-type`).
