@@ -5,7 +5,6 @@
 
 use std::sync::Arc;
 
-use ebb_api::labels;
 use ebb_api::serving::{Configuration, Revision};
 use k8s_openapi::jiff::Timestamp;
 use kube::ResourceExt as _;
@@ -17,7 +16,7 @@ mod validate;
 
 pub(crate) use self::validate::NAME_TAKEN;
 use self::validate::{Latest, Newest};
-use crate::cache::Cache;
+use crate::cache::{By, Cache};
 use crate::reconciler::{Context, Reconcile};
 use crate::scribe::WriteError;
 use crate::stores::Stores;
@@ -41,13 +40,15 @@ impl Reconcile for Configuration {
 }
 
 /// All Revisions that this Configuration made, and the one that has the name of the next.
-fn dereference(configuration: &Configuration, stores: &Stores) -> Vec<Arc<Revision>> {
-    let (namespace, name) =
-        (configuration.namespace().unwrap_or_default(), configuration.name_any());
+pub(crate) fn dereference(configuration: &Configuration, stores: &Stores) -> Vec<Arc<Revision>> {
+    let namespace = configuration.namespace().unwrap_or_default();
+    let name = configuration.name_any();
+    let mut revisions = stores.revisions.marked(&namespace, By::Configuration, &name);
     let next = build::name(configuration);
-    stores.revisions.select(&namespace, |revision| {
-        revision.labels().get(labels::CONFIGURATION) == Some(&name) || revision.name_any() == next
-    })
+    if !revisions.iter().any(|revision| revision.name_any() == next) {
+        revisions.extend(stores.revisions.get(&namespace, &next));
+    }
+    revisions
 }
 
 async fn apply(

@@ -4,6 +4,7 @@
 //! matters is that every wanted field has the wanted value, and that no field which this manager
 //! applied before has been dropped since.
 
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::{FieldsV1, ManagedFieldsEntry};
 use serde_json::{Map, Value};
 
 /// Fields whose values are quantities: the server writes them in its own spelling.
@@ -81,6 +82,34 @@ fn quantity(text: &str) -> Option<f64> {
     })
 }
 
+/// What must be kept of an entry to answer [`differs`] for `manager`, as one line of text: as a tree
+/// of maps it would be larger than the object. Nothing of an entry that is no apply of its.
+pub(crate) fn compact(mut entry: ManagedFieldsEntry, manager: &str) -> Option<ManagedFieldsEntry> {
+    if entry.manager.as_deref() != Some(manager)
+        || entry.operation.as_deref() != Some("Apply")
+        || entry.subresource.is_some()
+    {
+        return None;
+    }
+    entry.fields_v1 = entry.fields_v1.map(|FieldsV1(fields)| match fields {
+        Value::Object(fields) => FieldsV1(Value::String(Value::Object(maps(fields)).to_string())),
+        kept => FieldsV1(kept),
+    });
+    Some(entry)
+}
+
+/// The set of fields without the items of lists, which are compared whole.
+fn maps(fields: Map<String, Value>) -> Map<String, Value> {
+    if fields.keys().any(|key| key.starts_with("k:") || key.starts_with("v:")) {
+        return Map::new();
+    }
+    let inner = |value| match value {
+        Value::Object(fields) => Value::Object(maps(fields)),
+        other => other,
+    };
+    fields.into_iter().map(|(key, value)| (key, inner(value))).collect()
+}
+
 /// Whether `manager` once applied a field that `desired` no longer has.
 fn drops_owned(existing: &Value, desired: &Value, manager: &str) -> bool {
     let entries = existing.pointer("/metadata/managedFields").and_then(Value::as_array);
@@ -88,10 +117,13 @@ fn drops_owned(existing: &Value, desired: &Value, manager: &str) -> bool {
         entry.get("manager").and_then(Value::as_str) == Some(manager)
             && entry.get("operation").and_then(Value::as_str) == Some("Apply")
             && entry.get("subresource").is_none()
-            && entry
-                .get("fieldsV1")
-                .and_then(Value::as_object)
-                .is_some_and(|fields| lacks(desired, fields))
+            && match entry.get("fieldsV1") {
+                Some(Value::Object(fields)) => lacks(desired, fields),
+                Some(Value::String(text)) => {
+                    serde_json::from_str(text).is_ok_and(|fields| lacks(desired, &fields))
+                }
+                _ => false,
+            }
     })
 }
 
@@ -157,6 +189,45 @@ mod tests {
         ];
         for (name, desired) in cases {
             assert!(differs(&existing(), &desired, "me"), "{name}");
+        }
+    }
+
+    #[test]
+    fn a_compact_set_of_fields_finds_the_same_differences() {
+        let entries = |own: Value| -> ManagedFieldsEntry { serde_json::from_value(own).unwrap() };
+        let fields = json!({
+            "f:metadata": {"f:labels": {".": {}, "f:a": {}}},
+            "f:spec": {"f:n": {}, "f:list": {".": {}, "k:{\"a\":1}": {"f:b": {}}}, "f:map": {".": {}}},
+        });
+        let of = |manager: &str, operation: &str| {
+            entries(json!({"manager": manager, "operation": operation, "fieldsV1": fields}))
+        };
+        assert_eq!(compact(of("me", "Update"), "me"), None);
+        assert_eq!(compact(of("other", "Apply"), "me"), None);
+        let mut status = of("me", "Apply");
+        status.subresource = Some("status".to_owned());
+        assert_eq!(compact(status, "me"), None);
+        let kept = compact(of("me", "Apply"), "me").unwrap();
+        assert!(
+            matches!(&kept.fields_v1, Some(FieldsV1(Value::String(text))) if !text.contains("k:"))
+        );
+
+        let (mut whole, mut small) = (existing(), existing());
+        whole["metadata"]["managedFields"] = json!([of("me", "Apply")]);
+        small["metadata"]["managedFields"] = json!([kept]);
+        let full =
+            json!({"metadata": {"labels": {"a": "1"}}, "spec": {"n": 1, "list": [{"a": 1}]}});
+        let mut cases = vec![(full.clone(), false)];
+        for (pointer, field) in
+            [("/metadata", "labels"), ("/metadata/labels", "a"), ("/spec", "n"), ("/spec", "list")]
+        {
+            let mut dropped = full.clone();
+            dropped.pointer_mut(pointer).unwrap().as_object_mut().unwrap().remove(field);
+            cases.push((dropped, true));
+        }
+        for (desired, expected) in cases {
+            assert_eq!(differs(&whole, &desired, "me"), expected, "{desired}");
+            assert_eq!(differs(&small, &desired, "me"), expected, "{desired}");
         }
     }
 

@@ -25,7 +25,7 @@ use crate::RunError;
 use crate::cache::{Cache, Stored};
 use crate::events::{Events, Notice};
 use crate::metrics::ControllerMetrics;
-use crate::scale::Scaler;
+use crate::scale::{Fact, Scaler};
 use crate::scribe::{Scribe, WriteError};
 use crate::settling::{News, Settling, Verdict};
 use crate::stores::{Stores, Watches};
@@ -233,19 +233,27 @@ fn spawn_watches(
         watches;
     let (out, stop) = (|| outlets.clone(), || stop.clone());
     let ended = |()| "watch";
-    tasks.spawn(deployments.run(triggers::of_deployment, out(), stop()).map(ended));
-    tasks.spawn(services.run(|object, _| triggers::of_service(object), out(), stop()).map(ended));
+    let react = |object: &_, _| triggers::of_deployment(object);
+    tasks.spawn(deployments.run(Fact::of_deployment, react, out(), stop()).map(ended));
+    let react = |object: &_, _| triggers::of_service(object);
+    tasks.spawn(services.run(no_fact, react, out(), stop()).map(ended));
     let known = stores.clone();
     let react = move |object: &_, _| triggers::of_configuration(&known, object);
-    tasks.spawn(configurations.run(react, out(), stop()).map(ended));
+    tasks.spawn(configurations.run(no_fact, react, out(), stop()).map(ended));
     let known = stores.clone();
-    let react = move |object: &_, gone| triggers::of_revision(&known, object, gone);
-    tasks.spawn(revisions.run(react, out(), stop()).map(ended));
-    tasks.spawn(routes.run(|object, _| triggers::of_route(object), out(), stop()).map(ended));
-    tasks.spawn(pods.run(|object, _| triggers::of_pod(object), out(), stop()).map(ended));
-    tasks.spawn(
-        placeholders.run(|object, _| triggers::of_placeholder(object), out(), stop()).map(ended),
-    );
+    let react = move |object: &_, _| triggers::of_revision(&known, object);
+    tasks.spawn(revisions.run(Fact::of_revision, react, out(), stop()).map(ended));
+    let react = |object: &_, _| triggers::of_route(object);
+    tasks.spawn(routes.run(no_fact, react, out(), stop()).map(ended));
+    let react = |object: &_, _| triggers::of_pod(object);
+    tasks.spawn(pods.run(no_fact, react, out(), stop()).map(ended));
+    let react = |object: &_, _| triggers::of_placeholder(object);
+    tasks.spawn(placeholders.run(no_fact, react, out(), stop()).map(ended));
+}
+
+/// What an object that has no part in scaling tells the scale loop.
+fn no_fact<K>(_: &K, _: bool) -> Option<Fact> {
+    None
 }
 
 /// Reconciles what depends on settings whenever they change: hosts of Routes, deadlines of
@@ -272,8 +280,7 @@ async fn follow_config(context: Arc<Context>, mut outlets: Outlets, stop: Cancel
                     .map(|object| triggers::Trigger::Route(ObjectRef::<Route>::from_obj(object))),
             )
             .collect();
-        let reaction = triggers::Reaction { fact: None, triggers };
-        outlets.send(reaction).await;
+        outlets.reconcile(triggers).await;
     }
 }
 

@@ -5,7 +5,6 @@
 
 use std::sync::Arc;
 
-use ebb_api::labels;
 use ebb_api::serving::Revision;
 use k8s_openapi::api::core::v1::Pod;
 use k8s_openapi::jiff::Timestamp;
@@ -18,7 +17,7 @@ mod pod;
 mod status;
 
 use self::status::{Observed, Occupied};
-use crate::cache::Cache;
+use crate::cache::{By, Cache};
 use crate::owner;
 use crate::reconciler::{Context, Reconcile};
 use crate::scribe::WriteError;
@@ -73,9 +72,8 @@ async fn apply(revision: &Revision, context: &Context) -> Result<Observed, Write
     Ok(Observed::made(deployment, pods, deployment::initial_scale(revision, &config)))
 }
 
-fn pods(revision: &Revision, namespace: &str, stores: &Stores) -> Vec<Arc<Pod>> {
-    let uid = revision.uid();
-    stores.pods.select(namespace, |pod| {
-        uid.is_some() && pod.labels().get(labels::REVISION_UID) == uid.as_ref()
-    })
+/// The pods of the Revision.
+pub(crate) fn pods(revision: &Revision, namespace: &str, stores: &Stores) -> Vec<Arc<Pod>> {
+    let uid = revision.uid().unwrap_or_default();
+    stores.pods.marked(namespace, By::Revision, &uid)
 }

@@ -6,19 +6,19 @@
 
 use std::sync::Arc;
 
-use ebb_api::serving::Route;
+use ebb_api::serving::{Revision, Route};
 use k8s_openapi::jiff::Timestamp;
 use kube::ResourceExt as _;
 use kube::runtime::controller::Action;
 
 mod placeholder;
-mod routing;
+pub(crate) mod routing;
 mod status;
 mod traffic;
 
 use self::status::Gateway;
 use self::traffic::Referenced;
-use crate::cache::Cache;
+use crate::cache::{By, Cache};
 use crate::owner;
 use crate::reconciler::{Context, Reconcile};
 use crate::scribe::WriteError;
@@ -47,7 +47,7 @@ impl Reconcile for Route {
 }
 
 /// The Configurations and Revisions that the split names, wanted or in force.
-fn dereference(route: &Route, stores: &Stores) -> Referenced {
+pub(crate) fn dereference(route: &Route, stores: &Stores) -> Referenced {
     let namespace = route.namespace().unwrap_or_default();
     let mut referenced = Referenced::default();
     let in_force = route.status.iter().flat_map(|status| &status.traffic);
@@ -95,13 +95,17 @@ async fn apply_routing(
     referenced: &Referenced,
     context: &Context,
 ) -> Result<(), WriteError> {
-    let namespace = route.namespace().unwrap_or_default();
-    let name = route.name_any();
     let revisions = &context.stores.revisions;
-    let marked = revisions.select(&namespace, |revision| routing::names(revision, &name));
+    let marked = marked(route, &context.stores);
     let changes = routing::changes(route, in_force, referenced, &marked, Timestamp::now());
     for (revision, patch) in changes {
         context.scribe.merge(revisions, &*revision, patch).await?;
     }
     Ok(())
+}
+
+/// The Revisions that say that the Route refers to them.
+pub(crate) fn marked(route: &Route, stores: &Stores) -> Vec<Arc<Revision>> {
+    let namespace = route.namespace().unwrap_or_default();
+    stores.revisions.marked(&namespace, By::Route, &route.name_any())
 }

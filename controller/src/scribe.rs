@@ -13,7 +13,7 @@ use kube::{Client, ResourceExt as _};
 use serde::Serialize;
 use serde_json::{Value, json};
 
-use crate::cache::{Cache, Stored};
+use crate::cache::{Cache, Stored, Writing};
 use crate::difference;
 use crate::metrics::ControllerMetrics;
 use crate::owner;
@@ -94,7 +94,7 @@ impl Scribe {
         let params =
             PostParams { field_manager: Some(MANAGER.to_owned()), ..PostParams::default() };
         let answer = self.api(desired).create(&params, desired).await;
-        self.finish(cache, "create", desired, answer)
+        self.finish(writing, "create", desired, answer)
     }
 
     /// Creates an object that is in no store and yet may be there already: made by somebody else
@@ -111,7 +111,7 @@ impl Scribe {
         };
         match self.api(desired).get_opt(&desired.name_any()).await {
             Ok(Some(found)) if owner::have_same_controller(desired, &found) => {
-                Ok(cache.wrote(found))
+                Ok(reading.answered(found))
             }
             // Not into the cache: without our label no event would ever take it out again.
             Ok(Some(found)) => Ok(Arc::new(found)),
@@ -133,6 +133,7 @@ impl Scribe {
     ) -> Result<Arc<K>, WriteError> {
         let wanted = value(desired);
         if let Some(existing) = existing
+        let writing = cache.begin(desired);
             && !difference::differs(&value(existing.as_ref()), &wanted, MANAGER)
         {
             return Ok(existing.clone());
@@ -141,7 +142,7 @@ impl Scribe {
         params.force = existing.is_some();
         let name = desired.name_any();
         let answer = self.api(desired).patch(&name, &params, &Patch::Apply(&wanted)).await;
-        self.finish(cache, "apply", desired, answer)
+        self.finish(writing, "apply", desired, answer)
     }
 
     /// Changes a few fields of an object that has not changed since it was read.
@@ -149,6 +150,7 @@ impl Scribe {
         &self,
         cache: &Cache<K>,
         object: &K,
+        let reading = cache.begin(desired);
         mut patch: Value,
     ) -> Result<Arc<K>, WriteError> {
         // The version makes two writers of the same list of routes take turns.
@@ -157,7 +159,7 @@ impl Scribe {
             PatchParams { field_manager: Some(MANAGER.to_owned()), ..PatchParams::default() };
         let name = object.name_any();
         let answer = self.api(object).patch(&name, &params, &Patch::Merge(&patch)).await;
-        self.finish(cache, "merge", object, answer)
+        self.finish(writing, "merge", object, answer)
     }
 
     /// Replaces the whole status of an object as it was read. The version is a precondition: a
@@ -180,9 +182,10 @@ impl Scribe {
             },
             "status": value(status),
         });
+        let writing = cache.begin(desired);
         let params = PatchParams::apply(STATUS_MANAGER).force();
         let answer = self.api(object).patch_status(&name, &params, &Patch::Apply(&patch)).await;
-        self.finish(cache, "status", object, answer)
+        self.finish(writing, "status", object, answer)
     }
 
     fn api<K: Stored>(&self, object: &K) -> Api<K> {
@@ -192,14 +195,15 @@ impl Scribe {
 
     fn finish<K: Stored>(
         &self,
-        cache: &Cache<K>,
+        writing: Writing<K>,
         verb: &'static str,
         object: &K,
         answer: kube::Result<K>,
+        let writing = cache.begin(object);
     ) -> Result<Arc<K>, WriteError> {
         self.metrics.wrote(&K::kind(&()), verb);
         match answer {
-            Ok(written) => Ok(cache.wrote(written)),
+            Ok(written) => Ok(writing.answered(written)),
             Err(source) => Err(WriteError::new(verb, object, source)),
         }
     }
@@ -208,3 +212,4 @@ impl Scribe {
 fn value<T: Serialize>(object: &T) -> Value {
     serde_json::to_value(object).expect("API types have string keys only and always serialise")
 }
+        let writing = cache.begin(object);

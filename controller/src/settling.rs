@@ -6,6 +6,9 @@
 //! the rest only when it has been true for a while ([`SETTLE`], [`SETTLE_DETAIL`]) and when not
 //! much else is being told ([`TOLD_BURST`]): of a hundred Services that start together a person
 //! reads no progress, and pays for it in every start.
+//!
+//! Who finds too much being told is given its turn and looks again then, not before: however many
+//! wait, each looks three times.
 
 use std::collections::HashMap;
 use std::hash::Hash;
@@ -63,11 +66,19 @@ pub(crate) struct Settling<Key>(Mutex<State<Key>>);
 
 #[derive(Debug)]
 struct State<Key> {
-    /// Since when each object has had something to tell. Bounded by the number of objects: an
-    /// entry goes with the write, with the news, or with the object.
-    since: HashMap<Key, Instant>,
+    /// What each object has to tell. Bounded by the number of objects: an entry goes with the
+    /// write, with the news, or with the object.
+    waiting: HashMap<Key, Waiting>,
     /// The instant at which all of [`TOLD_BURST`] may be written again; the past while it is so.
     rested_at: Option<Instant>,
+}
+
+/// One object that has something to tell.
+#[derive(Debug, Clone, Copy)]
+struct Waiting {
+    since: Instant,
+    /// When it may be written, once it has settled.
+    turn: Option<Instant>,
 }
 
 // === impl Settling ===
@@ -75,7 +86,7 @@ struct State<Key> {
 impl<Key: Eq + Hash> Settling<Key> {
     /// Nothing to report yet.
     pub(crate) fn new() -> Self {
-        Self(Mutex::new(State { since: HashMap::new(), rested_at: None }))
+        Self(Mutex::new(State { waiting: HashMap::new(), rested_at: None }))
     }
 
     /// What to do about `news` of the object `key`.
@@ -83,46 +94,44 @@ impl<Key: Eq + Hash> Settling<Key> {
         let mut state = self.0.lock();
         let settle = match news {
             News::None => {
-                state.since.remove(&key);
+                state.waiting.remove(&key);
                 return Verdict::Keep;
             }
             News::Urgent => {
-                state.since.remove(&key);
+                state.waiting.remove(&key);
                 return Verdict::Write;
             }
             News::Detail => SETTLE_DETAIL,
             News::Progress => SETTLE,
         };
-        let started = *state.since.entry(key).or_insert(now);
-        let waited = now.saturating_duration_since(started);
-        if waited < settle {
-            Verdict::Wait(settle.saturating_sub(waited))
-        } else if waited < TOLD_LATEST {
-            state.spend(now)
-        } else {
-            Verdict::Write
+        let State { waiting, rested_at } = &mut *state;
+        let waiting = waiting.entry(key).or_insert(Waiting { since: now, turn: None });
+        let settled = waiting.since + settle;
+        if now < settled {
+            return Verdict::Wait(settled.saturating_duration_since(now));
         }
+        let turn = *waiting
+            .turn
+            .get_or_insert_with(|| next_turn(rested_at, now, waiting.since + TOLD_LATEST));
+        if now < turn { Verdict::Wait(turn.saturating_duration_since(now)) } else { Verdict::Write }
     }
 
     /// Forgets an object: its status was written, or it is gone.
     pub(crate) fn forget(&self, key: &Key) {
-        self.0.lock().since.remove(key);
+        self.0.lock().waiting.remove(key);
     }
 }
 
-// === impl State ===
-
-impl<Key> State<Key> {
-    /// One write, if there were not too many of late.
-    fn spend(&mut self, now: Instant) -> Verdict {
-        let rested_at = self.rested_at.map_or(now, |at| at.max(now)) + TOLD_EVERY;
-        if rested_at.saturating_duration_since(now) > TOLD_EVERY * TOLD_BURST {
-            // By then it may have been overtaken by better news.
-            return Verdict::Wait(SETTLE);
-        }
-        self.rested_at = Some(rested_at);
-        Verdict::Write
+/// When one more may be written: at once if there were not too many of late, then one after
+/// another, and `latest` when there are too many for that. Those share no turns with the others.
+fn next_turn(rested_at: &mut Option<Instant>, now: Instant, latest: Instant) -> Instant {
+    let rested = rested_at.map_or(now, |at| at.max(now)) + TOLD_EVERY;
+    let turn = rested.checked_sub(TOLD_EVERY * TOLD_BURST).map_or(now, |turn| turn.max(now));
+    if turn >= latest {
+        return latest;
     }
+    *rested_at = Some(rested);
+    turn
 }
 
 /// How much the step from `old` to `new` conditions matters, given that the statuses differ.
@@ -224,6 +233,32 @@ mod tests {
         assert_eq!(told, 8 + 7);
         let now = start + Duration::from_secs(10);
         assert_eq!(settling.judge(1, News::Urgent, now), Verdict::Write);
+    }
+
+    /// C5: a thousand that wait for their turn had their reconciles run again every two seconds.
+    #[test]
+    fn however_many_wait_each_looks_three_times_and_is_written() {
+        let settling = Settling::new();
+        let start = Instant::now();
+        let mut due: Vec<_> = (0..1000).map(|number| (start, number)).collect();
+        let (mut looks, mut written, mut last) = (0, 0, start);
+        while !due.is_empty() {
+            due.sort_by_key(|(at, _)| std::cmp::Reverse(*at));
+            let Some((now, number)) = due.pop() else { break };
+            looks += 1;
+            match settling.judge(number, News::Progress, now) {
+                Verdict::Wait(rest) => due.push((now + rest, number)),
+                Verdict::Write => {
+                    written += 1;
+                    last = now;
+                    settling.forget(&number);
+                }
+                Verdict::Keep => panic!("there is news"),
+            }
+        }
+        assert_eq!(written, 1000);
+        assert!(looks <= 3 * 1000, "{looks}");
+        assert_eq!(last - start, TOLD_LATEST);
     }
 
     #[test]

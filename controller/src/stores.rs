@@ -2,11 +2,10 @@
 //!
 //! kube's `Controller` opens its own watches for what it owns; with four reconcilers that look at
 //! each other's objects, everything would be fetched and held two or three times. Here each kind
-//! is watched once; an event goes into the store first, then to the scale loop, then to the
-//! queues of the reconcilers that it concerns. Invariant: whoever is told of an event finds its
-//! object in the store.
+//! is watched once; an event goes into the store first, then to the scale loop, and only then is
+//! it looked up which reconcilers it concerns: a request may be waiting for the scale. Invariant:
+//! whoever is told of an event finds its object in the store.
 
-use std::collections::HashSet;
 use std::sync::Arc;
 
 use ebb_api::labels;
@@ -14,15 +13,17 @@ use ebb_api::serving::{Configuration, Revision, Route, Service};
 use futures::{StreamExt as _, TryStreamExt as _};
 use k8s_openapi::api::apps::v1::Deployment;
 use k8s_openapi::api::core::v1::{Pod, Service as CoreService};
-use kube::runtime::reflector::{self, ObjectRef, store::Writer};
+use kube::runtime::reflector::{self, store::Writer};
 use kube::runtime::{WatchStreamExt as _, watcher};
 use kube::{Api, Client};
 use tokio_util::sync::CancellationToken;
 use tracing::warn;
 
+mod kinds;
+
 use crate::cache::{Cache, Stored};
-use crate::scribe::MANAGER;
-use crate::triggers::{Outlets, Reaction};
+use crate::scale::Fact;
+use crate::triggers::{Outlets, Trigger};
 
 /// The newest known objects of every kind that matters here.
 #[derive(Clone)]
@@ -60,7 +61,6 @@ pub(crate) struct Watch<K: Stored> {
     config: watcher::Config,
     cache: Cache<K>,
     writer: Writer<K>,
-    trim: fn(&mut K),
 }
 
 // === impl Stores ===
@@ -70,14 +70,13 @@ impl Stores {
     pub(crate) fn new(client: &Client) -> (Self, Watches) {
         let all = watcher::Config::default;
         let labelled = |label: &str| watcher::Config::default().labels(label);
-        let (services, service_watch) = watch(client, all(), trim_fields);
-        let (configurations, configuration_watch) = watch(client, all(), trim_fields);
-        let (revisions, revision_watch) = watch(client, all(), trim_fields);
-        let (routes, route_watch) = watch(client, all(), trim_fields);
-        let (deployments, deployment_watch) =
-            watch(client, labelled(labels::REVISION), trim_fields);
-        let (pods, pod_watch) = watch(client, labelled(labels::REVISION), trim_pod);
-        let (placeholders, placeholder_watch) = watch(client, labelled(labels::ROUTE), trim_fields);
+        let (services, service_watch) = watch(client, all());
+        let (configurations, configuration_watch) = watch(client, all());
+        let (revisions, revision_watch) = watch(client, all());
+        let (routes, route_watch) = watch(client, all());
+        let (deployments, deployment_watch) = watch(client, labelled(labels::REVISION));
+        let (pods, pod_watch) = watch(client, labelled(labels::REVISION));
+        let (placeholders, placeholder_watch) = watch(client, labelled(labels::ROUTE));
         let stores =
             Self { services, configurations, revisions, routes, deployments, pods, placeholders };
         let watches = Watches {
@@ -108,11 +107,12 @@ impl Stores {
 // === impl Watch ===
 
 impl<K: Stored> Watch<K> {
-    /// Runs until `shutdown`, through any number of broken connections. `react` says who must
-    /// know of an object that changed, or is gone (`true`).
+    /// Runs until `shutdown`, through any number of broken connections. `fact` is what the scale
+    /// loop learns of an object that changed, or is gone (`true`); `react` says who else must know.
     pub(crate) async fn run(
         mut self,
-        react: impl Fn(&K, bool) -> Reaction,
+        fact: impl Fn(&K, bool) -> Option<Fact>,
+        react: impl Fn(&K, bool) -> Vec<Trigger>,
         mut outlets: Outlets,
         shutdown: CancellationToken,
     ) {
@@ -124,66 +124,38 @@ impl<K: Stored> Watch<K> {
         while let Some(event) = stream.next().await {
             match event {
                 Ok(event) => {
-                    for (object, gone) in self.absorb(event) {
-                        outlets.send(react(&object, gone)).await;
-                    }
+                    let changes = self.cache.absorb(&mut self.writer, event);
+                    tell(&changes, &fact, &react, &mut outlets).await;
                 }
                 Err(error) => warn!(%error, kind = %K::kind(&()), "Watch failed, trying again"),
             }
         }
     }
+}
 
-    /// Puts the event into the store; answers which objects changed or, if `true`, are gone.
-    fn absorb(&mut self, mut event: watcher::Event<K>) -> Vec<(Arc<K>, bool)> {
-        if let watcher::Event::Apply(object)
-        | watcher::Event::InitApply(object)
-        | watcher::Event::Delete(object) = &mut event
-        {
-            (self.trim)(object);
+/// Tells of objects that changed or are gone: first what a request may be waiting for.
+async fn tell<K>(
+    changes: &[(Arc<K>, bool)],
+    fact: impl Fn(&K, bool) -> Option<Fact>,
+    react: impl Fn(&K, bool) -> Vec<Trigger>,
+    outlets: &mut Outlets,
+) {
+    for (object, gone) in changes {
+        if let Some(fact) = fact(object, *gone) {
+            outlets.scale(fact).await;
         }
-        let relisted = matches!(event, watcher::Event::InitDone);
-        let before = if relisted { self.cache.store().state() } else { Vec::new() };
-        self.writer.apply_watcher_event(&event);
-        self.cache.saw(&event);
-        match event {
-            watcher::Event::Apply(object) => vec![(Arc::new(object), false)],
-            watcher::Event::Delete(object) => vec![(Arc::new(object), true)],
-            watcher::Event::InitDone => {
-                let after = self.cache.store().state();
-                let listed: HashSet<_> = after.iter().map(|k| ObjectRef::from_obj(&**k)).collect();
-                before
-                    .into_iter()
-                    .filter(|object| !listed.contains(&ObjectRef::from_obj(&**object)))
-                    .map(|object| (object, true))
-                    .chain(after.iter().map(|object| (object.clone(), false)))
-                    .collect()
-            }
-            watcher::Event::Init | watcher::Event::InitApply(_) => Vec::new(),
-        }
+    }
+    for (object, gone) in changes {
+        outlets.reconcile(react(object, *gone)).await;
     }
 }
 
-fn watch<K: Stored>(
-    client: &Client,
-    config: watcher::Config,
-    trim: fn(&mut K),
-) -> (Cache<K>, Watch<K>) {
+fn watch<K: Stored>(client: &Client, config: watcher::Config) -> (Cache<K>, Watch<K>) {
     let (store, writer) = reflector::store();
     let cache = Cache::new(store);
-    let watch = Watch { api: Api::all(client.clone()), config, cache: cache.clone(), writer, trim };
+    let watch = Watch { api: Api::all(client.clone()), config, cache: cache.clone(), writer };
     (cache, watch)
 }
 
-/// Which fields others manage is of no interest here and would only be carried about.
-fn trim_fields<K: Stored>(object: &mut K) {
-    if let Some(fields) = &mut object.meta_mut().managed_fields {
-        fields.retain(|entry| entry.manager.as_deref() == Some(MANAGER));
-    }
-}
-
-/// Only the status of a pod is read here; its spec is the larger part.
-fn trim_pod(pod: &mut Pod) {
-    pod.spec = None;
-    pod.metadata.managed_fields = None;
-    pod.metadata.annotations = None;
-}
+#[cfg(test)]
+pub(crate) mod tests;

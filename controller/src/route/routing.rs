@@ -12,11 +12,6 @@ use serde_json::{Value, json};
 
 use super::traffic::Referenced;
 
-/// Whether the Revision is marked as one that the Route refers to.
-pub(super) fn names(revision: &Revision, route: &str) -> bool {
-    routes_of(revision).contains(route)
-}
-
 /// The patches that make the marks right, none for a Revision whose marks are. `marked` are the
 /// Revisions that carry the Route's mark now.
 pub(super) fn changes(
@@ -83,7 +78,8 @@ fn is_ahead(revision: &Revision, route: &Route, referenced: &Referenced) -> bool
     born_of.is_some_and(|born_of| known.is_none_or(|known| born_of > known))
 }
 
-fn routes_of(revision: &Revision) -> BTreeSet<String> {
+/// Names of the Routes that are marked as referring to the Revision.
+pub(crate) fn routes_of(revision: &Revision) -> BTreeSet<String> {
     let marks = revision.annotations().get(annotations::ROUTES);
     marks
         .into_iter()
@@ -142,8 +138,11 @@ mod tests {
             configuration(Status::True, Some("digits-00002"), "digits-00002"),
             revisions,
         );
-        let marked: Vec<_> =
-            revisions.iter().filter(|revision| names(revision, "digits")).cloned().collect();
+        let marked: Vec<_> = revisions
+            .iter()
+            .filter(|revision| routes_of(revision).contains("digits"))
+            .cloned()
+            .collect();
         let route = route(asked);
         changes(&route, in_force, &all, &marked, Timestamp::UNIX_EPOCH)
             .into_iter()

@@ -14,7 +14,7 @@ use kube::ResourceExt as _;
 
 /// Everything that a Route refers to, by name.
 #[derive(Debug, Default)]
-pub(super) struct Referenced {
+pub(crate) struct Referenced {
     pub(super) configurations: BTreeMap<String, Arc<Configuration>>,
     pub(super) revisions: BTreeMap<String, Arc<Revision>>,
 }
