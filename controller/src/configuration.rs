@@ -30,12 +30,13 @@ impl Reconcile for Configuration {
 
     async fn reconcile(object: Arc<Self>, context: Arc<Context>) -> Result<Action, WriteError> {
         let revisions = dereference(&object, &context.stores);
-        let newest = apply(&object, &revisions, &context).await?;
+        let (newest, obstacle) = apply(&object, &revisions, &context).await?;
         let status = status::of(&object, &newest, &revisions, Timestamp::now());
         let old = object.status.clone().unwrap_or_default();
         let news = status::news(&old, &status);
         let notices = status::notices(&old, &status);
-        context.report(&*object, &status, news, notices).await
+        let action = context.report(&*object, &status, news, notices).await?;
+        obstacle.map_or(Ok(action), Err)
     }
 }
 
@@ -51,23 +52,26 @@ pub(crate) fn dereference(configuration: &Configuration, stores: &Stores) -> Vec
     revisions
 }
 
+/// Makes the newest Revision; answers what came of it, and what stood in the way.
 async fn apply(
     configuration: &Configuration,
     revisions: &[Arc<Revision>],
     context: &Context,
-) -> Result<Newest, WriteError> {
-    match validate::latest(configuration, revisions) {
-        Latest::Exists(revision) => return Ok(Newest::Made(revision)),
-        Latest::Taken(message) => return Ok(Newest::Impossible(message)),
-        Latest::Missing => {}
+) -> Result<(Newest, Option<WriteError>), WriteError> {
+    let latest = validate::latest(configuration, revisions);
+    if let Latest::Exists(revision) = latest {
+        return Ok((Newest::Made(revision), None));
     }
     let desired = build::revision(configuration, Timestamp::now());
+    if let Latest::Taken(message) = latest {
+        return Ok((Newest::Impossible(message), Some(WriteError::taken(&desired))));
+    }
     match context.scribe.create(&context.stores.revisions, &desired).await {
-        Ok(revision) => Ok(Newest::Made(revision)),
+        Ok(revision) => Ok((Newest::Made(revision), None)),
         // Whose it is shows in the store in a moment.
         Err(error) if error.is_already_exists() => Err(error),
         Err(error) => match error.refusal() {
-            Some(message) => Ok(Newest::Impossible(message.to_owned())),
+            Some(message) => Ok((Newest::Impossible(message.to_owned()), Some(error))),
             None => Err(error),
         },
     }

@@ -3,6 +3,7 @@
 use std::collections::HashMap;
 use std::convert::Infallible;
 use std::future::Future;
+use std::hash::{DefaultHasher, Hash as _, Hasher as _};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -10,6 +11,7 @@ use ebb_api::config::Config;
 use ebb_api::serving::{Revision, Route};
 use futures::channel::mpsc;
 use futures::{FutureExt as _, StreamExt as _};
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use kube::runtime::controller::{self, Action, applier};
 use kube::runtime::reflector::ObjectRef;
 use kube::{Client, ResourceExt as _};
@@ -42,6 +44,10 @@ const RETRY_MIN: Duration = Duration::from_millis(20);
 /// Longest pause after failed reconciles: an object that cannot be helped costs two tries a
 /// minute.
 const RETRY_MAX: Duration = Duration::from_secs(30);
+/// First and longest pause after a refusal or a name that is taken: only a person ends that, and
+/// no event tells of a quota that was raised.
+const LASTING_MIN: Duration = Duration::from_secs(1);
+const LASTING_MAX: Duration = Duration::from_mins(1);
 
 /// Everything that reconcilers share.
 pub(crate) struct Context {
@@ -119,11 +125,7 @@ impl Context {
             Verdict::Wait(rest) => return Ok(Action::requeue(rest)),
             Verdict::Write => {}
         }
-        match self.scribe.status(K::cache(&self.stores), object, status).await {
-            // The watch will show in a moment what changed.
-            Err(error) if error.is_conflict() => return Ok(Action::requeue(RETRY_MIN)),
-            other => other.map(drop)?,
-        }
+        self.scribe.status(K::cache(&self.stores), object, status).await?;
         self.settling.forget(&key);
         for notice in notices {
             self.events.publish(object, notice).await;
@@ -151,28 +153,39 @@ impl<K: Reconcile> Driver<K> {
         } else {
             K::reconcile(object.clone(), self.context.clone()).await
         };
-        let failed = result.is_err();
-        if !failed {
+        if result.is_ok() {
             self.failures.lock().remove(&ObjectRef::from_obj(&*object));
         }
+        // That somebody wrote in between is part of the day's work.
+        let failed = result.as_ref().is_err_and(|error| !error.is_conflict());
         self.context.metrics.reconciled(K::KIND, started.elapsed(), failed);
         result
     }
 
     fn retry(&self, object: &K, error: &WriteError) -> Action {
-        let mut failures = self.failures.lock();
-        let count = failures.entry(ObjectRef::from_obj(object)).or_insert(0);
-        *count += 1;
-        let pause = pause_after(*count);
-        warn!(
-            error = %chain(error),
-            object.kind = K::KIND,
-            object.namespace = object.namespace(),
-            object.name = object.name_any(),
-            failures = *count,
-            pause_ms = pause.as_millis(),
-            "Reconcile failed, trying again"
-        );
+        let key = ObjectRef::from_obj(object);
+        let pause = {
+            let mut failures = self.failures.lock();
+            let count = failures.entry(key).or_insert(0);
+            *count = count.saturating_add(1);
+            spread(pause_after(*count, error.is_lasting()), (object.meta(), *count))
+        };
+        let (namespace, name) = (object.namespace(), object.name_any());
+        let pause_ms = pause.as_millis();
+        if error.is_conflict() {
+            // The watch will show in a moment what changed.
+            debug!(object.kind = K::KIND, namespace, name, pause_ms, "Changed meanwhile");
+        } else {
+            let error = chain(error);
+            warn!(
+                error,
+                object.kind = K::KIND,
+                namespace,
+                name,
+                pause_ms,
+                "Cannot reconcile, trying again"
+            );
+        }
         Action::requeue(pause)
     }
 }
@@ -311,9 +324,20 @@ async fn drive<K: Reconcile>(context: Arc<Context>, queue: mpsc::Receiver<Object
 }
 
 /// The pause after so many failures in a row.
-fn pause_after(failures: u32) -> Duration {
+fn pause_after(failures: u32, is_lasting: bool) -> Duration {
     let doublings = failures.saturating_sub(1).min(16);
-    RETRY_MIN.saturating_mul(1 << doublings).min(RETRY_MAX)
+    let (first, longest) =
+        if is_lasting { (LASTING_MIN, LASTING_MAX) } else { (RETRY_MIN, RETRY_MAX) };
+    first.saturating_mul(1 << doublings).min(longest)
+}
+
+/// A pause of three quarters to all of that length, so that many that failed together do not come
+/// back together. By a hash and not by chance: a simulation must run the same way again.
+fn spread(pause: Duration, (object, failures): (&ObjectMeta, u32)) -> Duration {
+    let mut hasher = DefaultHasher::new();
+    (&object.namespace, &object.name, failures).hash(&mut hasher);
+    let share = u32::try_from(hasher.finish() % 256).unwrap_or(0);
+    pause.saturating_sub(pause / 1024 * share)
 }
 
 /// An error with all its causes, in one line.
@@ -329,15 +353,4 @@ fn chain(error: &dyn std::error::Error) -> String {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn pauses_double_up_to_a_bound() {
-        assert_eq!(pause_after(1), RETRY_MIN);
-        assert_eq!(pause_after(2), RETRY_MIN * 2);
-        assert_eq!(pause_after(11), Duration::from_millis(20 * 1024));
-        assert_eq!(pause_after(12), RETRY_MAX);
-        assert_eq!(pause_after(u32::MAX), RETRY_MAX);
-    }
-}
+mod tests;

@@ -31,45 +31,56 @@ impl Reconcile for Revision {
     }
 
     async fn reconcile(object: Arc<Self>, context: Arc<Context>) -> Result<Action, WriteError> {
-        let observed = apply(&object, &context).await?;
+        let (observed, obstacle) = apply(&object, &context).await?;
         let status = status::of(&object, &observed, Timestamp::now());
         let old = object.status.clone().unwrap_or_default();
         let news = status::news(&old, &status);
         let notices = status::notices(&old, &status);
-        context.report(&*object, &status, news, notices).await
+        let action = context.report(&*object, &status, news, notices).await?;
+        obstacle.map_or(Ok(action), Err)
     }
 }
 
-/// Makes the Deployment be as the Revision asks; answers what is known of it afterwards.
-async fn apply(revision: &Revision, context: &Context) -> Result<Observed, WriteError> {
+/// Makes the Deployment be as the Revision asks; answers what is known of it afterwards, and what
+/// stood in the way.
+async fn apply(
+    revision: &Revision,
+    context: &Context,
+) -> Result<(Observed, Option<WriteError>), WriteError> {
     let (stores, config) = (&context.stores, context.config());
     let namespace = revision.namespace().unwrap_or_default();
     let name = deployment::name(revision);
 
+    let wanted = deployment::build(revision, &config);
+    let occupied = |name| {
+        let taken = WriteError::taken(&wanted);
+        (Observed::occupied(Occupied { kind: "Deployment", name }), Some(taken))
+    };
     let known = stores.deployments.get(&namespace, &name);
     if known.as_ref().is_some_and(|known| !owner::controls(revision, &**known)) {
-        return Ok(Observed::occupied(Occupied { kind: "Deployment", name }));
+        return Ok(occupied(name));
     }
-    let wanted = deployment::build(revision, &config);
     let made = if known.is_some() {
         context.scribe.apply(&stores.deployments, &wanted, known.as_ref()).await
     } else {
         // Not by apply: `replicas` is written here and must never be this manager's to remove.
-        let first = deployment::with_initial_scale(wanted, revision, &config);
+        let first = deployment::with_initial_scale(wanted.clone(), revision, &config);
         context.scribe.create_or_find(&stores.deployments, &first).await
     };
     let deployment = match made {
         Ok(deployment) => deployment,
         Err(error) => match error.refusal() {
-            Some(message) => return Ok(Observed::refused(message.to_owned())),
+            Some(message) => {
+                return Ok((Observed::refused(message.to_owned()), Some(error)));
+            }
             None => return Err(error),
         },
     };
     if !owner::controls(revision, &*deployment) {
-        return Ok(Observed::occupied(Occupied { kind: "Deployment", name }));
+        return Ok(occupied(name));
     }
     let pods = pods(revision, &namespace, stores);
-    Ok(Observed::made(deployment, pods, deployment::initial_scale(revision, &config)))
+    Ok((Observed::made(deployment, pods, deployment::initial_scale(revision, &config)), None))
 }
 
 /// The pods of the Revision.

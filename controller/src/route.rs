@@ -35,14 +35,14 @@ impl Reconcile for Route {
         let config = context.config();
         let referenced = dereference(&object, &context.stores);
         let resolved = traffic::resolve(&object, &referenced);
-        let gateway = apply_placeholder(&object, &context).await?;
+        let (gateway, obstacle) = apply_placeholder(&object, &context).await?;
         let status = status::of(&object, resolved, gateway, &config.network, Timestamp::now());
         let old = object.status.clone().unwrap_or_default();
         let news = status::news(&old, &status);
         let action = context.report(&*object, &status, news, Vec::new()).await?;
         // After the status: requests should not wait for labels.
         apply_routing(&object, &status.traffic, &referenced, &context).await?;
-        Ok(action)
+        obstacle.map_or(Ok(action), Err)
     }
 }
 
@@ -71,21 +71,30 @@ pub(crate) fn dereference(route: &Route, stores: &Stores) -> Referenced {
     referenced
 }
 
-/// Makes the core/v1 Service of the Route's name, unless none is wanted or the name is taken.
-async fn apply_placeholder(route: &Route, context: &Context) -> Result<Gateway, WriteError> {
+/// Makes the core/v1 Service of the Route's name, unless none is wanted or the name is taken,
+/// which is then what stands in the way.
+async fn apply_placeholder(
+    route: &Route,
+    context: &Context,
+) -> Result<(Gateway, Option<WriteError>), WriteError> {
     let Some(host) = &context.gateway_host else {
-        return Ok(Gateway::Serving);
+        return Ok((Gateway::Serving, None));
     };
     let (namespace, name) = (route.namespace().unwrap_or_default(), route.name_any());
     let cache = &context.stores.placeholders;
     let existing = cache.get(&namespace, &name);
     let desired = placeholder::build(route, host, existing.as_deref());
     let made = match &existing {
-        Some(existing) if !owner::controls(route, &**existing) => return Ok(Gateway::NameTaken),
+        // Whoever has the name is left alone.
+        Some(existing) if !owner::controls(route, &**existing) => existing.clone(),
         Some(_) => context.scribe.apply(cache, &desired, existing.as_ref()).await?,
         None => context.scribe.create_or_find(cache, &desired).await?,
     };
-    Ok(if owner::controls(route, &*made) { Gateway::Serving } else { Gateway::NameTaken })
+    Ok(if owner::controls(route, &*made) {
+        (Gateway::Serving, None)
+    } else {
+        (Gateway::NameTaken, Some(WriteError::taken(&desired)))
+    })
 }
 
 /// Labels the Revisions that the Route began or ceased to refer to.

@@ -9,6 +9,7 @@
 use std::sync::Arc;
 
 use kube::api::{Api, Patch, PatchParams, PostParams};
+use kube::core::Status;
 use kube::{Client, ResourceExt as _};
 use serde::Serialize;
 use serde_json::{Value, json};
@@ -23,16 +24,34 @@ pub(crate) const MANAGER: &str = "ebb-controller";
 /// Field manager of statuses.
 pub(crate) const STATUS_MANAGER: &str = "ebb-controller-status";
 
-/// A request to the API server that failed.
+/// Why the world cannot be brought closer to what an object asks for.
 #[derive(Debug, thiserror::Error)]
-#[error("cannot {verb} {kind} {namespace}/{name}")]
-pub(crate) struct WriteError {
-    verb: &'static str,
-    kind: String,
-    namespace: String,
-    name: String,
-    #[source]
-    source: Box<kube::Error>,
+pub(crate) enum WriteError {
+    /// A request to the API server failed.
+    #[error("cannot {verb} {kind} {namespace}/{name}")]
+    Request {
+        /// What was asked for.
+        verb: &'static str,
+        /// Of what.
+        kind: String,
+        /// Where.
+        namespace: String,
+        /// Its name.
+        name: String,
+        /// What came of it.
+        #[source]
+        source: Box<kube::Error>,
+    },
+    /// The place of a child is somebody else's: no event is sure to tell when it is free.
+    #[error("{kind} {namespace}/{name} belongs to somebody else")]
+    Taken {
+        /// Kind of the child.
+        kind: String,
+        /// Where.
+        namespace: String,
+        /// Its name.
+        name: String,
+    },
 }
 
 /// Writes objects and statuses.
@@ -46,7 +65,7 @@ pub(crate) struct Scribe {
 
 impl WriteError {
     fn new<K: Stored>(verb: &'static str, object: &K, source: kube::Error) -> Self {
-        Self {
+        Self::Request {
             verb,
             kind: K::kind(&()).into_owned(),
             namespace: object.namespace().unwrap_or_default(),
@@ -55,25 +74,46 @@ impl WriteError {
         }
     }
 
+    /// The place of `child` is somebody else's.
+    pub(crate) fn taken<K: Stored>(child: &K) -> Self {
+        Self::Taken {
+            kind: K::kind(&()).into_owned(),
+            namespace: child.namespace().unwrap_or_default(),
+            name: child.name_any(),
+        }
+    }
+
+    /// What the API server said.
+    fn status(&self) -> Option<&Status> {
+        match self {
+            Self::Request { source, .. } => match source.as_ref() {
+                kube::Error::Api(status) => Some(status),
+                _ => None,
+            },
+            Self::Taken { .. } => None,
+        }
+    }
+
     /// Whether the object is there already.
     pub(crate) fn is_already_exists(&self) -> bool {
-        matches!(self.source.as_ref(), kube::Error::Api(status) if status.is_already_exists())
+        self.status().is_some_and(Status::is_already_exists)
     }
 
     /// Whether the object was changed meanwhile.
     pub(crate) fn is_conflict(&self) -> bool {
-        matches!(self.source.as_ref(), kube::Error::Api(status) if status.is_conflict())
+        self.status().is_some_and(Status::is_conflict)
     }
 
-    /// Whether the API server refused the object itself, so that trying again is pointless until
-    /// somebody changes it; with what it said.
+    /// Whether the API server refused the object itself, so that trying again helps only once
+    /// somebody has changed a quota, a policy or the object; with what it said.
     pub(crate) fn refusal(&self) -> Option<&str> {
-        match self.source.as_ref() {
-            kube::Error::Api(status) if matches!(status.code, 400 | 403 | 422) => {
-                Some(status.message.as_str())
-            }
-            _ => None,
-        }
+        let status = self.status().filter(|status| matches!(status.code, 400 | 403 | 422))?;
+        Some(status.message.as_str())
+    }
+
+    /// Whether it lasts until a person does something.
+    pub(crate) fn is_lasting(&self) -> bool {
+        matches!(self, Self::Taken { .. }) || self.refusal().is_some()
     }
 }
 
@@ -93,6 +133,7 @@ impl Scribe {
     ) -> Result<Arc<K>, WriteError> {
         let params =
             PostParams { field_manager: Some(MANAGER.to_owned()), ..PostParams::default() };
+        let writing = cache.begin(desired);
         let answer = self.api(desired).create(&params, desired).await;
         self.finish(writing, "create", desired, answer)
     }
@@ -109,6 +150,7 @@ impl Scribe {
             Err(error) if error.is_already_exists() => error,
             made => return made,
         };
+        let reading = cache.begin(desired);
         match self.api(desired).get_opt(&desired.name_any()).await {
             Ok(Some(found)) if owner::have_same_controller(desired, &found) => {
                 Ok(reading.answered(found))
@@ -133,7 +175,6 @@ impl Scribe {
     ) -> Result<Arc<K>, WriteError> {
         let wanted = value(desired);
         if let Some(existing) = existing
-        let writing = cache.begin(desired);
             && !difference::differs(&value(existing.as_ref()), &wanted, MANAGER)
         {
             return Ok(existing.clone());
@@ -141,6 +182,7 @@ impl Scribe {
         let mut params = PatchParams::apply(MANAGER);
         params.force = existing.is_some();
         let name = desired.name_any();
+        let writing = cache.begin(desired);
         let answer = self.api(desired).patch(&name, &params, &Patch::Apply(&wanted)).await;
         self.finish(writing, "apply", desired, answer)
     }
@@ -150,7 +192,6 @@ impl Scribe {
         &self,
         cache: &Cache<K>,
         object: &K,
-        let reading = cache.begin(desired);
         mut patch: Value,
     ) -> Result<Arc<K>, WriteError> {
         // The version makes two writers of the same list of routes take turns.
@@ -158,6 +199,7 @@ impl Scribe {
         let params =
             PatchParams { field_manager: Some(MANAGER.to_owned()), ..PatchParams::default() };
         let name = object.name_any();
+        let writing = cache.begin(object);
         let answer = self.api(object).patch(&name, &params, &Patch::Merge(&patch)).await;
         self.finish(writing, "merge", object, answer)
     }
@@ -182,8 +224,8 @@ impl Scribe {
             },
             "status": value(status),
         });
-        let writing = cache.begin(desired);
         let params = PatchParams::apply(STATUS_MANAGER).force();
+        let writing = cache.begin(object);
         let answer = self.api(object).patch_status(&name, &params, &Patch::Apply(&patch)).await;
         self.finish(writing, "status", object, answer)
     }
@@ -199,7 +241,6 @@ impl Scribe {
         verb: &'static str,
         object: &K,
         answer: kube::Result<K>,
-        let writing = cache.begin(object);
     ) -> Result<Arc<K>, WriteError> {
         self.metrics.wrote(&K::kind(&()), verb);
         match answer {
@@ -212,4 +253,3 @@ impl Scribe {
 fn value<T: Serialize>(object: &T) -> Value {
     serde_json::to_value(object).expect("API types have string keys only and always serialise")
 }
-        let writing = cache.begin(object);

@@ -30,7 +30,8 @@ impl Reconcile for Service {
         let status = status::of(&object, &children, k8s_openapi::jiff::Timestamp::now());
         let old = object.status.clone().unwrap_or_default();
         let news = status::news(&old, &status);
-        context.report(&*object, &status, news, Vec::new()).await
+        let action = context.report(&*object, &status, news, Vec::new()).await?;
+        children.obstacle(&object).map_or(Ok(action), Err)
     }
 }
 

@@ -13,6 +13,7 @@ use kube::ResourceExt as _;
 use super::build;
 use crate::configuration::NAME_TAKEN;
 use crate::owner;
+use crate::scribe::WriteError;
 use crate::settling::{self, News};
 
 const OUT_OF_DATE: &str = "OutOfDate";
@@ -33,6 +34,22 @@ pub(super) enum Fate<K> {
 pub(super) struct Children {
     pub(super) configuration: Fate<Configuration>,
     pub(super) route: Fate<Route>,
+}
+
+// === impl Children ===
+
+impl Children {
+    /// What only somebody else can take out of the way. That the name of the next Revision is
+    /// taken is the Configuration's to find out.
+    pub(super) fn obstacle(&self, service: &Service) -> Option<WriteError> {
+        if matches!(self.configuration, Fate::Foreign) {
+            Some(WriteError::taken(&build::configuration(service)))
+        } else if matches!(self.route, Fate::Foreign) {
+            Some(WriteError::taken(&build::route(service)))
+        } else {
+            None
+        }
+    }
 }
 
 /// Whether the Configuration's status describes its spec.

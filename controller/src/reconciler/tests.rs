@@ -1,0 +1,122 @@
+use std::collections::BTreeSet;
+
+use ebb_api::serving::{Configuration, Service};
+use http::{Method, Request, Response};
+use kube::client::Body;
+use serde_json::{Value, json};
+
+use super::*;
+use crate::stores::tests::World;
+
+#[test]
+fn pauses_double_up_to_a_bound() {
+    let pause = |failures| pause_after(failures, false);
+    assert_eq!(pause(1), RETRY_MIN);
+    assert_eq!(pause(2), RETRY_MIN * 2);
+    assert_eq!(pause(11), Duration::from_millis(20 * 1024));
+    assert_eq!(pause(12), RETRY_MAX);
+    assert_eq!(pause(u32::MAX), RETRY_MAX);
+}
+
+/// C2: a refusal is tried again, rarely and not by all at once.
+#[test]
+fn what_only_a_person_can_mend_is_tried_again_ever_more_rarely() {
+    let pauses = [1, 2, 6, 7, u32::MAX].map(|failures| pause_after(failures, true).as_secs());
+    assert_eq!(pauses, [1, 2, 32, 60, 60]);
+    let of = |name: &str, failures| {
+        let object = ObjectMeta { name: Some(name.to_owned()), ..ObjectMeta::default() };
+        spread(LASTING_MAX, (&object, failures))
+    };
+    let all: BTreeSet<_> = (0..100).map(|number| of(&format!("r-{number}"), 9)).collect();
+    assert!(all.len() > 50, "{}", all.len());
+    assert!(all.iter().all(|pause| *pause > Duration::from_secs(45) && *pause <= LASTING_MAX));
+    assert_ne!(of("r-1", 9), of("r-1", 10));
+}
+
+/// An API server that stores statuses and refuses everything else, as a quota does.
+fn refusing(written: Arc<Mutex<Vec<Value>>>) -> Client {
+    let serve = move |request: Request<Body>| {
+        let written = written.clone();
+        async move {
+            let (head, body) = request.into_parts();
+            let sent = body.collect_bytes().await.unwrap_or_default();
+            let sent: Value = serde_json::from_slice(&sent).unwrap_or_default();
+            let is_status = head.method == Method::PATCH && head.uri.path().ends_with("/status");
+            let (code, answer) = if is_status {
+                written.lock().push(sent.clone());
+                let mut answer = sent;
+                answer["spec"] =
+                    json!({"template": {"spec": {"containers": []}}, "containers": []});
+                (200, answer)
+            } else {
+                let status = json!({
+                    "kind": "Status", "status": "Failure", "reason": "Forbidden", "code": 403,
+                    "message": "exceeded quota: none",
+                });
+                (403, status)
+            };
+            let body = Body::from(answer.to_string().into_bytes());
+            Ok::<_, Infallible>(Response::builder().status(code).body(body).expect("a response"))
+        }
+    };
+    Client::new(tower::service_fn(serve), "default")
+}
+
+/// A context in which Service `a` and its objects are known, and what was written to statuses.
+fn refused() -> (World, Arc<Context>, Arc<Mutex<Vec<Value>>>) {
+    let written = Arc::new(Mutex::new(Vec::new()));
+    let mut world = World::new();
+    world.add_service("a");
+    let (_, config) = watch::channel(Arc::new(Config::default()));
+    let metrics =
+        ControllerMetrics::register(&mut prometheus_client::registry::Registry::default());
+    let client = refusing(written.clone());
+    let context = Context::new(client, world.stores.clone(), config, metrics, None);
+    (world, Arc::new(context), written)
+}
+
+fn reason(status: &Value) -> Option<&str> {
+    let conditions = status["status"]["conditions"].as_array()?;
+    conditions.iter().find(|it| it["type"] == "Ready")?["reason"].as_str()
+}
+
+/// C2: after the status said so nothing was ever tried again.
+#[tokio::test]
+async fn a_deployment_that_is_refused_is_said_and_tried_again() {
+    let (world, context, written) = refused();
+    let revision = world.stores.revisions.get("default", "a-00001").unwrap();
+    let error = Revision::reconcile(revision, context).await.unwrap_err();
+    assert!(error.is_lasting() && error.refusal() == Some("exceeded quota: none"), "{error}");
+    assert_eq!(reason(&written.lock()[0]), Some("FailedCreate"));
+}
+
+/// C2: the same for a Revision that its Configuration may not make.
+#[tokio::test]
+async fn a_revision_that_is_refused_is_said_and_tried_again() {
+    let (mut world, context, written) = refused();
+    let known = world.stores.configurations.get("default", "a").unwrap();
+    let mut next = Configuration::clone(&known);
+    next.metadata.generation = Some(2);
+    world.watches.configurations.feed(next.clone());
+    let error = Configuration::reconcile(Arc::new(next), context).await.unwrap_err();
+    assert!(error.is_lasting(), "{error}");
+    assert_eq!(reason(&written.lock()[0]), Some("RevisionFailed"));
+}
+
+/// C2: no event tells when somebody else's object has gone out of the way.
+#[tokio::test]
+async fn a_child_that_is_somebody_elses_is_said_and_looked_for_again() {
+    let (mut world, context, written) = refused();
+    let known = world.stores.configurations.get("default", "a").unwrap();
+    let mut foreign = Configuration::clone(&known);
+    foreign.metadata.owner_references = None;
+    world.watches.configurations.feed(foreign);
+    let known = world.stores.routes.get("default", "a").unwrap();
+    let mut foreign = Route::clone(&known);
+    foreign.metadata.owner_references = None;
+    world.watches.routes.feed(foreign);
+    let service = world.stores.services.get("default", "a").unwrap();
+    let error = Service::reconcile(service, context).await.unwrap_err();
+    assert!(matches!(error, WriteError::Taken { .. }) && error.is_lasting(), "{error}");
+    assert_eq!(reason(&written.lock()[0]), Some("NotOwned"));
+}
