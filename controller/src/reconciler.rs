@@ -256,7 +256,8 @@ fn spawn_watches(
     let known = stores.clone();
     let react = move |object: &_, _| triggers::of_revision(&known, object);
     tasks.spawn(revisions.run(Fact::of_revision, react, out(), stop()).map(ended));
-    let react = |object: &_, _| triggers::of_route(object);
+    let known = stores.clone();
+    let react = move |object: &_, gone| triggers::of_route(&known, object, gone);
     tasks.spawn(routes.run(no_fact, react, out(), stop()).map(ended));
     let react = |object: &_, _| triggers::of_pod(object);
     tasks.spawn(pods.run(no_fact, react, out(), stop()).map(ended));

@@ -20,6 +20,7 @@ use self::status::{Observed, Occupied};
 use crate::cache::{By, Cache};
 use crate::owner;
 use crate::reconciler::{Context, Reconcile};
+use crate::route::routing;
 use crate::scribe::WriteError;
 use crate::stores::Stores;
 
@@ -31,6 +32,11 @@ impl Reconcile for Revision {
     }
 
     async fn reconcile(object: Arc<Self>, context: Arc<Context>) -> Result<Action, WriteError> {
+        let unmark = routing::unmark(&object, &context.stores, Timestamp::now());
+        let object = match unmark {
+            Some(patch) => context.scribe.merge(&context.stores.revisions, &*object, patch).await?,
+            None => object,
+        };
         let (observed, obstacle) = apply(&object, &context).await?;
         let status = status::of(&object, &observed, Timestamp::now());
         let old = object.status.clone().unwrap_or_default();

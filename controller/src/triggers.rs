@@ -13,6 +13,7 @@ use kube::{Resource, ResourceExt as _};
 
 use crate::cache::{By, Stored};
 use crate::owner;
+use crate::route;
 use crate::scale::Fact;
 use crate::stores::Stores;
 
@@ -78,10 +79,15 @@ pub(crate) fn of_revision(stores: &Stores, revision: &Revision) -> Vec<Trigger> 
     triggers
 }
 
-/// A Route concerns itself and its Service.
-pub(crate) fn of_route(route: &Route) -> Vec<Trigger> {
+/// A Route concerns itself and its Service; when it is gone, the Revisions that say that it refers
+/// to them.
+pub(crate) fn of_route(stores: &Stores, route: &Route, gone: bool) -> Vec<Trigger> {
     let mut triggers = vec![Trigger::Route(ObjectRef::from_obj(route))];
     triggers.extend(owner_of(route).map(Trigger::Service));
+    if gone {
+        let marked = route::marked(route, stores);
+        triggers.extend(marked.iter().map(|it| Trigger::Revision(ObjectRef::from_obj(&**it))));
+    }
     triggers
 }
 

@@ -11,6 +11,8 @@ use kube::ResourceExt as _;
 use serde_json::{Value, json};
 
 use super::traffic::Referenced;
+use crate::owner;
+use crate::stores::Stores;
 
 /// The patches that make the marks right, none for a Revision whose marks are. `marked` are the
 /// Revisions that carry the Route's mark now.
@@ -42,6 +44,50 @@ pub(super) fn changes(
             Some((revision.clone(), patch(revision, &routes, now)?))
         })
         .collect()
+}
+
+/// The patch that takes the marks of Routes that are gone off a Revision, which would keep its
+/// min-scale for ever. A finalizer on Routes would do too, at two writes more for each.
+pub(crate) fn unmark(revision: &Revision, stores: &Stores, now: Timestamp) -> Option<Value> {
+    let namespace = revision.namespace().unwrap_or_default();
+    let mut routes = routes_of(revision);
+    let marked = routes.len();
+    routes.retain(|route| stores.routes.get(&namespace, route).is_some());
+    if routes.len() == marked {
+        return None;
+    }
+    match promised(revision, &namespace, stores) {
+        // It is about to be deleted as well.
+        Promise::Ending => return None,
+        // Revisions are born with the mark, before there is the Route.
+        Promise::Of(route) if routes_of(revision).contains(&route) => drop(routes.insert(route)),
+        Promise::Of(_) | Promise::None => {}
+    }
+    if routes.len() == marked { None } else { patch(revision, &routes, now) }
+}
+
+/// The Route that a Revision is sure to get.
+enum Promise {
+    None,
+    /// The one of its Service.
+    Of(String),
+    /// Its owner is gone.
+    Ending,
+}
+
+fn promised(revision: &Revision, namespace: &str, stores: &Stores) -> Promise {
+    let Some(owner) = owner::controller(revision) else { return Promise::None };
+    let configuration = stores.configurations.get(namespace, &owner.name);
+    let Some(configuration) = configuration.filter(|it| it.uid().as_ref() == Some(&owner.uid))
+    else {
+        return Promise::Ending;
+    };
+    let Some(owner) = owner::controller(&*configuration) else { return Promise::None };
+    let service = stores.services.get(namespace, &owner.name);
+    match service.filter(|it| it.uid().as_ref() == Some(&owner.uid)) {
+        Some(service) => Promise::Of(service.name_any()),
+        None => Promise::Ending,
+    }
 }
 
 /// Names of the Revisions that the Route refers to: in the split in force, in the one asked for,
@@ -114,9 +160,12 @@ fn patch(revision: &Revision, routes: &BTreeSet<String>, now: Timestamp) -> Opti
 mod tests {
     use ebb_api::condition::Status;
     use ebb_api::serving::Configuration;
+    use kube::runtime::reflector::ObjectRef;
 
     use super::*;
     use crate::route::traffic::tests::{configuration, latest, pinned, referenced, route};
+    use crate::stores::tests::World;
+    use crate::triggers::{Trigger, of_route};
 
     fn revision(name: &str, state: &str, routes: &str) -> Arc<Revision> {
         let plain = crate::route::traffic::tests::revision(name, Status::True);
@@ -212,5 +261,37 @@ mod tests {
                 ("digits-00002".to_owned(), "active".to_owned(), json!("digits")),
             ]
         );
+    }
+
+    /// C6: a Route that was deleted left its Revisions active, and their min-scale in force.
+    #[tokio::test]
+    async fn a_revision_loses_the_marks_of_routes_that_are_gone() {
+        let mut world = World::new();
+        world.add_service("digits");
+        let find = |world: &World| world.stores.revisions.get("default", "digits-00001").unwrap();
+        let unmark = |world: &World, routes: &str| {
+            let mut revision = Revision::clone(&find(world));
+            revision.annotations_mut().insert(annotations::ROUTES.to_owned(), routes.to_owned());
+            let patch = super::unmark(&revision, &world.stores, Timestamp::UNIX_EPOCH);
+            patch.map(|patch| patch["metadata"]["annotations"][annotations::ROUTES].clone())
+        };
+        assert_eq!(unmark(&world, "digits"), None);
+        // A Route of somebody's own that was deleted.
+        assert_eq!(unmark(&world, "digits,own"), Some(json!("digits")));
+        let route = world.stores.routes.get("default", "digits").unwrap();
+        let told = of_route(&world.stores, &route, true);
+        assert!(told.contains(&Trigger::Revision(ObjectRef::from_obj(&*find(&world)))));
+        world.watches.routes.lose(Route::clone(&route));
+        // The Service makes it again.
+        assert_eq!(unmark(&world, "digits,own"), Some(json!("digits")));
+        let service = world.stores.services.get("default", "digits").unwrap();
+        world.watches.services.lose(ebb_api::serving::Service::clone(&service));
+        assert_eq!(unmark(&world, "digits,own"), None);
+        // A Configuration without a Service promises nothing.
+        let known = world.stores.configurations.get("default", "digits").unwrap();
+        let mut configuration = Configuration::clone(&known);
+        configuration.metadata.owner_references = None;
+        world.watches.configurations.feed(configuration);
+        assert_eq!(unmark(&world, "digits,own"), Some(Value::Null));
     }
 }
