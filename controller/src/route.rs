@@ -11,6 +11,7 @@ use k8s_openapi::jiff::Timestamp;
 use kube::ResourceExt as _;
 use kube::runtime::controller::Action;
 
+pub(crate) mod claims;
 mod placeholder;
 pub(crate) mod routing;
 mod status;
@@ -35,7 +36,13 @@ impl Reconcile for Route {
         let config = context.config();
         let referenced = dereference(&object, &context.stores);
         let resolved = traffic::resolve(&object, &referenced);
-        let (gateway, obstacle) = apply_placeholder(&object, &context).await?;
+        let (gateway, obstacle) = match claims::taken(&object, &context.stores) {
+            taken if !taken.is_empty() => {
+                let obstacle = WriteError::taken(&placeholder::named(&object, &taken[0]));
+                (Gateway::HostsTaken(taken), Some(obstacle))
+            }
+            _ => apply_placeholder(&object, &context).await?,
+        };
         let status = status::of(&object, resolved, gateway, &config.network, Timestamp::now());
         let old = object.status.clone().unwrap_or_default();
         let news = status::news(&old, &status);

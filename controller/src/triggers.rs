@@ -13,7 +13,7 @@ use kube::{Resource, ResourceExt as _};
 
 use crate::cache::{By, Stored};
 use crate::owner;
-use crate::route;
+use crate::route::{self, claims};
 use crate::scale::Fact;
 use crate::stores::Stores;
 
@@ -79,11 +79,19 @@ pub(crate) fn of_revision(stores: &Stores, revision: &Revision) -> Vec<Trigger> 
     triggers
 }
 
-/// A Route concerns itself and its Service; when it is gone, the Revisions that say that it refers
-/// to them.
+/// A Route concerns itself, its Service, and who wants a host that it has; when it is gone, the
+/// Revisions that say that it refers to them.
 pub(crate) fn of_route(stores: &Stores, route: &Route, gone: bool) -> Vec<Trigger> {
+    let namespace = route.namespace().unwrap_or_default();
     let mut triggers = vec![Trigger::Route(ObjectRef::from_obj(route))];
     triggers.extend(owner_of(route).map(Trigger::Service));
+    triggers.extend(routes(stores, route, By::Host));
+    for host in claims::tag_hosts(route, &route.spec.traffic) {
+        let named = stores.routes.get(&namespace, &host).into_iter();
+        let tagged = stores.routes.marked(&namespace, By::Host, &host);
+        let others = named.chain(tagged).filter(|other| other.name_any() != route.name_any());
+        triggers.extend(others.map(|other| Trigger::Route(ObjectRef::from_obj(&*other))));
+    }
     if gone {
         let marked = route::marked(route, stores);
         triggers.extend(marked.iter().map(|it| Trigger::Revision(ObjectRef::from_obj(&**it))));

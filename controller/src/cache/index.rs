@@ -22,6 +22,8 @@ pub(crate) enum By {
     Follows,
     /// Routes, by each Revision that they name or send requests to.
     Names,
+    /// Routes, by the host of each of their tags, wanted or in force.
+    Host,
 }
 
 /// One of the things by which an object is found.

@@ -1,6 +1,8 @@
 //! The core/v1 Service of a Route's name: inside the cluster, `http://NAME.NAMESPACE` then leads
 //! to the gateway. Source: knative/serving pkg/reconciler/route/resources/service.go.
 
+use std::collections::BTreeMap;
+
 use ebb_api::labels;
 use ebb_api::serving::Route;
 use k8s_openapi::api::core::v1::{Service, ServicePort, ServiceSpec};
@@ -38,6 +40,14 @@ pub(super) fn build(route: &Route, gateway_host: &str, existing: Option<&Service
             ..ServiceSpec::default()
         }),
         status: None,
+    }
+}
+
+/// A Service of that name beside the Route, to speak of it.
+pub(super) fn named(route: &Route, name: &str) -> Service {
+    Service {
+        metadata: owner::child(route, name, BTreeMap::new(), BTreeMap::new()),
+        ..Service::default()
     }
 }
 

@@ -7,6 +7,7 @@ use ebb_api::{labels, names};
 use k8s_openapi::jiff::Timestamp;
 use kube::ResourceExt as _;
 
+use super::claims;
 use super::traffic::Problem;
 use crate::settling::{self, News};
 
@@ -15,12 +16,14 @@ const INGRESS: &str = RouteStatus::INGRESS_READY;
 const CERTIFICATE: &str = RouteStatus::CERTIFICATE_PROVISIONED;
 
 /// Whether the gateway can serve the Route inside the cluster.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum Gateway {
     /// It can.
     Serving,
     /// Another core/v1 Service has the name.
     NameTaken,
+    /// Another Route has these hosts, so that the split cannot be had.
+    HostsTaken(Vec<String>),
 }
 
 /// The status that follows from the resolved split.
@@ -49,7 +52,10 @@ pub(super) fn of(
     conditions.mark_true_because(CERTIFICATE, "TLSNotEnabled", why);
     match resolved {
         Ok(traffic) => {
-            status.traffic = with_urls(route, traffic, network);
+            status.traffic = match &gateway {
+                Gateway::HostsTaken(taken) => claims::without(route, taken),
+                Gateway::Serving | Gateway::NameTaken => with_urls(route, traffic, network),
+            };
             conditions.mark_true(ASSIGNED);
             conditions.mark_true(INGRESS);
         }
@@ -58,8 +64,12 @@ pub(super) fn of(
         }
         Err(problem) => conditions.mark_unknown(ASSIGNED, problem.reason, &problem.message),
     }
-    if gateway == Gateway::NameTaken {
-        let name = route.name_any();
+    let taken = match gateway {
+        Gateway::Serving => None,
+        Gateway::NameTaken => Some(route.name_any()),
+        Gateway::HostsTaken(names) => names.into_iter().next(),
+    };
+    if let Some(name) = taken {
         let text = format!("There is an existing placeholder Service {name:?} that we do not own.");
         conditions.mark_false(INGRESS, "NotOwned", &text);
     }
@@ -186,6 +196,24 @@ mod tests {
         let now = Timestamp::UNIX_EPOCH;
         let status = of(&route(Vec::new()), Ok(Vec::new()), taken, &network(), now);
         assert_eq!(told(&status, READY), (Status::False, "NotOwned".to_owned()));
+    }
+
+    /// C9: a split that needs another's host is not put in force, and it is said why.
+    #[test]
+    fn a_split_with_a_host_of_another_leaves_the_last_one_in_force() {
+        let mut route = route(Vec::new());
+        let split = |tag| vec![pinned("digits-00001", Some(100), tag)];
+        route.status = Some(of_traffic(&route, Ok(split(None))));
+        let taken = Gateway::HostsTaken(vec!["blue-digits".to_owned()]);
+        let asked = Ok(split(Some("blue")));
+        let status = of(&route, asked, taken, &network(), Timestamp::UNIX_EPOCH);
+        assert_eq!(status.traffic, split(None));
+        assert_eq!(told(&status, READY), (Status::False, "NotOwned".to_owned()));
+        let said = condition::find(&status.conditions, INGRESS).unwrap();
+        assert_eq!(
+            said.message.as_deref(),
+            Some("There is an existing placeholder Service \"blue-digits\" that we do not own.")
+        );
     }
 
     #[test]

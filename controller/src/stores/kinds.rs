@@ -14,7 +14,7 @@ use kube::ResourceExt as _;
 use crate::cache::{By, Mark, Stored};
 use crate::difference;
 use crate::owner;
-use crate::route::routing;
+use crate::route::{claims, routing};
 use crate::scribe::MANAGER;
 
 /// Conditions of a Deployment that say why it makes no progress; see `revision::status`.
@@ -50,7 +50,9 @@ impl Stored for Revision {
 impl Stored for Route {
     fn marks(&self) -> Vec<Mark> {
         let in_force = self.status.iter().flat_map(|status| &status.traffic);
-        self.spec.traffic.iter().chain(in_force).flat_map(marks_of).collect()
+        let targets = self.spec.traffic.iter().chain(in_force);
+        let hosts = claims::tag_hosts(self, targets.clone()).map(|host| Mark(By::Host, host));
+        targets.flat_map(marks_of).chain(hosts).collect()
     }
 
     fn trim(&mut self) {
