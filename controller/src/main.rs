@@ -78,7 +78,7 @@ async fn webhook(
     let options = WebhookOptions {
         client: process.client.clone(),
         config: process.config.clone(),
-        listener: process::bind("--webhook", address).await?.into_std()?,
+        listener: process::bind("--webhook", address).await?,
         service,
         namespace: process.namespace().to_owned(),
     };

@@ -3,45 +3,41 @@
 //! Every replica serves, whichever leads. The certificate is made here and shared by a Secret
 //! (`certificate`, `keeper`), so that nothing else has to be installed for it.
 
+mod body;
 mod certificate;
 mod keeper;
+mod places;
 mod review;
+mod server;
+#[cfg(test)]
+mod tests;
 mod tls;
 
-use std::net::TcpListener;
 use std::sync::Arc;
-use std::time::Duration;
 
-use anyhow::Context as _;
-use axum::Router;
-use axum::body::Bytes;
-use axum::extract::{DefaultBodyLimit, State};
-use axum::response::{IntoResponse, Response};
-use axum::routing::post;
-use axum_server::Handle;
-use axum_server::tls_rustls::RustlsConfig;
+use arc_swap::ArcSwap;
+use bytes::Bytes;
 use ebb_api::config::Config;
 use ebb_daemon::readiness::Task;
+use http::{Method, Request as HttpRequest, Response, StatusCode, header};
+use http_body_util::Full;
+use hyper::body::Incoming;
 use kube::Client;
 use prometheus_client::encoding::EncodeLabelSet;
 use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::family::Family;
 use prometheus_client::registry::Registry;
-use tokio::sync::watch;
+use tokio::net::TcpListener;
+use tokio::sync::{Semaphore, watch};
 use tokio_util::sync::CancellationToken;
-use tower::limit::GlobalConcurrencyLimitLayer;
 
+use self::body::{REVIEWS_BYTES_MAX, Whole};
 use self::keeper::Keeper;
+use self::server::{Answer, Caller, Server};
 use crate::admission::{self, Request, Verdict};
 
-/// Longest review: the API server takes objects of 3 MiB, and an update carries two of them.
-const REVIEW_BYTES_MAX: usize = 7 * 1024 * 1024;
-/// Reviews looked at at once; more wait in their connections. With the length above it bounds
-/// what anybody who reaches the port can make this process hold.
+/// Reviews looked at at once; more wait, whole, in their share of the budget of bytes.
 const REVIEWS_MAX: usize = 8;
-/// How long reviews in flight may take to end at a shutdown: an API server gives up after 10 s,
-/// and a review takes milliseconds.
-const DRAIN: Duration = Duration::from_secs(5);
 
 /// What the webhook needs from its process.
 pub struct WebhookOptions {
@@ -61,12 +57,17 @@ pub struct WebhookOptions {
 pub struct Webhook {
     options: WebhookOptions,
     reviews: Reviews,
+    evicted: Counter,
 }
 
 /// What the handlers share.
 #[derive(Clone)]
 struct Reviews {
     config: watch::Receiver<Arc<Config>>,
+    /// Bytes of bodies that are held.
+    budget: Arc<Semaphore>,
+    /// Reviews that are looked at.
+    places: Arc<Semaphore>,
     answered: Family<ReviewLabels, Counter>,
 }
 
@@ -90,10 +91,13 @@ impl Webhook {
     /// A webhook that counts its answers in the registry.
     pub fn new(options: WebhookOptions, registry: &mut Registry) -> Self {
         let registry = registry.sub_registry_with_prefix("ebb_webhook");
-        let answered = Family::default();
+        let reviews = Reviews::new(options.config.clone());
         let help = "Admission reviews that were answered, by webhook and outcome";
-        registry.register("reviews", help, answered.clone());
-        Self { reviews: Reviews { config: options.config.clone(), answered }, options }
+        registry.register("reviews", help, reviews.answered.clone());
+        let evicted = Counter::default();
+        let help = "Connections that were closed to make room for others";
+        registry.register("connections_evicted", help, evicted.clone());
+        Self { options, reviews, evicted }
     }
 
     /// Serves until `shutdown`, then lets reviews in flight end. `ready` is done once the API
@@ -101,51 +105,78 @@ impl Webhook {
     ///
     /// # Errors
     ///
-    /// The listener broke, or no certificate can be made.
+    /// No certificate can be made.
     pub async fn run(self, ready: Task, shutdown: CancellationToken) -> anyhow::Result<()> {
         let WebhookOptions { client, listener, service, namespace, .. } = self.options;
         let keeper = Keeper::new(client, &service, &namespace);
         let Some(first) = keeper.first(&shutdown).await else { return Ok(()) };
-        let tls = RustlsConfig::from_config(tls::server(&first)?);
+        let tls = Arc::new(ArcSwap::new(tls::server(&first)?));
         drop(ready);
-        let handle = Handle::new();
-        let keeping = tokio::spawn(keeper.run(tls.clone(), shutdown.clone()));
-        let closing = tokio::spawn({
-            let handle = handle.clone();
-            async move {
-                shutdown.cancelled().await;
-                handle.graceful_shutdown(Some(DRAIN));
-            }
-        });
-        let served = axum_server::from_tcp_rustls(listener, tls)?
-            .handle(handle)
-            .serve(router(self.reviews).into_make_service())
-            .await;
-        keeping.abort();
-        closing.abort();
-        served.context("the webhook's listener broke")
+        let server =
+            Server { listener, tls: tls.clone(), answers: self.reviews, evicted: self.evicted };
+        tokio::join!(server.run(shutdown.clone()), keeper.run(tls, shutdown));
+        Ok(())
     }
 }
 
-fn router(reviews: Reviews) -> Router {
-    let ask = |webhook, answer| {
-        let question = Question { webhook, answer };
-        post(move |state: State<Reviews>, body: Bytes| async move { state.0.hear(question, &body) })
-    };
-    // Knative's paths, so that webhook configurations made for it fit.
-    Router::new()
-        .route("/defaulting", ask(admission::MUTATING_WEBHOOK, admission::mutate))
-        .route("/resource-validation", ask(admission::VALIDATING_WEBHOOK, admission::validate))
-        .route("/config-validation", ask(admission::CONFIG_WEBHOOK, admission::validate))
-        .layer(DefaultBodyLimit::max(REVIEW_BYTES_MAX))
-        .layer(GlobalConcurrencyLimitLayer::new(REVIEWS_MAX))
-        .with_state(reviews)
+// === impl Question ===
+
+impl Question {
+    /// The question at a path: Knative's paths, so that webhook configurations made for it fit.
+    fn at(path: &str) -> Option<Self> {
+        let (webhook, answer): (_, fn(&Request<'_>, &Config) -> Verdict) = match path {
+            "/defaulting" => (admission::MUTATING_WEBHOOK, admission::mutate),
+            "/resource-validation" => (admission::VALIDATING_WEBHOOK, admission::validate),
+            "/config-validation" => (admission::CONFIG_WEBHOOK, admission::validate),
+            _ => return None,
+        };
+        Some(Self { webhook, answer })
+    }
 }
 
 // === impl Reviews ===
 
+impl Answer for Reviews {
+    async fn answer(
+        &self,
+        request: HttpRequest<Incoming>,
+        caller: Caller,
+    ) -> Response<Full<Bytes>> {
+        let Some(question) = Question::at(request.uri().path()) else {
+            return text(StatusCode::NOT_FOUND, "there is nothing at this path");
+        };
+        if request.method() != Method::POST {
+            return text(StatusCode::METHOD_NOT_ALLOWED, "a review is sent with POST");
+        }
+        // Outside of the limit on reviews, for this waits for whoever sends it.
+        let Whole { bytes, share } = match body::read(request.into_body(), &self.budget).await {
+            Ok(whole) => whole,
+            Err(refusal) => {
+                self.count(question, refusal.outcome());
+                let (status, message) = refusal.answer();
+                return text(status, message);
+            }
+        };
+        caller.has_asked();
+        let place = self.places.acquire().await;
+        let answer = self.hear(question, &bytes);
+        drop((place, share));
+        caller.is_answered();
+        answer
+    }
+}
+
 impl Reviews {
-    fn hear(&self, question: Question, body: &[u8]) -> Response {
+    fn new(config: watch::Receiver<Arc<Config>>) -> Self {
+        Self {
+            config,
+            budget: Arc::new(Semaphore::new(REVIEWS_BYTES_MAX)),
+            places: Arc::new(Semaphore::new(REVIEWS_MAX)),
+            answered: Family::default(),
+        }
+    }
+
+    fn hear(&self, question: Question, body: &[u8]) -> Response<Full<Bytes>> {
         let config = self.config.borrow().clone();
         let answer = review::answer(body, |request| (question.answer)(request, &config));
         let outcome = match &answer {
@@ -153,11 +184,26 @@ impl Reviews {
             Ok(_) => "denied",
             Err(_) => "unreadable",
         };
-        let labels = ReviewLabels { webhook: question.webhook, outcome };
-        self.answered.get_or_create(&labels).inc();
+        self.count(question, outcome);
         match answer {
-            Ok(answer) => axum::Json(answer).into_response(),
-            Err(problem) => (http::StatusCode::BAD_REQUEST, problem).into_response(),
+            Ok(answer) => {
+                let mut response = Response::new(Full::new(Bytes::from(answer.to_string())));
+                let json = header::HeaderValue::from_static("application/json");
+                response.headers_mut().insert(header::CONTENT_TYPE, json);
+                response
+            }
+            Err(problem) => text(StatusCode::BAD_REQUEST, problem),
         }
     }
+
+    fn count(&self, question: Question, outcome: &'static str) {
+        let labels = ReviewLabels { webhook: question.webhook, outcome };
+        self.answered.get_or_create(&labels).inc();
+    }
+}
+
+fn text(status: StatusCode, message: impl Into<Bytes>) -> Response<Full<Bytes>> {
+    let mut response = Response::new(Full::new(message.into()));
+    *response.status_mut() = status;
+    response
 }

@@ -11,3 +11,4 @@ mod load;
 mod partition;
 mod probes;
 mod rollouts;
+mod webhook;

@@ -4,9 +4,10 @@
 //! It looks every few seconds instead of watching: four reads of single objects, and the verbs
 //! for that can be granted for these objects alone.
 
+use std::sync::Arc;
 use std::time::Duration;
 
-use axum_server::tls_rustls::RustlsConfig;
+use arc_swap::ArcSwap;
 use jiff::Timestamp;
 use k8s_openapi::ByteString;
 use k8s_openapi::api::admissionregistration::v1::{
@@ -15,6 +16,7 @@ use k8s_openapi::api::admissionregistration::v1::{
 use k8s_openapi::api::core::v1::Secret;
 use kube::api::{Api, ObjectMeta, Patch, PatchParams, PostParams};
 use kube::{Client, Error};
+use rustls::ServerConfig;
 use serde::de::DeserializeOwned;
 use serde_json::json;
 use tokio_util::sync::CancellationToken;
@@ -97,7 +99,11 @@ impl Keeper {
     }
 
     /// Keeps it from now on, until `shutdown`.
-    pub(super) async fn run(self, served: RustlsConfig, shutdown: CancellationToken) {
+    pub(super) async fn run(
+        self,
+        served: Arc<ArcSwap<ServerConfig>>,
+        shutdown: CancellationToken,
+    ) {
         let (mut current, mut pause) = (None, PERIOD_AT_START);
         loop {
             tokio::select! {
@@ -111,7 +117,7 @@ impl Keeper {
             }
             match tls::server(&certificate) {
                 Ok(tls) => {
-                    served.reload_from_config(tls);
+                    served.store(tls);
                     current = Some(certificate);
                 }
                 Err(error) => tracing::error!(%error, "The webhook keeps its older certificate"),

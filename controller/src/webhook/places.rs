@@ -1,0 +1,151 @@
+//! Who may stay connected when there are too many: pure decisions.
+//!
+//! Every pod can connect, and the API server must get through. So a new connection always gets a
+//! place, and who goes for it is chosen by what a flood cannot fake: it comes from few addresses,
+//! and no review of it was ever answered. An API server's connection is one of few from its
+//! address and answers many.
+
+use std::collections::HashMap;
+use std::net::IpAddr;
+
+use tokio::time::Instant;
+use tokio_util::sync::CancellationToken;
+
+/// Connections at once. Each takes some 50 KiB for TLS and up to [`super::server`]'s windows; API
+/// servers hold one or two each.
+pub(super) const CONNECTIONS_MAX: usize = 128;
+
+/// The connections there are.
+#[derive(Debug)]
+pub(super) struct Places {
+    most: usize,
+    last: u64,
+    held: HashMap<u64, Held>,
+}
+
+#[derive(Debug)]
+struct Held {
+    address: IpAddr,
+    /// Reviews that were read whole and are not answered.
+    asked: u32,
+    /// Whether one was ever answered.
+    is_known: bool,
+    /// When it came, or was answered last.
+    since: Instant,
+    close: CancellationToken,
+}
+
+/// What a new connection is given.
+pub(super) struct Taken {
+    /// Its number.
+    pub(super) id: u64,
+    /// Fires when it must make room.
+    pub(super) close: CancellationToken,
+    /// Whether another had to make room for it.
+    pub(super) has_evicted: bool,
+}
+
+// === impl Places ===
+
+impl Places {
+    /// No connection yet, and at most so many.
+    pub(super) fn new(most: usize) -> Self {
+        Self { most, last: 0, held: HashMap::new() }
+    }
+
+    /// Gives a place to a new connection, another's if need be.
+    pub(super) fn take(&mut self, address: IpAddr, now: Instant) -> Taken {
+        let loser = (self.held.len() >= self.most).then(|| self.least()).flatten();
+        if let Some(loser) = loser.and_then(|id| self.held.remove(&id)) {
+            loser.close.cancel();
+        }
+        self.last += 1;
+        let close = CancellationToken::new();
+        let held = Held { address, asked: 0, is_known: false, since: now, close: close.clone() };
+        self.held.insert(self.last, held);
+        Taken { id: self.last, close, has_evicted: loser.is_some() }
+    }
+
+    /// A whole review has come.
+    pub(super) fn asked(&mut self, id: u64) {
+        if let Some(held) = self.held.get_mut(&id) {
+            held.asked += 1;
+        }
+    }
+
+    /// A review was answered.
+    pub(super) fn answered(&mut self, id: u64, now: Instant) {
+        if let Some(held) = self.held.get_mut(&id) {
+            held.asked = held.asked.saturating_sub(1);
+            held.is_known = true;
+            held.since = now;
+        }
+    }
+
+    /// The connection has ended.
+    pub(super) fn leave(&mut self, id: u64) {
+        self.held.remove(&id);
+    }
+
+    /// The connection that is missed least: none that waits for its answer if there is another;
+    /// of the address that has most of them; never answered; the oldest.
+    fn least(&self) -> Option<u64> {
+        let mut crowds: HashMap<IpAddr, usize> = HashMap::new();
+        for held in self.held.values() {
+            *crowds.entry(held.address).or_default() += 1;
+        }
+        let rank = |(id, held): &(&u64, &Held)| {
+            let crowd = crowds.get(&held.address).copied().unwrap_or_default();
+            (held.asked > 0, std::cmp::Reverse(crowd), held.is_known, held.since, **id)
+        };
+        self.held.iter().min_by_key(rank).map(|(id, _)| *id)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+
+    fn address(last: u8) -> IpAddr {
+        IpAddr::from([10, 0, 0, last])
+    }
+
+    /// C14: the API server's connection outlives any number of idle ones.
+    #[test]
+    fn a_flood_makes_room_for_itself_and_not_at_the_cost_of_others() {
+        let start = Instant::now();
+        let at = |ms: u64| start + Duration::from_millis(ms);
+        let mut places = Places::new(4);
+        let server = places.take(address(1), at(0));
+        let fresh = places.take(address(2), at(1));
+        let flood: Vec<_> = (0..10).map(|n| places.take(address(9), at(2 + n))).collect();
+        assert!(!server.close.is_cancelled() && !fresh.close.is_cancelled());
+        let closed = flood.iter().filter(|taken| taken.close.is_cancelled()).count();
+        assert_eq!((closed, places.held.len()), (8, 4));
+        assert_eq!(flood.iter().filter(|taken| taken.has_evicted).count(), 8);
+        // The older of the flood went first.
+        assert!(!flood[9].close.is_cancelled() && !flood[8].close.is_cancelled());
+    }
+
+    #[test]
+    fn of_one_address_those_stay_that_were_answered_and_those_that_wait_for_it() {
+        let start = Instant::now();
+        let mut places = Places::new(3);
+        let known = places.take(address(1), start);
+        places.asked(known.id);
+        places.answered(known.id, start);
+        let waiting = places.take(address(1), start);
+        places.asked(waiting.id);
+        let idle = places.take(address(1), start + Duration::from_secs(1));
+        let next = places.take(address(1), start + Duration::from_secs(2));
+        assert!(idle.close.is_cancelled() && next.has_evicted);
+        places.leave(next.id);
+        let again = places.take(address(1), start + Duration::from_secs(3));
+        assert!(!again.has_evicted && !known.close.is_cancelled());
+        // Among the last ones, one that waits goes only if all do.
+        places.take(address(1), start + Duration::from_secs(4));
+        assert!(again.close.is_cancelled() && !waiting.close.is_cancelled());
+    }
+}

@@ -1,0 +1,200 @@
+//! The connections of the webhook: TLS, HTTP/2 or HTTP/1.1, and a bound of time or bytes on
+//! everything that whoever connects could make this process wait for or keep.
+
+use std::convert::Infallible;
+use std::pin::pin;
+use std::sync::Arc;
+use std::time::Duration;
+
+use arc_swap::ArcSwap;
+use bytes::Bytes;
+use http::{Request, Response};
+use http_body_util::Full;
+use hyper::body::Incoming;
+use hyper::service::service_fn;
+use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
+use hyper_util::server::conn::auto;
+use parking_lot::Mutex;
+use prometheus_client::metrics::counter::Counter;
+use rustls::ServerConfig;
+use tokio::net::{TcpListener, TcpStream};
+use tokio::task::JoinSet;
+use tokio::time::{Instant, sleep, timeout};
+use tokio_rustls::TlsAcceptor;
+use tokio_rustls::server::TlsStream;
+use tokio_util::sync::CancellationToken;
+
+use super::places::{CONNECTIONS_MAX, Places};
+
+/// Longest TLS handshake: a round trip or two.
+const HANDSHAKE: Duration = Duration::from_secs(2);
+/// Longest wait for the head of a request of HTTP/1.1, and for the next one. API servers speak
+/// HTTP/2, where an idle connection stays until its place is wanted.
+const HEAD: Duration = Duration::from_secs(2);
+/// Largest head; also what is buffered of one connection of HTTP/1.1.
+const HEAD_BYTES_MAX: usize = 64 * 1024;
+/// Reviews that one connection may have open: an API server sends as many as it has writers.
+const STREAMS_MAX: u32 = 128;
+/// Streams that a client reset before we accepted them (CVE-2023-44487); hyper's default, named
+/// because it is a promise.
+const PENDING_RESETS_MAX: usize = 20;
+/// What may be sent of a body before it is read, and of all bodies of one connection.
+const STREAM_WINDOW_BYTES: u32 = 64 * 1024;
+const CONNECTION_WINDOW_BYTES: u32 = 256 * 1024;
+/// Silence after which an HTTP/2 client is asked whether it is there, and how long it may take to
+/// answer.
+const PING: Duration = Duration::from_secs(10);
+/// Pause after accepting failed: EMFILE and its kind last until something is closed.
+const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
+/// How long reviews in flight may take to end at a shutdown: an API server gives up after 10 s,
+/// and a review takes milliseconds.
+const DRAIN: Duration = Duration::from_secs(5);
+
+/// Who answers.
+pub(super) trait Answer: Clone + Send + Sync + 'static {
+    /// Answers a request of the caller's.
+    fn answer(
+        &self,
+        request: Request<Incoming>,
+        caller: Caller,
+    ) -> impl Future<Output = Response<Full<Bytes>>> + Send;
+}
+
+/// Whose request it is; says what the connection is worth.
+pub(super) struct Caller {
+    id: u64,
+    places: Arc<Mutex<Places>>,
+}
+
+/// The webhook's server.
+pub(super) struct Server<A> {
+    pub(super) listener: TcpListener,
+    /// The certificate; a new one goes to the connections that come then.
+    pub(super) tls: Arc<ArcSwap<ServerConfig>>,
+    pub(super) answers: A,
+    /// Connections that had to make room for others.
+    pub(super) evicted: Counter,
+}
+
+// === impl Caller ===
+
+impl Caller {
+    /// A whole review has come.
+    pub(super) fn has_asked(&self) {
+        self.places.lock().asked(self.id);
+    }
+
+    /// It is answered.
+    pub(super) fn is_answered(&self) {
+        self.places.lock().answered(self.id, Instant::now());
+    }
+}
+
+// === impl Server ===
+
+impl<A: Answer> Server<A> {
+    /// Serves until `shutdown`, then lets reviews in flight end.
+    pub(super) async fn run(self, shutdown: CancellationToken) {
+        let Self { listener, tls, answers, evicted } = self;
+        let places = Arc::new(Mutex::new(Places::new(CONNECTIONS_MAX)));
+        let mut tasks = JoinSet::new();
+        loop {
+            let accepted = tokio::select! {
+                () = shutdown.cancelled() => break,
+                Some(_) = tasks.join_next() => continue,
+                accepted = listener.accept() => accepted,
+            };
+            let (stream, peer) = match accepted {
+                Ok(accepted) => accepted,
+                Err(error) => {
+                    tracing::warn!(%error, "Connection to the webhook not accepted");
+                    sleep(ACCEPT_PAUSE).await;
+                    continue;
+                }
+            };
+            let taken = places.lock().take(peer.ip(), Instant::now());
+            if taken.has_evicted {
+                evicted.inc();
+            }
+            let caller = Caller { id: taken.id, places: places.clone() };
+            let serving = connection(
+                stream,
+                TlsAcceptor::from(tls.load_full()),
+                answers.clone(),
+                caller,
+                shutdown.clone(),
+            );
+            let (places, id) = (places.clone(), taken.id);
+            tasks.spawn(async move {
+                tokio::select! {
+                    () = taken.close.cancelled() => {
+                        tracing::debug!(client.address = %peer, "Connection closed to make room");
+                    }
+                    () = serving => {}
+                }
+                places.lock().leave(id);
+            });
+        }
+        drop(listener);
+        let ended = async { while tasks.join_next().await.is_some() {} };
+        if timeout(DRAIN, ended).await.is_err() {
+            tracing::warn!("The webhook closed connections with reviews in flight");
+        }
+    }
+}
+
+/// Serves one connection to its end, or to the end of what is in flight after `shutdown`.
+async fn connection<A: Answer>(
+    stream: TcpStream,
+    tls: TlsAcceptor,
+    answers: A,
+    caller: Caller,
+    shutdown: CancellationToken,
+) {
+    // An answer must not wait for the acknowledgement of the one before.
+    drop(stream.set_nodelay(true));
+    let Ok(Ok(stream)) = timeout(HANDSHAKE, tls.accept(stream)).await else { return };
+    let http = http(&stream);
+    let service = service_fn(move |request| {
+        let caller = Caller { id: caller.id, places: caller.places.clone() };
+        let answers = answers.clone();
+        async move { Ok::<_, Infallible>(answers.answer(request, caller).await) }
+    });
+    let mut serving = pin!(http.serve_connection(TokioIo::new(stream), service));
+    let ended = tokio::select! {
+        ended = serving.as_mut() => ended,
+        () = shutdown.cancelled() => {
+            serving.as_mut().graceful_shutdown();
+            serving.await
+        }
+    };
+    if let Err(error) = ended {
+        tracing::debug!(error, "Connection to the webhook ended");
+    }
+}
+
+/// The protocol that the handshake agreed on: nothing needs to be read to find out.
+fn http(stream: &TlsStream<TcpStream>) -> auto::Builder<TokioExecutor> {
+    let is_http2 = stream.get_ref().1.alpn_protocol() == Some(b"h2");
+    let http = auto::Builder::new(TokioExecutor::new());
+    if is_http2 {
+        let mut http = http.http2_only();
+        http.http2()
+            .timer(TokioTimer::new())
+            .keep_alive_interval(PING)
+            .keep_alive_timeout(PING)
+            .max_concurrent_streams(STREAMS_MAX)
+            .max_pending_accept_reset_streams(PENDING_RESETS_MAX)
+            .max_header_list_size(u32::try_from(HEAD_BYTES_MAX).unwrap_or(u32::MAX))
+            .initial_stream_window_size(STREAM_WINDOW_BYTES)
+            .initial_connection_window_size(CONNECTION_WINDOW_BYTES);
+        http
+    } else {
+        let mut http = http.http1_only();
+        http.http1()
+            .timer(TokioTimer::new())
+            .header_read_timeout(HEAD)
+            .max_buf_size(HEAD_BYTES_MAX);
+        http
+    }
+}
