@@ -86,11 +86,12 @@ impl Certificate {
         Ok(Self { authority: authority_pem, chain: server.pem(), key: key.serialize_pem() })
     }
 
-    /// The same certificate, with the authority of `old` trusted as well. Only its newest: the
-    /// list must not grow with each renewal.
-    pub(super) fn after(mut self, old: &Self) -> Self {
-        let trusted = pem::parse_many(&old.authority).unwrap_or_default();
-        if let Some(newest) = trusted.first() {
+    /// The same certificate, with the authority of `old` trusted as well, even if that one cannot
+    /// be served: another replica may serve it until its next look, and clocks differ about when
+    /// one is over. Only its newest: the list must not grow with each renewal.
+    pub(super) fn after(mut self, old: Option<&Self>) -> Self {
+        let trusted = old.map(|old| pem::parse_many(&old.authority).unwrap_or_default());
+        if let Some(newest) = trusted.unwrap_or_default().first() {
             self.authority.push_str(&pem::encode(newest));
         }
         self
@@ -192,7 +193,7 @@ mod tests {
         let mut certificate = Certificate::issue(NAME, start()).unwrap();
         for _ in 0..3 {
             let old = certificate.clone();
-            certificate = Certificate::issue(NAME, start()).unwrap().after(&old);
+            certificate = Certificate::issue(NAME, start()).unwrap().after(Some(&old));
             let trusted = pem::parse_many(&certificate.authority).unwrap();
             assert_eq!(trusted.len(), 2);
             assert_eq!(trusted[1], pem::parse_many(&old.authority).unwrap()[0]);

@@ -1,13 +1,18 @@
 //! Keeps the certificate: in a Secret that all replicas share, in the webhook configurations by
 //! which the API server trusts it, and in the server itself.
 //!
-//! It looks every few seconds instead of watching: four reads of single objects, and the verbs
-//! for that can be granted for these objects alone.
+//! It looks every few seconds, for the Secret is changed by other replicas, and at once when a
+//! webhook configuration changes: until a caBundle that some tool took out is back, every write of
+//! these objects fails. The verbs for both can be granted for these objects alone.
 
+use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
 
+use anyhow::Context as _;
 use arc_swap::ArcSwap;
+use futures::stream::BoxStream;
+use futures::{Stream, StreamExt as _};
 use jiff::Timestamp;
 use k8s_openapi::ByteString;
 use k8s_openapi::api::admissionregistration::v1::{
@@ -15,10 +20,13 @@ use k8s_openapi::api::admissionregistration::v1::{
 };
 use k8s_openapi::api::core::v1::Secret;
 use kube::api::{Api, ObjectMeta, Patch, PatchParams, PostParams};
+use kube::core::PartialObjectMeta;
+use kube::runtime::{WatchStreamExt as _, watcher};
 use kube::{Client, Error};
 use rustls::ServerConfig;
 use serde::de::DeserializeOwned;
 use serde_json::json;
+use tokio::time::sleep;
 use tokio_util::sync::CancellationToken;
 
 use super::certificate::{Certificate, Standing};
@@ -28,12 +36,13 @@ use crate::scribe::MANAGER;
 
 /// Name of the Secret.
 const SECRET: &str = "ebb-webhook-certs";
-/// Time between two looks: how long an API server may be without the certificate after somebody
-/// replaced a webhook configuration.
+/// Time between two looks if nothing happens.
 const PERIOD: Duration = Duration::from_secs(10);
 /// The same until all is in place: at the start, and as long as a webhook configuration is
 /// missing, for whoever installs Ebb may make it after the controller has begun.
 const PERIOD_AT_START: Duration = Duration::from_millis(500);
+/// Shortest time between two looks, should another tool undo at once what this one does.
+const PAUSE: Duration = Duration::from_millis(500);
 /// Longest time for one look.
 const TIMEOUT: Duration = Duration::from_secs(10);
 
@@ -54,7 +63,7 @@ pub(super) struct Keeper {
 
 /// A webhook configuration, as far as it matters here.
 trait Configured:
-    kube::Resource<DynamicType = ()> + Clone + DeserializeOwned + std::fmt::Debug
+    kube::Resource<DynamicType = ()> + Clone + DeserializeOwned + std::fmt::Debug + Send + 'static
 {
     /// Names of its webhooks with what each trusts.
     fn trusted(&self) -> Vec<(&str, Option<&ByteString>)>;
@@ -93,22 +102,27 @@ impl Keeper {
             }
             tokio::select! {
                 () = shutdown.cancelled() => return None,
-                () = tokio::time::sleep(PERIOD_AT_START) => {}
+                () = sleep(PERIOD_AT_START) => {}
             }
         }
     }
 
     /// Keeps it from now on, until `shutdown`.
-    pub(super) async fn run(
-        self,
-        served: Arc<ArcSwap<ServerConfig>>,
-        shutdown: CancellationToken,
-    ) {
+    pub(super) async fn run(self, served: Arc<ArcSwap<ServerConfig>>, shutdown: CancellationToken) {
         let (mut current, mut pause) = (None, PERIOD_AT_START);
+        let mut changes = pin!(self.changes());
         loop {
+            let change = async {
+                sleep(PAUSE).await;
+                // Its end would be that of all watches: then the period is what is left.
+                if changes.next().await.is_none() {
+                    std::future::pending::<()>().await;
+                }
+            };
             tokio::select! {
                 () = shutdown.cancelled() => return,
-                () = tokio::time::sleep(pause) => {}
+                () = change => {}
+                () = sleep(pause) => {}
             }
             let Some(Look { certificate, complete }) = self.look().await else { continue };
             pause = if complete { PERIOD } else { PERIOD_AT_START };
@@ -123,6 +137,31 @@ impl Keeper {
                 Err(error) => tracing::error!(%error, "The webhook keeps its older certificate"),
             }
         }
+    }
+
+    /// An item for each change of a webhook configuration.
+    fn changes(&self) -> impl Stream<Item = ()> + use<> {
+        fn of<K: Configured>(client: &Client, name: &str) -> BoxStream<'static, ()> {
+            let named = watcher::Config::default().fields(&format!("metadata.name={name}"));
+            let events =
+                watcher(Api::<PartialObjectMeta<K>>::all(client.clone()), named).default_backoff();
+            let changes = events.filter_map(|event| async {
+                match event {
+                    Ok(watcher::Event::Init) => None,
+                    Ok(_) => Some(()),
+                    Err(error) => {
+                        tracing::debug!(%error, "Cannot watch a webhook configuration");
+                        None
+                    }
+                }
+            });
+            changes.boxed()
+        }
+        futures::stream::select_all([
+            of::<MutatingWebhookConfiguration>(&self.client, MUTATING_WEBHOOK),
+            of::<ValidatingWebhookConfiguration>(&self.client, VALIDATING_WEBHOOK),
+            of::<ValidatingWebhookConfiguration>(&self.client, CONFIG_WEBHOOK),
+        ])
     }
 
     /// One look: the certificate that is to be served, which the API server trusts by then.
@@ -158,17 +197,14 @@ impl Keeper {
         let secret = self.secrets.get_opt(SECRET).await?;
         let data = secret.as_ref().and_then(|secret| secret.data.as_ref());
         let stored = data.and_then(Certificate::read);
-        let fresh = match &stored {
-            None => Certificate::issue(&self.name, now)?,
-            Some(stored) => match self.standing(stored, now) {
-                Standing::Good => return Ok(stored.clone()),
-                Standing::Due => Certificate::issue(&self.name, now)?.after(stored),
-                Standing::Bad(why) => {
-                    tracing::warn!(why, "The webhook's certificate is replaced");
-                    Certificate::issue(&self.name, now)?
-                }
-            },
-        };
+        match stored.as_ref().map(|stored| self.standing(stored, now)) {
+            Some(Standing::Good) => return stored.context("the certificate that was judged"),
+            Some(Standing::Bad(why)) => {
+                tracing::warn!(why, "The webhook's certificate is replaced");
+            }
+            Some(Standing::Due) | None => {}
+        }
+        let fresh = Certificate::issue(&self.name, now)?.after(stored.as_ref());
         match self.store(secret, &fresh).await {
             Ok(()) => {
                 tracing::info!(certificate.name = self.name, "The webhook has a new certificate");
@@ -241,3 +277,6 @@ impl Keeper {
         Ok(true)
     }
 }
+
+#[cfg(test)]
+mod tests;
