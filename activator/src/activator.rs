@@ -24,7 +24,7 @@ use crate::observer::{Observer, ReportSink};
 use crate::peers::{PeerOptions, Peers};
 use crate::proxy::Proxy;
 use crate::revision::{Context, RevisionStatus};
-use crate::route::RouteFacts;
+use crate::route::{Door, RouteFacts};
 use crate::server::{self, Audience, Limits, Server};
 use crate::synced::Synced;
 use crate::tunnel::Tunnels;
@@ -66,7 +66,8 @@ struct Inner {
     limits: Limits,
     context: Arc<Context>,
     directory: Arc<Directory>,
-    server: Arc<Server>,
+    outside: Arc<Server>,
+    inside: Arc<Server>,
     peer_server: Arc<Server>,
     peers: Option<Arc<Peers>>,
     synced: Synced,
@@ -100,14 +101,16 @@ impl Activator {
             tunnels: Tunnels::default(),
             peers: peers.clone(),
         });
+        let server = |audience| Arc::new(Server::new(Arc::clone(&proxy), audience));
         let inner = Inner {
             client,
             config,
             limits,
             context,
             directory,
-            server: Arc::new(Server::new(Arc::clone(&proxy), Audience::Clients)),
-            peer_server: Arc::new(Server::new(proxy, Audience::Peers)),
+            outside: server(Audience::Clients(Door::Outer)),
+            inside: server(Audience::Clients(Door::Inner)),
+            peer_server: server(Audience::Peers),
             synced: Synced::new(peers.is_some()),
             epochs: Epochs::new(registry),
             peers,
@@ -133,10 +136,10 @@ impl Activator {
         }
     }
 
-    /// Serves clients until `shutdown`, then lets what is in flight end within
+    /// Serves clients at one door until `shutdown`, then lets what is in flight end within
     /// [`Limits::drain`]. HTTP/1 and, by prior knowledge, HTTP/2.
-    pub async fn serve(&self, listener: TcpListener, shutdown: CancellationToken) {
-        let server = Arc::clone(&self.inner.server);
+    pub async fn serve(&self, listener: TcpListener, door: Door, shutdown: CancellationToken) {
+        let server = Arc::clone(self.server(door));
         server::serve(server, listener, self.inner.limits, shutdown).await;
     }
 
@@ -167,12 +170,12 @@ impl Activator {
     }
 
     /// Serves one connection of a client to its end; for listeners of another kind.
-    pub async fn serve_connection<I>(&self, io: I, peer: SocketAddr)
+    pub async fn serve_connection<I>(&self, io: I, door: Door, peer: SocketAddr)
     where
         I: AsyncRead + AsyncWrite + Send + Unpin + 'static,
     {
         let (_keep, stop) = oneshot::channel();
-        self.inner.server.connection(io, peer.ip(), stop).await;
+        self.server(door).connection(io, peer.ip(), stop).await;
     }
 
     /// Obeys an order: the pods that it names get nothing more, also if they are not known yet, and
@@ -268,6 +271,13 @@ impl Activator {
     #[cfg(test)]
     pub(crate) fn directory(&self) -> &Directory {
         &self.inner.directory
+    }
+
+    fn server(&self, door: Door) -> &Arc<Server> {
+        match door {
+            Door::Outer => &self.inner.outside,
+            Door::Inner => &self.inner.inside,
+        }
     }
 
     async fn watch_peers(&self) {

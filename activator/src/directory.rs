@@ -18,7 +18,7 @@ use crate::dispatch::PodUid;
 use crate::news::News;
 use crate::pod::PodFacts;
 use crate::revision::{Context, Revision};
-use crate::route::{RouteFacts, RouteTable};
+use crate::route::{Door, RouteFacts, RouteTable};
 use crate::settings::Settings;
 
 /// Revisions beyond which an order adds none: more than the autoscaler scales.
@@ -87,9 +87,9 @@ impl Directory {
         }
     }
 
-    /// The revision for a request to `host`.
-    pub(crate) fn route(&self, host: &str, random: u64) -> Option<Arc<Revision>> {
-        self.table.load().pick(host, random).cloned()
+    /// The revision for a request to `host` through `door`.
+    pub(crate) fn route(&self, host: &str, door: Door, random: u64) -> Option<Arc<Revision>> {
+        self.table.load().pick(host, door, random).cloned()
     }
 
     /// The revision of that name, if it was ever mentioned.

@@ -1,6 +1,6 @@
 //! The data plane of Ebb: gateway, buffer, load balancer, concurrency limiter and meter in one hop.
 //!
-//! A request's host names a revision ([`route`]); it waits until a pod of it is ready and free
+//! A request's host and the door that it came through name a revision ([`route`]); it waits until a pod of it is ready and free
 //! ([`queue`], [`dispatch`]), is forwarded as it is, and its response streamed back. Meanwhile the
 //! load is told to the autoscaler, at once when a first request finds nobody ([`ReportSink`]; over
 //! the network: [`streams`]). Among several activators one owns each revision with a concurrency

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use clap::Parser;
+use ebb_activator::route::Door;
 use ebb_activator::streams::ReportStreams;
 use ebb_activator::{Activator, ActivatorOptions, Limits, PeerOptions, TcpConnect};
 use ebb_api::labels;
@@ -16,9 +17,15 @@ use tokio_util::sync::CancellationToken;
 #[derive(Parser, Debug)]
 #[command(name = "ebb-activator", version, after_help = EXAMPLES)]
 struct Options {
-    /// Where requests are taken: HTTP/1.1, and HTTP/2 by prior knowledge
+    /// Where requests from outside are taken, to the external hosts of Routes that are not
+    /// cluster-local: HTTP/1.1, and HTTP/2 by prior knowledge
     #[arg(long, value_name = "ADDR", default_value = "0.0.0.0:8080")]
     listen: SocketAddr,
+
+    /// Where requests from inside the cluster are taken, to all hosts. Only pods may be able to
+    /// connect
+    #[arg(long, value_name = "ADDR", default_value = "0.0.0.0:8081")]
+    inner: SocketAddr,
 
     /// The autoscaler; all addresses of a host are told, and it may be repeated
     #[arg(long, value_name = "HOST:PORT", default_value = "ebb-autoscaler:8080")]
@@ -45,7 +52,7 @@ struct Options {
 
 const EXAMPLES: &str = "\
 Example, on the cluster that KUBECONFIG names:
-  ebb-activator --name $(hostname) --autoscaler 127.0.0.1:8081 --log-format text";
+  ebb-activator --name $(hostname) --autoscaler 127.0.0.1:8091 --log-format text";
 
 fn main() -> ExitCode {
     let options = Options::parse();
@@ -54,8 +61,9 @@ fn main() -> ExitCode {
 }
 
 async fn run(mut process: Process, options: Options) -> anyhow::Result<()> {
-    let Options { listen, autoscaler, peers, peers_selector, drain, common } = options;
+    let Options { listen, inner, autoscaler, peers, peers_selector, drain, common } = options;
     let listener = process::bind("--listen", listen).await?;
+    let inner_listener = process::bind("--inner", inner).await?;
     let peer_listener = match peers {
         Some(address) => Some(process::bind("--peers", address).await?),
         None => None,
@@ -100,7 +108,12 @@ async fn run(mut process: Process, options: Options) -> anyhow::Result<()> {
                     activator.serve_peers(listener, process.shutdown.clone()).await;
                 }
             };
-            futures::join!(activator.serve(listener, process.shutdown.clone()), serving_peers);
+            let end = || process.shutdown.clone();
+            futures::join!(
+                activator.serve(listener, Door::Outer, end()),
+                activator.serve(inner_listener, Door::Inner, end()),
+                serving_peers,
+            );
         }
     }
     served.cancel();

@@ -18,7 +18,7 @@ use crate::guard::{Activity, Busy};
 use crate::headers::{self, ClientEnd};
 use crate::peers::Peers;
 use crate::revision::{Context, Revision};
-use crate::route;
+use crate::route::{self, Door};
 use crate::settings::{Deadlines, Settings};
 use crate::tunnel::Tunnels;
 use crate::upstream::{Lease, SendError};
@@ -49,8 +49,9 @@ pub(crate) struct Client {
 
 /// Who is at the other end.
 pub(crate) enum Caller {
-    /// Anybody: nothing that it says about revisions or other clients is believed.
-    Client(ClientEnd),
+    /// Anybody who reached this door: nothing that it says about revisions or other clients is
+    /// believed.
+    Client(ClientEnd, Door),
     /// Another activator.
     Peer,
 }
@@ -147,10 +148,10 @@ impl Client {
     fn revision(&self, checked: &Checked) -> Result<Arc<Revision>, RequestError> {
         let directory = &self.proxy.directory;
         match &self.caller {
-            Caller::Client(_) => {
+            Caller::Client(_, door) => {
                 let text = checked.host.to_str().map_err(|_| RequestError::Malformed("host"))?;
                 let host = route::normalise(text).map_err(|_| RequestError::Malformed("host"))?;
-                directory.route(&host, rand::random()).ok_or(RequestError::HostUnknown)
+                directory.route(&host, *door, rand::random()).ok_or(RequestError::HostUnknown)
             }
             Caller::Peer => {
                 let request = checked.request.as_ref().ok_or(RequestError::Malformed("request"))?;
@@ -188,7 +189,7 @@ impl Client {
         let upgrade = checked.upgrade.take().filter(|_| !h2);
         let (protocol, upgrade) = upgrade.unzip();
         match &self.caller {
-            Caller::Client(end) => {
+            Caller::Client(end, _) => {
                 headers::for_pod(request.headers_mut(), &checked.host, end, protocol);
             }
             Caller::Peer => headers::from_peer(request.headers_mut(), protocol),

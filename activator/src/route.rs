@@ -1,11 +1,13 @@
 //! The host table: which revisions get the requests of a host, and in what proportion.
 //!
 //! Pure: built from the facts of all Routes, replaced as a whole, never changed. A request's
-//! revision follows from its host and a random number alone, never from a header of the client.
+//! revision follows from its host, the door that it came through and a random number alone, never
+//! from a header of the client.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 
+use ebb_api::labels;
 use ebb_api::names;
 use ebb_api::report::RevisionKey;
 use ebb_api::serving::Route;
@@ -14,6 +16,15 @@ mod host;
 
 pub use host::{HostError, normalise};
 
+/// The listener that a request came through.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Door {
+    /// The one that the world reaches. It knows the external hosts of Routes that are not private.
+    Outer,
+    /// The one that pods of the cluster reach, and nobody else. It knows every host.
+    Inner,
+}
+
 /// What the table needs of a Route; the rest of the object is not kept.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct RouteFacts {
@@ -21,6 +32,9 @@ pub struct RouteFacts {
     name: String,
     /// The host in `status.url`, if it has one yet.
     host: Option<String>,
+    /// Whether its label keeps it off the outer door. The label alone is enough, for a status may
+    /// be older than it.
+    is_private: bool,
     targets: Vec<TargetFacts>,
 }
 
@@ -40,7 +54,15 @@ struct Tag {
 /// Host to revisions; `T` stands for a revision.
 #[derive(Debug)]
 pub struct RouteTable<T> {
-    hosts: HashMap<Box<str>, Arc<Split<T>>>,
+    hosts: HashMap<Box<str>, Entry<T>>,
+}
+
+/// What a host leads to.
+#[derive(Debug)]
+struct Entry<T> {
+    split: Arc<Split<T>>,
+    /// Whether the outer door knows it.
+    is_public: bool,
 }
 
 /// How the requests of one host are divided.
@@ -76,6 +98,7 @@ impl RouteFacts {
             .collect();
         Some(Self {
             host: status.and_then(|s| s.url.as_deref()).and_then(host_of_url),
+            is_private: route.metadata.labels.as_ref().is_some_and(is_private),
             namespace,
             name,
             targets,
@@ -111,39 +134,50 @@ impl<T> RouteTable<T> {
     ) -> Self {
         let mut table = Self::default();
         for route in routes {
-            let RouteFacts { namespace, name, host, targets } = route;
-            let main = Split::of(targets.iter().map(|t| (t.percent, resolve(&t.revision))));
-            table.claim(host.as_deref(), name, namespace, cluster_domain, main);
-            for target in targets {
+            let main = Split::of(route.targets.iter().map(|t| (t.percent, resolve(&t.revision))));
+            table.claim(route, &route.name, route.host.as_deref(), cluster_domain, main);
+            for target in &route.targets {
                 let Some(tag) = &target.tag else { continue };
                 let split = Split::of([(1, resolve(&target.revision))]);
-                let name = names::tag(&tag.name, name);
-                table.claim(tag.host.as_deref(), &name, namespace, cluster_domain, split);
+                let name = names::tag(&tag.name, &route.name);
+                table.claim(route, &name, tag.host.as_deref(), cluster_domain, split);
             }
         }
         table
     }
 
+    /// Gives `split` the host in `url` and the cluster-local ones of `name`, as far as they are
+    /// free.
     fn claim(
         &mut self,
-        external: Option<&str>,
+        route: &RouteFacts,
         name: &str,
-        namespace: &str,
+        url: Option<&str>,
         cluster_domain: &str,
         split: Option<Split<T>>,
     ) {
         let Some(split) = split.map(Arc::new) else {
             return;
         };
-        let local = names::cluster_local_hosts(name, namespace, cluster_domain);
-        for host in external.map(str::to_owned).into_iter().chain(local) {
-            self.hosts.entry(host.into_boxed_str()).or_insert_with(|| Arc::clone(&split));
+        let mut claim = |host: String, is_public| {
+            let entry = || Entry { split: Arc::clone(&split), is_public };
+            self.hosts.entry(host.into_boxed_str()).or_insert_with(entry);
+        };
+        for host in names::cluster_local_hosts(name, &route.namespace, cluster_domain) {
+            claim(host, false);
+        }
+        if let Some(host) = url {
+            // Where no domain is set for a Route, its URL lies in the cluster's own.
+            let is_public = !route.is_private && !is_inside(host, cluster_domain);
+            claim(host.to_owned(), is_public);
         }
     }
 
-    /// The revision for a request to `host` (normalised); `random` decides between several.
-    pub fn pick(&self, host: &str, random: u64) -> Option<&T> {
-        self.hosts.get(host).map(|split| split.pick(random))
+    /// The revision for a request to `host` (normalised) that came through `door`; `random` decides
+    /// between several. A host that is not for the door is like one that does not exist.
+    pub fn pick(&self, host: &str, door: Door, random: u64) -> Option<&T> {
+        let entry = self.hosts.get(host)?;
+        (door == Door::Inner || entry.is_public).then(|| entry.split.pick(random))
     }
 
     /// How many hosts there are.
@@ -188,74 +222,16 @@ fn host_of_url(url: &str) -> Option<String> {
     normalise(uri.authority()?.as_str()).ok().map(std::borrow::Cow::into_owned)
 }
 
-#[cfg(test)]
-mod tests {
-    use ebb_api::serving::{RouteStatus, TrafficTarget};
-    use proptest::prelude::*;
-
-    use super::*;
-
-    fn target(revision: &str, percent: i64, tag: Option<&str>) -> TrafficTarget {
-        TrafficTarget {
-            revision_name: Some(revision.to_owned()),
-            percent: Some(percent),
-            tag: tag.map(str::to_owned),
-            url: tag.map(|tag| format!("http://{tag}-digits.default.example.com:8080")),
-            ..TrafficTarget::default()
-        }
-    }
-
-    fn table(traffic: Vec<TrafficTarget>) -> RouteTable<String> {
-        let mut route = Route::new("digits", ebb_api::serving::RouteSpec::default());
-        route.metadata.namespace = Some("default".to_owned());
-        route.status = Some(RouteStatus {
-            url: Some("http://digits.default.example.com:8080".to_owned()),
-            traffic,
-            ..RouteStatus::default()
-        });
-        let facts = RouteFacts::of(&route).unwrap();
-        RouteTable::build([&facts], "cluster.local", |key| key.name.clone())
-    }
-
-    #[test]
-    fn a_route_has_its_external_and_its_cluster_hosts_without_ports() {
-        let table = table(vec![target("digits-00001", 100, None)]);
-        for host in [
-            "digits.default.example.com",
-            "digits.default",
-            "digits.default.svc",
-            "digits.default.svc.cluster.local",
-        ] {
-            assert_eq!(table.pick(host, 7).map(String::as_str), Some("digits-00001"), "{host}");
-        }
-        assert_eq!(table.pick("other.default.example.com", 7), None);
-    }
-
-    #[test]
-    fn a_tag_has_hosts_of_its_own_even_with_no_share() {
-        let table = table(vec![target("one", 100, None), target("two", 0, Some("blue"))]);
-        for host in ["blue-digits.default.example.com", "blue-digits.default.svc"] {
-            assert_eq!(table.pick(host, 0).map(String::as_str), Some("two"), "{host}");
-        }
-        for random in 0..100 {
-            assert_eq!(table.pick("digits.default", random).map(String::as_str), Some("one"));
-        }
-    }
-
-    #[test]
-    fn a_route_without_a_share_has_no_main_host() {
-        let table = table(vec![target("two", 0, Some("blue"))]);
-        assert_eq!(table.pick("digits.default", 0), None);
-    }
-
-    proptest! {
-        #[test]
-        fn shares_are_exact_over_all_points(first in 0_i64..=100) {
-            let table = table(vec![target("one", first, None), target("two", 100 - first, None)]);
-            let ones = (0..100)
-                .filter(|point| table.pick("digits.default", *point).unwrap() == "one")
-                .count();
-            prop_assert_eq!(i64::try_from(ones).unwrap(), first);
-        }
-    }
+fn is_private(own: &BTreeMap<String, String>) -> bool {
+    own.get(labels::VISIBILITY).is_some_and(|value| value == labels::VISIBILITY_CLUSTER_LOCAL)
 }
+
+/// Whether a host lies in the cluster's domain, which nobody outside can look up. As Knative's
+/// `IsClusterLocal` in pkg/reconciler/route/domains.
+fn is_inside(host: &str, cluster_domain: &str) -> bool {
+    let rest = host.strip_suffix(cluster_domain);
+    rest.is_some_and(|rest| rest.is_empty() || rest.ends_with('.'))
+}
+
+#[cfg(test)]
+mod tests;

@@ -26,6 +26,7 @@ use crate::guard::{Activity, GuardedIo};
 use crate::headers::ClientEnd;
 use crate::proxy::{Caller, Client, Proxy};
 use crate::queue::QueueLimits;
+use crate::route::Door;
 
 /// Largest request head; also what is buffered of one connection.
 const HEAD_BYTES_MAX: usize = 64 * 1024;
@@ -81,8 +82,8 @@ impl Default for Limits {
 /// Who a server serves.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Audience {
-    /// Anybody.
-    Clients,
+    /// Anybody who can connect to this door.
+    Clients(Door),
     /// Other activators, whose word counts.
     Peers,
 }
@@ -127,7 +128,7 @@ impl Server {
         let io = GuardedIo::new(io, Arc::clone(&activity), Instant::now());
         let proxy = Arc::clone(&self.proxy);
         let caller = match self.audience {
-            Audience::Clients => Caller::Client(ClientEnd::new(peer)),
+            Audience::Clients(door) => Caller::Client(ClientEnd::new(peer), door),
             Audience::Peers => Caller::Peer,
         };
         let client = Arc::new(Client { proxy, caller, activity });

@@ -1,5 +1,6 @@
 //! The whole activator over in-memory pipes in paused time: clients on one side, pods on the other.
 
+mod doors;
 mod failures;
 mod fixture;
 mod forwarding;

@@ -17,8 +17,8 @@ use tokio_util::sync::CancellationToken;
 #[derive(Parser, Debug)]
 #[command(name = "ebb-controller", version, after_help = EXAMPLES)]
 struct Options {
-    /// Name of the gateway inside the cluster; each Route gets a Service of its own name that
-    /// points there
+    /// Name of the gateway's inner door in the cluster; each Route gets a Service of its own name
+    /// that points there
     #[arg(long, value_name = "HOST")]
     gateway: Option<String>,
 

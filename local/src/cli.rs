@@ -21,7 +21,7 @@ pub struct Cli {
 pub enum Command {
     /// Run the whole platform on this machine: no Kubernetes, no root, no containers
     #[command(after_help = LOCAL_EXAMPLES)]
-    Local(Local),
+    Local(Box<Local>),
     /// Ends what a killed `ebb local` left behind; started by `ebb local` itself
     #[command(hide = true)]
     Guardian,
@@ -48,6 +48,11 @@ pub struct Local {
     /// Where requests are taken; port 0 picks a free one
     #[arg(long, value_name = "ADDR", default_value = "127.0.0.1:8080")]
     pub listen: SocketAddr,
+
+    /// Where requests are taken to cluster-local hosts too (NAME.NAMESPACE, NAME.NAMESPACE.svc), on
+    /// loopback only: what a cluster's pods reach
+    #[arg(long, value_name = "ADDR", default_value = "127.0.0.1:8081")]
+    pub inner: SocketAddr,
 
     /// Where kubectl and other clients of the API are served, on loopback only
     #[arg(long, value_name = "ADDR", default_value = "127.0.0.1:8090")]

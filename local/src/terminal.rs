@@ -19,6 +19,8 @@ pub enum Event {
     Started {
         /// Where requests go.
         gateway: String,
+        /// Where requests to cluster-local hosts go.
+        inner: String,
         /// Where `kubectl` goes.
         api: String,
         /// The file that tells `kubectl` so.
@@ -142,10 +144,13 @@ fn json(event: &Event, now: Timestamp) -> String {
 /// The event as a sentence: a coloured word, the object, the rest.
 fn sentence(event: &Event, colour: bool) -> String {
     let (word, code, text) = match event {
-        Event::Started { gateway, api, kubeconfig } => (
+        Event::Started { gateway, inner, api, kubeconfig } => (
             "started",
             GREEN,
-            format!("requests {gateway}, API {api}\n  export KUBECONFIG={kubeconfig}"),
+            format!(
+                "requests {gateway}, cluster-local {inner}, API {api}\n  \
+                 export KUBECONFIG={kubeconfig}"
+            ),
         ),
         Event::Applied { object } => ("applied", PLAIN, object.clone()),
         Event::Deployed { service, url, revision } => {

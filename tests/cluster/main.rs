@@ -5,6 +5,7 @@
 
 mod admission;
 mod chart;
+mod doors;
 mod failures;
 mod inside;
 mod load;

@@ -37,7 +37,7 @@ pub(crate) struct Bed {
 pub(crate) struct Daemon {
     child: Child,
     admin: SocketAddr,
-    /// Where it listens for requests or reports.
+    /// Where it listens for requests from inside the cluster, or for reports.
     pub(crate) address: SocketAddr,
 }
 
@@ -128,7 +128,8 @@ impl Bed {
         mut arguments: Vec<String>,
     ) -> anyhow::Result<Daemon> {
         let address = free()?;
-        arguments.extend(["--listen".to_owned(), address.to_string()]);
+        arguments.extend(["--inner".to_owned(), address.to_string()]);
+        arguments.extend(["--listen".to_owned(), free()?.to_string()]);
         for autoscaler in autoscalers {
             arguments.extend(["--autoscaler".to_owned(), autoscaler.address.to_string()]);
         }

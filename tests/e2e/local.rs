@@ -3,4 +3,5 @@
 
 mod broken;
 mod crash;
+mod doors;
 mod startup;

@@ -5,6 +5,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
+use ebb_activator::route::Door;
 use ebb_activator::{Activator, ActivatorOptions, Limits, ReportSink};
 use ebb_api::config::{AutoscalerConfig, Config};
 use ebb_api::report::{DrainOrder, Report};
@@ -205,7 +206,7 @@ impl World {
         let (near, far) = tokio::io::duplex(64 << 10);
         let activator = self.activators[activator].clone();
         tokio::spawn(async move {
-            activator.serve_connection(far, ([127, 0, 0, 1], 50_000).into()).await;
+            activator.serve_connection(far, Door::Inner, ([127, 0, 0, 1], 50_000).into()).await;
         });
         let (mut sender, connection) =
             hyper::client::conn::http1::handshake(TokioIo::new(near)).await?;

@@ -78,6 +78,11 @@ impl Ebb {
         Client::new(self.gateway)
     }
 
+    /// A client of the door for cluster-local hosts, which on a cluster only pods can have.
+    pub fn inner_client(&self) -> Client {
+        Client::new(self.local().inner)
+    }
+
     /// The external host of a service, with the port if it is not that of HTTP.
     pub fn host(&self, service: &str) -> String {
         match &self.place {

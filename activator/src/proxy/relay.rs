@@ -37,7 +37,7 @@ impl Client {
             return Vec::new();
         }
         match (&self.caller, &self.proxy.peers) {
-            (Caller::Client(_), Some(peers)) => peers.before_us(revision.point, now),
+            (Caller::Client(..), Some(peers)) => peers.before_us(revision.point, now),
             (Caller::Peer, _) | (_, None) => Vec::new(),
         }
     }

@@ -26,6 +26,7 @@ use serde_json::{Value, json};
 use tokio::io::DuplexStream;
 use tokio::sync::watch;
 
+use crate::route::Door;
 use crate::{
     Activator, ActivatorOptions, BoxedIo, Change, Connect, Event, Limits, Observer, PeerOptions,
     ReportSink,
@@ -205,20 +206,34 @@ impl World {
         pod
     }
 
-    /// A new connection of a client.
+    /// A new connection of a client outside.
     pub(super) fn dial(&self) -> DuplexStream {
+        self.dial_at(Door::Outer)
+    }
+
+    /// A new connection of a client at a door.
+    pub(super) fn dial_at(&self, door: Door) -> DuplexStream {
         let (here, there) = tokio::io::duplex(16 * 1024);
         let activator = self.activator.clone();
         tokio::spawn(async move {
-            activator.serve_connection(there, ([192, 0, 2, 7], 5555).into()).await;
+            activator.serve_connection(there, door, ([192, 0, 2, 7], 5555).into()).await;
         });
         here
     }
 
     /// Sends a request on a connection of its own.
     pub(super) async fn send(&self, request: Request<Full<Bytes>>) -> Response<Incoming> {
+        self.send_at(Door::Outer, request).await
+    }
+
+    /// The same, at a door.
+    pub(super) async fn send_at(
+        &self,
+        door: Door,
+        request: Request<Full<Bytes>>,
+    ) -> Response<Incoming> {
         let (mut sender, connection) =
-            hyper::client::conn::http1::handshake(TokioIo::new(self.dial())).await.unwrap();
+            hyper::client::conn::http1::handshake(TokioIo::new(self.dial_at(door))).await.unwrap();
         tokio::spawn(connection.with_upgrades());
         sender.send_request(request).await.unwrap()
     }

@@ -1,5 +1,6 @@
 //! The core/v1 Service of a Route's name: inside the cluster, `http://NAME.NAMESPACE` then leads
-//! to the gateway. Source: knative/serving pkg/reconciler/route/resources/service.go.
+//! to the gateway's inner door, which knows the name. Source: knative/serving
+//! pkg/reconciler/route/resources/service.go.
 
 use std::collections::BTreeMap;
 

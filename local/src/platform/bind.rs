@@ -2,7 +2,7 @@
 
 use std::net::SocketAddr;
 
-use anyhow::Context as _;
+use anyhow::{Context as _, bail};
 use tokio::net::TcpListener;
 
 use crate::cli::Local;
@@ -12,9 +12,11 @@ use crate::terminal::Event;
 #[derive(Debug)]
 pub(super) struct Listeners {
     pub(super) gateway: TcpListener,
+    pub(super) inner: TcpListener,
     pub(super) api: TcpListener,
     pub(super) admin: Option<TcpListener>,
     gateway_address: SocketAddr,
+    inner_address: SocketAddr,
     api_address: SocketAddr,
 }
 
@@ -22,14 +24,23 @@ impl Listeners {
     /// Binds all of them, or says which flag names an address that cannot be had.
     pub(super) async fn bind(options: &Local) -> anyhow::Result<Self> {
         super::require_loopback(options.api)?;
+        require_loopback_inside(options.inner)?;
         let gateway = bind("--listen", options.listen).await?;
+        let inner = bind("--inner", options.inner).await?;
         let api = bind("--api", options.api).await?;
         let admin = match options.admin {
             Some(address) => Some(bind("--admin", address).await?),
             None => None,
         };
-        let (gateway_address, api_address) = (gateway.local_addr()?, api.local_addr()?);
-        Ok(Self { gateway, api, admin, gateway_address, api_address })
+        Ok(Self {
+            gateway_address: gateway.local_addr()?,
+            inner_address: inner.local_addr()?,
+            api_address: api.local_addr()?,
+            gateway,
+            inner,
+            api,
+            admin,
+        })
     }
 
     /// Where requests go.
@@ -46,10 +57,19 @@ impl Listeners {
     pub(super) fn started(&self, options: &Local) -> Event {
         Event::Started {
             gateway: format!("http://{}", self.gateway_address),
+            inner: format!("http://{}", self.inner_address),
             api: format!("http://{}", self.api_address),
             kubeconfig: options.kubeconfig_file().display().to_string(),
         }
     }
+}
+
+/// Private services are for this machine alone, which stands for a cluster's pods.
+fn require_loopback_inside(address: SocketAddr) -> anyhow::Result<()> {
+    if !address.ip().is_loopback() {
+        bail!("--inner {address}: private services answer there; give a loopback address");
+    }
+    Ok(())
 }
 
 async fn bind(flag: &str, address: SocketAddr) -> anyhow::Result<TcpListener> {

@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::anyhow;
+use ebb_activator::route::Door;
 use ebb_activator::{Activator, ActivatorOptions, Limits, TcpConnect};
 use ebb_api::config::Config;
 use ebb_autoscaler::{Autoscaler, AutoscalerOptions, Roster};
@@ -173,9 +174,11 @@ impl Running {
 
     /// Starts to listen.
     pub(super) fn listen(&self, listeners: Listeners, registry: Arc<Registry>) {
-        let Listeners { gateway, api, admin, .. } = listeners;
-        let (activator, closing) = (self.activator.clone(), self.closing.clone());
-        self.gateway.spawn(async move { activator.serve(gateway, closing).await });
+        let Listeners { gateway, inner, api, admin, .. } = listeners;
+        for (listener, door) in [(gateway, Door::Outer), (inner, Door::Inner)] {
+            let (activator, closing) = (self.activator.clone(), self.closing.clone());
+            self.gateway.spawn(async move { activator.serve(listener, door, closing).await });
+        }
         let (server, stopping) = (self.api.clone(), self.stopping.clone());
         self.control.spawn(async move { server.serve(api, stopping).await });
         if let Some(listener) = admin {

@@ -31,10 +31,19 @@ async fn a_port_in_use_is_named_with_the_flag_that_changes_it() -> anyhow::Resul
     let taken = std::net::TcpListener::bind("127.0.0.1:0")?;
     let address = taken.local_addr()?.to_string();
     let folder = TempDir::with_prefix("ebb-test-")?;
-    for flag in ["--listen", "--api"] {
+    for flag in ["--listen", "--inner", "--api"] {
         let said = refused_with(folder.path(), flag, &address).await?;
         assert!(said.contains(&address) && said.contains(flag), "{said}");
     }
+    Ok(())
+}
+
+/// P1: private services are for this machine alone.
+#[tokio::test]
+async fn the_inner_door_is_on_loopback_only() -> anyhow::Result<()> {
+    let folder = TempDir::with_prefix("ebb-test-")?;
+    let said = refused_with(folder.path(), "--inner", "0.0.0.0:0").await?;
+    assert!(said.contains("--inner 0.0.0.0:0") && said.contains("loopback"), "{said}");
     Ok(())
 }
 
@@ -44,8 +53,10 @@ async fn refused_with(
     address: &str,
 ) -> anyhow::Result<String> {
     let mut command = tokio::process::Command::new(ebb_tests::binaries::binary("ebb"));
-    let other = if flag == "--api" { "--listen" } else { "--api" };
-    command.args(["local", flag, address, other, "127.0.0.1:0", "--data"]).arg(folder);
+    command.args(["local", flag, address, "--data"]).arg(folder);
+    for other in ["--listen", "--inner", "--api"].iter().filter(|other| **other != flag) {
+        command.args([other, "127.0.0.1:0"]);
+    }
     let output = command.stdin(Stdio::null()).kill_on_drop(true).output();
     let output = tokio::time::timeout(ebb_tests::PATIENCE, output).await??;
     assert_ne!(output.status.code(), Some(0));

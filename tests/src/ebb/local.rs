@@ -23,6 +23,8 @@ pub(super) struct Local {
     folder: Arc<TempDir>,
     /// Where requests go.
     pub(super) gateway: SocketAddr,
+    /// Where requests to cluster-local hosts go.
+    pub(super) inner: SocketAddr,
     /// Every event so far.
     events: Arc<Mutex<Vec<Value>>>,
 }
@@ -46,15 +48,18 @@ impl Local {
             }
         };
         let started = tokio::time::timeout(PATIENCE, started).await.context("ebb hangs")??;
-        let gateway = started["gateway"].as_str().and_then(|url| url.strip_prefix("http://"));
-        let gateway = gateway.context("no gateway")?.parse()?;
+        let address = |name: &str| -> anyhow::Result<SocketAddr> {
+            let url = started[name].as_str().and_then(|url| url.strip_prefix("http://"));
+            Ok(url.with_context(|| format!("no address of {name}"))?.parse()?)
+        };
+        let (gateway, inner) = (address("gateway")?, address("inner")?);
         let kept = events.clone();
         tokio::spawn(async move {
             while let Ok(Some(line)) = lines.next_line().await {
                 kept.lock().extend(serde_json::from_str::<Value>(&line));
             }
         });
-        Ok(Self { child, folder, gateway, events })
+        Ok(Self { child, folder, gateway, inner, events })
     }
 
     /// The folder that holds the state; it outlives the process.
@@ -106,7 +111,8 @@ impl Drop for Local {
 pub fn command(data: &Path, arguments: &[&str]) -> Command {
     let mut command = Command::new(binaries::binary("ebb"));
     command
-        .args(["local", "--listen", "127.0.0.1:0", "--api", "127.0.0.1:0", "-o", "json"])
+        .args(["local", "--listen", "127.0.0.1:0", "--inner", "127.0.0.1:0"])
+        .args(["--api", "127.0.0.1:0", "-o", "json"])
         .arg("--data")
         .arg(data)
         .args(arguments)
