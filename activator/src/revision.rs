@@ -9,7 +9,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
-use ebb_api::report::{DrainOrder, OrderId, PodReport, RevisionKey, RevisionReport};
+use ebb_api::report::{DrainOrder, OrderId, RevisionKey, RevisionReport};
 use parking_lot::{Mutex, MutexGuard};
 use tokio::sync::oneshot;
 use tokio::time::Instant;
@@ -29,6 +29,7 @@ use crate::settings::Settings;
 use crate::upstream::Upstream;
 
 mod pods;
+mod reports;
 mod status;
 
 pub use status::{PodStatus, RevisionStatus};
@@ -339,44 +340,6 @@ impl State {
             }
         }
         deliveries
-    }
-
-    fn report(&self, key: &RevisionKey) -> RevisionReport {
-        RevisionReport {
-            revision: key.clone(),
-            concurrency_mean: f64::from(self.load.inside()),
-            requests_per_second: 0.0,
-            queued: u32::try_from(self.dispatch.queued()).unwrap_or(u32::MAX),
-            interval_s: 0.0,
-            obeyed: self.obeyed,
-            pods: self.pod_reports(),
-            is_cut: false,
-        }
-    }
-
-    /// All pods of the revision that are known, also those without an address: an order to drain
-    /// one of them must be seen to be obeyed.
-    fn pod_reports(&self) -> Vec<PodReport> {
-        let in_flight: HashMap<_, _> =
-            self.dispatch.pods().map(|view| (view.uid, view.in_flight)).collect();
-        let report = |uid: &PodUid| PodReport {
-            uid: Arc::clone(uid),
-            in_flight: in_flight.get(uid).copied().unwrap_or(0),
-            draining: self.drained.contains(uid),
-        };
-        let mut pods: Vec<_> = self.own_pods().map(|(uid, _)| report(uid)).collect();
-        // In the same order each time: that is how a stream sees that nothing has changed.
-        pods.sort_unstable_by(|a, b| a.uid.cmp(&b.uid));
-        pods
-    }
-
-    /// Whether the autoscaler should hear of a request at once; at most once in `pause`.
-    pub(crate) fn is_news(&mut self, now: Instant, pause: Duration) -> bool {
-        let news = self.told.is_none_or(|told| now.saturating_duration_since(told) >= pause);
-        if news {
-            self.told = Some(now);
-        }
-        news
     }
 }
 
