@@ -96,8 +96,9 @@ async fn the_pod_sees_the_host_and_who_asked_and_nothing_a_client_made_up() {
     settle().await;
     let mut request = get();
     request.headers_mut().insert("knative-serving-revision", "other".parse().unwrap());
-    request.headers_mut().insert("host", "Digits.default:80".parse().unwrap());
-    let want = "Digits.default:80 192.0.2.7 for=192.0.2.7;host=Digits.default:80;proto=http -";
+    request.headers_mut().insert("host", "Digits.default.example.com:80".parse().unwrap());
+    let host = "Digits.default.example.com:80";
+    let want = format!("{host} 192.0.2.7 for=192.0.2.7;host={host};proto=http -");
     assert_eq!(text(world.send(request).await).await, want);
 }
 
