@@ -3,7 +3,7 @@
 //! Only the table is read by requests, and only through one atomic pointer. Everything else is for
 //! the watches, the ticker and people.
 
-use std::collections::{BTreeMap, HashMap, HashSet};
+use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 
 use arc_swap::ArcSwap;
@@ -18,7 +18,7 @@ use crate::dispatch::PodUid;
 use crate::news::News;
 use crate::pod::PodFacts;
 use crate::revision::{Context, Revision};
-use crate::route::{Door, RouteFacts, RouteTable};
+use crate::route::{Door, RouteClaims, RouteFacts, RouteTable};
 use crate::settings::Settings;
 
 /// Revisions beyond which an order adds none: more than the autoscaler scales.
@@ -35,9 +35,6 @@ pub enum Change<K> {
     Replaced(Vec<K>),
 }
 
-/// Namespace and name.
-type Key = (String, String);
-
 /// The state of the world.
 pub(crate) struct Directory {
     context: Arc<Context>,
@@ -45,15 +42,10 @@ pub(crate) struct Directory {
     table: ArcSwap<RouteTable<Arc<Revision>>>,
     /// For requests that came before what they are about.
     pub(crate) news: News,
-    /// Sorted, so that every activator builds the same table. Also the lock of the writers.
-    routes: Mutex<Routes>,
+    /// What the table follows from. Also the lock of those who change it.
+    routes: Mutex<RouteClaims<Arc<Revision>>>,
     /// The revision of each pod: a label can change, and a deletion must find its pod.
     pods: Mutex<HashMap<PodUid, RevisionKey>>,
-}
-
-struct Routes {
-    facts: BTreeMap<Key, RouteFacts>,
-    cluster_domain: String,
 }
 
 // === impl Change ===
@@ -82,7 +74,7 @@ impl Directory {
             revisions: DashMap::new(),
             table: ArcSwap::default(),
             news: News::default(),
-            routes: Mutex::new(Routes { facts: BTreeMap::new(), cluster_domain }),
+            routes: Mutex::new(RouteClaims::new(cluster_domain)),
             pods: Mutex::default(),
         }
     }
@@ -108,36 +100,31 @@ impl Directory {
         active.map(|entry| Arc::clone(&entry)).collect()
     }
 
-    /// Takes changes of Routes; the table is built once for all of them.
+    /// Takes changes of Routes; one table is published for all of them.
     pub(crate) fn change_routes(&self, changes: impl IntoIterator<Item = Change<RouteFacts>>) {
-        let keyed = |facts: RouteFacts| {
-            let (namespace, name) = facts.key();
-            ((namespace.to_owned(), name.to_owned()), facts)
-        };
         let mut routes = self.routes.lock();
+        let mut resolve = |key: &RevisionKey| self.entry(key);
+        let mut differs = false;
         for change in changes {
-            match change {
-                Change::Applied(facts) => {
-                    let (key, facts) = keyed(facts);
-                    routes.facts.insert(key, facts);
-                }
+            differs |= match change {
+                Change::Applied(facts) => routes.set(facts, &mut resolve),
                 Change::Deleted(facts) => {
-                    routes.facts.remove(&keyed(facts).0);
+                    let (namespace, name) = facts.key();
+                    routes.remove(namespace, name)
                 }
-                Change::Replaced(all) => {
-                    routes.facts = all.into_iter().map(keyed).collect();
-                }
-            }
+                Change::Replaced(all) => routes.replace(all, &mut resolve),
+            };
         }
-        self.rebuild(&routes);
+        if differs {
+            self.publish(&routes);
+        }
     }
 
     /// Takes a change of the cluster's domain.
     pub(crate) fn change_cluster_domain(&self, domain: &str) {
         let mut routes = self.routes.lock();
-        if routes.cluster_domain != domain {
-            domain.clone_into(&mut routes.cluster_domain);
-            self.rebuild(&routes);
+        if routes.set_cluster_domain(domain, &mut |key| self.entry(key)) {
+            self.publish(&routes);
         }
     }
 
@@ -244,10 +231,9 @@ impl Directory {
         Arc::clone(&self.revisions.entry(key.clone()).or_insert_with(fresh))
     }
 
-    fn rebuild(&self, routes: &Routes) {
-        let facts = routes.facts.values();
-        let table = RouteTable::build(facts, &routes.cluster_domain, |key| self.entry(key));
-        tracing::debug!(hosts = table.len(), "Host table built");
+    fn publish(&self, routes: &RouteClaims<Arc<Revision>>) {
+        let table = routes.table();
+        tracing::debug!(hosts = table.len(), "Host table changed");
         self.table.store(Arc::new(table));
         self.news.tell();
     }

@@ -1,19 +1,23 @@
 //! The host table: which revisions get the requests of a host, and in what proportion.
 //!
-//! Pure: built from the facts of all Routes, replaced as a whole, never changed. A request's
-//! revision follows from its host, the door that it came through and a random number alone, never
-//! from a header of the client.
+//! Pure: made from the facts of all Routes. Each change makes another table, which shares with the
+//! earlier one all that did not change; a table itself never changes. A request's revision follows
+//! from its host, the door that it came through and a random number alone, never from a header of
+//! the client.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use ebb_api::labels;
 use ebb_api::names;
 use ebb_api::report::RevisionKey;
 use ebb_api::serving::Route;
+use rpds::HashTrieMapSync;
 
+mod claims;
 mod host;
 
+pub use claims::RouteClaims;
 pub use host::{HostError, normalise};
 
 /// The listener that a request came through.
@@ -51,10 +55,18 @@ struct Tag {
     host: Option<String>,
 }
 
-/// Host to revisions; `T` stands for a revision.
+/// What one address of a Route asks for: its own, or that of a tag.
+struct Address {
+    /// Each host, and whether the outer door knows it.
+    hosts: Vec<(String, bool)>,
+    /// Revisions, each with its share.
+    shares: Vec<(u32, RevisionKey)>,
+}
+
+/// Host to revisions; `T` stands for a revision. A clone costs nothing.
 #[derive(Debug)]
 pub struct RouteTable<T> {
-    hosts: HashMap<Box<str>, Entry<T>>,
+    hosts: HashTrieMapSync<Arc<str>, Entry<T>>,
 }
 
 /// What a host leads to.
@@ -110,9 +122,27 @@ impl RouteFacts {
         (&self.namespace, &self.name)
     }
 
-    /// The revisions that this Route names.
-    pub fn revisions(&self) -> impl Iterator<Item = &RevisionKey> {
-        self.targets.iter().map(|target| &target.revision)
+    /// Its addresses in a cluster of this domain, the ones that matter most first.
+    fn addresses(&self, cluster_domain: &str) -> Vec<Address> {
+        let hosts = |name: &str, url: Option<&str>| {
+            let local = names::cluster_local_hosts(name, &self.namespace, cluster_domain);
+            // Where no domain is set for a Route, its URL lies in the cluster's own.
+            let is_public = |host: &str| !self.is_private && !is_inside(host, cluster_domain);
+            let url = url.map(|host| (host.to_owned(), is_public(host)));
+            local.map(|host| (host, false)).into_iter().chain(url).collect()
+        };
+        let main = Address {
+            hosts: hosts(&self.name, self.host.as_deref()),
+            shares: self.targets.iter().map(|t| (t.percent, t.revision.clone())).collect(),
+        };
+        let tagged = self.targets.iter().filter_map(|target| {
+            let tag = target.tag.as_ref()?;
+            Some(Address {
+                hosts: hosts(&names::tag(&tag.name, &self.name), tag.host.as_deref()),
+                shares: vec![(1, target.revision.clone())],
+            })
+        });
+        std::iter::once(main).chain(tagged).collect()
     }
 }
 
@@ -120,59 +150,17 @@ impl RouteFacts {
 
 impl<T> Default for RouteTable<T> {
     fn default() -> Self {
-        Self { hosts: HashMap::new() }
+        Self { hosts: HashTrieMapSync::new_sync() }
+    }
+}
+
+impl<T> Clone for RouteTable<T> {
+    fn clone(&self) -> Self {
+        Self { hosts: self.hosts.clone() }
     }
 }
 
 impl<T> RouteTable<T> {
-    /// The table of `routes`. When two claim a host the first in iteration order has it, so the
-    /// caller must iterate in a stable order for all activators to agree.
-    pub fn build<'a>(
-        routes: impl IntoIterator<Item = &'a RouteFacts>,
-        cluster_domain: &str,
-        mut resolve: impl FnMut(&RevisionKey) -> T,
-    ) -> Self {
-        let mut table = Self::default();
-        for route in routes {
-            let main = Split::of(route.targets.iter().map(|t| (t.percent, resolve(&t.revision))));
-            table.claim(route, &route.name, route.host.as_deref(), cluster_domain, main);
-            for target in &route.targets {
-                let Some(tag) = &target.tag else { continue };
-                let split = Split::of([(1, resolve(&target.revision))]);
-                let name = names::tag(&tag.name, &route.name);
-                table.claim(route, &name, tag.host.as_deref(), cluster_domain, split);
-            }
-        }
-        table
-    }
-
-    /// Gives `split` the host in `url` and the cluster-local ones of `name`, as far as they are
-    /// free.
-    fn claim(
-        &mut self,
-        route: &RouteFacts,
-        name: &str,
-        url: Option<&str>,
-        cluster_domain: &str,
-        split: Option<Split<T>>,
-    ) {
-        let Some(split) = split.map(Arc::new) else {
-            return;
-        };
-        let mut claim = |host: String, is_public| {
-            let entry = || Entry { split: Arc::clone(&split), is_public };
-            self.hosts.entry(host.into_boxed_str()).or_insert_with(entry);
-        };
-        for host in names::cluster_local_hosts(name, &route.namespace, cluster_domain) {
-            claim(host, false);
-        }
-        if let Some(host) = url {
-            // Where no domain is set for a Route, its URL lies in the cluster's own.
-            let is_public = !route.is_private && !is_inside(host, cluster_domain);
-            claim(host.to_owned(), is_public);
-        }
-    }
-
     /// The revision for a request to `host` (normalised) that came through `door`; `random` decides
     /// between several. A host that is not for the door is like one that does not exist.
     pub fn pick(&self, host: &str, door: Door, random: u64) -> Option<&T> {
@@ -182,12 +170,20 @@ impl<T> RouteTable<T> {
 
     /// How many hosts there are.
     pub fn len(&self) -> usize {
-        self.hosts.len()
+        self.hosts.size()
     }
 
     /// Whether there is no host at all.
     pub fn is_empty(&self) -> bool {
         self.hosts.is_empty()
+    }
+}
+
+// === impl Entry ===
+
+impl<T> Clone for Entry<T> {
+    fn clone(&self) -> Self {
+        Self { split: Arc::clone(&self.split), is_public: self.is_public }
     }
 }
 

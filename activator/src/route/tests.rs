@@ -43,7 +43,9 @@ fn route(domain: &str, traffic: &[(&str, i64, Option<&str>)]) -> Route {
 
 fn table_of(route: &Route) -> RouteTable<String> {
     let facts = RouteFacts::of(route).unwrap();
-    RouteTable::build([&facts], DOMAIN, |key| key.name.clone())
+    let mut claims = RouteClaims::new(DOMAIN.to_owned());
+    claims.set(facts, &mut |key| key.name.clone());
+    claims.table()
 }
 
 fn table(traffic: &[(&str, i64, Option<&str>)]) -> RouteTable<String> {

@@ -1,0 +1,296 @@
+//! Which Route claims which host, so that a change of one Route costs no more than its own hosts,
+//! however many others there are.
+
+use std::collections::{HashMap, HashSet};
+use std::sync::Arc;
+
+use ebb_api::report::RevisionKey;
+
+use super::{Entry, RouteFacts, RouteTable, Split};
+
+/// Namespace and name of a Route.
+type Key = (String, String);
+
+/// All Routes, every claim of theirs, and the table that follows from them.
+///
+/// When several claim a host, the first has it by namespace, name and order in the Route, so that
+/// all activators agree; when it goes, the next has it.
+#[derive(Debug)]
+pub struct RouteClaims<T> {
+    routes: HashMap<Arc<Key>, RouteFacts>,
+    claims: HashMap<Arc<str>, Vec<Claim<T>>>,
+    table: RouteTable<T>,
+    cluster_domain: String,
+}
+
+/// One claim; those of a host are sorted by it.
+#[derive(Debug)]
+struct Claim<T> {
+    route: Arc<Key>,
+    order: usize,
+    entry: Entry<T>,
+}
+
+// === impl RouteClaims ===
+
+impl<T> RouteClaims<T> {
+    /// No Routes, in a cluster of that domain.
+    pub fn new(cluster_domain: String) -> Self {
+        Self {
+            routes: HashMap::new(),
+            claims: HashMap::new(),
+            table: RouteTable::default(),
+            cluster_domain,
+        }
+    }
+
+    /// The table of this moment; later changes leave it as it is.
+    pub fn table(&self) -> RouteTable<T> {
+        self.table.clone()
+    }
+
+    /// Takes a new or changed Route; false when that changes nothing.
+    pub fn set(&mut self, facts: RouteFacts, resolve: &mut impl FnMut(&RevisionKey) -> T) -> bool {
+        let (namespace, name) = facts.key();
+        let key = (namespace.to_owned(), name.to_owned());
+        if self.routes.get(&key) == Some(&facts) {
+            return false;
+        }
+        let key = Arc::new(key);
+        let mut touched = self.retract(&key);
+        let addresses = facts.addresses(&self.cluster_domain);
+        for (order, address) in addresses.into_iter().enumerate() {
+            let targets = address.shares.iter().map(|(percent, key)| (*percent, resolve(key)));
+            let Some(split) = Split::of(targets).map(Arc::new) else {
+                continue;
+            };
+            for (host, is_public) in address.hosts {
+                let host: Arc<str> = host.into();
+                let entry = Entry { split: Arc::clone(&split), is_public };
+                let claim = Claim { route: Arc::clone(&key), order, entry };
+                let claims = self.claims.entry(Arc::clone(&host)).or_default();
+                let place = claims.partition_point(|other| {
+                    (&other.route, other.order) <= (&claim.route, claim.order)
+                });
+                claims.insert(place, claim);
+                touched.insert(host);
+            }
+        }
+        self.routes.insert(key, facts);
+        self.refresh(touched);
+        true
+    }
+
+    /// Takes a Route away; false when there was none.
+    pub fn remove(&mut self, namespace: &str, name: &str) -> bool {
+        let key = (namespace.to_owned(), name.to_owned());
+        let touched = self.retract(&key);
+        self.refresh(touched);
+        self.routes.remove(&key).is_some()
+    }
+
+    /// Takes the list of all Routes there are; false when that changes nothing.
+    pub fn replace(
+        &mut self,
+        all: Vec<RouteFacts>,
+        resolve: &mut impl FnMut(&RevisionKey) -> T,
+    ) -> bool {
+        let listed: HashSet<_> = all.iter().map(RouteFacts::key).collect();
+        let gone: Vec<Arc<Key>> = self
+            .routes
+            .keys()
+            .filter(|key| !listed.contains(&(key.0.as_str(), key.1.as_str())))
+            .cloned()
+            .collect();
+        let mut changed = false;
+        for key in gone {
+            changed |= self.remove(&key.0, &key.1);
+        }
+        for facts in all {
+            changed |= self.set(facts, resolve);
+        }
+        changed
+    }
+
+    /// Takes another cluster domain; false when it is the same.
+    pub fn set_cluster_domain(
+        &mut self,
+        domain: &str,
+        resolve: &mut impl FnMut(&RevisionKey) -> T,
+    ) -> bool {
+        if self.cluster_domain == domain {
+            return false;
+        }
+        let routes = std::mem::take(&mut self.routes);
+        *self = Self::new(domain.to_owned());
+        for facts in routes.into_values() {
+            self.set(facts, resolve);
+        }
+        true
+    }
+
+    /// Takes back all claims of a Route; the hosts.
+    fn retract(&mut self, key: &Key) -> HashSet<Arc<str>> {
+        let mut touched = HashSet::new();
+        let Some(facts) = self.routes.get(key) else {
+            return touched;
+        };
+        for (host, _) in facts.addresses(&self.cluster_domain).into_iter().flat_map(|a| a.hosts) {
+            if let Some(claims) = self.claims.get_mut(host.as_str()) {
+                claims.retain(|claim| *claim.route != *key);
+                touched.insert(host.into());
+            }
+        }
+        touched
+    }
+
+    /// Lets the table say of each host what the first claim says.
+    fn refresh(&mut self, hosts: HashSet<Arc<str>>) {
+        for host in hosts {
+            match self.claims.get(&host).map(|claims| claims.first()) {
+                Some(Some(claim)) => {
+                    self.table.hosts.insert_mut(host, claim.entry.clone());
+                }
+                Some(None) => {
+                    self.claims.remove(&host);
+                    self.table.hosts.remove_mut(&host);
+                }
+                None => {}
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::cell::Cell;
+
+    use ebb_api::serving::{Route, RouteSpec, RouteStatus, TrafficTarget};
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::route::Door;
+
+    /// The Route `name`, whose traffic goes to `revision`, and whose tag gives it a host that may
+    /// be another's.
+    fn facts(name: &str, revision: &str, tag: Option<&str>) -> RouteFacts {
+        let mut route = Route::new(name, RouteSpec::default());
+        route.metadata.namespace = Some("default".to_owned());
+        route.status = Some(RouteStatus {
+            url: Some(format!("http://{name}.default.example.com")),
+            traffic: vec![TrafficTarget {
+                revision_name: Some(revision.to_owned()),
+                percent: Some(100),
+                tag: tag.map(str::to_owned),
+                url: tag.map(|tag| format!("http://{tag}-{name}.default.example.com")),
+                ..TrafficTarget::default()
+            }],
+            ..RouteStatus::default()
+        });
+        RouteFacts::of(&route).unwrap()
+    }
+
+    fn claims() -> RouteClaims<String> {
+        RouteClaims::new("cluster.local".to_owned())
+    }
+
+    fn named(key: &RevisionKey) -> String {
+        key.name.clone()
+    }
+
+    /// Growth: ten thousand Routes made one by one are ten thousand times the work of one.
+    #[test]
+    fn a_route_costs_its_own_hosts_alone() {
+        let (mut claims, resolved) = (claims(), Cell::new(0));
+        let mut resolve = |key: &RevisionKey| {
+            resolved.set(resolved.get() + 1);
+            named(key)
+        };
+        for number in 0..1000 {
+            let name = format!("r{number}");
+            assert!(claims.set(facts(&name, "one", None), &mut resolve));
+            assert!(!claims.set(facts(&name, "one", None), &mut resolve), "nothing new");
+        }
+        assert_eq!((resolved.get(), claims.table().len()), (1000, 4000));
+    }
+
+    #[test]
+    fn a_table_that_was_taken_stays_as_it_is() {
+        let mut claims = claims();
+        claims.set(facts("a", "one", None), &mut named);
+        let before = claims.table();
+        claims.set(facts("a", "two", None), &mut named);
+        let picked =
+            |table: &RouteTable<String>| table.pick("a.default", Door::Inner, 0).cloned().unwrap();
+        assert_eq!((picked(&before), picked(&claims.table())), ("one".into(), "two".into()));
+        assert!(claims.remove("default", "a") && !claims.remove("default", "a"));
+        assert!(claims.table().is_empty() && claims.claims.is_empty() && !before.is_empty());
+    }
+
+    #[derive(Debug, Clone)]
+    enum Step {
+        Set(usize, u8, Option<usize>),
+        Remove(usize),
+        Replace(Vec<(usize, u8, Option<usize>)>),
+        Domain(bool),
+    }
+
+    /// `a` with the tag `b` claims the hosts of `b-a`, and so does `b-a` itself.
+    const NAMES: [&str; 6] = ["a", "b", "a-a", "a-b", "b-a", "b-b"];
+
+    fn step() -> impl Strategy<Value = Step> {
+        let route = || (0..NAMES.len(), 0_u8..3, proptest::option::of(0_usize..2));
+        prop_oneof![
+            6 => route().prop_map(|(name, revision, tag)| Step::Set(name, revision, tag)),
+            3 => (0..NAMES.len()).prop_map(Step::Remove),
+            1 => proptest::collection::vec(route(), 0..6).prop_map(Step::Replace),
+            1 => any::<bool>().prop_map(Step::Domain),
+        ]
+    }
+
+    proptest! {
+        #[test]
+        fn changes_one_by_one_lead_where_a_new_start_leads(
+            steps in proptest::collection::vec(step(), 0..40),
+        ) {
+            let mut claims = claims();
+            let mut all = std::collections::BTreeMap::new();
+            let of = |(name, revision, tag): (usize, u8, Option<usize>)| {
+                facts(NAMES[name], &format!("r{revision}"), tag.map(|tag| NAMES[tag]))
+            };
+            let mut domain = "cluster.local";
+            for step in steps {
+                match step {
+                    Step::Set(name, revision, tag) => {
+                        claims.set(of((name, revision, tag)), &mut named);
+                        all.insert(name, of((name, revision, tag)));
+                    }
+                    Step::Remove(name) => {
+                        claims.remove("default", NAMES[name]);
+                        all.remove(&name);
+                    }
+                    Step::Replace(routes) => {
+                        all = routes.into_iter().map(|route| (route.0, of(route))).collect();
+                        claims.replace(all.values().cloned().collect(), &mut named);
+                    }
+                    Step::Domain(other) => {
+                        domain = if other { "other.local" } else { "cluster.local" };
+                        claims.set_cluster_domain(domain, &mut named);
+                    }
+                }
+            }
+            let mut fresh = RouteClaims::new(domain.to_owned());
+            // In any order: it must make no difference.
+            for facts in all.into_values().rev() {
+                fresh.set(facts, &mut named);
+            }
+            let (table, want) = (claims.table(), fresh.table());
+            prop_assert_eq!(table.len(), want.len());
+            for host in fresh.claims.keys() {
+                for door in [Door::Outer, Door::Inner] {
+                    prop_assert_eq!(table.pick(host, door, 0), want.pick(host, door, 0));
+                }
+            }
+        }
+    }
+}
