@@ -11,5 +11,6 @@ mod inside;
 mod load;
 mod partition;
 mod probes;
+mod rights;
 mod rollouts;
 mod webhook;

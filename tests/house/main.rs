@@ -2,6 +2,8 @@
 
 #![allow(clippy::unwrap_used, clippy::panic, clippy::print_stdout, reason = "a test may fail")]
 
+mod chart;
+
 use std::path::{Path, PathBuf};
 
 use ebb_tests::binaries::source;

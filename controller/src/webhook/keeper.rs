@@ -19,7 +19,7 @@ use k8s_openapi::api::admissionregistration::v1::{
     MutatingWebhookConfiguration, ValidatingWebhookConfiguration,
 };
 use k8s_openapi::api::core::v1::Secret;
-use kube::api::{Api, ObjectMeta, Patch, PatchParams, PostParams};
+use kube::api::{Api, Patch, PatchParams, PostParams};
 use kube::core::PartialObjectMeta;
 use kube::runtime::{WatchStreamExt as _, watcher};
 use kube::{Client, Error};
@@ -194,9 +194,14 @@ impl Keeper {
     /// The certificate in the Secret; a new one is put there when it is time.
     async fn shared(&self) -> anyhow::Result<Certificate> {
         let now = Timestamp::now();
-        let secret = self.secrets.get_opt(SECRET).await?;
-        let data = secret.as_ref().and_then(|secret| secret.data.as_ref());
-        let stored = data.and_then(Certificate::read);
+        let Some(secret) = self.secrets.get_opt(SECRET).await? else {
+            // To make one takes the right to make any.
+            anyhow::bail!(
+                "there is no Secret {SECRET}: make it again by helm upgrade, or by kubectl create \
+                 secret generic {SECRET}"
+            );
+        };
+        let stored = secret.data.as_ref().and_then(Certificate::read);
         match stored.as_ref().map(|stored| self.standing(stored, now)) {
             Some(Standing::Good) => return stored.context("the certificate that was judged"),
             Some(Standing::Bad(why)) => {
@@ -228,23 +233,12 @@ impl Keeper {
         }
     }
 
-    async fn store(&self, secret: Option<Secret>, certificate: &Certificate) -> Result<(), Error> {
+    async fn store(&self, secret: Secret, certificate: &Certificate) -> Result<(), Error> {
         let parameters =
             PostParams { field_manager: Some(MANAGER.to_owned()), ..PostParams::default() };
-        let data = Some(certificate.data());
-        match secret {
-            None => {
-                let metadata =
-                    ObjectMeta { name: Some(SECRET.to_owned()), ..ObjectMeta::default() };
-                let secret = Secret { metadata, data, ..Secret::default() };
-                self.secrets.create(&parameters, &secret).await.map(drop)
-            }
-            // Its version makes a second writer lose.
-            Some(secret) => {
-                let secret = Secret { data, ..secret };
-                self.secrets.replace(SECRET, &parameters, &secret).await.map(drop)
-            }
-        }
+        // Its version makes a second writer lose.
+        let secret = Secret { data: Some(certificate.data()), ..secret };
+        self.secrets.replace(SECRET, &parameters, &secret).await.map(drop)
     }
 
     /// Makes every webhook of a configuration trust the certificate's authority; whether there is

@@ -31,13 +31,12 @@ impl Server {
     fn new(secret: Option<&Certificate>) -> (Arc<Self>, mpsc::UnboundedSender<Value>) {
         let mut objects = BTreeMap::new();
         objects.insert(CONFIGURATION.to_owned(), configuration());
-        if let Some(certificate) = secret {
-            let secret = json!({
-                "metadata": {"name": SECRET, "resourceVersion": "1"},
-                "data": certificate.data(),
-            });
-            objects.insert(SECRET_PATH.to_owned(), secret);
-        }
+        // The chart makes it without data.
+        let secret = json!({
+            "metadata": {"name": SECRET, "resourceVersion": "1"},
+            "data": secret.map(Certificate::data),
+        });
+        objects.insert(SECRET_PATH.to_owned(), secret);
         let (tell, watch) = mpsc::unbounded();
         let watch = Mutex::new(Some(watch));
         (Arc::new(Self { objects: Mutex::new(objects), watch }), tell)
@@ -81,7 +80,7 @@ impl Server {
                 object["webhooks"] = change["webhooks"].clone();
                 json_response(200, object)
             }
-            Method::PUT | Method::POST => {
+            Method::PUT => {
                 let object: Value = serde_json::from_slice(&sent).unwrap();
                 objects.insert(SECRET_PATH.to_owned(), object.clone());
                 json_response(200, &object)

@@ -1,0 +1,62 @@
+//! What Ebb's own accounts may not do, though RBAC alone would let them.
+
+use anyhow::Context as _;
+use ebb_tests::ebb::Ebb;
+use ebb_tests::manifest::service;
+use k8s_openapi::api::core::v1::Pod;
+use kube::api::{ListParams, Patch, PatchParams};
+use kube::config::{KubeConfigOptions, Kubeconfig};
+use kube::{Api, Client};
+use serde_json::{Value, json};
+
+const AUTOSCALER: &str = "system:serviceaccount:knative-serving:ebb-autoscaler";
+const COST: &str = "controller.kubernetes.io/pod-deletion-cost";
+
+/// A client that the API server takes for `user`.
+async fn client_as(ebb: &Ebb, user: &str) -> anyhow::Result<(Client, String)> {
+    let kubeconfig = Kubeconfig::read_from(ebb.kubeconfig())?;
+    let options = KubeConfigOptions::default();
+    let mut config = kube::Config::from_custom_kubeconfig(kubeconfig, &options).await?;
+    config.auth_info.impersonate = Some(user.to_owned());
+    let namespace = config.default_namespace.clone();
+    Ok((Client::try_from(config)?, namespace))
+}
+
+/// C17: whoever had the autoscaler's token could run any image in every pod.
+#[tokio::test]
+async fn the_autoscaler_marks_pods_and_changes_nothing_else_of_them() -> anyhow::Result<()> {
+    let ebb = Ebb::start().await?;
+    let awake = "autoscaling.knative.dev/min-scale: \"1\"";
+    ebb.kubectl().apply(&service("hello", "ebb-backend", &[], awake, "")).await?;
+    ebb.kubectl().wait_ready("hello").await?;
+    let (client, namespace) = client_as(&ebb, AUTOSCALER).await?;
+    let pods: Api<Pod> = Api::namespaced(client, &namespace);
+    let pod = pods.list(&ListParams::default()).await?.items.pop().context("no pod")?;
+    let name = pod.metadata.name.context("no name")?;
+    let patch = async |change: Value| {
+        pods.patch(&name, &PatchParams::default(), &Patch::Strategic(change)).await
+    };
+    for (change, said) in [
+        (
+            json!({"spec": {"containers": [{"name": "user-container", "image": "other"}]}}),
+            "no pod's spec",
+        ),
+        (json!({"spec": {"activeDeadlineSeconds": 1}}), "no pod's spec"),
+        (json!({"metadata": {"labels": {"serving.knative.dev/revision": "other"}}}), "no labels"),
+        (json!({"metadata": {"labels": null}}), "no labels"),
+        (json!({"metadata": {"finalizers": ["example.com/kept"]}}), "no labels"),
+        (json!({"metadata": {"annotations": {"other": "1"}}}), "no annotation"),
+        (json!({"metadata": {"annotations": {COST: "1", "other": "1"}}}), "no annotation"),
+    ] {
+        let error = patch(change.clone()).await.err().context("it was taken")?.to_string();
+        assert!(error.contains("ebb-autoscaler-pods") && error.contains(said), "{change}: {error}");
+    }
+    for cost in [json!("-1000"), json!("7"), json!(null)] {
+        let marked = patch(json!({"metadata": {"annotations": {COST: cost}}})).await?;
+        let annotations = marked.metadata.annotations.unwrap_or_default();
+        assert_eq!(annotations.get(COST).map(String::as_str), cost.as_str());
+    }
+    // The policy is about the autoscaler alone.
+    ebb.kubectl().ok(&["annotate", "pod", &name, "other=1"]).await?;
+    Ok(())
+}
