@@ -81,12 +81,19 @@ impl DrainControl for Orders {
     }
 }
 
-#[tokio::test(start_paused = true)]
-async fn a_first_request_reaches_the_api_server_as_one_patch_and_no_time_passes() {
-    let api = Api::default();
-    let (_settings, config) = watch::channel(Arc::new(Config::default()));
+/// An autoscaler that runs.
+struct Running {
+    intake: Intake,
+    orders: Arc<Orders>,
+    shutdown: CancellationToken,
+    task: tokio::task::JoinHandle<()>,
+    /// Without its sender the settings would be over, which is no matter here.
+    _settings: watch::Sender<Arc<Config>>,
+}
+
+fn run(api: &Api, leads: watch::Receiver<Option<Epoch>>) -> Running {
+    let (settings, config) = watch::channel(Arc::new(Config::default()));
     let orders = Arc::new(Orders::default());
-    let leads = watch::channel(Some(1)).1;
     let options = AutoscalerOptions {
         client: api.client(),
         config,
@@ -97,9 +104,12 @@ async fn a_first_request_reaches_the_api_server_as_one_patch_and_no_time_passes(
     };
     let (autoscaler, intake) = Autoscaler::new(options, &mut Registry::default());
     let shutdown = CancellationToken::new();
-    let running = tokio::spawn(autoscaler.run(shutdown.clone()));
-    let start = Instant::now();
-    intake.record(Report {
+    let task = tokio::spawn(autoscaler.run(shutdown.clone()));
+    Running { intake, orders, shutdown, task, _settings: settings }
+}
+
+fn first_request() -> Report {
+    Report {
         activator: "activator-0".to_owned(),
         scope: Scope::Moment,
         revisions: vec![RevisionReport {
@@ -107,13 +117,38 @@ async fn a_first_request_reaches_the_api_server_as_one_patch_and_no_time_passes(
             queued: 1,
             ..RevisionReport::default()
         }],
-    });
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_first_request_reaches_the_api_server_as_one_patch_and_no_time_passes() {
+    let api = Api::default();
+    let running = run(&api, watch::channel(Some(1)).1);
+    let start = Instant::now();
+    running.intake.record(first_request());
     let woken = api.patch().await;
     assert_eq!(woken["status"]["desiredReplicas"], 1);
     assert_eq!(woken["metadata"]["uid"], "uid-1");
     assert_eq!(start.elapsed(), Duration::ZERO);
 
-    shutdown.cancel();
-    running.await.unwrap();
-    assert!(orders.0.lock().is_empty());
+    running.shutdown.cancel();
+    running.task.await.unwrap();
+    assert!(running.orders.0.lock().is_empty());
+}
+
+/// S8: what came before it knew is for who leads now to decide about.
+#[tokio::test(start_paused = true)]
+async fn a_deposed_leader_does_not_work_off_its_backlog() {
+    let api = Api::default();
+    let (lead, leads) = watch::channel(Some(1));
+    let running = run(&api, leads);
+    tokio::time::sleep(Duration::from_secs(1)).await;
+    running.intake.record(first_request());
+    lead.send_replace(None);
+    tokio::time::sleep(Duration::from_secs(3)).await;
+    assert!(api.patches.lock().is_empty());
+    // It kept what it heard, and decides once it is its turn.
+    lead.send_replace(Some(3));
+    assert_eq!(api.patch().await["status"]["desiredReplicas"], 1);
+    running.shutdown.cancel();
 }
