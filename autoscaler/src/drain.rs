@@ -11,14 +11,14 @@
 //! pod; a condemned pod serves again only when it is needed and Kubernetes has left it alone for
 //! [`CONDEMNED_FOR`].
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use ebb_api::report::OrderId;
 use tokio::time::Instant;
 
 use crate::load::View;
-use crate::pods::Pod;
+use crate::pods::{Pod, Pods};
 
 /// How long a condemned pod that is needed again must have been left alone. Kubernetes' controllers
 /// act on a watch event, well within a second of the write; what they have not deleted after this,
@@ -49,7 +49,7 @@ pub struct Scene<'a> {
     /// Replicas asked for now.
     pub current: u32,
     /// The revision's pods.
-    pub pods: &'a BTreeMap<String, Pod>,
+    pub pods: &'a Pods,
     /// What the activators said of them.
     pub views: &'a [View<'a>],
     /// Whether a write is on its way whose outcome is not known.
@@ -78,6 +78,14 @@ pub struct Plan {
 impl Drain {
     /// Moves each pod to where it belongs and says how far down the scale may go.
     pub fn plan(&mut self, scene: &Scene<'_>) -> Plan {
+        if self.is_at_rest(scene.want, scene.current, scene.pods) {
+            return Plan {
+                scale: scene.want,
+                condemned: Vec::new(),
+                reprieved: Vec::new(),
+                is_reordered: false,
+            };
+        }
         self.forget(scene);
         self.adopt(scene);
         let reprieved = self.reprieve(scene);
@@ -96,6 +104,12 @@ impl Drain {
         }
         plan.is_reordered = self.reorder(scene.order);
         plan
+    }
+
+    /// Whether there is nothing to move: no pod is on its way out, and none is to go. So it is with
+    /// nearly all revisions at nearly all times, and then nobody's views are needed.
+    pub fn is_at_rest(&self, want: u32, current: u32, pods: &Pods) -> bool {
+        want >= current && self.is_empty() && self.ordered.is_empty() && !pods.is_any_marked()
     }
 
     /// Takes note that the last scale was written: from now on the deletion may come.
@@ -146,13 +160,16 @@ impl Drain {
     /// The marked pods that are not on their way out: an autoscaler that marked them ended before
     /// it lowered the scale. As long as more pods stand than are asked for, one of them may yet be
     /// deleted for a lower scale, and none is named.
-    pub fn mismarked<'a>(&self, scale: u32, pods: &'a BTreeMap<String, Pod>) -> Vec<&'a Pod> {
-        let stays = |pod: &&Pod| !pod.is_terminating && !self.condemned.contains_key(&pod.uid);
-        if count(pods.values().filter(stays).count()) > scale {
+    pub fn mismarked<'a>(&self, scale: u32, pods: &'a Pods) -> Vec<&'a Pod> {
+        if !pods.is_any_marked() {
+            return Vec::new();
+        }
+        let stays = |pod: &&Pod| !pod.is_terminating && !self.condemned.contains_key(&*pod.uid);
+        if count(pods.iter().filter(stays).count()) > scale {
             return Vec::new();
         }
         let is_mismarked = |pod: &&Pod| stays(pod) && pod.is_marked;
-        pods.values().filter(is_mismarked).collect()
+        pods.iter().filter(is_mismarked).collect()
     }
 
     /// Whether no pod is on its way out.
@@ -161,7 +178,7 @@ impl Drain {
     }
 
     fn forget(&mut self, scene: &Scene<'_>) {
-        self.condemned.retain(|uid, _| scene.pods.contains_key(uid));
+        self.condemned.retain(|uid, _| scene.pods.contains(uid));
         // What somebody else deletes is no longer ours to drain.
         self.draining.retain(|uid, _| scene.pods.get(uid).is_some_and(|pod| !pod.is_terminating));
     }
@@ -173,8 +190,8 @@ impl Drain {
         let surplus = count(standing.len()).saturating_sub(scene.current.max(scene.want));
         let marked: Vec<_> = standing
             .iter()
-            .filter(|pod| pod.is_marked && !self.draining.contains_key(&pod.uid))
-            .map(|pod| pod.uid.clone())
+            .filter(|pod| pod.is_marked && !self.draining.contains_key(&*pod.uid))
+            .map(|pod| pod.uid.to_string())
             .take(usize::try_from(surplus).unwrap_or(usize::MAX))
             .collect();
         self.condemned.extend(marked.into_iter().map(|uid| (uid, scene.now)));
@@ -192,7 +209,7 @@ impl Drain {
             .iter()
             .filter(|(uid, since)| {
                 scene.now.duration_since(**since) >= left_alone
-                    && scene.pods.get(*uid).is_some_and(|pod| !pod.is_terminating)
+                    && scene.pods.get(uid).is_some_and(|pod| !pod.is_terminating)
             })
             .map(|(uid, _)| uid.clone())
             .take(usize::try_from(needed).unwrap_or(usize::MAX))
@@ -207,8 +224,8 @@ impl Drain {
     fn standing<'a>(&self, scene: &Scene<'a>) -> Vec<&'a Pod> {
         scene
             .pods
-            .values()
-            .filter(|pod| !pod.is_terminating && !self.condemned.contains_key(&pod.uid))
+            .iter()
+            .filter(|pod| !pod.is_terminating && !self.condemned.contains_key(&*pod.uid))
             .collect()
     }
 
@@ -223,7 +240,7 @@ impl Drain {
         let mut ranked: Vec<_> = standing
             .iter()
             .map(|pod| {
-                let fresh = !self.draining.contains_key(&pod.uid);
+                let fresh = !self.draining.contains_key(&*pod.uid);
                 // A ReplicaSet deletes what is not ready before it looks at any cost, so those
                 // must be ours as well; then those that drain already; then the least busy.
                 (pod.is_ready, fresh, in_flight(scene.views, &pod.uid), &pod.uid)
@@ -231,11 +248,11 @@ impl Drain {
             .collect();
         ranked.sort_unstable();
         ranked.truncate(usize::try_from(surplus).unwrap_or(usize::MAX));
-        let chosen: Vec<&String> = ranked.into_iter().map(|(.., uid)| uid).collect();
-        self.draining.retain(|uid, _| chosen.contains(&uid));
+        let chosen: BTreeSet<&str> = ranked.into_iter().map(|(.., uid)| &**uid).collect();
+        self.draining.retain(|uid, _| chosen.contains(uid.as_str()));
         for uid in chosen {
             // Whatever comes to drain changes the order, so this is the number that it will have.
-            self.draining.entry(uid.clone()).or_insert(scene.order);
+            self.draining.entry(uid.to_owned()).or_insert(scene.order);
         }
     }
 

@@ -40,9 +40,14 @@ pub enum Event {
         uid: String,
     },
     /// All pods of revisions there are.
-    PodsListed(Vec<Pod>),
+    PodsListed(Vec<(RevisionKey, Pod)>),
     /// A pod was made or changed.
-    PodApplied(Pod),
+    PodApplied {
+        /// The revision it belongs to.
+        revision: RevisionKey,
+        /// The pod.
+        pod: Pod,
+    },
     /// A pod was deleted, or came to its end.
     PodDeleted {
         /// The revision it belonged to.

@@ -4,6 +4,8 @@
 //! Cost: a revision at zero with no load is never looked at; each other one every two seconds, at
 //! instants spread over that time.
 
+mod table;
+
 use std::collections::{BTreeMap, BTreeSet, HashSet};
 use std::hash::{Hash, Hasher};
 use std::sync::Arc;
@@ -14,9 +16,10 @@ use ebb_api::report::{OrderId, Report, RevisionKey};
 use ebb_daemon::lease::Epoch;
 use tokio::time::Instant;
 
+use self::table::{Id, Place, Table};
 use crate::activators::{Activators, GONE_AFTER, Unheard};
 use crate::event::{Action, Event, Moment};
-use crate::pods::{self, Pod};
+use crate::pods::{PODS_MAX, Pod};
 use crate::revision::{Revision, Surroundings, TICK};
 use crate::target::Target;
 
@@ -43,11 +46,10 @@ pub struct Fleet {
     patience: Duration,
     /// Those that were said in the log to be silent.
     silent: BTreeSet<String>,
-    revisions: BTreeMap<RevisionKey, Revision>,
-    pods: BTreeMap<RevisionKey, BTreeMap<String, Pod>>,
+    table: Table,
     are_targets_listed: bool,
     are_pods_listed: bool,
-    due: BTreeSet<(Instant, RevisionKey)>,
+    due: BTreeSet<(Instant, Id)>,
     /// Revisions whose scale is held up.
     held: usize,
     faults: u64,
@@ -67,8 +69,7 @@ impl Fleet {
             activators: Activators::default(),
             patience,
             silent: BTreeSet::new(),
-            revisions: BTreeMap::new(),
-            pods: BTreeMap::new(),
+            table: Table::default(),
             are_targets_listed: false,
             are_pods_listed: false,
             due: BTreeSet::new(),
@@ -88,7 +89,7 @@ impl Fleet {
             Event::TargetApplied(target) => self.on_target(*target, now),
             Event::TargetDeleted { key, uid } => self.on_target_deleted(&key, &uid),
             Event::PodsListed(pods) => self.on_pods(pods, now),
-            Event::PodApplied(pod) => self.on_pod(&pod, now),
+            Event::PodApplied { revision, pod } => self.on_pod(&revision, pod, now),
             Event::PodDeleted { revision, uid } => self.on_pod_deleted(&revision, &uid, now),
             Event::Activators(pods) => {
                 self.faults += self.activators.follow(&pods, now.instant);
@@ -133,7 +134,7 @@ impl Fleet {
 
     /// The labels of a revision.
     pub fn labels(&self, key: &RevisionKey) -> Option<&BTreeMap<String, String>> {
-        Some(&self.revisions.get(key)?.target().labels)
+        Some(&self.table.revision(key)?.target().labels)
     }
 
     fn on_report(&mut self, report: Report, now: Moment) -> Vec<Action> {
@@ -148,15 +149,16 @@ impl Fleet {
         };
         let mut actions = Vec::new();
         for report in revisions {
-            let key = report.revision.clone();
-            let Some(revision) = self.revisions.get_mut(&key) else {
+            let Some(id) = self.table.id(&report.revision) else {
                 continue;
             };
-            let load = revision.load_mut();
-            let (activators, second) = (&self.activators, now.second);
-            self.faults += load.record(heard, report, activators, now.instant, second);
+            let Place { revision, pods } = self.table.at_mut(id);
+            let Some(revision) = revision else {
+                continue;
+            };
+            self.faults += revision.load_mut().record(heard, report, &self.activators, pods, now);
             if revision.is_urgent() {
-                actions.extend(self.visit(&key, now, Revision::decide));
+                actions.extend(self.visit(id, now, Revision::decide));
             }
         }
         actions
@@ -165,8 +167,7 @@ impl Fleet {
     fn on_targets(&mut self, targets: Vec<Target>, now: Moment) -> Vec<Action> {
         self.are_targets_listed = true;
         let listed: HashSet<&RevisionKey> = targets.iter().map(|target| &target.key).collect();
-        let gone: Vec<_> =
-            self.revisions.keys().filter(|key| !listed.contains(key)).cloned().collect();
+        let gone: Vec<_> = self.table.keys().filter(|key| !listed.contains(key)).cloned().collect();
         let mut actions: Vec<_> = gone.iter().flat_map(|key| self.remove(key)).collect();
         for target in targets {
             actions.extend(self.on_target(target, now));
@@ -175,39 +176,42 @@ impl Fleet {
     }
 
     fn on_target(&mut self, target: Target, now: Moment) -> Vec<Action> {
-        let key = target.key.clone();
         let mut actions = Vec::new();
-        match self.revisions.get_mut(&key) {
-            Some(revision) if revision.target().uid == target.uid => {
-                revision.follow(target, &self.config);
-            }
-            before => {
-                if before.is_some() {
-                    actions = self.remove(&key);
+        let id = match self.table.id(&target.key) {
+            Some(id) if self.is_of(id, &target.uid) => {
+                if let Some(revision) = &mut self.table.at_mut(id).revision {
+                    revision.follow(target, &self.config);
                 }
-                if self.revisions.len() >= REVISIONS_MAX {
+                id
+            }
+            _ => {
+                actions = self.remove(&target.key);
+                if self.table.len() >= REVISIONS_MAX {
                     self.faults += 1;
                     return actions;
                 }
-                let revision = Revision::new(target, &self.config, now);
-                self.revisions.insert(key.clone(), revision);
+                self.table.insert(Revision::new(target, &self.config, now))
             }
-        }
-        actions.extend(self.visit(&key, now, Revision::act));
+        };
+        actions.extend(self.visit(id, now, Revision::act));
         actions
     }
 
+    fn is_of(&self, id: Id, uid: &str) -> bool {
+        self.table.at(id).revision.as_ref().is_some_and(|revision| revision.target().uid == uid)
+    }
+
     fn on_target_deleted(&mut self, key: &RevisionKey, uid: &str) -> Vec<Action> {
-        let is_known = self.revisions.get(key).is_some_and(|revision| revision.target().uid == uid);
+        let is_known = self.table.id(key).is_some_and(|id| self.is_of(id, uid));
         if is_known { self.remove(key) } else { Vec::new() }
     }
 
     fn remove(&mut self, key: &RevisionKey) -> Vec<Action> {
-        let Some(revision) = self.revisions.remove(key) else {
+        let Some((id, revision)) = self.table.remove(key) else {
             return Vec::new();
         };
         if let Some(due) = revision.due {
-            self.due.remove(&(due, key.clone()));
+            self.due.remove(&(due, id));
         }
         self.held -= usize::from(revision.is_held());
         revision.dismiss()
@@ -222,49 +226,51 @@ impl Fleet {
         self.leads = leads;
         self.due.clear();
         self.held = 0;
-        for revision in self.revisions.values_mut() {
+        for revision in self.table.revisions_mut() {
             revision.restart(&self.config, now);
         }
         self.visit_all(now, Revision::act)
     }
 
-    fn on_pods(&mut self, pods: Vec<Pod>, now: Moment) -> Vec<Action> {
+    fn on_pods(&mut self, pods: Vec<(RevisionKey, Pod)>, now: Moment) -> Vec<Action> {
         self.are_pods_listed = true;
-        self.pods.clear();
-        for pod in pods {
-            self.keep_pod(&pod);
+        self.table.clear_pods();
+        for (revision, pod) in pods {
+            self.keep_pod(&revision, pod);
         }
         self.visit_all(now, Revision::act)
     }
 
-    fn on_pod(&mut self, pod: &Pod, now: Moment) -> Vec<Action> {
-        if self.keep_pod(pod) { self.visit(&pod.revision, now, Revision::act) } else { Vec::new() }
+    fn on_pod(&mut self, revision: &RevisionKey, pod: Pod, now: Moment) -> Vec<Action> {
+        match self.keep_pod(revision, pod) {
+            Some(id) => self.visit(id, now, Revision::act),
+            None => Vec::new(),
+        }
     }
 
-    /// Keeps the pod; false when nothing about it is new.
-    fn keep_pod(&mut self, pod: &Pod) -> bool {
-        let of_revision = self.pods.entry(pod.revision.clone()).or_default();
-        if of_revision.len() >= pods::PODS_MAX && !of_revision.contains_key(&pod.uid) {
+    /// Keeps the pod and says where; nothing when nothing about it is new.
+    fn keep_pod(&mut self, revision: &RevisionKey, pod: Pod) -> Option<Id> {
+        let id = self.table.open(revision);
+        let pods = &mut self.table.at_mut(id).pods;
+        if pods.len() >= PODS_MAX && !pods.contains(&pod.uid) {
             self.faults += 1;
-            return false;
+            return None;
         }
-        let before = of_revision.insert(pod.uid.clone(), pod.clone());
-        before.is_none_or(|before| before != *pod)
+        pods.insert(pod).then_some(id)
     }
 
     fn on_pod_deleted(&mut self, key: &RevisionKey, uid: &str, now: Moment) -> Vec<Action> {
-        let Some(of_revision) = self.pods.get_mut(key) else {
+        let Some(id) = self.table.id(key) else {
             return Vec::new();
         };
-        of_revision.remove(uid);
-        if of_revision.is_empty() {
-            self.pods.remove(key);
-        }
-        self.visit(key, now, Revision::act)
+        self.table.at_mut(id).pods.remove(uid);
+        let actions = self.visit(id, now, Revision::act);
+        self.table.close(key);
+        actions
     }
 
     fn on_config(&mut self, config: Arc<Config>, now: Moment) -> Vec<Action> {
-        for revision in self.revisions.values_mut() {
+        for revision in self.table.revisions_mut() {
             revision.follow_config(&config);
         }
         self.config = config;
@@ -272,7 +278,7 @@ impl Fleet {
     }
 
     fn on_written(&mut self, key: &RevisionKey, now: Moment) -> Vec<Action> {
-        if let Some(revision) = self.revisions.get_mut(key) {
+        if let Some(revision) = self.table.revision_mut(key) {
             revision.confirm_written(now.instant);
         }
         Vec::new()
@@ -284,10 +290,10 @@ impl Fleet {
         while let Some((at, _)) = self.due.first()
             && *at <= now.instant
         {
-            let Some((_, key)) = self.due.pop_first() else {
+            let Some((_, id)) = self.due.pop_first() else {
                 break;
             };
-            actions.extend(self.visit(&key, now, Revision::tick));
+            actions.extend(self.visit(id, now, Revision::tick));
         }
         actions
     }
@@ -321,24 +327,23 @@ impl Fleet {
         now: Moment,
         visit: fn(&mut Revision, &Surroundings<'_>) -> Vec<Action>,
     ) -> Vec<Action> {
-        let keys: Vec<_> = self.revisions.keys().cloned().collect();
-        keys.iter().flat_map(|key| self.visit(key, now, visit)).collect()
+        let ids = self.table.ids();
+        ids.into_iter().flat_map(|id| self.visit(id, now, visit)).collect()
     }
 
     /// Lets one revision act, and notes when it is to be looked at next. Nothing acts here while
     /// another autoscaler leads.
     fn visit(
         &mut self,
-        key: &RevisionKey,
+        id: Id,
         now: Moment,
         visit: fn(&mut Revision, &Surroundings<'_>) -> Vec<Action>,
     ) -> Vec<Action> {
-        static NO_PODS: BTreeMap<String, Pod> = BTreeMap::new();
         let Some(epoch) = self.leads else {
             return Vec::new();
         };
         self.visits += 1;
-        let Some(revision) = self.revisions.get_mut(key) else {
+        let Place { revision: Some(revision), pods } = self.table.at_mut(id) else {
             return Vec::new();
         };
         let before = revision.due;
@@ -349,7 +354,7 @@ impl Fleet {
                 activators: &self.activators,
                 complete_age: self.activators.complete_age(now.instant),
                 patience: self.patience,
-                pods: self.pods.get(key).unwrap_or(&NO_PODS),
+                pods,
                 is_listed: self.are_pods_listed,
                 order: OrderId { epoch, number: self.visits },
                 now,
@@ -361,14 +366,15 @@ impl Fleet {
             _ => {}
         }
         if let Some(before) = before {
-            self.due.remove(&(before, key.clone()));
-        } else if let Some(due) = &mut revision.due {
+            self.due.remove(&(before, id));
+        } else if revision.due.is_some() {
             // The first tick comes anywhere within the interval, so that a thousand revisions
             // that were listed together are not all looked at together for ever.
-            *due -= phase(key);
+            let phase = phase(&revision.target().key);
+            revision.due.iter_mut().for_each(|due| *due -= phase);
         }
         if let Some(due) = revision.due {
-            self.due.insert((due, key.clone()));
+            self.due.insert((due, id));
         }
         actions
     }

@@ -4,11 +4,15 @@
 //! name the revision takes them back, a silence does not (see [`crate::activators`]). Reports come
 //! over the network, so each number is bounded here, and what is no number changes nothing.
 
+use std::sync::Arc;
+
 use ebb_api::report::{OrderId, PodReport, RevisionReport};
 use tokio::time::Instant;
 
 use crate::activators::{Activators, Heard, STALE_AFTER};
 use crate::decision::Averages;
+use crate::event::Moment;
+use crate::pods::Pods;
 use crate::spec::{Metric, ScalingSpec};
 use crate::window::Window;
 
@@ -39,6 +43,8 @@ struct Words {
     pods: Vec<PodReport>,
     /// Whether it knows of more.
     is_cut: bool,
+    /// Whether it drains any of them.
+    is_draining: bool,
 }
 
 /// What one activator that counts said of the revision's pods.
@@ -81,16 +87,17 @@ impl Load {
         }
     }
 
-    /// Takes in what an activator said, at this second of the windows. Returns how many values
-    /// were no load that anything can have.
+    /// Takes in what an activator said, at this second of the windows, of a revision that has these
+    /// pods. Returns how many values were no load that anything can have.
     pub fn record(
         &mut self,
         heard: Heard,
         report: RevisionReport,
         activators: &Activators,
-        now: Instant,
-        second: u64,
+        pods: &Pods,
+        Moment { instant: now, second }: Moment,
     ) -> u64 {
+        let known = pods;
         self.forget(activators, Some(heard.id), now);
         let mut faults = 0;
         let before = self.words.iter().position(|words| words.heard.id == heard.id);
@@ -109,6 +116,9 @@ impl Load {
         faults += u64::from(is_cut);
         pods.truncate(PODS_MAX);
         pods.sort_unstable_by(|a, b| a.uid.cmp(&b.uid));
+        share(&mut pods, known);
+        pods.shrink_to_fit();
+        let is_draining = pods.iter().any(|pod| pod.draining);
         let words = Words {
             heard,
             at: now,
@@ -118,6 +128,7 @@ impl Load {
             obeyed: report.obeyed,
             pods,
             is_cut,
+            is_draining,
         };
         match before {
             Some(index) => self.words[index] = words,
@@ -188,6 +199,12 @@ impl Load {
         self.is_queued() || self.words.iter().any(|words| words.concurrency > 0.0)
     }
 
+    /// The pods that any activator drains.
+    pub fn drained(&self) -> impl Iterator<Item = &PodReport> {
+        let words = self.words.iter().filter(|words| words.is_draining);
+        words.flat_map(|words| &words.pods).filter(|pod| pod.draining)
+    }
+
     /// What each activator that counts said of the pods.
     pub fn views<'a>(&'a self, activators: &'a Activators, now: Instant) -> Vec<View<'a>> {
         activators
@@ -225,6 +242,16 @@ impl Load {
 /// order obeyed, and is silent about other revisions.
 pub fn is_full(report: &RevisionReport) -> bool {
     report.interval_s > 0.0
+}
+
+/// Lets the reports share the UIDs of the pods that are known: each activator names each pod each
+/// second, in a string of its own.
+fn share(reports: &mut [PodReport], known: &Pods) {
+    for report in reports {
+        if let Some(pod) = known.get(&report.uid) {
+            report.uid = Arc::clone(&pod.uid);
+        }
+    }
 }
 
 /// A value as a load: what is no number or below zero leaves the last one in force.

@@ -151,14 +151,20 @@ impl Gauges {
         self.faults.inc_by(total.saturating_sub(self.faults.get()));
     }
 
-    /// Shows the numbers of a revision, which has these labels.
-    pub fn show(&self, key: &RevisionKey, found: &BTreeMap<String, String>, measures: &Measures) {
+    /// Shows the numbers of a revision. Its labels are asked for the first time only.
+    pub fn show<'a>(
+        &self,
+        key: &RevisionKey,
+        measures: &Measures,
+        labels: impl FnOnce() -> Option<&'a BTreeMap<String, String>>,
+    ) {
         let mut revisions = self.revisions.0.lock();
         if let Some(shown) = revisions.get_mut(key) {
             shown.measures = *measures;
             return;
         }
-        let label = |name| found.get(name).cloned().unwrap_or_default();
+        let found = labels();
+        let label = |name| found.and_then(|found| found.get(name).cloned()).unwrap_or_default();
         let labels = Arc::new(Labels {
             k8s_namespace_name: key.namespace.clone(),
             kn_service_name: label(labels::SERVICE),
@@ -243,7 +249,7 @@ mod tests {
             prometheus_client::encoding::text::encode(&mut text, registry).unwrap();
             text
         };
-        gauges.show(&key, &BTreeMap::new(), &measures);
+        gauges.show(&key, &measures, || None);
         let shown = text(&registry);
         assert!(shown.contains("kn_revision_pods_desired{"), "{shown}");
         assert!(shown.contains("kn_revision_name=\"digits-00001\"} 9.0"), "{shown}");

@@ -1,6 +1,7 @@
 //! What scaling needs to know of a pod, and no more: thousands of these are held.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use ebb_api::labels;
 use ebb_api::report::RevisionKey;
@@ -18,12 +19,10 @@ pub const CONDEMNED_COST: i32 = -1000;
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 #[allow(clippy::struct_excessive_bools, reason = "Kubernetes tells each on its own")]
 pub struct Pod {
-    /// The revision it belongs to.
-    pub revision: RevisionKey,
-    /// Its UID; an address or a name may be used again.
-    pub uid: String,
+    /// Its UID; an address or a name may be used again. Whatever else names the pod shares it.
+    pub uid: Arc<str>,
     /// Its name.
-    pub name: String,
+    pub name: Box<str>,
     /// Whether Kubernetes calls it ready.
     pub is_ready: bool,
     /// Whether it is being deleted.
@@ -32,6 +31,15 @@ pub struct Pod {
     pub is_pending: bool,
     /// Whether it has [`CONDEMNED_COST`]: an autoscaler meant it to go.
     pub is_marked: bool,
+}
+
+/// The pods of one revision by UID, at most [`PODS_MAX`]; counted as they change, for every
+/// decision needs the counts.
+#[derive(Debug, Default)]
+pub struct Pods {
+    by_uid: BTreeMap<Arc<str>, Pod>,
+    counts: PodCounts,
+    marked: u32,
 }
 
 /// How many pods a revision has, by state.
@@ -50,9 +58,9 @@ pub struct PodCounts {
 // === impl Pod ===
 
 impl Pod {
-    /// The pod as far as scaling is concerned; nothing if it belongs to no revision, or has come
-    /// to its end (a finished pod is no replica, though its object may linger).
-    pub fn from_object(pod: &v1::Pod) -> Option<Self> {
+    /// The pod as far as scaling is concerned, and its revision; nothing if it belongs to none, or
+    /// has come to its end (a finished pod is no replica, though its object may linger).
+    pub fn from_object(pod: &v1::Pod) -> Option<(RevisionKey, Self)> {
         let metadata = &pod.metadata;
         let status = pod.status.as_ref();
         let phase = status.and_then(|status| status.phase.as_deref());
@@ -65,18 +73,19 @@ impl Pod {
                     .iter()
                     .any(|condition| condition.type_ == "Ready" && condition.status == "True")
             });
-        Some(Self {
-            revision: RevisionKey::new(
-                metadata.namespace.clone()?,
-                metadata.labels.as_ref()?.get(labels::REVISION)?.clone(),
-            ),
-            uid: metadata.uid.clone()?,
-            name: metadata.name.clone()?,
+        let revision = RevisionKey::new(
+            metadata.namespace.clone()?,
+            metadata.labels.as_ref()?.get(labels::REVISION)?.clone(),
+        );
+        let kept = Self {
+            uid: metadata.uid.as_deref()?.into(),
+            name: metadata.name.as_deref()?.into(),
             is_ready,
             is_terminating: metadata.deletion_timestamp.is_some(),
             is_pending: phase.is_none_or(|phase| phase == "Pending"),
             is_marked: is_marked(pod),
-        })
+        };
+        Some((revision, kept))
     }
 }
 
@@ -88,19 +97,73 @@ fn is_marked(pod: &v1::Pod) -> bool {
 // === impl PodCounts ===
 
 impl PodCounts {
-    /// The counts of these pods.
-    pub fn of(pods: &BTreeMap<String, Pod>) -> Self {
-        let mut counts = Self::default();
-        for pod in pods.values() {
-            let count = match (pod.is_terminating, pod.is_ready, pod.is_pending) {
-                (true, _, _) => &mut counts.terminating,
-                (false, true, _) => &mut counts.ready,
-                (false, false, true) => &mut counts.pending,
-                (false, false, false) => &mut counts.not_ready,
-            };
-            *count += 1;
+    /// The count that such a pod belongs to.
+    fn of(&mut self, pod: &Pod) -> &mut u32 {
+        match (pod.is_terminating, pod.is_ready, pod.is_pending) {
+            (true, _, _) => &mut self.terminating,
+            (false, true, _) => &mut self.ready,
+            (false, false, true) => &mut self.pending,
+            (false, false, false) => &mut self.not_ready,
         }
-        counts
+    }
+}
+
+// === impl Pods ===
+
+impl Pods {
+    /// Keeps a pod as it is now; false when nothing about it is new. The caller sees to the bound.
+    pub fn insert(&mut self, pod: Pod) -> bool {
+        if self.by_uid.get(&pod.uid) == Some(&pod) {
+            return false;
+        }
+        self.remove(&pod.uid);
+        *self.counts.of(&pod) += 1;
+        self.marked += u32::from(pod.is_marked);
+        self.by_uid.insert(Arc::clone(&pod.uid), pod);
+        true
+    }
+
+    /// Forgets a pod.
+    pub fn remove(&mut self, uid: &str) {
+        if let Some(pod) = self.by_uid.remove(uid) {
+            *self.counts.of(&pod) -= 1;
+            self.marked -= u32::from(pod.is_marked);
+        }
+    }
+
+    /// The pod with that UID.
+    pub fn get(&self, uid: &str) -> Option<&Pod> {
+        self.by_uid.get(uid)
+    }
+
+    /// Whether it is there.
+    pub fn contains(&self, uid: &str) -> bool {
+        self.by_uid.contains_key(uid)
+    }
+
+    /// All of them, by UID.
+    pub fn iter(&self) -> impl Iterator<Item = &Pod> {
+        self.by_uid.values()
+    }
+
+    /// How many there are.
+    pub fn len(&self) -> usize {
+        self.by_uid.len()
+    }
+
+    /// Whether there are none.
+    pub fn is_empty(&self) -> bool {
+        self.by_uid.is_empty()
+    }
+
+    /// How many there are, by state.
+    pub fn counts(&self) -> PodCounts {
+        self.counts
+    }
+
+    /// Whether any of them is marked.
+    pub fn is_any_marked(&self) -> bool {
+        self.marked > 0
     }
 }
 
@@ -125,10 +188,10 @@ mod tests {
 
     #[test]
     fn only_what_scaling_needs_is_kept() {
-        let kept = Pod::from_object(&pod("Running", "True")).unwrap();
-        assert_eq!(kept.revision, RevisionKey::new("models", "digits-00001"));
+        let (revision, kept) = Pod::from_object(&pod("Running", "True")).unwrap();
+        assert_eq!(revision, RevisionKey::new("models", "digits-00001"));
         assert!(kept.is_ready && !kept.is_pending && !kept.is_terminating);
-        let starting = Pod::from_object(&pod("Pending", "False")).unwrap();
+        let (_, starting) = Pod::from_object(&pod("Pending", "False")).unwrap();
         assert!(starting.is_pending && !starting.is_ready);
     }
 
@@ -139,8 +202,27 @@ mod tests {
             let mut pod = pod("Running", "True");
             pod.metadata.annotations =
                 cost.map(|cost| [(DELETION_COST.to_owned(), cost.to_owned())].into());
-            assert_eq!(Pod::from_object(&pod).unwrap().is_marked, expected, "{cost:?}");
+            assert_eq!(Pod::from_object(&pod).unwrap().1.is_marked, expected, "{cost:?}");
         }
+    }
+
+    #[test]
+    fn the_counts_follow_every_change() {
+        let pod = |uid: &str, is_ready, is_marked| Pod {
+            uid: uid.into(),
+            is_ready,
+            is_marked,
+            ..Pod::default()
+        };
+        let mut pods = Pods::default();
+        assert!(pods.insert(pod("a", false, false)) && pods.insert(pod("b", true, true)));
+        assert!(!pods.insert(pod("a", false, false)), "nothing is new");
+        assert_eq!((pods.counts().ready, pods.counts().not_ready), (1, 1));
+        assert!(pods.is_any_marked() && pods.insert(pod("b", true, false)));
+        assert!(!pods.is_any_marked() && pods.insert(pod("a", true, false)));
+        pods.remove("b");
+        pods.remove("b");
+        assert_eq!(pods.counts(), PodCounts { ready: 1, ..PodCounts::default() });
     }
 
     #[test]

@@ -15,7 +15,7 @@ use crate::drain::{Drain, Plan, Scene};
 use crate::event::{Action, Measures, Moment, Notice, Write};
 use crate::hold::Hold;
 use crate::load::Load;
-use crate::pods::{CONDEMNED_COST, Pod, PodCounts};
+use crate::pods::{CONDEMNED_COST, PodCounts, Pods};
 use crate::spec::ScalingSpec;
 use crate::target::Target;
 use crate::zero::{Activity, Outlook};
@@ -33,8 +33,8 @@ pub struct Surroundings<'a> {
     pub complete_age: Option<Duration>,
     /// After how long people are told of a scale that is held up.
     pub patience: Duration,
-    /// The revision's pods by UID.
-    pub pods: &'a BTreeMap<String, Pod>,
+    /// The revision's pods.
+    pub pods: &'a Pods,
     /// Whether the pods are known at all yet, and completely.
     pub is_listed: bool,
     /// The number of an order that is given now.
@@ -151,7 +151,7 @@ impl Revision {
         self.decide_anew(around);
         actions.extend(self.follow_through(around, true));
         actions.extend(self.notice(around));
-        let measures = Box::new(self.measures(around.pods));
+        let measures = Box::new(self.measures(around.pods.counts()));
         actions.push(Action::Measure(self.target.key.clone(), measures));
         actions
     }
@@ -164,7 +164,7 @@ impl Revision {
 
     fn decide_anew(&mut self, around: &Surroundings<'_>) {
         let now = around.now;
-        let counts = PodCounts::of(around.pods);
+        let counts = around.pods.counts();
         let awake = self.current.unwrap_or(0) > 0 || counts.ready > 0;
         self.load.settle(around.activators, now.instant, now.second, awake);
         if around.is_listed {
@@ -196,10 +196,14 @@ impl Revision {
             self.due.get_or_insert(now.instant + TICK);
             return Vec::new();
         }
-        let counts = PodCounts::of(around.pods);
+        let counts = around.pods.counts();
         let want = self.want(around, counts.ready);
         let current = self.current.unwrap_or(0);
-        let views = self.load.views(around.activators, now.instant);
+        let views = if self.drain.is_at_rest(want, current, around.pods) {
+            Vec::new()
+        } else {
+            self.load.views(around.activators, now.instant)
+        };
         let plan = self.drain.plan(&Scene {
             want,
             current,
@@ -227,11 +231,7 @@ impl Revision {
     /// somebody else may have written the scale.
     fn repeat(&mut self, around: &Surroundings<'_>) -> Vec<Action> {
         let mut actions = Vec::new();
-        let views = self.load.views(around.activators, around.now.instant);
-        let lingers = views
-            .iter()
-            .flat_map(|view| view.pods)
-            .any(|pod| pod.draining && !self.drain.is_ordered(&pod.uid));
+        let lingers = self.load.drained().any(|pod| !self.drain.is_ordered(&pod.uid));
         if lingers && self.drain.order().1.is_empty() {
             // What an earlier leader ordered, or this one before it lost the lead.
             self.drain.renumber(around.order);
@@ -249,7 +249,7 @@ impl Revision {
     /// What people are to be told, if it is time.
     fn notice(&mut self, around: &Surroundings<'_>) -> Option<Action> {
         let now = around.now.instant;
-        let unheard = around.activators.unheard(now).filter(|_| self.hold.is_held())?;
+        let unheard = self.hold.is_held().then(|| around.activators.unheard(now)).flatten()?;
         let current = self.current.unwrap_or(0);
         self.hold.is_to_be_told(around.patience, now).then(|| {
             Action::Notice(Box::new(Notice {
@@ -271,7 +271,7 @@ impl Revision {
     }
 
     /// The numbers for the metrics.
-    pub fn measures(&self, pods: &BTreeMap<String, Pod>) -> Measures {
+    pub fn measures(&self, pods: PodCounts) -> Measures {
         Measures {
             metric: self.spec.metric,
             target: self.spec.target,
@@ -280,7 +280,7 @@ impl Revision {
             averages: self.decided.map(|(averages, _)| averages),
             excess_burst: self.decided.map(|(_, decision)| decision.excess_burst),
             is_panicking: self.decided.is_some_and(|(_, decision)| decision.panicking),
-            pods: PodCounts::of(pods),
+            pods,
         }
     }
 
@@ -354,7 +354,7 @@ impl Revision {
         let mut marks = marks(around.pods, plan);
         if is_tick && !self.is_writing {
             let stale = self.drain.mismarked(plan.scale, around.pods);
-            marks.extend(stale.into_iter().map(|pod| (pod.name.clone(), None)));
+            marks.extend(stale.into_iter().map(|pod| (pod.name.to_string(), None)));
         }
         let asked = self.shown.or(self.target.desired).unwrap_or_else(|| self.spec.first_scale());
         if plan.scale == asked && marks.is_empty() {
@@ -382,11 +382,11 @@ impl Revision {
 }
 
 /// The deletion costs to write, by pod name. With no replica left to choose from they are moot.
-fn marks(pods: &BTreeMap<String, Pod>, plan: &Plan) -> BTreeMap<String, Option<i32>> {
+fn marks(pods: &Pods, plan: &Plan) -> BTreeMap<String, Option<i32>> {
     let condemned = plan.condemned.iter().filter(|_| plan.scale > 0);
     condemned
         .map(|uid| (uid, Some(CONDEMNED_COST)))
         .chain(plan.reprieved.iter().map(|uid| (uid, None)))
-        .filter_map(|(uid, cost)| Some((pods.get(uid)?.name.clone(), cost)))
+        .filter_map(|(uid, cost)| Some((pods.get(uid)?.name.to_string(), cost)))
         .collect()
 }

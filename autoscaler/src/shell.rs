@@ -168,9 +168,7 @@ impl Autoscaler {
                 Action::Drain(order) => self.drains.drain(order),
                 Action::Write(write) => self.writer.submit(*write),
                 Action::Measure(key, measures) => {
-                    if let Some(labels) = self.fleet.labels(&key) {
-                        self.gauges.show(&key, labels, &measures);
-                    }
+                    self.gauges.show(&key, &measures, || self.fleet.labels(&key));
                 }
                 Action::Notice(notice) => self.notices.tell(*notice),
                 Action::Forget(key) => {

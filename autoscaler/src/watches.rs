@@ -58,7 +58,7 @@ pub fn pods(client: Client) -> impl Stream<Item = Event> + Send + Unpin {
         }
         watcher::Event::InitDone => Some(Event::PodsListed(std::mem::take(&mut list))),
         watcher::Event::Apply(object) => match Pod::from_object(&object) {
-            Some(pod) => Some(Event::PodApplied(pod)),
+            Some((revision, pod)) => Some(Event::PodApplied { revision, pod }),
             None => pod_deleted(&object),
         },
         watcher::Event::Delete(object) => pod_deleted(&object),
@@ -148,12 +148,26 @@ fn target(object: Revision) -> Option<Target> {
         uid: metadata.uid?,
         container_concurrency: object.spec.container_concurrency.unwrap_or(0),
         is_reachable,
-        annotations: metadata.annotations.unwrap_or_default(),
-        labels: metadata.labels.unwrap_or_default(),
+        annotations: kept(metadata.annotations, |key| {
+            key.starts_with(annotations::AUTOSCALING_GROUP)
+                || annotations::PROGRESS_DEADLINE.0.contains(&key)
+        }),
+        labels: kept(metadata.labels, |key| {
+            [labels::SERVICE, labels::CONFIGURATION].contains(&key)
+        }),
         is_initialized: status.was_initialized(),
         desired: status.desired_replicas.and_then(|replicas| replicas.try_into().ok()),
         active: condition::find(&status.conditions, RevisionStatus::ACTIVE).cloned(),
     })
+}
+
+/// The entries that scaling reads. The others would be most of what is held of a Revision.
+fn kept(
+    entries: Option<BTreeMap<String, String>>,
+    is_read: impl Fn(&str) -> bool,
+) -> BTreeMap<String, String> {
+    let entries = entries.unwrap_or_default().into_iter();
+    entries.filter(|(key, _)| is_read(key)).collect()
 }
 
 /// Whether a Route may send requests: bounds that exist for requests (min-scale) hold only then.

@@ -121,9 +121,7 @@ impl Autoscaler {
         for action in self.fleet.step(event, self.now) {
             if let Action::Measure(key, measures) = action {
                 self.decisions += 1;
-                if let Some(labels) = self.fleet.labels(&key) {
-                    self.gauges.show(&key, labels, &measures);
-                }
+                self.gauges.show(&key, &measures, || self.fleet.labels(&key));
             }
         }
     }
@@ -168,38 +166,27 @@ fn uid(kind: usize, index: usize, number: usize) -> String {
     format!("{kind:08x}-{number:04x}-4000-8000-{index:012x}")
 }
 
-fn pod(index: usize, number: usize) -> Pod {
+fn pod(index: usize, number: usize) -> (RevisionKey, Pod) {
     let revision = key(index);
-    let name = format!("{}-deployment-6d4b75cb6d-{number:05}", revision.name);
-    Pod { revision, uid: uid(1, index, number), name, is_ready: true, ..Pod::default() }
+    let name = format!("{}-deployment-6d4b75cb6d-{number:05}", revision.name).into();
+    let uid = uid(1, index, number).into();
+    (revision, Pod { uid, name, is_ready: true, ..Pod::default() })
 }
 
+/// A Revision as the watch keeps it.
 fn target(index: usize) -> Target {
     let key = key(index);
     let service = key.name.trim_end_matches("-00001").to_owned();
-    let labels: BTreeMap<_, _> = [
-        (labels::SERVICE, service.clone()),
-        (labels::CONFIGURATION, service),
-        (labels::CONFIGURATION_GENERATION, "1".to_owned()),
-        (labels::CONFIGURATION_UID, uid(2, index, 0)),
-        (labels::SERVICE_UID, uid(3, index, 0)),
-        (labels::ROUTING_STATE, "active".to_owned()),
-    ]
-    .map(|(name, value)| (name.to_owned(), value))
-    .into();
-    let annotations: BTreeMap<_, _> = [
-        (annotations::TARGET.name(), "1".to_owned()),
-        ("serving.knative.dev/creator", "system:serviceaccount:models:deployer".to_owned()),
-        ("serving.knative.dev/routes", format!("model-{index:05}")),
-        ("serving.knative.dev/routingStateModified", "2026-11-25T19:00:00Z".to_owned()),
-    ]
-    .map(|(name, value)| (name.to_owned(), value))
-    .into();
+    let labels: BTreeMap<_, _> =
+        [(labels::SERVICE, service.clone()), (labels::CONFIGURATION, service)]
+            .map(|(name, value)| (name.to_owned(), value))
+            .into();
+    let target = (annotations::TARGET.name().to_owned(), "1".to_owned());
     Target {
         key,
         uid: uid(4, index, 0),
         is_reachable: true,
-        annotations,
+        annotations: [target].into(),
         labels,
         is_initialized: true,
         desired: u32::try_from(PODS).ok(),

@@ -6,17 +6,18 @@ use super::*;
 
 struct Case {
     drain: Drain,
-    pods: BTreeMap<String, Pod>,
+    pods: Pods,
     start: Instant,
     orders: u64,
 }
 
 fn case(pods: &[(&str, bool)]) -> Case {
-    let pods = pods.iter().map(|(uid, is_ready)| {
-        let pod = Pod { uid: (*uid).to_owned(), is_ready: *is_ready, ..Pod::default() };
-        (pod.uid.clone(), pod)
-    });
-    Case { drain: Drain::default(), pods: pods.collect(), start: Instant::now(), orders: 0 }
+    let mut case =
+        Case { drain: Drain::default(), pods: Pods::default(), start: Instant::now(), orders: 0 };
+    for (uid, is_ready) in pods {
+        case.pods.insert(Pod { uid: (*uid).into(), is_ready: *is_ready, ..Pod::default() });
+    }
+    case
 }
 
 fn said(uid: &str, in_flight: u32, draining: bool) -> PodReport {
@@ -24,6 +25,12 @@ fn said(uid: &str, in_flight: u32, draining: bool) -> PodReport {
 }
 
 impl Case {
+    fn change(&mut self, uid: &str, change: impl FnOnce(&mut Pod)) {
+        let mut pod = self.pods.get(uid).unwrap().clone();
+        change(&mut pod);
+        assert!(self.pods.insert(pod));
+    }
+
     /// Plans at a time, each activator having said those pods under the order last given.
     fn plan(&mut self, want: u32, current: u32, views: &[&[PodReport]], at_ms: u64) -> Plan {
         let obeyed = self.drain.order().0;
@@ -150,10 +157,10 @@ fn a_condemned_pod_that_is_being_deleted_never_serves_again() {
     let mut case = case(&[("a", true)]);
     case.plan(0, 1, &[&[]], 0);
     case.plan(0, 1, &[&[]], 2000);
-    case.pods.get_mut("a").unwrap().is_terminating = true;
+    case.change("a", |pod| pod.is_terminating = true);
     assert!(case.plan(1, 1, &[&[]], 60_000).reprieved.is_empty());
     assert_eq!(case.drain.order().1, ["a"]);
-    case.pods.clear();
+    case.pods.remove("a");
     case.plan(1, 1, &[&[]], 60_001);
     assert!(case.drain.is_empty());
 }
@@ -170,7 +177,7 @@ fn replicas_that_do_not_exist_are_given_up_at_once() {
 #[test]
 fn a_mark_is_stale_once_no_more_pods_stand_than_are_asked_for() {
     let mut case = case(&[("a", true), ("b", true), ("c", true)]);
-    case.pods.get_mut("b").unwrap().is_marked = true;
+    case.change("b", |pod| pod.is_marked = true);
     // The lower scale was written: the marked one gets no request until it is gone.
     case.plan(2, 2, &[&[]], 0);
     assert_eq!(case.drain.order().1, ["b"]);
@@ -179,6 +186,6 @@ fn a_mark_is_stale_once_no_more_pods_stand_than_are_asked_for() {
     let mut case = Case { drain: Drain::default(), ..case };
     case.plan(3, 3, &[&[]], 0);
     assert!(case.drain.is_empty());
-    let stale: Vec<_> = case.drain.mismarked(3, &case.pods).iter().map(|pod| &pod.uid).collect();
+    let stale: Vec<_> = case.drain.mismarked(3, &case.pods).iter().map(|pod| &*pod.uid).collect();
     assert_eq!(stale, ["b"]);
 }

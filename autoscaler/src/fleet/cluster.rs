@@ -45,7 +45,8 @@ pub(super) struct Cluster {
     pub activators: Vec<Activator>,
     pub writes: Vec<Write>,
     pub notices: Vec<Notice>,
-    measures: Option<Measures>,
+    /// What the last tick showed.
+    pub measures: Option<Measures>,
     /// How long a new pod takes to be ready.
     pub ready_after: Duration,
     /// Whether the Deployment controller acts.
@@ -126,7 +127,13 @@ impl Cluster {
         self.step(Event::Leads(Some(2)));
         self.show_activators();
         self.step(Event::TargetsListed(vec![self.target.clone()]));
-        self.step(Event::PodsListed(self.pods.values().cloned().collect()));
+        self.list_pods();
+    }
+
+    /// The watch of pods begins anew.
+    pub(super) fn list_pods(&mut self) {
+        let pods = self.pods.values().map(|pod| (self.target.key.clone(), pod.clone()));
+        self.step(Event::PodsListed(pods.collect()));
     }
 
     /// The scale last asked for; before the first time the one that the Deployment is made with.
@@ -134,11 +141,6 @@ impl Cluster {
         let annotation = self.target.annotations.get("autoscaling.knative.dev/initial-scale");
         let initial = annotation.map_or(1, |scale| scale.parse().unwrap());
         self.target.desired.unwrap_or(initial)
-    }
-
-    /// What the last tick showed.
-    pub(super) fn decision(&self) -> Option<Measures> {
-        self.measures
     }
 
     pub(super) fn ready(&self) -> usize {
@@ -180,7 +182,7 @@ impl Cluster {
                 Some(cost) => self.costs.insert(name.clone(), *cost),
                 None => self.costs.remove(name),
             };
-            if let Some(pod) = self.pods.values().find(|pod| pod.name == *name).cloned() {
+            if let Some(pod) = self.pods.values().find(|pod| *pod.name == **name).cloned() {
                 self.set_pod(Pod { is_marked: cost.is_some(), ..pod });
             }
         }
@@ -236,9 +238,9 @@ impl Cluster {
             .values()
             .filter(|pod| pod.is_ready && !pod.is_terminating)
             .map(|pod| PodReport {
-                uid: pod.uid.as_str().into(),
-                in_flight: activator.in_flight.get(&pod.uid).copied().unwrap_or(0),
-                draining: activator.order.contains(&pod.uid),
+                uid: Arc::clone(&pod.uid),
+                in_flight: activator.in_flight.get(&*pod.uid).copied().unwrap_or(0),
+                draining: activator.order.contains(&*pod.uid),
             })
             .collect();
         let load = activator.load();
@@ -265,7 +267,7 @@ impl Cluster {
         let ready: Vec<_> = self
             .pods
             .values()
-            .filter(|pod| !pod.is_ready && self.born[&pod.uid] + self.ready_after <= self.now)
+            .filter(|pod| !pod.is_ready && self.born[&*pod.uid] + self.ready_after <= self.now)
             .map(|pod| Pod { is_ready: true, is_pending: false, ..pod.clone() })
             .collect();
         for pod in ready {
@@ -283,7 +285,7 @@ impl Cluster {
         for _ in standing.len()..want {
             self.make_pod();
         }
-        let cost = |pod: &Pod| self.costs.get(&pod.name).copied().unwrap_or(0);
+        let cost = |pod: &Pod| self.costs.get(&*pod.name).copied().unwrap_or(0);
         standing.sort_by_key(|pod| (pod.is_ready, cost(pod), pod.uid.clone()));
         let surplus = standing.len().saturating_sub(want);
         for pod in standing.into_iter().take(surplus) {
@@ -319,17 +321,17 @@ impl Cluster {
         let uid = format!("pod-{:04}", self.pods_made);
         self.born.insert(uid.clone(), self.now);
         self.set_pod(Pod {
-            revision: self.target.key.clone(),
-            name: format!("name-of-{uid}"),
-            uid,
+            name: format!("name-of-{uid}").into(),
+            uid: uid.into(),
             is_pending: true,
             ..Pod::default()
         });
     }
 
     pub(super) fn set_pod(&mut self, pod: Pod) {
-        self.pods.insert(pod.uid.clone(), pod.clone());
-        self.step(Event::PodApplied(pod));
+        self.pods.insert(pod.uid.to_string(), pod.clone());
+        let revision = self.target.key.clone();
+        self.step(Event::PodApplied { revision, pod });
     }
 
     fn delete_terminated(&mut self) {
@@ -347,8 +349,8 @@ impl Cluster {
             .pods
             .values()
             .filter(|pod| pod.is_ready && !pod.is_terminating)
-            .filter(|pod| !activator.order.contains(&pod.uid))
-            .map(|pod| pod.uid.clone())
+            .filter(|pod| !activator.order.contains(&*pod.uid))
+            .map(|pod| pod.uid.to_string())
             .collect();
         let activator = &mut self.activators[index];
         if serving.is_empty() {

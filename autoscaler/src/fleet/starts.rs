@@ -94,7 +94,7 @@ fn a_restart_holds_what_was_asked_for_and_not_only_what_is_ready() {
     cluster.activators[0].in_flight.clear();
     cluster.restart();
     cluster.run(seconds(55));
-    assert_eq!(cluster.decision().map(|decision| decision.is_panicking), Some(true));
+    assert_eq!(cluster.measures.map(|measures| measures.is_panicking), Some(true));
     assert_eq!(cluster.desired(), before);
 }
 
@@ -105,7 +105,7 @@ fn a_fast_start_does_not_begin_in_panic() {
     cluster.ready_after = STEP;
     cluster.run(seconds(4));
     assert_eq!(cluster.ready(), 4);
-    assert_eq!(cluster.decision().map(|decision| decision.is_panicking), Some(false));
+    assert_eq!(cluster.measures.map(|measures| measures.is_panicking), Some(false));
 }
 
 /// S3: an autoscaler that ended between marking and lowering leaves pods that would go first at a
@@ -119,7 +119,7 @@ fn a_mark_that_an_earlier_autoscaler_left_is_taken_off() {
     cluster.set_pod(crate::pods::Pod { is_marked: true, ..marked.clone() });
     cluster.run(seconds(3));
     let write = cluster.writes.last().unwrap();
-    assert_eq!(write.marks, [(marked.name, None)].into());
+    assert_eq!(write.marks, [(marked.name.into(), None)].into());
     assert_eq!(write.desired, Some(2));
     cluster.run(seconds(60));
     assert_eq!(cluster.writes.len(), 1);

@@ -156,7 +156,7 @@ fn a_restart_holds_the_scale_for_a_stable_window() {
     cluster.show_activators();
     cluster.step(Event::TargetsListed(vec![cluster.target.clone()]));
     cluster.run(seconds(5));
-    cluster.step(Event::PodsListed(cluster.pods.values().cloned().collect()));
+    cluster.list_pods();
     cluster.run(seconds(58));
     assert_eq!(cluster.desired(), 4);
     assert_eq!(cluster.writes.len(), writes, "a restart writes nothing");

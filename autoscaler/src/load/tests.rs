@@ -32,7 +32,8 @@ impl Scene {
         let now = self.start + Duration::from_secs(second);
         let scope = if is_full(&report) { Scope::Full } else { Scope::Moment };
         let heard = self.activators.heard(name, scope, now).unwrap();
-        self.load.record(heard, report, &self.activators, now, second)
+        let moment = Moment { instant: now, second };
+        self.load.record(heard, report, &self.activators, &Pods::default(), moment)
     }
 
     fn silent_on_it(&mut self, name: &str, second: u64) {
