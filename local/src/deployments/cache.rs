@@ -1,4 +1,4 @@
-//! What the shell knows of Deployments and Pods: watch events, and the answers to its own writes.
+//! What the shell knows of Pods: watch events, and the answers to its own writes.
 //!
 //! The answer to a write is stored at once, so the next decision counts a pod that was just
 //! created although its watch event has not come. Events older than what is stored are passed

@@ -50,13 +50,20 @@ pub struct DeploymentOptions {
 struct Shell {
     client: Client,
     ports: Ports,
-    deployments: Cache<Deployment>,
+    /// Namespace and name of every Deployment, by UID. One is read when it is looked at, for the
+    /// API is in this process: ten thousand that sleep would be held for nothing.
+    deployments: HashMap<String, (String, String)>,
+    /// UIDs of a list that is not complete yet.
+    listed: HashSet<String>,
     pods: Cache<Pod>,
     /// Ports by the pod's UID, given back when the pod is gone.
     reservations: HashMap<String, PortReservation>,
     /// Deployments to look at although nothing happened.
     timers: HashMap<String, Instant>,
 }
+
+/// Deployments to look at, by UID, as the watch told of them if it just did.
+type Waiting = HashMap<String, Option<Box<Deployment>>>;
 
 /// Keeps the pods of every Deployment until `shutdown`; leaves everything as it is then.
 ///
@@ -75,14 +82,15 @@ pub async fn run(client: Client, options: DeploymentOptions, shutdown: Cancellat
     let mut shell = Shell {
         client,
         ports: options.ports,
-        deployments: Cache::default(),
+        deployments: HashMap::new(),
+        listed: HashSet::new(),
         pods: Cache::default(),
         reservations: HashMap::new(),
         timers: HashMap::new(),
     };
     // Before both lists are complete a Deployment would seem to have no pods.
     let (mut has_deployments, mut has_pods) = (false, false);
-    let mut waiting = HashSet::new();
+    let mut waiting = Waiting::new();
     loop {
         let next = shell.timers.values().min().copied();
         let next = next.unwrap_or_else(|| Instant::now() + NEVER);
@@ -91,20 +99,24 @@ pub async fn run(client: Client, options: DeploymentOptions, shutdown: Cancellat
             Some(events) = deployments.next() => {
                 for event in events.into_iter().filter_map(listened) {
                     has_deployments |= matches!(event, watcher::Event::InitDone);
-                    waiting.extend(shell.follow_deployment(event));
+                    shell.follow_deployment(event, &mut waiting);
                 }
             }
             Some(events) = pods.next() => {
                 for event in events.into_iter().filter_map(listened) {
                     has_pods |= matches!(event, watcher::Event::InitDone);
-                    waiting.extend(shell.follow_pod(event));
+                    for uid in shell.follow_pod(event) {
+                        waiting.entry(uid).or_default();
+                    }
                 }
             }
-            () = sleep_until(next) => waiting.extend(shell.due()),
+            () = sleep_until(next) => for uid in shell.due() {
+                waiting.entry(uid).or_default();
+            },
         }
         if has_deployments && has_pods {
-            for uid in waiting.drain() {
-                shell.reconcile(&uid).await;
+            for (uid, told) in waiting.drain() {
+                shell.reconcile(&uid, told).await;
             }
         }
     }
@@ -118,19 +130,42 @@ fn listened<K>(event: Result<watcher::Event<K>, watcher::Error>) -> Option<watch
 // === impl Shell ===
 
 impl Shell {
-    /// Takes in the event; returns the UIDs of Deployments to look at.
-    fn follow_deployment(&mut self, event: watcher::Event<Deployment>) -> Vec<String> {
-        let changes = self.deployments.follow(event);
-        let mut concerned = Vec::new();
-        for change in changes {
-            match change {
-                Change::Stored(uid) => concerned.push(uid),
-                Change::Gone(deployment) => {
-                    self.timers.remove(&deployment.uid().unwrap_or_default());
+    /// Takes in the event; adds the Deployments to look at to `waiting`.
+    fn follow_deployment(&mut self, event: watcher::Event<Deployment>, waiting: &mut Waiting) {
+        match event {
+            watcher::Event::Apply(deployment) => self.note(deployment, waiting),
+            watcher::Event::Delete(deployment) => {
+                self.forget(&deployment.uid().unwrap_or_default());
+            }
+            watcher::Event::Init => self.listed.clear(),
+            watcher::Event::InitApply(deployment) => {
+                self.listed.extend(deployment.uid());
+                self.note(deployment, waiting);
+            }
+            watcher::Event::InitDone => {
+                let listed = std::mem::take(&mut self.listed);
+                let known = self.deployments.keys();
+                let gone: Vec<String> =
+                    known.filter(|uid| !listed.contains(*uid)).cloned().collect();
+                for uid in gone {
+                    self.forget(&uid);
                 }
             }
         }
-        concerned
+    }
+
+    fn note(&mut self, deployment: Deployment, waiting: &mut Waiting) {
+        let Some(uid) = deployment.uid() else {
+            return;
+        };
+        let place = (deployment.namespace().unwrap_or_default(), deployment.name_any());
+        self.deployments.insert(uid.clone(), place);
+        waiting.insert(uid, Some(Box::new(deployment)));
+    }
+
+    fn forget(&mut self, uid: &str) {
+        self.deployments.remove(uid);
+        self.timers.remove(uid);
     }
 
     fn follow_pod(&mut self, event: watcher::Event<Pod>) -> Vec<String> {
@@ -154,10 +189,16 @@ impl Shell {
         self.timers.extract_if(|_, at| *at <= now).map(|(uid, _)| uid).collect()
     }
 
-    async fn reconcile(&mut self, uid: &str) {
+    /// Looks at one Deployment, as it was `told` of or as it is.
+    async fn reconcile(&mut self, uid: &str, told: Option<Box<Deployment>>) {
         self.timers.remove(uid);
-        let Some(deployment) = self.deployments.get(uid).cloned() else {
-            return;
+        let deployment = match told {
+            Some(told) if self.deployments.contains_key(uid) => told,
+            Some(_) => return,
+            None => match self.read(uid).await {
+                Some(deployment) => deployment,
+                None => return,
+            },
         };
         if deployment.metadata.deletion_timestamp.is_some() {
             return;
@@ -175,6 +216,20 @@ impl Shell {
         }
         if let Some(next) = next {
             self.timers.insert(uid.to_owned(), Instant::now() + next);
+        }
+    }
+
+    /// A Deployment as it is; none when it is gone, or cannot be read, and then it is due again.
+    async fn read(&mut self, uid: &str) -> Option<Box<Deployment>> {
+        let (namespace, name) = self.deployments.get(uid)?;
+        let api: Api<Deployment> = Api::namespaced(self.client.clone(), namespace);
+        match api.get_opt(name).await {
+            Ok(found) => found.filter(|own| own.uid().as_deref() == Some(uid)).map(Box::new),
+            Err(error) => {
+                tracing::warn!(%error, deployment.name = %name, "Cannot read a Deployment");
+                self.timers.insert(uid.to_owned(), Instant::now() + RETRY_AFTER);
+                None
+            }
         }
     }
 
@@ -236,10 +291,7 @@ impl Shell {
         let api: Api<Deployment> = Api::namespaced(self.client.clone(), &namespace);
         let patch = Patch::Merge(json!({"metadata": {"uid": deployment.uid()}, "status": status}));
         match api.patch_status(&name, &PatchParams::default(), &patch).await {
-            Ok(stored) => {
-                self.deployments.store(stored);
-                true
-            }
+            Ok(_) => true,
             // Deleted in the meantime; the watch says so.
             Err(kube::Error::Api(status)) if status.code == 404 => true,
             Err(error) => {
