@@ -37,7 +37,8 @@ pub(crate) struct Object {
 impl Object {
     /// Takes the facts out of `value` and keeps its bytes.
     pub(crate) fn new(value: &Value) -> Self {
-        Self::with_json(value, Bytes::from(value.to_string()))
+        // A text grows by doubling, and Bytes would keep what it reserved.
+        Self::with_json(value, Bytes::from(value.to_string().into_boxed_str().into_boxed_bytes()))
     }
 
     /// Reads the bytes of an object back.
@@ -136,4 +137,20 @@ impl Object {
 pub(crate) fn revision_of(value: &Value) -> u64 {
     let text = value["metadata"]["resourceVersion"].as_str();
     text.and_then(|text| text.parse().ok()).unwrap_or(0)
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    /// C5: tens of thousands of objects are kept.
+    #[test]
+    fn an_object_holds_its_bytes_and_no_more() {
+        let object = Object::new(&json!({ "metadata": { "name": "a".repeat(1_100) } }));
+        let length = object.json().len();
+        let bytes = object.json.try_into_mut().expect("nobody else holds them");
+        assert_eq!(bytes.capacity(), length);
+    }
 }
