@@ -28,6 +28,7 @@ use crate::route::{Door, RouteFacts};
 use crate::server::{self, Audience, Limits, Server};
 use crate::synced::Synced;
 use crate::tunnel::Tunnels;
+use crate::wake::Waker;
 
 /// Pause between two reports, as in Knative (`pkg/activator/concurrency_reporter.go`).
 const REPORT_INTERVAL: Duration = Duration::from_secs(1);
@@ -72,6 +73,7 @@ struct Inner {
     peers: Option<Arc<Peers>>,
     synced: Synced,
     epochs: Epochs,
+    waker: Waker,
 }
 
 // === impl Activator ===
@@ -102,6 +104,7 @@ impl Activator {
             peers: peers.clone(),
         });
         let server = |audience| Arc::new(Server::new(Arc::clone(&proxy), audience));
+        let waker = Waker::new(client.clone(), config.clone(), registry);
         let inner = Inner {
             client,
             config,
@@ -113,6 +116,7 @@ impl Activator {
             peer_server: server(Audience::Peers),
             synced: Synced::new(peers.is_some()),
             epochs: Epochs::new(registry),
+            waker,
             peers,
         };
         Self { inner: Arc::new(inner) }
@@ -128,6 +132,7 @@ impl Activator {
                 self.watch_peers(),
                 self.report_for_ever(),
                 self.follow_config(),
+                inner.waker.run(&inner.directory, &*inner.context.reports),
             )
         };
         tokio::select! {

@@ -40,6 +40,7 @@ mod synced;
 mod tunnel;
 mod upstream;
 mod visit;
+mod wake;
 mod watch;
 
 pub use activator::{Activator, ActivatorOptions};

@@ -4,11 +4,19 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use ebb_api::report::{Report, RevisionKey};
+use tokio::time::Instant;
 
 /// Takes the reports of load; the autoscaler, or a stream to it.
 pub trait ReportSink: Send + Sync {
     /// Called once a second, and from the request path for a first request: must not block.
     fn report(&self, report: Report);
+
+    /// How long no autoscaler has answered; nothing where that cannot be, for it is a part of this
+    /// process.
+    fn silence(&self, now: Instant) -> Option<Duration> {
+        let _ = now;
+        None
+    }
 }
 
 /// Something worth telling.

@@ -1,8 +1,10 @@
 //! What a Revision asks of the request path: limits, timeouts, protocol and readiness probe.
 
+use std::collections::BTreeMap;
 use std::num::NonZeroU32;
 use std::time::Duration;
 
+use ebb_api::annotations::{self, INITIAL_SCALE, MAX_SCALE, MIN_SCALE};
 use ebb_api::serving::{Protocol, Revision};
 use tokio::time::Instant;
 
@@ -25,6 +27,8 @@ pub struct Settings {
     pub protocol: Protocol,
     /// How to find out whether a pod is ready.
     pub probe: ProbePlan,
+    /// The annotations that its first scale follows from; nothing where Ebb does not scale it.
+    pub scaling: Option<BTreeMap<String, String>>,
 }
 
 /// When one request runs out of time.
@@ -50,6 +54,7 @@ impl Settings {
             idle_timeout: spec.idle_timeout(),
             protocol: spec.protocol(),
             probe: ProbePlan::of(spec),
+            scaling: scaling(revision.metadata.annotations.as_ref()),
         }
     }
 
@@ -65,6 +70,15 @@ impl Settings {
         let end = self.timeout.map(|timeout| arrived + timeout);
         Deadlines { start, end, idle: self.idle_timeout }
     }
+}
+
+fn scaling(annotations: Option<&BTreeMap<String, String>>) -> Option<BTreeMap<String, String>> {
+    let kept = |key: annotations::Key| {
+        let (name, value) = key.find(annotations)?;
+        Some((name.to_owned(), value.to_owned()))
+    };
+    annotations::is_scaled_here(annotations)
+        .then(|| [INITIAL_SCALE, MIN_SCALE, MAX_SCALE].into_iter().filter_map(kept).collect())
 }
 
 #[cfg(test)]

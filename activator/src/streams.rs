@@ -188,6 +188,10 @@ impl ReportSink for ReportStreams {
         drop(shared);
         self.merged.inc_by(merged);
     }
+
+    fn silence(&self, now: Instant) -> Option<Duration> {
+        Some(now.saturating_duration_since(*self.answered.lock()))
+    }
 }
 
 /// The addresses of all hosts; nothing when there is none, or one host's are not known now.

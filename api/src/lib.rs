@@ -10,6 +10,7 @@ pub mod crd;
 pub mod defaults;
 pub mod duration;
 pub mod field_error;
+pub mod first_scale;
 pub mod labels;
 pub mod names;
 pub mod report;

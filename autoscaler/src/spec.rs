@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use ebb_api::annotations::{self, Key};
 use ebb_api::config::Config;
-use ebb_api::duration;
+use ebb_api::{duration, first_scale};
 
 use crate::window::Aggregation;
 
@@ -130,7 +130,7 @@ impl ScalingSpec {
                 .unwrap_or_else(|| scale(scaler.min_scale)),
             max_scale,
             activation_scale: read.scale(&annotations::ACTIVATION_SCALE).unwrap_or(1).max(1),
-            initial_scale: initial_scale(&read, config),
+            initial_scale: first_scale::initial_scale(Some(annotations), config),
             down_delay: read
                 .delay(&annotations::SCALE_DOWN_DELAY)
                 .unwrap_or(scaler.scale_down_delay),
@@ -185,13 +185,6 @@ fn aggregation(read: &Reader<'_>) -> Aggregation {
 fn panic_window(stable: Duration, percentage: f64) -> Duration {
     let seconds = (stable.as_secs_f64() * percentage / 100.0).round().max(1.0);
     Duration::from_secs_f64(seconds)
-}
-
-fn initial_scale(read: &Reader<'_>, config: &Config) -> u32 {
-    let scaler = &config.autoscaler;
-    read.scale(&annotations::INITIAL_SCALE)
-        .filter(|asked| *asked > 0 || scaler.allow_zero_initial_scale)
-        .unwrap_or_else(|| scale(scaler.initial_scale))
 }
 
 /// A number of replicas from the API, where it is signed.

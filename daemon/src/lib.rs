@@ -1,6 +1,8 @@
-//! What every process of Ebb needs: logs, metrics, health, settings, leases, an orderly end.
+//! What every process of Ebb needs: logs, metrics, health, settings, leases, an orderly end;
+//! and the one write that two of them make.
 
 pub mod admin;
+pub mod desired;
 pub mod lease;
 pub mod logs;
 pub mod process;

@@ -4,6 +4,7 @@
 #![allow(clippy::unwrap_used, clippy::panic, clippy::print_stdout, reason = "a test may fail")]
 
 mod admission;
+mod alone;
 mod chart;
 mod doors;
 mod failures;

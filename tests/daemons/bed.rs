@@ -77,7 +77,15 @@ impl Bed {
     }
 
     pub(crate) async fn autoscaler(&self, name: &str) -> anyhow::Result<Daemon> {
-        let address = free()?;
+        self.autoscaler_at(name, free()?).await
+    }
+
+    /// An autoscaler at an address that activators know.
+    pub(crate) async fn autoscaler_at(
+        &self,
+        name: &str,
+        address: SocketAddr,
+    ) -> anyhow::Result<Daemon> {
         self.daemon("ebb-autoscaler", name, address, &["--listen", &address.to_string()]).await
     }
 

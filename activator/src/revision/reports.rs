@@ -7,8 +7,20 @@ use std::time::Duration;
 use ebb_api::report::{PodReport, RevisionKey, RevisionReport};
 use tokio::time::Instant;
 
-use super::State;
+use super::{Live, Revision, State};
 use crate::dispatch::PodUid;
+
+impl Revision {
+    /// What there is to know of it if a request waits and it has no pod at all.
+    pub(crate) fn stranded(&self) -> Option<Arc<Live>> {
+        if !self.is_active() {
+            return None;
+        }
+        let state = self.state.lock();
+        let is_stranded = state.dispatch.queued() > 0 && state.tracked.is_empty();
+        state.live.clone().filter(|_| is_stranded)
+    }
+}
 
 impl State {
     /// The report of this moment.

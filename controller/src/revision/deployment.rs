@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use ebb_api::config::Config;
+use ebb_api::first_scale::first_scale;
 use ebb_api::serving::Revision;
 use ebb_api::{annotations, duration, labels, names};
 use k8s_openapi::api::apps::v1::{
@@ -94,21 +95,8 @@ pub(super) fn with_initial_scale(
 /// The scale that must be reached before the Revision is Ready: the same number that the
 /// autoscaler starts from, so that its first decision needs no write.
 pub(super) fn initial_scale(revision: &Revision, config: &Config) -> i32 {
-    let of = |key: annotations::Key, default: i32| {
-        let text = key.get(revision.metadata.annotations.as_ref());
-        text.and_then(|text| text.parse::<i32>().ok())
-            .filter(|scale| *scale >= 0)
-            .unwrap_or(default)
-    };
-    let scales = &config.autoscaler;
-    let mut initial = of(annotations::INITIAL_SCALE, scales.initial_scale);
-    if initial == 0 && !scales.allow_zero_initial_scale {
-        initial = 1;
-    }
-    let least = of(annotations::MIN_SCALE, scales.min_scale);
-    let most = of(annotations::MAX_SCALE, scales.max_scale);
-    let wanted = initial.max(least);
-    if most > 0 { wanted.min(most) } else { wanted }
+    let first = first_scale(revision.metadata.annotations.as_ref(), config);
+    i32::try_from(first).unwrap_or(i32::MAX)
 }
 
 fn progress_deadline_s(revision: &Revision, config: &Config) -> i32 {

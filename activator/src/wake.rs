@@ -1,0 +1,247 @@
+//! Waking a revision without an autoscaler: for when nobody is left who would.
+//!
+//! The autoscaler answers every report. When none has answered for [`SILENCE`], and a request waits
+//! for a revision that has no pod, this activator asks for the first pods itself: from zero to what
+//! a Deployment of the revision begins with, and never more. The API server makes the change only
+//! if nobody has asked for anything since, so that of several activators one does it, and that an
+//! autoscaler that is back decides alone.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use ebb_api::config::Config;
+use ebb_api::first_scale::first_scale;
+use ebb_api::report::RevisionKey;
+use ebb_daemon::desired::{self, Swap};
+use futures::StreamExt as _;
+use kube::Client;
+use prometheus_client::encoding::EncodeLabelSet;
+use prometheus_client::metrics::counter::Counter;
+use prometheus_client::metrics::family::Family;
+use prometheus_client::registry::Registry;
+use tokio::sync::watch;
+use tokio::time::{Instant, MissedTickBehavior, interval, timeout};
+
+use crate::directory::Directory;
+use crate::observer::ReportSink;
+use crate::revision::Live;
+
+/// How long no autoscaler has answered. One that is there does so within milliseconds, and two
+/// reports in a row were sent meanwhile.
+const SILENCE: Duration = Duration::from_secs(2);
+/// Each activator waits up to so much longer, by chance: most often one of them is first by more
+/// than a request takes.
+const JITTER: Duration = Duration::from_millis(500);
+/// Time from one look to the next.
+const LOOK_EVERY: Duration = Duration::from_millis(200);
+/// Most wakes at once, and on the average in a second: a few thousand revisions may be called while
+/// nobody is there who knows which of them matter.
+const BURST: u32 = 20;
+const RATE_S: f64 = 10.0;
+/// Longest time for one request to the API server.
+const REQUEST_TIMEOUT: Duration = Duration::from_secs(2);
+/// Pause until a revision that was woken, by whomever, may be woken again.
+const REST: Duration = Duration::from_secs(30);
+/// Pauses after failures: the first, doubled each time up to the last.
+const RETRY_MIN: Duration = Duration::from_secs(1);
+const RETRY_MAX: Duration = Duration::from_secs(30);
+/// Name under which the API server records what an activator writes.
+const FIELD_MANAGER: &str = "ebb-activator";
+
+/// Wakes revisions while no autoscaler answers.
+pub(crate) struct Waker {
+    client: Client,
+    config: watch::Receiver<Arc<Config>>,
+    outcomes: Family<Label, Counter>,
+}
+
+/// How an attempt ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Outcome {
+    /// It is woken.
+    Woken,
+    /// Somebody else was quicker, or it is gone.
+    NotNeeded,
+    /// The API server could not be asked.
+    Failed,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct Label {
+    outcome: &'static str,
+}
+
+/// Which revisions are to be woken when. Pure.
+#[derive(Debug)]
+struct Plan {
+    jitter: Duration,
+    tokens: f64,
+    filled: Instant,
+    /// Those that were tried, and when they may be again. Forgotten once somebody answers.
+    tried: HashMap<RevisionKey, Tried>,
+}
+
+#[derive(Debug)]
+struct Tried {
+    again: Instant,
+    failures: u32,
+}
+
+// === impl Waker ===
+
+impl Waker {
+    /// Writes through this client; metrics go to the registry.
+    pub(crate) fn new(
+        client: Client,
+        config: watch::Receiver<Arc<Config>>,
+        registry: &mut Registry,
+    ) -> Self {
+        let outcomes = Family::<Label, Counter>::default();
+        registry.sub_registry_with_prefix("ebb_activator").register(
+            "wakes",
+            "Attempts to wake a revision because no autoscaler answered, by outcome",
+            outcomes.clone(),
+        );
+        Self { client, config, outcomes }
+    }
+
+    /// Wakes what nobody else does, for ever; ends at once if `reports` cannot be silent.
+    pub(crate) async fn run(&self, directory: &Directory, reports: &dyn ReportSink) {
+        if reports.silence(Instant::now()).is_none() {
+            return;
+        }
+        let mut plan = Plan::new(Instant::now(), JITTER.mul_f64(rand::random()));
+        let mut looks = interval(LOOK_EVERY);
+        looks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        loop {
+            let now = looks.tick().await;
+            let silence = reports.silence(now).unwrap_or_default();
+            if !plan.is_alone(silence) {
+                continue;
+            }
+            let stranded: HashMap<_, _> = directory
+                .revisions()
+                .iter()
+                .filter_map(|revision| Some((revision.key.clone(), revision.stranded()?)))
+                .collect();
+            let chosen = plan.choose(stranded.keys(), now);
+            let attempts = chosen.into_iter().map(|key| {
+                let live = Arc::clone(&stranded[&key]);
+                async move {
+                    let outcome = self.wake(&key, &live, silence).await;
+                    (key, outcome)
+                }
+            });
+            // There are no more than BURST of them.
+            let mut attempts: futures::stream::FuturesUnordered<_> = attempts.collect();
+            while let Some((key, outcome)) = attempts.next().await {
+                self.outcomes.get_or_create(&Label { outcome: outcome.label() }).inc();
+                plan.tried(key, outcome, Instant::now());
+            }
+        }
+    }
+
+    async fn wake(&self, key: &RevisionKey, live: &Live, silence: Duration) -> Outcome {
+        let (Some(uid), Some(annotations)) = (&live.settings.uid, &live.settings.scaling) else {
+            return Outcome::NotNeeded;
+        };
+        let scale = first_scale(Some(annotations), &self.config.borrow()).max(1);
+        let swap = Swap { key, uid, from: Some(0), to: scale };
+        match timeout(REQUEST_TIMEOUT, swap.write(&self.client, FIELD_MANAGER)).await {
+            Ok(Ok(())) => {
+                tracing::warn!(
+                    revision.name = %key,
+                    scale,
+                    "No autoscaler has answered for {:.1} s: this activator woke the revision \
+                     that a request waits for",
+                    silence.as_secs_f64()
+                );
+                Outcome::Woken
+            }
+            Ok(Err(error)) if desired::is_refused(&error) || is_gone(&error) => Outcome::NotNeeded,
+            Ok(Err(error)) => failed(key, &error),
+            Err(elapsed) => failed(key, &elapsed),
+        }
+    }
+}
+
+fn failed(key: &RevisionKey, error: &dyn std::fmt::Display) -> Outcome {
+    tracing::warn!(
+        revision.name = %key,
+        %error,
+        "No autoscaler answers, and this activator cannot wake the revision; it tries again"
+    );
+    Outcome::Failed
+}
+
+fn is_gone(error: &kube::Error) -> bool {
+    matches!(error, kube::Error::Api(status) if status.code == 404)
+}
+
+// === impl Outcome ===
+
+impl Outcome {
+    const fn label(self) -> &'static str {
+        match self {
+            Self::Woken => "woken",
+            Self::NotNeeded => "not-needed",
+            Self::Failed => "failed",
+        }
+    }
+}
+
+// === impl Plan ===
+
+impl Plan {
+    fn new(now: Instant, jitter: Duration) -> Self {
+        Self { jitter, tokens: f64::from(BURST), filled: now, tried: HashMap::new() }
+    }
+
+    /// Whether nobody else is there to wake anything.
+    fn is_alone(&mut self, silence: Duration) -> bool {
+        let is_alone = silence >= SILENCE + self.jitter;
+        if !is_alone {
+            self.tried.clear();
+        }
+        is_alone
+    }
+
+    /// Which of those that are called to wake now.
+    fn choose<'a>(
+        &mut self,
+        called: impl Iterator<Item = &'a RevisionKey>,
+        now: Instant,
+    ) -> Vec<RevisionKey> {
+        let passed = now.saturating_duration_since(self.filled).as_secs_f64();
+        self.tokens = passed.mul_add(RATE_S, self.tokens).min(f64::from(BURST));
+        self.filled = now;
+        let mut chosen = Vec::new();
+        for key in called {
+            if self.tokens < 1.0 {
+                break;
+            }
+            if self.tried.get(key).is_some_and(|tried| now < tried.again) {
+                continue;
+            }
+            self.tokens -= 1.0;
+            chosen.push(key.clone());
+        }
+        chosen
+    }
+
+    fn tried(&mut self, key: RevisionKey, outcome: Outcome, now: Instant) {
+        let failures = self.tried.get(&key).map_or(0, |tried| tried.failures);
+        let tried = match outcome {
+            Outcome::Woken | Outcome::NotNeeded => Tried { again: now + REST, failures: 0 },
+            Outcome::Failed => {
+                let pause = RETRY_MIN.saturating_mul(1 << failures.min(10)).min(RETRY_MAX);
+                Tried { again: now + pause, failures: failures + 1 }
+            }
+        };
+        self.tried.insert(key, tried);
+    }
+}
+
+#[cfg(test)]
+mod tests;
