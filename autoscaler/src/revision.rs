@@ -304,7 +304,14 @@ impl Revision {
         self.follow_stage(activity, ready);
         self.activity = activity;
         let is_unknown = !around.is_listed || complete_age.is_none();
-        self.hold.follow(is_unknown && want < current, want, now);
+        if is_unknown {
+            // What would be, had everybody been heard all the time.
+            let heard = Outlook { complete_age: Some(Duration::MAX), ..outlook };
+            let (free, _) = activity.next(&heard, &self.spec, now);
+            self.hold.follow(free < current, free, now);
+        } else {
+            self.hold.follow(false, want, now);
+        }
         // After a break the window holds what one of them said before it: too little to go down by.
         let is_blurred = complete_age.is_none_or(|age| age < self.spec.stable_window);
         if is_unknown {

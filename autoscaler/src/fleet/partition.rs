@@ -47,6 +47,16 @@ fn cut_off_from_one_of_two_activators_it_never_lowers_the_scale_and_says_why() {
 }
 
 #[test]
+fn a_last_replica_that_stays_for_that_reason_is_told_of_as_well() {
+    let mut cluster = Cluster::new(2, &[]);
+    cluster.run_until_ready(1);
+    cluster.activators[1].is_mute = true;
+    cluster.run(PATIENCE + seconds(120));
+    assert_eq!((cluster.desired(), cluster.fleet.held()), (1, 1));
+    assert!(cluster.notices[0].note.contains("although 0 would do"), "{:?}", cluster.notices);
+}
+
+#[test]
 fn after_a_total_silence_the_first_that_returns_does_not_decide_alone() {
     let mut cluster = busy();
     let before = cluster.desired();
