@@ -11,10 +11,11 @@ use crate::ebb::Ebb;
 use crate::eventually;
 use crate::manifest::backend;
 
-/// Clients that ask one after another without a pause.
+/// Clients that ask one after another.
 const CLIENTS: usize = 4;
-/// Pause of a client after an answer that was none of the Service's.
-const PAUSE: Duration = Duration::from_millis(5);
+/// Pause of a client between two requests: most of them are there while the Service is not, and
+/// the machine has to make it meanwhile.
+const PAUSE: Duration = Duration::from_millis(10);
 const NAME: &str = "again";
 
 /// What is certain about the Service so far.
@@ -57,13 +58,10 @@ pub async fn follow(ebb: &Ebb, times: usize) -> anyhow::Result<usize> {
 
 async fn ask(client: Client, host: String, known: Arc<Known>) -> anyhow::Result<()> {
     while !known.is_over.load(Ordering::SeqCst) {
+        tokio::time::sleep(PAUSE).await;
         let expected = known.youngest.load(Ordering::SeqCst);
-        let Ok(answer) = client.get(&host, "/").await else {
-            tokio::time::sleep(PAUSE).await;
-            continue;
-        };
+        let Ok(answer) = client.get(&host, "/").await else { continue };
         if answer.status != 200 {
-            tokio::time::sleep(PAUSE).await;
             continue;
         }
         let text = answer.field("text");
