@@ -61,6 +61,8 @@ pub enum Event {
     Config(Arc<Config>),
     /// Everything that was to be written for a revision has been.
     Written(RevisionKey),
+    /// The scale was another one than a write was to change, so nothing was written.
+    Refused(RevisionKey),
     /// In which term this autoscaler leads from now on. One that does not lead keeps what it hears,
     /// so that it can take over at once, and asks for nothing.
     Leads(Option<Epoch>),
@@ -84,6 +86,20 @@ pub enum Action {
     Forget(RevisionKey),
 }
 
+/// What is written first where not everything can be: the first of these.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Urgency {
+    /// From zero: somebody waits.
+    Wake,
+    /// More replicas.
+    #[default]
+    Raise,
+    /// Fewer.
+    Lower,
+    /// Deletion costs alone.
+    Mark,
+}
+
 /// What to write for one revision.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Write {
@@ -91,10 +107,15 @@ pub struct Write {
     pub key: RevisionKey,
     /// Its UID; one that was made anew is left alone.
     pub uid: String,
+    /// How urgent the scale is.
+    pub urgency: Urgency,
     /// Whether pods go by this scale: the marks are then written before it, else after it.
     pub is_lowering: bool,
     /// Deletion cost of pods by name; nothing takes it away.
     pub marks: BTreeMap<String, Option<i32>>,
+    /// The replicas that the API server was last known to ask for, or nothing: if it asks for
+    /// others, the decision was made by a number that is no longer there.
+    pub known: Option<u32>,
     /// The replicas to ask for; nothing if only marks are left to write.
     pub desired: Option<u32>,
 }

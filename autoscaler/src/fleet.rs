@@ -29,6 +29,9 @@ pub const REVISIONS_MAX: usize = 20_000;
 /// Longest name of an activator, which is a pod's name (a DNS subdomain).
 const ACTIVATOR_CHARS_MAX: usize = 253;
 
+/// How one revision is looked at.
+type Visit = fn(&mut Revision, &Surroundings<'_>) -> Vec<Action>;
+
 /// All revisions and what they depend on.
 #[derive(Debug)]
 pub struct Fleet {
@@ -96,7 +99,8 @@ impl Fleet {
                 Vec::new()
             }
             Event::Config(config) => self.on_config(config, now),
-            Event::Written(key) => self.on_written(&key, now),
+            Event::Written(key) => self.on_answer(&key, now, Revision::confirm_written),
+            Event::Refused(key) => self.on_answer(&key, now, Revision::refuse),
             Event::Leads(leads) => self.on_leads(leads, now),
             Event::Tick => self.on_tick(now),
         }
@@ -277,11 +281,9 @@ impl Fleet {
         self.visit_all(now, Revision::act)
     }
 
-    fn on_written(&mut self, key: &RevisionKey, now: Moment) -> Vec<Action> {
-        if let Some(revision) = self.table.revision_mut(key) {
-            revision.confirm_written(now.instant);
-        }
-        Vec::new()
+    fn on_answer(&mut self, key: &RevisionKey, now: Moment, visit: Visit) -> Vec<Action> {
+        let id = self.table.id(key);
+        id.map_or_else(Vec::new, |id| self.visit(id, now, visit))
     }
 
     fn on_tick(&mut self, now: Moment) -> Vec<Action> {
@@ -322,23 +324,14 @@ impl Fleet {
         self.silent = long;
     }
 
-    fn visit_all(
-        &mut self,
-        now: Moment,
-        visit: fn(&mut Revision, &Surroundings<'_>) -> Vec<Action>,
-    ) -> Vec<Action> {
+    fn visit_all(&mut self, now: Moment, visit: Visit) -> Vec<Action> {
         let ids = self.table.ids();
         ids.into_iter().flat_map(|id| self.visit(id, now, visit)).collect()
     }
 
     /// Lets one revision act, and notes when it is to be looked at next. Nothing acts here while
     /// another autoscaler leads.
-    fn visit(
-        &mut self,
-        id: Id,
-        now: Moment,
-        visit: fn(&mut Revision, &Surroundings<'_>) -> Vec<Action>,
-    ) -> Vec<Action> {
+    fn visit(&mut self, id: Id, now: Moment, visit: Visit) -> Vec<Action> {
         let Some(epoch) = self.leads else {
             return Vec::new();
         };

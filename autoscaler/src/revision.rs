@@ -1,7 +1,6 @@
 //! One revision as the autoscaler sees it: load, decision, way to zero and drain put together.
 //! Pure: every call takes the present and returns what is to be done.
 
-use std::collections::BTreeMap;
 use std::time::Duration;
 
 use ebb_api::config::Config;
@@ -11,14 +10,17 @@ use tokio::time::Instant;
 use crate::activators::Activators;
 use crate::bounds::{Bounds, Stage};
 use crate::decision::{Averages, Decider, Decision};
-use crate::drain::{Drain, Plan, Scene};
-use crate::event::{Action, Measures, Moment, Notice, Write};
+use crate::drain::{Drain, Scene};
+use crate::event::{Action, Measures, Moment, Notice};
 use crate::hold::Hold;
 use crate::load::Load;
-use crate::pods::{CONDEMNED_COST, PodCounts, Pods};
+use crate::pods::{PodCounts, Pods};
 use crate::spec::ScalingSpec;
+use crate::steady::{Steadiness, Wish};
 use crate::target::Target;
 use crate::zero::{Activity, Outlook};
+
+mod writes;
 
 /// Time from one decision to the next (knative/serving pkg/autoscaler/scaling/multiscaler.go,
 /// `tickInterval`).
@@ -62,6 +64,9 @@ pub struct Revision {
     /// with are right.
     shown: Option<u32>,
     is_writing: bool,
+    /// When that was last confirmed.
+    confirmed: Option<Instant>,
+    steadiness: Steadiness,
     drain: Drain,
     /// When the next tick is due.
     pub due: Option<Instant>,
@@ -91,6 +96,8 @@ impl Revision {
             current: target.desired,
             shown: target.desired,
             is_writing: false,
+            confirmed: None,
+            steadiness: Steadiness::default(),
             drain: Drain::default(),
             due: None,
             target,
@@ -136,12 +143,6 @@ impl Revision {
     /// Whether a lower scale is held up because a part of the load is not known.
     pub fn is_held(&self) -> bool {
         self.hold.is_held()
-    }
-
-    /// Takes note that everything given out so far was written.
-    pub fn confirm_written(&mut self, now: Instant) {
-        self.is_writing = false;
-        self.drain.confirm_written(now);
     }
 
     /// Decides, repeats what may have been lost, and shows its numbers.
@@ -197,8 +198,16 @@ impl Revision {
             return Vec::new();
         }
         let counts = around.pods.counts();
-        let want = self.want(around, counts.ready);
         let current = self.current.unwrap_or(0);
+        let want = self.want(around, counts.ready);
+        let is_panicking = self.decided.is_some_and(|(_, decision)| decision.panicking);
+        let want = self.steadiness.settle(&Wish {
+            want,
+            current,
+            is_pressing: is_panicking || self.load.is_queued(),
+            window: self.spec.stable_window,
+            now: now.instant,
+        });
         let views = if self.drain.is_at_rest(want, current, around.pods) {
             Vec::new()
         } else {
@@ -239,10 +248,7 @@ impl Revision {
         if lingers || !self.drain.order().1.is_empty() {
             actions.push(self.order());
         }
-        if !self.is_writing && self.shown.is_some() && self.target.desired != self.shown {
-            self.is_writing = true;
-            actions.push(self.write(false, BTreeMap::new()));
-        }
+        actions.extend(self.correct(around.now.instant));
         actions
     }
 
@@ -348,52 +354,4 @@ impl Revision {
         let revision = self.target.key.clone();
         Action::Drain(DrainOrder { revision, id, pods: pods.to_vec() })
     }
-
-    /// Writes the scale and marks if they differ and it is time to; false if some is left to the
-    /// next tick.
-    fn show(
-        &mut self,
-        around: &Surroundings<'_>,
-        plan: &Plan,
-        is_tick: bool,
-        actions: &mut Vec<Action>,
-    ) -> bool {
-        let mut marks = marks(around.pods, plan);
-        if is_tick && !self.is_writing {
-            let stale = self.drain.mismarked(plan.scale, around.pods);
-            marks.extend(stale.into_iter().map(|pod| (pod.name.to_string(), None)));
-        }
-        let asked = self.shown.or(self.target.desired).unwrap_or_else(|| self.spec.first_scale());
-        if plan.scale == asked && marks.is_empty() {
-            return true;
-        }
-        let is_first = self.shown.is_none() && plan.condemned.is_empty() && marks.is_empty();
-        if is_first && plan.scale < asked && !is_tick {
-            return false;
-        }
-        self.shown = Some(plan.scale);
-        self.is_writing = true;
-        actions.push(self.write(!plan.condemned.is_empty(), marks));
-        true
-    }
-
-    fn write(&self, is_lowering: bool, marks: BTreeMap<String, Option<i32>>) -> Action {
-        Action::Write(Box::new(Write {
-            key: self.target.key.clone(),
-            uid: self.target.uid.clone(),
-            is_lowering,
-            marks,
-            desired: self.shown,
-        }))
-    }
-}
-
-/// The deletion costs to write, by pod name. With no replica left to choose from they are moot.
-fn marks(pods: &Pods, plan: &Plan) -> BTreeMap<String, Option<i32>> {
-    let condemned = plan.condemned.iter().filter(|_| plan.scale > 0);
-    condemned
-        .map(|uid| (uid, Some(CONDEMNED_COST)))
-        .chain(plan.reprieved.iter().map(|uid| (uid, None)))
-        .filter_map(|(uid, cost)| Some((pods.get(uid)?.name.to_string(), cost)))
-        .collect()
 }

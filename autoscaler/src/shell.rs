@@ -187,6 +187,10 @@ impl Autoscaler {
                 self.gauges.count_write(true);
                 self.step(Event::Written(key));
             }
+            Outcome::Refused(key) => {
+                self.gauges.count_write(false);
+                self.step(Event::Refused(key));
+            }
             Outcome::Failed => self.gauges.count_write(false),
             Outcome::Pending => {}
         }
@@ -204,9 +208,8 @@ impl Autoscaler {
     /// Follows the election; false when it is over, and what it said last stands.
     fn on_leads(&mut self, is_open: bool) -> bool {
         let leads = *self.leads.borrow_and_update();
-        if leads.is_none() {
-            self.writer.drop_all();
-        }
+        // What was decided in another term is not written in this one.
+        self.writer.drop_all();
         self.drains.lead(leads);
         self.step(Event::Leads(leads));
         is_open

@@ -1,45 +1,45 @@
-//! Writes what was decided: one revision in order, many revisions at once.
+//! Writes what was decided: one revision in order, many revisions at once, the urgent first.
 //!
 //! Each revision has at most one request under way and at most one write waiting; a newer write
 //! takes the place of a waiting one, so that a failure is retried with the newest decision and
 //! never with an old one. Pods are marked before the scale is lowered, and the scale that is then
 //! written is the newest: demand that came back in between is not lost, and never waits for marks.
+//!
+//! What waits is taken by [`Urgency`], within a budget of requests ([`budget`]) of which wakes have
+//! a part to themselves. A revision whose write failed rests, and takes nobody's place meanwhile.
 
-use std::collections::{BTreeMap, HashMap, VecDeque};
+use std::collections::{BTreeSet, HashMap};
 use std::time::Duration;
 
 use ebb_api::report::RevisionKey;
-use ebb_api::serving::Revision;
-use futures::{StreamExt as _, TryStreamExt as _};
-use k8s_openapi::api::core::v1;
-use kube::api::{Patch, PatchParams};
-use kube::{Api, Client};
-use serde_json::{Value, json};
+use ebb_daemon::desired;
+use kube::Client;
 use tokio::task::JoinSet;
+use tokio::time::Instant;
 
-use crate::event::Write;
-use crate::pods::DELETION_COST;
+use self::budget::Budget;
+use self::request::{Step, attempt};
+use crate::event::{Urgency, Write};
 
-/// Name under which the API server records what we write.
-pub const FIELD_MANAGER: &str = "ebb-autoscaler";
-/// Longest time that one request may take.
-pub const ATTEMPT_TIMEOUT: Duration = Duration::from_secs(10);
-/// Most requests under way. An API server takes 200 mutating ones at once by default
-/// (`--max-mutating-requests-inflight`); a burst of cold starts must leave some for others.
-const REQUESTS_MAX: usize = 128;
-/// Pods of one revision that are marked at the same time.
-const MARKS_AT_ONCE: usize = 16;
+mod budget;
+mod request;
+
+pub use self::request::{ATTEMPT_TIMEOUT, FIELD_MANAGER};
+
 /// First pause after a failure; doubled each time.
 const BACKOFF_FIRST: Duration = Duration::from_millis(50);
-/// Longest pause: also the longest that a wake-up can be held up by an earlier failure.
+/// Longest pause: also the longest that a wake-up can be held up by an earlier failure of one.
 const BACKOFF_MAX: Duration = Duration::from_secs(2);
 
 /// The writes under way and waiting.
 pub struct Writer {
     client: Client,
+    budget: Budget,
     slots: HashMap<RevisionKey, Slot>,
-    /// Revisions whose write waits for one of [`REQUESTS_MAX`].
-    blocked: VecDeque<RevisionKey>,
+    /// Revisions with a write that waits for its turn: the most urgent first, then the oldest.
+    ready: BTreeSet<(Urgency, u64, RevisionKey)>,
+    /// Revisions whose write failed, and when it is tried again.
+    resting: BTreeSet<(Instant, RevisionKey)>,
     tasks: JoinSet<Attempt>,
     next_id: u64,
 }
@@ -49,8 +49,20 @@ struct Slot {
     /// The attempt under way.
     attempt: Option<u64>,
     waiting: Option<Write>,
-    is_blocked: bool,
+    place: Place,
     failures: u32,
+}
+
+/// Where a write waits.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+enum Place {
+    /// Nowhere: there is none, or an attempt is under way.
+    #[default]
+    Nowhere,
+    /// For its turn; the number is of when it came.
+    Ready(Urgency, u64),
+    /// Until then, after a failure of something so urgent.
+    Resting(Instant, Urgency),
 }
 
 /// How a request ended.
@@ -58,15 +70,9 @@ struct Slot {
 pub struct Attempt {
     key: RevisionKey,
     id: u64,
+    urgency: Urgency,
     write: Write,
     result: Result<Step, kube::Error>,
-}
-
-/// What a request did.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Step {
-    Marked,
-    Shown,
 }
 
 /// What became of a write.
@@ -74,6 +80,8 @@ enum Step {
 pub enum Outcome {
     /// Nothing is left to write for this revision.
     Written(RevisionKey),
+    /// The scale is another one than the write was to change: it has to be decided anew.
+    Refused(RevisionKey),
     /// A request failed and will be made again.
     Failed,
     /// There is more to do.
@@ -87,8 +95,10 @@ impl Writer {
     pub fn new(client: Client) -> Self {
         Self {
             client,
+            budget: Budget::new(Instant::now()),
             slots: HashMap::new(),
-            blocked: VecDeque::new(),
+            ready: BTreeSet::new(),
+            resting: BTreeSet::new(),
             tasks: JoinSet::new(),
             next_id: 0,
         }
@@ -102,35 +112,56 @@ impl Writer {
             Some(older) => newest(older, write),
             None => write,
         });
-        self.pump(&key);
+        self.queue(&key);
+        self.pump();
     }
 
     /// Drops what waits for a revision that is gone.
     pub fn forget(&mut self, key: &RevisionKey) {
-        self.slots.remove(key);
+        if let Some(slot) = self.slots.remove(key) {
+            self.displace(key, slot.place);
+        }
     }
 
     /// Drops everything that waits, and gives up what is under way: another replica decides now.
-    /// A request that is on the wire already may still arrive; a lease leaves time for that.
+    /// A request that is on the wire already may still arrive; it changes only the scale that was
+    /// known here.
     pub fn drop_all(&mut self) {
         self.slots.clear();
-        self.blocked.clear();
+        self.ready.clear();
+        self.resting.clear();
         self.tasks = JoinSet::new();
+        self.budget.clear();
     }
 
-    /// The next request that ends; nothing while none is under way. Loses none when cancelled.
+    /// How many revisions wait for their turn, and how many rest after a failure.
+    pub fn waiting(&self) -> (usize, usize) {
+        (self.ready.len(), self.resting.len())
+    }
+
+    /// The next request that ends; nothing while there is nothing to write. Loses none when
+    /// cancelled.
     pub async fn next(&mut self) -> Option<Attempt> {
         loop {
-            match self.tasks.join_next().await? {
-                Ok(attempt) => return Some(attempt),
-                Err(error) => tracing::error!(%error, "A write ended unexpectedly"),
+            let due = self.due();
+            if self.tasks.is_empty() && due.is_none() {
+                return None;
+            }
+            tokio::select! {
+                biased;
+                Some(ended) = self.tasks.join_next() => match ended {
+                    Ok(attempt) => return Some(attempt),
+                    Err(error) => tracing::error!(%error, "A write ended unexpectedly"),
+                },
+                () = sleep_until(due) => self.wake(Instant::now()),
             }
         }
     }
 
     /// Goes on after a request that ended.
     pub fn settle(&mut self, attempt: Attempt) -> Outcome {
-        let Attempt { key, id, write, result } = attempt;
+        let Attempt { key, id, urgency, write, result } = attempt;
+        self.budget.end(urgency);
         let outcome = match self.slots.get_mut(&key) {
             Some(slot) if slot.attempt == Some(id) => {
                 slot.attempt = None;
@@ -139,59 +170,129 @@ impl Writer {
             // The revision was forgotten while the request was under way.
             _ => Outcome::Pending,
         };
-        if matches!(outcome, Outcome::Written(_)) {
-            self.slots.remove(&key);
-        }
-        self.pump(&key);
-        while self.tasks.len() < REQUESTS_MAX
-            && let Some(blocked) = self.blocked.pop_front()
-        {
-            if let Some(slot) = self.slots.get_mut(&blocked) {
-                slot.is_blocked = false;
+        match outcome {
+            Outcome::Written(_) => {
+                self.slots.remove(&key);
             }
-            self.pump(&blocked);
+            Outcome::Failed | Outcome::Refused(_) => self.rest(&key, urgency),
+            Outcome::Pending => self.queue(&key),
         }
+        self.pump();
         outcome
     }
 
-    fn pump(&mut self, key: &RevisionKey) {
+    /// When something is to be done although no request ends.
+    fn due(&self) -> Option<Instant> {
+        let rested = self.resting.first().map(|(until, _)| *until);
+        let next = self.ready.first().and_then(|(urgency, ..)| self.budget.due(*urgency));
+        rested.into_iter().chain(next).min()
+    }
+
+    fn wake(&mut self, now: Instant) {
+        while let Some((until, _)) = self.resting.first()
+            && *until <= now
+        {
+            let Some((_, key)) = self.resting.pop_first() else {
+                break;
+            };
+            match self.slots.get_mut(&key) {
+                Some(slot) => slot.place = Place::Nowhere,
+                None => continue,
+            }
+            // One that was refused and not decided anew has nothing to write.
+            let is_idle = self.slots.get(&key).is_some_and(|slot| slot.waiting.is_none());
+            if is_idle {
+                self.slots.remove(&key);
+            } else {
+                self.queue(&key);
+            }
+        }
+        self.pump();
+    }
+
+    /// Gives a waiting write its place among those whose turn may come.
+    fn queue(&mut self, key: &RevisionKey) {
         let Some(slot) = self.slots.get_mut(key) else {
             return;
         };
-        if slot.attempt.is_some() || slot.waiting.is_none() {
-            return;
-        }
-        if self.tasks.len() >= REQUESTS_MAX {
-            if !slot.is_blocked {
-                slot.is_blocked = true;
-                self.blocked.push_back(key.clone());
-            }
-            return;
-        }
-        slot.is_blocked = false;
-        let Some(write) = slot.waiting.take() else {
+        let Some(write) = slot.waiting.as_ref().filter(|_| slot.attempt.is_none()) else {
             return;
         };
-        let id = self.next_id;
-        self.next_id += 1;
-        slot.attempt = Some(id);
-        let pause = backoff(slot.failures);
-        let client = self.client.clone();
-        let key = key.clone();
-        self.tasks.spawn(async move {
-            // Not even a sleep of zero: it would last until the timer's next millisecond.
-            if !pause.is_zero() {
-                tokio::time::sleep(pause).await;
+        let urgency = write.step();
+        let number = match slot.place {
+            // A wake waits only for itself: what failed before may have been another matter.
+            Place::Resting(_, failed) if urgency > Urgency::Wake || failed == Urgency::Wake => {
+                return;
             }
-            let result = attempt(client, &write).await;
-            Attempt { key, id, write, result }
-        });
+            Place::Ready(before, number) if before == urgency => number,
+            Place::Ready(..) | Place::Resting(..) | Place::Nowhere => self.next_id,
+        };
+        self.next_id += 1;
+        let before = std::mem::replace(&mut slot.place, Place::Ready(urgency, number));
+        self.displace(key, before);
+        self.ready.insert((urgency, number, key.clone()));
+    }
+
+    fn rest(&mut self, key: &RevisionKey, urgency: Urgency) {
+        let Some(slot) = self.slots.get_mut(key) else {
+            return;
+        };
+        let until = Instant::now() + backoff(slot.failures);
+        let before = std::mem::replace(&mut slot.place, Place::Resting(until, urgency));
+        self.displace(key, before);
+        self.resting.insert((until, key.clone()));
+    }
+
+    fn displace(&mut self, key: &RevisionKey, place: Place) {
+        match place {
+            Place::Nowhere => {}
+            Place::Ready(urgency, number) => {
+                self.ready.remove(&(urgency, number, key.clone()));
+            }
+            Place::Resting(until, _) => {
+                self.resting.remove(&(until, key.clone()));
+            }
+        }
+    }
+
+    /// Begins as much as the budget allows. What is less urgent than something that has to wait
+    /// waits with it.
+    fn pump(&mut self) {
+        while let Some((urgency, number, key)) = self.ready.pop_first() {
+            let slot = self.slots.get_mut(&key);
+            let Some((slot, write)) =
+                slot.and_then(|slot| slot.waiting.take().map(|write| (slot, write)))
+            else {
+                continue;
+            };
+            if !self.budget.begin(urgency, write.requests(), Instant::now()) {
+                slot.waiting = Some(write);
+                self.ready.insert((urgency, number, key));
+                return;
+            }
+            let id = self.next_id;
+            self.next_id += 1;
+            slot.attempt = Some(id);
+            slot.place = Place::Nowhere;
+            let client = self.client.clone();
+            self.tasks.spawn(async move {
+                let result = attempt(client, &write).await;
+                Attempt { key, id, urgency, write, result }
+            });
+        }
     }
 }
 
 impl std::fmt::Debug for Writer {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("Writer").field("slots", &self.slots).finish_non_exhaustive()
+    }
+}
+
+async fn sleep_until(due: Option<Instant>) {
+    match due {
+        Some(at) => tokio::time::sleep_until(at).await,
+        None => std::future::pending().await,
     }
 }
 
@@ -206,7 +307,7 @@ fn follow_up(
         Ok(step) => {
             slot.failures = 0;
             match step {
-                Step::Marked => write.marks.clear(),
+                Step::Marked(names) => write.marks.retain(|name, _| !names.contains(name)),
                 Step::Shown => write.desired = None,
             }
             if !write.marks.is_empty() || write.desired.is_some() {
@@ -218,6 +319,16 @@ fn follow_up(
             // Deleted: the watch will say so, or name the new one of the same name.
             tracing::debug!(revision.name = %key, "There is no Revision to write to any more");
             written(slot, key)
+        }
+        Err(error) if !write.is_marking() && desired::is_refused(&error) => {
+            slot.failures = slot.failures.saturating_add(1);
+            tracing::info!(
+                revision.name = %key,
+                "Somebody else set the scale meanwhile; it is decided anew"
+            );
+            // What waits was decided by the same number.
+            slot.waiting = None;
+            Outcome::Refused(key.clone())
         }
         Err(error) => {
             slot.failures = slot.failures.saturating_add(1);
@@ -247,7 +358,7 @@ fn restore(slot: &mut Slot, write: Write) {
 
 /// One write in the place of two: the newer scale, and the marks of both.
 fn newest(older: Write, newer: Write) -> Write {
-    let Write { key, uid, is_lowering, marks, desired } = newer;
+    let Write { key, uid, urgency, is_lowering, marks, known, desired } = newer;
     // Marks that were to come before the older scale must also come before one as low.
     let still_lower = desired.is_none() || desired <= older.desired;
     let mut all_marks = older.marks;
@@ -255,72 +366,23 @@ fn newest(older: Write, newer: Write) -> Write {
     Write {
         key,
         uid,
+        urgency: match (older.desired, desired) {
+            // The older scale is yet to be written: the step that is taken is that of both.
+            (Some(_), Some(_)) => urgency.min(older.urgency),
+            (Some(_), None) => older.urgency,
+            (None, _) => urgency,
+        },
         is_lowering: is_lowering || (older.is_lowering && still_lower),
         marks: all_marks,
+        // So is the one that it starts from.
+        known: if older.desired.is_some() { older.known } else { known },
         desired: desired.or(older.desired),
     }
-}
-
-/// One request's worth of the write.
-async fn attempt(client: Client, write: &Write) -> Result<Step, kube::Error> {
-    let step = async {
-        let is_marking = !write.marks.is_empty();
-        match write.desired {
-            Some(desired) if !(write.is_lowering && is_marking) => {
-                show(client, write, desired).await?;
-                Ok(Step::Shown)
-            }
-            _ => {
-                mark(client, &write.key.namespace, &write.marks).await?;
-                Ok(Step::Marked)
-            }
-        }
-    };
-    tokio::time::timeout(ATTEMPT_TIMEOUT, step)
-        .await
-        .unwrap_or_else(|elapsed| Err(kube::Error::Service(elapsed.into())))
-}
-
-async fn show(client: Client, write: &Write, desired: u32) -> Result<(), kube::Error> {
-    let api: Api<Revision> = Api::namespaced(client, &write.key.namespace);
-    // The UID is a precondition: a new object of the same name refuses the patch.
-    let status = json!({"desiredReplicas": i32::try_from(desired).unwrap_or(i32::MAX)});
-    let patch = json!({"metadata": {"uid": write.uid}, "status": status});
-    api.patch_status(&write.key.name, &params(), &Patch::Merge(patch)).await?;
-    Ok(())
-}
-
-async fn mark(
-    client: Client,
-    namespace: &str,
-    marks: &BTreeMap<String, Option<i32>>,
-) -> Result<(), kube::Error> {
-    let api: Api<v1::Pod> = Api::namespaced(client, namespace);
-    let requests = marks.clone().into_iter().map(|(name, cost)| {
-        let api = api.clone();
-        let cost = cost.map_or(Value::Null, |cost| cost.to_string().into());
-        let patch = Patch::Merge(json!({"metadata": {"annotations": {DELETION_COST: cost}}}));
-        async move {
-            match api.patch_metadata(&name, &params(), &patch).await {
-                // A pod that is gone needs no mark.
-                Err(kube::Error::Api(status)) if status.code == 404 => Ok(()),
-                other => other.map(drop),
-            }
-        }
-    });
-    futures::stream::iter(requests).buffer_unordered(MARKS_AT_ONCE).try_collect().await
-}
-
-fn params() -> PatchParams {
-    PatchParams { field_manager: Some(FIELD_MANAGER.to_owned()), ..PatchParams::default() }
 }
 
 /// The pause before an attempt after that many failures: full jitter over a doubling range, so
 /// that revisions that failed together do not come back together.
 fn backoff(failures: u32) -> Duration {
-    if failures == 0 {
-        return Duration::ZERO;
-    }
     let doublings = failures.saturating_sub(1).min(16);
     let range = BACKOFF_FIRST.saturating_mul(1 << doublings).min(BACKOFF_MAX);
     range.mul_f64(rand::random_range(0.5..=1.0))

@@ -173,8 +173,8 @@ impl Cluster {
     }
 
     fn write(&mut self, write: Write) {
-        let lower = write.desired.unwrap();
-        if lower < self.desired() {
+        assert!(write.known.is_none() || write.known == self.target.desired, "{write:?}");
+        if let Some(lower) = write.desired.filter(|lower| *lower < self.desired()) {
             self.check_lowering(lower);
         }
         for (name, cost) in &write.marks {
@@ -186,7 +186,7 @@ impl Cluster {
                 self.set_pod(Pod { is_marked: cost.is_some(), ..pod });
             }
         }
-        self.target.desired = write.desired;
+        self.target.desired = write.desired.or(self.target.desired);
         self.writes.push(write);
         self.step(Event::Written(self.target.key.clone()));
         self.step(Event::TargetApplied(Box::new(self.target.clone())));

@@ -71,11 +71,6 @@ impl Table {
         self.at(self.id(key)?).revision.as_ref()
     }
 
-    pub(super) fn revision_mut(&mut self, key: &RevisionKey) -> Option<&mut Revision> {
-        let id = self.id(key)?;
-        self.at_mut(id).revision.as_mut()
-    }
-
     /// How many revisions there are.
     pub(super) fn len(&self) -> usize {
         self.revisions

@@ -8,6 +8,7 @@ use super::cluster::{Cluster, PATIENCE, STEP};
 use super::*;
 use crate::activators::GONE_AFTER;
 use crate::drain;
+use crate::event::Urgency;
 
 const IDLE: Duration = Duration::from_secs(70);
 
@@ -230,14 +231,33 @@ fn no_pod_is_taken_out_of_service_while_nobody_reports() {
 }
 
 #[test]
-fn a_status_that_somebody_else_wrote_is_put_right() {
+fn a_status_that_somebody_else_lowered_is_put_right_at_the_next_tick() {
     let mut cluster = Cluster::new(1, &[("min-scale", "1")]);
     cluster.run_until_ready(1);
-    let mut meddled = cluster.target.clone();
-    meddled.desired = Some(40);
-    cluster.step(Event::TargetApplied(Box::new(meddled)));
+    cluster.is_controlled = false;
+    cluster.target.desired = Some(0);
+    cluster.step(Event::TargetApplied(Box::new(cluster.target.clone())));
     cluster.run(seconds(3));
-    assert_eq!(cluster.writes.last().unwrap().desired, Some(1));
+    let write = cluster.writes.last().unwrap();
+    assert_eq!((write.known, write.desired, write.urgency), (Some(0), Some(1), Urgency::Wake));
+}
+
+/// S2: a leader that was deposed may have raised the scale late, or an activator that was alone.
+/// What is up then was never drained: it goes as any other pod does, which the cluster checks.
+#[test]
+fn a_status_that_somebody_else_raised_is_taken_over_and_lowered_by_draining() {
+    let mut cluster = Cluster::new(2, &[("min-scale", "1")]);
+    cluster.run_until_ready(1);
+    cluster.target.desired = Some(8);
+    cluster.step(Event::TargetApplied(Box::new(cluster.target.clone())));
+    cluster.ready_after = STEP;
+    cluster.run(3 * STEP);
+    (0..8).for_each(|choice| cluster.request(0, choice));
+    cluster.run(seconds(20));
+    assert!(cluster.desired() > 1, "they are busy");
+    cluster.finish();
+    cluster.run(seconds(150));
+    assert_eq!((cluster.desired(), cluster.ready()), (1, 1));
 }
 
 #[test]

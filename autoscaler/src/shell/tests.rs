@@ -127,8 +127,9 @@ async fn a_first_request_reaches_the_api_server_as_one_patch_and_no_time_passes(
     let start = Instant::now();
     running.intake.record(first_request());
     let woken = api.patch().await;
-    assert_eq!(woken["status"]["desiredReplicas"], 1);
-    assert_eq!(woken["metadata"]["uid"], "uid-1");
+    assert_eq!((&woken[0]["op"], &woken[0]["value"]), (&json!("test"), &json!("uid-1")));
+    assert_eq!((&woken[1]["op"], &woken[1]["value"]), (&json!("test"), &json!(0)));
+    assert_eq!((&woken[2]["op"], &woken[2]["value"]), (&json!("replace"), &json!(1)));
     assert_eq!(start.elapsed(), Duration::ZERO);
 
     running.shutdown.cancel();

@@ -1,12 +1,15 @@
 //! The writer against an API server that answers as it is told.
 
+use std::collections::VecDeque;
 use std::sync::Arc;
 
 use http::{Request, Response, StatusCode};
 use http_body_util::BodyExt as _;
 use kube::client::Body;
 use parking_lot::Mutex;
+use serde_json::json;
 
+use super::budget::UNDER_WAY_MAX;
 use super::*;
 
 /// Requests as `path body`, and the status codes still to answer with (then 200).
@@ -52,10 +55,30 @@ fn write(desired: u32, marks: &[(&str, Option<i32>)], is_lowering: bool) -> Writ
     Write {
         key: RevisionKey::new("models", "digits-00001"),
         uid: "uid-1".to_owned(),
+        urgency: if is_lowering { Urgency::Lower } else { Urgency::Raise },
         is_lowering,
         marks: marks.iter().map(|(name, cost)| ((*name).to_owned(), *cost)).collect(),
+        known: Some(9),
         desired: Some(desired),
     }
+}
+
+/// A write of a revision of that name.
+fn write_of(name: &str, urgency: Urgency) -> Write {
+    let mut write = write(1, &[], false);
+    (write.key.name, write.urgency) = (name.to_owned(), urgency);
+    write
+}
+
+/// The names of the revisions that were written to, in order.
+fn names(requests: &[String]) -> Vec<&str> {
+    requests.iter().filter_map(|line| line.split("/revisions/").nth(1)?.split('/').next()).collect()
+}
+
+/// The part of a patch that sets the scale.
+fn shown(desired: u32) -> String {
+    let path = "/status/desiredReplicas";
+    json!({"op": "replace", "path": path, "value": desired}).to_string()
 }
 
 /// Lets everything under way end; returns how often all was written.
@@ -78,7 +101,7 @@ async fn pods_are_marked_before_the_scale_is_lowered() {
     assert!(requests[0].starts_with("/api/v1/namespaces/models/pods/pod-a "));
     assert!(requests[0].contains(r#""controller.kubernetes.io/pod-deletion-cost":"-1000""#));
     assert!(requests[1].contains("/revisions/digits-00001/status "));
-    assert!(requests[1].contains(r#""desiredReplicas":1"#));
+    assert!(requests[1].contains(&shown(1)));
 }
 
 #[tokio::test(start_paused = true)]
@@ -88,7 +111,7 @@ async fn a_raise_is_one_request_and_waits_for_no_marks() {
     writer.submit(write(2, &[("pod-a", None)], false));
     finish(&mut writer).await;
     let requests = api.requests();
-    assert!(requests[0].contains(r#""desiredReplicas":2"#), "{requests:?}");
+    assert!(requests[0].contains(&shown(2)), "{requests:?}");
     assert!(requests[1].contains(r#""controller.kubernetes.io/pod-deletion-cost":null"#));
 }
 
@@ -100,14 +123,14 @@ async fn demand_that_returns_during_the_marking_replaces_the_lower_scale() {
     writer.submit(write(2, &[], false));
     assert_eq!(finish(&mut writer).await, 1);
     let requests = api.requests().join("\n");
-    assert!(requests.contains(r#""desiredReplicas":2"#), "{requests}");
-    assert!(!requests.contains(r#""desiredReplicas":1"#), "{requests}");
+    assert!(requests.contains(&shown(2)), "{requests}");
+    assert!(!requests.contains(&shown(1)), "{requests}");
 }
 
 #[tokio::test(start_paused = true)]
 async fn a_failure_is_tried_again_with_the_newest_scale() {
     let api = Api::default();
-    api.answers.lock().extend([500, 409, 503]);
+    api.answers.lock().extend([500, 502, 503]);
     let mut writer = Writer::new(api.client());
     writer.submit(write(1, &[], false));
     writer.submit(write(5, &[], false));
@@ -116,8 +139,8 @@ async fn a_failure_is_tried_again_with_the_newest_scale() {
     assert!(start.elapsed() < BACKOFF_MAX * 3);
     let requests = api.requests();
     assert_eq!(requests.len(), 4);
-    assert!(requests[0].contains(r#""desiredReplicas":1"#));
-    assert!(requests[1..].iter().all(|line| line.contains(r#""desiredReplicas":5"#)));
+    assert!(requests[0].contains(&shown(1)));
+    assert!(requests[1..].iter().all(|line| line.contains(&shown(5))));
 }
 
 #[tokio::test(start_paused = true)]
@@ -141,18 +164,131 @@ async fn a_revision_that_is_gone_is_not_written_to_again() {
 async fn many_revisions_are_written_at_once_but_not_without_bound() {
     let api = Api::default();
     let mut writer = Writer::new(api.client());
-    for number in 0..REQUESTS_MAX + 50 {
-        let mut write = write(1, &[], false);
-        write.key.name = number.to_string();
+    for number in 0..UNDER_WAY_MAX + 50 {
+        writer.submit(write_of(&number.to_string(), Urgency::Wake));
+    }
+    assert_eq!(writer.tasks.len(), UNDER_WAY_MAX);
+    assert_eq!(finish(&mut writer).await, UNDER_WAY_MAX + 50);
+}
+
+/// S5: 128 failing revisions held every place, and every wake behind them.
+#[tokio::test(start_paused = true)]
+async fn a_wake_waits_for_nobody_that_rests_after_a_failure() {
+    let api = Api::default();
+    api.answers.lock().extend([500; UNDER_WAY_MAX]);
+    let mut writer = Writer::new(api.client());
+    for number in 0..UNDER_WAY_MAX {
+        writer.submit(write_of(&number.to_string(), Urgency::Wake));
+    }
+    for _ in 0..UNDER_WAY_MAX {
+        let attempt = writer.next().await.unwrap();
+        assert_eq!(writer.settle(attempt), Outcome::Failed);
+    }
+    assert_eq!((writer.tasks.len(), writer.waiting()), (0, (0, UNDER_WAY_MAX)));
+    api.requests();
+    writer.submit(write_of("woken", Urgency::Wake));
+    let attempt = writer.next().await.unwrap();
+    assert!(matches!(writer.settle(attempt), Outcome::Written(_)));
+    assert_eq!(names(&api.requests()), ["woken"]);
+}
+
+/// S5: what somebody waits for goes first, and marks go last.
+#[tokio::test(start_paused = true)]
+async fn the_urgent_goes_first() {
+    let api = Api::default();
+    let mut writer = Writer::new(api.client());
+    // They take all that is not kept for what is more urgent.
+    for number in 0..UNDER_WAY_MAX {
+        writer.submit(write_of(&format!("first-{number}"), Urgency::Lower));
+    }
+    assert_eq!(writer.tasks.len(), UNDER_WAY_MAX / 2);
+    writer.submit(Write { marks: [("pod".to_owned(), None)].into(), ..write(1, &[], true) });
+    writer.submit(write_of("raised", Urgency::Raise));
+    writer.submit(write_of("woken", Urgency::Wake));
+    let written = finish(&mut writer).await;
+    assert_eq!(written, UNDER_WAY_MAX + 3);
+    let requests = api.requests();
+    let written = names(&requests);
+    let place = |name: &str| written.iter().position(|written| *written == name).unwrap();
+    let last = format!("first-{}", UNDER_WAY_MAX - 1);
+    assert!(place("woken") < UNDER_WAY_MAX && place("raised") < UNDER_WAY_MAX, "{written:?}");
+    assert!(place("woken").max(place("raised")) < place(&last), "{written:?}");
+    let marked = requests.iter().position(|line| line.contains("/pods/")).unwrap();
+    assert_eq!(marked, requests.len() - 2, "only the scale that it was for comes after it");
+}
+
+/// The growth table under S: ten thousand decisions at once do not arrive at once.
+#[tokio::test(start_paused = true)]
+async fn writes_are_bounded_in_a_second_and_wakes_have_a_part_to_themselves() {
+    let api = Api::default();
+    let mut writer = Writer::new(api.client());
+    let start = Instant::now();
+    for number in 0..1000 {
+        writer.submit(write_of(&number.to_string(), Urgency::Lower));
+    }
+    let mut at_once = 0;
+    loop {
+        let attempt = writer.next().await.unwrap();
+        writer.settle(attempt);
+        if start.elapsed() > Duration::ZERO {
+            break;
+        }
+        at_once += 1;
+    }
+    assert!((100..=102).contains(&at_once), "{at_once}");
+    // What is left of the budget is for the likes of these.
+    for number in 0..90 {
+        writer.submit(write_of(&format!("woken-{number}"), Urgency::Wake));
+    }
+    assert!(writer.tasks.len() >= 90);
+    finish(&mut writer).await;
+    let all = start.elapsed().as_secs();
+    assert!((9..=11).contains(&all), "{all} s for 1,090 writes");
+}
+
+/// S5: thousands of pods are marked a few at a time.
+#[tokio::test(start_paused = true)]
+async fn marks_are_written_in_parts() {
+    let api = Api::default();
+    let mut writer = Writer::new(api.client());
+    let pods: Vec<_> = (0..40).map(|number| format!("pod-{number}")).collect();
+    let marks: Vec<_> = pods.iter().map(|pod| (pod.as_str(), Some(-1000))).collect();
+    for name in ["a", "b", "c", "d", "e", "f"] {
+        let mut write = write(1, &marks, true);
+        write.key.name = name.to_owned();
         writer.submit(write);
     }
-    assert_eq!(writer.tasks.len(), REQUESTS_MAX);
-    assert_eq!(finish(&mut writer).await, REQUESTS_MAX + 50);
+    assert_eq!(writer.tasks.len(), 4);
+    let attempt = writer.next().await.unwrap();
+    assert_eq!(writer.settle(attempt), Outcome::Pending);
+    assert_eq!(finish(&mut writer).await, 6);
+    assert_eq!(api.requests().len(), 6 * 41);
+}
+
+/// S2: who decided by a scale that is no longer there changes nothing, and decides anew.
+#[tokio::test(start_paused = true)]
+async fn a_write_by_an_old_scale_is_refused_and_not_repeated() {
+    let api = Api::default();
+    api.answers.lock().extend([422]);
+    let mut writer = Writer::new(api.client());
+    writer.submit(write(3, &[], true));
+    // Decided by the same number, so it goes with it.
+    writer.submit(write(2, &[], true));
+    let attempt = writer.next().await.unwrap();
+    let key = RevisionKey::new("models", "digits-00001");
+    assert_eq!(writer.settle(attempt), Outcome::Refused(key));
+    let requests = api.requests();
+    assert!(requests[0].contains(r#""op":"test","path":"/status/desiredReplicas","value":9"#));
+    // What is decided then waits for its pause: the watch may be as old as before.
+    writer.submit(write(4, &[], false));
+    let start = Instant::now();
+    assert_eq!(finish(&mut writer).await, 1);
+    assert!(start.elapsed() >= BACKOFF_FIRST / 2);
+    assert!(api.requests()[0].contains(&shown(4)));
 }
 
 #[test]
 fn the_pause_grows_and_is_bounded() {
-    assert_eq!(backoff(0), Duration::ZERO);
     for failures in 1..100 {
         let pause = backoff(failures);
         assert!(pause >= BACKOFF_FIRST / 2 && pause <= BACKOFF_MAX, "{failures}: {pause:?}");

@@ -1,0 +1,109 @@
+//! What a revision asks the API server for, and what follows from its answers.
+
+use std::collections::BTreeMap;
+
+use tokio::time::Instant;
+
+use super::{Revision, Surroundings, TICK};
+use crate::drain::Plan;
+use crate::event::{Action, Urgency, Write};
+use crate::pods::{CONDEMNED_COST, Pods};
+
+impl Revision {
+    /// Takes note that everything given out so far was written.
+    pub fn confirm_written(&mut self, around: &Surroundings<'_>) -> Vec<Action> {
+        let now = around.now.instant;
+        self.is_writing = false;
+        self.confirmed = Some(now);
+        self.drain.confirm_written(now);
+        Vec::new()
+    }
+
+    /// Takes note that the scale was another one than was known, so that nothing was written. From
+    /// here on what counts is what the Revision says; nothing is lowered but from there.
+    pub fn refuse(&mut self, around: &Surroundings<'_>) -> Vec<Action> {
+        self.is_writing = false;
+        self.shown = None;
+        self.current = self.current.max(self.target.desired);
+        self.act(around)
+    }
+
+    /// Writes the scale and marks if they differ and it is time to; false if some is left to the
+    /// next tick.
+    pub(super) fn show(
+        &mut self,
+        around: &Surroundings<'_>,
+        plan: &Plan,
+        is_tick: bool,
+        actions: &mut Vec<Action>,
+    ) -> bool {
+        let mut marks = marks(around.pods, plan);
+        if is_tick && !self.is_writing {
+            let stale = self.drain.mismarked(plan.scale, around.pods);
+            marks.extend(stale.into_iter().map(|pod| (pod.name.to_string(), None)));
+        }
+        let known = self.shown.or(self.target.desired);
+        let asked = known.unwrap_or_else(|| self.spec.first_scale());
+        if plan.scale == asked && marks.is_empty() {
+            return true;
+        }
+        let is_first = self.shown.is_none() && plan.condemned.is_empty() && marks.is_empty();
+        if is_first && plan.scale < asked && !is_tick {
+            return false;
+        }
+        let desired = (known != Some(plan.scale)).then_some(plan.scale);
+        self.shown = Some(plan.scale);
+        self.is_writing = true;
+        actions.push(self.write(known, desired, !plan.condemned.is_empty(), marks));
+        true
+    }
+
+    /// Somebody else set the scale. A lower one is corrected. A higher one is taken over: there are
+    /// pods that were never drained, and what an older decision says is no reason to end them.
+    pub(super) fn correct(&mut self, now: Instant) -> Option<Action> {
+        let shown = self.shown.unwrap_or_else(|| self.spec.first_scale());
+        // The watch may not have told yet of what was just written.
+        let is_settled = self.confirmed.is_none_or(|at| now.duration_since(at) >= TICK);
+        let told = self.target.desired.filter(|told| *told != shown)?;
+        if self.is_writing || !is_settled {
+            return None;
+        }
+        if told > shown {
+            self.shown = Some(told);
+            self.current = self.current.max(Some(told));
+            return None;
+        }
+        // Until something is asked for here, whatever the Deployment was made with is right.
+        self.shown?;
+        self.is_writing = true;
+        Some(self.write(Some(told), Some(shown), false, BTreeMap::new()))
+    }
+
+    fn write(
+        &self,
+        known: Option<u32>,
+        desired: Option<u32>,
+        is_lowering: bool,
+        marks: BTreeMap<String, Option<i32>>,
+    ) -> Action {
+        let before = known.unwrap_or(0);
+        let urgency = match desired {
+            None => Urgency::Mark,
+            Some(_) if before == 0 => Urgency::Wake,
+            Some(after) if after < before => Urgency::Lower,
+            Some(_) => Urgency::Raise,
+        };
+        let (key, uid) = (self.target.key.clone(), self.target.uid.clone());
+        Action::Write(Box::new(Write { key, uid, urgency, is_lowering, marks, known, desired }))
+    }
+}
+
+/// The deletion costs to write, by pod name. With no replica left to choose from they are moot.
+fn marks(pods: &Pods, plan: &Plan) -> BTreeMap<String, Option<i32>> {
+    let condemned = plan.condemned.iter().filter(|_| plan.scale > 0);
+    condemned
+        .map(|uid| (uid, Some(CONDEMNED_COST)))
+        .chain(plan.reprieved.iter().map(|uid| (uid, None)))
+        .filter_map(|(uid, cost)| Some((pods.get(uid)?.name.to_string(), cost)))
+        .collect()
+}

@@ -1,0 +1,90 @@
+//! One attempt of a write: the requests themselves.
+
+use std::collections::BTreeSet;
+use std::time::Duration;
+
+use ebb_daemon::desired::Swap;
+use futures::{StreamExt as _, TryStreamExt as _};
+use k8s_openapi::api::core::v1;
+use kube::api::{Patch, PatchParams};
+use kube::{Api, Client};
+use serde_json::{Value, json};
+
+use crate::event::{Urgency, Write};
+use crate::pods::DELETION_COST;
+
+/// Name under which the API server records what we write.
+pub const FIELD_MANAGER: &str = "ebb-autoscaler";
+/// Longest time that one attempt may take.
+pub const ATTEMPT_TIMEOUT: Duration = Duration::from_secs(10);
+/// Most pods of one revision that are marked in one attempt, all at the same time.
+const MARKS_AT_ONCE: usize = 16;
+
+/// What an attempt did.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) enum Step {
+    /// These pods are marked.
+    Marked(BTreeSet<String>),
+    /// The scale is written.
+    Shown,
+}
+
+// === impl Write ===
+
+impl Write {
+    /// How urgent the next attempt is.
+    pub(super) fn step(&self) -> Urgency {
+        if self.is_marking() { Urgency::Mark } else { self.urgency }
+    }
+
+    /// How many requests it makes.
+    pub(super) fn requests(&self) -> usize {
+        if self.is_marking() { self.marks.len().min(MARKS_AT_ONCE) } else { 1 }
+    }
+
+    /// Whether it marks pods: before a lower scale, and after a higher one.
+    pub(super) fn is_marking(&self) -> bool {
+        let is_first = self.is_lowering || self.desired.is_none();
+        is_first && !self.marks.is_empty()
+    }
+}
+
+/// One attempt's worth of the write.
+pub(super) async fn attempt(client: Client, write: &Write) -> Result<Step, kube::Error> {
+    let step = async {
+        match write.desired {
+            Some(desired) if !write.is_marking() => {
+                let Write { key, uid, known, .. } = write;
+                let swap = Swap { key, uid, from: *known, to: desired };
+                swap.write(&client, FIELD_MANAGER).await?;
+                Ok(Step::Shown)
+            }
+            _ => mark(client, write).await.map(Step::Marked),
+        }
+    };
+    tokio::time::timeout(ATTEMPT_TIMEOUT, step)
+        .await
+        .unwrap_or_else(|elapsed| Err(kube::Error::Service(elapsed.into())))
+}
+
+async fn mark(client: Client, write: &Write) -> Result<BTreeSet<String>, kube::Error> {
+    let api: Api<v1::Pod> = Api::namespaced(client, &write.key.namespace);
+    let marks: Vec<_> = write.marks.clone().into_iter().take(MARKS_AT_ONCE).collect();
+    let requests = marks.into_iter().map(|(name, cost)| {
+        let api = api.clone();
+        let cost = cost.map_or(Value::Null, |cost| cost.to_string().into());
+        let patch = Patch::Merge(json!({"metadata": {"annotations": {DELETION_COST: cost}}}));
+        async move {
+            match api.patch_metadata(&name, &params(), &patch).await {
+                // A pod that is gone needs no mark.
+                Err(kube::Error::Api(status)) if status.code == 404 => Ok(name),
+                other => other.map(|_| name),
+            }
+        }
+    });
+    futures::stream::iter(requests).buffer_unordered(MARKS_AT_ONCE).try_collect().await
+}
+
+fn params() -> PatchParams {
+    PatchParams { field_manager: Some(FIELD_MANAGER.to_owned()), ..PatchParams::default() }
+}
