@@ -13,7 +13,7 @@ use ebb_api::config::{Config, SYSTEM_NAMESPACE};
 use kube::Client;
 use prometheus_client::registry::Registry;
 use tokio::net::TcpListener;
-use tokio::sync::watch;
+use tokio::sync::{SetOnce, watch};
 use tokio_util::sync::CancellationToken;
 
 use crate::lease::{self, Epoch, LeaseOptions};
@@ -70,6 +70,8 @@ pub struct Process {
     /// Fires at SIGTERM and SIGINT: the work is to end.
     pub shutdown: CancellationToken,
     options: Common,
+    /// Set once `config` holds what the API server says, no longer the defaults.
+    listed: Arc<SetOnce<()>>,
 }
 
 /// Runs a daemon until its work ends. What keeps it from starting or made it end is one line on
@@ -118,11 +120,13 @@ impl Process {
             "no API server is known: set KUBECONFIG, or run in a pod with a service account",
         )?;
         let (publish, config) = watch::channel(Arc::new(Config::default()));
+        let (registry, readiness) = (Registry::default(), Readiness::default());
+        let listed = Arc::new(SetOnce::new());
+        let publish = settings::Publisher { config: publish, listed: Arc::clone(&listed) };
         let following =
             settings::follow(client.clone(), Config::default(), publish, shutdown.clone());
         tokio::spawn(following);
-        let (registry, readiness) = (Registry::default(), Readiness::default());
-        Ok(Self { client, config, registry, readiness, shutdown, options })
+        Ok(Self { client, config, registry, readiness, shutdown, options, listed })
     }
 
     /// Namespace that Ebb runs in.
@@ -135,18 +139,26 @@ impl Process {
         &self.options.name
     }
 
-    /// Serves metrics and health from now on, until the process ends.
+    /// Serves metrics and health from now on, until the process ends; returns once Knative's
+    /// settings are known, or at a shutdown. Until then the process is not ready, and its work
+    /// must not begin: it would follow defaults that nobody chose.
     pub async fn listen(&mut self) -> anyhow::Result<()> {
+        let unsettled = self.readiness.task("settings");
         let listener = bind("--admin", self.options.admin).await?;
         let registry = Arc::new(std::mem::take(&mut self.registry));
         let router = admin::router(registry, self.readiness.clone());
         // Health is asked for while requests drain, too.
         tokio::spawn(admin::serve(listener, router, CancellationToken::new()));
+        tokio::select! {
+            _ = self.listed.wait() => drop(unsettled),
+            () = self.shutdown.cancelled() => {}
+        }
         Ok(())
     }
 
-    /// Takes part in the election for `component`; says in which term this replica leads. Ends with
-    /// `until`, after which the lease is given back: wait for the handle.
+    /// Takes part in the election for `component` once Knative's settings are known: whoever leads
+    /// has to act. Says in which term this replica leads. Ends with `until`, after which the lease
+    /// is given back: wait for the handle.
     pub fn campaign(
         &self,
         component: &str,
@@ -158,7 +170,14 @@ impl Process {
             name: component.to_owned(),
             identity: self.options.name.clone(),
         };
-        let campaign = lease::campaign(self.client.clone(), options, publish, until);
+        let (client, listed) = (self.client.clone(), Arc::clone(&self.listed));
+        let campaign = async move {
+            tokio::select! {
+                _ = listed.wait() => {}
+                () = until.cancelled() => return,
+            }
+            lease::campaign(client, options, publish, until).await;
+        };
         (leads, tokio::spawn(campaign))
     }
 }

@@ -1,7 +1,9 @@
 //! Follows Knative's ConfigMaps and publishes typed settings.
 //!
-//! Invariant: what is published was valid as a whole. A map that cannot be used is reported and
-//! skipped, and the last good settings stay in force.
+//! Invariants: what is published was valid as a whole, and every map that the API server has is in
+//! it. A map that cannot be used is reported and skipped, and its last good data stay in force; so
+//! does everything while a new list is under way or fails, for defaults that return for a moment
+//! rewrite every Route's URL and let a minimum scale lapse.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -11,7 +13,7 @@ use futures::{StreamExt as _, TryStreamExt as _};
 use k8s_openapi::api::core::v1::ConfigMap;
 use kube::runtime::{WatchStreamExt as _, watcher};
 use kube::{Api, Client, ResourceExt as _};
-use tokio::sync::watch;
+use tokio::sync::{SetOnce, watch};
 use tokio_util::sync::CancellationToken;
 
 /// The settings that the ConfigMaps seen so far add up to.
@@ -20,20 +22,35 @@ struct Settings {
     /// What holds where no ConfigMap says otherwise.
     base: Config,
     /// Data of every map that was applied, by name: a deleted map returns to the base.
-    maps: BTreeMap<String, BTreeMap<String, String>>,
+    maps: Maps,
+    /// The maps of a list that is still arriving. They take the place of `maps` when it is whole.
+    listing: Option<Maps>,
+}
+
+/// Data of ConfigMaps, by the name of the map.
+type Maps = BTreeMap<String, BTreeMap<String, String>>;
+
+/// Where the settings go.
+#[derive(Debug)]
+pub struct Publisher {
+    /// Gets the settings whenever they change; holds the base until the first list.
+    pub config: watch::Sender<Arc<Config>>,
+    /// Set when the first list has arrived: whoever acts on settings waits for that, or would act
+    /// on defaults that nobody chose.
+    pub listed: Arc<SetOnce<()>>,
 }
 
 /// Publishes `base` overlaid with the ConfigMaps of the system namespace, until `shutdown`.
 ///
-/// `base` is published at once; a map that exists already follows within moments.
+/// Nothing is published before the first list is whole.
 pub async fn follow(
     client: Client,
     base: Config,
-    publish: watch::Sender<Arc<Config>>,
+    publish: Publisher,
     shutdown: CancellationToken,
 ) {
     let api: Api<ConfigMap> = Api::namespaced(client, SYSTEM_NAMESPACE);
-    let mut settings = Settings { base, maps: BTreeMap::new() };
+    let mut settings = Settings::new(base);
     let events = watcher(api, watcher::Config::default()).default_backoff();
     let mut events = std::pin::pin!(events.take_until(shutdown.cancelled_owned()));
     loop {
@@ -46,35 +63,61 @@ pub async fn follow(
 }
 
 impl Settings {
-    fn handle(&mut self, event: watcher::Event<ConfigMap>, publish: &watch::Sender<Arc<Config>>) {
+    fn new(base: Config) -> Self {
+        Self { base, maps: Maps::new(), listing: None }
+    }
+
+    fn handle(&mut self, event: watcher::Event<ConfigMap>, publish: &Publisher) {
         match event {
-            watcher::Event::Apply(map) | watcher::Event::InitApply(map) => {
-                self.apply(map.name_any(), map.data.unwrap_or_default());
+            // A new list names every map again; those deleted meanwhile are not in it.
+            watcher::Event::Init => self.listing = Some(Maps::new()),
+            watcher::Event::InitApply(map) => {
+                let name = map.name_any();
+                let data = self.usable(&name, map.data.unwrap_or_default());
+                if let (Some(listing), Some(data)) = (&mut self.listing, data) {
+                    listing.insert(name, data);
+                }
+                return;
+            }
+            watcher::Event::InitDone => {
+                self.maps = self.listing.take().unwrap_or_default();
+            }
+            watcher::Event::Apply(map) => {
+                let name = map.name_any();
+                if let Some(data) = self.usable(&name, map.data.unwrap_or_default()) {
+                    self.maps.insert(name, data);
+                }
             }
             watcher::Event::Delete(map) => {
                 self.maps.remove(&map.name_any());
             }
-            // A new list names every map again; those deleted meanwhile are forgotten here.
-            watcher::Event::Init => self.maps.clear(),
-            watcher::Event::InitDone => {}
+        }
+        if self.listing.is_some() {
+            return;
         }
         let config = self.sum();
-        publish.send_if_modified(|current| {
+        publish.config.send_if_modified(|current| {
             let changed = **current != config;
             if changed {
                 *current = Arc::new(config);
             }
             changed
         });
+        // Only the first list is news.
+        drop(publish.listed.set(()));
     }
 
-    fn apply(&mut self, name: String, data: BTreeMap<String, String>) {
-        match self.base.with_map(&name, &data) {
-            Ok(_) => {
-                self.maps.insert(name, data);
-            }
+    /// The data if they are valid, else those of the same map that were so last.
+    fn usable(
+        &self,
+        name: &str,
+        data: BTreeMap<String, String>,
+    ) -> Option<BTreeMap<String, String>> {
+        match self.base.with_map(name, &data) {
+            Ok(_) => Some(data),
             Err(error) => {
                 tracing::warn!(config_map.name = name, %error, "Settings kept, the map is invalid");
+                self.maps.get(name).cloned()
             }
         }
     }
@@ -97,18 +140,22 @@ mod tests {
         map
     }
 
-    fn settings() -> (Settings, watch::Sender<Arc<Config>>, watch::Receiver<Arc<Config>>) {
-        let (publish, current) = watch::channel(Arc::new(Config::default()));
-        (Settings { base: Config::default(), maps: BTreeMap::new() }, publish, current)
+    fn window(value: &str) -> ConfigMap {
+        map("config-autoscaler", "stable-window", value)
+    }
+
+    fn settings() -> (Settings, Publisher, watch::Receiver<Arc<Config>>) {
+        let (config, current) = watch::channel(Arc::new(Config::default()));
+        let publish = Publisher { config, listed: Arc::default() };
+        (Settings::new(Config::default()), publish, current)
     }
 
     #[test]
     fn a_map_is_followed_until_it_is_deleted() {
         let (mut settings, publish, current) = settings();
-        let window = map("config-autoscaler", "stable-window", "6s");
-        settings.handle(watcher::Event::Apply(window.clone()), &publish);
+        settings.handle(watcher::Event::Apply(window("6s")), &publish);
         assert_eq!(current.borrow().autoscaler.stable_window.as_secs(), 6);
-        settings.handle(watcher::Event::Delete(window), &publish);
+        settings.handle(watcher::Event::Delete(window("6s")), &publish);
         assert_eq!(**current.borrow(), Config::default());
     }
 
@@ -116,8 +163,50 @@ mod tests {
     fn an_invalid_map_leaves_the_last_good_settings_in_force() {
         let (mut settings, publish, current) = settings();
         for value in ["8s", "5 apples"] {
-            let window = map("config-autoscaler", "stable-window", value);
-            settings.handle(watcher::Event::Apply(window), &publish);
+            settings.handle(watcher::Event::Apply(window(value)), &publish);
+        }
+        assert_eq!(current.borrow().autoscaler.stable_window.as_secs(), 8);
+    }
+
+    /// L1: while lists fail, each attempt begins with `Init` and may get some pages further.
+    #[test]
+    fn a_new_list_changes_nothing_before_it_is_whole() {
+        let (mut settings, publish, mut current) = settings();
+        let domain = map("config-domain", "models.example", "");
+        for event in [
+            watcher::Event::Init,
+            watcher::Event::InitApply(window("8s")),
+            watcher::Event::InitApply(domain.clone()),
+        ] {
+            assert!(!publish.listed.initialized());
+            settings.handle(event, &publish);
+            assert_eq!(**current.borrow_and_update(), Config::default());
+        }
+        settings.handle(watcher::Event::InitDone, &publish);
+        assert!(publish.listed.initialized());
+        let before = current.borrow_and_update().clone();
+        assert_eq!(before.autoscaler.stable_window.as_secs(), 8);
+        assert_eq!(before.network.domain, "models.example");
+        for _ in 0..3 {
+            settings.handle(watcher::Event::Init, &publish);
+            settings.handle(watcher::Event::InitApply(domain.clone()), &publish);
+            assert!(!current.has_changed().unwrap());
+        }
+        settings.handle(watcher::Event::InitDone, &publish);
+        let after = current.borrow_and_update().clone();
+        assert_eq!(after.network.domain, "models.example");
+        let default = Config::default().autoscaler.stable_window;
+        assert_eq!(after.autoscaler.stable_window, default, "it was deleted meanwhile");
+    }
+
+    /// L1: a map that is broken when a list comes keeps what it said last, as it does in between.
+    #[test]
+    fn a_map_that_a_new_list_shows_broken_keeps_its_last_good_data() {
+        let (mut settings, publish, current) = settings();
+        for value in ["8s", "5 apples"] {
+            settings.handle(watcher::Event::Init, &publish);
+            settings.handle(watcher::Event::InitApply(window(value)), &publish);
+            settings.handle(watcher::Event::InitDone, &publish);
         }
         assert_eq!(current.borrow().autoscaler.stable_window.as_secs(), 8);
     }

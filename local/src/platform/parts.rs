@@ -12,7 +12,7 @@ use ebb_controller::{Controller, ControllerOptions};
 use ebb_daemon::readiness::Readiness;
 use ebb_daemon::{admin, settings};
 use prometheus_client::registry::Registry;
-use tokio::sync::watch;
+use tokio::sync::{SetOnce, watch};
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
@@ -27,6 +27,8 @@ use crate::terminal::Terminal;
 
 /// Name of this activator in its reports; there is no other.
 const ACTIVATOR: &str = "local";
+/// Name of the part that follows the settings, which all others wait for.
+const SETTINGS: &str = "settings";
 
 /// After how long an Event tells that the activator is not heard: as on a cluster. It is a function
 /// call away, so that would be a bug.
@@ -122,9 +124,18 @@ impl Parts {
         let (stopping, ending) = (CancellationToken::new(), CancellationToken::new());
         let control = TaskTracker::new();
         let (failed, _) = watch::channel(None);
+        let listed = Arc::new(SetOnce::new());
         let run = |name, work: futures::future::BoxFuture<'static, ()>| {
             let (failed, stopping) = (failed.clone(), stopping.clone());
+            let listed = Arc::clone(&listed);
             control.spawn(async move {
+                // Nothing but what follows the settings works before they are known.
+                if name != SETTINGS {
+                    tokio::select! {
+                        _ = listed.wait() => {}
+                        () = stopping.cancelled() => return,
+                    }
+                }
                 work.await;
                 if !stopping.is_cancelled() {
                     failed.send_replace(Some(name));
@@ -134,7 +145,8 @@ impl Parts {
         let Settings { base, publish, config: _ } = settings;
         let token = || stopping.clone();
         let (client, deployments) = (api.client(), DeploymentOptions { ports });
-        run("settings", Box::pin(settings::follow(client, base, publish, token())));
+        let publish = settings::Publisher { config: publish, listed: Arc::clone(&listed) };
+        run(SETTINGS, Box::pin(settings::follow(client, base, publish, token())));
         run("autoscaler", Box::pin(autoscaler.run(token())));
         let end = token();
         run(
