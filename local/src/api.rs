@@ -10,10 +10,13 @@
 //! - [`resources`], [`schema`], [`patch`], [`apply`], [`table`] and [`openapi`] are pure: what is
 //!   served, and what Kubernetes does with values.
 //!
-//! What it is not: highly available, authenticated, or open to other machines.
+//! Through a socket it serves only whoever has one of the [`authentication::Tokens`] that it was
+//! opened with; each of them may do everything. What it is not: highly available, or open to other
+//! machines.
 
 pub mod admission;
 pub mod apply;
+pub mod authentication;
 mod deletion;
 pub mod failure;
 mod garbage;

@@ -12,5 +12,7 @@ pub mod kubeconfig;
 mod manifests;
 mod news;
 pub mod platform;
+mod private;
 pub mod runner;
 pub mod terminal;
+pub mod token;

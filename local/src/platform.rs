@@ -20,6 +20,7 @@ use prometheus_client::registry::Registry;
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
+use crate::api::authentication::{Identity, Tokens};
 use crate::api::{ApiOptions, ApiServer, Storage};
 use crate::cli::Local;
 use crate::guardian::{Guardian, Instance};
@@ -27,6 +28,7 @@ use crate::kubeconfig;
 use crate::manifests::{self, Manifest};
 use crate::runner::{self, Ports, RunnerOptions};
 use crate::terminal::{Event, Terminal};
+use crate::token;
 
 pub use admission::Rules;
 use bind::Listeners;
@@ -35,6 +37,10 @@ use parts::{Parts, Settings};
 /// How long requests in flight may take to end after Ctrl-C: long enough for most predictions,
 /// short enough for a person who waits. A second Ctrl-C does not wait.
 const DRAIN_TIMEOUT: Duration = Duration::from_secs(30);
+
+/// Who calls the API with the token of the kubeconfig, as admission sees it: the one person of this
+/// machine.
+const ADMIN: &str = "kubernetes-admin";
 
 /// Runs `ebb local` until it is told to stop.
 ///
@@ -73,10 +79,14 @@ async fn serve(
 
     let base = config(&listeners);
     let (publish, config) = watch::channel(Arc::new(base.clone()));
+    let token = token::of(&data).with_context(|| {
+        format!("cannot keep the token of the API in {}", data.display())
+    })?;
     let api = ApiServer::open(ApiOptions {
         storage: Storage::Folder(data.join("state")),
         admission: Arc::new(Rules::new(config.clone())),
         logs: Arc::new(runner.logs.clone()),
+        tokens: Tokens::default().with(&*token, Identity::user(ADMIN)),
         clock: Arc::new(Timestamp::now),
     })?;
     runner::clear_stale_pods(&api.client(), &runner).await.context("old pods stay")?;
@@ -91,7 +101,7 @@ async fn serve(
     let served = async {
         let started = listeners.started(options);
         running.synced().await;
-        kubeconfig::write(&options.kubeconfig_file(), listeners.api_address())
+        kubeconfig::write(&options.kubeconfig_file(), listeners.api_address(), &token)
             .with_context(|| format!("cannot write {}", options.kubeconfig_file().display()))?;
         running.listen(listeners, Arc::new(registry));
         for manifest in manifests {
@@ -126,10 +136,10 @@ fn config(listeners: &Listeners) -> Config {
     Config { network: NetworkConfig { domain, ..NetworkConfig::default() }, ..Config::default() }
 }
 
-/// The API has no authentication, so nobody but this machine may reach it.
+/// The API's token travels in the clear, so nobody but this machine may reach it.
 fn require_loopback(address: std::net::SocketAddr) -> anyhow::Result<()> {
     if !address.ip().is_loopback() {
-        bail!("--api {address}: the API has no authentication; give a loopback address");
+        bail!("--api {address}: the API is served without TLS; give a loopback address");
     }
     Ok(())
 }

@@ -7,12 +7,14 @@ use std::sync::Arc;
 
 use anyhow::Context as _;
 use ebb_api::config::Config;
+use ebb_local::api::authentication::{Identity, Tokens};
 use ebb_local::api::{ApiOptions, ApiServer};
 use ebb_local::deployments::{self, DeploymentOptions};
 use ebb_local::guardian::Guardian;
 use ebb_local::kubeconfig;
 use ebb_local::platform::Rules;
 use ebb_local::runner::{self, Ports, RunnerOptions};
+use ebb_local::token;
 use ebb_tests::binaries::binary;
 use ebb_tests::client::Client;
 use ebb_tests::kubectl::Kubectl;
@@ -53,7 +55,10 @@ impl Bed {
         let mut runner = RunnerOptions::new(folder.path(), identity);
         runner.guardian = Some(guardian.clone());
         let logs = Arc::new(runner.logs.clone());
-        let api = ApiServer::open(ApiOptions { admission: rules, logs, ..ApiOptions::memory() })?;
+        let token = token::fresh();
+        let tokens = Tokens::default().with(&*token, Identity::user("kubernetes-admin"));
+        let options = ApiOptions { admission: rules, logs, tokens, ..ApiOptions::memory() };
+        let api = ApiServer::open(options)?;
         let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await?;
         let address = listener.local_addr()?;
         let stop = CancellationToken::new();
@@ -63,7 +68,7 @@ impl Bed {
         tokio::spawn(deployments::run(api.client(), options, stop.clone()));
         tokio::spawn(runner::run(api.client(), runner, stop.clone()));
         let bed = Self { folder, _guardian: guardian, stop };
-        kubeconfig::write(&bed.kubeconfig(), address)?;
+        kubeconfig::write(&bed.kubeconfig(), address, &token)?;
         bed.kubectl().apply(QUICK).await?;
         Ok(bed)
     }

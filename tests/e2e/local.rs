@@ -4,4 +4,5 @@
 mod broken;
 mod crash;
 mod doors;
+mod secrecy;
 mod startup;

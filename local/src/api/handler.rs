@@ -18,6 +18,7 @@ use jiff::Timestamp;
 use tokio::sync::Semaphore;
 
 use super::admission::Admission;
+use super::authentication::Tokens;
 use super::failure::{Failure, Subject};
 use super::logs::PodLogs;
 use super::media;
@@ -46,6 +47,8 @@ pub(crate) struct Shared {
     pub(crate) admission: Arc<dyn Admission>,
     /// Output of pods.
     pub(crate) logs: Arc<dyn PodLogs>,
+    /// Who may call through a socket.
+    pub(crate) tokens: Tokens,
     /// Time.
     pub(crate) clock: Clock,
     /// Permits for watches and followed logs.

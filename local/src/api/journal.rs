@@ -14,13 +14,15 @@
 pub(crate) mod record;
 mod recovery;
 
-use std::fs::{self, File, OpenOptions, TryLockError};
+use std::fs::{self, File, TryLockError};
 use std::io::{self, Seek as _, SeekFrom, Write as _};
 use std::path::{Path, PathBuf};
 
 use record::MAGIC;
 pub(crate) use record::Record;
 pub(crate) use recovery::Recovered;
+
+use crate::private;
 
 const JOURNAL: &str = "journal-";
 const SNAPSHOT: &str = "snapshot-";
@@ -126,11 +128,11 @@ impl JournalError {
 impl Journal {
     /// Opens `folder`, making it if need be, and reads what it holds.
     pub(crate) fn open(folder: &Path) -> Result<(Self, Recovered), JournalError> {
-        fs::create_dir_all(folder).map_err(|e| JournalError::io("make", folder, e))?;
+        private::folder(folder).map_err(|e| JournalError::io("make", folder, e))?;
         let lock = lock(folder)?;
         let (recovered, tail) = recovery::recover(folder)?;
         let path = path(folder, JOURNAL, tail.number);
-        let file = OpenOptions::new()
+        let file = private::file()
             .create(true)
             .truncate(false)
             .read(true)
@@ -206,7 +208,7 @@ impl Journal {
         self.file.sync_data()?;
         let number = self.number + 1;
         let path = path(&self.folder, JOURNAL, number);
-        let mut file = OpenOptions::new().create_new(true).read(true).write(true).open(path)?;
+        let mut file = private::file().create_new(true).read(true).write(true).open(path)?;
         file.write_all(MAGIC)?;
         self.file = file;
         self.number = number;
@@ -225,7 +227,7 @@ impl Compaction {
         let Self { folder, number } = self;
         let path = path(&folder, SNAPSHOT, number);
         let unfinished = path.with_extension("new");
-        let mut file = File::create(&unfinished)?;
+        let mut file = private::file().write(true).create(true).truncate(true).open(&unfinished)?;
         let mut buffer = MAGIC.to_vec();
         for record in records {
             record.encode(&mut buffer);
@@ -252,7 +254,7 @@ fn path(folder: &Path, prefix: &str, number: u64) -> PathBuf {
 
 fn lock(folder: &Path) -> Result<File, JournalError> {
     let path = folder.join(LOCK);
-    let opened = OpenOptions::new().create(true).truncate(false).write(true).open(&path);
+    let opened = private::file().create(true).truncate(false).write(true).open(&path);
     let file = opened.map_err(|source| JournalError::io("open", &path, source))?;
     match file.try_lock() {
         Ok(()) => Ok(file),

@@ -1,15 +1,19 @@
 //! The server on a loopback socket, for `kubectl` and other programs of this machine.
 //!
-//! A web page in a browser of this machine can reach loopback too. Two rules keep it out, for
-//! there is no authentication: the `Host` must be a loopback name or address (else a page whose
-//! own DNS name points to 127.0.0.1 could read everything), and a request with an `Origin` is
-//! refused (else any page could send writes blindly). No command-line client sends an `Origin`.
+//! Every user of this machine reaches loopback, and so does whatever shares its network namespace:
+//! a request has to carry a token. Only health can be asked for without, as in Kubernetes: there is
+//! nothing in the answer.
+//!
+//! A web page in a browser of this machine reaches loopback too. Two more rules keep it out should
+//! it ever learn a token: the `Host` must be a loopback name or address (else a page whose own DNS
+//! name points to 127.0.0.1 could read everything), and a request with an `Origin` is refused (else
+//! any page could send writes blindly). No command-line client sends an `Origin`.
 
 use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use http::{Request, Response, header};
+use http::{Request, header};
 use hyper::body::Incoming;
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use hyper_util::server::conn::auto;
@@ -19,7 +23,7 @@ use tokio_util::sync::CancellationToken;
 use tower::Service as _;
 
 use super::failure::Failure;
-use super::reply::{self, ReplyBody};
+use super::reply;
 use super::server::{ApiServer, ApiService};
 
 /// Most connections at once; more wait to be accepted.
@@ -28,12 +32,12 @@ const CONNECTIONS_MAX: usize = 256;
 const HEAD_TIMEOUT: Duration = Duration::from_secs(10);
 /// Pause after an accept that failed: out of file descriptors, most often.
 const ACCEPT_RETRY_AFTER: Duration = Duration::from_millis(100);
-/// Who calls through the socket, as admission sees it: the one person of this machine.
-const USER: &str = "kubernetes-admin";
+
+/// Who asks for health without a token: Kubernetes' name for nobody.
+const ANONYMOUS: &str = "system:anonymous";
 
 /// Serves until `shutdown`; connections are cut then, for watches have no end to wait for.
 pub(super) async fn serve(server: ApiServer, listener: TcpListener, shutdown: CancellationToken) {
-    let service = server.service(USER);
     let permits = Arc::new(Semaphore::new(CONNECTIONS_MAX));
     loop {
         let accepted = tokio::select! {
@@ -42,10 +46,10 @@ pub(super) async fn serve(server: ApiServer, listener: TcpListener, shutdown: Ca
         };
         match accepted {
             Ok((stream, permit)) => {
-                let (service, shutdown) = (service.clone(), shutdown.clone());
+                let (server, shutdown) = (server.clone(), shutdown.clone());
                 tokio::spawn(async move {
                     tokio::select! {
-                        () = connection(stream, service) => {}
+                        () = connection(stream, server) => {}
                         () = shutdown.cancelled() => {}
                     }
                     drop(permit);
@@ -70,16 +74,16 @@ async fn accept(
     Ok((stream, permit))
 }
 
-async fn connection(stream: TcpStream, service: ApiService) {
+async fn connection(stream: TcpStream, server: ApiServer) {
     let mut builder = auto::Builder::new(TokioExecutor::new());
     builder.http1().timer(TokioTimer::new()).header_read_timeout(HEAD_TIMEOUT);
     builder.http2().timer(TokioTimer::new());
     let handler = hyper::service::service_fn(move |request: Request<Incoming>| {
-        let mut service = service.clone();
+        let admitted = admit(&server, &request);
         async move {
-            match refusal(&request) {
-                Some(refusal) => Ok(refusal),
-                None => service.call(request).await,
+            match admitted {
+                Ok(mut service) => service.call(request).await,
+                Err(failure) => Ok(reply::failure(&failure)),
             }
         }
     });
@@ -88,7 +92,19 @@ async fn connection(stream: TcpStream, service: ApiService) {
     }
 }
 
-fn refusal<B>(request: &Request<B>) -> Option<Response<ReplyBody>> {
+/// The server as the sender of `request` may call it; or the refusal.
+fn admit<B>(server: &ApiServer, request: &Request<B>) -> Result<ApiService, Failure> {
+    if let Some(refusal) = refusal(request) {
+        return Err(refusal);
+    }
+    if matches!(request.uri().path(), "/healthz" | "/livez" | "/readyz") {
+        return Ok(server.service(ANONYMOUS));
+    }
+    let identity = server.tokens().authenticate(request.headers())?;
+    Ok(server.service(&identity.name))
+}
+
+fn refusal<B>(request: &Request<B>) -> Option<Failure> {
     let host = request.headers().get(header::HOST).and_then(|host| host.to_str().ok());
     let authority = request.uri().authority().map(http::uri::Authority::as_str);
     let detail = if !authority.or(host).is_some_and(is_loopback) {
@@ -98,7 +114,7 @@ fn refusal<B>(request: &Request<B>) -> Option<Response<ReplyBody>> {
     } else {
         return None;
     };
-    Some(reply::failure(&Failure::new(403, "Forbidden", detail)))
+    Some(Failure::new(403, "Forbidden", detail))
 }
 
 /// Whether `host`, with or without a port, can only mean this machine.
@@ -114,6 +130,8 @@ fn is_loopback(host: &str) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::api::ApiOptions;
+    use crate::api::authentication::{Identity, Tokens};
 
     #[test]
     fn only_names_of_this_machine_are_served() {
@@ -132,6 +150,55 @@ mod tests {
             .header("origin", "http://evil.example")
             .body(())
             .unwrap();
-        assert_eq!(refusal(&request).unwrap().status(), 403);
+        assert_eq!(refusal(&request).unwrap().code, 403);
+    }
+
+    fn request(path: &str, token: Option<&str>) -> Request<()> {
+        let mut request = Request::get(path).header("host", "localhost:8090");
+        if let Some(token) = token {
+            request = request.header("authorization", format!("Bearer {token}"));
+        }
+        request.body(()).unwrap()
+    }
+
+    /// L4: every user of the machine could run commands as the one who started Ebb.
+    #[tokio::test]
+    async fn nothing_but_health_is_served_without_a_token() {
+        let tokens = Tokens::default().with("secret", Identity::user("someone"));
+        let options = ApiOptions { tokens, ..ApiOptions::memory() };
+        let server = ApiServer::open(options).unwrap();
+        let code = |path, token| {
+            admit(&server, &request(path, token)).map_or_else(|failure| failure.code, |_| 200)
+        };
+        for path in ["/", "/api", "/version", "/openapi/v3", "/api/v1/pods", "/healthz/../api"] {
+            assert_eq!(code(path, None), 401, "{path}");
+            assert_eq!(code(path, Some("guess")), 401, "{path}");
+            assert_eq!(code(path, Some("secret")), 200, "{path}");
+        }
+        for path in ["/healthz", "/livez", "/readyz"] {
+            assert_eq!(code(path, None), 200, "{path}");
+        }
+    }
+
+    /// L4: over a real connection the refusal is a Status, as clients expect.
+    #[tokio::test]
+    async fn a_refusal_is_a_status() {
+        use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+        let server = ApiServer::open(ApiOptions::memory()).unwrap();
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap();
+        let end = CancellationToken::new();
+        let serving = tokio::spawn(serve(server, listener, end.clone()));
+        let mut stream = TcpStream::connect(address).await.unwrap();
+        let request = "GET /api/v1/pods HTTP/1.1\r\nhost: localhost\r\nconnection: close\r\n\r\n";
+        stream.write_all(request.as_bytes()).await.unwrap();
+        let mut answer = String::new();
+        stream.read_to_string(&mut answer).await.unwrap();
+        assert!(answer.starts_with("HTTP/1.1 401 "), "{answer}");
+        let body: serde_json::Value =
+            serde_json::from_str(answer.split("\r\n\r\n").nth(1).unwrap()).unwrap();
+        assert_eq!((&body["kind"], &body["reason"]), (&"Status".into(), &"Unauthorized".into()));
+        end.cancel();
+        serving.await.unwrap();
     }
 }

@@ -17,6 +17,7 @@ use tokio_util::sync::{CancellationToken, DropGuard};
 use tokio_util::task::TaskTracker;
 
 use super::admission::{Admission, AllowAll};
+use super::authentication::Tokens;
 use super::handler::{self, Clock, Shared, User};
 use super::journal::{Journal, JournalError, Recovered};
 use super::listener;
@@ -53,6 +54,8 @@ pub struct ApiOptions {
     pub admission: Arc<dyn Admission>,
     /// Output of pods.
     pub logs: Arc<dyn PodLogs>,
+    /// Who may call through a socket; nobody, unless tokens are handed in.
+    pub tokens: Tokens,
     /// Tells the time that objects are stamped with.
     pub clock: Clock,
 }
@@ -97,6 +100,7 @@ impl ApiOptions {
             storage: Storage::Memory,
             admission: Arc::new(AllowAll),
             logs: Arc::new(NoLogs),
+            tokens: Tokens::default(),
             clock: Arc::new(Timestamp::now),
         }
     }
@@ -118,7 +122,7 @@ impl ApiServer {
     ///
     /// The folder is in use, damaged or not writable. Nothing was changed then.
     pub fn open(options: ApiOptions) -> Result<Self, OpenError> {
-        let ApiOptions { storage, admission, logs, clock } = options;
+        let ApiOptions { storage, admission, logs, tokens, clock } = options;
         let durable = matches!(storage, Storage::Folder(_));
         let (journal, recovered) = match storage {
             Storage::Memory => (None, Recovered::default()),
@@ -147,6 +151,7 @@ impl ApiServer {
             resources,
             admission,
             logs,
+            tokens,
             clock,
             streams: Arc::new(Semaphore::new(STREAMS_MAX)),
         };
@@ -164,15 +169,21 @@ impl ApiServer {
         kube::Client::new(self.service(SYSTEM_USER), "default")
     }
 
-    /// The server as `user` calls it.
+    /// Who may call through a socket.
+    pub(super) fn tokens(&self) -> &Tokens {
+        &self.shared.tokens
+    }
+
+    /// The server as `user` calls it, without a token: whoever holds this value is trusted.
     pub fn service(&self, user: &str) -> ApiService {
         ApiService { shared: Arc::clone(&self.shared), user: user.into() }
     }
 
     /// Serves HTTP/1 and HTTP/2 without TLS until `shutdown`. Open watches end then.
     ///
-    /// There is no authentication: whoever reaches `listener` may do everything, so it must be
-    /// bound to loopback. Requests of web pages are refused: see the module `listener`.
+    /// Only requests with one of the server's tokens are answered, and those of web pages not even
+    /// then: see the module `listener`. Tokens travel in the clear, so `listener` must be bound to
+    /// loopback.
     pub async fn serve(&self, listener: TcpListener, shutdown: CancellationToken) {
         listener::serve(self.clone(), listener, shutdown).await;
     }

@@ -2,13 +2,14 @@
 
 use std::{
     collections::hash_map::RandomState,
-    fs::{self, File, OpenOptions, TryLockError},
+    fs::{File, TryLockError},
     hash::BuildHasher,
     io::{self, Read, Seek, Write},
     path::{Path, PathBuf},
 };
 
 use super::{Sweep, sweep};
+use crate::private;
 
 /// The file in the data folder that holds the identity of the last Ebb and carries the lock.
 const FILE_NAME: &str = "instance";
@@ -49,8 +50,8 @@ impl Instance {
     pub fn claim(data: &Path) -> Result<Self, InstanceError> {
         let path = data.join(FILE_NAME);
         let fail = |source| InstanceError::File { path: path.clone(), source };
-        fs::create_dir_all(data).map_err(fail)?;
-        let mut file = OpenOptions::new()
+        private::folder(data).map_err(fail)?;
+        let mut file = private::file()
             .read(true)
             .write(true)
             .create(true)
@@ -97,6 +98,8 @@ fn fresh_identity() -> String {
 
 #[cfg(test)]
 mod tests {
+    use std::fs;
+
     use super::*;
 
     #[test]

@@ -1,5 +1,7 @@
 //! What a data folder holds after crashes, damage and compaction.
 
+use std::fs::OpenOptions;
+
 use bytes::Bytes;
 use proptest::prelude::*;
 use serde_json::json;

@@ -5,13 +5,14 @@ use std::{io, path::PathBuf, sync::Arc, time::Duration};
 use jiff::Timestamp;
 use parking_lot::Mutex;
 use tokio::{
-    fs::{self, File},
+    fs::{self, File, OpenOptions},
     io::{AsyncRead, AsyncReadExt as _, AsyncWriteExt as _},
     sync::watch,
-    task::JoinHandle,
+    task::{JoinHandle, spawn_blocking},
     time::timeout,
 };
 
+use crate::private;
 use crate::runner::process::Output;
 
 use super::{
@@ -177,9 +178,11 @@ impl Sink {
             file
         } else {
             if let Some(folder) = self.path.parent() {
-                fs::create_dir_all(folder).await?;
+                let folder = folder.to_owned();
+                // Models print what they were asked.
+                spawn_blocking(move || private::folder(&folder)).await.map_err(io::Error::other)??;
             }
-            let mut options = File::options();
+            let mut options = OpenOptions::from(private::file());
             options.create(true).append(true);
             self.file.insert(options.open(&self.path).await?)
         };
