@@ -43,12 +43,7 @@ pub struct Publisher {
 /// Publishes `base` overlaid with the ConfigMaps of the system namespace, until `shutdown`.
 ///
 /// Nothing is published before the first list is whole.
-pub async fn follow(
-    client: Client,
-    base: Config,
-    publish: Publisher,
-    shutdown: CancellationToken,
-) {
+pub async fn follow(client: Client, base: Config, publish: Publisher, shutdown: CancellationToken) {
     let api: Api<ConfigMap> = Api::namespaced(client, SYSTEM_NAMESPACE);
     let mut settings = Settings::new(base);
     let events = watcher(api, watcher::Config::default()).default_backoff();

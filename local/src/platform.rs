@@ -79,9 +79,8 @@ async fn serve(
 
     let base = config(&listeners);
     let (publish, config) = watch::channel(Arc::new(base.clone()));
-    let token = token::of(&data).with_context(|| {
-        format!("cannot keep the token of the API in {}", data.display())
-    })?;
+    let token = token::of(&data)
+        .with_context(|| format!("cannot keep the token of the API in {}", data.display()))?;
     let api = ApiServer::open(ApiOptions {
         storage: Storage::Folder(data.join("state")),
         admission: Arc::new(Rules::new(config.clone())),

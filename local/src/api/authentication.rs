@@ -116,8 +116,15 @@ mod tests {
             assert_eq!(tokens.authenticate(&headers(&[value])).unwrap().name, "admin", "{value}");
         }
         for value in [
-            "", "secret", "Bearer", "Bearer ", "Basic secret", "Bearer secre", "Bearer secrets",
-            "Bearer SECRET", "Bearer foreign",
+            "",
+            "secret",
+            "Bearer",
+            "Bearer ",
+            "Basic secret",
+            "Bearer secre",
+            "Bearer secrets",
+            "Bearer SECRET",
+            "Bearer foreign",
         ] {
             let refusal = tokens.authenticate(&headers(&[value])).unwrap_err();
             assert_eq!((refusal.code, refusal.reason), (401, "Unauthorized"), "{value}");

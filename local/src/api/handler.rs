@@ -9,6 +9,7 @@ mod scale;
 mod update;
 mod watch;
 
+use std::io;
 use std::sync::Arc;
 
 use bytes::Bytes;
@@ -206,9 +207,13 @@ impl Call<'_> {
                      terminated"
                 ),
             ),
-            StoreError::Journal(error) => Failure::internal(format!(
-                "cannot write the journal: {error}; make room on the disk or check the data folder"
-            )),
+            StoreError::Journal(error) if error.kind() == io::ErrorKind::StorageFull => {
+                let advice = "make room on the disk, then try again";
+                Failure::internal(format!("cannot write the journal: {error}; {advice}"))
+            }
+            StoreError::Journal(error) => {
+                Failure::internal(format!("cannot write the journal: {error}"))
+            }
         }
     }
 }

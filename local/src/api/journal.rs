@@ -10,6 +10,10 @@
 //! began. A compaction begins `journal-N+1`, writes `snapshot-N+1` beside it and removes what
 //! came before, so at each instant the newest snapshot and the journals from its number on are
 //! the whole state. `lock` is held for as long as the folder is open.
+//!
+//! A sync that failed is final: the kernel marks the pages that it could not write as clean, so
+//! that the next sync succeeds although they are lost ("fsyncgate"). Nothing is written behind
+//! them; the next start reads what the disk really has.
 
 pub(crate) mod record;
 mod recovery;
@@ -97,11 +101,22 @@ pub(crate) struct Journal {
     length: u64,
     /// Bytes of all journals since the last snapshot.
     bytes_since_snapshot: u64,
-    /// A write failed half-way and could not be taken back: nothing may follow it.
-    broken: bool,
+    /// Bytes of this file that need no sync: confirmed by the disk, and the note of that.
+    settled: u64,
+    /// Why nothing may be written any more.
+    broken: Option<&'static str>,
     buffer: Vec<u8>,
     /// Closing it releases the folder.
     _lock: File,
+}
+
+/// What the disk has not confirmed yet.
+#[derive(Debug)]
+pub(crate) struct Unsynced {
+    /// The file to sync, without holding up writers.
+    pub(crate) file: File,
+    number: u64,
+    length: u64,
 }
 
 /// A compaction that has begun: the snapshot to write for the new journal.
@@ -109,6 +124,8 @@ pub(crate) struct Journal {
 pub(crate) struct Compaction {
     folder: PathBuf,
     number: u64,
+    /// Bytes of the journals that the snapshot stands for.
+    replaced_bytes: u64,
 }
 
 // === impl JournalError ===
@@ -145,7 +162,8 @@ impl Journal {
             file,
             length: tail.length,
             bytes_since_snapshot: tail.bytes_since_snapshot,
-            broken: false,
+            settled: 0,
+            broken: None,
             buffer: Vec::new(),
             _lock: lock,
         };
@@ -158,10 +176,16 @@ impl Journal {
 
     /// Cuts off a torn end and writes the first bytes of a new file.
     fn begin(&mut self) -> io::Result<()> {
-        self.file.set_len(self.length)?;
+        if self.file.metadata()?.len() != self.length {
+            self.file.set_len(self.length)?;
+            // The next power cut must not bring back what was cut off, in the midst of what is
+            // written there from now on.
+            self.file.sync_all()?;
+        }
         self.file.seek(SeekFrom::Start(self.length))?;
         if self.length == 0 {
             self.file.write_all(MAGIC)?;
+            sync_folder(&self.folder)?;
             self.length = MAGIC.len() as u64;
             self.bytes_since_snapshot += self.length;
         }
@@ -172,17 +196,18 @@ impl Journal {
     ///
     /// After an error nothing of it is left in the file.
     pub(crate) fn append(&mut self, record: &Record) -> io::Result<()> {
-        if self.broken {
-            return Err(io::Error::other(
-                "an earlier write failed and could not be taken back; restart ebb",
-            ));
-        }
+        self.usable()?;
         self.buffer.clear();
         record.encode(&mut self.buffer);
         if let Err(error) = self.file.write_all(&self.buffer) {
             let undone = self.file.set_len(self.length);
             let undone = undone.and_then(|()| self.file.seek(SeekFrom::Start(self.length)));
-            self.broken = undone.is_err();
+            if undone.is_err() {
+                self.broken = Some(
+                    "an earlier write failed and could not be taken back; check the disk, then \
+                     restart ebb",
+                );
+            }
             return Err(error);
         }
         self.length += self.buffer.len() as u64;
@@ -190,62 +215,137 @@ impl Journal {
         Ok(())
     }
 
-    /// A second handle on the current file, to sync it without holding up writers.
-    pub(crate) fn handle(&self) -> io::Result<File> {
-        self.file.try_clone()
+    fn usable(&self) -> io::Result<()> {
+        self.broken.map_or(Ok(()), |reason| Err(io::Error::other(reason)))
+    }
+
+    /// Whether a sync would confirm anything.
+    pub(crate) fn is_unsynced(&self) -> bool {
+        self.broken.is_none() && self.length != self.settled
+    }
+
+    /// What is to be synced, if anything is.
+    pub(crate) fn unsynced(&self) -> io::Result<Option<Unsynced>> {
+        if !self.is_unsynced() {
+            return Ok(None);
+        }
+        let file = self.file.try_clone()?;
+        Ok(Some(Unsynced { file, number: self.number, length: self.length }))
+    }
+
+    /// The disk has confirmed `synced`: notes it in the journal, where recovery looks for it.
+    ///
+    /// An error changes nothing: the note is missing, and the next one says more.
+    pub(crate) fn settle(&mut self, synced: &Unsynced) -> io::Result<()> {
+        // A journal that others follow is known to be whole.
+        if self.number == synced.number {
+            let last = self.length == synced.length;
+            self.append(&Record::Synced { length: synced.length })?;
+            // Or else the note itself would be something to sync, for ever.
+            self.settled = if last { self.length } else { synced.length };
+        }
+        Ok(())
+    }
+
+    /// The disk failed to keep something: nothing may follow it.
+    pub(crate) fn give_up(&mut self) {
+        self.broken =
+            Some("the disk did not keep earlier changes; check the disk, then restart ebb");
     }
 
     /// Whether the journals have outgrown `live_bytes` of objects.
     pub(crate) fn outgrown(&self, live_bytes: u64) -> bool {
-        self.bytes_since_snapshot > COMPACT_BYTES_MIN.max(COMPACT_FACTOR * live_bytes)
+        self.broken.is_none()
+            && self.bytes_since_snapshot > COMPACT_BYTES_MIN.max(COMPACT_FACTOR * live_bytes)
     }
 
     /// Begins a new journal. The caller then writes the snapshot of the state as it is now.
     ///
     /// The old journal is synced first: were it torn by a power cut after the new one has
-    /// records, it could not be told from damage.
+    /// records, it could not be told from damage. After any other error the old one goes on, and
+    /// another attempt may succeed.
     pub(crate) fn rotate(&mut self) -> io::Result<Compaction> {
-        self.file.sync_data()?;
+        self.usable()?;
+        if let Err(error) = self.file.sync_data() {
+            self.give_up();
+            return Err(error);
+        }
         let number = self.number + 1;
         let path = path(&self.folder, JOURNAL, number);
-        let mut file = private::file().create_new(true).read(true).write(true).open(path)?;
-        file.write_all(MAGIC)?;
+        let file = match begun(&self.folder, &path) {
+            Ok(file) => file,
+            Err(error) => {
+                // Should it stay, recovery passes it over and the next attempt overwrites it.
+                drop(fs::remove_file(&path));
+                return Err(error);
+            }
+        };
+        let replaced_bytes = self.bytes_since_snapshot;
         self.file = file;
         self.number = number;
         self.length = MAGIC.len() as u64;
-        self.bytes_since_snapshot = self.length;
-        Ok(Compaction { folder: self.folder.clone(), number })
+        self.settled = 0;
+        self.bytes_since_snapshot += self.length;
+        Ok(Compaction { folder: self.folder.clone(), number, replaced_bytes })
+    }
+
+    /// The snapshot of a compaction is on disk. Until then the journals count as outgrown.
+    pub(crate) fn compacted(&mut self, replaced_bytes: u64) {
+        self.bytes_since_snapshot = self.bytes_since_snapshot.saturating_sub(replaced_bytes);
     }
 }
 
 // === impl Compaction ===
 
 impl Compaction {
-    /// Writes the snapshot, then removes the files that it replaces. A crash at any point leaves
-    /// a folder that recovers to the same state.
-    pub(crate) fn finish(self, records: impl Iterator<Item = Record>) -> io::Result<()> {
-        let Self { folder, number } = self;
+    /// Writes the snapshot, then removes the files that it replaces; returns how many bytes of
+    /// journals it stands for. A crash at any point leaves a folder that recovers to the same
+    /// state, and so does an error.
+    pub(crate) fn finish(self, records: impl Iterator<Item = Record>) -> io::Result<u64> {
+        let Self { folder, number, replaced_bytes } = self;
         let path = path(&folder, SNAPSHOT, number);
         let unfinished = path.with_extension("new");
-        let mut file = private::file().write(true).create(true).truncate(true).open(&unfinished)?;
-        let mut buffer = MAGIC.to_vec();
-        for record in records {
-            record.encode(&mut buffer);
-            if buffer.len() >= SNAPSHOT_BUFFER_BYTES {
-                file.write_all(&buffer)?;
-                buffer.clear();
-            }
+        if let Err(error) = write_snapshot(&unfinished, records) {
+            // It takes room that may be what is missing.
+            drop(fs::remove_file(&unfinished));
+            return Err(error);
         }
-        file.write_all(&buffer)?;
-        file.sync_all()?;
         fs::rename(&unfinished, &path)?;
         // The rename must be on disk before what it replaces is gone.
-        File::open(&folder)?.sync_all()?;
+        sync_folder(&folder)?;
         for stale in recovery::older_than(&folder, number)? {
             fs::remove_file(stale)?;
         }
-        Ok(())
+        Ok(replaced_bytes)
     }
+}
+
+fn write_snapshot(path: &Path, records: impl Iterator<Item = Record>) -> io::Result<()> {
+    let mut file = private::file().write(true).create(true).truncate(true).open(path)?;
+    let mut buffer = MAGIC.to_vec();
+    for record in records {
+        record.encode(&mut buffer);
+        if buffer.len() >= SNAPSHOT_BUFFER_BYTES {
+            file.write_all(&buffer)?;
+            buffer.clear();
+        }
+    }
+    file.write_all(&buffer)?;
+    file.sync_all()
+}
+
+/// A new journal. One that lies there is the rest of an attempt that failed.
+fn begun(folder: &Path, path: &Path) -> io::Result<File> {
+    let mut options = private::file();
+    let mut file = options.create(true).truncate(true).read(true).write(true).open(path)?;
+    file.write_all(MAGIC)?;
+    sync_folder(folder)?;
+    Ok(file)
+}
+
+/// Has the disk keep the names of the files in `folder`.
+fn sync_folder(folder: &Path) -> io::Result<()> {
+    File::open(folder)?.sync_all()
 }
 
 fn path(folder: &Path, prefix: &str, number: u64) -> PathBuf {

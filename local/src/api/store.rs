@@ -12,7 +12,6 @@ mod state;
 mod watch;
 
 use std::collections::BTreeMap;
-use std::fs::File;
 use std::io;
 use std::sync::Arc;
 
@@ -20,7 +19,7 @@ use parking_lot::Mutex;
 use serde_json::Value;
 use tokio::sync::Notify;
 
-use super::journal::{Compaction, Journal, Record, Recovered};
+use super::journal::{Compaction, Journal, Record, Recovered, Unsynced};
 use super::object::Object;
 use super::selector::Selector;
 pub(crate) use changes::{Change, ChangeKind};
@@ -252,13 +251,34 @@ impl Store {
     }
 
     /// Revision of the last change.
+    #[cfg(test)]
     pub(crate) fn revision(&self) -> u64 {
         self.state.lock().revision
     }
 
-    /// The current journal file, to be synced.
-    pub(crate) fn journal_handle(&self) -> Option<io::Result<File>> {
-        self.state.lock().journal.as_ref().map(Journal::handle)
+    /// Whether the journal has something to be synced or has outgrown the objects.
+    pub(crate) fn is_untidy(&self) -> bool {
+        let state = self.state.lock();
+        let live_bytes = state.live_bytes;
+        let journal = state.journal.as_ref();
+        journal.is_some_and(|own| own.is_unsynced() || own.outgrown(live_bytes))
+    }
+
+    /// What the disk has not confirmed yet.
+    pub(crate) fn unsynced(&self) -> io::Result<Option<Unsynced>> {
+        self.state.lock().journal.as_ref().map_or(Ok(None), Journal::unsynced)
+    }
+
+    /// Notes what a sync of that came to. After a failed one every write is refused.
+    pub(crate) fn synced(&self, what: &Unsynced, outcome: &io::Result<()>) -> io::Result<()> {
+        match (self.state.lock().journal.as_mut(), outcome) {
+            (None, _) => Ok(()),
+            (Some(journal), Ok(())) => journal.settle(what),
+            (Some(journal), Err(_)) => {
+                journal.give_up();
+                Ok(())
+            }
+        }
     }
 
     /// Begins a compaction if the journal has outgrown the objects: the snapshot to write, and
@@ -271,6 +291,13 @@ impl Store {
         };
         let compaction = journal.rotate()?;
         Ok(Some((compaction, state.records())))
+    }
+
+    /// The snapshot of a compaction is on disk.
+    pub(crate) fn compacted(&self, replaced_bytes: u64) {
+        if let Some(journal) = self.state.lock().journal.as_mut() {
+            journal.compacted(replaced_bytes);
+        }
     }
 }
 

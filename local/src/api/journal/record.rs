@@ -2,8 +2,7 @@
 //!
 //! A file is [`MAGIC`] and then records. A record is a header of twelve bytes (length of the
 //! payload, CRC-32 of the payload, CRC-32 of those eight bytes) and the payload. The header has
-//! its own checksum so that a damaged length cannot pass for a record cut short by a crash:
-//! everything behind it would be dropped without a word.
+//! its own checksum so that a damaged length is not followed to a place where no record begins.
 
 use bytes::Bytes;
 
@@ -15,6 +14,7 @@ const HEADER_BYTES: usize = 12;
 const PUT: u8 = 1;
 const REMOVE: u8 = 2;
 const END: u8 = 3;
+const SYNCED: u8 = 4;
 
 /// One fact of the store's history.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -44,6 +44,12 @@ pub(crate) enum Record {
         /// How many objects it holds.
         count: u64,
     },
+    /// The disk has confirmed the first bytes of this journal: what is unreadable among them is
+    /// damage. Behind them a power cut may leave anything.
+    Synced {
+        /// How many bytes.
+        length: u64,
+    },
 }
 
 /// What stands at an offset of a file.
@@ -53,10 +59,10 @@ pub(super) enum Found {
     Record(Record, usize),
     /// Nothing: the file ends here.
     End,
-    /// A record that a crash cut short: it was never acknowledged.
-    Torn,
-    /// Bytes that no crash leaves behind.
-    Damaged(&'static str),
+    /// Bytes that are no record: a part of one, nothing, or anything else.
+    Unreadable(&'static str),
+    /// A whole record, but not of this version.
+    Unknown(&'static str),
 }
 
 // === impl Record ===
@@ -79,6 +85,7 @@ impl Record {
                 encode_head(out, END, *revision, "");
                 out.extend_from_slice(&count.to_le_bytes());
             }
+            Self::Synced { length } => encode_head(out, SYNCED, *length, ""),
         }
         let payload = &out[start + HEADER_BYTES..];
         let length = u32::try_from(payload.len()).expect("a record is bounded by a request body");
@@ -105,6 +112,7 @@ impl Record {
                 key: String::from_utf8(rest.to_vec()).ok()?,
             }),
             END => Some(Self::End { revision, count: u64::from_le_bytes(rest.try_into().ok()?) }),
+            SYNCED => Some(Self::Synced { length: revision }),
             _ => None,
         }
     }
@@ -124,31 +132,43 @@ pub(super) fn read(file: &[u8], offset: usize) -> Found {
     if rest.is_empty() {
         return Found::End;
     }
-    // A power cut may leave a file longer than what was written, filled with zeros.
-    if rest.iter().all(|byte| *byte == 0) {
-        return Found::Torn;
-    }
     let Some((header, body)) = rest.split_first_chunk::<HEADER_BYTES>() else {
-        return Found::Torn;
+        return Found::Unreadable("it ends within a record");
     };
     let word = |at: usize| {
         let bytes = [header[at], header[at + 1], header[at + 2], header[at + 3]];
         u32::from_le_bytes(bytes)
     };
     if crc32(&header[..8]) != word(8) {
-        return Found::Damaged("the checksum of a record's header does not match");
+        return Found::Unreadable("the checksum of a record's header does not match");
     }
     let length = usize::try_from(word(0)).unwrap_or(usize::MAX);
     let Some(payload) = body.get(..length) else {
-        return Found::Torn;
+        return Found::Unreadable("it ends within a record");
     };
     if crc32(payload) != word(4) {
-        return Found::Damaged("the checksum of a record does not match");
+        return Found::Unreadable("the checksum of a record does not match");
     }
     match Record::decode(payload) {
         Some(record) => Found::Record(record, offset + HEADER_BYTES + length),
-        None => Found::Damaged("a record is of a kind that this version does not know"),
+        None => Found::Unknown("a record is of a kind that this version does not know"),
     }
+}
+
+/// How many bytes of `file` the disk has confirmed, as far as what stands behind `offset` says.
+///
+/// Looks at every byte, for what stands there may be no records any more. An object cannot pass for
+/// a record: its JSON holds no zero bytes.
+pub(super) fn synced_behind(file: &[u8], offset: usize) -> usize {
+    let claim = |at| match read(file, at) {
+        Found::Record(Record::Synced { length }, _) => usize::try_from(length).ok(),
+        _ => None,
+    };
+    let mut example = Vec::new();
+    Record::Synced { length: 0 }.encode(&mut example);
+    // The length of the payload, which all of them have: most places are none at a glance.
+    let candidates = (offset..file.len()).filter(|at| file[*at..].starts_with(&example[..4]));
+    candidates.filter_map(claim).max().unwrap_or(0)
 }
 
 /// CRC-32 as in IEEE 802.3, reflected.
@@ -200,6 +220,7 @@ mod tests {
             },
             Record::Remove { revision: 8, resource: "pods".into(), key: "default/web".into() },
             Record::End { revision: 9, count: 3 },
+            Record::Synced { length: 1 << 40 },
         ];
         let mut file = Vec::new();
         for record in &records {

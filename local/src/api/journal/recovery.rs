@@ -1,8 +1,10 @@
 //! Reading a data folder back: the newest snapshot, then every journal since.
 //!
-//! Only the end of the last journal may be cut short, for only there can a crash have
-//! interrupted a write. Anything else that does not read is damage and ends the recovery with an
-//! error that changes nothing on disk: guessing would lose objects without a word.
+//! Only what the disk had not yet confirmed may be unreadable: the end of the last journal, behind
+//! what its records say was synced. A power cut leaves anything there: a part of a record, zeros,
+//! pages that were written beside pages that were not. All from the first unreadable byte on is cut
+//! off. Anything else that does not read is damage and ends the recovery with an error that changes
+//! nothing on disk: guessing would lose objects without a word.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -74,7 +76,17 @@ pub(super) fn recover(folder: &Path) -> Result<(Recovered, Tail), JournalError> 
         stale: listing.older_than(folder, first),
     };
     tail.stale.extend(listing.unfinished);
-    let live: Vec<u64> = listing.journals.into_iter().filter(|n| *n >= first).collect();
+    let mut live: Vec<u64> = listing.journals.into_iter().filter(|n| *n >= first).collect();
+    // One that a full disk or a crash kept from being begun: its predecessor went on.
+    while let [_, .., last] = live.as_slice() {
+        let path = super::path(folder, JOURNAL, *last);
+        let file = fs::read(&path).map_err(|source| JournalError::io("read", &path, source))?;
+        if !is_unbegun(&file) {
+            break;
+        }
+        tail.stale.push(path);
+        live.pop();
+    }
     if let (Some(number), []) = (snapshot, live.as_slice()) {
         // A journal is always begun before its snapshot.
         return Err(JournalError::Missing {
@@ -144,11 +156,13 @@ fn load_snapshot(path: &Path, recovered: &mut Recovered) -> Result<(), JournalEr
                 recovered.revision = revision;
                 return Ok(());
             }
-            Found::Record(Record::Remove { .. }, _) => {
-                return Err(damaged(offset, "a removal has no place in a snapshot"));
+            Found::Record(Record::Remove { .. } | Record::Synced { .. }, _) => {
+                return Err(damaged(offset, "a change has no place in a snapshot"));
             }
-            Found::End | Found::Torn => return Err(damaged(offset, "it ends too early")),
-            Found::Damaged(detail) => return Err(damaged(offset, detail)),
+            Found::End => return Err(damaged(offset, "it ends too early")),
+            Found::Unreadable(detail) | Found::Unknown(detail) => {
+                return Err(damaged(offset, detail));
+            }
         }
     }
 }
@@ -158,9 +172,7 @@ fn replay(path: &Path, last: bool, recovered: &mut Recovered) -> Result<u64, Jou
     let file = fs::read(path).map_err(|source| JournalError::io("read", path, source))?;
     let damaged = |offset, detail| JournalError::damaged(path, offset, detail);
     if !file.starts_with(MAGIC) {
-        // A crash right after the file was made leaves a part of its first bytes, or zeros.
-        let torn = MAGIC.starts_with(&file) || file.iter().all(|byte| *byte == 0);
-        return if last && torn {
+        return if last && is_unbegun(&file) {
             Ok(0)
         } else {
             Err(damaged(0, "it does not begin as a journal does"))
@@ -174,25 +186,36 @@ fn replay(path: &Path, last: bool, recovered: &mut Recovered) -> Result<u64, Jou
                 offset = next;
             }
             Found::End => break,
-            Found::Torn if last => {
+            Found::Unreadable(_) if last && record::synced_behind(&file, offset) <= offset => {
                 tracing::warn!(
                     journal.file = %path.display(),
                     journal.offset = offset,
-                    "Dropped an unacknowledged change that a crash had cut short"
+                    journal.dropped_bytes = file.len() - offset,
+                    "Dropped the last changes, which a crash had kept from reaching the disk"
                 );
                 break;
             }
-            Found::Torn => return Err(damaged(offset, "it ends too early")),
-            Found::Damaged(detail) => return Err(damaged(offset, detail)),
+            Found::Unreadable(detail) | Found::Unknown(detail) => {
+                return Err(damaged(offset, detail));
+            }
         }
     }
     Ok(offset as u64)
+}
+
+/// Whether nothing of a journal was ever synced and its first bytes never reached the disk: there
+/// is a part of them, or zeros. Later ones may have reached it.
+fn is_unbegun(file: &[u8]) -> bool {
+    let head = &file[..file.len().min(MAGIC.len())];
+    let torn = head.len() < MAGIC.len() && MAGIC.starts_with(head);
+    (torn || head.iter().all(|byte| *byte == 0)) && record::synced_behind(file, 0) == 0
 }
 
 fn apply(record: Record, recovered: &mut Recovered) -> Result<(), &'static str> {
     let revision = match &record {
         Record::Put { revision, .. } | Record::Remove { revision, .. } => *revision,
         Record::End { .. } => return Err("the end of a snapshot has no place in a journal"),
+        Record::Synced { .. } => return Ok(()),
     };
     // Every change takes the next revision, so that a gap shows records that went missing.
     if revision != recovered.revision + 1 {
@@ -208,7 +231,7 @@ fn apply(record: Record, recovered: &mut Recovered) -> Result<(), &'static str> 
                 None => Err("an object is removed that was never there"),
             }
         }
-        Record::End { .. } => Ok(()),
+        Record::End { .. } | Record::Synced { .. } => Ok(()),
     }
 }
 

@@ -34,6 +34,13 @@ fn written() -> (TempDir, Vec<String>) {
     (folder, states)
 }
 
+/// Has the disk confirm everything so far.
+fn sync(journal: &mut Journal) {
+    let unsynced = journal.unsynced().unwrap().expect("something was written");
+    unsynced.file.sync_data().unwrap();
+    journal.settle(&unsynced).unwrap();
+}
+
 #[test]
 fn a_second_opener_is_refused_by_the_folders_name() {
     let folder = TempDir::new().unwrap();
@@ -123,17 +130,170 @@ proptest! {
     }
 
     #[test]
-    fn a_flipped_bit_is_an_error_that_leaves_the_file_alone(
+    fn a_flipped_bit_in_what_was_synced_is_an_error_that_leaves_the_file_alone(
         at in any::<prop::sample::Index>(), bit in 0..8_u32,
     ) {
         let (folder, _) = written();
         let file = path(folder.path(), JOURNAL, 1);
+        let synced = fs::metadata(&file).unwrap().len();
+        let (mut journal, _) = Journal::open(folder.path()).unwrap();
+        sync(&mut journal);
+        journal.append(&put(6, "d")).unwrap();
+        drop(journal);
         let mut bytes = fs::read(&file).unwrap();
-        let at = at.index(bytes.len());
+        let at = at.index(usize::try_from(synced).unwrap());
         bytes[at] ^= 1 << bit;
         fs::write(&file, &bytes).unwrap();
         let error = Journal::open(folder.path()).unwrap_err();
         prop_assert!(matches!(error, JournalError::Damaged { .. }), "{}", error);
         prop_assert_eq!(fs::read(&file).unwrap(), bytes);
     }
+}
+
+/// A journal of some pages: its bytes, how many of them the disk has confirmed, and its state at
+/// each revision.
+fn pages() -> (Vec<u8>, usize, Vec<String>) {
+    let folder = TempDir::new().unwrap();
+    let (mut journal, empty) = Journal::open(folder.path()).unwrap();
+    let file = path(folder.path(), JOURNAL, 1);
+    let (mut state, mut states) = (empty, Vec::new());
+    states.push(format!("{state:?}"));
+    let mut synced = 0;
+    for revision in 1..=24 {
+        // Records of 0.3 to 1.8 KiB, so that some lie across two pages and some within one.
+        let filler = "x".repeat(300 + usize::try_from(revision).unwrap() % 6 * 300);
+        let name = format!("pod-{}", revision % 5);
+        let object = json!({ "metadata": { "namespace": "default", "name": name }, "is": filler });
+        let json = Bytes::from(object.to_string());
+        journal
+            .append(&Record::Put { revision, resource: "pods".into(), json: json.clone() })
+            .unwrap();
+        state.revision = revision;
+        let pods = state.objects.entry("pods".into()).or_default();
+        pods.insert(format!("default/{name}"), json);
+        states.push(format!("{state:?}"));
+        if revision == 6 || revision == 12 {
+            synced = usize::try_from(fs::metadata(&file).unwrap().len()).unwrap();
+            sync(&mut journal);
+        }
+    }
+    drop(journal);
+    (fs::read(&file).unwrap(), synced, states)
+}
+
+/// Opens a folder with such a journal, writes to it, and opens it again; the revision at first.
+fn reopen(bytes: &[u8], states: &[String], what: &str) -> u64 {
+    let folder = TempDir::new().unwrap();
+    fs::write(path(folder.path(), JOURNAL, 1), bytes).unwrap();
+    let (mut journal, recovered) =
+        Journal::open(folder.path()).unwrap_or_else(|error| panic!("{what}: {error}"));
+    let revision = recovered.revision;
+    assert_eq!(format!("{recovered:?}"), states[usize::try_from(revision).unwrap()], "{what}");
+    journal.append(&put(revision + 1, "next")).unwrap();
+    drop(journal);
+    let (_, recovered) = Journal::open(folder.path()).unwrap();
+    assert_eq!(recovered.revision, revision + 1, "{what}");
+    assert!(recovered.objects["pods"].contains_key("default/next"), "{what}");
+    revision
+}
+
+/// L6: cut short at a byte, or as long as it was with zeros or garbage from there on.
+#[test]
+fn torn_at_any_byte_behind_the_last_sync_a_journal_keeps_what_was_synced() {
+    let (bytes, synced, states) = pages();
+    for at in synced..bytes.len() {
+        let mut zeros = bytes.clone();
+        zeros[at..].fill(0);
+        let mut garbage = bytes.clone();
+        garbage[at..].iter_mut().for_each(|byte| *byte ^= 0xA5);
+        for (what, torn) in [("cut", &bytes[..at]), ("zeros", &zeros), ("garbage", &garbage)] {
+            let what = format!("{what} at {at}");
+            assert!(reopen(torn, &states, &what) >= 12, "{what}");
+        }
+    }
+}
+
+/// L6: of the pages that were not synced any may have reached the disk before the power went.
+#[test]
+fn whichever_pages_behind_the_last_sync_are_missing_a_journal_keeps_what_was_synced() {
+    const PAGE: usize = 4096;
+    let (bytes, synced, states) = pages();
+    let first = synced / PAGE;
+    let count = bytes.len().div_ceil(PAGE) - first;
+    assert!((4..=8).contains(&count), "{count} pages");
+    for missing in 0..1_u32 << count {
+        let mut torn = bytes.clone();
+        for page in (0..count).filter(|page| missing >> page & 1 == 1) {
+            let end = bytes.len().min((first + page + 1) * PAGE);
+            torn[synced.max((first + page) * PAGE)..end].fill(0);
+        }
+        let what = format!("pages {missing:b}");
+        let revision = reopen(&torn, &states, &what);
+        assert!(revision >= 12, "{what}: {revision}");
+    }
+}
+
+/// L6: before anything was synced even the first page may be missing.
+#[test]
+fn a_journal_that_was_never_synced_may_lack_its_first_page() {
+    let (folder, states) = written();
+    let mut bytes = fs::read(path(folder.path(), JOURNAL, 1)).unwrap();
+    bytes[..100].fill(0);
+    assert_eq!(reopen(&bytes, &states, "first page"), 0);
+}
+
+/// L6: what the disk had confirmed is never dropped without a word.
+#[test]
+fn a_missing_page_before_the_last_sync_is_an_error() {
+    let (bytes, synced, _) = pages();
+    for page in 0..synced.div_ceil(4096) {
+        let mut damaged = bytes.clone();
+        damaged[page * 4096..synced.min((page + 1) * 4096)].fill(0);
+        let folder = TempDir::new().unwrap();
+        fs::write(path(folder.path(), JOURNAL, 1), &damaged).unwrap();
+        let error = Journal::open(folder.path()).unwrap_err();
+        assert!(matches!(error, JournalError::Damaged { .. }), "{page}: {error}");
+        assert!(error.to_string().contains("restore the folder from a copy"), "{error}");
+    }
+}
+
+/// L6: a crash between the making of a journal and its first bytes; the one before it went on.
+#[test]
+fn a_journal_that_was_never_begun_is_passed_over() {
+    for left in [b"".as_slice(), b"ebb", &[0; 8]] {
+        let (folder, states) = written();
+        let next = path(folder.path(), JOURNAL, 2);
+        fs::write(&next, left).unwrap();
+        let (journal, recovered) = Journal::open(folder.path()).unwrap();
+        assert_eq!(format!("{recovered:?}"), states[5]);
+        drop(journal);
+        assert!(!next.exists());
+    }
+}
+
+#[test]
+fn a_sync_with_nothing_new_is_none() {
+    let folder = TempDir::new().unwrap();
+    let (mut journal, _) = Journal::open(folder.path()).unwrap();
+    sync(&mut journal);
+    assert!(journal.unsynced().unwrap().is_none());
+    journal.append(&put(1, "a")).unwrap();
+    let unsynced = journal.unsynced().unwrap().unwrap();
+    journal.append(&put(2, "b")).unwrap();
+    journal.settle(&unsynced).unwrap();
+    assert!(journal.unsynced().unwrap().is_some(), "b came after the sync began");
+}
+
+/// L6: the kernel forgets what it could not write: a later sync would succeed without it.
+#[test]
+fn after_a_failed_sync_nothing_is_written_any_more() {
+    let folder = TempDir::new().unwrap();
+    let (mut journal, _) = Journal::open(folder.path()).unwrap();
+    journal.append(&put(1, "a")).unwrap();
+    journal.give_up();
+    let refused = journal.append(&put(2, "b")).unwrap_err().to_string();
+    assert!(refused.contains("check the disk, then restart"), "{refused}");
+    assert!(journal.unsynced().unwrap().is_none() && journal.rotate().is_err());
+    drop(journal);
+    assert_eq!(Journal::open(folder.path()).unwrap().1.revision, 1);
 }

@@ -180,7 +180,9 @@ impl Sink {
             if let Some(folder) = self.path.parent() {
                 let folder = folder.to_owned();
                 // Models print what they were asked.
-                spawn_blocking(move || private::folder(&folder)).await.map_err(io::Error::other)??;
+                spawn_blocking(move || private::folder(&folder))
+                    .await
+                    .map_err(io::Error::other)??;
             }
             let mut options = OpenOptions::from(private::file());
             options.create(true).append(true);
