@@ -24,6 +24,7 @@ mod handler;
 mod journal;
 mod listener;
 pub mod logs;
+mod measure;
 mod media;
 mod metadata;
 mod object;

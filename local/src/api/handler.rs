@@ -22,6 +22,7 @@ use super::admission::Admission;
 use super::authentication::Tokens;
 use super::failure::{Failure, Subject};
 use super::logs::PodLogs;
+use super::measure::OBJECT_BYTES_MAX;
 use super::media;
 use super::reply::{self, ReplyBody};
 use super::request::{Query, Route, Subresource, Target, route};
@@ -29,8 +30,8 @@ use super::resources::ResourceType;
 use super::store::{Store, StoreError};
 use super::view::View;
 
-/// Largest request body: what the real server takes, for its store takes no more.
-const BODY_BYTES_MAX: usize = 3 * 1024 * 1024;
+/// Largest request body, as in the real server: an object and nothing more.
+const BODY_BYTES_MAX: usize = OBJECT_BYTES_MAX;
 /// How often a write is computed anew when somebody else was faster, unless the client named the
 /// version that it builds on.
 const WRITE_ATTEMPTS_MAX: usize = 16;

@@ -5,7 +5,7 @@ use http::{HeaderMap, header};
 use serde_json::Value;
 
 use super::failure::Failure;
-use super::{protobuf, strict};
+use super::{measure, protobuf, strict};
 
 /// In which shape a client wants objects.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -103,8 +103,15 @@ pub(crate) fn unsupported(accepted: &str) -> Failure {
     )
 }
 
-/// Decodes a body: JSON, or what its content type says.
+/// Decodes a body: JSON, or what its content type says. What it holds is nested no deeper than an
+/// object may be, also where it is a patch.
 pub(crate) fn decode(headers: &HeaderMap, body: &Bytes) -> Result<Decoded, Failure> {
+    let decoded = read(headers, body)?;
+    measure::check_levels(&decoded.value)?;
+    Ok(decoded)
+}
+
+fn read(headers: &HeaderMap, body: &Bytes) -> Result<Decoded, Failure> {
     let yaml = match content_type(headers) {
         protobuf::CONTENT_TYPE => return decode_protobuf(body),
         "application/yaml" | "application/apply-patch+yaml" => true,

@@ -8,13 +8,17 @@ mod strategic;
 #[cfg(test)]
 mod tests;
 
+use json_patch::PatchOperation;
 use serde_json::Value;
 
+use super::measure::{self, LEVELS_MAX, OBJECT_BYTES_MAX};
 use super::schema::Schema;
 
-/// Operations that one JSON patch may have, as in the real server: each can copy a large part of
-/// the object.
+/// Operations that one JSON patch may have, as in the real server.
 const OPERATIONS_MAX: usize = 10_000;
+/// Bytes that the operations of one JSON patch may copy and move, together. The real server has the
+/// same limit for copies: twenty that each double the object would make a megabyte of one byte.
+const COPIED_BYTES_MAX: usize = OBJECT_BYTES_MAX;
 
 /// Why a patch was refused.
 #[derive(Debug, thiserror::Error)]
@@ -35,9 +39,42 @@ pub fn json(target: &mut Value, patch: &Value) -> Result<(), PatchError> {
             "{operations} operations, and one patch may have {OPERATIONS_MAX}: send several"
         )));
     }
-    let patch: json_patch::Patch = serde_json::from_value(patch.clone())
+    let json_patch::Patch(operations) = serde_json::from_value(patch.clone())
         .map_err(|error| PatchError::Malformed(format!("not a JSON patch: {error}")))?;
-    json_patch::patch(target, &patch).map_err(|error| PatchError::Inapplicable(error.to_string()))
+    let mut patched = target.clone();
+    let mut copied = 0;
+    for operation in operations {
+        copied += growth(&patched, &operation)?;
+        if copied > COPIED_BYTES_MAX {
+            return Err(PatchError::Inapplicable(format!(
+                "it copies and moves more than {COPIED_BYTES_MAX} bytes: send several patches"
+            )));
+        }
+        // One by one: what the next one copies depends on those before it.
+        json_patch::patch_unsafe(&mut patched, &[operation])
+            .map_err(|error| PatchError::Inapplicable(error.to_string()))?;
+    }
+    *target = patched;
+    Ok(())
+}
+
+/// How many bytes of `target` an operation puts elsewhere. Refuses one that would nest its result
+/// too deep; a place that does not exist is for the operation itself to tell.
+fn growth(target: &Value, operation: &PatchOperation) -> Result<usize, PatchError> {
+    let (path, value, copied) = match operation {
+        PatchOperation::Add(add) => (&add.path, Some(&add.value), false),
+        PatchOperation::Replace(replace) => (&replace.path, Some(&replace.value), false),
+        PatchOperation::Copy(copy) => (&copy.path, copy.from.resolve(target).ok(), true),
+        PatchOperation::Move(moved) => (&moved.path, moved.from.resolve(target).ok(), true),
+        PatchOperation::Remove(_) | PatchOperation::Test(_) => return Ok(0),
+    };
+    let Some(value) = value else { return Ok(0) };
+    if path.count() + measure::levels(value) > LEVELS_MAX {
+        return Err(PatchError::Inapplicable(format!(
+            "{path} would be nested deeper than {LEVELS_MAX} levels"
+        )));
+    }
+    Ok(if copied { measure::bytes(value) } else { 0 })
 }
 
 /// Applies a JSON merge patch (RFC 7386): objects are merged, `null` removes, all else replaces.

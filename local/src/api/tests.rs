@@ -3,6 +3,7 @@
 mod collection;
 mod concurrency;
 mod garbage;
+mod poison;
 mod restart;
 mod validation;
 mod watching;

@@ -10,7 +10,11 @@ use std::{
 
 use k8s_openapi::api::core::v1::Container;
 
-use super::expansion::expand;
+use super::expansion::{TooLong, expand};
+
+/// Most bytes of all words of a command line: what Linux starts a program with, its environment
+/// included (a quarter of the usual stack of 8 MiB).
+const WORDS_BYTES_MAX: usize = 2 * 1024 * 1024;
 
 /// Where Ebb itself runs; found once at its start.
 #[derive(Debug, Clone)]
@@ -40,6 +44,13 @@ pub(super) enum CommandError {
          manifest to a cluster"
     )]
     Missing(String),
+    #[error("a word of command or args is {0}: shorten it")]
+    TooLong(TooLong),
+    #[error(
+        "command and args are larger than {WORDS_BYTES_MAX} bytes once they are expanded, which no \
+         program can be started with: use fewer or shorter ones"
+    )]
+    TooLarge,
     #[error("program \"{program}\" was not found: looked for {places}")]
     NotFound { program: String, places: String },
 }
@@ -77,9 +88,17 @@ pub(super) fn resolve(
 ) -> Result<CommandLine, CommandError> {
     let directory = container.working_dir.as_deref().unwrap_or_default();
     let directory = surroundings.directory.join(directory);
-    let words = container.command.iter().flatten();
-    let mut words =
-        words.chain(container.args.iter().flatten()).map(|word| expand(word, variables));
+    let given = container.command.iter().chain(&container.args).flatten();
+    let (mut words, mut bytes) = (Vec::new(), 0);
+    for word in given {
+        let word = expand(word, variables).map_err(CommandError::TooLong)?;
+        bytes += word.len();
+        if bytes > WORDS_BYTES_MAX {
+            return Err(CommandError::TooLarge);
+        }
+        words.push(word);
+    }
+    let mut words = words.into_iter();
     let has_command = container.command.as_ref().is_some_and(|c| !c.is_empty());
     let name = words.next().filter(|name| has_command && !name.is_empty());
     let Some(name) = name else {

@@ -143,7 +143,9 @@ impl Supervisor {
                 .map_err(|error| Obstacle::Passing(error.to_string()))?;
         let line = command::resolve(&self.container, &variables, surroundings, command::is_program)
             .map_err(|error| match error {
-                CommandError::Missing(_) => Obstacle::Final(error.to_string()),
+                CommandError::Missing(_) | CommandError::TooLong(_) | CommandError::TooLarge => {
+                    Obstacle::Final(error.to_string())
+                }
                 CommandError::NotFound { .. } => Obstacle::Program(error.to_string()),
             })?;
         let uid = self.pod.uid().unwrap_or_default();

@@ -10,7 +10,14 @@ use k8s_openapi::api::core::v1::{
 };
 use kube::{Api, Client, ResourceExt};
 
-use super::{expansion::expand, status::LOOPBACK};
+use super::{
+    expansion::{TooLong, expand},
+    status::LOOPBACK,
+};
+
+/// Most bytes of all names and values of one environment: what Linux starts a program with, its
+/// arguments included (a quarter of the usual stack of 8 MiB).
+const ENVIRONMENT_BYTES_MAX: usize = 2 * 1024 * 1024;
 
 /// Names of ConfigMaps and Secrets that a container's environment refers to.
 #[derive(Debug, Default, PartialEq, Eq)]
@@ -37,6 +44,13 @@ pub(super) enum EnvironmentError {
     Unsupported { name: String, what: String },
     #[error("variable {name}: the key {key} of secret \"{secret}\" is not text")]
     NotText { name: String, secret: String, key: String },
+    #[error("variable {name} is {source}: shorten it")]
+    TooLong { name: String, source: TooLong },
+    #[error(
+        "the environment is larger than {ENVIRONMENT_BYTES_MAX} bytes, which no program can be \
+         started with: use fewer or shorter variables"
+    )]
+    TooLarge,
     #[error("cannot read {kind} \"{name}\"")]
     Api {
         kind: &'static str,
@@ -127,6 +141,7 @@ pub(super) fn build(
     inherited: &BTreeMap<String, String>,
 ) -> Result<BTreeMap<String, String>, EnvironmentError> {
     let mut variables = inherited.clone();
+    let mut bytes = 0;
     variables.insert("HOSTNAME".to_owned(), pod.name_any());
     for source in container.env_from.iter().flatten() {
         let prefix = source.prefix.as_deref().unwrap_or_default();
@@ -151,8 +166,14 @@ pub(super) fn build(
             refer(pod, &variable.name, source, sources)?
         } else {
             let value = variable.value.as_deref().unwrap_or_default();
-            Some(expand(value, &variables))
+            let name = || variable.name.clone();
+            let expanded = expand(value, &variables);
+            Some(expanded.map_err(|source| EnvironmentError::TooLong { name: name(), source })?)
         };
+        bytes += variable.name.len() + value.as_ref().map_or(0, String::len);
+        if bytes > ENVIRONMENT_BYTES_MAX {
+            return Err(EnvironmentError::TooLarge);
+        }
         variables.extend(value.map(|value| (variable.name.clone(), value)));
     }
     Ok(variables)
@@ -308,6 +329,30 @@ mod tests {
         for (env, expected) in cases {
             assert_eq!(built(&env).expect_err("something is missing").to_string(), expected);
         }
+    }
+
+    /// L5: thirty variables of a few bytes each were a gibibyte, and again at each start.
+    #[test]
+    fn a_chain_of_variables_that_doubles_is_refused() {
+        let chain = |links: u32, length: usize| {
+            let first = json!({"name": "V0", "value": "x".repeat(length)});
+            let others = (1..links).map(|link| {
+                let before = link - 1;
+                json!({"name": format!("V{link}"), "value": format!("$(V{before})$(V{before})")})
+            });
+            json!({"env": std::iter::once(first).chain(others).collect::<Vec<_>>()})
+        };
+        assert_eq!(built(&chain(11, 1)).expect("a kilobyte")["V10"].len(), 1 << 10);
+        assert_eq!(
+            built(&chain(30, 1)).expect_err("a gibibyte").to_string(),
+            "variable V18 is longer than 131072 bytes once its $(NAME) references are expanded: \
+             shorten it"
+        );
+        let many = (0..100).map(|number| json!({"name": format!("M{number}"), "value": "$(V16)"}));
+        let mut wide = chain(17, 1);
+        wide["env"].as_array_mut().expect("a list").extend(many);
+        let error = built(&wide).expect_err("6.5 MB");
+        assert!(error.to_string().starts_with("the environment is larger than "), "{error}");
     }
 
     #[test]

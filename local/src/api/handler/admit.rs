@@ -5,6 +5,7 @@ use serde_json::Value;
 use super::Call;
 use crate::api::admission::{Operation, Phase, Review, Verdict};
 use crate::api::failure::{Cause, Failure, Subject};
+use crate::api::measure;
 use crate::api::request::{FieldValidation, Subresource};
 
 impl Call<'_> {
@@ -64,7 +65,9 @@ impl Call<'_> {
             return Err(Failure::invalid(subject, causes.collect()));
         }
         self.review(Phase::Validate, operation, old, Some(value))?;
-        Ok(())
+        // What is stored has to be readable at the next start, whoever put it together.
+        measure::check_levels(value)?;
+        measure::check_bytes(value)
     }
 
     /// Lets admission judge a deletion.

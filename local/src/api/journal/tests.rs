@@ -150,40 +150,51 @@ proptest! {
     }
 }
 
-/// A journal of some pages: its bytes, how many of them the disk has confirmed, and its state at
-/// each revision.
-fn pages() -> (Vec<u8>, usize, Vec<String>) {
-    let folder = TempDir::new().unwrap();
-    let (mut journal, empty) = Journal::open(folder.path()).unwrap();
+/// A journal: its bytes, how many of them the disk has confirmed, and its state at each revision.
+struct Written {
+    bytes: Vec<u8>,
+    synced: usize,
+    states: Vec<String>,
+}
+
+/// Revision of the last change that the disk has confirmed.
+const SYNCED: u64 = 6;
+
+/// Writes a journal of `changes` changes with up to six times `filler` bytes in each.
+fn filled(changes: u64, filler: usize) -> Written {
+    let folder = scratch();
+    let (mut journal, mut state) = Journal::open(folder.path()).unwrap();
     let file = path(folder.path(), JOURNAL, 1);
-    let (mut state, mut states) = (empty, Vec::new());
-    states.push(format!("{state:?}"));
+    let mut states = vec![format!("{state:?}")];
     let mut synced = 0;
-    for revision in 1..=24 {
-        // Records of 0.3 to 1.8 KiB, so that some lie across two pages and some within one.
-        let filler = "x".repeat(300 + usize::try_from(revision).unwrap() % 6 * 300);
+    for revision in 1..=changes {
+        let filler = "x".repeat(usize::try_from(revision).unwrap() % 6 * filler);
         let name = format!("pod-{}", revision % 5);
         let object = json!({ "metadata": { "namespace": "default", "name": name }, "is": filler });
         let json = Bytes::from(object.to_string());
-        journal
-            .append(&Record::Put { revision, resource: "pods".into(), json: json.clone() })
-            .unwrap();
+        let resource = "pods".to_owned();
+        journal.append(&Record::Put { revision, resource, json: json.clone() }).unwrap();
         state.revision = revision;
         let pods = state.objects.entry("pods".into()).or_default();
         pods.insert(format!("default/{name}"), json);
         states.push(format!("{state:?}"));
-        if revision == 6 || revision == 12 {
+        if revision == SYNCED / 2 || revision == SYNCED {
             synced = usize::try_from(fs::metadata(&file).unwrap().len()).unwrap();
             sync(&mut journal);
         }
     }
     drop(journal);
-    (fs::read(&file).unwrap(), synced, states)
+    Written { bytes: fs::read(&file).unwrap(), synced, states }
+}
+
+/// A folder in memory where there is such a thing: thousands of syncs are not what is tested.
+fn scratch() -> TempDir {
+    TempDir::new_in("/dev/shm").or_else(|_| TempDir::new()).unwrap()
 }
 
 /// Opens a folder with such a journal, writes to it, and opens it again; the revision at first.
 fn reopen(bytes: &[u8], states: &[String], what: &str) -> u64 {
-    let folder = TempDir::new().unwrap();
+    let folder = scratch();
     fs::write(path(folder.path(), JOURNAL, 1), bytes).unwrap();
     let (mut journal, recovered) =
         Journal::open(folder.path()).unwrap_or_else(|error| panic!("{what}: {error}"));
@@ -200,7 +211,7 @@ fn reopen(bytes: &[u8], states: &[String], what: &str) -> u64 {
 /// L6: cut short at a byte, or as long as it was with zeros or garbage from there on.
 #[test]
 fn torn_at_any_byte_behind_the_last_sync_a_journal_keeps_what_was_synced() {
-    let (bytes, synced, states) = pages();
+    let Written { bytes, synced, states } = filled(SYNCED + 4, 10);
     for at in synced..bytes.len() {
         let mut zeros = bytes.clone();
         zeros[at..].fill(0);
@@ -208,7 +219,7 @@ fn torn_at_any_byte_behind_the_last_sync_a_journal_keeps_what_was_synced() {
         garbage[at..].iter_mut().for_each(|byte| *byte ^= 0xA5);
         for (what, torn) in [("cut", &bytes[..at]), ("zeros", &zeros), ("garbage", &garbage)] {
             let what = format!("{what} at {at}");
-            assert!(reopen(torn, &states, &what) >= 12, "{what}");
+            assert!(reopen(torn, &states, &what) >= SYNCED, "{what}");
         }
     }
 }
@@ -217,7 +228,8 @@ fn torn_at_any_byte_behind_the_last_sync_a_journal_keeps_what_was_synced() {
 #[test]
 fn whichever_pages_behind_the_last_sync_are_missing_a_journal_keeps_what_was_synced() {
     const PAGE: usize = 4096;
-    let (bytes, synced, states) = pages();
+    // From 1 to 5 kB a change, so that some lie across pages and some within one.
+    let Written { bytes, synced, states } = filled(SYNCED + 12, 900);
     let first = synced / PAGE;
     let count = bytes.len().div_ceil(PAGE) - first;
     assert!((4..=8).contains(&count), "{count} pages");
@@ -229,7 +241,7 @@ fn whichever_pages_behind_the_last_sync_are_missing_a_journal_keeps_what_was_syn
         }
         let what = format!("pages {missing:b}");
         let revision = reopen(&torn, &states, &what);
-        assert!(revision >= 12, "{what}: {revision}");
+        assert!(revision >= SYNCED, "{what}: {revision}");
     }
 }
 
@@ -245,7 +257,7 @@ fn a_journal_that_was_never_synced_may_lack_its_first_page() {
 /// L6: what the disk had confirmed is never dropped without a word.
 #[test]
 fn a_missing_page_before_the_last_sync_is_an_error() {
-    let (bytes, synced, _) = pages();
+    let Written { bytes, synced, .. } = filled(SYNCED + 1, 900);
     for page in 0..synced.div_ceil(4096) {
         let mut damaged = bytes.clone();
         damaged[page * 4096..synced.min((page + 1) * 4096)].fill(0);

@@ -31,6 +31,52 @@ fn a_json_patch_is_done_whole_or_not_at_all() {
     assert!(matches!(json(&mut target, &many), Err(PatchError::Malformed(_))));
 }
 
+/// L5: each copy doubled what the one before had made.
+#[test]
+fn copies_and_moves_are_bounded_by_what_they_carry() {
+    let mut target = json!({"a": "x".repeat(1_000)});
+    let doubling = |times: usize| {
+        let copies =
+            (0..times).map(|at| json!({"op": "copy", "from": "", "path": format!("/b{at}")}));
+        Value::Array(copies.collect())
+    };
+    let before = target.clone();
+    assert!(matches!(json(&mut target, &doubling(60)), Err(PatchError::Inapplicable(_))));
+    assert_eq!(target, before);
+    json(&mut target, &doubling(3)).unwrap();
+    assert!(target.to_string().len() > 8_000);
+    let moves = [
+        json!({"op": "move", "from": "/a", "path": "/c"}),
+        json!({"op": "move", "from": "/c", "path": "/a"}),
+    ];
+    json(&mut target, &Value::Array(moves.to_vec())).unwrap();
+    let many = Value::Array(moves.iter().cycle().take(4_000).cloned().collect());
+    assert!(matches!(json(&mut target, &many), Err(PatchError::Inapplicable(_))));
+}
+
+/// L5: moves and copies into each other nested an object so deep that reading it ended the process.
+#[test]
+fn no_patch_nests_an_object_too_deep() {
+    let mut target = json!({"a": 1});
+    let wrap = [
+        json!({"op": "add", "path": "/b", "value": {}}),
+        json!({"op": "move", "from": "/a", "path": "/b/a"}),
+        json!({"op": "move", "from": "/b", "path": "/a"}),
+    ];
+    let wraps = |times: usize| Value::Array(wrap.iter().cycle().take(3 * times).cloned().collect());
+    json(&mut target, &wraps(90)).unwrap();
+    let before = target.clone();
+    assert!(matches!(json(&mut target, &wraps(20)), Err(PatchError::Inapplicable(_))));
+    assert_eq!(target, before);
+    let copies = json!([
+        {"op": "copy", "from": "", "path": "/c"},
+        {"op": "copy", "from": "", "path": "/c/a/c"},
+        {"op": "copy", "from": "", "path": "/c/a/c/a/c"},
+        {"op": "copy", "from": "", "path": "/c/a/c/a/c/a/c"},
+    ]);
+    assert!(matches!(json(&mut target, &copies), Err(PatchError::Inapplicable(_))));
+}
+
 #[test]
 fn a_merge_patch_removes_with_null_and_replaces_lists() {
     let mut target = json!({"a": {"b": 1, "c": 2}, "list": [1, 2]});

@@ -7,7 +7,7 @@ use tempfile::TempDir;
 
 use super::*;
 
-fn open(folder: &Path) -> Result<ApiServer, OpenError> {
+pub(super) fn open(folder: &Path) -> Result<ApiServer, OpenError> {
     ApiServer::open(ApiOptions {
         storage: Storage::Folder(folder.to_owned()),
         ..ApiOptions::memory()

@@ -1,6 +1,6 @@
 //! One question to a container: HTTP, TCP, gRPC or a command in it.
 
-use std::time::Duration;
+use std::{process::Stdio, time::Duration};
 
 use bytes::Bytes;
 use http::{Request, header};
@@ -11,7 +11,10 @@ use k8s_openapi::{
     api::core::v1::{Container, HTTPGetAction, LifecycleHandler, Probe},
     apimachinery::pkg::util::intstr::IntOrString,
 };
-use tokio::net::TcpStream;
+use tokio::{
+    io::{AsyncRead, AsyncReadExt as _, BufReader},
+    net::TcpStream,
+};
 
 use crate::runner::{command, process::Launch, status::LOOPBACK};
 
@@ -19,6 +22,9 @@ use super::grpc;
 
 /// What kubelet calls itself.
 const USER_AGENT: &str = "kube-probe/1.36";
+
+/// Bytes kept of what a command says; kubelet's limit.
+const SAID_BYTES_MAX: usize = 10 * 1024;
 
 /// What to ask, ready to be asked again and again.
 #[derive(Debug, Clone)]
@@ -150,14 +156,35 @@ impl Target {
         let line = command::resolve(&container, variables, &surroundings, command::is_program)
             .map_err(|error| error.to_string())?;
         let launch = Launch { line, ..self.launch.clone() };
-        let output = launch.command().output().await.map_err(|error| error.to_string())?;
-        if output.status.success() {
+        let failed = |error: std::io::Error| error.to_string();
+        let mut command = launch.command();
+        let mut child =
+            command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().map_err(failed)?;
+        let (stdout, stderr) = (child.stdout.take(), child.stderr.take());
+        let (status, stdout, stderr) =
+            tokio::join!(child.wait(), beginning(stdout), beginning(stderr));
+        let status = status.map_err(failed)?;
+        if status.success() {
             return Ok(());
         }
-        let said = [output.stdout, output.stderr].concat();
-        let said = String::from_utf8_lossy(&said);
-        Err(format!("{}: {}", output.status, said.trim_end()))
+        let said = [stdout, stderr].concat();
+        let said = String::from_utf8_lossy(&said[..said.len().min(SAID_BYTES_MAX)]);
+        Err(format!("{status}: {}", said.trim_end()))
     }
+}
+
+/// The first [`SAID_BYTES_MAX`] bytes of an output, which is read to its end: a program that is not
+/// listened to would stand still.
+async fn beginning(output: Option<impl AsyncRead + Unpin>) -> Vec<u8> {
+    let mut said = Vec::new();
+    if let Some(output) = output {
+        let mut output = BufReader::new(output);
+        // What cannot be read is not said.
+        let first = (&mut output).take(SAID_BYTES_MAX as u64).read_to_end(&mut said).await;
+        drop(first);
+        drop(tokio::io::copy_buf(&mut output, &mut tokio::io::sink()).await);
+    }
+    said
 }
 
 async fn connect(address: &str) -> Result<TcpStream, String> {
@@ -222,10 +249,7 @@ fn number(port: &IntOrString, container: &Container) -> Option<u16> {
 
 #[cfg(test)]
 mod tests {
-    use tokio::{
-        io::{AsyncReadExt as _, AsyncWriteExt as _},
-        net::TcpListener,
-    };
+    use tokio::{io::AsyncWriteExt as _, net::TcpListener};
 
     use super::*;
 
@@ -268,6 +292,29 @@ mod tests {
         drop(listener);
         let problem = connect(&address).await.expect_err("nobody listens");
         assert!(problem.contains(&address), "{problem}");
+    }
+
+    /// L5: a probe that prints without end took memory without end.
+    #[tokio::test]
+    async fn of_what_a_command_prints_the_beginning_is_kept() {
+        let line = command::CommandLine {
+            program: "/bin/sh".into(),
+            args: Vec::new(),
+            directory: "/".into(),
+        };
+        let target = Target::new(Launch {
+            line,
+            variables: std::collections::BTreeMap::new(),
+            instance: "test".to_owned(),
+            replica: "test".to_owned(),
+        });
+        let script = "head -c 50000000 /dev/zero | tr '\\0' x; echo problem >&2; exit 3";
+        let words = ["/bin/sh", "-c", script].map(str::to_owned);
+        let problem = target.execute(&words).await.expect_err("it exits with 3");
+        assert!(problem.starts_with("exit status: 3: xxx"), "{}", &problem[..40]);
+        assert!(problem.len() < 2 * SAID_BYTES_MAX, "{} bytes", problem.len());
+        let words = ["/bin/sh", "-c", "echo problem >&2; exit 4"].map(str::to_owned);
+        assert_eq!(target.execute(&words).await, Err("exit status: 4: problem".to_owned()));
     }
 
     #[test]
