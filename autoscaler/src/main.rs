@@ -9,6 +9,7 @@ use clap::Parser;
 use ebb_api::labels;
 use ebb_autoscaler::streams::{self, Streams};
 use ebb_autoscaler::{Autoscaler, AutoscalerOptions, Roster};
+use ebb_daemon::lease::Terms;
 use ebb_daemon::process::{self, Common, Process};
 use tokio_util::sync::CancellationToken;
 
@@ -32,6 +33,15 @@ struct Options {
     #[arg(long, value_name = "SECONDS", env = "EBB_UNHEARD_NOTICE", default_value_t = 600)]
     unheard_notice: u64,
 
+    /// Seconds that the lead of this replica lasts without a renewal: how long nobody decides when
+    /// its node is lost
+    // Activators wake revisions themselves when no autoscaler answers, but a standby does, so a wake
+    // waits for the next leader. It is the shortest that bears an API server that takes 5 s for each
+    // answer.
+    #[arg(long, value_name = "SECONDS", default_value_t = 12)]
+    #[arg(value_parser = clap::value_parser!(u64).range(2..=60))]
+    lease: u64,
+
     #[command(flatten)]
     common: Common,
 }
@@ -47,11 +57,11 @@ fn main() -> ExitCode {
 }
 
 async fn run(mut process: Process, options: Options) -> anyhow::Result<()> {
-    let Options { listen, activators_selector, unheard_notice, common } = options;
+    let Options { listen, activators_selector, unheard_notice, lease, common } = options;
     let listener = process::bind("--listen", listen).await?;
     let streams = Streams::default();
     let leaving = CancellationToken::new();
-    let (leads, campaign) = process.campaign("ebb-autoscaler", leaving.clone());
+    let (leads, campaign) = process.campaign("ebb-autoscaler", Terms::of(lease), leaving.clone());
     let options = AutoscalerOptions {
         client: process.client.clone(),
         config: process.config.clone(),

@@ -7,6 +7,7 @@ use anyhow::bail;
 use clap::Parser;
 use ebb_controller::webhook::{Webhook, WebhookOptions};
 use ebb_controller::{Controller, ControllerOptions};
+use ebb_daemon::lease::Terms;
 use ebb_daemon::process::{self, Common, Process};
 use ebb_daemon::readiness::Task;
 use tokio_util::sync::CancellationToken;
@@ -31,6 +32,14 @@ struct Options {
     #[arg(long, value_name = "NAME", default_value = "ebb-webhook")]
     webhook_service: String,
 
+    /// Seconds that the lead of this replica lasts without a renewal: how long no model is woken
+    /// when its node is lost
+    // Nobody stands in for the controller: each wake needs its patch of a scale. So it is the
+    // shortest that bears an API server that takes 5 s for each answer.
+    #[arg(long, value_name = "SECONDS", default_value_t = 12)]
+    #[arg(value_parser = clap::value_parser!(u64).range(2..=60))]
+    lease: u64,
+
     #[command(flatten)]
     common: Common,
 }
@@ -46,6 +55,7 @@ fn main() -> ExitCode {
 }
 
 async fn run(mut process: Process, options: Options) -> anyhow::Result<()> {
+    let terms = Terms::of(options.lease);
     let webhook = match options.webhook {
         None => None,
         Some(address) => Some(webhook(&mut process, address, options.webhook_service).await?),
@@ -66,7 +76,7 @@ async fn run(mut process: Process, options: Options) -> anyhow::Result<()> {
     };
     // A replica without its webhook, or without its part in the election, is of no use: the
     // first failure ends both.
-    tokio::try_join!(serving, lead(process, controller)).map(drop)
+    tokio::try_join!(serving, lead(process, controller, terms)).map(drop)
 }
 
 /// The webhook, with what keeps this replica from being ready until it serves.
@@ -87,9 +97,9 @@ async fn webhook(
 }
 
 /// Runs the reconcilers whenever this replica leads, until the process is to end.
-async fn lead(process: Process, controller: Controller) -> anyhow::Result<()> {
+async fn lead(process: Process, controller: Controller, terms: Terms) -> anyhow::Result<()> {
     let leaving = CancellationToken::new();
-    let (mut leads, campaign) = process.campaign("ebb-controller", leaving.clone());
+    let (mut leads, campaign) = process.campaign("ebb-controller", terms, leaving.clone());
     let shutdown = process.shutdown;
     let elected = async { leads.wait_for(Option::is_some).await.is_ok() };
     let is_elected = tokio::select! {

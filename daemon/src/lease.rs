@@ -2,10 +2,17 @@
 //!
 //! The rules are those of client-go's leaderelection: a lease is over when its record has not
 //! changed for its duration *by our own clock*, so that clocks need not agree, and a holder stops
-//! before others may begin. The times are shorter: a standby that is warm costs nothing to start,
-//! so there is no reason to leave a cluster without scaling for long.
+//! before others may begin.
+//!
+//! A short lease is no cure for a crash: Kubernetes restarts a container in its place, and a
+//! replica of the same name takes back at once what it held. Nor for an orderly end, which gives
+//! the lease back. Its duration is waited for only when a node is lost or a process hangs, while an
+//! API server that is slow for some seconds would change the lead again and again. So a lease must
+//! bear answers that take 5 s, each of them.
 
 mod candidate;
+#[cfg(test)]
+mod tests;
 
 use std::time::Duration;
 
@@ -19,12 +26,16 @@ use tokio_util::sync::CancellationToken;
 
 use self::candidate::{Candidate, Step};
 
-/// How long a lease holds without a renewal: the longest time without a leader after a crash.
-const DURATION: Duration = Duration::from_secs(3);
-/// Time from one look or renewal to the next.
-const PERIOD: Duration = Duration::from_millis(750);
-/// How much sooner a holder stops than others may begin: a request under way may still arrive.
-const MARGIN: Duration = Duration::from_millis(500);
+/// The times of a lease.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Terms {
+    /// How long it holds without a renewal: the longest time without a leader.
+    duration: Duration,
+    /// Time from one look or renewal to the next.
+    period: Duration,
+    /// How much sooner a holder stops than others may begin: a request under way may still arrive.
+    margin: Duration,
+}
 
 /// Which lease, and for whom.
 #[derive(Clone, Debug)]
@@ -35,6 +46,19 @@ pub struct LeaseOptions {
     pub name: String,
     /// Who this is; no two replicas may share it.
     pub identity: String,
+    /// Its times.
+    pub terms: Terms,
+}
+
+// === impl Terms ===
+
+impl Terms {
+    /// Those of a lease of `seconds`. A holder counts from the beginning of the request that
+    /// renewed it, so that answers may take 7/16 of it each: 5 s of 12, 6.5 s of 15.
+    pub fn of(seconds: u64) -> Self {
+        let duration = Duration::from_secs(seconds);
+        Self { duration, period: duration / 8, margin: duration / 8 }
+    }
 }
 
 /// The term of a leader: each lead has a greater one than all before it, also where the same
@@ -53,12 +77,14 @@ pub async fn campaign(
     shutdown: CancellationToken,
 ) {
     let api: Api<Lease> = Api::namespaced(client, &options.namespace);
-    let mut candidate = Candidate::new(&options.name, &options.identity, DURATION, MARGIN);
+    let Terms { duration, period, margin } = options.terms;
+    let mut candidate = Candidate::new(&options.name, &options.identity, duration, margin);
     loop {
         let began = Instant::now();
+        // A request that hangs must not keep the lead beyond its time; until then its answer may
+        // still come.
+        let until = candidate.leads_until(began).unwrap_or(began + duration);
         let round = attempt(&api, &mut candidate, began);
-        // A request that hangs must not keep the lead beyond its time.
-        let until = patience(&leads, began);
         tokio::select! {
             () = shutdown.cancelled() => break,
             outcome = timeout_at(until, round) => match outcome {
@@ -72,7 +98,7 @@ pub async fn campaign(
             }
         }
         publish(&leads, candidate.leads(Instant::now()), &options);
-        let next = (began + PERIOD).max(Instant::now());
+        let next = (began + period).max(Instant::now());
         tokio::select! {
             () = shutdown.cancelled() => break,
             () = sleep_until(next) => {}
@@ -84,13 +110,8 @@ pub async fn campaign(
         // Best effort: it runs out by itself.
         let parameters = PostParams::default();
         let released = api.replace(&options.name, &parameters, &lease);
-        drop(tokio::time::timeout(DURATION, released).await);
+        drop(tokio::time::timeout(duration, released).await);
     }
-}
-
-/// How long one round may take: no longer than the lead it is to prolong.
-fn patience(leads: &watch::Sender<Option<Epoch>>, began: Instant) -> Instant {
-    if leads.borrow().is_some() { began + DURATION - MARGIN - PERIOD } else { began + DURATION }
 }
 
 async fn attempt(api: &Api<Lease>, candidate: &mut Candidate, began: Instant) -> Result<(), Error> {

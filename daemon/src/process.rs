@@ -16,7 +16,7 @@ use tokio::net::TcpListener;
 use tokio::sync::{SetOnce, watch};
 use tokio_util::sync::CancellationToken;
 
-use crate::lease::{self, Epoch, LeaseOptions};
+use crate::lease::{self, Epoch, LeaseOptions, Terms};
 use crate::readiness::Readiness;
 use crate::termination::{FORCED_EXIT, Signals};
 use crate::{admin, logs, settings};
@@ -162,6 +162,7 @@ impl Process {
     pub fn campaign(
         &self,
         component: &str,
+        terms: Terms,
         until: CancellationToken,
     ) -> (watch::Receiver<Option<Epoch>>, tokio::task::JoinHandle<()>) {
         let (publish, leads) = watch::channel(None);
@@ -169,6 +170,7 @@ impl Process {
             namespace: self.options.namespace.clone(),
             name: component.to_owned(),
             identity: self.options.name.clone(),
+            terms,
         };
         let (client, listed) = (self.client.clone(), Arc::clone(&self.listed));
         let campaign = async move {

@@ -27,6 +27,10 @@ use tokio::process::{Child, Command};
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
+/// Seconds of a lease: a test that kills who leads waits for its end, and this API server is never
+/// slow.
+const LEASE: &str = "3";
+
 /// An API server with nothing on it.
 pub(crate) struct Bed {
     folder: TempDir,
@@ -91,11 +95,12 @@ impl Bed {
         name: &str,
         address: SocketAddr,
     ) -> anyhow::Result<Daemon> {
-        self.daemon("ebb-autoscaler", name, address, &["--listen", &address.to_string()]).await
+        let listen = address.to_string();
+        self.daemon("ebb-autoscaler", name, address, &["--listen", &listen, "--lease", LEASE]).await
     }
 
     pub(crate) async fn controller(&self, name: &str) -> anyhow::Result<Daemon> {
-        self.daemon("ebb-controller", name, free()?, &[]).await
+        self.daemon("ebb-controller", name, free()?, &["--lease", LEASE]).await
     }
 
     pub(crate) async fn activator(

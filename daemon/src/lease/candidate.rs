@@ -57,9 +57,14 @@ impl Candidate {
 
     /// The term in which this candidate leads; nothing when it does not.
     pub(super) fn leads(&self, now: Instant) -> Option<Epoch> {
-        let (lease, _) = self.held.as_ref().filter(|(_, until)| now < *until)?;
+        let (lease, _) = self.held.as_ref().filter(|_| self.leads_until(now).is_some())?;
         let transitions = lease.spec.as_ref()?.lease_transitions.unwrap_or(0);
         Some(Epoch::from(transitions.unsigned_abs()) + 1)
+    }
+
+    /// When the lead that it has ends, unless it is prolonged.
+    pub(super) fn leads_until(&self, now: Instant) -> Option<Instant> {
+        self.held.as_ref().map(|(_, until)| *until).filter(|until| now < *until)
     }
 
     /// The lease to write to keep the lead; nothing when there is none to keep. Carries the version
@@ -90,7 +95,7 @@ impl Candidate {
         let spec = lease.spec.take().unwrap_or_default();
         let holder = spec.holder_identity.as_deref().unwrap_or_default();
         let is_mine = holder == self.identity;
-        if !is_mine && !holder.is_empty() && now.duration_since(since) < lasts(&spec) {
+        if !is_mine && !holder.is_empty() && now.duration_since(since) < self.lasts(&spec) {
             // Whatever was held here once is another's now.
             self.held = None;
             return Step::Wait;
@@ -119,6 +124,12 @@ impl Candidate {
         Some(lease)
     }
 
+    /// How long the record holds; one that says nothing holds no longer than ours would.
+    fn lasts(&self, spec: &LeaseSpec) -> Duration {
+        let seconds = spec.lease_duration_seconds.and_then(|seconds| u64::try_from(seconds).ok());
+        seconds.map_or(self.duration, Duration::from_secs)
+    }
+
     /// The lease as it is to be written. One that is not a renewal begins a new term, also where
     /// this identity held the last one: it may have been another process, or another may have
     /// led in between.
@@ -141,12 +152,6 @@ impl Candidate {
             ..LeaseSpec::default()
         }
     }
-}
-
-/// How long the record holds; one that says nothing holds no longer than ours would.
-fn lasts(spec: &LeaseSpec) -> Duration {
-    let seconds = spec.lease_duration_seconds.and_then(|seconds| u64::try_from(seconds).ok());
-    Duration::from_secs(seconds.unwrap_or(super::DURATION.as_secs()))
 }
 
 #[cfg(test)]
