@@ -19,7 +19,7 @@ use tokio_util::sync::CancellationToken;
 use crate::lease::{self, Epoch, LeaseOptions, Terms};
 use crate::readiness::Readiness;
 use crate::termination::{FORCED_EXIT, Signals};
-use crate::{admin, logs, settings};
+use crate::{admin, client, logs, settings};
 
 /// How long tasks may go on after the work has ended.
 const STOP_TIMEOUT: Duration = Duration::from_secs(1);
@@ -116,7 +116,7 @@ impl Process {
         let shutdown = CancellationToken::new();
         let force = || std::process::exit(FORCED_EXIT);
         tokio::spawn(signals.drive(shutdown.clone(), force));
-        let client = Client::try_default().await.context(
+        let client = client::infer().await.context(
             "no API server is known: set KUBECONFIG, or run in a pod with a service account",
         )?;
         let (publish, config) = watch::channel(Arc::new(Config::default()));
@@ -150,7 +150,7 @@ impl Process {
         // Health is asked for while requests drain, too.
         tokio::spawn(admin::serve(listener, router, CancellationToken::new()));
         tokio::select! {
-            _ = self.listed.wait() => drop(unsettled),
+            () = self.listed.wait() => drop(unsettled),
             () = self.shutdown.cancelled() => {}
         }
         Ok(())
@@ -175,7 +175,7 @@ impl Process {
         let (client, listed) = (self.client.clone(), Arc::clone(&self.listed));
         let campaign = async move {
             tokio::select! {
-                _ = listed.wait() => {}
+                () = listed.wait() => {}
                 () = until.cancelled() => return,
             }
             lease::campaign(client, options, publish, until).await;

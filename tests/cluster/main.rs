@@ -14,4 +14,5 @@ mod partition;
 mod probes;
 mod rights;
 mod rollouts;
+mod severed;
 mod webhook;

@@ -132,7 +132,7 @@ impl Parts {
                 // Nothing but what follows the settings works before they are known.
                 if name != SETTINGS {
                     tokio::select! {
-                        _ = listed.wait() => {}
+                        () = listed.wait() => {}
                         () = stopping.cancelled() => return,
                     }
                 }
