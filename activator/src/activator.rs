@@ -9,6 +9,7 @@ use ebb_api::report::{DrainOrder, Report, RevisionReport, Scope};
 use ebb_api::serving::{Revision, Route};
 use k8s_openapi::api::core::v1::Pod;
 use kube::Client;
+use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::registry::Registry;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpListener;
@@ -16,16 +17,19 @@ use tokio::sync::{oneshot, watch};
 use tokio::time::{Instant, MissedTickBehavior, interval};
 use tokio_util::sync::CancellationToken;
 
+use crate::budget::Budget;
 use crate::connect::Connect;
 use crate::directory::{Change, Directory};
 use crate::epochs::Epochs;
+use crate::limits::Limits;
 use crate::meters::Meters;
 use crate::observer::{Observer, ReportSink};
 use crate::peers::{PeerOptions, Peers};
+use crate::places::Places;
 use crate::proxy::Proxy;
 use crate::revision::{Context, RevisionStatus};
 use crate::route::{Door, RouteFacts};
-use crate::server::{self, Audience, Limits, Server};
+use crate::server::{self, Audience, Server};
 use crate::synced::Synced;
 use crate::tunnel::Tunnels;
 use crate::wake::Waker;
@@ -100,20 +104,21 @@ impl Activator {
         let proxy = Arc::new(Proxy {
             directory: Arc::clone(&directory),
             context: Arc::clone(&context),
-            tunnels: Tunnels::default(),
+            tunnels: Tunnels::new(Places::new(limits.tunnels, None, context.meters.tunnels())),
+            held: Budget::new(limits.held_bytes, context.meters.held_bytes()),
             peers: peers.clone(),
         });
-        let server = |audience| Arc::new(Server::new(Arc::clone(&proxy), audience));
         let waker = Waker::new(client.clone(), config.clone(), registry);
+        let [outside, inside, peer_server] = servers(&proxy, &limits);
         let inner = Inner {
             client,
             config,
             limits,
             context,
             directory,
-            outside: server(Audience::Clients(Door::Outer)),
-            inside: server(Audience::Clients(Door::Inner)),
-            peer_server: server(Audience::Peers),
+            outside,
+            inside,
+            peer_server,
             synced: Synced::new(peers.is_some()),
             epochs: Epochs::new(registry),
             waker,
@@ -171,7 +176,8 @@ impl Activator {
         I: AsyncRead + AsyncWrite + Send + Unpin + 'static,
     {
         let (_keep, stop) = oneshot::channel();
-        self.inner.peer_server.connection(io, peer.ip(), stop).await;
+        let server = &self.inner.peer_server;
+        server.connection(io, peer.ip(), server.admit(peer.ip()), stop).await;
     }
 
     /// Serves one connection of a client to its end; for listeners of another kind.
@@ -180,7 +186,8 @@ impl Activator {
         I: AsyncRead + AsyncWrite + Send + Unpin + 'static,
     {
         let (_keep, stop) = oneshot::channel();
-        self.server(door).connection(io, peer.ip(), stop).await;
+        let server = self.server(door);
+        server.connection(io, peer.ip(), server.admit(peer.ip()), stop).await;
     }
 
     /// Obeys an order: the pods that it names get nothing more, also if they are not known yet, and
@@ -313,4 +320,21 @@ impl Activator {
         let context = &self.inner.context;
         context.reports.report(Report { activator: context.id.clone(), scope, revisions });
     }
+}
+
+/// The servers of the outer and the inner door, which share their places, and that of the peers.
+fn servers(proxy: &Arc<Proxy>, limits: &Limits) -> [Arc<Server>; 3] {
+    let taken = proxy.context.meters.connections();
+    let places = Places::new(limits.connections, limits.connections_per_address, taken);
+    // Clients that take all places must not keep the other activators out. Their connections are
+    // bounded by those that have a place there.
+    let peer_places = Places::new(limits.connections, None, Gauge::default());
+    [
+        (Audience::Clients(Door::Outer), &places),
+        (Audience::Clients(Door::Inner), &places),
+        (Audience::Peers, &peer_places),
+    ]
+    .map(|(audience, places)| {
+        Arc::new(Server::new(Arc::clone(proxy), audience, Arc::clone(places)))
+    })
 }

@@ -5,6 +5,7 @@
 //! that the connection or stream is aborted; a truncated response never looks complete (class R3).
 
 use std::pin::Pin;
+use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 
 use bytes::Bytes;
@@ -13,6 +14,7 @@ use hyper::body::Incoming;
 use tokio::time::{Instant, Sleep, sleep_until};
 
 use crate::guard::Busy;
+use crate::progress::{PART_BYTES_MAX, Progress};
 use crate::settings::Deadlines;
 use crate::upstream::Lease;
 use crate::visit::Stay;
@@ -52,12 +54,22 @@ struct PodBody {
     stay: Stay,
     /// Tells the connection's guard that a request is under way.
     _busy: Busy,
+    /// For the client of an HTTP/2 stream.
+    frames: Option<Box<Frames>>,
     /// When the last frame must have come, and the longest pause between two.
     deadlines: Deadlines,
     last: Instant,
     /// Made only when there is something to wait for: most bodies come with their heads.
     timer: Option<Pin<Box<Sleep>>>,
     ended: bool,
+}
+
+/// A body in parts that fit into frames.
+struct Frames {
+    /// Where it is told how the client takes them.
+    progress: Arc<Progress>,
+    /// What is left of a part that is too long for one.
+    rest: Bytes,
 }
 
 // === impl ProxyBody ===
@@ -80,7 +92,7 @@ impl ProxyBody {
         lease: Lease,
         (stay, busy): (Stay, Busy),
         deadlines: Deadlines,
-        now: Instant,
+        progress: Option<Arc<Progress>>,
     ) -> Self {
         let lease = Some(lease);
         Self(Kind::Pod(PodBody {
@@ -88,8 +100,9 @@ impl ProxyBody {
             lease,
             stay,
             _busy: busy,
+            frames: progress.map(|progress| Box::new(Frames { progress, rest: Bytes::new() })),
             deadlines,
-            last: now,
+            last: Instant::now(),
             timer: None,
             ended: false,
         }))
@@ -113,7 +126,9 @@ impl Body for ProxyBody {
     fn is_end_stream(&self) -> bool {
         match &self.0 {
             Kind::Local(bytes) => bytes.is_none(),
-            Kind::Pod(body) => body.inner.is_end_stream(),
+            Kind::Pod(body) => {
+                body.inner.is_end_stream() && body.frames.as_ref().is_none_or(|f| f.rest.is_empty())
+            }
         }
     }
 
@@ -135,6 +150,27 @@ impl PodBody {
         &mut self,
         cx: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
+        let Some(frames) = &mut self.frames else {
+            return self.poll_pod(cx);
+        };
+        frames.progress.asked();
+        let mut data = std::mem::take(&mut frames.rest);
+        if data.is_empty() {
+            match ready!(self.poll_pod(cx)).transpose()?.map(Frame::into_data) {
+                Some(Ok(next)) => data = next,
+                Some(Err(other)) => return Poll::Ready(Some(Ok(other))),
+                None => return Poll::Ready(None),
+            }
+        }
+        let part = data.split_to(data.len().min(PART_BYTES_MAX));
+        if let Some(frames) = &mut self.frames {
+            frames.progress.gave(part.len());
+            frames.rest = data;
+        }
+        Poll::Ready(Some(Ok(Frame::data(part))))
+    }
+
+    fn poll_pod(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
         match Pin::new(&mut self.inner).poll_frame(cx) {
             Poll::Ready(None) => {
                 self.ended = true;

@@ -8,6 +8,8 @@ use futures::future::BoxFuture;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpStream;
 
+use crate::sockets;
+
 /// Both halves of a connection.
 pub trait Io: AsyncRead + AsyncWrite + Send + Unpin {}
 
@@ -30,8 +32,7 @@ impl Connect for TcpConnect {
     fn connect(&self, address: SocketAddr) -> BoxFuture<'static, io::Result<BoxedIo>> {
         Box::pin(async move {
             let stream = TcpStream::connect(address).await?;
-            // A request head must not wait for the acknowledgement of the one before.
-            stream.set_nodelay(true)?;
+            sockets::tune_pod(&stream)?;
             Ok(Box::new(stream) as BoxedIo)
         })
     }

@@ -36,6 +36,15 @@ pub enum RequestError {
     /// The revision's queue holds as many requests, or as many bytes, as it may.
     #[error("pending request queue full")]
     QueueFull,
+    /// This process holds as much as it may, of all revisions together.
+    #[error("the gateway is at its limit")]
+    Overloaded,
+    /// The client sends the request's body too slowly.
+    #[error("request body too slow")]
+    BodySlow,
+    /// The body is encoded in a way that would have to be undone here.
+    #[error("transfer coding not supported: send the body as chunked alone")]
+    CodingUnknown,
     /// Every pod of the revision failed, and none is starting.
     #[error("revision {revision} cannot start: {reason}")]
     CannotStart {
@@ -64,7 +73,11 @@ impl RequestError {
             Self::HostUnknown | Self::RevisionUnknown => StatusCode::NOT_FOUND,
             Self::MethodRefused => StatusCode::METHOD_NOT_ALLOWED,
             Self::ExpectationUnknown => StatusCode::EXPECTATION_FAILED,
-            Self::QueueFull | Self::CannotStart { .. } => StatusCode::SERVICE_UNAVAILABLE,
+            Self::BodySlow => StatusCode::REQUEST_TIMEOUT,
+            Self::CodingUnknown => StatusCode::NOT_IMPLEMENTED,
+            Self::QueueFull | Self::Overloaded | Self::CannotStart { .. } => {
+                StatusCode::SERVICE_UNAVAILABLE
+            }
             Self::Unreachable | Self::Upstream => StatusCode::BAD_GATEWAY,
             Self::Timeout => StatusCode::GATEWAY_TIMEOUT,
         }
@@ -79,6 +92,9 @@ impl RequestError {
             Self::ExpectationUnknown => "expectation-unknown",
             Self::RevisionUnknown => "revision-unknown",
             Self::QueueFull => "queue-full",
+            Self::Overloaded => "overloaded",
+            Self::BodySlow => "body-slow",
+            Self::CodingUnknown => "coding-unknown",
             Self::CannotStart { .. } => "cannot-start",
             Self::Unreachable => "unreachable",
             Self::Upstream => "upstream",
@@ -89,11 +105,17 @@ impl RequestError {
     /// Seconds after which the same request may fare better, where that can be said.
     const fn retry_after(&self) -> Option<&'static str> {
         match self {
-            Self::QueueFull => Some("1"),
+            Self::QueueFull | Self::Overloaded => Some("1"),
             // CrashLoopBackOff starts at 10 s: sooner than that nothing can have changed.
             Self::CannotStart { .. } => Some("10"),
             _ => None,
         }
+    }
+
+    /// Whether what the client still sends cannot be told apart from a next request, or is not worth
+    /// waiting for.
+    pub(crate) const fn ends_connection(&self) -> bool {
+        matches!(self, Self::BodySlow | Self::CodingUnknown)
     }
 
     /// The response.
@@ -122,12 +144,13 @@ mod tests {
 
     use super::*;
 
-    fn golden() -> [(RequestError, u16, &'static str, &'static str); 10] {
+    fn golden() -> [(RequestError, u16, &'static str, &'static str); 13] {
         let revision = RevisionKey::new("default", "x-00001");
         let reason = "ExitCode1: no model".into();
         let cannot_start = RequestError::CannotStart { revision, reason };
         let why = "revision default/x-00001 cannot start: ExitCode1: no model";
         let lost = "the model closed the connection without a response";
+        let coding = "transfer coding not supported: send the body as chunked alone";
         let malformed = RequestError::Malformed("host");
         #[rustfmt::skip]
         let table = [
@@ -137,6 +160,9 @@ mod tests {
             (RequestError::ExpectationUnknown, 417, "expectation-unknown", "expectation failed"),
             (RequestError::RevisionUnknown, 404, "revision-unknown", "revision not found"),
             (RequestError::QueueFull, 503, "queue-full", "pending request queue full"),
+            (RequestError::Overloaded, 503, "overloaded", "the gateway is at its limit"),
+            (RequestError::BodySlow, 408, "body-slow", "request body too slow"),
+            (RequestError::CodingUnknown, 501, "coding-unknown", coding),
             (cannot_start, 503, "cannot-start", why),
             (RequestError::Unreachable, 502, "unreachable", "no connection to the model"),
             (RequestError::Upstream, 502, "upstream", lost),
@@ -158,7 +184,8 @@ mod tests {
 
     #[test]
     fn a_full_queue_says_when_to_come_back() {
-        let response = RequestError::QueueFull.response();
-        assert_eq!(response.headers()[header::RETRY_AFTER], "1");
+        for error in [RequestError::QueueFull, RequestError::Overloaded] {
+            assert_eq!(error.response().headers()[header::RETRY_AFTER], "1");
+        }
     }
 }

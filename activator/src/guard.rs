@@ -8,29 +8,43 @@
 use std::io;
 use std::pin::Pin;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 use std::task::{Context, Poll};
 use std::time::Duration;
 
+use prometheus_client::metrics::counter::Counter;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
-use tokio::time::{Instant, Sleep, sleep_until};
+use tokio::sync::oneshot;
+use tokio::time::Instant;
+
+use crate::pace::{Pace, Timer};
+
+mod frames;
+mod heads;
+
+use frames::Frames;
+use heads::Heads;
 
 /// Longest time for a request head, from its first byte (slow loris).
 const HEAD_TIMEOUT: Duration = Duration::from_secs(10);
+/// Longest time until the first byte: browsers and load balancers open connections ahead of need.
+const FRESH_TIMEOUT: Duration = Duration::from_mins(1);
 /// Longest silence between two requests. Longer than the keep-alive of common load balancers (60 s
 /// at AWS, 600 s at the most), so that they close first and never lose a request to the race.
 const IDLE_TIMEOUT: Duration = Duration::from_secs(620);
-/// Longest time without the client taking a single byte that waits for it: a zero window must not
-/// hold a slot in a pod.
-const STALL_TIMEOUT: Duration = Duration::from_secs(30);
 /// How HTTP/2 begins; its connections carry frames that are no heads.
-const H2_PREFACE: &[u8] = b"PRI ";
+const H2_PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
 
-/// What the requests of a connection tell its guard.
-#[derive(Debug, Default)]
+/// What the requests of a connection and its guard tell each other.
+#[derive(Debug)]
 pub(crate) struct Activity {
+    born: Instant,
     begun: AtomicU32,
     busy: AtomicU32,
+    /// When the last request ended, in milliseconds after `born`.
+    ended: AtomicU64,
+    /// Whether the head that came last gives the length of its body twice.
+    ambiguous: AtomicBool,
 }
 
 /// A request that is not done yet.
@@ -42,106 +56,204 @@ pub(crate) struct Busy(Arc<Activity>);
 pub(crate) struct GuardedIo<I> {
     inner: I,
     activity: Arc<Activity>,
-    /// When the head that is being read began, and how many requests had begun then.
+    wire: Wire,
+    /// When the head that is being read began, and its number.
     head: Option<(Instant, u32)>,
-    fresh: bool,
-    h2: bool,
     last: Instant,
-    stalled: Option<Instant>,
     read_timer: Timer,
+    pace: Pace,
     write_timer: Timer,
+    /// Asks the server to end an HTTP/2 connection in good order.
+    quiet: Option<oneshot::Sender<()>>,
+    /// Clients that took their responses too slowly.
+    cut: Counter,
 }
 
-#[derive(Debug, Default)]
-struct Timer(Option<Pin<Box<Sleep>>>);
+/// What a connection carries.
+#[derive(Debug)]
+enum Wire {
+    /// It may yet be either: so many bytes of HTTP/2's beginning have come.
+    Fresh(usize),
+    Http1(Heads),
+    Http2(Frames),
+}
 
 // === impl Activity ===
 
 impl Activity {
+    /// Of a connection that was made at `now`.
+    pub(crate) const fn new(now: Instant) -> Self {
+        Self {
+            born: now,
+            begun: AtomicU32::new(0),
+            busy: AtomicU32::new(0),
+            ended: AtomicU64::new(0),
+            ambiguous: AtomicBool::new(false),
+        }
+    }
+
     /// A request head is complete.
     pub(crate) fn begin(self: &Arc<Self>) -> Busy {
         self.begun.fetch_add(1, Ordering::Relaxed);
         self.busy.fetch_add(1, Ordering::Relaxed);
         Busy(Arc::clone(self))
     }
+
+    /// Whether the head of the request that has just begun can be read in two ways.
+    pub(crate) fn is_ambiguous(&self) -> bool {
+        self.ambiguous.load(Ordering::Relaxed)
+    }
+
+    fn is_busy(&self) -> bool {
+        self.busy.load(Ordering::Relaxed) > 0
+    }
+
+    fn ended(&self) -> Instant {
+        self.born + Duration::from_millis(self.ended.load(Ordering::Relaxed))
+    }
 }
 
 impl Drop for Busy {
     fn drop(&mut self) {
-        self.0.busy.fetch_sub(1, Ordering::Relaxed);
-    }
-}
-
-// === impl Timer ===
-
-impl Timer {
-    /// Ready once `deadline` has passed.
-    fn poll(&mut self, cx: &mut Context<'_>, deadline: Instant) -> Poll<()> {
-        let timer = self.0.get_or_insert_with(|| Box::pin(sleep_until(deadline)));
-        if timer.deadline() > deadline {
-            timer.as_mut().reset(deadline);
-        }
-        while timer.as_mut().poll(cx).is_ready() {
-            if timer.deadline() >= deadline {
-                return Poll::Ready(());
-            }
-            timer.as_mut().reset(deadline);
-        }
-        Poll::Pending
+        // Before the count: who sees that nothing is busy must see since when.
+        let ended = u64::try_from(self.0.born.elapsed().as_millis()).unwrap_or(u64::MAX);
+        self.0.ended.store(ended, Ordering::Relaxed);
+        self.0.busy.fetch_sub(1, Ordering::Release);
     }
 }
 
 // === impl GuardedIo ===
 
 impl<I> GuardedIo<I> {
-    pub(crate) fn new(inner: I, activity: Arc<Activity>, now: Instant) -> Self {
+    /// Guards `inner`, which was accepted at `now`. `quiet` is told when an HTTP/2 connection has
+    /// been idle for long; `cut` counts clients that take their responses too slowly.
+    pub(crate) fn new(
+        inner: I,
+        activity: Arc<Activity>,
+        now: Instant,
+        quiet: oneshot::Sender<()>,
+        cut: Counter,
+    ) -> Self {
         Self {
             inner,
             activity,
-            head: Some((now, 0)),
-            fresh: true,
-            h2: false,
+            wire: Wire::Fresh(0),
+            head: None,
             last: now,
-            stalled: None,
             read_timer: Timer::default(),
+            pace: Pace::new(),
             write_timer: Timer::default(),
+            quiet: Some(quiet),
+            cut,
         }
     }
 
     fn received(&mut self, bytes: &[u8]) {
         self.last = Instant::now();
-        if std::mem::take(&mut self.fresh) {
-            self.h2 = bytes.starts_with(H2_PREFACE);
-        } else if self.head.is_none() && self.activity.busy.load(Ordering::Relaxed) == 0 {
-            self.head = Some((self.last, self.activity.begun.load(Ordering::Relaxed)));
+        let begun = self.activity.begun.load(Ordering::Relaxed);
+        let mut rest = bytes;
+        if let Wire::Fresh(matched) = &mut self.wire {
+            self.head.get_or_insert((self.last, begun));
+            let wanted = &H2_PREFACE[*matched..];
+            let length = wanted.len().min(bytes.len());
+            if bytes[..length] == wanted[..length] {
+                *matched += length;
+                rest = &bytes[length..];
+                if *matched == H2_PREFACE.len() {
+                    self.wire = Wire::Http2(Frames::default());
+                }
+            } else {
+                // What came before were the same letters: no field's name has begun in them.
+                self.wire = Wire::Http1(Heads::new());
+            }
         }
-        if self.h2 {
-            self.head = None;
+        match &mut self.wire {
+            Wire::Fresh(_) => {}
+            Wire::Http1(heads) => {
+                let open = self.head.is_some_and(|(_, before)| before == begun);
+                if !open && !self.activity.is_busy() {
+                    self.head = Some((self.last, begun));
+                    *heads = Heads::new();
+                }
+                if self.head.is_some() {
+                    heads.feed(rest);
+                    let ambiguous = heads.is_ambiguous();
+                    self.activity.ambiguous.store(ambiguous, Ordering::Relaxed);
+                }
+            }
+            Wire::Http2(frames) => {
+                frames.feed(rest);
+                let open = frames.open_head();
+                if open != self.head.map(|(_, number)| number) {
+                    self.head = open.map(|number| (self.last, number));
+                }
+            }
         }
     }
 
     /// Until when the client must have sent something.
     fn read_deadline(&mut self) -> Option<Instant> {
-        let begun = self.activity.begun.load(Ordering::Relaxed);
-        if self.head.is_some_and(|(_, before)| before != begun) {
-            self.head = None;
-        }
-        if self.activity.busy.load(Ordering::Relaxed) > 0 {
-            return None;
+        let busy = self.activity.busy.load(Ordering::Acquire) > 0;
+        let idle = self.activity.ended() + IDLE_TIMEOUT;
+        match self.wire {
+            Wire::Fresh(0) => return Some(self.last + FRESH_TIMEOUT),
+            Wire::Fresh(_) => {}
+            Wire::Http1(_) => {
+                let begun = self.activity.begun.load(Ordering::Relaxed);
+                if self.head.is_some_and(|(_, before)| before != begun) {
+                    self.head = None;
+                }
+                if busy {
+                    return None;
+                }
+            }
+            // Whatever else goes on: nothing can come before the rest of the head.
+            Wire::Http2(_) if self.head.is_some() => {}
+            Wire::Http2(_) if busy || self.quiet.is_none() => return None,
+            // An answer to our ping is no request.
+            Wire::Http2(_) => return Some(idle),
         }
         Some(match self.head {
             Some((since, _)) => since + HEAD_TIMEOUT,
-            None => self.last + IDLE_TIMEOUT,
+            None => idle.max(self.last + IDLE_TIMEOUT),
         })
     }
 
-    fn wrote(&mut self, cx: &mut Context<'_>, done: &Poll<io::Result<usize>>) -> Poll<()> {
-        if done.is_ready() {
-            self.stalled = None;
-            return Poll::Pending;
+    /// Whether the client has been silent for too long.
+    fn is_silent(&mut self, cx: &mut Context<'_>) -> bool {
+        let Some(deadline) = self.read_deadline() else {
+            return false;
+        };
+        if self.read_timer.poll(cx, deadline).is_pending() {
+            return false;
         }
-        let since = *self.stalled.get_or_insert_with(Instant::now);
-        self.write_timer.poll(cx, since + STALL_TIMEOUT)
+        if matches!(self.wire, Wire::Http2(_)) && self.head.is_none() {
+            // Its client is told, so that no request is lost to the race.
+            if let Some(quiet) = self.quiet.take() {
+                let _server_is_gone = quiet.send(());
+            }
+            return false;
+        }
+        true
+    }
+
+    /// Whether the client takes what waits for it too slowly.
+    fn is_stalled(&mut self, cx: &mut Context<'_>, done: &Poll<io::Result<usize>>) -> bool {
+        match done {
+            Poll::Ready(Ok(bytes)) => {
+                self.pace.moved(*bytes);
+                false
+            }
+            Poll::Ready(Err(_)) => false,
+            Poll::Pending => {
+                let deadline = self.pace.wait(Instant::now());
+                let stalled = self.write_timer.poll(cx, deadline).is_ready();
+                if stalled {
+                    self.cut.inc();
+                }
+                stalled
+            }
+        }
     }
 }
 
@@ -154,12 +266,8 @@ impl<I: AsyncRead + Unpin> AsyncRead for GuardedIo<I> {
         let this = self.get_mut();
         let before = buffer.filled().len();
         match Pin::new(&mut this.inner).poll_read(cx, buffer) {
-            Poll::Pending => match this.read_deadline() {
-                Some(deadline) if this.read_timer.poll(cx, deadline).is_ready() => {
-                    Poll::Ready(Err(io::ErrorKind::TimedOut.into()))
-                }
-                _ => Poll::Pending,
-            },
+            Poll::Pending if this.is_silent(cx) => Poll::Ready(Err(io::ErrorKind::TimedOut.into())),
+            Poll::Pending => Poll::Pending,
             done @ Poll::Ready(_) => {
                 let bytes = &buffer.filled()[before..];
                 if !bytes.is_empty() {
@@ -179,7 +287,7 @@ impl<I: AsyncWrite + Unpin> AsyncWrite for GuardedIo<I> {
     ) -> Poll<io::Result<usize>> {
         let this = self.get_mut();
         let done = Pin::new(&mut this.inner).poll_write(cx, bytes);
-        if this.wrote(cx, &done).is_ready() {
+        if this.is_stalled(cx, &done) {
             return Poll::Ready(Err(io::ErrorKind::TimedOut.into()));
         }
         done
@@ -192,7 +300,7 @@ impl<I: AsyncWrite + Unpin> AsyncWrite for GuardedIo<I> {
     ) -> Poll<io::Result<usize>> {
         let this = self.get_mut();
         let done = Pin::new(&mut this.inner).poll_write_vectored(cx, slices);
-        if this.wrote(cx, &done).is_ready() {
+        if this.is_stalled(cx, &done) {
             return Poll::Ready(Err(io::ErrorKind::TimedOut.into()));
         }
         done

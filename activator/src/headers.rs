@@ -88,6 +88,21 @@ pub(crate) fn from_peer(headers: &mut HeaderMap, upgrade: Option<HeaderValue>) {
     for_next_hop(headers, upgrade, |name| name.as_str().starts_with(PEER_PREFIX));
 }
 
+/// Makes one field of the cookies that an HTTP/2 client sent in several (RFC 9113 8.2.3): HTTP/1
+/// knows of one only, and pods read the first.
+pub(crate) fn join_cookies(headers: &mut HeaderMap) {
+    let mut crumbs = headers.get_all(header::COOKIE).iter();
+    let (Some(first), Some(second)) = (crumbs.next(), crumbs.next()) else {
+        return;
+    };
+    let all: Vec<_> =
+        [first, second].into_iter().chain(crumbs).map(HeaderValue::as_bytes).collect();
+    // What is no value when it is joined was none before.
+    if let Ok(cookie) = HeaderValue::from_bytes(&all.join(&b"; "[..])) {
+        headers.insert(header::COOKIE, cookie);
+    }
+}
+
 /// Makes a pod's headers fit for the client.
 pub(crate) fn for_client(headers: &mut HeaderMap) {
     strip(headers, |_| false);

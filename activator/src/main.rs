@@ -1,6 +1,7 @@
 //! The activator as a process of its own.
 
 use std::net::SocketAddr;
+use std::num::NonZeroUsize;
 use std::process::ExitCode;
 use std::sync::Arc;
 use std::time::Duration;
@@ -8,7 +9,7 @@ use std::time::Duration;
 use clap::Parser;
 use ebb_activator::route::Door;
 use ebb_activator::streams::ReportStreams;
-use ebb_activator::{Activator, ActivatorOptions, Limits, PeerOptions, TcpConnect};
+use ebb_activator::{Activator, ActivatorOptions, Limits, Machine, PeerOptions, TcpConnect};
 use ebb_api::labels;
 use ebb_daemon::process::{self, Common, Process};
 use tokio_util::sync::CancellationToken;
@@ -42,6 +43,11 @@ struct Options {
     #[arg(long, value_name = "SELECTOR", default_value = labels::ACTIVATORS)]
     peers_selector: String,
 
+    /// Connections at once from one address; without it there is no such limit, as is right where
+    /// all clients come through a load balancer
+    #[arg(long, value_name = "COUNT")]
+    connections_per_address: Option<NonZeroUsize>,
+
     /// Seconds that requests in flight may take to end after SIGTERM
     #[arg(long, value_name = "SECONDS", default_value_t = 300)]
     drain: u64,
@@ -61,7 +67,16 @@ fn main() -> ExitCode {
 }
 
 async fn run(mut process: Process, options: Options) -> anyhow::Result<()> {
-    let Options { listen, inner, autoscaler, peers, peers_selector, drain, common } = options;
+    let Options {
+        listen,
+        inner,
+        autoscaler,
+        peers,
+        peers_selector,
+        connections_per_address,
+        drain,
+        common,
+    } = options;
     let listener = process::bind("--listen", listen).await?;
     let inner_listener = process::bind("--inner", inner).await?;
     let peer_listener = match peers {
@@ -76,7 +91,11 @@ async fn run(mut process: Process, options: Options) -> anyhow::Result<()> {
         observer: Arc::new(()),
         id: process.name().to_owned(),
         connect: Arc::new(TcpConnect),
-        limits: Limits { drain: Duration::from_secs(drain), ..Limits::default() },
+        limits: Limits {
+            connections_per_address,
+            drain: Duration::from_secs(drain),
+            ..Machine::prepare().limits()
+        },
         peers: peers.map(|address| PeerOptions {
             namespace: common.namespace,
             selector: peers_selector,

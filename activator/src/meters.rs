@@ -38,6 +38,35 @@ pub(crate) struct Meters {
     forwarded: Counter,
     peer_failures: Counter,
     members: Gauge,
+    overflows: Family<BoundLabels, Counter>,
+    cuts: Family<CutLabels, Counter>,
+    connections: Gauge,
+    tunnels: Gauge,
+    held_bytes: Gauge,
+}
+
+/// A bound of the whole process.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Bound {
+    /// Bytes that requests hold.
+    HeldBytes,
+    /// Connections of clients.
+    Connections,
+    /// Connections of one client's address.
+    ConnectionsPerAddress,
+    /// Upgraded connections.
+    Tunnels,
+    /// Open files, ports or buffers of the machine.
+    Machine,
+}
+
+/// Why a client was cut off.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Cut {
+    /// It sent a request's body too slowly.
+    Upload,
+    /// It took its response too slowly.
+    Download,
 }
 
 /// The series of one revision.
@@ -69,6 +98,16 @@ struct ErrorLabels {
     reason: &'static str,
 }
 
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct BoundLabels {
+    bound: &'static str,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct CutLabels {
+    side: &'static str,
+}
+
 // === impl Meters ===
 
 impl Meters {
@@ -89,6 +128,11 @@ impl Meters {
             forwarded: Counter::default(),
             peer_failures: Counter::default(),
             members: Gauge::default(),
+            overflows: Family::default(),
+            cuts: Family::default(),
+            connections: Gauge::default(),
+            tunnels: Gauge::default(),
+            held_bytes: Gauge::default(),
         };
         let registry = registry.sub_registry_with_prefix("ebb_activator");
         registry.register(
@@ -120,6 +164,7 @@ impl Meters {
         );
         meters.register_pods(registry);
         meters.register_peers(registry);
+        meters.register_bounds(registry);
         meters
     }
 
@@ -133,6 +178,26 @@ impl Meters {
             "ejections",
             "Pods left out for a while because of failures in a row",
             self.ejections.clone(),
+        );
+    }
+
+    fn register_bounds(&self, registry: &mut Registry) {
+        registry.register(
+            "overflows",
+            "Requests and connections refused because this process had as many as it may",
+            self.overflows.clone(),
+        );
+        registry.register(
+            "cut_clients",
+            "Requests broken off because the client was too slow",
+            self.cuts.clone(),
+        );
+        registry.register("connections", "Connections of clients", self.connections.clone());
+        registry.register("tunnels", "Upgraded connections", self.tunnels.clone());
+        registry.register(
+            "held_bytes",
+            "Bytes that requests hold while they wait or are read",
+            self.held_bytes.clone(),
         );
     }
 
@@ -199,6 +264,42 @@ impl Meters {
     /// The number of activators in the ring.
     pub(crate) fn members(&self) -> Gauge {
         self.members.clone()
+    }
+
+    /// Something was refused because of a bound of the whole process.
+    pub(crate) fn overflow(&self, bound: Bound) {
+        let bound = match bound {
+            Bound::HeldBytes => "held-bytes",
+            Bound::Connections => "connections",
+            Bound::ConnectionsPerAddress => "connections-per-address",
+            Bound::Tunnels => "tunnels",
+            Bound::Machine => "machine",
+        };
+        self.overflows.get_or_create(&BoundLabels { bound }).inc();
+    }
+
+    /// Those that were cut off for being slow on one side.
+    pub(crate) fn cut(&self, side: Cut) -> Counter {
+        let side = match side {
+            Cut::Upload => "upload",
+            Cut::Download => "download",
+        };
+        self.cuts.get_or_create_owned(&CutLabels { side })
+    }
+
+    /// Connections of clients.
+    pub(crate) fn connections(&self) -> Gauge {
+        self.connections.clone()
+    }
+
+    /// Upgraded connections.
+    pub(crate) fn tunnels(&self) -> Gauge {
+        self.tunnels.clone()
+    }
+
+    /// Bytes that requests hold.
+    pub(crate) fn held_bytes(&self) -> Gauge {
+        self.held_bytes.clone()
     }
 
     /// A request that goes to another pod.

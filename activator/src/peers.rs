@@ -167,6 +167,7 @@ impl Peers {
     pub(crate) fn expire(&self, now: Instant) {
         for (_, peer) in self.known.lock().pods.values() {
             peer.h1.expire(now);
+            peer.h2.expire(now);
         }
     }
 
@@ -198,8 +199,7 @@ impl Peers {
 
 impl Peer {
     fn new(address: SocketAddr, connect: &Arc<dyn Connect>) -> Self {
-        let upstream =
-            |protocol| Arc::new(Upstream::for_peer(address, protocol, Arc::clone(connect)));
+        let upstream = |protocol| Arc::new(Upstream::new(address, protocol, Arc::clone(connect)));
         Self {
             h1: upstream(Protocol::Http1),
             h2: upstream(Protocol::H2c),

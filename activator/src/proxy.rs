@@ -3,7 +3,6 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use futures::TryFutureExt as _;
 use http::header::{self, HeaderName, HeaderValue};
 use http::uri::{PathAndQuery, Scheme};
 use http::{Method, Request, Response, StatusCode, Uri, Version};
@@ -12,30 +11,40 @@ use hyper::upgrade::OnUpgrade;
 use tokio::time::{Instant, timeout_at};
 
 use crate::body::ProxyBody;
+use crate::budget::{Budget, Purpose};
 use crate::directory::Directory;
 use crate::error::RequestError;
 use crate::guard::{Activity, Busy};
 use crate::headers::{self, ClientEnd};
+use crate::meters::Bound;
 use crate::peers::Peers;
+use crate::places::Place;
+use crate::progress::Progress;
 use crate::revision::{Context, Revision};
 use crate::route::{self, Door};
 use crate::settings::{Deadlines, Settings};
-use crate::tunnel::Tunnels;
-use crate::upstream::{Lease, SendError};
+use crate::tunnel::{Held, Tunnels};
+use crate::upload::Upload;
+use crate::upstream::Lease;
 use crate::visit::{Stay, Visit};
 
+mod check;
+mod exchange;
+mod held;
 mod leftover;
 mod relay;
 
+use check::{Checked, check};
+
 const SERVER_TIMING: HeaderName = HeaderName::from_static("server-timing");
-/// Longest method that is forwarded; the registered ones have 17 letters at the most.
-const METHOD_BYTES_MAX: usize = 32;
 
 /// What all connections share.
 pub(crate) struct Proxy {
     pub(crate) directory: Arc<Directory>,
     pub(crate) context: Arc<Context>,
     pub(crate) tunnels: Tunnels,
+    /// What all requests hold in memory.
+    pub(crate) held: Arc<Budget>,
     /// Nothing where this activator is the only one.
     pub(crate) peers: Option<Arc<Peers>>,
 }
@@ -45,6 +54,8 @@ pub(crate) struct Client {
     pub(crate) proxy: Arc<Proxy>,
     pub(crate) caller: Caller,
     pub(crate) activity: Arc<Activity>,
+    /// The place of the connection, which its tunnel keeps; without one its requests are refused.
+    pub(crate) place: Option<Arc<Place>>,
 }
 
 /// Who is at the other end.
@@ -56,17 +67,10 @@ pub(crate) enum Caller {
     Peer,
 }
 
-/// A request that the checks have passed.
-struct Checked {
-    /// Taken while it is being sent, and back when it could not be.
-    request: Option<Request<Incoming>>,
-    host: HeaderValue,
-    upgrade: Option<(HeaderValue, OnUpgrade)>,
-}
-
 /// What is left of a request's arrival once it is fit for a pod.
 struct Way {
-    upgrade: Option<OnUpgrade>,
+    /// The client's side of a tunnel, and the place that it will have among the tunnels.
+    upgrade: Option<(OnUpgrade, Place)>,
     deadlines: Deadlines,
 }
 
@@ -76,10 +80,15 @@ impl Client {
     /// Answers a request, whatever it takes.
     pub(crate) async fn answer(&self, request: Request<Incoming>) -> Response<ProxyBody> {
         let busy = self.activity.begin();
-        let mut checked = match check(request) {
+        let is_timed = matches!(self.caller, Caller::Client(..));
+        let mut checked = match check(request, is_timed, self.activity.is_ambiguous()) {
             Ok(checked) => checked,
             Err((request, error)) => return self.refuse(Some(request), &error).await,
         };
+        if self.place.is_none() {
+            // Counted when the connection was accepted.
+            return self.refuse(checked.request, &RequestError::Overloaded).await;
+        }
         match self.forward(&mut checked, busy).await {
             Ok(response) => response,
             Err(error) => self.refuse(checked.request, &error).await,
@@ -88,13 +97,14 @@ impl Client {
 
     async fn refuse(
         &self,
-        request: Option<Request<Incoming>>,
+        request: Option<Request<Upload>>,
         error: &RequestError,
     ) -> Response<ProxyBody> {
         self.proxy.context.meters.error(error);
         tracing::debug!(error.kind = error.label(), "Request refused");
         let mut response = error.response();
-        if leftover::must_close(request).await {
+        let closes = error.ends_connection() || self.place.is_none();
+        if closes || leftover::must_close(request).await {
             response.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("close"));
         }
         response
@@ -115,6 +125,8 @@ impl Client {
         let mut way = None;
         let peers = self.owners_of(&revision, arrived);
         if !peers.is_empty() {
+            // It may wait there.
+            self.hold_body(checked, Purpose::Passing)?;
             // In a box: requests that are served here should not carry the state of those that go
             // to another activator.
             let sent = Box::pin(self.relay(checked, &revision, &peers, arrived));
@@ -134,11 +146,17 @@ impl Client {
             entered => entered?,
         };
         drop(revision);
+        let held = if visit.waits() {
+            self.hold_waiting(checked, bytes).map(Some)
+        } else {
+            self.hold_body(checked, Purpose::Passing).map(|()| None)
+        };
+        let held = held.inspect_err(|error| visit.answered(error.status()))?;
         let way = match way {
             Some(way) => way,
             None => self.prepare(checked, &visit.live().settings, arrived)?,
         };
-        let sent = exchange(&mut visit, &mut checked.request);
+        let sent = self.exchange(&mut visit, &mut checked.request, held);
         let (response, lease) =
             within(way.deadlines.start, sent).await.inspect_err(|error| visit.failed(error))?;
         self.respond(response, lease, (Stay::Here(visit), busy), way)
@@ -188,6 +206,13 @@ impl Client {
         // A pod that speaks HTTP/2 has no upgrades.
         let upgrade = checked.upgrade.take().filter(|_| !h2);
         let (protocol, upgrade) = upgrade.unzip();
+        let upgrade = match upgrade {
+            Some(client) => Some((client, self.tunnel_place()?)),
+            None => None,
+        };
+        if !h2 {
+            headers::join_cookies(request.headers_mut());
+        }
         match &self.caller {
             Caller::Client(end, _) => {
                 headers::for_pod(request.headers_mut(), &checked.host, end, protocol);
@@ -209,23 +234,20 @@ impl Client {
         if response.status() != StatusCode::SWITCHING_PROTOCOLS {
             return Ok(respond(response, lease, (stay, busy), deadlines));
         }
-        let Some(client) = upgrade else {
+        let Some((client, tunnel)) = upgrade else {
             stay.answered(RequestError::Upstream.status());
             return Err(RequestError::Upstream);
         };
         stay.answered(response.status());
-        Ok(self.proxy.tunnels.open(response, client, (stay, lease, busy), deadlines.end))
+        let held = Held { lease, rest: (stay, busy, tunnel, self.place.clone()) };
+        Ok(self.proxy.tunnels.open(response, client, held, deadlines.end))
     }
-}
 
-// === impl Checked ===
-
-impl Checked {
-    /// What its head takes in memory while it waits.
-    fn head_bytes(&self) -> usize {
-        self.request
-            .as_ref()
-            .map_or(0, |request| headers::head_bytes(request.headers(), request.uri().path()))
+    fn tunnel_place(&self) -> Result<Place, RequestError> {
+        self.proxy.tunnels.place().ok_or_else(|| {
+            self.proxy.context.meters.overflow(Bound::Tunnels);
+            RequestError::Overloaded
+        })
     }
 }
 
@@ -237,62 +259,6 @@ async fn within<T>(
     match deadline {
         Some(deadline) => timeout_at(deadline, sent).await.unwrap_or(Err(RequestError::Timeout)),
         None => sent.await,
-    }
-}
-
-/// Refuses what is no request for a pod, and takes apart what is.
-#[expect(
-    clippy::result_large_err,
-    reason = "the request goes on in both cases, and a box would be paid by good requests too"
-)]
-fn check(mut request: Request<Incoming>) -> Result<Checked, (Request<Incoming>, RequestError)> {
-    let method = request.method();
-    if *method == Method::TRACE || *method == Method::CONNECT {
-        return Err((request, RequestError::MethodRefused));
-    }
-    if method.as_str().len() > METHOD_BYTES_MAX {
-        return Err((request, RequestError::Malformed("method")));
-    }
-    let continues = |value: &HeaderValue| value.as_bytes().eq_ignore_ascii_case(b"100-continue");
-    if request.headers().get(header::EXPECT).is_some_and(|value| !continues(value)) {
-        return Err((request, RequestError::ExpectationUnknown));
-    }
-    let host = match host_of(&request) {
-        Ok(host) => host,
-        Err(error) => return Err((request, error)),
-    };
-    let upgrade = (request.version() == Version::HTTP_11)
-        .then(|| headers::upgrade_of(request.headers()))
-        .flatten()
-        .map(|protocol| (protocol, hyper::upgrade::on(&mut request)));
-    Ok(Checked { request: Some(request), host, upgrade })
-}
-
-/// Sends the request to a pod, and waits for another as often as it provably was not sent.
-async fn exchange(
-    visit: &mut Visit,
-    slot: &mut Option<Request<Incoming>>,
-) -> Result<(Response<Incoming>, Lease), RequestError> {
-    loop {
-        let pod = visit.pod().await?;
-        let Some(request) = slot.take() else {
-            return Err(RequestError::Upstream);
-        };
-        let address = pod.upstream.address();
-        let mut opened = || visit.opened();
-        let sent = pod.upstream.send(request, &mut opened);
-        match sent.map_err(Box::new).await.map_err(|error| *error) {
-            Ok(answer) => return Ok(answer),
-            Err(SendError::Lost { source, .. }) => {
-                tracing::info!(error = %source, pod.address = %address, "Request lost in pod");
-                return Err(RequestError::Upstream);
-            }
-            Err(SendError::Unsent { request, source, .. }) => {
-                *slot = Some(*request);
-                tracing::info!(error = %source, pod.address = %address, "Pod not reachable");
-                visit.again(Instant::now())?;
-            }
-        }
     }
 }
 
@@ -313,7 +279,7 @@ fn respond(
     {
         head.headers.append(SERVER_TIMING, timing);
     }
-    let body = ProxyBody::from_pod(body, lease, (stay, busy), deadlines, now);
+    let body = ProxyBody::from_pod(body, lease, (stay, busy), deadlines, Progress::current());
     Response::from_parts(head, body)
 }
 
@@ -332,29 +298,9 @@ fn server_timing(visit: &Visit, now: Instant) -> Option<HeaderValue> {
     .ok()
 }
 
-/// The one host of the request. The URI's authority wins, and must not be contradicted.
-fn host_of(request: &Request<Incoming>) -> Result<HeaderValue, RequestError> {
-    let mut hosts = request.headers().get_all(header::HOST).iter();
-    let (first, second) = (hosts.next(), hosts.next());
-    if second.is_some() {
-        return Err(RequestError::Malformed("host"));
-    }
-    match (request.uri().authority(), first) {
-        (Some(authority), host) => {
-            let authority = authority.as_str();
-            if host.is_some_and(|h| !h.as_bytes().eq_ignore_ascii_case(authority.as_bytes())) {
-                return Err(RequestError::Malformed("host"));
-            }
-            HeaderValue::try_from(authority).map_err(|_| RequestError::Malformed("host"))
-        }
-        (None, Some(host)) => Ok(host.clone()),
-        (None, None) => Err(RequestError::Malformed("host")),
-    }
-}
-
 /// Writes the target in the form of the pod's protocol.
 fn address(
-    request: &mut Request<Incoming>,
+    request: &mut Request<Upload>,
     host: &HeaderValue,
     h2: bool,
 ) -> Result<(), RequestError> {
@@ -380,10 +326,18 @@ fn address(
         request.headers_mut().insert(header::HOST, host.clone());
     }
     *request.version_mut() = Version::HTTP_11;
+    // hyper takes it for granted that these have no body, unless they say so.
+    if matches!(*request.method(), Method::GET | Method::HEAD)
+        && has_body(request)
+        && !request.headers().contains_key(header::CONTENT_LENGTH)
+    {
+        let chunked = HeaderValue::from_static("chunked");
+        request.headers_mut().insert(header::TRANSFER_ENCODING, chunked);
+    }
     Ok(())
 }
 
 /// Whether a request has a body that nobody has read.
-fn has_body(request: &Request<Incoming>) -> bool {
+fn has_body(request: &Request<Upload>) -> bool {
     !request.body().is_end_stream()
 }

@@ -1,13 +1,18 @@
 //! The whole activator over in-memory pipes in paused time: clients on one side, pods on the other.
 
+mod bounds;
 mod doors;
 mod failures;
 mod fixture;
 mod forwarding;
+mod framing;
 mod holding;
 mod identity;
 mod pacing;
 mod peers;
 mod protocols;
 mod sleeping;
+mod slow;
 mod timeouts;
+mod vanished;
+mod wire;

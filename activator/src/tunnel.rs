@@ -3,6 +3,7 @@
 //! Nothing a client sends after its request reaches the pod before the pod has agreed (CVE-2026-2833
 //! was a proxy that forwarded early). A tunnel counts as a request in flight until it is closed.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use http::{Response, header};
@@ -17,6 +18,7 @@ use tokio::time::{Instant, timeout_at};
 use crate::body::ProxyBody;
 use crate::guard::Busy;
 use crate::headers;
+use crate::places::{Place, Places};
 use crate::upstream::Lease;
 use crate::visit::Stay;
 
@@ -25,37 +27,62 @@ use crate::visit::Stay;
 const TUNNEL_TIMEOUT: Duration = Duration::from_hours(24);
 
 /// All tunnels of an activator.
-#[derive(Debug, Default)]
-pub(crate) struct Tunnels(Mutex<JoinSet<()>>);
+#[derive(Debug)]
+pub(crate) struct Tunnels {
+    tasks: Mutex<JoinSet<()>>,
+    places: Arc<Places>,
+}
+
+/// What is let go when a tunnel closes.
+pub(crate) struct Held {
+    pub(crate) lease: Lease,
+    /// All else: its part in the load, its places among the tunnels and the connections.
+    #[expect(dead_code, reason = "held, never looked at")]
+    pub(crate) rest: (Stay, Busy, Place, Option<Arc<Place>>),
+}
 
 impl Tunnels {
+    /// No tunnels; each will have one of `places`.
+    pub(crate) fn new(places: Arc<Places>) -> Self {
+        Self { tasks: Mutex::default(), places }
+    }
+
+    /// A place for a tunnel, to be had before a pod is asked for one.
+    pub(crate) fn place(&self) -> Option<Place> {
+        self.places.take_any()
+    }
+
     /// Answers 101 and lets the bytes flow, until `end` at the latest. `held` is let go when the
     /// tunnel closes.
     pub(crate) fn open(
         &self,
         mut response: Response<Incoming>,
         client: OnUpgrade,
-        held: (Stay, Lease, Busy),
+        held: Held,
         end: Option<Instant>,
     ) -> Response<ProxyBody> {
         let pod = hyper::upgrade::on(&mut response);
         let longest = Instant::now() + TUNNEL_TIMEOUT;
         let end = end.map_or(longest, |end| end.min(longest));
-        let mut tunnels = self.0.lock();
+        let mut tunnels = self.tasks.lock();
         while tunnels.try_join_next().is_some() {}
         tunnels.spawn(async move {
-            let _held = held;
+            let retired = held.lease.retired();
             let copy = async {
                 let (client, pod) = futures::try_join!(client, pod)?;
                 let (mut client, mut pod) = (TokioIo::new(client), TokioIo::new(pod));
                 copy_bidirectional(&mut client, &mut pod).await?;
                 Ok::<_, Box<dyn std::error::Error + Send + Sync>>(())
             };
-            match timeout_at(end, copy).await {
-                Ok(Ok(())) => {}
-                Ok(Err(error)) => tracing::debug!(error, "Tunnel broke"),
-                Err(_) => tracing::debug!("Tunnel closed after its longest time"),
+            tokio::select! {
+                copied = timeout_at(end, copy) => match copied {
+                    Ok(Ok(())) => {}
+                    Ok(Err(error)) => tracing::debug!(error, "Tunnel broke"),
+                    Err(_) => tracing::debug!("Tunnel closed after its longest time"),
+                },
+                () = retired.cancelled() => tracing::debug!("Tunnel closed: its pod is gone"),
             }
+            drop(held);
         });
         drop(tunnels);
         let (mut parts, _) = response.into_parts();
@@ -70,7 +97,7 @@ impl Tunnels {
 
     /// Waits until all tunnels are closed; dropping the future closes those that are left.
     pub(crate) async fn close(&self) {
-        let mut tunnels = std::mem::take(&mut *self.0.lock());
+        let mut tunnels = std::mem::take(&mut *self.tasks.lock());
         while tunnels.join_next().await.is_some() {}
     }
 }

@@ -13,12 +13,20 @@ use std::time::Duration;
 use ebb_api::serving::Protocol;
 use http::{Request, Response};
 use hyper::body::Incoming;
-use hyper::client::conn::{http1, http2};
-use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
+use hyper::client::conn::http1;
+use hyper_util::rt::TokioIo;
+use nix::errno::Errno;
 use parking_lot::Mutex;
-use tokio::time::{Instant, timeout};
+use tokio::time::{Instant, sleep, timeout};
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::AbortOnDropHandle;
 
 use crate::connect::{BoxedIo, Connect};
+use crate::upload::Upload;
+
+mod streams;
+
+use streams::Pool;
 
 /// Longest time for a TCP handshake inside a cluster: one lost SYN is sent again after 1 s.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(2);
@@ -29,18 +37,16 @@ const IDLE_TIMEOUT: Duration = Duration::from_secs(4);
 const IDLE_CONNECTIONS_MAX: usize = 256;
 /// How long a connection may take to be ready again after its last response ended.
 const SETTLE_TIMEOUT: Duration = Duration::from_millis(5);
-/// Streams on one HTTP/2 connection; RFC 9113 advises servers to allow at least 100. More go to
-/// another connection instead of waiting unseen inside this one.
-const STREAMS_MAX: usize = 100;
-/// A dead HTTP/2 connection is noticed after this interval and as much again.
-const H2_PING_INTERVAL: Duration = Duration::from_secs(10);
-/// Flow-control windows that keep a stream at full speed inside a data centre.
-const H2_WINDOW_BYTES: u32 = 1024 * 1024;
-
-/// What an HTTP/1 connection to another activator holds of a request's body, and the largest head
-/// of a response from there. hyper's 400 KiB for each upload that waits at the owner would be
-/// 400 MiB for a thousand; less than 64 KiB costs throughput.
-const PEER_BUFFER_BYTES: usize = 64 * 1024;
+/// How long what is in flight at a pod may go on once its pod is gone from the API: Kubernetes'
+/// default grace period. A pod leaves the API after its containers have ended, so only connections
+/// to a node that vanished are left by then.
+const RETIRE_GRACE: Duration = Duration::from_secs(30);
+/// Pause before another attempt after this machine had no file or port left.
+const LOCAL_FAULT_PAUSE: Duration = Duration::from_millis(50);
+/// What an HTTP/1 connection holds of a body on either way, and the largest head of a response.
+/// hyper's 400 KiB for each client that reads slowly, or for each upload that waits at another
+/// activator, would be 400 MiB for a thousand; less than 64 KiB costs throughput.
+const BUFFER_BYTES: usize = 64 * 1024;
 
 /// The connections to one pod.
 pub(crate) struct Upstream {
@@ -50,27 +56,22 @@ pub(crate) struct Upstream {
     connect: Arc<dyn Connect>,
     /// Unused HTTP/1 connections, the most recently used last.
     idle: Mutex<Vec<Idle>>,
-    streams: Mutex<Vec<Streams>>,
-    /// Held while an HTTP/2 connection is made, so that a burst makes one and not hundreds.
-    dialing: tokio::sync::Mutex<()>,
+    streams: Pool,
+    /// Ends all connections.
+    retired: CancellationToken,
+    /// Waits to do so.
+    retiring: Mutex<Option<AbortOnDropHandle<()>>>,
 }
 
 struct Idle {
-    sender: http1::SendRequest<Incoming>,
+    sender: http1::SendRequest<Upload>,
     since: Instant,
-}
-
-#[derive(Clone)]
-struct Streams {
-    sender: http2::SendRequest<Incoming>,
-    /// Each open stream holds a clone: the count of streams without a counter to forget.
-    open: Arc<()>,
 }
 
 /// The connection that a response comes over, until its body ends.
 pub(crate) enum Lease {
     /// An HTTP/1 connection, to be used again.
-    H1(Arc<Upstream>, http1::SendRequest<Incoming>),
+    H1(Arc<Upstream>, http1::SendRequest<Upload>),
     /// One stream, counted by the existence of this.
     H2(#[expect(dead_code, reason = "held, never looked at")] Arc<()>),
 }
@@ -82,7 +83,7 @@ pub(crate) enum SendError {
     #[error("the request could not be sent to {address}")]
     Unsent {
         /// The request as it was.
-        request: Box<Request<Incoming>>,
+        request: Box<Request<Upload>>,
         /// The pod.
         address: SocketAddr,
         /// What went wrong.
@@ -101,14 +102,14 @@ pub(crate) enum SendError {
 }
 
 /// Why there is no connection.
-#[derive(Debug, thiserror::Error)]
+#[derive(Debug, Clone, thiserror::Error)]
 pub(crate) enum ConnectError {
     /// Refused, unreachable or too slow.
     #[error("connect")]
-    Connect(#[source] io::Error),
+    Connect(#[source] Arc<io::Error>),
     /// The connection failed before it was used.
     #[error("handshake")]
-    Handshake(#[source] hyper::Error),
+    Handshake(#[source] Arc<hyper::Error>),
 }
 
 // === impl Upstream ===
@@ -116,26 +117,18 @@ pub(crate) enum ConnectError {
 impl Upstream {
     /// No connections yet.
     pub(crate) fn new(address: SocketAddr, protocol: Protocol, connect: Arc<dyn Connect>) -> Self {
+        let mut h1 = http1::Builder::new();
+        h1.max_buf_size(BUFFER_BYTES);
         Self {
             address,
             protocol,
-            h1: http1::Builder::new(),
+            h1,
             connect,
             idle: Mutex::default(),
-            streams: Mutex::default(),
-            dialing: tokio::sync::Mutex::default(),
+            streams: Pool::default(),
+            retired: CancellationToken::new(),
+            retiring: Mutex::default(),
         }
-    }
-
-    /// The same to another activator, where requests may wait for long after they were sent.
-    pub(crate) fn for_peer(
-        address: SocketAddr,
-        protocol: Protocol,
-        connect: Arc<dyn Connect>,
-    ) -> Self {
-        let mut upstream = Self::new(address, protocol, connect);
-        upstream.h1.max_buf_size(PEER_BUFFER_BYTES);
-        upstream
     }
 
     /// Where the pod listens.
@@ -153,7 +146,7 @@ impl Upstream {
     /// connection is closed.
     pub(crate) async fn send(
         self: &Arc<Self>,
-        request: Request<Incoming>,
+        request: Request<Upload>,
         opened: &mut (dyn FnMut() + Send),
     ) -> Result<(Response<Incoming>, Lease), SendError> {
         match self.protocol {
@@ -162,14 +155,26 @@ impl Upstream {
         }
     }
 
-    /// Closes what has not been used for [`IDLE_TIMEOUT`].
+    /// The pod is gone: what is still in flight there after [`RETIRE_GRACE`] is broken off.
+    pub(crate) fn retire(&self) {
+        let retired = self.retired.clone();
+        let retiring = tokio::spawn(async move {
+            sleep(RETIRE_GRACE).await;
+            retired.cancel();
+        });
+        // Owned by what it waits for: where nothing is in flight, there is nothing to break off.
+        *self.retiring.lock() = Some(AbortOnDropHandle::new(retiring));
+    }
+
+    /// Closes what has not been used for long.
     pub(crate) fn expire(&self, now: Instant) {
+        self.streams.expire(now);
         self.idle.lock().retain(|idle| now.saturating_duration_since(idle.since) < IDLE_TIMEOUT);
     }
 
     async fn send_h1(
         self: &Arc<Self>,
-        mut request: Request<Incoming>,
+        mut request: Request<Upload>,
         opened: &mut (dyn FnMut() + Send),
     ) -> Result<(Response<Incoming>, Lease), SendError> {
         loop {
@@ -189,7 +194,7 @@ impl Upstream {
             match error.take_message() {
                 Some(back) if !fresh => request = back,
                 Some(back) => {
-                    let source = ConnectError::Handshake(error.into_error());
+                    let source = ConnectError::Handshake(Arc::new(error.into_error()));
                     return Err(self.unsent(back, source));
                 }
                 None => return Err(self.lost(error.into_error())),
@@ -199,7 +204,7 @@ impl Upstream {
 
     async fn send_h2(
         self: &Arc<Self>,
-        request: Request<Incoming>,
+        request: Request<Upload>,
         opened: &mut (dyn FnMut() + Send),
     ) -> Result<(Response<Incoming>, Lease), SendError> {
         let mut streams = match self.stream_h2().await {
@@ -211,7 +216,7 @@ impl Upstream {
             Ok(response) => Ok((response, Lease::H2(streams.open))),
             Err(mut error) => match error.take_message() {
                 Some(back) => {
-                    let source = ConnectError::Handshake(error.into_error());
+                    let source = ConnectError::Handshake(Arc::new(error.into_error()));
                     Err(self.unsent(back, source))
                 }
                 None => Err(self.lost(error.into_error())),
@@ -219,7 +224,7 @@ impl Upstream {
         }
     }
 
-    async fn idle_h1(&self) -> Option<http1::SendRequest<Incoming>> {
+    async fn idle_h1(&self) -> Option<http1::SendRequest<Upload>> {
         loop {
             let Idle { mut sender, since } = self.idle.lock().pop()?;
             if sender.is_closed() || since.elapsed() >= IDLE_TIMEOUT {
@@ -234,56 +239,35 @@ impl Upstream {
         }
     }
 
-    async fn dial_h1(&self) -> Result<http1::SendRequest<Incoming>, ConnectError> {
-        let io = dial(self.connect.as_ref(), self.address).await.map_err(ConnectError::Connect)?;
-        let (sender, connection) =
-            self.h1.handshake(TokioIo::new(io)).await.map_err(ConnectError::Handshake)?;
-        let address = self.address;
-        tokio::spawn(async move {
-            if let Err(error) = connection.with_upgrades().await {
-                tracing::debug!(%error, pod.address = %address, "Connection to pod ended");
-            }
-        });
+    async fn dial_h1(&self) -> Result<http1::SendRequest<Upload>, ConnectError> {
+        let io = dial(self.connect.as_ref(), self.address)
+            .await
+            .map_err(|error| ConnectError::Connect(Arc::new(error)))?;
+        let (sender, connection) = self
+            .h1
+            .handshake(TokioIo::new(io))
+            .await
+            .map_err(|error| ConnectError::Handshake(Arc::new(error)))?;
+        self.drive(connection.with_upgrades());
         Ok(sender)
     }
 
-    fn open_h2(&self) -> Option<Streams> {
-        let mut streams = self.streams.lock();
-        streams.retain(|streams| !streams.sender.is_closed());
-        // The pool's own clone of `open` counts as one.
-        streams.iter().find(|s| Arc::strong_count(&s.open) <= STREAMS_MAX).cloned()
-    }
-
-    async fn stream_h2(&self) -> Result<Streams, ConnectError> {
-        if let Some(streams) = self.open_h2() {
-            return Ok(streams);
-        }
-        let _one_at_a_time = self.dialing.lock().await;
-        if let Some(streams) = self.open_h2() {
-            return Ok(streams);
-        }
-        let io = dial(self.connect.as_ref(), self.address).await.map_err(ConnectError::Connect)?;
-        let (sender, connection) = http2::Builder::new(TokioExecutor::new())
-            .timer(TokioTimer::new())
-            .keep_alive_interval(H2_PING_INTERVAL)
-            .keep_alive_timeout(H2_PING_INTERVAL)
-            .initial_stream_window_size(H2_WINDOW_BYTES)
-            .initial_connection_window_size(4 * H2_WINDOW_BYTES)
-            .handshake(TokioIo::new(io))
-            .await
-            .map_err(ConnectError::Handshake)?;
-        let address = self.address;
+    /// Runs a connection to its end, which its senders bring about, or the end of the pod.
+    fn drive(&self, connection: impl Future<Output = hyper::Result<()>> + Send + 'static) {
+        let (address, retired) = (self.address, self.retired.clone());
         tokio::spawn(async move {
-            if let Err(error) = connection.await {
-                tracing::debug!(%error, pod.address = %address, "Connection to pod ended");
+            tokio::select! {
+                ended = connection => if let Err(error) = ended {
+                    tracing::debug!(%error, pod.address = %address, "Connection to pod ended");
+                },
+                () = retired.cancelled() => {
+                    tracing::debug!(pod.address = %address, "Connection ended with its pod");
+                }
             }
         });
-        let streams = Streams { sender, open: Arc::new(()) };
-        self.streams.lock().push(streams.clone());
-        Ok(streams)
     }
 
-    fn unsent(&self, request: Request<Incoming>, source: ConnectError) -> SendError {
+    fn unsent(&self, request: Request<Upload>, source: ConnectError) -> SendError {
         SendError::Unsent { request: Box::new(request), address: self.address, source }
     }
 
@@ -292,9 +276,27 @@ impl Upstream {
     }
 }
 
+// === impl ConnectError ===
+
+impl ConnectError {
+    /// Whether this machine is at fault, and no pod: it had no file, port or buffer left.
+    pub(crate) fn is_local(&self) -> bool {
+        matches!(self, Self::Connect(error) if is_local(error))
+    }
+}
+
 // === impl Lease ===
 
 impl Lease {
+    /// Cancelled when the pod has been gone for so long that a tunnel to it must end.
+    pub(crate) fn retired(&self) -> CancellationToken {
+        match self {
+            Self::H1(upstream, _) => upstream.retired.clone(),
+            // Streams end with their connection.
+            Self::H2(_) => CancellationToken::new(),
+        }
+    }
+
     /// Keeps the connection for the next request; only after a response that ended well.
     pub(crate) fn keep(self) {
         if let Self::H1(upstream, sender) = self
@@ -308,9 +310,28 @@ impl Lease {
     }
 }
 
-/// Connects within [`CONNECT_TIMEOUT`].
+/// Connects within [`CONNECT_TIMEOUT`]; within that time, too, waits for a file or port to be free.
 pub(crate) async fn dial(connect: &dyn Connect, address: SocketAddr) -> io::Result<BoxedIo> {
-    timeout(CONNECT_TIMEOUT, connect.connect(address))
-        .await
-        .unwrap_or_else(|_| Err(io::ErrorKind::TimedOut.into()))
+    let mut fault = None;
+    let dialing = async {
+        loop {
+            match connect.connect(address).await {
+                Err(error) if is_local(&error) => fault = Some(error),
+                done => return done,
+            }
+            sleep(LOCAL_FAULT_PAUSE).await;
+        }
+    };
+    let dialed = timeout(CONNECT_TIMEOUT, dialing).await;
+    dialed.unwrap_or_else(|_| Err(fault.unwrap_or_else(|| io::ErrorKind::TimedOut.into())))
 }
+
+/// Whether an attempt failed before anything was sent, for want of something on this machine.
+fn is_local(error: &io::Error) -> bool {
+    const FAULTS: [Errno; 5] =
+        [Errno::EMFILE, Errno::ENFILE, Errno::ENOBUFS, Errno::ENOMEM, Errno::EADDRNOTAVAIL];
+    error.raw_os_error().is_some_and(|code| FAULTS.contains(&Errno::from_raw(code)))
+}
+
+#[cfg(test)]
+mod tests;

@@ -148,6 +148,11 @@ impl Visit {
         &self.live
     }
 
+    /// Whether it has to wait for a pod.
+    pub(crate) const fn waits(&self) -> bool {
+        matches!(self.place, Place::Waiting(_))
+    }
+
     /// When it arrived.
     pub(crate) const fn arrived(&self) -> Instant {
         self.arrived

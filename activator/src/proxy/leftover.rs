@@ -7,11 +7,12 @@ use std::pin::pin;
 use std::time::Duration;
 
 use http::{Request, header};
+use http_body::Body as _;
 use http_body_util::BodyExt as _;
-use hyper::body::{Body as _, Incoming};
 use tokio::time::timeout;
 
 use super::has_body;
+use crate::upload::Upload;
 
 /// The most that is read and thrown away.
 const DRAIN_BYTES_MAX: u64 = 64 * 1024;
@@ -20,7 +21,7 @@ const DRAIN_TIMEOUT: Duration = Duration::from_millis(500);
 
 /// Reads a small unread body to its end. True when there is more, so that the connection cannot be
 /// used again.
-pub(super) async fn must_close(request: Option<Request<Incoming>>) -> bool {
+pub(super) async fn must_close(request: Option<Request<Upload>>) -> bool {
     // A request that is gone was sent: hyper closes if a part of its body is still to come.
     let Some(request) = request else { return false };
     if !has_body(&request) {
@@ -35,7 +36,7 @@ pub(super) async fn must_close(request: Option<Request<Incoming>>) -> bool {
 }
 
 /// True when the end was reached within the limit.
-async fn drain(body: Incoming) -> bool {
+async fn drain(body: Upload) -> bool {
     let mut body = pin!(body);
     let mut read = 0;
     while let Some(frame) = body.frame().await {

@@ -16,11 +16,11 @@ use tokio::sync::OwnedSemaphorePermit;
 use tokio::time::Instant;
 
 use super::{Caller, Checked, Client, Way, within};
-use crate::error::RequestError;
+use crate::error::{ERROR_HEADER, RequestError};
 use crate::headers::PEER_REVISION;
-use crate::meters::Meters;
 use crate::peers::Peer;
 use crate::revision::Revision;
+use crate::upload::Upload;
 use crate::upstream::{Lease, SendError};
 
 /// The response of another activator, its connection, and the place that the request has there.
@@ -54,51 +54,82 @@ impl Client {
         let live = revision.live().ok_or(RequestError::RevisionUnknown)?;
         let way = self.prepare(checked, &live.settings, arrived)?;
         let target = (&revision.key, live.settings.protocol);
-        let sent = send(peers, target, &mut checked.request, &self.proxy.context.meters);
+        let sent = self.send_to_peers(peers, target, &mut checked.request);
         let sent = within(way.deadlines.start, sent).await?;
         Ok((way, sent))
     }
-}
 
-/// Sends a request, which is fit for a pod, to the first of `peers` that can be reached. Nothing
-/// when none can: the request is as it was, and provably nobody has seen it.
-async fn send(
-    peers: &[Arc<Peer>],
-    (revision, protocol): (&RevisionKey, Protocol),
-    slot: &mut Option<Request<Incoming>>,
-    meters: &Meters,
-) -> Result<Option<Relayed>, RequestError> {
-    let value = HeaderValue::try_from(revision.to_string())
-        .map_err(|_| RequestError::Malformed("revision"))?;
-    for peer in peers {
-        let place = peer.place().ok_or(RequestError::QueueFull)?;
-        let Some(mut request) = slot.take() else {
-            return Err(RequestError::Upstream);
-        };
-        request.headers_mut().insert(PEER_REVISION, value.clone());
-        let upstream = peer.upstream(protocol);
-        let address = upstream.address();
-        match upstream.send(request, &mut || {}).map_err(Box::new).await.map_err(|error| *error) {
-            Ok((response, lease)) => {
-                peer.reached();
-                meters.forwarded();
-                return Ok(Some((response, lease, place)));
-            }
-            Err(SendError::Lost { source, .. }) => {
-                meters.forwarded();
-                tracing::info!(error = %source, peer.address = %address, "Request lost in peer");
+    /// Sends a request, which is fit for a pod, to the first of `peers` that can be reached. Nothing
+    /// when none can: the request is as it was, and provably nobody has seen it.
+    async fn send_to_peers(
+        &self,
+        peers: &[Arc<Peer>],
+        (revision, protocol): (&RevisionKey, Protocol),
+        slot: &mut Option<Request<Upload>>,
+    ) -> Result<Option<Relayed>, RequestError> {
+        let meters = &self.proxy.context.meters;
+        let value = HeaderValue::try_from(revision.to_string())
+            .map_err(|_| RequestError::Malformed("revision"))?;
+        for peer in peers {
+            let place = peer.place().ok_or(RequestError::QueueFull)?;
+            let Some(mut request) = slot.take() else {
                 return Err(RequestError::Upstream);
-            }
-            Err(SendError::Unsent { mut request, source, .. }) => {
-                request.headers_mut().remove(PEER_REVISION);
-                *slot = Some(*request);
-                meters.peer_failure();
-                peer.unreachable(Instant::now());
-                tracing::warn!(error = %source, peer.address = %address, "Peer not reachable");
+            };
+            request.headers_mut().insert(PEER_REVISION, value.clone());
+            let upstream = peer.upstream(protocol);
+            let (address, body) = (upstream.address(), request.body().state());
+            let again = body.is_none().then(|| without_body(&request));
+            let mut opened = || {};
+            let sent = upstream.send(request, &mut opened);
+            match sent.map_err(Box::new).await.map_err(|error| *error) {
+                Ok((response, _)) if is_behind(&response) => {
+                    peer.reached();
+                    // It has refused the request before it did anything with it.
+                    let mut request = again.ok_or(RequestError::Unreachable)?;
+                    request.headers_mut().remove(PEER_REVISION);
+                    *slot = Some(request);
+                }
+                Ok((response, lease)) => {
+                    body.inspect(|body| body.answered());
+                    peer.reached();
+                    meters.forwarded();
+                    return Ok(Some((response, lease, place)));
+                }
+                Err(SendError::Lost { source, .. }) => {
+                    meters.forwarded();
+                    return Err(self.lost(&source, address, body.as_deref()));
+                }
+                Err(SendError::Unsent { mut request, source, .. }) => {
+                    request.headers_mut().remove(PEER_REVISION);
+                    *slot = Some(*request);
+                    if source.is_local() {
+                        return Err(self.out_of_means());
+                    }
+                    meters.peer_failure();
+                    peer.unreachable(Instant::now());
+                    tracing::warn!(error = %source, peer.address = %address, "Peer not reachable");
+                }
             }
         }
+        Ok(None)
     }
-    Ok(None)
+}
+
+/// Whether a peer has not yet seen the revision that this activator knows.
+fn is_behind(response: &Response<Incoming>) -> bool {
+    let error = response.headers().get(ERROR_HEADER);
+    response.status() == RequestError::RevisionUnknown.status()
+        && error.is_some_and(|error| error == RequestError::RevisionUnknown.label())
+}
+
+/// The same request to be sent once more; it has no body.
+fn without_body(request: &Request<Upload>) -> Request<Upload> {
+    let mut copy = Request::new(Upload::Empty);
+    *copy.method_mut() = request.method().clone();
+    *copy.uri_mut() = request.uri().clone();
+    *copy.version_mut() = request.version();
+    *copy.headers_mut() = request.headers().clone();
+    copy
 }
 
 /// The revision that another activator names.

@@ -49,8 +49,11 @@ impl Revision {
     /// The pod object is gone.
     pub(crate) fn remove_pod(&self, uid: &str, now: Instant) {
         let mut state = self.state.lock();
-        if state.tracked.remove(uid).is_none() {
+        let Some(tracked) = state.tracked.remove(uid) else {
             return;
+        };
+        if let Some(pod) = &tracked.pod {
+            pod.upstream.retire();
         }
         state.dispatch.remove_pod(uid);
         state.ejected.remove(uid);

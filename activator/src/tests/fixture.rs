@@ -50,6 +50,8 @@ pub(super) struct Network {
     pub(super) dialling: AtomicU32,
     /// Whether every second connection is refused: a probe gets one, a request then none.
     pub(super) refuses_requests: AtomicBool,
+    /// The error of the operating system that every attempt to connect ends with.
+    pub(super) fault: Mutex<Option<i32>>,
 }
 
 /// A pod that answers by a handler and counts what is in it at once.
@@ -79,6 +81,9 @@ pub(super) struct World {
 impl Connect for Arc<Network> {
     fn connect(&self, address: SocketAddr) -> BoxFuture<'static, io::Result<BoxedIo>> {
         let dials = self.dials.fetch_add(1, Ordering::SeqCst);
+        if let Some(code) = *self.fault.lock() {
+            return Box::pin(async move { Err(io::Error::from_raw_os_error(code)) });
+        }
         let refused = self.refuses_requests.load(Ordering::SeqCst) && dials % 2 == 1;
         let pod = self.pods.lock().get(&address).filter(|_| !refused).cloned();
         let activator = self.activators.lock().get(&address).cloned();
@@ -248,6 +253,13 @@ impl World {
 
     pub(super) fn in_flight(&self) -> u32 {
         self.activator.snapshot()[0].in_flight
+    }
+
+    /// A counter or gauge of the activator, with its labels.
+    pub(super) fn metric(&self, name: &str) -> u64 {
+        let (text, name) = (self.metrics(), format!("ebb_activator_{name} "));
+        let line = text.lines().find_map(|line| line.strip_prefix(&name));
+        line.map_or(0, |value| value.parse().unwrap())
     }
 
     pub(super) fn metrics(&self) -> String {

@@ -1,0 +1,118 @@
+//! What is no request for a pod, and what a request says of itself that is needed on the way.
+
+use http::header::{self, HeaderMap, HeaderValue};
+use http::{Method, Request, Version};
+use hyper::body::Incoming;
+use hyper::upgrade::OnUpgrade;
+
+use crate::error::RequestError;
+use crate::headers;
+use crate::upload::Upload;
+
+/// Longest method that is forwarded; the registered ones have 17 letters at the most.
+const METHOD_BYTES_MAX: usize = 32;
+
+/// A request that the checks have passed.
+pub(super) struct Checked {
+    /// Taken while it is being sent, and back when it could not be.
+    pub(super) request: Option<Request<Upload>>,
+    pub(super) host: HeaderValue,
+    pub(super) upgrade: Option<(HeaderValue, OnUpgrade)>,
+}
+
+// === impl Checked ===
+
+impl Checked {
+    /// What its head takes in memory while it waits.
+    pub(super) fn head_bytes(&self) -> usize {
+        self.request
+            .as_ref()
+            .map_or(0, |request| headers::head_bytes(request.headers(), request.uri().path()))
+    }
+}
+
+/// Refuses what is no request for a pod, and takes apart what is. `is_timed` says whether its body
+/// must come at some pace, `is_ambiguous` whether the connection saw two lengths in its head.
+#[expect(
+    clippy::result_large_err,
+    reason = "the request goes on in both cases, and a box would be paid by good requests too"
+)]
+pub(super) fn check(
+    request: Request<Incoming>,
+    is_timed: bool,
+    is_ambiguous: bool,
+) -> Result<Checked, (Request<Upload>, RequestError)> {
+    let mut request = Upload::watch(request, is_timed);
+    match refusal(&request, is_ambiguous) {
+        Err(error) => Err((request, error)),
+        Ok(host) => {
+            let upgrade = (request.version() == Version::HTTP_11)
+                .then(|| headers::upgrade_of(request.headers()))
+                .flatten()
+                .map(|protocol| (protocol, hyper::upgrade::on(&mut request)));
+            Ok(Checked { request: Some(request), host, upgrade })
+        }
+    }
+}
+
+/// The host of a good request.
+fn refusal(request: &Request<Upload>, is_ambiguous: bool) -> Result<HeaderValue, RequestError> {
+    let method = request.method();
+    if *method == Method::TRACE || *method == Method::CONNECT {
+        return Err(RequestError::MethodRefused);
+    }
+    if method.as_str().len() > METHOD_BYTES_MAX {
+        return Err(RequestError::Malformed("method"));
+    }
+    let continues = |value: &HeaderValue| value.as_bytes().eq_ignore_ascii_case(b"100-continue");
+    if request.headers().get(header::EXPECT).is_some_and(|value| !continues(value)) {
+        return Err(RequestError::ExpectationUnknown);
+    }
+    if is_ambiguous {
+        return Err(RequestError::Malformed("content-length"));
+    }
+    check_coding(request.headers())?;
+    host_of(request)
+}
+
+/// Only `chunked`, said once: any other coding would have to be undone here, or the pod would take
+/// the coded bytes for the body.
+fn check_coding(headers: &HeaderMap) -> Result<(), RequestError> {
+    let mut codings = headers.get_all(header::TRANSFER_ENCODING).iter();
+    match (codings.next(), codings.next()) {
+        (None, _) => Ok(()),
+        (Some(only), None) if only.as_bytes().eq_ignore_ascii_case(b"chunked") => Ok(()),
+        (Some(first), second) => {
+            let lists_another = |value: &HeaderValue| {
+                let mut tokens = value.as_bytes().split(|byte| *byte == b',');
+                tokens.any(|token| !token.trim_ascii().eq_ignore_ascii_case(b"chunked"))
+            };
+            let known = lists_another(first) || second.is_some_and(lists_another);
+            Err(if known {
+                RequestError::CodingUnknown
+            } else {
+                RequestError::Malformed("transfer-encoding")
+            })
+        }
+    }
+}
+
+/// The one host of the request. The URI's authority wins, and must not be contradicted.
+fn host_of(request: &Request<Upload>) -> Result<HeaderValue, RequestError> {
+    let mut hosts = request.headers().get_all(header::HOST).iter();
+    let (first, second) = (hosts.next(), hosts.next());
+    if second.is_some() {
+        return Err(RequestError::Malformed("host"));
+    }
+    match (request.uri().authority(), first) {
+        (Some(authority), host) => {
+            let authority = authority.as_str();
+            if host.is_some_and(|h| !h.as_bytes().eq_ignore_ascii_case(authority.as_bytes())) {
+                return Err(RequestError::Malformed("host"));
+            }
+            HeaderValue::try_from(authority).map_err(|_| RequestError::Malformed("host"))
+        }
+        (None, Some(host)) => Ok(host.clone()),
+        (None, None) => Err(RequestError::Malformed("host")),
+    }
+}

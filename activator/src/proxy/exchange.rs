@@ -1,0 +1,78 @@
+//! Sending a request to a pod, and whose fault it is when there is no response.
+
+use std::net::SocketAddr;
+
+use futures::TryFutureExt as _;
+use http::{Request, Response};
+use hyper::body::Incoming;
+use tokio::time::Instant;
+
+use super::Client;
+use crate::budget::Share;
+use crate::error::RequestError;
+use crate::meters::{Bound, Cut};
+use crate::upload::{Upload, UploadState};
+use crate::upstream::{Lease, SendError};
+use crate::visit::Visit;
+
+// === impl Client ===
+
+impl Client {
+    /// Sends the request to a pod, and waits for another as often as it provably was not sent.
+    /// `held` is given back as soon as there is a pod.
+    pub(super) async fn exchange(
+        &self,
+        visit: &mut Visit,
+        slot: &mut Option<Request<Upload>>,
+        mut held: Option<Share>,
+    ) -> Result<(Response<Incoming>, Lease), RequestError> {
+        loop {
+            let pod = visit.pod().await?;
+            drop(held.take());
+            let Some(request) = slot.take() else {
+                return Err(RequestError::Upstream);
+            };
+            let (address, body) = (pod.upstream.address(), request.body().state());
+            let mut opened = || visit.opened();
+            let sent = pod.upstream.send(request, &mut opened);
+            match sent.map_err(Box::new).await.map_err(|error| *error) {
+                Ok(answer) => {
+                    body.inspect(|body| body.answered());
+                    return Ok(answer);
+                }
+                Err(SendError::Lost { source, .. }) => {
+                    return Err(self.lost(&source, address, body.as_deref()));
+                }
+                Err(SendError::Unsent { request, source, .. }) => {
+                    *slot = Some(*request);
+                    tracing::info!(error = %source, pod.address = %address, "Pod not reachable");
+                    if source.is_local() {
+                        return Err(self.out_of_means());
+                    }
+                    visit.again(Instant::now())?;
+                }
+            }
+        }
+    }
+
+    /// What became of a request that got no response: whose fault it is.
+    pub(super) fn lost(
+        &self,
+        source: &hyper::Error,
+        address: SocketAddr,
+        body: Option<&UploadState>,
+    ) -> RequestError {
+        if body.is_some_and(UploadState::was_slow) {
+            self.proxy.context.meters.cut(Cut::Upload).inc();
+            return RequestError::BodySlow;
+        }
+        tracing::info!(error = %source, server.address = %address, "Request lost");
+        RequestError::Upstream
+    }
+
+    /// This machine has no file, port or buffer left for a connection; no pod is to blame.
+    pub(super) fn out_of_means(&self) -> RequestError {
+        self.proxy.context.meters.overflow(Bound::Machine);
+        RequestError::Overloaded
+    }
+}

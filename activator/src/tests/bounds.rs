@@ -1,0 +1,156 @@
+//! What the whole process takes on: bytes that requests hold, connections, tunnels.
+
+use std::num::NonZeroUsize;
+use std::time::Duration;
+
+use bytes::Bytes;
+use futures::future::join_all;
+use http::{Request, Response};
+use http_body_util::{BodyExt as _, Full};
+use hyper::body::Incoming;
+use hyper::client::conn::http2;
+use hyper_util::rt::TokioExecutor;
+use serde_json::json;
+use tokio::time::timeout;
+
+use super::fixture::*;
+use super::protocols::websocket;
+use super::wire::*;
+use crate::Limits;
+
+fn post<B>(body: B) -> Request<B> {
+    Request::post(format!("http://{HOST}/")).body(body).unwrap()
+}
+
+fn client() -> http2::Builder<TokioExecutor> {
+    http2::Builder::new(TokioExecutor::new())
+}
+
+fn is_overloaded(response: &Response<Incoming>) -> bool {
+    let headers = response.headers();
+    response.status() == 503
+        && headers["ebb-error"] == "overloaded"
+        && headers["retry-after"] == "1"
+}
+
+/// P2: what one held request may send takes nothing from the others on its connection.
+#[tokio::test(start_paused = true)]
+async fn an_upload_goes_on_beside_a_held_one_on_the_same_connection() {
+    let world = World::new(json!({"containerConcurrency": 1}));
+    world.start(1, measure());
+    settle().await;
+    let mut sender = world.connect_h2(&client()).await;
+    let (parts, body) = by_hand();
+    let served = tokio::spawn(sender.send_request(post(body)));
+    settle().await;
+    assert_eq!(world.in_flight(), 1);
+    let large = Full::new(Bytes::from(vec![0; 2_000_000])).map_err(|never| match never {});
+    let held = tokio::spawn(sender.send_request(post(large.boxed())));
+    settle().await;
+    assert_eq!(world.queued(), 1);
+    for _ in 0..20 {
+        let sent = parts.send(vec![0; 10_000].into());
+        timeout(Duration::from_secs(1), sent).await.expect("kept out by the held body").unwrap();
+    }
+    drop(parts);
+    let response = timeout(Duration::from_secs(1), served).await.unwrap().unwrap().unwrap();
+    assert_eq!(text(response).await, "200000");
+    assert_eq!(text(held.await.unwrap().unwrap()).await, "2000000");
+}
+
+/// P2: what all connections together may hold is bounded, and the excess is told when to come back.
+#[tokio::test(start_paused = true)]
+async fn requests_beyond_the_budget_of_bytes_are_refused_and_the_others_served() {
+    let limits = Limits { held_bytes: 1024 * 1024, ..Limits::default() };
+    let world = World::with_limits(json!({}), limits);
+    let mut clients = Vec::new();
+    for _ in 0..30 {
+        clients.push(world.connect_h2(&client()).await);
+    }
+    let body = || Full::new(Bytes::from(vec![0; 300_000]));
+    let sent = clients.iter_mut().map(|sender| tokio::spawn(sender.send_request(post(body()))));
+    let sent: Vec<_> = sent.collect();
+    settle().await;
+    // Of three quarters of the budget, 64 KiB of each body and some 8 KiB more.
+    assert_eq!(world.queued(), 10);
+    assert!(world.metric("held_bytes") <= 768 * 1024);
+    assert_eq!(world.metric("overflows_total{bound=\"held-bytes\"}"), 20);
+    world.start(1, measure());
+    let answers = join_all(sent).await.into_iter().map(|answer| answer.unwrap().unwrap());
+    let (refused, served): (Vec<_>, Vec<_>) = answers.partition(is_overloaded);
+    assert_eq!((refused.len(), served.len()), (20, 10));
+    for response in served {
+        assert_eq!(text(response).await, "300000");
+    }
+    settle().await;
+    assert_eq!(world.metric("held_bytes"), 0);
+}
+
+/// A request that waits holds its head, too.
+#[tokio::test(start_paused = true)]
+async fn heads_count_as_bodies_do() {
+    let limits = Limits { held_bytes: 100 * 1024, ..Limits::default() };
+    let world = World::with_limits(json!({}), limits);
+    let waiting = join_all((0..20).map(|_| world.get()));
+    let (answers, ()) = futures::join!(waiting, async {
+        settle().await;
+        assert_eq!(world.queued(), 9);
+        world.start(1, echo("hello"));
+    });
+    assert_eq!(answers.iter().filter(|answer| is_overloaded(answer)).count(), 11);
+    assert_eq!(world.metric("held_bytes"), 0);
+    assert_eq!(world.get().await.status(), 200, "warm requests hold nothing");
+}
+
+/// P13: an upgraded connection is a connection.
+#[tokio::test(start_paused = true)]
+async fn a_tunnel_keeps_its_place_among_the_connections() {
+    let limits = Limits { connections: 1, ..Limits::default() };
+    let world = World::with_limits(json!({}), limits);
+    world.start(1, websocket());
+    settle().await;
+    let url = format!("ws://{HOST}/");
+    let (mut socket, _) = tokio_tungstenite::client_async(&url, world.dial()).await.unwrap();
+    settle().await;
+    assert_eq!(world.metric("connections"), 1);
+    assert!(is_overloaded(&world.get().await));
+    assert_eq!(world.metric("overflows_total{bound=\"connections\"}"), 1);
+    socket.close(None).await.unwrap();
+    drop(socket);
+    settle().await;
+    assert_eq!((world.metric("connections"), world.metric("tunnels")), (0, 0));
+    let again = tokio_tungstenite::client_async(&url, world.dial()).await;
+    assert_eq!(again.unwrap().1.status(), 101);
+}
+
+#[tokio::test(start_paused = true)]
+async fn tunnels_leave_connections_to_requests() {
+    let limits = Limits { tunnels: 1, ..Limits::default() };
+    let world = World::with_limits(json!({}), limits);
+    world.start(1, websocket());
+    settle().await;
+    let url = format!("ws://{HOST}/");
+    let (socket, _) = tokio_tungstenite::client_async(&url, world.dial()).await.unwrap();
+    let mut request = get();
+    request.headers_mut().insert("connection", "upgrade".parse().unwrap());
+    request.headers_mut().insert("upgrade", "websocket".parse().unwrap());
+    assert!(is_overloaded(&world.send(request).await));
+    assert_eq!(world.metric("overflows_total{bound=\"tunnels\"}"), 1);
+    drop(socket);
+}
+
+/// P18: one address can be kept from taking all places, if that is asked for.
+#[tokio::test(start_paused = true)]
+async fn one_address_has_no_more_connections_than_it_may() {
+    let limits = Limits { connections_per_address: NonZeroUsize::new(2), ..Limits::default() };
+    let world = World::with_limits(json!({}), limits);
+    world.start(1, echo("hello"));
+    settle().await;
+    let held = (world.dial(), world.dial());
+    settle().await;
+    assert!(is_overloaded(&world.get().await));
+    assert_eq!(world.metric("overflows_total{bound=\"connections-per-address\"}"), 1);
+    drop(held);
+    settle().await;
+    assert_eq!(world.get().await.status(), 200);
+}

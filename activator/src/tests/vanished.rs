@@ -1,0 +1,109 @@
+//! Pods that are gone without a word, and attempts that fail on this machine.
+
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+
+use futures::StreamExt as _;
+use http::Response;
+use http_body::Frame;
+use http_body_util::{BodyExt, StreamBody};
+use nix::errno::Errno;
+use serde_json::json;
+use tokio::time::{Instant, sleep, timeout};
+
+use super::fixture::*;
+use super::protocols::websocket;
+
+/// Begins to answer, and never ends.
+fn endless() -> Handler {
+    Arc::new(|_| {
+        Box::pin(async move {
+            let first = futures::stream::iter([Ok(Frame::data("first".into()))]);
+            let parts = first.chain(futures::stream::pending());
+            Response::new(BodyExt::boxed(StreamBody::new(parts)))
+        })
+    })
+}
+
+/// Whether the autoscaler is told of no load any more.
+async fn is_idle(world: &World) -> bool {
+    settle().await;
+    world.activator.report();
+    sleep(Duration::from_secs(1)).await;
+    world.activator.report();
+    world.notes.reports.lock().last().unwrap().revisions.is_empty()
+}
+
+/// P5: what is in flight in a pod that is gone ends some time after it.
+#[tokio::test(start_paused = true)]
+async fn what_is_left_in_a_removed_pod_is_broken_off_after_the_grace() {
+    let world = World::new(json!({}));
+    world.start(1, endless());
+    settle().await;
+    let mut body = world.get().await.into_body();
+    assert!(body.frame().await.unwrap().is_ok());
+    world.untell(1);
+    let early = timeout(Duration::from_secs(29), body.frame()).await;
+    assert!(early.is_err(), "a pod that is there ends what it has");
+    let end = timeout(Duration::from_secs(2), body.frame()).await.unwrap().unwrap();
+    assert!(end.is_err(), "a response that is broken off never looks complete");
+    assert!(is_idle(&world).await);
+}
+
+/// P5: nor does a tunnel hold its slot for a day.
+#[tokio::test(start_paused = true)]
+async fn a_tunnel_to_a_removed_pod_ends_after_the_grace() {
+    let world = World::new(json!({}));
+    world.start(1, websocket());
+    settle().await;
+    let url = format!("ws://{HOST}/");
+    let (mut socket, _) = tokio_tungstenite::client_async(&url, world.dial()).await.unwrap();
+    let begun = Instant::now();
+    world.untell(1);
+    assert!(socket.next().await.is_none_or(|message| message.is_err()));
+    assert_eq!(begun.elapsed().as_secs(), 30);
+    assert!(is_idle(&world).await);
+}
+
+/// P18: a machine without files to spare says so, and blames no pod.
+#[tokio::test(start_paused = true)]
+async fn a_fault_of_this_machine_is_no_fault_of_the_pod() {
+    let world = World::new(json!({}));
+    world.start(1, echo("hello"));
+    settle().await;
+    *world.network.fault.lock() = Some(Errno::EMFILE as i32);
+    let begun = Instant::now();
+    let response = world.get().await;
+    assert_eq!(response.status(), 503);
+    assert_eq!(response.headers()["ebb-error"], "overloaded");
+    assert_eq!(response.headers()["retry-after"], "1");
+    assert_eq!(begun.elapsed().as_secs(), 2, "as long as any attempt may take");
+    assert_eq!(world.metric("overflows_total{bound=\"machine\"}"), 1);
+    // A file may be free a moment later.
+    let (response, ()) = futures::join!(world.get(), async {
+        sleep(Duration::from_millis(300)).await;
+        *world.network.fault.lock() = None;
+    });
+    assert_eq!(text(response).await, "hello");
+    assert_eq!(world.metric("retries_total"), 0, "it was ready all the while");
+}
+
+/// P17: connections to HTTP/2 pods do not stay for ever.
+#[tokio::test(start_paused = true)]
+async fn an_unused_http2_connection_to_a_pod_is_closed() {
+    let spec = json!({"containers": [{"name": "c", "image": "i", "ports": [{"name": "h2c"}]}]});
+    let world = World::new(spec);
+    world.start(1, echo("hello"));
+    settle().await;
+    assert_eq!(text(world.get().await).await, "hello");
+    let dials = world.network.dials.load(Ordering::SeqCst);
+    for (seconds, again) in [(30, 0), (70, 1)] {
+        for _ in 0..seconds {
+            sleep(Duration::from_secs(1)).await;
+            world.activator.report();
+        }
+        assert_eq!(text(world.get().await).await, "hello");
+        assert_eq!(world.network.dials.load(Ordering::SeqCst) - dials, again);
+    }
+}

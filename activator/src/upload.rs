@@ -1,0 +1,174 @@
+//! Request bodies: as the client sends them, unless it sends too slowly.
+//!
+//! A body is timed only while somebody wants its next part: a pod that does not read makes no
+//! client slow.
+
+use std::pin::Pin;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::task::{Context, Poll};
+
+use bytes::Bytes;
+use http::{HeaderMap, Request, header};
+use http_body::{Body, Frame, SizeHint};
+use hyper::body::Incoming;
+use tokio::time::Instant;
+
+use crate::budget::Share;
+use crate::pace::{Pace, Timer};
+
+/// Content types whose bodies are streams of messages: they come when there is something to say.
+const STREAMS: &str = "application/grpc";
+
+/// The body of a request on its way to a pod.
+#[derive(Debug)]
+pub(crate) enum Upload {
+    /// As it comes; most requests have none, and what watches over it is for those that do.
+    Client(Incoming, Option<Box<Watch>>),
+    /// No body, of a request that is made a second time.
+    Empty,
+}
+
+/// What watches over a body.
+#[derive(Debug)]
+pub(crate) struct Watch {
+    pace: Pace,
+    timer: Timer,
+    state: Arc<UploadState>,
+    share: Option<Share>,
+}
+
+/// What is known of a body after it was given away.
+#[derive(Debug)]
+pub(crate) struct UploadState {
+    timed: AtomicBool,
+    slow: AtomicBool,
+}
+
+/// Why a body stopped early.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum UploadError {
+    /// It came too slowly.
+    #[error("the request's body came too slowly")]
+    Slow,
+    /// The client broke off.
+    #[error("the client broke off its request")]
+    Client(#[source] hyper::Error),
+}
+
+// === impl Upload ===
+
+impl Upload {
+    /// The same request with its body watched. The body of a peer is not timed: it has been, where
+    /// the client is.
+    pub(crate) fn watch(request: Request<Incoming>, is_timed: bool) -> Request<Self> {
+        let (head, body) = request.into_parts();
+        let watch = (!body.is_end_stream()).then(|| {
+            let timed = AtomicBool::new(is_timed && !is_stream(&head.headers));
+            let state = Arc::new(UploadState { timed, slow: AtomicBool::new(false) });
+            Box::new(Watch { pace: Pace::new(), timer: Timer::default(), state, share: None })
+        });
+        Request::from_parts(head, Self::Client(body, watch))
+    }
+
+    /// What can be known of it later; `None` when there is no body.
+    pub(crate) fn state(&self) -> Option<Arc<UploadState>> {
+        match self {
+            Self::Client(_, Some(watch)) => Some(Arc::clone(&watch.state)),
+            Self::Client(_, None) | Self::Empty => None,
+        }
+    }
+
+    /// Holds `share` until the body has ended or is dropped.
+    pub(crate) fn hold(&mut self, share: Share) {
+        if let Self::Client(_, Some(watch)) = self {
+            watch.share = Some(share);
+        }
+    }
+
+    /// Whether it holds a share.
+    pub(crate) fn holds(&self) -> bool {
+        matches!(self, Self::Client(_, Some(watch)) if watch.share.is_some())
+    }
+}
+
+impl Body for Upload {
+    type Data = Bytes;
+    type Error = UploadError;
+
+    fn poll_frame(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, UploadError>>> {
+        let Self::Client(body, watch) = self.get_mut() else {
+            return Poll::Ready(None);
+        };
+        let polled = Pin::new(body).poll_frame(cx);
+        let Some(watch) = watch else {
+            return polled.map_err(UploadError::Client);
+        };
+        match polled {
+            Poll::Pending if watch.is_late(cx) => Poll::Ready(Some(Err(UploadError::Slow))),
+            Poll::Pending => Poll::Pending,
+            Poll::Ready(Some(Ok(frame))) => {
+                let bytes = frame.data_ref().map_or(0, Bytes::len);
+                watch.pace.moved(bytes);
+                Poll::Ready(Some(Ok(frame)))
+            }
+            Poll::Ready(ended) => {
+                watch.share = None;
+                Poll::Ready(ended.map(|frame| frame.map_err(UploadError::Client)))
+            }
+        }
+    }
+
+    fn is_end_stream(&self) -> bool {
+        match self {
+            Self::Client(body, _) => body.is_end_stream(),
+            Self::Empty => true,
+        }
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        match self {
+            Self::Client(body, _) => body.size_hint(),
+            Self::Empty => SizeHint::with_exact(0),
+        }
+    }
+}
+
+// === impl Watch ===
+
+impl Watch {
+    fn is_late(&mut self, cx: &mut Context<'_>) -> bool {
+        if !self.state.timed.load(Ordering::Relaxed) {
+            return false;
+        }
+        let deadline = self.pace.wait(Instant::now());
+        let late = self.timer.poll(cx, deadline).is_ready();
+        if late {
+            self.state.slow.store(true, Ordering::Relaxed);
+        }
+        late
+    }
+}
+
+// === impl UploadState ===
+
+impl UploadState {
+    /// The pod has begun to answer: the two may talk to each other for as long as they like.
+    pub(crate) fn answered(&self) {
+        self.timed.store(false, Ordering::Relaxed);
+    }
+
+    /// Whether it was broken off because it came too slowly.
+    pub(crate) fn was_slow(&self) -> bool {
+        self.slow.load(Ordering::Relaxed)
+    }
+}
+
+fn is_stream(headers: &HeaderMap) -> bool {
+    headers
+        .get(header::CONTENT_TYPE)
+        .is_some_and(|value| value.as_bytes().starts_with(STREAMS.as_bytes()))
+}

@@ -1,0 +1,140 @@
+//! HTTP/2 connections to one pod, shared by its requests.
+
+use std::io;
+use std::sync::Arc;
+use std::time::Duration;
+
+use futures::FutureExt as _;
+use futures::future::{BoxFuture, Shared, WeakShared};
+use hyper::client::conn::http2;
+use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
+use parking_lot::Mutex;
+use tokio::time::{Instant, timeout};
+
+use super::{CONNECT_TIMEOUT, ConnectError, Upstream, dial};
+use crate::upload::Upload;
+
+/// Streams on one HTTP/2 connection; RFC 9113 advises servers to allow at least 100. More go to
+/// another connection instead of waiting unseen inside this one.
+const STREAMS_MAX: u32 = 100;
+/// A dead HTTP/2 connection is noticed after this interval and as much again.
+const PING_INTERVAL: Duration = Duration::from_secs(10);
+/// What a pod may send of a response that its client does not take yet: 256 MB/s at a millisecond's
+/// distance. The connection has room for as much of every stream: a client that reads slowly must
+/// not keep the responses of others out.
+const STREAM_WINDOW_BYTES: u32 = 256 * 1024;
+/// How long a connection without a stream is kept. GOAWAY tells in good order that it ends, so
+/// there is no race to lose as with HTTP/1; longer than that only costs the pod and us memory.
+const IDLE_TIMEOUT: Duration = Duration::from_mins(1);
+
+/// The connections.
+#[derive(Default)]
+pub(super) struct Pool {
+    open: Mutex<Vec<Connection>>,
+    /// The dial that all who need a connection wait for; it ends when none of them waits any more.
+    dial: Mutex<Option<WeakShared<Dial>>>,
+}
+
+type Dial = BoxFuture<'static, Result<(), ConnectError>>;
+
+struct Connection {
+    streams: Streams,
+    /// Since when it has no stream.
+    idle: Option<Instant>,
+}
+
+/// A place on a connection.
+#[derive(Clone)]
+pub(super) struct Streams {
+    pub(super) sender: http2::SendRequest<Upload>,
+    /// Each open stream holds a clone: the count of streams without a counter to forget.
+    pub(super) open: Arc<()>,
+}
+
+// === impl Pool ===
+
+impl Pool {
+    /// A place on a connection that has one.
+    fn free(&self) -> Option<Streams> {
+        let mut open = self.open.lock();
+        open.retain(|connection| !connection.streams.sender.is_closed());
+        let connection = open.iter_mut().find(|c| c.streams.count() < STREAMS_MAX)?;
+        connection.idle = None;
+        Some(connection.streams.clone())
+    }
+
+    fn is_empty(&self) -> bool {
+        self.open.lock().is_empty()
+    }
+
+    /// Closes what has had no stream for [`IDLE_TIMEOUT`].
+    pub(super) fn expire(&self, now: Instant) {
+        self.open.lock().retain_mut(|connection| {
+            if connection.streams.count() > 0 {
+                connection.idle = None;
+                return true;
+            }
+            let since = *connection.idle.get_or_insert(now);
+            now.saturating_duration_since(since) < IDLE_TIMEOUT
+        });
+    }
+
+    /// The dial that is under way, or a new one.
+    fn dial(&self, upstream: &Arc<Upstream>) -> Shared<Dial> {
+        let mut dial = self.dial.lock();
+        let under_way = dial.as_ref().and_then(WeakShared::upgrade);
+        under_way.filter(|dial| dial.peek().is_none()).unwrap_or_else(|| {
+            let upstream = Arc::clone(upstream);
+            let fresh = async move { upstream.dial_h2().await }.boxed().shared();
+            *dial = fresh.downgrade();
+            fresh
+        })
+    }
+}
+
+impl Streams {
+    /// How many there are: the pool's own clone of `open` is none.
+    fn count(&self) -> u32 {
+        u32::try_from(Arc::strong_count(&self.open)).unwrap_or(u32::MAX).saturating_sub(1)
+    }
+}
+
+// === impl Upstream ===
+
+impl Upstream {
+    /// A place on a connection. A burst shares one dial at a time: its success gives places to the
+    /// first [`STREAMS_MAX`], its failure is everybody's.
+    pub(super) async fn stream_h2(self: &Arc<Self>) -> Result<Streams, ConnectError> {
+        loop {
+            if let Some(streams) = self.streams.free() {
+                return Ok(streams);
+            }
+            self.streams.dial(self).await?;
+            // All that were made are full, and another is to be made; or the pod closed it at once.
+            if self.streams.is_empty() {
+                let closed = io::Error::from(io::ErrorKind::ConnectionAborted);
+                return Err(ConnectError::Connect(Arc::new(closed)));
+            }
+        }
+    }
+
+    async fn dial_h2(&self) -> Result<(), ConnectError> {
+        let failed = |error| ConnectError::Connect(Arc::new(error));
+        let io = dial(self.connect.as_ref(), self.address).await.map_err(failed)?;
+        let handshake = http2::Builder::new(TokioExecutor::new())
+            .timer(TokioTimer::new())
+            .keep_alive_interval(PING_INTERVAL)
+            .keep_alive_timeout(PING_INTERVAL)
+            .initial_stream_window_size(STREAM_WINDOW_BYTES)
+            .initial_connection_window_size(STREAMS_MAX * STREAM_WINDOW_BYTES)
+            .handshake(TokioIo::new(io));
+        let (sender, connection) = timeout(CONNECT_TIMEOUT, handshake)
+            .await
+            .map_err(|_| failed(io::ErrorKind::TimedOut.into()))?
+            .map_err(|error| ConnectError::Handshake(Arc::new(error)))?;
+        self.drive(connection);
+        let streams = Streams { sender, open: Arc::new(()) };
+        self.streams.open.lock().push(Connection { streams, idle: None });
+        Ok(())
+    }
+}
