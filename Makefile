@@ -7,7 +7,7 @@ export CARGO_TARGET_DIR ?= $(EBB_CACHE)/target
 RELEASE := $(CARGO_TARGET_DIR)/release
 
 .DEFAULT_GOAL := help
-.PHONY: help build run test unit e2e lint bench generate train deny clean \
+.PHONY: help build run test test-all load unit e2e lint bench generate train deny clean \
   images cluster cluster-down cluster-test conformance conformance-table bench-cluster
 
 help: ## List what can be made
@@ -28,6 +28,11 @@ test: lint ## Run all the tests, and the linters
 	@scripts/place-models $(CARGO_TARGET_DIR)/debug
 	cargo test --workspace
 	@tests/cluster/test $(CARGO_TARGET_DIR)/debug
+
+test-all: test load ## Run all the tests, then the long ones
+
+load: build ## Hold out against too many clients, in a control group of 128 MiB (needs root)
+	cargo test --release --package ebb-tests --test load -- --nocapture
 
 unit: ## Run the unit and property tests of every crate
 	@scripts/need cargo cc

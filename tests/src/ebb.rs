@@ -11,6 +11,7 @@ use std::sync::Arc;
 use nix::sys::signal::Signal;
 use serde_json::Value;
 use tempfile::TempDir;
+use tokio::process::Command;
 
 use self::cluster::Cluster;
 use self::local::Local;
@@ -57,6 +58,16 @@ impl Ebb {
     /// A process on a state folder, with more arguments.
     pub async fn start_in(folder: Arc<TempDir>, arguments: &[&str]) -> anyhow::Result<Self> {
         let local = Local::start(folder, arguments).await?;
+        Ok(Self { gateway: local.gateway, place: Place::Local(local) })
+    }
+
+    /// The same with the command changed before it is run: another environment, say.
+    pub async fn start_wrapped(
+        folder: Arc<TempDir>,
+        arguments: &[&str],
+        wrap: impl FnOnce(&Command) -> Command,
+    ) -> anyhow::Result<Self> {
+        let local = Local::start_wrapped(folder, arguments, wrap).await?;
         Ok(Self { gateway: local.gateway, place: Place::Local(local) })
     }
 

@@ -32,7 +32,22 @@ pub(super) struct Local {
 impl Local {
     /// Starts one on a state folder, with more arguments.
     pub(super) async fn start(folder: Arc<TempDir>, arguments: &[&str]) -> anyhow::Result<Self> {
-        let mut child = command(&folder.path().join("data"), arguments).spawn()?;
+        let child = command(&folder.path().join("data"), arguments).spawn()?;
+        Self::started(child, folder).await
+    }
+
+    /// The same with the command changed before it is run.
+    pub(super) async fn start_wrapped(
+        folder: Arc<TempDir>,
+        arguments: &[&str],
+        wrap: impl FnOnce(&Command) -> Command,
+    ) -> anyhow::Result<Self> {
+        let mut command = wrap(&command(&folder.path().join("data"), arguments));
+        let child = command.stdin(Stdio::null()).stdout(Stdio::piped()).spawn()?;
+        Self::started(child, folder).await
+    }
+
+    async fn started(mut child: Child, folder: Arc<TempDir>) -> anyhow::Result<Self> {
         let out = child.stdout.take().context("no standard output")?;
         let mut lines = BufReader::new(out).lines();
         let events = Arc::new(Mutex::new(Vec::new()));

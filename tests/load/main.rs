@@ -1,0 +1,109 @@
+//! Too many clients for too little memory: Ebb refuses some and serves the others.
+//!
+//! Needs a control group, so root as a rule; says so and does nothing where it cannot make one,
+//! unless `EBB_LOAD_TESTS=required`.
+
+mod cgroup;
+mod storm;
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use ebb_tests::ebb::Ebb;
+use ebb_tests::manifest::service;
+use ebb_tests::processes;
+use tempfile::TempDir;
+use tokio::time::sleep;
+
+use cgroup::Cgroup;
+use storm::Storm;
+
+const MEMORY: u64 = 128 * 1024 * 1024;
+const CONNECTIONS: usize = 1000;
+const BODY_BYTES: usize = 1024 * 1024;
+/// What an Ebb at rest may have more a minute after it was flooded.
+const LEFT_OVER: f64 = 1.10;
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_thousand_uploads_to_a_sleeping_service_end_nothing_in_128_mib() -> anyhow::Result<()> {
+    let group = match Cgroup::make(MEMORY) {
+        Ok(group) => group,
+        Err(error) if std::env::var("EBB_LOAD_TESTS").is_ok_and(|value| value == "required") => {
+            return Err(error);
+        }
+        Err(error) => {
+            say(&format!("left out, for there is no control group: {error:#}"));
+            return Ok(());
+        }
+    };
+    let folder = Arc::new(TempDir::with_prefix("ebb-load-")?);
+    let ebb = Ebb::start_wrapped(folder, &[], |command| group.wrap(command)).await?;
+    let storm = deploy(&ebb, "15000").await?;
+    let quiet = storm.warm_for(Duration::from_secs(5)).await?;
+    let before = resident(&ebb);
+    let (flood, beside) = futures::join!(
+        storm.flood(CONNECTIONS, BODY_BYTES),
+        storm.warm_for(Duration::from_secs(12))
+    );
+    let (flood, beside) = (flood, beside?);
+    let at_peak = group.peak().map_or(0, |bytes| bytes / 1024 / 1024);
+    sleep(Duration::from_mins(1)).await;
+    let after = resident(&ebb);
+    say(&format!(
+        "uploads: {flood:?}\nwarm alone: {quiet:?}\nwarm beside: {beside:?}\n\
+         memory: {before:.1} MiB before, {after:.1} MiB a minute after, {at_peak} MiB of 128 at most"
+    ));
+    assert_eq!(group.kills()?, 0, "the kernel ended a process");
+    assert!(processes::is_alive(ebb.pid()));
+    assert_eq!(flood.served + flood.refused, CONNECTIONS, "{flood:?}");
+    assert!(flood.served > 0 && flood.refused > 0, "{flood:?}");
+    assert_eq!(beside.failed, 0, "the warm service is served beside");
+    assert!(after <= before * LEFT_OVER, "{after:.1} MiB, {before:.1} before");
+    Ok(())
+}
+
+/// P2: what one held request may send takes nothing from the others on its connection.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_upload_beside_a_held_one_is_answered_while_that_one_waits() -> anyhow::Result<()> {
+    let ebb = Ebb::start().await?;
+    let storm = deploy(&ebb, "6000").await?;
+    // So that the measured one pays for no connection to the pod.
+    storm.warm_for(Duration::from_secs(1)).await?;
+    let took = storm.beside(2_000_000, 200_000).await?;
+    say(&format!("200 kB beside a held upload of 2 MB on one HTTP/2 connection: {took:?}"));
+    Ok(())
+}
+
+/// A warm service, and one that is asleep and takes `start_ms` to start: long enough that all its
+/// requests are held or refused by then.
+async fn deploy(ebb: &Ebb, start_ms: &str) -> anyhow::Result<Storm> {
+    let kubectl = ebb.kubectl();
+    let warm = r#"autoscaling.knative.dev/min-scale: "1""#;
+    let asleep = r#"autoscaling.knative.dev/initial-scale: "0""#;
+    kubectl.apply(ALLOW_ZERO).await?;
+    kubectl.apply(&service("warm", "ebb-backend", &[], warm, "")).await?;
+    kubectl.wait_ready("warm").await?;
+    let slow = ["--start-delay-ms", start_ms];
+    kubectl.apply(&service("cold", "ebb-backend", &slow, asleep, "")).await?;
+    kubectl.wait_ready("cold").await?;
+    Ok(Storm { gateway: ebb.gateway, warm: ebb.host("warm"), cold: ebb.host("cold") })
+}
+
+/// So that a service may be made without being started.
+const ALLOW_ZERO: &str = "\
+apiVersion: v1
+kind: ConfigMap
+metadata: {name: config-autoscaler, namespace: knative-serving}
+data: {allow-zero-initial-scale: \"true\"}
+";
+
+/// Resident memory of Ebb alone, in MiB.
+#[allow(clippy::cast_precision_loss, reason = "bytes of one machine")]
+fn resident(ebb: &Ebb) -> f64 {
+    processes::resident_bytes(ebb.pid()).unwrap_or(0) as f64 / f64::from(1 << 20)
+}
+
+#[allow(clippy::print_stderr, reason = "figures are for the reader of the test")]
+fn say(text: &str) {
+    eprintln!("{text}");
+}
