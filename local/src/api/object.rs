@@ -107,6 +107,11 @@ impl Object {
         found.map(|(_, value)| &**value)
     }
 
+    /// Whether no label selector can tell the two apart.
+    pub(crate) fn has_labels_of(&self, other: &Self) -> bool {
+        self.labels == other.labels
+    }
+
     /// Owners, as of `metadata.ownerReferences`.
     pub(crate) fn owners(&self) -> &[Owner] {
         &self.owners

@@ -58,6 +58,7 @@ impl Call<'_> {
     }
 
     pub(super) fn selector(&self) -> Result<Selector, Failure> {
+        // The store knows these collections too: see `SELECTED_BY_CONTENT`.
         let selectable = match collection_of(&self.target.resource).as_str() {
             "events" => EVENT_FIELDS,
             "pods" => POD_FIELDS,

@@ -18,6 +18,9 @@ const EVENTS_MAX: usize = 2_000;
 /// How many go when there are more.
 const EVENTS_DROPPED: usize = 100;
 
+/// Keys of the collections that may be selected by more than labels, name and namespace.
+const SELECTED_BY_CONTENT: [&str; 3] = [EVENTS, NAMESPACES, "pods"];
+
 /// What the lock of a store protects.
 #[derive(Debug)]
 pub(super) struct State {
@@ -122,6 +125,10 @@ impl State {
     ) {
         self.revision = object.revision();
         self.relate(resource, kind, &object, before.as_deref());
+        let told_apart = |before: &Arc<Object>| {
+            SELECTED_BY_CONTENT.contains(&resource) || !before.has_labels_of(&object)
+        };
+        let before = before.map(|own| if told_apart(&own) { own } else { Arc::clone(&object) });
         self.collection(resource).log.push(Change { kind, object, before });
     }
 
