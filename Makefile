@@ -83,7 +83,7 @@ lint: ## Check format, clippy, documentation and generated files
 	RUSTDOCFLAGS="-D warnings" cargo doc --workspace --no-deps --document-private-items --quiet
 	scripts/generate --check
 
-bench: build ## Measure and print a table; writes target/bench.json
+bench: build ## Measure and print a table; writes target/bench.json and target/growth.svg
 	mkdir -p target
 	$(RELEASE)/ebb-bench --out target/bench.json
 
