@@ -73,7 +73,8 @@ struct Inner {
     directory: Arc<Directory>,
     outside: Arc<Server>,
     inside: Arc<Server>,
-    peer_server: Arc<Server>,
+    /// Nothing where this activator is the only one.
+    peer_server: Option<Arc<Server>>,
     peers: Option<Arc<Peers>>,
     synced: Synced,
     epochs: Epochs,
@@ -109,7 +110,7 @@ impl Activator {
             peers: peers.clone(),
         });
         let waker = Waker::new(client.clone(), config.clone(), registry);
-        let [outside, inside, peer_server] = servers(&proxy, &limits);
+        let (outside, inside, peer_server) = servers(&proxy, &limits);
         let inner = Inner {
             client,
             config,
@@ -157,9 +158,12 @@ impl Activator {
     /// [`Activator::serve`] does; and from then on sends them what it still gets for revisions
     /// with a concurrency limit.
     ///
-    /// What comes here is believed: nobody but activators may be able to connect.
+    /// What comes here is believed once [`PeerOptions::doorkeeper`] has let it in. Does nothing
+    /// without [`ActivatorOptions::peers`].
     pub async fn serve_peers(&self, listener: TcpListener, shutdown: CancellationToken) {
-        let server = Arc::clone(&self.inner.peer_server);
+        let Some(server) = self.inner.peer_server.clone() else {
+            return;
+        };
         let leaving = async {
             shutdown.cancelled().await;
             if let Some(peers) = &self.inner.peers {
@@ -176,8 +180,9 @@ impl Activator {
         I: AsyncRead + AsyncWrite + Send + Unpin + 'static,
     {
         let (_keep, stop) = oneshot::channel();
-        let server = &self.inner.peer_server;
-        server.connection(io, peer.ip(), server.admit(peer.ip()), stop).await;
+        if let Some(server) = &self.inner.peer_server {
+            server.connection(io, peer.ip(), server.admit(peer.ip()), stop).await;
+        }
     }
 
     /// Serves one connection of a client to its end; for listeners of another kind.
@@ -322,19 +327,23 @@ impl Activator {
     }
 }
 
-/// The servers of the outer and the inner door, which share their places, and that of the peers.
-fn servers(proxy: &Arc<Proxy>, limits: &Limits) -> [Arc<Server>; 3] {
+/// The servers of the outer and the inner door, which share their places, and that of the peers, if
+/// there are any.
+fn servers(proxy: &Arc<Proxy>, limits: &Limits) -> (Arc<Server>, Arc<Server>, Option<Arc<Server>>) {
     let taken = proxy.context.meters.connections();
     let places = Places::new(limits.connections, limits.connections_per_address, taken);
     // Clients that take all places must not keep the other activators out. Their connections are
     // bounded by those that have a place there.
     let peer_places = Places::new(limits.connections, None, Gauge::default());
-    [
-        (Audience::Clients(Door::Outer), &places),
-        (Audience::Clients(Door::Inner), &places),
-        (Audience::Peers, &peer_places),
-    ]
-    .map(|(audience, places)| {
+    let server = |audience, places: &Arc<Places>| {
         Arc::new(Server::new(Arc::clone(proxy), audience, Arc::clone(places)))
-    })
+    };
+    let for_peers = |peers: &Arc<Peers>| {
+        server(Audience::Peers(peers.options().doorkeeper.clone()), &peer_places)
+    };
+    (
+        server(Audience::Clients(Door::Outer), &places),
+        server(Audience::Clients(Door::Inner), &places),
+        proxy.peers.as_ref().map(for_peers),
+    )
 }

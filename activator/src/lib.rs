@@ -29,6 +29,7 @@ mod activator;
 mod body;
 mod budget;
 mod epochs;
+mod greeting;
 mod guard;
 mod headers;
 mod limits;

@@ -2,15 +2,18 @@
 
 use std::net::SocketAddr;
 use std::num::NonZeroUsize;
+use std::path::PathBuf;
 use std::process::ExitCode;
 use std::sync::Arc;
 use std::time::Duration;
 
+use anyhow::Context as _;
 use clap::Parser;
 use ebb_activator::route::Door;
 use ebb_activator::streams::ReportStreams;
 use ebb_activator::{Activator, ActivatorOptions, Limits, Machine, PeerOptions, TcpConnect};
 use ebb_api::labels;
+use ebb_daemon::identity::{self, Doorkeeper, Shown};
 use ebb_daemon::process::{self, Common, Process};
 use tokio_util::sync::CancellationToken;
 
@@ -33,8 +36,7 @@ struct Options {
     autoscaler: Vec<String>,
 
     /// Where other activators are served: their requests to revisions with a concurrency limit that
-    /// this one owns. Nobody else may be able to connect. Without it each activator applies such
-    /// limits on its own
+    /// this one owns. Without it each activator applies such limits on its own
     #[arg(long, value_name = "ADDR")]
     peers: Option<SocketAddr>,
 
@@ -52,13 +54,22 @@ struct Options {
     #[arg(long, value_name = "SECONDS", default_value_t = 300)]
     drain: u64,
 
+    /// File with the token that autoscalers and other activators ask for: of this pod's
+    /// ServiceAccount, for the audience ebb.dev/internal. It is read again as it is renewed
+    #[arg(long, value_name = "FILE", default_value = identity::TOKEN_FILE)]
+    token: PathBuf,
+
+    /// Show no token, and let every activator in: with --peers on loopback only
+    #[arg(long, conflicts_with = "token")]
+    no_authentication: bool,
+
     #[command(flatten)]
     common: Common,
 }
 
 const EXAMPLES: &str = "\
 Example, on the cluster that KUBECONFIG names:
-  ebb-activator --name $(hostname) --autoscaler 127.0.0.1:8091 --log-format text";
+  ebb-activator --name $(hostname) --autoscaler 127.0.0.1:8091 --no-authentication --log-format text";
 
 fn main() -> ExitCode {
     let options = Options::parse();
@@ -67,23 +78,16 @@ fn main() -> ExitCode {
 }
 
 async fn run(mut process: Process, options: Options) -> anyhow::Result<()> {
-    let Options {
-        listen,
-        inner,
-        autoscaler,
-        peers,
-        peers_selector,
-        connections_per_address,
-        drain,
-        common,
-    } = options;
+    let (shown, doorkeeper) = identity(&mut process, &options).await?;
+    let connections_per_address = options.connections_per_address;
+    let Options { listen, inner, autoscaler, peers, peers_selector, drain, common, .. } = options;
     let listener = process::bind("--listen", listen).await?;
     let inner_listener = process::bind("--inner", inner).await?;
     let peer_listener = match peers {
         Some(address) => Some(process::bind("--peers", address).await?),
         None => None,
     };
-    let streams = ReportStreams::new(&common.name, &mut process.registry);
+    let streams = ReportStreams::new(&common.name, shown.clone(), &mut process.registry);
     let options = ActivatorOptions {
         client: process.client.clone(),
         config: process.config.clone(),
@@ -100,6 +104,8 @@ async fn run(mut process: Process, options: Options) -> anyhow::Result<()> {
             namespace: common.namespace,
             selector: peers_selector,
             port: address.port(),
+            shown,
+            doorkeeper,
         }),
     };
     let activator = Activator::new(options, &mut process.registry);
@@ -137,4 +143,22 @@ async fn run(mut process: Process, options: Options) -> anyhow::Result<()> {
     }
     served.cancel();
     Ok(())
+}
+
+/// What this activator shows of itself, and who lets others in: by tokens, unless it is told to do
+/// without.
+async fn identity(process: &mut Process, options: &Options) -> anyhow::Result<(Shown, Doorkeeper)> {
+    if options.no_authentication {
+        if let Some(address) = options.peers {
+            process::require_loopback("--peers", address)?;
+        }
+        return Ok((Shown::nothing(), Doorkeeper::open()));
+    }
+    let shown = Shown::file(options.token.clone());
+    shown.token().await.context(
+        "--token: mount a ServiceAccount token for the audience ebb.dev/internal there, or say \
+         --no-authentication",
+    )?;
+    let (client, namespace) = (process.client.clone(), &options.common.namespace);
+    Ok((shown, Doorkeeper::new(client, namespace, &mut process.registry)))
 }

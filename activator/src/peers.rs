@@ -19,6 +19,7 @@ use std::time::Duration;
 
 use arc_swap::ArcSwap;
 use ebb_api::serving::Protocol;
+use ebb_daemon::identity::{Doorkeeper, Shown};
 use k8s_openapi::api::core::v1::Pod;
 use parking_lot::Mutex;
 use prometheus_client::metrics::gauge::Gauge;
@@ -27,6 +28,7 @@ use tokio::time::Instant;
 
 use crate::connect::Connect;
 use crate::directory::Change;
+use crate::greeting::Introduced;
 use crate::ring::{Point, Ring};
 use crate::upstream::Upstream;
 
@@ -44,7 +46,7 @@ const SHUN: Duration = Duration::from_secs(5);
 pub const PORT_NAME: &str = "peers";
 
 /// What an activator needs to find the others.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone)]
 pub struct PeerOptions {
     /// Namespace of the activators' pods.
     pub namespace: String,
@@ -52,6 +54,10 @@ pub struct PeerOptions {
     pub selector: String,
     /// Port on which a pod serves the others, where it has none of the name [`PORT_NAME`].
     pub port: u16,
+    /// What this one shows of itself when it connects to another.
+    pub shown: Shown,
+    /// Lets others in that connect to this one.
+    pub doorkeeper: Doorkeeper,
 }
 
 /// All activators that are known.
@@ -105,6 +111,7 @@ impl Peers {
         connect: Arc<dyn Connect>,
         members: Gauge,
     ) -> Self {
+        let connect = Arc::new(Introduced { connect, shown: options.shown.clone() });
         Self { options, own, connect, known: Mutex::default(), ring: ArcSwap::default(), members }
     }
 
@@ -276,115 +283,4 @@ impl PeerFacts {
 }
 
 #[cfg(test)]
-mod tests {
-    use ebb_api::report::RevisionKey;
-    use serde_json::{Value, json};
-
-    use super::*;
-    use crate::connect::TcpConnect;
-
-    fn pod(name: &str, changes: Value) -> Pod {
-        let mut whole = json!({"ip": "10.0.0.1", "ready": "True", "uid": format!("uid-{name}")});
-        let Value::Object(changes) = changes else { panic!("changes are an object") };
-        whole.as_object_mut().unwrap().extend(changes);
-        serde_json::from_value(json!({
-            "metadata": {
-                "name": name, "namespace": "ebb", "uid": whole["uid"],
-                "deletionTimestamp": whole["deleted"],
-            },
-            "status": {
-                "podIP": whole["ip"],
-                "conditions": [{"type": "Ready", "status": whole["ready"]}],
-            },
-        }))
-        .unwrap()
-    }
-
-    fn peers() -> Peers {
-        let options = PeerOptions { namespace: "ebb".into(), selector: "a=b".into(), port: 8082 };
-        Peers::new(options, "me".into(), Arc::new(TcpConnect), Gauge::default())
-    }
-
-    fn point(number: u32) -> Point {
-        Point::of(&RevisionKey::new("default", format!("digits-{number:05}")))
-    }
-
-    /// How many of a hundred revisions go to others.
-    fn elsewhere(peers: &Peers) -> usize {
-        let now = Instant::now();
-        (0..100).filter(|number| !peers.before_us(point(*number), now).is_empty()).count()
-    }
-
-    #[test]
-    fn who_is_ready_and_stays_is_a_member_this_one_like_any_other() {
-        let peers = peers();
-        assert_eq!(elsewhere(&peers), 0, "nobody is known");
-        peers.change(Change::Replaced(vec![pod("me", json!({})), pod("other", json!({}))]));
-        assert!((20..80).contains(&elsewhere(&peers)));
-        for changes in [
-            json!({"ready": "False"}),
-            json!({"deleted": "2026-01-01T00:00:00Z"}),
-            json!({"ip": null}),
-        ] {
-            peers.change(Change::Applied(pod("other", changes.clone())));
-            assert_eq!(elsewhere(&peers), 0, "{changes}");
-            peers.change(Change::Applied(pod("other", json!({}))));
-            assert!(elsewhere(&peers) > 0);
-            peers.change(Change::Applied(pod("me", changes)));
-            assert_eq!(elsewhere(&peers), 100);
-            peers.change(Change::Applied(pod("me", json!({}))));
-        }
-        peers.change(Change::Deleted(pod("other", json!({}))));
-        assert_eq!(elsewhere(&peers), 0);
-    }
-
-    #[test]
-    fn the_port_is_the_pods_own_if_it_names_one() {
-        let mut other = pod("other", json!({}));
-        let port = |pod: &Pod| PeerFacts::of(pod, 8082).unwrap().address.unwrap().port();
-        assert_eq!(port(&other), 8082);
-        let spec = json!({"containers": [{"name": "activator", "ports": [
-            {"name": "http", "containerPort": 8080}, {"name": "peers", "containerPort": 7000},
-        ]}]});
-        other.spec = Some(serde_json::from_value(spec).unwrap());
-        assert_eq!(port(&other), 7000);
-    }
-
-    #[test]
-    fn who_leaves_owns_nothing_and_serves_only_what_nobody_else_can() {
-        let peers = peers();
-        peers.change(Change::Replaced(vec![pod("me", json!({})), pod("other", json!({}))]));
-        peers.leave();
-        assert_eq!(elsewhere(&peers), 100);
-        peers.change(Change::Replaced(vec![pod("me", json!({}))]));
-        assert_eq!(elsewhere(&peers), 0);
-    }
-
-    #[test]
-    fn connections_are_kept_for_the_same_pod_only() {
-        let peers = peers();
-        let first = |peers: &Peers| peers.before_us(point(1), Instant::now())[0].clone();
-        peers.change(Change::Applied(pod("other", json!({}))));
-        let before = first(&peers);
-        peers.change(Change::Applied(pod("other", json!({"ready": "False"}))));
-        peers.change(Change::Applied(pod("other", json!({}))));
-        assert!(Arc::ptr_eq(&before, &first(&peers)));
-        peers.change(Change::Applied(pod("other", json!({"uid": "new"}))));
-        assert!(!Arc::ptr_eq(&before, &first(&peers)));
-    }
-
-    #[test]
-    fn one_request_in_a_while_finds_out_whether_a_lost_peer_is_back() {
-        let peers = peers();
-        peers.change(Change::Applied(pod("other", json!({}))));
-        let tried = |now| peers.before_us(point(1), now).first().cloned();
-        let now = Instant::now();
-        tried(now).unwrap().unreachable(now);
-        assert!(tried(now + SHUN / 2).is_none());
-        let later = now + SHUN;
-        let peer = tried(later).unwrap();
-        assert!(tried(later).is_none(), "the one is under way");
-        peer.reached();
-        assert!(tried(later).is_some());
-    }
-}
+mod tests;

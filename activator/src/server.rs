@@ -8,6 +8,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
+use ebb_daemon::identity::Doorkeeper;
 use futures::future::{Either, select};
 use http::{HeaderValue, Request, StatusCode, Version, header};
 use hyper::body::Incoming;
@@ -22,6 +23,7 @@ use tokio::task::JoinSet;
 use tokio::time::{Instant, sleep, timeout};
 use tokio_util::sync::CancellationToken;
 
+use crate::greeting;
 use crate::guard::{Activity, GuardedIo};
 use crate::headers::ClientEnd;
 use crate::limits::Limits;
@@ -70,12 +72,11 @@ const LINGER: Duration = Duration::from_secs(2);
 type Stops = Mutex<HashMap<u64, oneshot::Sender<()>>>;
 
 /// Who a server serves.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Audience {
     /// Anybody who can connect to this door.
     Clients(Door),
-    /// Other activators, whose word counts.
-    Peers,
+    /// Other activators, whose word counts once they are let in.
+    Peers(Doorkeeper),
 }
 
 /// Serves HTTP/1 and HTTP/2 (by prior knowledge).
@@ -96,9 +97,9 @@ impl Server {
             .header_read_timeout(None)
             .max_buf_size(HEAD_BYTES_MAX)
             .max_headers(HEADERS_MAX);
-        let streams = match audience {
+        let streams = match &audience {
             Audience::Clients(_) => H2_STREAMS_MAX,
-            Audience::Peers => PEER_STREAMS_MAX,
+            Audience::Peers(_) => PEER_STREAMS_MAX,
         };
         http.http2()
             .timer(TokioTimer::new())
@@ -128,22 +129,28 @@ impl Server {
     /// Serves one connection to its end, or to the end of what is in flight when `stop` says so.
     pub(crate) async fn connection<I>(
         &self,
-        io: I,
+        mut io: I,
         peer: IpAddr,
         place: Option<Arc<Place>>,
         stop: oneshot::Receiver<()>,
     ) where
         I: AsyncRead + AsyncWrite + Send + Unpin + 'static,
     {
+        if let Audience::Peers(doorkeeper) = &self.audience
+            && let Err(error) = greeting::welcome(&mut io, doorkeeper).await
+        {
+            tracing::info!(%error, peer.address = %peer, "A connection of no activator was refused");
+            return;
+        }
         let now = Instant::now();
         let activity = Arc::new(Activity::new(now));
         let (quiet, quieted) = oneshot::channel();
         let cut = self.proxy.context.meters.cut(Cut::Download);
         let io = GuardedIo::new(io, Arc::clone(&activity), now, quiet, cut);
         let proxy = Arc::clone(&self.proxy);
-        let caller = match self.audience {
-            Audience::Clients(door) => Caller::Client(ClientEnd::new(peer), door),
-            Audience::Peers => Caller::Peer,
+        let caller = match &self.audience {
+            Audience::Clients(door) => Caller::Client(ClientEnd::new(peer), *door),
+            Audience::Peers(_) => Caller::Peer,
         };
         let client = Arc::new(Client { proxy, caller, activity, place });
         let leaving = Arc::new(AtomicBool::new(false));

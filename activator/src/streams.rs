@@ -16,6 +16,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use ebb_api::report::wire::{Answer, Encoder, LINE_BYTES_MAX, WireError};
 use ebb_api::report::{LINES_MEDIA_TYPE, Report, STREAM_PATH, Scope};
+use ebb_daemon::identity::{self, Shown};
 use futures::{StreamExt as _, TryStreamExt as _};
 use http::{Request, StatusCode, header};
 use http_body_util::{BodyExt as _, StreamBody};
@@ -55,6 +56,8 @@ const PING_EVERY: Duration = Duration::from_secs(2);
 #[derive(Clone, Debug)]
 pub struct ReportStreams {
     id: Arc<str>,
+    /// What this activator shows of itself.
+    shown: Shown,
     shared: Arc<Mutex<Shared>>,
     /// When an autoscaler last answered; before the first time, when this began.
     answered: Arc<Mutex<Instant>>,
@@ -93,6 +96,8 @@ enum Broken {
     Http(#[from] hyper::Error),
     #[error("the autoscaler answers {0}")]
     Refused(StatusCode),
+    #[error("the token of this activator is not known: {0}")]
+    Token(#[source] std::io::Error),
     #[error("an answer: {0}")]
     Answer(#[from] WireError),
     #[error("an answer broke off: {0}")]
@@ -104,8 +109,9 @@ enum Broken {
 // === impl ReportStreams ===
 
 impl ReportStreams {
-    /// No stream yet, of the activator with that name; metrics go to the registry.
-    pub fn new(id: &str, registry: &mut Registry) -> Self {
+    /// No stream yet, of the activator with that name, which begins each with what is `shown`;
+    /// metrics go to the registry.
+    pub fn new(id: &str, shown: Shown, registry: &mut Registry) -> Self {
         let (merged, open) = (Counter::default(), Gauge::default());
         let registry = registry.sub_registry_with_prefix("ebb_activator");
         registry.register(
@@ -115,7 +121,7 @@ impl ReportStreams {
         );
         registry.register("report_streams", "Autoscalers that hear the reports", open.clone());
         let answered = Arc::new(Mutex::new(Instant::now()));
-        Self { id: id.into(), shared: Arc::default(), answered, merged, open }
+        Self { id: id.into(), shown, shared: Arc::default(), answered, merged, open }
     }
 
     /// Keeps a stream to every address of the `autoscalers` (`host:port`) until `shutdown`, and
@@ -231,16 +237,20 @@ async fn keep(link: Link) {
 /// Opens a stream: its body is what comes out of the outlet, the response brings answers.
 async fn connect(link: &Link) -> Result<Stream, Broken> {
     let address = link.address;
+    let token = link.streams.shown.token().await.map_err(Broken::Token)?;
     let (outlet, encoder) = (link.streams.open(address), Encoder::new(&link.streams.id));
     let body = futures::stream::unfold((outlet, encoder), |(outlet, mut encoder)| async move {
         let report = outlet.next().await;
         let lines = Bytes::from(encoder.encode(&report));
         Some((Ok::<_, Infallible>(Frame::data(lines)), (outlet, encoder)))
     });
-    let request = Request::post(format!("http://{address}{STREAM_PATH}"))
+    let mut request = Request::post(format!("http://{address}{STREAM_PATH}"))
         .header(header::CONTENT_TYPE, LINES_MEDIA_TYPE)
         .body(StreamBody::new(body).boxed_unsync())
         .expect("an address is an authority");
+    if let Some(authorization) = token.as_deref().and_then(identity::authorization) {
+        request.headers_mut().insert(header::AUTHORIZATION, authorization);
+    }
     let handshake = async {
         let stream = TcpStream::connect(address).await?;
         stream.set_nodelay(true)?;

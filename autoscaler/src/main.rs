@@ -9,6 +9,7 @@ use clap::Parser;
 use ebb_api::labels;
 use ebb_autoscaler::streams::{self, Streams};
 use ebb_autoscaler::{Autoscaler, AutoscalerOptions, Roster};
+use ebb_daemon::identity::Doorkeeper;
 use ebb_daemon::lease::Terms;
 use ebb_daemon::process::{self, Common, Process};
 use tokio_util::sync::CancellationToken;
@@ -42,13 +43,17 @@ struct Options {
     #[arg(value_parser = clap::value_parser!(u64).range(2..=60))]
     lease: u64,
 
+    /// Let everybody report, who may then decide what is scaled: with --listen on loopback only
+    #[arg(long)]
+    no_authentication: bool,
+
     #[command(flatten)]
     common: Common,
 }
 
 const EXAMPLES: &str = "\
 Example, on the cluster that KUBECONFIG names:
-  ebb-autoscaler --name $(hostname) --log-format text";
+  ebb-autoscaler --name $(hostname) --listen 127.0.0.1:8091 --no-authentication --log-format text";
 
 fn main() -> ExitCode {
     let options = Options::parse();
@@ -57,7 +62,14 @@ fn main() -> ExitCode {
 }
 
 async fn run(mut process: Process, options: Options) -> anyhow::Result<()> {
-    let Options { listen, activators_selector, unheard_notice, lease, common } = options;
+    let Options { listen, activators_selector, unheard_notice, lease, no_authentication, common } =
+        options;
+    let doorkeeper = if no_authentication {
+        process::require_loopback("--listen", listen)?;
+        Doorkeeper::open()
+    } else {
+        Doorkeeper::new(process.client.clone(), &common.namespace, &mut process.registry)
+    };
     let listener = process::bind("--listen", listen).await?;
     let streams = Streams::default();
     let leaving = CancellationToken::new();
@@ -72,7 +84,7 @@ async fn run(mut process: Process, options: Options) -> anyhow::Result<()> {
     };
     let (autoscaler, intake) = Autoscaler::new(options, &mut process.registry);
     process.listen().await?;
-    let reports = streams::router(intake, streams);
+    let reports = streams::router(intake, streams, doorkeeper);
     tokio::spawn(async move { axum::serve(listener, reports).await });
     autoscaler.run(process.shutdown).await;
     // Only now: while writes are under way no other may decide.

@@ -19,12 +19,14 @@ use axum::response::{IntoResponse as _, Response};
 use axum::routing::post;
 use ebb_api::report::wire::{Answer, Decoder, LINE_BYTES_MAX};
 use ebb_api::report::{DrainOrder, LINES_MEDIA_TYPE, Report, RevisionKey, STREAM_PATH};
+use ebb_daemon::identity::{self, Activator, Doorkeeper};
 use ebb_daemon::lease::Epoch;
 use futures::{StreamExt as _, TryStreamExt as _};
 use http::{StatusCode, header};
 use parking_lot::Mutex;
 use tokio::sync::Notify;
-use tokio_util::codec::{FramedRead, LinesCodec};
+use tokio::time::Instant;
+use tokio_util::codec::{FramedRead, LinesCodec, LinesCodecError};
 use tokio_util::io::StreamReader;
 
 use crate::activators::ACTIVATORS_MAX;
@@ -33,6 +35,11 @@ use crate::shell::DrainControl;
 
 /// A stream that says nothing for so long is over: ten reports in a row are missing.
 const SILENCE_MAX: Duration = Duration::from_secs(10);
+
+/// Lines that are taken of one stream in a second, so that none keeps the others from being heard. A
+/// report of an interval is one or a few; each moment that matters is one more, and is merged with
+/// others on its way.
+const LINES_PER_SECOND_MAX: u32 = 1_000;
 
 /// The open streams; cheap to clone. Brings drain orders to all of them.
 #[derive(Clone, Debug, Default)]
@@ -66,6 +73,7 @@ struct Outlet {
 struct Server {
     intake: Intake,
     streams: Streams,
+    doorkeeper: Doorkeeper,
 }
 
 type Lines = FramedRead<StreamReader<ByteStream, Bytes>, LinesCodec>;
@@ -77,20 +85,39 @@ struct Exchange {
     decoder: Decoder,
     outlet: Arc<Outlet>,
     server: Server,
+    /// Who reports.
+    activator: Activator,
+    pace: Pace,
 }
 
-/// Serves report streams: what comes in goes to `intake`, what `streams` is told goes out.
-pub fn router(intake: Intake, streams: Streams) -> Router {
-    Router::new().route(STREAM_PATH, post(accept)).with_state(Server { intake, streams })
+/// How many lines of a stream were taken, and since when they are counted.
+struct Pace {
+    since: Instant,
+    lines: u32,
+}
+
+/// Serves report streams of those whom `doorkeeper` lets in: what comes in goes to `intake`, what
+/// `streams` is told goes out.
+pub fn router(intake: Intake, streams: Streams, doorkeeper: Doorkeeper) -> Router {
+    Router::new().route(STREAM_PATH, post(accept)).with_state(Server {
+        intake,
+        streams,
+        doorkeeper,
+    })
 }
 
 async fn accept(State(server): State<Server>, request: Request) -> Response {
+    let activator = match server.doorkeeper.admit(identity::bearer(request.headers())).await {
+        Ok(activator) => activator,
+        Err(refusal) => return (refusal.status(), format!("{refusal}\n")).into_response(),
+    };
     let Some(outlet) = server.streams.open() else {
         let text = format!("there are {ACTIVATORS_MAX} report streams already: try again later\n");
         return (StatusCode::SERVICE_UNAVAILABLE, text).into_response();
     };
     let lines = lines(request.into_body());
-    let exchange = Exchange { lines, decoder: Decoder::default(), outlet, server };
+    let (decoder, pace) = (Decoder::default(), Pace { since: Instant::now(), lines: 0 });
+    let exchange = Exchange { lines, decoder, outlet, server, activator, pace };
     let orders = futures::stream::unfold(exchange, |mut exchange| async move {
         let answer = exchange.next().await?;
         Some((Ok::<_, Infallible>(Bytes::from(answer.encode())), exchange))
@@ -191,7 +218,7 @@ impl Exchange {
                 order = self.outlet.next() => {
                     return Some(Answer { order: Some(order), ack: None });
                 }
-                line = tokio::time::timeout(SILENCE_MAX, self.lines.next()) => match line {
+                line = next_line(&mut self.pace, &mut self.lines) => match line {
                     Ok(Some(Ok(line))) => if self.record(&line)? {
                         return Some(Answer { ack: Some(self.decoder.lines()), order: None });
                     },
@@ -214,8 +241,12 @@ impl Exchange {
     /// next stream begins with all there is to say.
     fn record(&mut self, line: &str) -> Option<bool> {
         match self.decoder.decode(line) {
+            Ok(Some(report)) if !self.activator.is(&report.activator) => {
+                tracing::warn!("A report in the name of another activator ended its stream");
+                None
+            }
             Ok(Some(report)) => {
-                let Server { intake, streams } = &self.server;
+                let Server { intake, streams, .. } = &self.server;
                 let is_newest = streams.record(self.outlet.stream, report, intake);
                 is_newest.then_some(true)
             }
@@ -227,6 +258,24 @@ impl Exchange {
             }
         }
     }
+}
+
+/// The next line; nothing after [`SILENCE_MAX`]. Loses none when it is cancelled. Beyond
+/// [`LINES_PER_SECOND_MAX`] it leaves them to the sender for the rest of the second.
+async fn next_line(
+    pace: &mut Pace,
+    lines: &mut Lines,
+) -> Result<Option<Result<String, LinesCodecError>>, tokio::time::error::Elapsed> {
+    let second = Duration::from_secs(1);
+    if pace.since.elapsed() >= second {
+        *pace = Pace { since: Instant::now(), lines: 0 };
+    } else if pace.lines >= LINES_PER_SECOND_MAX {
+        tokio::time::sleep_until(pace.since + second).await;
+        *pace = Pace { since: Instant::now(), lines: 0 };
+    }
+    let line = tokio::time::timeout(SILENCE_MAX, lines.next()).await;
+    pace.lines += 1;
+    line
 }
 
 #[cfg(test)]

@@ -4,6 +4,7 @@
 pub mod admin;
 mod client;
 pub mod desired;
+pub mod identity;
 pub mod lease;
 pub mod logs;
 pub mod process;

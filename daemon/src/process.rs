@@ -184,6 +184,19 @@ impl Process {
     }
 }
 
+/// Refuses an address that others than this machine can reach, for who asks nobody who they are.
+///
+/// # Errors
+///
+/// The option and the address, with what to do.
+pub fn require_loopback(option: &str, address: SocketAddr) -> anyhow::Result<()> {
+    anyhow::ensure!(
+        address.ip().is_loopback(),
+        "--no-authentication: {option} {address} would serve anybody; give a loopback address"
+    );
+    Ok(())
+}
+
 /// Listens on an address that the option gave.
 ///
 /// # Errors

@@ -96,7 +96,8 @@ impl Bed {
         address: SocketAddr,
     ) -> anyhow::Result<Daemon> {
         let listen = address.to_string();
-        self.daemon("ebb-autoscaler", name, address, &["--listen", &listen, "--lease", LEASE]).await
+        let arguments = ["--listen", &listen, "--lease", LEASE, "--no-authentication"];
+        self.daemon("ebb-autoscaler", name, address, &arguments).await
     }
 
     pub(crate) async fn controller(&self, name: &str) -> anyhow::Result<Daemon> {
@@ -148,6 +149,8 @@ impl Bed {
         let address = free()?;
         arguments.extend(["--inner".to_owned(), address.to_string()]);
         arguments.extend(["--listen".to_owned(), free()?.to_string()]);
+        // The embedded API gives out no tokens of ServiceAccounts; everything here is on loopback.
+        arguments.push("--no-authentication".to_owned());
         for autoscaler in autoscalers {
             arguments.extend(["--autoscaler".to_owned(), autoscaler.address.to_string()]);
         }

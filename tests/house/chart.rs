@@ -3,14 +3,18 @@
 use std::collections::BTreeSet;
 use std::fmt::Write as _;
 
+use ebb_daemon::identity;
 use ebb_tests::binaries::source;
 use serde_json::{Value, json};
 
 /// Every right that the chart gives: role, groups, resources, names if they are limited, verbs. A
 /// right that is not here is a mistake, or belongs in here with the reason in the role.
 const RIGHTS: &str = "\
+ClusterRole ebb-activator: authentication.k8s.io tokenreviews: create
 ClusterRole ebb-activator: core pods: list watch
 ClusterRole ebb-activator: serving.knative.dev revisions routes: list watch
+ClusterRole ebb-activator: serving.knative.dev revisions/status: patch
+ClusterRole ebb-autoscaler: authentication.k8s.io tokenreviews: create
 ClusterRole ebb-autoscaler: core pods: list patch watch
 ClusterRole ebb-autoscaler: events.k8s.io events: create patch
 ClusterRole ebb-autoscaler: serving.knative.dev revisions: list watch
@@ -173,4 +177,20 @@ fn the_inner_door_is_for_pods_alone() {
     let controller = named(&objects, "Deployment", "ebb-controller");
     let arguments = &controller["spec"]["template"]["spec"]["containers"][0]["args"];
     assert!(words(arguments).contains(&gateway), "{arguments}");
+}
+
+/// S10: what activators show has an audience of its own, and lies where they look for it.
+#[test]
+fn activators_have_a_token_for_each_other_and_for_the_autoscaler_alone() {
+    let objects = objects();
+    let activator = named(&objects, "Deployment", "ebb-activator");
+    let pod = &activator["spec"]["template"]["spec"];
+    let source = &pod["volumes"][0]["projected"]["sources"][0]["serviceAccountToken"];
+    assert_eq!(source["audience"], identity::AUDIENCE);
+    let mount = &pod["containers"][0]["volumeMounts"][0];
+    assert_eq!(mount["name"], pod["volumes"][0]["name"]);
+    let file =
+        format!("{}/{}", mount["mountPath"].as_str().unwrap(), source["path"].as_str().unwrap());
+    assert_eq!(file, identity::TOKEN_FILE);
+    assert_eq!(pod["serviceAccountName"], identity::ACTIVATOR_ACCOUNT);
 }

@@ -5,6 +5,7 @@ use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use bytes::Bytes;
+use ebb_daemon::identity::{Doorkeeper, Shown};
 use futures::future::join_all;
 use futures::{SinkExt as _, StreamExt as _};
 use http::{HeaderValue, Request};
@@ -12,15 +13,16 @@ use http_body_util::{BodyExt as _, Full};
 use hyper::body::Incoming;
 use hyper_util::rt::{TokioExecutor, TokioIo};
 use k8s_openapi::api::core::v1::Pod;
+use prometheus_client::registry::Registry;
 use serde_json::{Value, json};
-use tokio::io::AsyncWriteExt as _;
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _, DuplexStream};
 use tokio::time::{Instant, sleep, timeout};
 use tokio_tungstenite::tungstenite::Message;
 
 use super::fixture::*;
 use super::protocols::{grpc, websocket};
 use crate::ring::{Point, Ring};
-use crate::{Change, Limits, PeerOptions};
+use crate::{Change, Limits, PeerOptions, greeting};
 
 const PORT: u16 = 8082;
 
@@ -33,8 +35,19 @@ struct Pair {
 impl Pair {
     /// Both know both, and a revision of `spec`.
     fn new(spec: &Value) -> Self {
+        Self::guarded(spec, &Doorkeeper::open())
+    }
+
+    /// The same, where each lets in whom `doorkeeper` does. They show no token.
+    fn guarded(spec: &Value, doorkeeper: &Doorkeeper) -> Self {
         let network = Arc::default();
-        let options = PeerOptions { namespace: "ebb".into(), selector: "a=b".into(), port: PORT };
+        let options = PeerOptions {
+            namespace: "ebb".into(),
+            selector: "a=b".into(),
+            port: PORT,
+            shown: Shown::nothing(),
+            doorkeeper: doorkeeper.clone(),
+        };
         let world = |id: &str| {
             let (spec, peers) = (spec.clone(), Some(options.clone()));
             let world = World::on(Arc::clone(&network), spec, Limits::default(), id, peers);
@@ -199,6 +212,41 @@ async fn the_pod_is_told_once_who_asked_and_clients_choose_no_revision() {
     }
 }
 
+/// A connection to where activators serve each other.
+fn dial_as_peer(world: &World) -> DuplexStream {
+    let (here, there) = tokio::io::duplex(16 * 1024);
+    let activator = world.activator.clone();
+    tokio::spawn(async move {
+        activator.serve_peer_connection(there, ([10, 0, 1, 9], 5555).into()).await;
+    });
+    here
+}
+
+/// S10: whoever reached the port of peers reached every revision past its Route.
+#[tokio::test(start_paused = true)]
+async fn who_shows_no_token_is_not_believed_and_an_activator_serves_what_it_cannot_pass_on() {
+    let unused = tower::service_fn(|_: Request<kube::client::Body>| async {
+        Err::<http::Response<kube::client::Body>, _>(std::io::Error::other("nobody asks"))
+    });
+    let client = kube::Client::new(unused, "default");
+    let doorkeeper = Doorkeeper::new(client, "ebb", &mut Registry::default());
+    let pair = Pair::guarded(&one_at_a_time(), &doorkeeper);
+    let pod = pair.start(1, echo("hello")).await;
+    for text in [
+        "GET / HTTP/1.1\r\nhost: a\r\nebb-peer-revision: default/digits-00001\r\n\r\n",
+        "ebb-peer -\n",
+    ] {
+        let mut connection = dial_as_peer(&pair.owner);
+        connection.write_all(text.as_bytes()).await.unwrap();
+        let mut said = String::new();
+        connection.read_to_string(&mut said).await.unwrap();
+        assert!(said.starts_with("HTTP/1.1 401 "), "{said}");
+    }
+    assert_eq!(pod.served.load(Ordering::SeqCst), 0);
+    assert_eq!(pair.other.get().await.status(), 200);
+    assert_eq!(metric(&pair.other, "forwarded_total"), 0);
+}
+
 #[tokio::test(start_paused = true)]
 async fn a_peer_must_name_a_revision_that_exists() {
     let pair = Pair::new(&one_at_a_time());
@@ -211,11 +259,8 @@ async fn a_peer_must_name_a_revision_that_exists() {
     ] {
         // Also one that does not own it: what a peer sends is served.
         for world in [&pair.owner, &pair.other] {
-            let (here, there) = tokio::io::duplex(16 * 1024);
-            let activator = world.activator.clone();
-            tokio::spawn(async move {
-                activator.serve_peer_connection(there, ([10, 0, 1, 9], 5555).into()).await;
-            });
+            let mut here = dial_as_peer(world);
+            greeting::introduce(&mut here, None).await.unwrap();
             let (mut sender, connection) =
                 hyper::client::conn::http1::handshake(TokioIo::new(here)).await.unwrap();
             tokio::spawn(connection);

@@ -2,6 +2,7 @@ use axum::http::Request as HttpRequest;
 use futures::channel::mpsc;
 use http_body_util::BodyExt as _;
 use prometheus_client::metrics::counter::Counter;
+use prometheus_client::registry::Registry;
 use tower::ServiceExt as _;
 
 use ebb_api::report::wire::Encoder;
@@ -20,7 +21,7 @@ fn order(name: &str, pods: &[&str]) -> DrainOrder {
 fn server() -> (Router, Streams, Reports) {
     let (intake, reports) = intake(Counter::default());
     let streams = Streams::default();
-    (router(intake, streams.clone()), streams, reports)
+    (router(intake, streams.clone(), Doorkeeper::open()), streams, reports)
 }
 
 /// A stream as an activator opens it: where its lines go in, and the response.
@@ -154,4 +155,82 @@ async fn a_newer_stream_of_an_activator_ends_the_older_one() {
     assert_eq!(reports.next().await.revisions[0].queued, 0);
     say(&old, &lines_of(&mut encoder, &report(Scope::Moment, 2)));
     assert_eq!(heard(&mut old_response).await, None);
+}
+
+/// An API server to which the token `good` is that of the activator `one`.
+fn guarded() -> (Router, Reports) {
+    let answer = |request: HttpRequest<kube::client::Body>| async move {
+        let body = request.into_body().collect().await.unwrap().to_bytes();
+        let question: serde_json::Value = serde_json::from_slice(&body).unwrap();
+        let status = serde_json::json!({
+            "authenticated": question["spec"]["token"] == "good",
+            "audiences": [identity::AUDIENCE],
+            "user": {
+                "username": "system:serviceaccount:ebb:ebb-activator",
+                "extra": {"authentication.kubernetes.io/pod-name": ["one"]},
+            },
+        });
+        let answer = serde_json::json!({
+            "apiVersion": "authentication.k8s.io/v1", "kind": "TokenReview",
+            "metadata": {}, "spec": {}, "status": status,
+        });
+        Ok::<_, Infallible>(Response::new(kube::client::Body::from(
+            answer.to_string().into_bytes(),
+        )))
+    };
+    let client = kube::Client::new(tower::service_fn(answer), "default");
+    let doorkeeper = Doorkeeper::new(client, "ebb", &mut Registry::default());
+    let (intake, reports) = intake(Counter::default());
+    (router(intake, Streams::default(), doorkeeper), reports)
+}
+
+async fn connect_with(router: &Router, token: Option<&str>) -> (Sender, Response) {
+    let (lines, body) = mpsc::unbounded();
+    let mut request = HttpRequest::post(STREAM_PATH).body(Body::from_stream(body)).unwrap();
+    if let Some(token) = token {
+        request
+            .headers_mut()
+            .insert(header::AUTHORIZATION, identity::authorization(token).unwrap());
+    }
+    (lines, router.clone().oneshot(request).await.unwrap())
+}
+
+/// S10: whoever reached the port decided what is scaled, under any name.
+#[tokio::test(start_paused = true)]
+async fn only_an_activator_reports_and_only_for_itself() {
+    let (router, mut reports) = guarded();
+    for token in [None, Some("bad")] {
+        let (_lines, response) = connect_with(&router, token).await;
+        assert_eq!(response.status(), StatusCode::UNAUTHORIZED, "{token:?}");
+        let body = response.into_body().collect().await.unwrap().to_bytes();
+        assert_eq!(body, "only activators of this cluster are served here\n");
+    }
+    for (name, is_heard) in [("one", true), ("two", false)] {
+        let (lines, mut response) = connect_with(&router, Some("good")).await;
+        assert_eq!(response.status(), StatusCode::OK);
+        let report = Report { activator: name.to_owned(), ..report(Scope::Full, 1) };
+        say(&lines, &lines_of(&mut Encoder::new(name), &report));
+        assert_eq!(heard(&mut response).await.is_some(), is_heard, "{name}");
+        if is_heard {
+            assert_eq!(reports.next().await.activator, name);
+        }
+    }
+    // Nothing of the other one is left to be taken in.
+    assert!(futures::FutureExt::now_or_never(reports.next()).is_none());
+}
+
+/// S10: a stream that talks without end keeps nobody else from being heard.
+#[tokio::test(start_paused = true)]
+async fn no_stream_is_read_faster_than_so_many_lines_a_second() {
+    let (router, _streams, mut reports) = server();
+    let (lines, mut response) = connect(&router).await;
+    let taking = tokio::spawn(async move { while heard(&mut response).await.is_some() {} });
+    let mut encoder = Encoder::new("one");
+    let begun = Instant::now();
+    for _ in 0..=2 * LINES_PER_SECOND_MAX {
+        say(&lines, &lines_of(&mut encoder, &report(Scope::Moment, 1)));
+        reports.next().await;
+    }
+    assert!(begun.elapsed() >= Duration::from_secs(1), "{:?}", begun.elapsed());
+    taking.abort();
 }

@@ -1,0 +1,246 @@
+//! Who is at the other end of a connection between two processes of Ebb.
+//!
+//! An activator shows a token of its pod's ServiceAccount, which kubelet puts into a file, renews
+//! and binds to the pod; the other end asks the API server whose it is (a TokenReview) and
+//! remembers the answer. Rejected: TLS with certificates of our own, which are keys to make, to
+//! hand out and to renew, and a second authority beside the API server.
+//!
+//! What tokens do not give: they cross the pods' network in the clear. Who can listen there can use
+//! one until it expires, for nothing but Ebb: its audience is named below.
+
+mod shown;
+mod verdicts;
+
+use std::fmt;
+use std::sync::Arc;
+use std::time::Duration;
+
+use http::{HeaderMap, HeaderValue, StatusCode, header};
+use k8s_openapi::api::authentication::v1::{TokenReview, TokenReviewSpec, TokenReviewStatus};
+use kube::api::PostParams;
+use kube::{Api, Client};
+use parking_lot::Mutex;
+use prometheus_client::encoding::EncodeLabelSet;
+use prometheus_client::metrics::counter::Counter;
+use prometheus_client::metrics::family::Family;
+use prometheus_client::registry::Registry;
+use tokio::sync::Semaphore;
+use tokio::time::{Instant, timeout};
+
+pub use self::shown::{Shown, TOKEN_BYTES_MAX, TOKEN_FILE};
+use self::verdicts::{Memory, Pod, Verdicts};
+
+/// Whom the tokens are meant for: what they are shown to elsewhere refuses them.
+pub const AUDIENCE: &str = "ebb.dev/internal";
+/// ServiceAccount of the activators, in the namespace that Ebb runs in.
+pub const ACTIVATOR_ACCOUNT: &str = "ebb-activator";
+/// Where the API server names the pod that a token is bound to.
+const POD_NAME: &str = "authentication.kubernetes.io/pod-name";
+/// Reviews at once. Each activator has one token, and its answer is kept: more are somebody's who
+/// tries.
+const REVIEWS_MAX: usize = 8;
+/// Longest time for a review, and for its turn.
+const REVIEW_TIMEOUT: Duration = Duration::from_secs(2);
+
+/// Lets activators in and nobody else. Cheap to clone.
+#[derive(Clone)]
+pub struct Doorkeeper {
+    /// Nothing where nobody is asked for a token.
+    inner: Option<Arc<Inner>>,
+}
+
+struct Inner {
+    reviews: Api<TokenReview>,
+    /// User name of the account that may come in.
+    account: String,
+    verdicts: Mutex<Verdicts>,
+    places: Semaphore,
+    counts: Family<Outcome, Counter>,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct Outcome {
+    outcome: &'static str,
+}
+
+/// Whom a token let in.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Activator {
+    /// Its pod; nothing where nobody is asked for a token.
+    pod: Option<Pod>,
+}
+
+/// Why somebody is not let in. The words are all that a client hears.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum Refusal {
+    /// No token, or not an activator's.
+    #[error("only activators of this cluster are served here")]
+    Stranger,
+    /// The API server does not say whose token it is.
+    #[error("it is not known now who asks: try again")]
+    Unheard,
+}
+
+/// The token of an `Authorization` header; none if there are two, of which two readers could each
+/// believe another.
+pub fn bearer(headers: &HeaderMap) -> Option<&str> {
+    let mut values = headers.get_all(header::AUTHORIZATION).iter();
+    let (Some(value), None) = (values.next(), values.next()) else {
+        return None;
+    };
+    let (scheme, token) = value.to_str().ok()?.split_once(' ')?;
+    scheme.eq_ignore_ascii_case("bearer").then_some(token)
+}
+
+/// The `Authorization` header that shows `token`.
+pub fn authorization(token: &str) -> Option<HeaderValue> {
+    let mut value = HeaderValue::try_from(format!("Bearer {token}")).ok()?;
+    value.set_sensitive(true);
+    Some(value)
+}
+
+// === impl Refusal ===
+
+impl Refusal {
+    /// The status of a response that says so.
+    pub const fn status(self) -> StatusCode {
+        match self {
+            Self::Stranger => StatusCode::UNAUTHORIZED,
+            Self::Unheard => StatusCode::SERVICE_UNAVAILABLE,
+        }
+    }
+}
+
+// === impl Doorkeeper ===
+
+impl fmt::Debug for Doorkeeper {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let account = self.inner.as_ref().map(|inner| &inner.account);
+        formatter.debug_struct("Doorkeeper").field("account", &account).finish_non_exhaustive()
+    }
+}
+
+impl Doorkeeper {
+    /// One that asks the API server whether a token is that of an activator in `namespace`; its
+    /// metrics go to the registry.
+    pub fn new(client: Client, namespace: &str, registry: &mut Registry) -> Self {
+        let counts = Family::default();
+        registry.register(
+            "ebb_introductions",
+            "Connections of processes that are to show a token, by what came of it",
+            counts.clone(),
+        );
+        let inner = Inner {
+            reviews: Api::all(client),
+            account: format!("system:serviceaccount:{namespace}:{ACTIVATOR_ACCOUNT}"),
+            verdicts: Mutex::default(),
+            places: Semaphore::new(REVIEWS_MAX),
+            counts,
+        };
+        Self { inner: Some(Arc::new(inner)) }
+    }
+
+    /// One that lets everybody in: for a listener on loopback, or in memory.
+    pub const fn open() -> Self {
+        Self { inner: None }
+    }
+
+    /// Whether somebody who shows `token` may come in.
+    ///
+    /// # Errors
+    ///
+    /// Who may not, or of whom it is not known within two seconds.
+    pub async fn admit(&self, token: Option<&str>) -> Result<Activator, Refusal> {
+        let Some(inner) = &self.inner else {
+            return Ok(Activator { pod: None });
+        };
+        let admitted = match token.filter(|token| shown::is_token(token)) {
+            Some(token) => inner.admit(token).await,
+            None => Err(Refusal::Stranger),
+        };
+        let outcome = match &admitted {
+            Ok(_) => "accepted",
+            Err(Refusal::Stranger) => "refused",
+            Err(Refusal::Unheard) => "unheard",
+        };
+        inner.counts.get_or_create(&Outcome { outcome }).inc();
+        admitted.map(|pod| Activator { pod: Some(pod) })
+    }
+}
+
+impl Inner {
+    async fn admit(&self, token: &str) -> Result<Pod, Refusal> {
+        let stale = match self.recall(token) {
+            Memory::Accepted(pod) => return Ok(pod),
+            Memory::Refused => return Err(Refusal::Stranger),
+            Memory::Stale(pod) => Some(pod),
+            Memory::Unknown => None,
+        };
+        let answer = timeout(REVIEW_TIMEOUT, self.review(token)).await;
+        let failure = match answer {
+            Ok(Ok(verdict)) => return verdict.ok_or(Refusal::Stranger),
+            Ok(Err(error)) => error.to_string(),
+            Err(_) => format!("no answer within {REVIEW_TIMEOUT:?}"),
+        };
+        tracing::warn!(error = failure, "The API server does not say who connects");
+        self.verdicts.lock().postpone(token, Instant::now());
+        stale.ok_or(Refusal::Unheard)
+    }
+
+    /// Asks; the pod whose token it is, if it may come in.
+    async fn review(&self, token: &str) -> Result<Option<Pod>, kube::Error> {
+        let _place = self.places.acquire().await;
+        // Whoever had the turn before may have asked about the same one.
+        match self.recall(token) {
+            Memory::Accepted(pod) => return Ok(Some(pod)),
+            Memory::Refused => return Ok(None),
+            Memory::Stale(_) | Memory::Unknown => {}
+        }
+        let question = TokenReview {
+            spec: TokenReviewSpec {
+                audiences: Some(vec![AUDIENCE.to_owned()]),
+                token: token.to_owned(),
+            },
+            ..TokenReview::default()
+        };
+        let answer = self.reviews.create(&PostParams::default(), &question).await?;
+        let pod = answer.status.and_then(|status| pod_of(&status, &self.account));
+        let (mut verdicts, now) = (self.verdicts.lock(), Instant::now());
+        match &pod {
+            Some(pod) => verdicts.accept(token, Arc::clone(pod), now),
+            None => verdicts.refuse(token, now),
+        }
+        drop(verdicts);
+        Ok(pod)
+    }
+
+    fn recall(&self, token: &str) -> Memory {
+        self.verdicts.lock().recall(token, Instant::now())
+    }
+}
+
+/// The pod that a token is bound to, if it is one of `account` and meant for us. A server that does
+/// not know of audiences names none, and has compared none.
+fn pod_of(status: &TokenReviewStatus, account: &str) -> Option<Pod> {
+    let user = status.user.as_ref()?;
+    let audiences = status.audiences.as_deref().unwrap_or_default();
+    let is_ours = status.authenticated == Some(true)
+        && user.username.as_deref() == Some(account)
+        && audiences.iter().any(|audience| audience == AUDIENCE);
+    match user.extra.as_ref()?.get(POD_NAME)?.as_slice() {
+        [pod] if is_ours => Some(pod.as_str().into()),
+        _ => None,
+    }
+}
+
+// === impl Activator ===
+
+impl Activator {
+    /// Whether it may speak for the activator of that name.
+    pub fn is(&self, name: &str) -> bool {
+        self.pod.as_deref().is_none_or(|pod| pod == name)
+    }
+}
+
+#[cfg(test)]
+mod tests;
