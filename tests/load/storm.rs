@@ -74,15 +74,17 @@ impl Storm {
         let (mut sender, connection) = self.connect().await?;
         let post = |host: &str, bytes| {
             let body = Full::new(Bytes::from(vec![b'x'; bytes]));
-            Request::post(format!("http://{host}/")).body(body)
+            Request::post(format!("http://{host}/echo")).body(body)
         };
         let held = tokio::spawn(sender.send_request(post(&self.cold, held)?));
         // What may be sent of it has been sent by then.
         sleep(Duration::from_millis(500)).await;
         let begun = Instant::now();
         let response = sender.send_request(post(&self.warm, bytes)?).await?;
-        let took = begun.elapsed();
         ensure!(response.status() == 200, "{response:?}");
+        let echoed = response.into_body().collect().await?.to_bytes();
+        let took = begun.elapsed();
+        ensure!(echoed.len() == bytes, "{} bytes of {bytes} came back", echoed.len());
         ensure!(!held.is_finished(), "the first was answered before the second");
         let response = held.await??;
         ensure!(response.status() == 200, "{response:?}");
@@ -99,7 +101,8 @@ impl Storm {
 
     async fn upload(&self, body: Bytes) -> anyhow::Result<(u16, bool)> {
         let (mut sender, connection) = self.connect().await?;
-        let request = Request::post(format!("http://{}/", self.cold)).body(Full::new(body))?;
+        let request = Request::post(format!("http://{}/echo", self.cold));
+        let request = request.body(Full::new(body))?;
         let response = sender.send_request(request).await?;
         let (status, headers) = (response.status(), response.headers().clone());
         drop(response.into_body().collect().await);
