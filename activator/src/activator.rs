@@ -195,6 +195,12 @@ impl Activator {
         server.connection(io, peer.ip(), server.admit(peer.ip()), stop).await;
     }
 
+    /// The revisions that are known.
+    #[cfg(test)]
+    pub(crate) fn revisions(&self) -> Vec<Arc<crate::revision::Revision>> {
+        self.inner.directory.revisions()
+    }
+
     /// Obeys an order: the pods that it names get nothing more, also if they are not known yet, and
     /// all others of the revision are taken back. Answered by a report at once. An order of a
     /// leader that was deposed is left alone, and so is one for which there is no room.

@@ -5,6 +5,9 @@
 //! a Deployment of the revision begins with, and never more. The API server makes the change only
 //! if nobody has asked for anything since, so that of several activators one does it, and that an
 //! autoscaler that is back decides alone.
+//!
+//! Pods that an autoscaler drained before it fell silent are taken back when a request waits and
+//! there are no others: nobody else would call the order off, or carry it out.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -120,8 +123,14 @@ impl Waker {
             if !plan.is_alone(silence) {
                 continue;
             }
-            let stranded: HashMap<_, _> = directory
-                .revisions()
+            let revisions = directory.revisions();
+            for revision in revisions.iter().filter(|revision| revision.take_back(now)) {
+                tracing::warn!(
+                    revision.name = %revision.key,
+                    "No autoscaler answers: a request is served by pods that one had drained"
+                );
+            }
+            let stranded: HashMap<_, _> = revisions
                 .iter()
                 .filter_map(|revision| Some((revision.key.clone(), revision.stranded()?)))
                 .collect();

@@ -2,7 +2,7 @@
 //! flight nobody knows then, so nothing is taken away, and it is said why.
 
 use std::process::Stdio;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use anyhow::{Context as _, bail};
 use ebb_tests::ebb::Ebb;
@@ -11,6 +11,7 @@ use ebb_tests::kubectl::Kubectl;
 use ebb_tests::manifest::{backend, service};
 use tokio::io::AsyncWriteExt as _;
 use tokio::process::Command;
+use tokio::time::Instant;
 
 /// The table of the test's own rule.
 const TABLE: &str = "ebb_test_cut";

@@ -93,7 +93,7 @@ async fn slowest(kubectl: &Kubectl, round: &str) -> anyhow::Result<Duration> {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn half_reviews_on_many_connections_delay_nobody() -> anyhow::Result<()> {
     let ebb = Ebb::start().await?;
-    let kubectl = ebb.kubectl();
+    let kubectl = &ebb.kubectl();
     let before = slowest(kubectl, "before").await?;
     let connector = connector(kubectl).await?;
     let label = "app.kubernetes.io/component=controller";

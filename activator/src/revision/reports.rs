@@ -20,6 +20,24 @@ impl Revision {
         let is_stranded = state.dispatch.queued() > 0 && state.tracked.is_empty();
         state.live.clone().filter(|_| is_stranded)
     }
+
+    /// Serves waiting requests with the pods that an order has drained, if it has no others. Only
+    /// for when nobody is left who could call the order off. Says whether it did.
+    pub(crate) fn take_back(&self, now: Instant) -> bool {
+        if !self.is_active() {
+            return false;
+        }
+        let mut state = self.state.lock();
+        let is_needed = state.dispatch.queued() > 0 && !state.dispatch.has_open_pod();
+        if !is_needed || state.drained.is_empty() {
+            return false;
+        }
+        for uid in std::mem::take(&mut state.drained) {
+            state.publish(&uid);
+        }
+        self.settle(state, now);
+        true
+    }
 }
 
 impl State {

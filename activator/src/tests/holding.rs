@@ -144,6 +144,25 @@ async fn a_drained_pod_gets_nothing_and_serves_again_when_taken_back() {
     assert_eq!(response.status(), 200);
 }
 
+/// Whoever drained a pod may be gone before the scale was lowered or the order called off.
+#[tokio::test(start_paused = true)]
+async fn a_drained_pod_is_taken_back_only_if_a_request_waits_and_there_is_no_other() {
+    let world = World::new(json!({}));
+    world.start(1, echo("hello"));
+    settle().await;
+    let revision = world.activator.revisions().remove(0);
+    let id = OrderId { epoch: 1, number: 1 };
+    world.activator.drain(&DrainOrder { revision: key(), id, pods: vec![uid(1)] });
+    assert!(!revision.take_back(Instant::now()), "nobody waits");
+    let (response, ()) = futures::join!(world.get(), async {
+        settle().await;
+        assert_eq!(world.queued(), 1);
+        assert!(revision.take_back(Instant::now()));
+    });
+    assert_eq!(response.status(), 200);
+    assert!(!revision.take_back(Instant::now()), "it is served already");
+}
+
 /// S9: an order may be quicker than the watch that tells of the revision and its pods.
 #[tokio::test(start_paused = true)]
 async fn an_order_for_a_revision_that_is_not_seen_yet_is_kept_and_obeyed() {
