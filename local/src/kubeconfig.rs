@@ -20,10 +20,13 @@ pub fn write(path: &Path, address: SocketAddr, token: &str) -> std::io::Result<(
 }
 
 fn content(address: SocketAddr, token: &str) -> String {
+    // client-go sends nothing of a user's entry over plain HTTP; what stands in the URL it sends as
+    // a password, and leaves out of what it prints. kube-rs and others take the user's entry.
+    let server = format!("http://{NAME}:{token}@{address}");
     let config = json!({
         "apiVersion": "v1",
         "kind": "Config",
-        "clusters": [{"name": NAME, "cluster": {"server": format!("http://{address}")}}],
+        "clusters": [{"name": NAME, "cluster": {"server": server}}],
         "users": [{"name": NAME, "user": {"token": token}}],
         "contexts": [{
             "name": NAME,
@@ -50,7 +53,7 @@ mod tests {
             write(&path, SocketAddr::from(([127, 0, 0, 1], port)), "secret").unwrap();
         }
         let text = std::fs::read_to_string(&path).unwrap();
-        assert!(text.contains("http://127.0.0.1:2"), "{text}");
+        assert!(text.contains("http://ebb-local:secret@127.0.0.1:2\""), "{text}");
         assert!(text.contains(r#""token": "secret""#), "{text}");
         assert_eq!(std::fs::metadata(&path).unwrap().permissions().mode() & 0o777, 0o600);
         assert_eq!(std::fs::read_dir(path.parent().unwrap()).unwrap().count(), 1);
