@@ -36,9 +36,8 @@ struct Options {
 
     /// Seconds that the lead of this replica lasts without a renewal: how long nobody decides when
     /// its node is lost
-    // Activators wake revisions themselves when no autoscaler answers, but a standby does, so a wake
-    // waits for the next leader. It is the shortest that bears an API server that takes 5 s for each
-    // answer.
+    // It is the shortest that bears an API server that takes 5 s for each answer. Only a leader
+    // answers reports, so activators wake revisions themselves until there is another.
     #[arg(long, value_name = "SECONDS", default_value_t = 12)]
     #[arg(value_parser = clap::value_parser!(u64).range(2..=60))]
     lease: u64,

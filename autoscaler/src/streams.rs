@@ -57,6 +57,9 @@ struct Shared {
     newest: HashMap<String, u64>,
     /// Counts the streams.
     opened: u64,
+    /// Whether this replica leads. One that does not hears every report and answers none: an
+    /// activator goes by the answers when it asks itself whether anybody will wake a revision.
+    leads: bool,
 }
 
 /// Orders on their way to one activator: the newest of each revision, so that a slow one makes
@@ -170,10 +173,12 @@ impl Streams {
 }
 
 impl DrainControl for Streams {
-    fn lead(&self, _epoch: Option<Epoch>) {
+    fn lead(&self, epoch: Option<Epoch>) {
+        let mut shared = self.shared.lock();
         // An activator that connects now must not hear what another leader, or this one in an
         // earlier term, once wanted.
-        self.shared.lock().standing.clear();
+        shared.standing.clear();
+        shared.leads = epoch.is_some();
     }
 
     fn drain(&self, order: DrainOrder) {
@@ -236,7 +241,7 @@ impl Exchange {
         }
     }
 
-    /// Takes in a line; true if that was a whole report. Nothing when the stream is over: whatever
+    /// Takes in a line; true if that was a whole report that is to be answered. Nothing when the stream is over: whatever
     /// sends such a line is no activator of this version, or what it sends is out of date, and its
     /// next stream begins with all there is to say.
     fn record(&mut self, line: &str) -> Option<bool> {
@@ -248,7 +253,7 @@ impl Exchange {
             Ok(Some(report)) => {
                 let Server { intake, streams, .. } = &self.server;
                 let is_newest = streams.record(self.outlet.stream, report, intake);
-                is_newest.then_some(true)
+                is_newest.then(|| streams.shared.lock().leads)
             }
             Ok(None) => Some(false),
             Err(error) => {

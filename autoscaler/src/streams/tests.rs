@@ -18,9 +18,16 @@ fn order(name: &str, pods: &[&str]) -> DrainOrder {
     DrainOrder { revision: RevisionKey::new("default", name), id: OrderId::default(), pods }
 }
 
+/// The streams of a replica that leads.
+fn leading() -> Streams {
+    let streams = Streams::default();
+    streams.lead(Some(1));
+    streams
+}
+
 fn server() -> (Router, Streams, Reports) {
     let (intake, reports) = intake(Counter::default());
-    let streams = Streams::default();
+    let streams = leading();
     (router(intake, streams.clone(), Doorkeeper::open()), streams, reports)
 }
 
@@ -74,6 +81,22 @@ async fn reports_go_up_while_orders_come_down() {
     assert_eq!(answer, Some(Answer { ack: Some(1), order: None }));
     streams.drain(order("digits-00001", &["a"]));
     assert_eq!(heard(&mut response).await, Some(ordered(order("digits-00001", &["a"]))));
+}
+
+/// An answer of one who wakes nothing would keep the activators from it.
+#[tokio::test(start_paused = true)]
+async fn only_the_leader_answers_reports() {
+    let (router, streams, mut reports) = server();
+    streams.lead(None);
+    let (lines, mut response) = connect(&router).await;
+    let mut encoder = Encoder::new("one");
+    say(&lines, &lines_of(&mut encoder, &report(Scope::Full, 1)));
+    let silence = tokio::time::timeout(Duration::from_secs(2), heard(&mut response)).await;
+    assert!(silence.is_err(), "a standby answers nothing");
+    assert_eq!(reports.next().await, report(Scope::Full, 1), "and hears everything");
+    streams.lead(Some(1));
+    say(&lines, &lines_of(&mut encoder, &report(Scope::Full, 2)));
+    assert!(heard(&mut response).await.is_some_and(|answer| answer.ack.is_some()));
 }
 
 #[tokio::test(start_paused = true)]
@@ -181,7 +204,7 @@ fn guarded() -> (Router, Reports) {
     let client = kube::Client::new(tower::service_fn(answer), "default");
     let doorkeeper = Doorkeeper::new(client, "ebb", &mut Registry::default());
     let (intake, reports) = intake(Counter::default());
-    (router(intake, Streams::default(), doorkeeper), reports)
+    (router(intake, leading(), doorkeeper), reports)
 }
 
 async fn connect_with(router: &Router, token: Option<&str>) -> (Sender, Response) {
