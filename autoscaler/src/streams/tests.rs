@@ -90,12 +90,12 @@ async fn only_the_leader_answers_reports() {
     streams.lead(None);
     let (lines, mut response) = connect(&router).await;
     let mut encoder = Encoder::new("one");
-    say(&lines, &lines_of(&mut encoder, &report(Scope::Full, 1)));
+    say(&lines, &lines_of(&mut encoder, &report(Scope::Moment, 1)));
     let silence = tokio::time::timeout(Duration::from_secs(2), heard(&mut response)).await;
     assert!(silence.is_err(), "a standby answers nothing");
-    assert_eq!(reports.next().await, report(Scope::Full, 1), "and hears everything");
+    assert_eq!(reports.next().await, report(Scope::Moment, 1), "and hears everything");
     streams.lead(Some(1));
-    say(&lines, &lines_of(&mut encoder, &report(Scope::Full, 2)));
+    say(&lines, &lines_of(&mut encoder, &report(Scope::Moment, 2)));
     assert!(heard(&mut response).await.is_some_and(|answer| answer.ack.is_some()));
 }
 
