@@ -36,13 +36,15 @@ async fn nobody_without_the_kubeconfig_reads_or_does_anything() -> anyhow::Resul
     kubectl.wait_ready("hello").await?;
     let server = "jsonpath={.clusters[0].cluster.server}";
     let server = kubectl.ok(&["config", "view", "--raw", "-o", server]).await?;
-    let address = server.strip_prefix("http://").unwrap().parse()?;
+    let (_, address) = server.split_once('@').unwrap();
+    let open = format!("http://{address}");
+    let address = address.parse()?;
     let answer = Client::new(address).get("localhost", "/api/v1/pods").await?;
     assert_eq!(answer.status, 401, "{}", answer.text);
     assert_eq!(answer.field("reason"), "Unauthorized");
     let health = Client::new(address).get("localhost", "/healthz").await?;
     assert_eq!((health.status.as_u16(), health.text.as_str()), (200, "ok"));
-    let said = kubectl.fails(&["get", "pods", "--token", "guess"], None).await?;
+    let said = kubectl.fails(&["get", "pods", "--server", &open], None).await?;
     assert!(said.contains("Unauthorized") || said.contains("logged in"), "{said}");
 
     let data = ebb.data();
