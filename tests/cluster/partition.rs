@@ -31,7 +31,8 @@ impl Cut {
             "table inet {TABLE} {{ chain forward {{
                 type filter hook forward priority -10; policy accept;
                 ip saddr {activator} ip daddr {{ {autoscalers} }} tcp dport 8080 drop
-            }} }}"
+              }}
+            }}"
         ))
         .await?;
         Ok(Self)

@@ -50,11 +50,11 @@ async fn sever(connections: &BTreeSet<SocketAddr>) -> anyhow::Result<Severed> {
         connections.iter().map(|end| format!("{} . {}", end.ip(), end.port())).collect();
     let rules = format!(
         "table {TABLE} {{
-           set gone {{ type ipv4_addr . inet_service; elements = {{ {} }} }}
+           set gone {{ type ipv4_addr . inet_service; elements = {{ {} }}; }}
            chain from {{
              type filter hook prerouting priority -310; ip saddr . tcp sport @gone drop
            }}
-           chain to {{ type filter hook output priority -310; ip daddr . tcp dport @gone drop }}
+           chain to {{ type filter hook output priority -310; ip daddr . tcp dport @gone drop; }}
          }}",
         ends.join(", ")
     );
