@@ -5,7 +5,7 @@
 //! never with an old one. Pods are marked before the scale is lowered, and the scale that is then
 //! written is the newest: demand that came back in between is not lost, and never waits for marks.
 //!
-//! What waits is taken by [`Urgency`], within a budget of requests ([`budget`]) of which wakes have
+//! What waits is taken by [`Urgency`], within a budget of requests (`budget`) of which wakes have
 //! a part to themselves. A revision whose write failed rests, and takes nobody's place meanwhile.
 
 use std::collections::{BTreeSet, HashMap};
