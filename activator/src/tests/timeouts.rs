@@ -67,6 +67,7 @@ async fn a_response_that_pauses_too_long_is_broken_off_and_never_looks_complete(
 }
 
 /// P7: the first limit ends a response that has begun, and flows.
+#[ignore = "P7 is taken back until Knative's suite passes with it"]
 #[tokio::test(start_paused = true)]
 async fn a_response_that_takes_longer_than_the_timeout_is_broken_off() {
     let world = World::new(json!({"timeoutSeconds": 3}));
@@ -87,6 +88,7 @@ async fn a_response_that_takes_longer_than_the_timeout_is_broken_off() {
 }
 
 /// P7: a body that never pauses gets no chance to wait for a timer.
+#[ignore = "P7 is taken back until Knative's suite passes with it"]
 #[tokio::test(start_paused = true)]
 async fn a_response_without_a_pause_ends_as_well() {
     let world = World::new(json!({"timeoutSeconds": 3}));
@@ -114,6 +116,7 @@ async fn a_response_without_a_pause_ends_as_well() {
 }
 
 /// P7: and one that was upgraded, although bytes flow both ways.
+#[ignore = "P7 is taken back until Knative's suite passes with it"]
 #[tokio::test(start_paused = true)]
 async fn a_tunnel_is_closed_at_the_end_of_the_timeout() {
     let world = World::new(json!({"timeoutSeconds": 3}));
