@@ -7,6 +7,7 @@
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll, ready};
+use std::time::Duration;
 
 use bytes::Bytes;
 use http_body::{Body, Frame, SizeHint};
@@ -15,7 +16,6 @@ use tokio::time::{Instant, Sleep, sleep_until};
 
 use crate::guard::Busy;
 use crate::progress::{PART_BYTES_MAX, Progress};
-use crate::settings::Deadlines;
 use crate::upstream::Lease;
 use crate::visit::Stay;
 
@@ -39,9 +39,6 @@ pub enum BodyError {
     /// The pod paused for longer than the revision's `idleTimeoutSeconds`.
     #[error("the response was idle for longer than the revision's idleTimeoutSeconds")]
     Idle,
-    /// The response took longer than the revision's `timeoutSeconds`.
-    #[error("the response took longer than the revision's timeoutSeconds")]
-    Timeout,
     /// The pod broke off.
     #[error("the pod broke off its response")]
     Pod(#[source] hyper::Error),
@@ -56,8 +53,8 @@ struct PodBody {
     _busy: Busy,
     /// For the client of an HTTP/2 stream.
     frames: Option<Box<Frames>>,
-    /// When the last frame must have come, and the longest pause between two.
-    deadlines: Deadlines,
+    /// The longest pause between two frames, and when the last came.
+    idle: Option<Duration>,
     last: Instant,
     /// Made only when there is something to wait for: most bodies come with their heads.
     timer: Option<Pin<Box<Sleep>>>,
@@ -85,13 +82,13 @@ impl ProxyBody {
         Self(Kind::Local(None))
     }
 
-    /// The body of a pod's response, which must keep `deadlines`. `lease` goes back to its pool and
+    /// The body of a pod's response, which may pause for `idle` between two frames. `lease` goes back to its pool and
     /// `stay` ends with it.
     pub(crate) fn from_pod(
         inner: Incoming,
         lease: Lease,
         (stay, busy): (Stay, Busy),
-        deadlines: Deadlines,
+        idle: Option<Duration>,
         progress: Option<Arc<Progress>>,
     ) -> Self {
         let lease = Some(lease);
@@ -101,7 +98,7 @@ impl ProxyBody {
             stay,
             _busy: busy,
             frames: progress.map(|progress| Box::new(Frames { progress, rest: Bytes::new() })),
-            deadlines,
+            idle,
             last: Instant::now(),
             timer: None,
             ended: false,
@@ -182,11 +179,6 @@ impl PodBody {
             }
             Poll::Ready(Some(Ok(frame))) => {
                 self.last = Instant::now();
-                // A body that always has something to give never gets to wait for its timer.
-                if self.deadlines.end.is_some_and(|end| end <= self.last) {
-                    self.stay.broken();
-                    return Poll::Ready(Some(Err(BodyError::Timeout)));
-                }
                 Poll::Ready(Some(Ok(frame)))
             }
             Poll::Pending => {
@@ -200,17 +192,15 @@ impl PodBody {
     /// Ready when time has run out. The timer is moved only when it fires: a body of many parts
     /// would otherwise pay for it at each.
     fn poll_timeout(&mut self, cx: &mut Context<'_>) -> Poll<BodyError> {
-        let Deadlines { end, idle, .. } = self.deadlines;
-        let idle = idle.map(|idle| self.last + idle);
-        let Some(deadline) = idle.into_iter().chain(end).min() else {
+        let Some(idle) = self.idle else {
             return Poll::Pending;
         };
+        let deadline = self.last + idle;
         let timer = self.timer.get_or_insert_with(|| Box::pin(sleep_until(deadline)));
         loop {
             ready!(timer.as_mut().poll(cx));
             if Instant::now() >= deadline {
-                let is_idle = idle == Some(deadline);
-                return Poll::Ready(if is_idle { BodyError::Idle } else { BodyError::Timeout });
+                return Poll::Ready(BodyError::Idle);
             }
             timer.as_mut().reset(deadline);
         }

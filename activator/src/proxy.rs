@@ -232,7 +232,7 @@ impl Client {
         Way { upgrade, deadlines }: Way,
     ) -> Result<Response<ProxyBody>, RequestError> {
         if response.status() != StatusCode::SWITCHING_PROTOCOLS {
-            return Ok(respond(response, lease, (stay, busy), deadlines));
+            return Ok(respond(response, lease, (stay, busy), deadlines.idle));
         }
         let Some((client, tunnel)) = upgrade else {
             stay.answered(RequestError::Upstream.status());
@@ -240,7 +240,7 @@ impl Client {
         };
         stay.answered(response.status());
         let held = Held { lease, rest: (stay, busy, tunnel, self.place.clone()) };
-        Ok(self.proxy.tunnels.open(response, client, held, deadlines.end))
+        Ok(self.proxy.tunnels.open(response, client, held, deadlines.tunnel_end))
     }
 
     fn tunnel_place(&self) -> Result<Place, RequestError> {
@@ -266,7 +266,7 @@ fn respond(
     response: Response<Incoming>,
     lease: Lease,
     (mut stay, busy): (Stay, Busy),
-    deadlines: Deadlines,
+    idle: Option<Duration>,
 ) -> Response<ProxyBody> {
     let (mut head, body) = response.into_parts();
     headers::for_client(&mut head.headers);
@@ -279,7 +279,7 @@ fn respond(
     {
         head.headers.append(SERVER_TIMING, timing);
     }
-    let body = ProxyBody::from_pod(body, lease, (stay, busy), deadlines, Progress::current());
+    let body = ProxyBody::from_pod(body, lease, (stay, busy), idle, Progress::current());
     Response::from_parts(head, body)
 }
 
