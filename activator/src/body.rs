@@ -24,10 +24,6 @@ use crate::visit::Stay;
 pub struct ProxyBody(Kind);
 
 #[derive(Debug)]
-#[expect(
-    clippy::large_enum_variant,
-    reason = "nearly every body is a pod's, and a box would cost each an allocation"
-)]
 enum Kind {
     Local(Option<Bytes>),
     Pod(PodBody),
