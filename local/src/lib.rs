@@ -9,6 +9,7 @@ pub mod cli;
 pub mod deployments;
 pub mod guardian;
 pub mod kubeconfig;
+mod lock;
 mod manifests;
 mod news;
 pub mod platform;

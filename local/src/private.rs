@@ -19,11 +19,15 @@ const FILE_MODE: u32 = 0o600;
 /// It cannot be made, or it is open to others and belongs to somebody else.
 pub(crate) fn folder(path: &Path) -> io::Result<()> {
     DirBuilder::new().recursive(true).mode(FOLDER_MODE).create(path)?;
-    let mode = fs::metadata(path)?.permissions().mode();
-    if mode & 0o077 != 0 {
+    if is_open(path) {
         fs::set_permissions(path, Permissions::from_mode(FOLDER_MODE))?;
     }
     Ok(())
+}
+
+/// Whether somebody else may do anything with what lies at `path`.
+pub(crate) fn is_open(path: &Path) -> bool {
+    fs::metadata(path).is_ok_and(|found| found.permissions().mode() & 0o077 != 0)
 }
 
 /// How to open a file that is the owner's alone if it is made.

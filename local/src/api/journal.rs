@@ -13,7 +13,8 @@
 //!
 //! A sync that failed is final: the kernel marks the pages that it could not write as clean, so
 //! that the next sync succeeds although they are lost ("fsyncgate"). Nothing is written behind
-//! them; the next start reads what the disk really has.
+//! them. The next start reads what the kernel has: without a restart of the machine in between, that
+//! may be more than the disk has.
 
 pub(crate) mod record;
 mod recovery;
@@ -26,6 +27,7 @@ use record::MAGIC;
 pub(crate) use record::Record;
 pub(crate) use recovery::Recovered;
 
+use crate::lock::Lock;
 use crate::private;
 
 const JOURNAL: &str = "journal-";
@@ -107,7 +109,7 @@ pub(crate) struct Journal {
     broken: Option<&'static str>,
     buffer: Vec<u8>,
     /// Closing it releases the folder.
-    _lock: File,
+    _lock: Lock,
 }
 
 /// What the disk has not confirmed yet.
@@ -352,15 +354,14 @@ fn path(folder: &Path, prefix: &str, number: u64) -> PathBuf {
     folder.join(format!("{prefix}{number:08}"))
 }
 
-fn lock(folder: &Path) -> Result<File, JournalError> {
+fn lock(folder: &Path) -> Result<Lock, JournalError> {
     let path = folder.join(LOCK);
     let opened = private::file().create(true).truncate(false).write(true).open(&path);
     let file = opened.map_err(|source| JournalError::io("open", &path, source))?;
-    match file.try_lock() {
-        Ok(()) => Ok(file),
-        Err(TryLockError::WouldBlock) => Err(JournalError::InUse { folder: folder.to_owned() }),
-        Err(TryLockError::Error(source)) => Err(JournalError::io("lock", &path, source)),
-    }
+    Lock::try_new(file).map_err(|error| match error {
+        TryLockError::WouldBlock => JournalError::InUse { folder: folder.to_owned() },
+        TryLockError::Error(source) => JournalError::io("lock", &path, source),
+    })
 }
 
 #[cfg(test)]

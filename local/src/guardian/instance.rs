@@ -2,13 +2,14 @@
 
 use std::{
     collections::hash_map::RandomState,
-    fs::{File, TryLockError},
+    fs::{self, TryLockError},
     hash::BuildHasher,
     io::{self, Read, Seek, Write},
     path::{Path, PathBuf},
 };
 
 use super::{Sweep, sweep};
+use crate::lock::Lock;
 use crate::private;
 
 /// The file in the data folder that holds the identity of the last Ebb and carries the lock.
@@ -20,6 +21,12 @@ pub enum InstanceError {
     /// Another Ebb runs on the same folder.
     #[error("another ebb runs with the data folder {}: stop it, or name another folder", .0.display())]
     Taken(PathBuf),
+    /// The folder is used for other things by others, who would be shut out.
+    #[error(
+        "the folder {} is open to others and holds other things: name a folder for Ebb alone",
+        .0.display()
+    )]
+    Shared(PathBuf),
     /// The identity file could not be read or written.
     #[error("the file {} cannot be used", .path.display())]
     File {
@@ -36,8 +43,7 @@ pub enum InstanceError {
 pub struct Instance {
     identity: String,
     leftovers: Sweep,
-    // The lock goes with the file; the kernel lets go of it even after `kill -9`.
-    _lock: File,
+    _lock: Lock,
 }
 
 // === impl Instance ===
@@ -50,21 +56,22 @@ impl Instance {
     pub fn claim(data: &Path) -> Result<Self, InstanceError> {
         let path = data.join(FILE_NAME);
         let fail = |source| InstanceError::File { path: path.clone(), source };
+        if private::is_open(data) && !is_ours(data, &path).map_err(fail)? {
+            return Err(InstanceError::Shared(data.to_path_buf()));
+        }
         private::folder(data).map_err(fail)?;
-        let mut file = private::file()
+        let file = private::file()
             .read(true)
             .write(true)
             .create(true)
             .truncate(false)
             .open(&path)
             .map_err(fail)?;
-        match file.try_lock() {
-            Ok(()) => {}
-            Err(TryLockError::WouldBlock) => {
-                return Err(InstanceError::Taken(data.to_path_buf()));
-            }
-            Err(TryLockError::Error(source)) => return Err(fail(source)),
-        }
+        let mut lock = Lock::try_new(file).map_err(|error| match error {
+            TryLockError::WouldBlock => InstanceError::Taken(data.to_path_buf()),
+            TryLockError::Error(source) => fail(source),
+        })?;
+        let file = lock.file();
         let mut previous = String::new();
         file.read_to_string(&mut previous).map_err(fail)?;
         let previous = previous.trim();
@@ -75,7 +82,7 @@ impl Instance {
         file.set_len(0).map_err(fail)?;
         file.write_all(identity.as_bytes()).map_err(fail)?;
         file.sync_data().map_err(fail)?;
-        Ok(Self { identity, leftovers, _lock: file })
+        Ok(Self { identity, leftovers, _lock: lock })
     }
 
     /// The value of `EBB_INSTANCE` in the environment of every replica.
@@ -89,6 +96,11 @@ impl Instance {
     }
 }
 
+/// Whether the folder is an Ebb's already, or nobody's yet.
+fn is_ours(data: &Path, identity_file: &Path) -> io::Result<bool> {
+    Ok(identity_file.exists() || fs::read_dir(data)?.next().is_none())
+}
+
 /// 128 random bits from the keys that the standard library draws for its hash maps: enough never
 /// to meet a stranger's, and not a secret.
 fn fresh_identity() -> String {
@@ -98,9 +110,24 @@ fn fresh_identity() -> String {
 
 #[cfg(test)]
 mod tests {
-    use std::fs;
+    use std::os::unix::fs::PermissionsExt as _;
 
     use super::*;
+
+    #[test]
+    fn a_folder_that_others_use_is_not_closed_to_them() {
+        let folder = tempfile::tempdir().expect("a scratch folder");
+        let open = || fs::Permissions::from_mode(0o1777);
+        fs::set_permissions(folder.path(), open()).expect("it is ours");
+        fs::write(folder.path().join("other"), "things").expect("it is ours");
+        let refused = Instance::claim(folder.path()).expect_err("it is shared");
+        assert!(matches!(refused, InstanceError::Shared(_)), "{refused}");
+        assert!(private::is_open(folder.path()));
+        // One that an earlier version left open is an Ebb's, whatever else lies there.
+        fs::write(folder.path().join(FILE_NAME), "").expect("it is ours");
+        Instance::claim(folder.path()).expect("it is Ebb's");
+        assert!(!private::is_open(folder.path()));
+    }
 
     #[test]
     fn a_folder_is_claimed_once_at_a_time_and_each_claim_has_its_own_identity() {
