@@ -80,7 +80,7 @@ lint: ## Check format, clippy, documentation and generated files
 	@scripts/claim-cache
 	cargo fmt --all --check
 	cargo clippy --workspace --all-targets --quiet -- -D warnings
-	cargo clippy --package ebb-tests --test cluster --quiet -- -D warnings
+	cargo clippy --package ebb-tests --test cluster --test load --quiet -- -D warnings
 	RUSTDOCFLAGS="-D warnings" cargo doc --workspace --no-deps --document-private-items --quiet
 	scripts/generate --check
 

@@ -98,7 +98,10 @@ pub async fn campaign(
             }
         }
         publish(&leads, candidate.leads(Instant::now()), &options);
-        let next = (began + period).max(Instant::now());
+        // The end of the lead is told on time, however late the next round would be.
+        let now = Instant::now();
+        let next = (began + period).max(now);
+        let next = candidate.leads_until(now).map_or(next, |until| next.min(until));
         tokio::select! {
             () = shutdown.cancelled() => break,
             () = sleep_until(next) => {}

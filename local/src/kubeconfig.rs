@@ -21,7 +21,7 @@ pub fn write(path: &Path, address: SocketAddr, token: &str) -> std::io::Result<(
 
 fn content(address: SocketAddr, token: &str) -> String {
     // client-go sends nothing of a user's entry over plain HTTP; what stands in the URL it sends as
-    // a password, and leaves out of what it prints. kube-rs and others take the user's entry.
+    // a password. kube-rs and others take the user's entry.
     let server = format!("http://{NAME}:{token}@{address}");
     let config = json!({
         "apiVersion": "v1",

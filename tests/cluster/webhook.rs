@@ -2,10 +2,12 @@
 
 use std::net::SocketAddr;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use anyhow::Context as _;
 use ebb_tests::ebb::Ebb;
+use ebb_tests::eventually;
 use ebb_tests::kubectl::Kubectl;
 use ebb_tests::manifest::backend;
 use futures::future::join_all;
@@ -61,14 +63,15 @@ async fn connector(kubectl: &Kubectl) -> anyhow::Result<TlsConnector> {
     Ok(TlsConnector::from(Arc::new(client)))
 }
 
-/// Sends half a review and waits for what comes of it, again and again.
-async fn linger(connector: TlsConnector, address: SocketAddr) {
+/// Sends half a review and waits for what comes of it, again and again; counts them in `sent`.
+async fn linger(connector: TlsConnector, address: SocketAddr, sent: Arc<AtomicUsize>) {
     loop {
         let once = async {
             let stream = TcpStream::connect(address).await?;
             let mut stream = connector.connect(ServerName::try_from(NAME)?, stream).await?;
             stream.write_all(HALF.as_bytes()).await?;
             stream.flush().await?;
+            sent.fetch_add(1, Ordering::Relaxed);
             stream.read_to_end(&mut Vec::new()).await?;
             anyhow::Ok(())
         };
@@ -104,13 +107,17 @@ async fn half_reviews_on_many_connections_delay_nobody() -> anyhow::Result<()> {
         ways.push(forward(kubectl, pod).await?);
     }
     anyhow::ensure!(!ways.is_empty(), "no pod has the label {label}");
+    let sent = Arc::new(AtomicUsize::new(0));
     let clients: Vec<_> = ways
         .iter()
         .flat_map(|(_, address)| std::iter::repeat_n(*address, CONNECTIONS))
-        .map(|address| tokio::spawn(linger(connector.clone(), address)))
+        .map(|address| tokio::spawn(linger(connector.clone(), address, Arc::clone(&sent))))
         .collect();
-    // All of them are there by now, and come back as they are sent away.
-    tokio::time::sleep(Duration::from_secs(1)).await;
+    // They come back as they are sent away.
+    eventually("half reviews wait on all connections", || async {
+        (sent.load(Ordering::Relaxed) >= clients.len()).then_some(())
+    })
+    .await;
     let during = slowest(kubectl, "during").await?;
     clients.iter().for_each(tokio::task::JoinHandle::abort);
     join_all(clients).await;

@@ -151,9 +151,15 @@ pub(super) fn build(
             (None, None) => continue,
         };
         match objects.get(name) {
-            Some(values) => variables.extend(
-                values.iter().map(|(key, value)| (format!("{prefix}{key}"), value.clone())),
-            ),
+            Some(values) => {
+                for (key, value) in values {
+                    bytes += prefix.len() + key.len() + value.len();
+                    if bytes > ENVIRONMENT_BYTES_MAX {
+                        return Err(EnvironmentError::TooLarge);
+                    }
+                    variables.insert(format!("{prefix}{key}"), value.clone());
+                }
+            }
             None if optional == Some(true) => {}
             None => {
                 let name = name.clone();
@@ -352,6 +358,12 @@ mod tests {
         let mut wide = chain(17, 1);
         wide["env"].as_array_mut().expect("a list").extend(many);
         let error = built(&wide).expect_err("6.5 MB");
+        assert!(error.to_string().starts_with("the environment is larger than "), "{error}");
+        // The same map under many names.
+        let prefix = |number| format!("{}{number}", "P".repeat(200));
+        let same = |number| json!({"prefix": prefix(number), "configMapRef": {"name": "settings"}});
+        let error = built(&json!({"envFrom": (0..20_000).map(same).collect::<Vec<_>>()}));
+        let error = error.expect_err("4 MB");
         assert!(error.to_string().starts_with("the environment is larger than "), "{error}");
     }
 

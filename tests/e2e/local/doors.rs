@@ -1,6 +1,7 @@
 //! The two doors of `ebb local`: private services answer at the inner one alone.
 
 use ebb_tests::ebb::Ebb;
+use ebb_tests::eventually;
 use ebb_tests::manifest::backend;
 
 /// The label that makes a Service private.
@@ -29,6 +30,12 @@ async fn a_private_service_is_unknown_outside_and_answers_inside() -> anyhow::Re
         kubectl.ok(&["wait", &told, "--timeout=60s", "route/priv"]).await?;
     }
     let (outer, inner) = (ebb.client(), ebb.inner_client());
+    // The activator hears of the Route by a watch of its own.
+    eventually("the activator knows that the Service is private", || async {
+        let answer = outer.get(&ebb.host("priv"), "/").await.ok()?;
+        (answer.status == 404).then_some(())
+    })
+    .await;
     let unknown = outer.get("nobody.default.localhost", "/").await?;
     assert_eq!(unknown.status, 404);
     for name in ["priv", "blue-priv", "open"] {
