@@ -21,11 +21,13 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 
 mod index;
+mod packed;
 #[cfg(test)]
 mod tests;
 
 use self::index::Index;
 pub(crate) use self::index::{By, Mark};
+pub(crate) use self::packed::Packed;
 
 /// What every kind that is watched and written here can do.
 pub(crate) trait Stored:
@@ -38,6 +40,9 @@ pub(crate) trait Stored:
     + Sync
     + 'static
 {
+    /// Whether objects of the kind bear marks at all.
+    const HAS_MARKS: bool = false;
+
     /// By what others find the object.
     fn marks(&self) -> Vec<Mark> {
         Vec::new()
@@ -50,7 +55,7 @@ pub(crate) trait Stored:
 /// The objects of one kind. Cheap to clone; clones share everything.
 #[derive(Clone)]
 pub(crate) struct Cache<K: Stored> {
-    store: Store<K>,
+    store: Store<Packed<K>>,
     shelf: Arc<Mutex<Shelf<K>>>,
     /// Objects that were handed out or looked at, for tests of growth.
     #[cfg(test)]
@@ -78,6 +83,20 @@ struct Flight {
     relisted: bool,
 }
 
+/// An object that changed, or is gone.
+pub(crate) struct Change<K: Stored> {
+    object: Told<K>,
+    /// Whether it is gone.
+    pub(crate) gone: bool,
+}
+
+/// Where a changed object is.
+enum Told<K> {
+    Here(Arc<K>),
+    /// In a list of all: unpacked one after another, for as structures they would not fit.
+    Packed(Arc<Packed<K>>),
+}
+
 /// A write under way. Dropping it without an answer is a write of which nothing is known.
 pub(crate) struct Writing<K: Stored> {
     cache: Cache<K>,
@@ -88,7 +107,7 @@ pub(crate) struct Writing<K: Stored> {
 
 impl<K: Stored> Cache<K> {
     /// A cache over the store that a watch fills.
-    pub(crate) fn new(store: Store<K>) -> Self {
+    pub(crate) fn new(store: Store<Packed<K>>) -> Self {
         let shelf =
             Shelf { written: HashMap::new(), flights: HashMap::new(), index: Index::default() };
         Self {
@@ -100,7 +119,7 @@ impl<K: Stored> Cache<K> {
     }
 
     /// The store itself, as kube's machinery wants it.
-    pub(crate) fn store(&self) -> Store<K> {
+    pub(crate) fn store(&self) -> Store<Packed<K>> {
         self.store.clone()
     }
 
@@ -118,40 +137,46 @@ impl<K: Stored> Cache<K> {
             .collect()
     }
 
-    /// Takes an event of the watch into the store, whose writer this is; answers which objects
-    /// changed or, if `true`, are gone.
+    /// Every object's name, as a reconciler is told it.
+    pub(crate) fn names(&self) -> Vec<ObjectRef<K>> {
+        self.store.state().iter().map(|object| reference(object.meta())).collect()
+    }
+
+    /// Takes an event of the watch into the store, whose writer this is; answers what changed.
     pub(crate) fn absorb(
         &self,
-        writer: &mut Writer<K>,
-        mut event: watcher::Event<K>,
-    ) -> Vec<(Arc<K>, bool)> {
-        if let watcher::Event::Apply(object)
-        | watcher::Event::InitApply(object)
-        | watcher::Event::Delete(object) = &mut event
-        {
-            object.trim();
-        }
+        writer: &mut Writer<Packed<K>>,
+        event: watcher::Event<K>,
+    ) -> Vec<Change<K>> {
         let mut known = self.shelf.lock();
-        match &event {
-            watcher::Event::Init | watcher::Event::InitApply(_) => {
-                writer.apply_watcher_event(&event);
+        match event {
+            watcher::Event::Init => {
+                writer.apply_watcher_event(&watcher::Event::Init);
                 Vec::new()
             }
-            watcher::Event::InitDone => self.absorb_list(&mut known, writer, &event),
-            watcher::Event::Apply(object) => {
-                let key = ObjectRef::from_obj(object);
-                let (before, version) = (self.newest(&known, &key), version(object.meta()));
-                writer.apply_watcher_event(&event);
-                known.forget_written(&key, |own| self::version(own.meta()) <= version);
-                let after = self.newest(&known, &key);
-                known.reindex(before.as_deref(), after.as_deref());
-                self.store.get(&key).map(|object| (object, false)).into_iter().collect()
+            watcher::Event::InitApply(mut object) => {
+                object.trim();
+                writer.apply_watcher_event(&watcher::Event::InitApply(Packed::of(&object)));
+                Vec::new()
             }
-            watcher::Event::Delete(object) => {
-                let key = ObjectRef::from_obj(object);
-                let (before, gone) = (self.newest(&known, &key), version(object.meta()));
+            watcher::Event::InitDone => self.absorb_list(&mut known, writer),
+            watcher::Event::Apply(mut object) => {
+                object.trim();
+                let key = ObjectRef::from_obj(&object);
+                let (before, version) = (self.marked_before(&known, &key), version(object.meta()));
+                writer.apply_watcher_event(&watcher::Event::Apply(Packed::of(&object)));
+                known.forget_written(&key, |own| self::version(own.meta()) <= version);
+                let object = Arc::new(object);
+                let after = known.written.get(&key).unwrap_or(&object).clone();
+                known.reindex(before.as_deref(), Some(&after));
+                vec![Change { object: Told::Here(object), gone: false }]
+            }
+            watcher::Event::Delete(mut object) => {
+                object.trim();
+                let key = ObjectRef::from_obj(&object);
+                let (before, gone) = (self.marked_before(&known, &key), version(object.meta()));
                 let uid = &object.meta().uid;
-                writer.apply_watcher_event(&event);
+                writer.apply_watcher_event(&watcher::Event::Delete(Packed::of(&object)));
                 // Another object may have the name by now.
                 known.forget_written(&key, |own| {
                     own.meta().uid == *uid || version(own.meta()) <= gone
@@ -159,26 +184,20 @@ impl<K: Stored> Cache<K> {
                 if let Some(flight) = known.flights.get_mut(&key) {
                     flight.deleted = Some((uid.clone(), gone));
                 }
-                let after = self.newest(&known, &key);
+                let after = known.written.get(&key).cloned();
                 known.reindex(before.as_deref(), after.as_deref());
-                let watcher::Event::Delete(object) = event else { return Vec::new() };
-                vec![(Arc::new(object), true)]
+                vec![Change { object: Told::Here(Arc::new(object)), gone: true }]
             }
         }
     }
 
     /// Everything was listed anew: what is not there any more is gone.
-    fn absorb_list(
-        &self,
-        known: &mut Shelf<K>,
-        writer: &mut Writer<K>,
-        event: &watcher::Event<K>,
-    ) -> Vec<(Arc<K>, bool)> {
+    fn absorb_list(&self, known: &mut Shelf<K>, writer: &mut Writer<Packed<K>>) -> Vec<Change<K>> {
         let before = self.store.state();
-        writer.apply_watcher_event(event);
-        let store = &self.store;
-        known.written.retain(|key, own| {
-            store.get(key).is_some_and(|listed| {
+        writer.apply_watcher_event(&watcher::Event::InitDone);
+        let listed = |meta: &ObjectMeta| self.store.get(&reference(meta));
+        known.written.retain(|_, own| {
+            listed(own.meta()).is_some_and(|listed| {
                 listed.meta().uid == own.meta().uid && version(listed.meta()) < version(own.meta())
             })
         });
@@ -187,17 +206,15 @@ impl<K: Stored> Cache<K> {
         }
         let after = self.store.state();
         known.index = Index::default();
-        for object in &after {
-            let newest = known.written.get(&ObjectRef::from_obj(object.as_ref())).cloned();
-            known.reindex(None, Some(newest.as_ref().unwrap_or(object)));
+        for object in after.iter().filter(|_| K::HAS_MARKS) {
+            let own = known.written.get(&reference(object.meta())).cloned();
+            known.reindex(None, Some(&own.unwrap_or_else(|| object.unpack())));
         }
-        let gone = before.into_iter().filter(|object| {
-            // One without any name is nobody's.
-            self.store.get(&ObjectRef::from_obj(object.as_ref())).is_none()
-        });
+        let gone = before.into_iter().filter(|object| listed(object.meta()).is_none());
         let mut changes: Vec<_> = gone.map(|object| (object, true)).collect();
         changes.extend(after.into_iter().map(|object| (object, false)));
-        changes
+        let change = |(object, gone)| Change { object: Told::Packed(object), gone };
+        changes.into_iter().map(change).collect()
     }
 
     /// Begins a write of the object of this name. Call before the request leaves, for its answer
@@ -211,12 +228,36 @@ impl<K: Stored> Cache<K> {
     fn newest(&self, known: &Shelf<K>, key: &ObjectRef<K>) -> Option<Arc<K>> {
         #[cfg(test)]
         self.looked.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
-        match (self.store.get(key), known.written.get(key)) {
+        match (self.seen(key), known.written.get(key)) {
             (Some(seen), Some(written)) if version(written.meta()) > version(seen.meta()) => {
                 Some(written.clone())
             }
             (None, Some(written)) => Some(written.clone()),
-            (seen, _) => seen,
+            (seen, _) => seen.map(|seen| seen.unpack()),
+        }
+    }
+
+    /// The newest version, if its marks matter.
+    fn marked_before(&self, known: &Shelf<K>, key: &ObjectRef<K>) -> Option<Arc<K>> {
+        if K::HAS_MARKS { self.newest(known, key) } else { None }
+    }
+
+    /// What the watch has shown of an object.
+    fn seen(&self, key: &ObjectRef<K>) -> Option<Arc<Packed<K>>> {
+        let mut packed = ObjectRef::<Packed<K>>::new(&key.name);
+        packed.namespace.clone_from(&key.namespace);
+        self.store.get(&packed)
+    }
+}
+
+// === impl Change ===
+
+impl<K: Stored> Change<K> {
+    /// The object as it is, or was.
+    pub(crate) fn object(&self) -> Arc<K> {
+        match &self.object {
+            Told::Here(object) => object.clone(),
+            Told::Packed(object) => object.unpack(),
         }
     }
 }
@@ -249,7 +290,7 @@ impl<K: Stored> Writing<K> {
         let object = Arc::new(object);
         let Self { cache, key } = &self;
         let mut known = cache.shelf.lock();
-        let seen = cache.store.get(key);
+        let seen = cache.seen(key);
         let is_ghost = known.flights.get(key).is_some_and(|flight| {
             let is_deleted = flight
                 .deleted
@@ -263,7 +304,7 @@ impl<K: Stored> Writing<K> {
         // The event may have been faster than the response.
         let is_news = seen.is_none_or(|seen| version(seen.meta()) < version(object.meta()));
         if is_news && !is_ghost {
-            let before = cache.newest(&known, key);
+            let before = cache.marked_before(&known, key);
             known.written.insert(key.clone(), object.clone());
             known.reindex(before.as_deref(), Some(&object));
         }
@@ -282,6 +323,13 @@ impl<K: Stored> Drop for Writing<K> {
             }
         }
     }
+}
+
+/// The object of these metadata, as it is found.
+fn reference<K: Resource<DynamicType = ()>>(meta: &ObjectMeta) -> ObjectRef<K> {
+    let mut reference = ObjectRef::new(meta.name.as_deref().unwrap_or_default());
+    reference.namespace.clone_from(&meta.namespace);
+    reference
 }
 
 /// Resource versions grow and are numbers, as Kubernetes promises since 1.35; one that is no

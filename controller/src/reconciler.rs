@@ -8,13 +8,12 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use ebb_api::config::Config;
-use ebb_api::serving::{Revision, Route};
 use futures::channel::mpsc;
 use futures::{FutureExt as _, StreamExt as _};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use kube::runtime::controller::{self, Action, applier};
 use kube::runtime::reflector::ObjectRef;
-use kube::{Client, ResourceExt as _};
+use kube::{Client, Resource as _, ResourceExt as _};
 use parking_lot::Mutex;
 use serde::Serialize;
 use tokio::sync::watch;
@@ -24,14 +23,14 @@ use tokio_util::sync::CancellationToken;
 use tracing::{debug, warn};
 
 use crate::RunError;
-use crate::cache::{Cache, Stored};
+use crate::cache::{Cache, Packed, Stored};
 use crate::events::{Events, Notice};
 use crate::metrics::ControllerMetrics;
 use crate::scale::{Fact, Scaler};
 use crate::scribe::{Scribe, WriteError};
 use crate::settling::{News, Settling, Verdict};
 use crate::stores::{Stores, Watches};
-use crate::triggers::{self, Outlets};
+use crate::triggers::{self, Outlets, Trigger};
 
 /// Reconciles of one kind at the same time. Each waits for the API server most of its time; more
 /// would only move the queue there (client-go's controllers commonly run 5 to 30).
@@ -80,7 +79,7 @@ pub(crate) trait Reconcile: Stored {
 struct Driver<K: Reconcile> {
     context: Arc<Context>,
     /// Failures in a row of each object that fails now.
-    failures: Mutex<HashMap<ObjectRef<K>, u32>>,
+    failures: Mutex<HashMap<ObjectRef<Packed<K>>, u32>>,
 }
 
 // === impl Context ===
@@ -142,11 +141,13 @@ impl Context {
 // === impl Driver ===
 
 impl<K: Reconcile> Driver<K> {
-    async fn reconcile(self: Arc<Self>, object: Arc<K>) -> Result<Action, WriteError> {
+    async fn reconcile(self: Arc<Self>, packed: Arc<Packed<K>>) -> Result<Action, WriteError> {
         let started = Instant::now();
-        let (namespace, name) = (object.namespace().unwrap_or_default(), object.name_any());
-        // The store may be older than our own last write.
-        let object = K::cache(&self.context.stores).get(&namespace, &name).unwrap_or(object);
+        let (namespace, name) = (packed.namespace().unwrap_or_default(), packed.name_any());
+        // What was handed over may be older than our own last write.
+        let Some(object) = K::cache(&self.context.stores).get(&namespace, &name) else {
+            return Ok(Action::await_change());
+        };
         let result = if object.meta().deletion_timestamp.is_some() {
             // Owned objects go with it; writing more would hold the deletion up.
             Ok(Action::await_change())
@@ -154,7 +155,7 @@ impl<K: Reconcile> Driver<K> {
             K::reconcile(object.clone(), self.context.clone()).await
         };
         if result.is_ok() {
-            self.failures.lock().remove(&ObjectRef::from_obj(&*object));
+            self.failures.lock().remove(&ObjectRef::from_obj(&*packed));
         }
         // That somebody wrote in between is part of the day's work.
         let failed = result.as_ref().is_err_and(|error| !error.is_conflict());
@@ -162,7 +163,7 @@ impl<K: Reconcile> Driver<K> {
         result
     }
 
-    fn retry(&self, object: &K, error: &WriteError) -> Action {
+    fn retry(&self, object: &Packed<K>, error: &WriteError) -> Action {
         let key = ObjectRef::from_obj(object);
         let pause = {
             let mut failures = self.failures.lock();
@@ -283,17 +284,9 @@ async fn follow_config(context: Arc<Context>, mut outlets: Outlets, stop: Cancel
                 return stop.cancelled().await;
             },
         }
-        let revisions = context.stores.revisions.store().state();
-        let routes = context.stores.routes.store().state();
-        let triggers = revisions
-            .iter()
-            .map(|object| triggers::Trigger::Revision(ObjectRef::<Revision>::from_obj(object)))
-            .chain(
-                routes
-                    .iter()
-                    .map(|object| triggers::Trigger::Route(ObjectRef::<Route>::from_obj(object))),
-            )
-            .collect();
+        let revisions = context.stores.revisions.names().into_iter();
+        let routes = context.stores.routes.names().into_iter();
+        let triggers = revisions.map(Trigger::Revision).chain(routes.map(Trigger::Route)).collect();
         outlets.reconcile(triggers).await;
     }
 }
@@ -303,11 +296,11 @@ async fn drive<K: Reconcile>(context: Arc<Context>, queue: mpsc::Receiver<Object
     let driver =
         Arc::new(Driver::<K> { context: context.clone(), failures: Mutex::new(HashMap::new()) });
     applier(
-        |object, driver: Arc<Driver<K>>| driver.reconcile(object).boxed(),
-        |object, error, driver| driver.retry(&object, error),
+        |packed, driver: Arc<Driver<K>>| driver.reconcile(packed).boxed(),
+        |packed, error, driver| driver.retry(&packed, error),
         driver.clone(),
         K::cache(&context.stores).store(),
-        queue.map(Ok::<_, Infallible>),
+        queue.map(|object| Ok::<_, Infallible>(packed(&object))),
         controller::Config::default().concurrency(CONCURRENCY),
     )
     .for_each(|outcome| {
@@ -317,11 +310,18 @@ async fn drive<K: Reconcile>(context: Arc<Context>, queue: mpsc::Receiver<Object
             let mut gone = ObjectRef::<K>::new(&object.name);
             gone.namespace.clone_from(&object.namespace);
             context.forget(&gone);
-            driver.failures.lock().remove(&gone);
+            driver.failures.lock().remove(&packed(&gone));
         }
         std::future::ready(())
     })
     .await;
+}
+
+/// The object as it lies in its store.
+fn packed<K: Reconcile>(object: &ObjectRef<K>) -> ObjectRef<Packed<K>> {
+    let mut packed = ObjectRef::new(&object.name);
+    packed.namespace.clone_from(&object.namespace);
+    packed
 }
 
 /// The pause after so many failures in a row.

@@ -6,8 +6,6 @@
 //! it looked up which reconcilers it concerns: a request may be waiting for the scale. Invariant:
 //! whoever is told of an event finds its object in the store.
 
-use std::sync::Arc;
-
 use ebb_api::labels;
 use ebb_api::serving::{Configuration, Revision, Route, Service};
 use futures::{StreamExt as _, TryStreamExt as _};
@@ -21,7 +19,7 @@ use tracing::warn;
 
 mod kinds;
 
-use crate::cache::{Cache, Stored};
+use crate::cache::{Cache, Change, Packed, Stored};
 use crate::scale::Fact;
 use crate::triggers::{Outlets, Trigger};
 
@@ -60,7 +58,7 @@ pub(crate) struct Watch<K: Stored> {
     api: Api<K>,
     config: watcher::Config,
     cache: Cache<K>,
-    writer: Writer<K>,
+    writer: Writer<Packed<K>>,
 }
 
 // === impl Stores ===
@@ -134,19 +132,19 @@ impl<K: Stored> Watch<K> {
 }
 
 /// Tells of objects that changed or are gone: first what a request may be waiting for.
-async fn tell<K>(
-    changes: &[(Arc<K>, bool)],
+async fn tell<K: Stored>(
+    changes: &[Change<K>],
     fact: impl Fn(&K, bool) -> Option<Fact>,
     react: impl Fn(&K, bool) -> Vec<Trigger>,
     outlets: &mut Outlets,
 ) {
-    for (object, gone) in changes {
-        if let Some(fact) = fact(object, *gone) {
+    for change in changes {
+        if let Some(fact) = fact(&change.object(), change.gone) {
             outlets.scale(fact).await;
         }
     }
-    for (object, gone) in changes {
-        outlets.reconcile(react(object, *gone)).await;
+    for change in changes {
+        outlets.reconcile(react(&change.object(), change.gone)).await;
     }
 }
 

@@ -22,7 +22,7 @@ fn following(name: &str, version: u32, configuration: &str) -> Route {
     route
 }
 
-fn new() -> (Cache<Route>, Writer<Route>) {
+fn new() -> (Cache<Route>, Writer<Packed<Route>>) {
     let (store, writer) = reflector::store();
     (Cache::new(store), writer)
 }
@@ -94,7 +94,7 @@ fn a_new_object_of_the_name_is_known_although_an_older_one_was_deleted() {
     cache.absorb(&mut writer, watcher::Event::Apply(route("a", "2", 12)));
     write(&cache, route("a", "3", 21));
     let changes = cache.absorb(&mut writer, watcher::Event::Delete(route("a", "2", 20)));
-    assert!(matches!(&changes[..], [(gone, true)] if gone.uid().as_deref() == Some("2")));
+    assert!(matches!(&changes[..], [it] if it.gone && it.object().uid().as_deref() == Some("2")));
     assert_eq!(version_of(&cache).as_deref(), Some("21"));
 }
 
@@ -112,7 +112,7 @@ fn an_answer_that_comes_after_a_list_without_the_object_makes_no_ghost() {
     ] {
         changes = cache.absorb(&mut writer, event);
     }
-    let told: Vec<_> = changes.iter().map(|(route, gone)| (route.name_any(), *gone)).collect();
+    let told: Vec<_> = changes.iter().map(|it| (it.object().name_any(), it.gone)).collect();
     assert_eq!(told, [("a".to_owned(), true), ("b".to_owned(), false)]);
     writing.answered(route("a", "1", 9));
     assert_eq!(version_of(&cache), None);
@@ -159,4 +159,14 @@ fn marks_follow_the_newest_version_and_nothing_else_is_looked_at() {
     assert_eq!(follow(&cache, "y"), ["a"]);
     cache.absorb(&mut writer, watcher::Event::Apply(following("a", 5, "x")));
     assert_eq!(follow(&cache, "x"), ["a", "b"]);
+}
+
+/// C5: what is kept of an object is its text, and the object is read from it.
+#[test]
+fn an_object_is_the_same_after_it_was_packed() {
+    let mut route = following("a", 9, "x");
+    route.metadata.labels = Some([("team".to_owned(), "b".to_owned())].into());
+    let packed = Packed::of(&route);
+    assert_eq!(*packed.unpack(), route);
+    assert_eq!(packed.meta().uid, route.metadata.uid);
 }

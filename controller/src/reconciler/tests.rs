@@ -1,6 +1,6 @@
 use std::collections::BTreeSet;
 
-use ebb_api::serving::{Configuration, Service};
+use ebb_api::serving::{Configuration, Revision, Route, Service};
 use http::{Method, Request, Response};
 use kube::client::Body;
 use serde_json::{Value, json};

@@ -35,6 +35,8 @@ impl Stored for Configuration {
 }
 
 impl Stored for Revision {
+    const HAS_MARKS: bool = true;
+
     fn marks(&self) -> Vec<Mark> {
         let configuration = self.labels().get(labels::CONFIGURATION).cloned();
         let routes = routing::routes_of(self).into_iter().map(|route| Mark(By::Route, route));
@@ -48,6 +50,8 @@ impl Stored for Revision {
 }
 
 impl Stored for Route {
+    const HAS_MARKS: bool = true;
+
     fn marks(&self) -> Vec<Mark> {
         let in_force = self.status.iter().flat_map(|status| &status.traffic);
         let targets = self.spec.traffic.iter().chain(in_force);
@@ -75,6 +79,8 @@ impl Stored for Deployment {
 }
 
 impl Stored for Pod {
+    const HAS_MARKS: bool = true;
+
     fn marks(&self) -> Vec<Mark> {
         let uid = self.labels().get(labels::REVISION_UID).filter(|uid| !uid.is_empty());
         uid.map(|uid| Mark(By::Revision, uid.clone())).into_iter().collect()

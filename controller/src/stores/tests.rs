@@ -150,7 +150,7 @@ async fn the_scale_loop_is_told_before_anything_is_looked_up() {
         revision.metadata.namespace = Some("default".to_owned());
         let desired_replicas = Some(1);
         revision.status = Some(RevisionStatus { desired_replicas, ..RevisionStatus::default() });
-        (Arc::new(revision), false)
+        revision
     };
     let looked_up = parking_lot::Mutex::new(0);
     let react = |_: &Revision, _| {
@@ -163,7 +163,10 @@ async fn the_scale_loop_is_told_before_anything_is_looked_up() {
     };
     let react = parking_lot::Mutex::new(react);
     let react = |object: &Revision, gone| (*react.lock())(object, gone);
-    tell(&[wake("a"), wake("b")], Fact::of_revision, react, &mut outlets).await;
+    let Watches { revisions: mut watch, .. } = World::new().watches;
+    let mut changes = watch.cache.absorb(&mut watch.writer, watcher::Event::Apply(wake("a")));
+    changes.extend(watch.cache.absorb(&mut watch.writer, watcher::Event::Apply(wake("b"))));
+    tell(&changes, Fact::of_revision, react, &mut outlets).await;
     assert_eq!(*looked_up.lock(), 2);
 }
 
