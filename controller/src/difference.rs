@@ -2,7 +2,8 @@
 //!
 //! The API server fills in defaults, so an object is never equal to what was applied. What
 //! matters is that every wanted field has the wanted value, and that no field which this manager
-//! applied before has been dropped since.
+//! applied before has been dropped since. To be wrong in the one direction costs an apply that
+//! changes nothing, in the other the field stays for ever.
 
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{FieldsV1, ManagedFieldsEntry};
 use serde_json::{Map, Value};
@@ -29,6 +30,20 @@ const SUFFIXES: &[(&str, f64)] = &[
     ("E", 1e18),
     ("", 1.0),
 ];
+
+/// What the API server adds inside of objects and lists that are owned as a whole (structs and
+/// lists marked atomic in Kubernetes' `core/v1/types.go`, with their `defaults.go`).
+const DEFAULTS: &[(&str, Default)] = &[
+    ("apiVersion", Default::Text("v1")),
+    ("divisor", Default::Text("0")),
+    ("expirationSeconds", Default::Number(3600)),
+];
+
+/// A value that the API server fills in.
+enum Default {
+    Text(&'static str),
+    Number(u64),
+}
 
 /// Whether applying `desired` as `manager` would change `existing`.
 pub(crate) fn differs(existing: &Value, desired: &Value, manager: &str) -> bool {
@@ -91,23 +106,9 @@ pub(crate) fn compact(mut entry: ManagedFieldsEntry, manager: &str) -> Option<Ma
     {
         return None;
     }
-    entry.fields_v1 = entry.fields_v1.map(|FieldsV1(fields)| match fields {
-        Value::Object(fields) => FieldsV1(Value::String(Value::Object(maps(fields)).to_string())),
-        kept => FieldsV1(kept),
-    });
+    entry.fields_v1 =
+        entry.fields_v1.map(|FieldsV1(fields)| FieldsV1(Value::String(fields.to_string())));
     Some(entry)
-}
-
-/// The set of fields without the items of lists, which are compared whole.
-fn maps(fields: Map<String, Value>) -> Map<String, Value> {
-    if fields.keys().any(|key| key.starts_with("k:") || key.starts_with("v:")) {
-        return Map::new();
-    }
-    let inner = |value| match value {
-        Value::Object(fields) => Value::Object(maps(fields)),
-        other => other,
-    };
-    fields.into_iter().map(|(key, value)| (key, inner(value))).collect()
 }
 
 /// Whether `manager` once applied a field that `desired` no longer has.
@@ -118,28 +119,74 @@ fn drops_owned(existing: &Value, desired: &Value, manager: &str) -> bool {
             && entry.get("operation").and_then(Value::as_str) == Some("Apply")
             && entry.get("subresource").is_none()
             && match entry.get("fieldsV1") {
-                Some(Value::Object(fields)) => lacks(desired, fields),
+                Some(Value::Object(fields)) => drops(existing, desired, fields),
                 Some(Value::String(text)) => {
-                    serde_json::from_str(text).is_ok_and(|fields| lacks(desired, &fields))
+                    serde_json::from_str(text).is_ok_and(|fields| drops(existing, desired, &fields))
                 }
                 _ => false,
             }
     })
 }
 
-/// Whether a field of the set is missing from `desired`. Items of lists (`k:`, `v:`) need no
-/// look: [`covers`] compares lists whole.
-fn lacks(desired: &Value, fields: &Map<String, Value>) -> bool {
-    fields.iter().any(|(key, inner)| {
-        let Some(name) = key.strip_prefix("f:") else {
-            return false;
-        };
-        match (desired.get(name), inner.as_object()) {
-            (None, Some(inner)) => inner.is_empty() || inner.keys().any(|key| key != "."),
-            (None, None) => true,
-            (Some(value), Some(inner)) => lacks(value, inner),
-            (Some(_), None) => false,
+/// Whether a field of the set is missing from `desired`. An item of a list (`k:`) that is missing
+/// there needs no look, for [`covers`] compares how many there are and in which order.
+fn drops(existing: &Value, desired: &Value, fields: &Map<String, Value>) -> bool {
+    fields.iter().any(|(step, inner)| {
+        let inner = inner.as_object().filter(|inner| !inner.is_empty());
+        if let Some(name) = step.strip_prefix("f:") {
+            return match (desired.get(name), inner) {
+                (None, Some(inner)) => inner.keys().any(|key| key != "."),
+                (None, None) => true,
+                (Some(wanted), Some(inner)) => {
+                    drops(existing.get(name).unwrap_or(&Value::Null), wanted, inner)
+                }
+                (Some(wanted), None) => {
+                    existing.get(name).is_some_and(|found| exceeds(found, wanted))
+                }
+            };
         }
+        let (Some(keys), Some(inner)) = (step.strip_prefix("k:"), inner) else { return false };
+        let Ok(Value::Object(keys)) = serde_json::from_str(keys) else { return false };
+        match (item(existing, &keys), item(desired, &keys)) {
+            (Some(found), Some(wanted)) => drops(found, wanted, inner),
+            _ => false,
+        }
+    })
+}
+
+/// The item of a list that these keys mean. One that was filled in by the server is not known to
+/// who applied the item.
+fn item<'a>(list: &'a Value, keys: &Map<String, Value>) -> Option<&'a Value> {
+    let is_meant = |item: &&Value| {
+        keys.iter().all(|(key, wanted)| item.get(key).is_none_or(|found| found == wanted))
+    };
+    list.as_array()?.iter().find(is_meant)
+}
+
+/// Whether something that is owned as a whole has a field that `desired` lacks, and that is not
+/// what the API server fills in.
+fn exceeds(existing: &Value, desired: &Value) -> bool {
+    match (existing, desired) {
+        (Value::Object(existing), Value::Object(desired)) => {
+            existing.iter().any(|(key, found)| match desired.get(key) {
+                Some(wanted) => exceeds(found, wanted),
+                None => !is_empty(found) && !is_default(key, found),
+            })
+        }
+        (Value::Array(existing), Value::Array(desired)) => {
+            existing.iter().zip(desired).any(|(existing, desired)| exceeds(existing, desired))
+        }
+        _ => false,
+    }
+}
+
+fn is_default(name: &str, value: &Value) -> bool {
+    DEFAULTS.iter().any(|(field, default)| {
+        *field == name
+            && match default {
+                Default::Text(text) => value.as_str() == Some(text),
+                Default::Number(number) => value.as_u64() == Some(*number),
+            }
     })
 }
 
@@ -197,7 +244,7 @@ mod tests {
         let entries = |own: Value| -> ManagedFieldsEntry { serde_json::from_value(own).unwrap() };
         let fields = json!({
             "f:metadata": {"f:labels": {".": {}, "f:a": {}}},
-            "f:spec": {"f:n": {}, "f:list": {".": {}, "k:{\"a\":1}": {"f:b": {}}}, "f:map": {".": {}}},
+            "f:spec": {"f:n": {}, "f:list": {".": {}, "k:{\"a\":1}": {"f:a": {}}}, "f:map": {".": {}}},
         });
         let of = |manager: &str, operation: &str| {
             entries(json!({"manager": manager, "operation": operation, "fieldsV1": fields}))
@@ -208,9 +255,7 @@ mod tests {
         status.subresource = Some("status".to_owned());
         assert_eq!(compact(status, "me"), None);
         let kept = compact(of("me", "Apply"), "me").unwrap();
-        assert!(
-            matches!(&kept.fields_v1, Some(FieldsV1(Value::String(text))) if !text.contains("k:"))
-        );
+        assert!(matches!(&kept.fields_v1, Some(FieldsV1(Value::String(_)))));
 
         let (mut whole, mut small) = (existing(), existing());
         whole["metadata"]["managedFields"] = json!([of("me", "Apply")]);
@@ -236,5 +281,73 @@ mod tests {
         let desired = json!({"metadata": {"labels": {"a": "1"}}});
         assert!(differs(&existing(), &desired, "me"));
         assert!(!differs(&existing(), &desired, "somebody"));
+    }
+
+    /// A container as the API server keeps it, with what it filled in; the apply said no protocol.
+    fn container() -> Value {
+        json!({
+            "metadata": {"managedFields": [{
+                "manager": "me", "operation": "Apply",
+                "fieldsV1": {"f:spec": {"f:containers": {"k:{\"name\":\"model\"}": {
+                    ".": {}, "f:name": {}, "f:args": {},
+                    "f:resources": {"f:limits": {"f:cpu": {}}},
+                    "f:ports": {"k:{\"containerPort\":80,\"protocol\":\"TCP\"}":
+                        {".": {}, "f:containerPort": {}, "f:name": {}}},
+                    "f:securityContext": {"f:capabilities": {"f:drop": {}}},
+                    "f:env": {"k:{\"name\":\"HOST\"}":
+                        {".": {}, "f:name": {}, "f:valueFrom": {"f:fieldRef": {}}}},
+                }}}},
+            }]},
+            "spec": {"containers": [{
+                "name": "model", "args": ["--fast"], "imagePullPolicy": "Always",
+                "resources": {"limits": {"cpu": "1"}, "requests": {"cpu": "1"}},
+                "ports": [{"containerPort": 80, "protocol": "TCP", "name": "http"}],
+                "securityContext": {"capabilities": {"drop": ["ALL"]}},
+                "env": [{"name": "HOST",
+                    "valueFrom": {"fieldRef": {"apiVersion": "v1", "fieldPath": "spec.nodeName"}}}],
+            }]},
+        })
+    }
+
+    /// C10: what a template no longer says has to leave the Deployment.
+    #[test]
+    fn a_field_dropped_inside_an_item_of_a_list_is_a_difference() {
+        let same = json!({"spec": {"containers": [{
+            "name": "model", "args": ["--fast"],
+            "resources": {"limits": {"cpu": "1000m"}},
+            "ports": [{"containerPort": 80, "name": "http"}],
+            "securityContext": {"capabilities": {"drop": ["ALL"]}},
+            "env": [{"name": "HOST", "valueFrom": {"fieldRef": {"fieldPath": "spec.nodeName"}}}],
+        }]}});
+        assert!(!differs(&container(), &same, "me"));
+        for (parent, field) in [
+            ("", "args"),
+            ("", "resources"),
+            ("/resources/limits", "cpu"),
+            ("/ports/0", "name"),
+            ("/securityContext", "capabilities"),
+            ("/securityContext/capabilities", "drop"),
+        ] {
+            let mut dropped = same.clone();
+            let parent = format!("/spec/containers/0{parent}");
+            dropped.pointer_mut(&parent).unwrap().as_object_mut().unwrap().remove(field);
+            assert!(differs(&container(), &dropped, "me"), "{parent}/{field}");
+        }
+    }
+
+    /// Knative's own kinds say of no list how it merges: each is owned as a whole.
+    #[test]
+    fn a_field_dropped_inside_a_list_owned_as_a_whole_is_a_difference() {
+        let existing = json!({
+            "metadata": {"managedFields": [{
+                "manager": "me", "operation": "Apply", "fieldsV1": {"f:spec": {"f:traffic": {}}},
+            }]},
+            "spec": {"traffic": [{"percent": 100, "tag": "new", "url": ""}]},
+        });
+        let same = json!({"spec": {"traffic": [{"percent": 100, "tag": "new"}]}});
+        assert!(!differs(&existing, &same, "me"));
+        let untagged = json!({"spec": {"traffic": [{"percent": 100}]}});
+        assert!(differs(&existing, &untagged, "me"));
+        assert!(!differs(&existing, &untagged, "somebody"));
     }
 }

@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 
 use ebb_tests::ebb::Ebb;
+use ebb_tests::eventually;
 use ebb_tests::incarnations;
 use ebb_tests::manifest::backend;
 
@@ -66,6 +67,33 @@ async fn a_split_sends_half_to_each_revision_and_a_tag_has_a_host_of_its_own() -
         texts(&ebb, &ebb.host("green-hello"), 10).await?,
         BTreeMap::from([("two".into(), 10)])
     );
+    Ok(())
+}
+
+/// C10: what is taken out of an item of a list leaves everything that was made from it.
+#[tokio::test]
+async fn arguments_and_a_tag_that_are_taken_out_are_gone() -> anyhow::Result<()> {
+    let ebb = Ebb::start().await?;
+    let kubectl = ebb.kubectl();
+    kubectl.apply(&backend("hello", &["--text", "one"])).await?;
+    kubectl.wait_ready("hello").await?;
+    let without = backend("hello", &[]).replace(", args: []", "");
+    assert!(!without.contains("args"), "{without}");
+    kubectl.apply(&without).await?;
+    let second = "--for=jsonpath={.status.latestReadyRevisionName}=hello-00002";
+    kubectl.ok(&["wait", second, "--timeout=60s", "ksvc/hello"]).await?;
+    assert_eq!(kubectl.field("rev/hello-00002", "{.spec.containers[0].args}").await?, "");
+
+    for (tag, wanted) in [(r#","tag":"blue""#, "blue"), ("", "")] {
+        let traffic =
+            format!(r#"{{"spec":{{"traffic":[{{"latestRevision":true,"percent":100{tag}}}]}}}}"#);
+        kubectl.ok(&["patch", "ksvc", "hello", "--type", "merge", "-p", &traffic]).await?;
+        eventually("the tag follows", || async {
+            let tags = kubectl.field("rt/hello", "{.status.traffic[*].tag}").await.ok()?;
+            (tags == wanted).then_some(())
+        })
+        .await;
+    }
     Ok(())
 }
 
