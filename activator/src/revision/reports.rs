@@ -9,15 +9,18 @@ use tokio::time::Instant;
 
 use super::{Live, Revision, State};
 use crate::dispatch::PodUid;
+use crate::pod::PodState;
 
 impl Revision {
-    /// What there is to know of it if a request waits and it has no pod at all.
+    /// What there is to know of it if a request waits and it has no pod that may yet serve it: those
+    /// that go away or have ended, and those of an earlier Revision of its name, never will.
     pub(crate) fn stranded(&self) -> Option<Arc<Live>> {
         if !self.is_active() {
             return None;
         }
         let state = self.state.lock();
-        let is_stranded = state.dispatch.queued() > 0 && state.tracked.is_empty();
+        let is_stranded = state.dispatch.queued() > 0
+            && state.own_pods().all(|(_, pod)| pod.state == PodState::Draining);
         state.live.clone().filter(|_| is_stranded)
     }
 

@@ -163,6 +163,36 @@ async fn a_drained_pod_is_taken_back_only_if_a_request_waits_and_there_is_no_oth
     assert!(!revision.take_back(Instant::now()), "it is served already");
 }
 
+/// A request that no pod will ever serve must be able to wake the revision, whatever lies about.
+#[tokio::test(start_paused = true)]
+async fn pods_that_never_serve_again_keep_nobody_from_waking_a_revision() {
+    let failing = json!([{
+        "name": "user-container", "image": "", "imageID": "", "ready": false, "restartCount": 0,
+        "state": {"waiting": {"reason": "ErrImagePull"}},
+    }]);
+    for (what, status, expected) in [
+        ("evicted", json!({"phase": "Failed", "reason": "Evicted", "podIP": null}), true),
+        ("terminating", json!({"deleted": "2026-11-25T19:00:00Z"}), true),
+        ("of an earlier Revision", json!({"revisionUID": "q"}), true),
+        ("starting", json!({"phase": "Pending", "podIP": null}), false),
+        ("failing", json!({"containerStatuses": failing}), false),
+    ] {
+        let world = World::new(json!({}));
+        let revision = world.activator.revisions().remove(0);
+        world.tell(1, status);
+        assert!(revision.stranded().is_none(), "{what}: nobody waits");
+        let (response, ()) = futures::join!(world.get(), async {
+            settle().await;
+            assert_eq!(world.queued(), 1, "{what}");
+            assert_eq!(revision.stranded().is_some(), expected, "{what}");
+            world.start(2, echo("hello"));
+            settle().await;
+            assert!(revision.stranded().is_none(), "{what}: another serves");
+        });
+        assert_eq!(response.status(), 200, "{what}");
+    }
+}
+
 /// S9: an order may be quicker than the watch that tells of the revision and its pods.
 #[tokio::test(start_paused = true)]
 async fn an_order_for_a_revision_that_is_not_seen_yet_is_kept_and_obeyed() {
