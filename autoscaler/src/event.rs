@@ -79,7 +79,7 @@ pub enum Action {
     /// begun, and [`Event::Written`] follows when none is left.
     Write(Box<Write>),
     /// Show the numbers of a revision.
-    Measure(RevisionKey, Box<Measures>),
+    Measure(Arc<RevisionKey>, Box<Measures>),
     /// Tell people something about a revision.
     Notice(Box<Notice>),
     /// The revision is gone: forget its numbers and its writes.

@@ -170,7 +170,7 @@ impl Fleet {
 
     fn on_targets(&mut self, targets: Vec<Target>, now: Moment) -> Vec<Action> {
         self.are_targets_listed = true;
-        let listed: HashSet<&RevisionKey> = targets.iter().map(|target| &target.key).collect();
+        let listed: HashSet<&RevisionKey> = targets.iter().map(|target| &*target.key).collect();
         let gone: Vec<_> = self.table.keys().filter(|key| !listed.contains(key)).cloned().collect();
         let mut actions: Vec<_> = gone.iter().flat_map(|key| self.remove(key)).collect();
         for target in targets {

@@ -1,6 +1,7 @@
 //! One revision as the autoscaler sees it: load, decision, way to zero and drain put together.
 //! Pure: every call takes the present and returns what is to be done.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use ebb_api::config::Config;
@@ -153,7 +154,7 @@ impl Revision {
         actions.extend(self.follow_through(around, true));
         actions.extend(self.notice(around));
         let measures = Box::new(self.measures(around.pods.counts()));
-        actions.push(Action::Measure(self.target.key.clone(), measures));
+        actions.push(Action::Measure(Arc::clone(&self.target.key), measures));
         actions
     }
 
@@ -259,7 +260,7 @@ impl Revision {
         let current = self.current.unwrap_or(0);
         self.hold.is_to_be_told(around.patience, now).then(|| {
             Action::Notice(Box::new(Notice {
-                key: self.target.key.clone(),
+                key: (*self.target.key).clone(),
                 uid: self.target.uid.clone(),
                 note: self.hold.explain(current, &unheard),
             }))
@@ -268,7 +269,7 @@ impl Revision {
 
     /// Gives back what the activators hold for a revision that is gone.
     pub fn dismiss(mut self) -> Vec<Action> {
-        let mut actions = vec![Action::Forget(self.target.key.clone())];
+        let mut actions = vec![Action::Forget((*self.target.key).clone())];
         if !self.drain.order().1.is_empty() {
             self.drain.call_off();
             actions.push(self.order());
@@ -351,7 +352,7 @@ impl Revision {
 
     fn order(&self) -> Action {
         let (id, pods) = self.drain.order();
-        let revision = self.target.key.clone();
+        let revision = (*self.target.key).clone();
         Action::Drain(DrainOrder { revision, id, pods: pods.to_vec() })
     }
 }

@@ -1,6 +1,7 @@
 //! What scaling needs to know of a Revision, and no more: thousands of these are held.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use ebb_api::condition::Condition;
 use ebb_api::config::Config;
@@ -11,8 +12,8 @@ use crate::spec::ScalingSpec;
 /// What is kept of a Revision.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Target {
-    /// Namespace and name.
-    pub key: RevisionKey,
+    /// Namespace and name; shared with each decision that is shown.
+    pub key: Arc<RevisionKey>,
     /// A name can be used again: another UID is another revision.
     pub uid: String,
     /// Most requests at once in one replica; 0 means no limit.

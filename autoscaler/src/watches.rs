@@ -4,6 +4,7 @@
 //! that the core sees the change from one complete picture to the next and never half a list.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 use std::time::Duration;
 
 use ebb_api::report::RevisionKey;
@@ -36,9 +37,10 @@ pub fn targets(client: Client) -> impl Stream<Item = Event> + Send + Unpin {
         watcher::Event::Apply(object) => {
             target(object).map(|target| Event::TargetApplied(Box::new(target)))
         }
-        watcher::Event::Delete(object) => {
-            target(object).map(|target| Event::TargetDeleted { key: target.key, uid: target.uid })
-        }
+        watcher::Event::Delete(object) => target(object).map(|target| Event::TargetDeleted {
+            key: Arc::unwrap_or_clone(target.key),
+            uid: target.uid,
+        }),
     })
 }
 
@@ -144,7 +146,7 @@ fn target(object: Revision) -> Option<Target> {
         return None;
     }
     Some(Target {
-        key: RevisionKey::new(metadata.namespace?, metadata.name?),
+        key: Arc::new(RevisionKey::new(metadata.namespace?, metadata.name?)),
         uid: metadata.uid?,
         container_concurrency: object.spec.container_concurrency.unwrap_or(0),
         is_reachable,

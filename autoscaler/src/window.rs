@@ -122,17 +122,15 @@ impl Window {
         sum
     }
 
-    /// The values of the `span` seconds that end with `second`, newest first.
+    /// The values of the `span` seconds that end with `second`, newest first. Cut out as a range
+    /// first: this runs over a minute of buckets for each decision.
     fn values(&self, second: u64, span: usize) -> impl Iterator<Item = f64> {
-        let first = (second + 1).saturating_sub(span as u64);
-        let newest = self.newest;
-        self.buckets
-            .iter()
-            .rev()
-            .zip((0..=newest).rev())
-            .take_while(move |(_, at)| *at >= first)
-            .filter(move |(_, at)| *at <= second)
-            .filter_map(|(value, _)| *value)
+        let length = self.buckets.len();
+        let later = usize::try_from(self.newest.saturating_sub(second)).unwrap_or(usize::MAX);
+        let earlier = usize::try_from(second.saturating_sub(self.newest)).unwrap_or(usize::MAX);
+        let end = length.saturating_sub(later);
+        let start = end.saturating_sub(span.saturating_sub(earlier));
+        self.buckets.range(start..end).rev().filter_map(|value| *value)
     }
 }
 

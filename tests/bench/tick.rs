@@ -184,7 +184,7 @@ fn target(index: usize) -> Target {
             .into();
     let target = (annotations::TARGET.name().to_owned(), "1".to_owned());
     Target {
-        key,
+        key: key.into(),
         uid: uid(4, index, 0),
         is_reachable: true,
         annotations: [target].into(),

@@ -74,7 +74,7 @@ impl Cluster {
     pub(super) fn new(activators: usize, annotations: &[(&str, &str)]) -> Self {
         let start = Instant::now();
         let target = Target {
-            key: RevisionKey::new("models", "digits-00001"),
+            key: RevisionKey::new("models", "digits-00001").into(),
             uid: "uid-1".to_owned(),
             is_reachable: true,
             annotations: annotations
@@ -132,7 +132,7 @@ impl Cluster {
 
     /// The watch of pods begins anew.
     pub(super) fn list_pods(&mut self) {
-        let pods = self.pods.values().map(|pod| (self.target.key.clone(), pod.clone()));
+        let pods = self.pods.values().map(|pod| ((*self.target.key).clone(), pod.clone()));
         self.step(Event::PodsListed(pods.collect()));
     }
 
@@ -158,7 +158,7 @@ impl Cluster {
         for action in actions {
             match action {
                 Action::Drain(order) => {
-                    assert_eq!(order.revision, self.target.key);
+                    assert_eq!(order.revision, *self.target.key);
                     for activator in self.activators.iter_mut().filter(|one| !one.is_deaf) {
                         activator.order = order.pods.iter().cloned().collect();
                         activator.obeyed = order.id;
@@ -188,7 +188,7 @@ impl Cluster {
         }
         self.target.desired = write.desired.or(self.target.desired);
         self.writes.push(write);
-        self.step(Event::Written(self.target.key.clone()));
+        self.step(Event::Written((*self.target.key).clone()));
         self.step(Event::TargetApplied(Box::new(self.target.clone())));
     }
 
@@ -246,7 +246,7 @@ impl Cluster {
         let load = activator.load();
         let quiet = pods.is_empty() && load == 0 && activator.order.is_empty();
         let revision = RevisionReport {
-            revision: self.target.key.clone(),
+            revision: (*self.target.key).clone(),
             concurrency_mean: f64::from(load),
             requests_per_second: f64::from(load),
             queued: activator.queued,
@@ -330,14 +330,14 @@ impl Cluster {
 
     pub(super) fn set_pod(&mut self, pod: Pod) {
         self.pods.insert(pod.uid.to_string(), pod.clone());
-        let revision = self.target.key.clone();
+        let revision = (*self.target.key).clone();
         self.step(Event::PodApplied { revision, pod });
     }
 
     fn delete_terminated(&mut self) {
         let gone: Vec<_> = self.pods.extract_if(.., |_, pod| pod.is_terminating).collect();
         for (uid, _) in gone {
-            let revision = self.target.key.clone();
+            let revision = (*self.target.key).clone();
             self.step(Event::PodDeleted { revision, uid });
         }
     }

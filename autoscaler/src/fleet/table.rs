@@ -137,7 +137,7 @@ mod tests {
         let key = |name: &str| RevisionKey::new("models", name);
         let now = Moment { instant: Instant::now(), second: 0 };
         let revision = |name: &str| {
-            let target = Target { key: key(name), ..Target::default() };
+            let target = Target { key: key(name).into(), ..Target::default() };
             Revision::new(target, &Config::default(), now)
         };
         let mut table = Table::default();

@@ -267,7 +267,8 @@ fn a_revision_made_anew_under_its_name_starts_anew() {
     cluster.target.desired = None;
     cluster.target.is_initialized = false;
     cluster.step(Event::TargetApplied(Box::new(cluster.target.clone())));
-    let stale = Event::TargetDeleted { key: cluster.target.key.clone(), uid: "uid-1".to_owned() };
+    let stale =
+        Event::TargetDeleted { key: (*cluster.target.key).clone(), uid: "uid-1".to_owned() };
     cluster.step(stale);
     cluster.run_until_ready(1);
     assert_eq!(cluster.desired(), 1);
@@ -278,7 +279,7 @@ fn a_revision_made_anew_under_its_name_starts_anew() {
 #[test]
 fn hostile_numbers_are_counted_and_change_nothing() {
     let mut cluster = asleep(1);
-    let key = cluster.target.key.clone();
+    let key = (*cluster.target.key).clone();
     for value in [f64::NAN, f64::INFINITY, f64::NEG_INFINITY, -1.0] {
         let before = cluster.fleet.faults();
         cluster.step(Event::Report(Report {

@@ -93,7 +93,7 @@ impl Revision {
             Some(after) if after < before => Urgency::Lower,
             Some(_) => Urgency::Raise,
         };
-        let (key, uid) = (self.target.key.clone(), self.target.uid.clone());
+        let (key, uid) = ((*self.target.key).clone(), self.target.uid.clone());
         Action::Write(Box::new(Write { key, uid, urgency, is_lowering, marks, known, desired }))
     }
 }
