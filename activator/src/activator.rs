@@ -274,9 +274,21 @@ impl Activator {
         drop(revisions);
         // An empty report says that this activator lives and has nothing in flight anywhere.
         self.send(Scope::Full, reports);
+        self.tell_again();
         self.inner.directory.sweep(now);
         if let Some(peers) = &self.inner.peers {
             peers.expire(now);
+        }
+    }
+
+    /// Says once more what was told while a report of an interval was made: that is newer than the
+    /// report, which takes the place of whatever came before it.
+    fn tell_again(&self) {
+        let revisions = self.inner.directory.active_revisions();
+        let told: Vec<_> =
+            revisions.iter().filter_map(|revision| revision.told_since_tick()).collect();
+        if !told.is_empty() {
+            self.send(Scope::Moment, told);
         }
     }
 

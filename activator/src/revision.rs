@@ -108,6 +108,8 @@ pub(crate) struct State {
     pub(crate) waking: Option<Instant>,
     /// When the autoscaler was last told of a request at once.
     pub(crate) told: Option<Instant>,
+    /// Whether something was told at once since the last interval was taken.
+    is_told: bool,
     tracked: HashMap<PodUid, Tracked>,
     drained: HashSet<PodUid>,
     /// The order that `drained` comes from, and when it was last given.
@@ -140,6 +142,7 @@ impl Revision {
             cannot_start: None,
             waking: None,
             told: None,
+            is_told: false,
             tracked: HashMap::new(),
             drained: HashSet::new(),
             obeyed: OrderId::default(),
@@ -216,6 +219,7 @@ impl Revision {
         self.activate(&mut state, now);
         state.drained = order.pods.iter().map(|uid| PodUid::from(uid.as_str())).collect();
         state.obeyed = order.id;
+        state.is_told = true;
         state.ordered = (!order.pods.is_empty()).then_some(now);
         let all: Vec<PodUid> = state.tracked.keys().cloned().collect();
         for uid in all {
@@ -232,6 +236,7 @@ impl Revision {
             pod.upstream.expire(now);
         }
         let interval = state.load.take(now);
+        state.is_told = false;
         let report = RevisionReport {
             concurrency_mean: interval.concurrency_mean,
             requests_per_second: interval.requests_per_second,

@@ -34,7 +34,7 @@ use tokio_util::io::StreamReader;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::AbortOnDropHandle;
 
-use self::outlet::Outlet;
+use self::outlet::{Displaced, Outlet};
 use crate::Activator;
 use crate::observer::ReportSink;
 
@@ -62,6 +62,7 @@ pub struct ReportStreams {
     /// When an autoscaler last answered; before the first time, when this began.
     answered: Arc<Mutex<Instant>>,
     merged: Counter,
+    dropped: Counter,
     open: Gauge,
 }
 
@@ -112,16 +113,22 @@ impl ReportStreams {
     /// No stream yet, of the activator with that name, which begins each with what is `shown`;
     /// metrics go to the registry.
     pub fn new(id: &str, shown: Shown, registry: &mut Registry) -> Self {
-        let (merged, open) = (Counter::default(), Gauge::default());
+        let (merged, dropped) = (Counter::default(), Counter::default());
+        let open = Gauge::default();
         let registry = registry.sub_registry_with_prefix("ebb_activator");
         registry.register(
             "reports_merged",
             "Reports of a revision that a newer one took the place of before they were sent",
             merged.clone(),
         );
+        registry.register(
+            "reports_dropped",
+            "Reports of a revision at once for which there was no room: the next second says them",
+            dropped.clone(),
+        );
         registry.register("report_streams", "Autoscalers that hear the reports", open.clone());
         let answered = Arc::new(Mutex::new(Instant::now()));
-        Self { id: id.into(), shown, shared: Arc::default(), answered, merged, open }
+        Self { id: id.into(), shown, shared: Arc::default(), answered, merged, dropped, open }
     }
 
     /// Keeps a stream to every address of the `autoscalers` (`host:port`) until `shutdown`, and
@@ -183,16 +190,15 @@ impl ReportStreams {
 impl ReportSink for ReportStreams {
     fn report(&self, report: Report) {
         let report = Arc::new(report);
-        let mut merged = 0;
         let mut shared = self.shared.lock();
         for outlet in shared.outlets.values() {
-            merged += outlet.put(&report);
+            let Displaced { merged, dropped } = outlet.put(&report);
+            self.merged.inc_by(merged);
+            self.dropped.inc_by(dropped);
         }
         if report.scope != Scope::Moment {
             shared.latest = Some(report);
         }
-        drop(shared);
-        self.merged.inc_by(merged);
     }
 
     fn silence(&self, now: Instant) -> Option<Duration> {

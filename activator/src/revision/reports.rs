@@ -24,6 +24,13 @@ impl Revision {
         state.live.clone().filter(|_| is_stranded)
     }
 
+    /// Its report of this moment, if something was told of it since [`Revision::tick`] was last
+    /// called.
+    pub(crate) fn told_since_tick(&self) -> Option<RevisionReport> {
+        let state = self.state.lock();
+        state.is_told.then(|| state.report(&self.key))
+    }
+
     /// Serves waiting requests with the pods that an order has drained, if it has no others. Only
     /// for when nobody is left who could call the order off. Says whether it did.
     pub(crate) fn take_back(&self, now: Instant) -> bool {
@@ -79,6 +86,7 @@ impl State {
         let news = self.told.is_none_or(|told| now.saturating_duration_since(told) >= pause);
         if news {
             self.told = Some(now);
+            self.is_told = true;
         }
         news
     }

@@ -3,7 +3,8 @@
 //! A burst of first requests at a thousand sleeping revisions is a thousand reports of one revision
 //! each. None of them may push out another, and a replica that reads slowly must not make them
 //! pile up: so they are merged by revision, and a report of an interval, which names everything,
-//! takes the place of all that came before it.
+//! takes the place of all that came before it. What was told while it was made, and so is newer,
+//! the activator says once more behind it.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -15,6 +16,15 @@ use tokio::sync::Notify;
 /// Most revisions of which news of a moment waits: more than are ever reported. What comes on top
 /// is said by the next report of an interval.
 const MOMENTS_MAX: usize = 25_000;
+
+/// What became of the words that waited, or were to wait.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(super) struct Displaced {
+    /// Revisions whose earlier words newer ones took the place of.
+    pub(super) merged: u64,
+    /// Revisions for whose words there was no room.
+    pub(super) dropped: u64,
+}
 
 /// Reports on their way to one replica.
 #[derive(Debug)]
@@ -40,17 +50,16 @@ impl Outlet {
         Self { waiting: Mutex::new(waiting), arrived: Notify::new() }
     }
 
-    /// Lets a report wait. Returns the number of revisions whose earlier words it took the place
-    /// of.
-    pub(super) fn put(&self, report: &Arc<Report>) -> u64 {
+    /// Lets a report wait.
+    pub(super) fn put(&self, report: &Arc<Report>) -> Displaced {
         let mut waiting = self.waiting.lock();
-        let mut merged = 0;
+        let Displaced { mut merged, mut dropped } = Displaced::default();
         if report.scope == Scope::Moment {
             waiting.activator.clone_from(&report.activator);
             for said in &report.revisions {
                 let is_full = waiting.moments.len() >= MOMENTS_MAX;
                 if is_full && !waiting.moments.contains_key(&said.revision) {
-                    merged += 1;
+                    dropped += 1;
                     continue;
                 }
                 let before = waiting.moments.insert(said.revision.clone(), said.clone());
@@ -64,7 +73,7 @@ impl Outlet {
         }
         drop(waiting);
         self.arrived.notify_one();
-        merged
+        Displaced { merged, dropped }
     }
 
     /// The next report to send. Loses none when it is cancelled.
@@ -111,15 +120,20 @@ mod tests {
         Arc::new(Report { activator, scope, revisions: revisions.collect() })
     }
 
+    fn merged(merged: u64) -> Displaced {
+        Displaced { merged, dropped: 0 }
+    }
+
     /// P11: a hundred wakes at once, and nobody reads before the last of them.
     #[tokio::test(start_paused = true)]
     async fn no_wake_of_a_burst_is_lost() {
         let outlet = Outlet::new(None);
         let names: Vec<_> = (0..100).map(|number| format!("digits-{number:03}")).collect();
         for name in &names {
-            assert_eq!(outlet.put(&report(Scope::Moment, &[name], 1)), 0);
+            assert_eq!(outlet.put(&report(Scope::Moment, &[name], 1)), merged(0));
         }
-        assert_eq!(outlet.put(&report(Scope::Moment, &[&names[7]], 5)), 1, "the newest counts");
+        let newest = outlet.put(&report(Scope::Moment, &[&names[7]], 5));
+        assert_eq!(newest, merged(1), "the newest counts");
         let told = outlet.next().await;
         assert_eq!(told.activator, "activator-0");
         assert_eq!(told.revisions.len(), 100);
@@ -130,10 +144,22 @@ mod tests {
     async fn an_interval_takes_the_place_of_all_before_it_and_what_comes_after_stays_behind_it() {
         let outlet = Outlet::new(Some(report(Scope::Full, &["a"], 0)));
         outlet.put(&report(Scope::Moment, &["a", "b"], 1));
-        assert_eq!(outlet.put(&report(Scope::Full, &["a", "b"], 2)), 3);
+        assert_eq!(outlet.put(&report(Scope::Full, &["a", "b"], 2)), merged(3));
         outlet.put(&report(Scope::Moment, &["c"], 3));
         assert_eq!(outlet.next().await, report(Scope::Full, &["a", "b"], 2));
         assert_eq!(outlet.next().await, report(Scope::Moment, &["c"], 3));
         assert!(outlet.waiting.lock().take().is_none());
+    }
+
+    /// What is lost is not to be counted as if something newer had been said.
+    #[tokio::test(start_paused = true)]
+    async fn words_without_room_count_as_dropped() {
+        let outlet = Outlet::new(None);
+        let names: Vec<_> = (0..=MOMENTS_MAX).map(|number| number.to_string()).collect();
+        let names: Vec<_> = names.iter().map(String::as_str).collect();
+        let displaced = outlet.put(&report(Scope::Moment, &names, 1));
+        assert_eq!(displaced, Displaced { merged: 0, dropped: 1 });
+        assert_eq!(outlet.put(&report(Scope::Moment, &[names[0]], 2)), merged(1));
+        assert_eq!(outlet.next().await.revisions.len(), MOMENTS_MAX);
     }
 }

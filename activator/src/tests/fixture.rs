@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use ebb_api::config::Config;
-use ebb_api::report::{Report, RevisionKey};
+use ebb_api::report::{Report, RevisionKey, Scope};
 use ebb_api::serving::{Revision, Route};
 use futures::future::BoxFuture;
 use http::{Request, Response};
@@ -67,6 +67,8 @@ pub(super) struct FakePod {
 pub(super) struct Notes {
     pub(super) reports: Mutex<Vec<Report>>,
     pub(super) events: Mutex<Vec<Event>>,
+    /// Happens once, when a report of an interval is made and not yet handed over.
+    pub(super) meanwhile: Mutex<Option<Box<dyn FnOnce() + Send>>>,
 }
 
 pub(super) struct World {
@@ -127,6 +129,10 @@ impl FakePod {
 
 impl ReportSink for Notes {
     fn report(&self, report: Report) {
+        let meanwhile = self.meanwhile.lock().take_if(|_| report.scope == Scope::Full);
+        if let Some(happens) = meanwhile {
+            happens();
+        }
         self.reports.lock().push(report);
     }
 }

@@ -3,8 +3,9 @@
 use std::sync::mpsc;
 use std::time::Duration;
 
+use ebb_api::report::{DrainOrder, OrderId, Scope};
 use serde_json::json;
-use tokio::time::sleep;
+use tokio::time::{Instant, sleep};
 
 use super::fixture::*;
 
@@ -74,4 +75,31 @@ async fn clients_that_come_and_give_up_are_told_at_once_only_now_and_then() {
     }
     let reports = world.notes.reports.lock().len();
     assert!((1..=3).contains(&reports), "{reports} reports in 100 ms");
+}
+
+/// P11: a report of an interval takes the place of what was said before it. What was told at once
+/// while it was made is newer than it, and must not go under with the rest.
+#[tokio::test(start_paused = true)]
+async fn what_is_told_while_an_interval_is_reported_is_said_again_behind_it() {
+    let world = World::new(json!({}));
+    let id = OrderId { epoch: 1, number: 3 };
+    let order = DrainOrder { revision: key(), id, pods: vec![uid(1)] };
+    let activator = world.activator.clone();
+    *world.notes.meanwhile.lock() = Some(Box::new(move || activator.drain(&order)));
+    world.activator.report();
+    let told = std::mem::take(&mut *world.notes.reports.lock());
+    let scopes: Vec<_> = told.iter().map(|report| report.scope).collect();
+    assert_eq!(scopes, [Scope::Moment, Scope::Full, Scope::Moment]);
+    assert!(told[1].revisions.is_empty());
+    assert_eq!(told[2].revisions[0].obeyed, id);
+    // A request that begins to wait, the same.
+    let revision = world.activator.directory().revision(&key()).unwrap();
+    *world.notes.meanwhile.lock() = Some(Box::new(move || {
+        assert!(revision.state.lock().is_news(Instant::now(), Duration::ZERO));
+    }));
+    world.activator.report();
+    world.activator.report();
+    let told = std::mem::take(&mut *world.notes.reports.lock());
+    let scopes: Vec<_> = told.iter().map(|report| report.scope).collect();
+    assert_eq!(scopes, [Scope::Full, Scope::Moment, Scope::Full], "and once only");
 }
