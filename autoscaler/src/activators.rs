@@ -1,13 +1,15 @@
 //! Which activators there are, which of them report, and since when all of them do.
 //!
 //! Who sends requests into pods is known from two sides: the activators' own pods, and reports. An
-//! activator *counts* while its pod serves or may still end its requests, and for [`GONE_AFTER`]
-//! after a report whatever its pod is said to be. The last words of one that counts hold on: a
-//! silence says nothing about its load.
+//! activator *counts* while a container of its pod runs or its requests may still end, and for
+//! [`GONE_AFTER`] after a report whatever its pod is said to be. Whether the pod is Ready says
+//! nothing: one that is not gets no new connections, and those that it has go on. The last words of
+//! one that counts hold on: a silence says nothing about its load.
 //!
 //! Rule: nothing is lowered unless each one that counts has told all of its load, and has said
-//! within [`STALE_AFTER`] what changed of it. An autoscaler that is cut off from some activators, that just started, or that
-//! could not list their pods knows only a part of the load, and a part is always too low.
+//! within [`STALE_AFTER`] what changed of it. An autoscaler that is cut off from some activators,
+//! that just started, or that could not list their pods knows only a part of the load, and a part
+//! is always too low.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -25,10 +27,10 @@ pub const ACTIVATORS_MAX: usize = 256;
 /// What the pod of an activator is doing.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum PodState {
-    /// Its containers are ready, by kubelet's last word: it serves, wherever it is.
-    Ready,
-    /// They are not: it takes no request that is new.
-    Unready,
+    /// A container of it runs, by kubelet's last word: it may serve, wherever it is.
+    Running,
+    /// None does, before the first start or between two: it can send nothing.
+    Stopped,
     /// It is being deleted, and its requests may take so long to end.
     Terminating(Duration),
 }
@@ -64,8 +66,8 @@ pub struct Activator {
 
 #[derive(Clone, Copy, Debug)]
 enum Pod {
-    Ready,
-    Unready,
+    Running,
+    Stopped,
     /// By our own clock, for that of the API server is another.
     Ending {
         until: Instant,
@@ -129,8 +131,8 @@ impl Activators {
             };
             let entry = &mut self.entries[index];
             entry.pod = Some(match (entry.pod, state) {
-                (_, PodState::Ready) => Pod::Ready,
-                (_, PodState::Unready) => Pod::Unready,
+                (_, PodState::Running) => Pod::Running,
+                (_, PodState::Stopped) => Pod::Stopped,
                 (Some(ending @ Pod::Ending { .. }), PodState::Terminating(_)) => ending,
                 (_, PodState::Terminating(grace)) => Pod::Ending { until: now + *grace },
             });
@@ -232,9 +234,9 @@ impl Activator {
 
     fn counts(&self, now: Instant) -> bool {
         let may_serve = match self.pod {
-            Some(Pod::Ready) => true,
+            Some(Pod::Running) => true,
             Some(Pod::Ending { until }) => now < until,
-            Some(Pod::Unready) | None => false,
+            Some(Pod::Stopped) | None => false,
         };
         may_serve || self.heard_at.is_some_and(|at| now.duration_since(at) <= GONE_AFTER)
     }

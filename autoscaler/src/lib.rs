@@ -3,8 +3,9 @@
 //! The core is [`Fleet`], a state machine that is stepped with events and returns actions. It is
 //! made of pure parts: [`spec`] (what a revision is held to), [`load`] over [`window`] (what it
 //! bears), [`decision`] (what that asks for: Knative's algorithm), [`bounds`], [`zero`] (the way to
-//! zero and back), [`steady`] (what has to last first), [`drain`] (which pods go, and when), [`activators`] (whether all of the load is
-//! known) and [`hold`] (what becomes of a lower scale when it is not).
+//! zero and back), [`steady`] (what has to last first), [`drain`] (which pods go, and when),
+//! [`activators`] (whether all of the load is known) and [`hold`] (what becomes of a lower scale
+//! when it is not).
 //!
 //! [`Autoscaler`] is the shell around it: [`Intake`] for reports (over the network: [`streams`]),
 //! watches, and the [`writer`].

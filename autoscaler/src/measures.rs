@@ -1,8 +1,8 @@
 //! The autoscaler's metrics, under Knative's names in Prometheus' spelling.
 //!
 //! A decision shows fourteen numbers and is made thousands of times a second; somebody looks every
-//! fifteen seconds. So a decision leaves its numbers in one place, and they become metrics when they
-//! are asked for.
+//! fifteen seconds. So a decision leaves its numbers in one place, and they become metrics when
+//! they are asked for.
 
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;

@@ -94,7 +94,7 @@ impl Roster {
                 watches::activators(client, namespace, selector).boxed()
             }
             Self::Fixed(names) => {
-                let all = names.iter().map(|name| (name.clone(), PodState::Ready)).collect();
+                let all = names.iter().map(|name| (name.clone(), PodState::Running)).collect();
                 let once = futures::stream::once(std::future::ready(Event::Activators(all)));
                 once.chain(futures::stream::pending()).boxed()
             }

@@ -98,9 +98,10 @@ pub fn activators(
     })
 }
 
-/// What an activator's pod is doing; nothing once it has come to its end. Kubelet's own word
-/// decides: that a node cannot be reached makes its pods not Ready, and says nothing about what
-/// they do.
+/// What an activator's pod is doing; nothing once it has come to its end. What kubelet last said of
+/// its containers decides: a node that cannot be reached, or a readiness probe that fails, makes
+/// the pod not Ready and ends none of its requests. A container that waits for its next start, be
+/// it for ever, sends nothing.
 fn activator(pod: &v1::Pod) -> Option<PodState> {
     let status = pod.status.as_ref();
     if matches!(status.and_then(|status| status.phase.as_deref()), Some("Succeeded" | "Failed")) {
@@ -110,11 +111,14 @@ fn activator(pod: &v1::Pod) -> Option<PodState> {
         let grace = pod.metadata.deletion_grace_period_seconds.unwrap_or(0);
         return Some(PodState::Terminating(Duration::from_secs(grace.try_into().unwrap_or(0))));
     }
-    let conditions = status.and_then(|status| status.conditions.as_ref());
-    let is_ready = conditions
-        .and_then(|conditions| conditions.iter().find(|it| it.type_ == "ContainersReady"))
-        .is_some_and(|condition| condition.status == "True");
-    Some(if is_ready { PodState::Ready } else { PodState::Unready })
+    let containers = status.and_then(|status| status.container_statuses.as_ref());
+    // Any of them: which one is the activator is not known here, and at worst a sidecar is waited
+    // for.
+    let is_running = containers
+        .into_iter()
+        .flatten()
+        .any(|container| container.state.as_ref().is_some_and(|state| state.running.is_some()));
+    Some(if is_running { PodState::Running } else { PodState::Stopped })
 }
 
 fn events<K: Send + 'static>(
@@ -209,16 +213,24 @@ mod tests {
         }
     }
 
-    /// S1: only what kubelet says of an activator, or the end of its pod, takes it out.
+    /// S1: an activator that runs may have requests in pods, Ready or not; one whose container does
+    /// not run has none, however often it is started again.
     #[test]
-    fn an_activator_on_a_node_that_is_out_of_reach_still_serves() {
-        let pod = |phase: &str, ready: &str, containers: &str, deleted: bool| {
+    fn an_activator_serves_for_as_long_as_its_container_runs() {
+        let pod = |phase: &str, ready: &str, state: serde_json::Value, deleted: bool| {
             let mut pod: v1::Pod = serde_json::from_value(serde_json::json!({
                 "metadata": {"name": "ebb-activator-x"},
-                "status": {"phase": phase, "conditions": [
-                    {"type": "Ready", "status": ready},
-                    {"type": "ContainersReady", "status": containers},
-                ]},
+                "status": {
+                    "phase": phase,
+                    "conditions": [
+                        {"type": "Ready", "status": ready},
+                        {"type": "ContainersReady", "status": ready},
+                    ],
+                    "containerStatuses": [{
+                        "name": "activator", "image": "", "imageID": "", "ready": false,
+                        "restartCount": 7, "state": state,
+                    }],
+                },
             }))
             .unwrap();
             if deleted {
@@ -228,12 +240,18 @@ mod tests {
             }
             activator(&pod)
         };
+        let running = || serde_json::json!({"running": {"startedAt": "2026-11-25T18:00:00Z"}});
+        let waiting = |reason: &str| serde_json::json!({"waiting": {"reason": reason}});
+        let ended = serde_json::json!({"terminated": {"exitCode": 1}});
         let ending = PodState::Terminating(Duration::from_secs(320));
-        assert_eq!(pod("Running", "True", "True", false), Some(PodState::Ready));
-        assert_eq!(pod("Running", "False", "True", false), Some(PodState::Ready));
-        assert_eq!(pod("Running", "False", "False", false), Some(PodState::Unready));
-        assert_eq!(pod("Running", "False", "False", true), Some(ending));
-        assert_eq!(pod("Succeeded", "False", "False", true), None);
+        assert_eq!(pod("Running", "True", running(), false), Some(PodState::Running));
+        assert_eq!(pod("Running", "False", running(), false), Some(PodState::Running));
+        for stopped in [waiting("CrashLoopBackOff"), waiting("ContainerCreating"), ended] {
+            assert_eq!(pod("Running", "False", stopped, false), Some(PodState::Stopped));
+        }
+        assert_eq!(pod("Running", "False", running(), true), Some(ending));
+        assert_eq!(pod("Succeeded", "False", running(), false), None);
+        assert_eq!(activator(&v1::Pod::default()), Some(PodState::Stopped), "not started yet");
     }
 
     #[test]

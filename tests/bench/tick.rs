@@ -107,7 +107,7 @@ impl Autoscaler {
         let fleet = Fleet::new(Arc::new(Config::default()), Duration::from_mins(10), now);
         let gauges = Gauges::register(&mut Registry::default());
         let mut autoscaler = Self { fleet, gauges, now, decisions: 0 };
-        let activators = (0..ACTIVATORS).map(|index| (activator(index), PodState::Ready));
+        let activators = (0..ACTIVATORS).map(|index| (activator(index), PodState::Running));
         autoscaler.step(Event::Activators(activators.collect()));
         autoscaler.step(Event::PodsListed(
             (0..REVISIONS)

@@ -109,7 +109,7 @@ impl Cluster {
     /// The activators' pods as kubelet tells of them.
     pub(super) fn show_activators(&mut self) {
         let pods = self.activators.iter().enumerate().map(|(index, activator)| {
-            let state = if activator.is_dead { PodState::Unready } else { PodState::Ready };
+            let state = if activator.is_dead { PodState::Stopped } else { PodState::Running };
             (format!("activator-{index}"), state)
         });
         self.step(Event::Activators(pods.collect()));
