@@ -2,9 +2,9 @@
 //!
 //! The autoscaler answers every report. When none has answered for [`SILENCE`], and a request waits
 //! for a revision that has no pod to come, this activator asks for the first pods itself: from zero
-//! to what a Deployment of the revision begins with, and never more. The API server makes the change
-//! only if nobody has asked for anything since, so that of several activators one does it, and that
-//! an autoscaler that is back decides alone.
+//! to what a Deployment of the revision begins with, and never more. The API server makes the
+//! change only if nobody has asked for anything since, so that of several activators one does it,
+//! and that an autoscaler that is back decides alone.
 //!
 //! Pods that an autoscaler drained before it fell silent are taken back when a request waits and
 //! there are no others: nobody else would call the order off, or carry it out.

@@ -75,6 +75,9 @@ pub enum Event {
 pub enum Action {
     /// Tell every activator.
     Drain(DrainOrder),
+    /// Tell this activator, which says what changed since words that are not known here, to begin
+    /// its stream anew, with everything.
+    BeginAnew(String),
     /// Write to the API server. A newer write for the same revision replaces one that has not
     /// begun, and [`Event::Written`] follows when none is left.
     Write(Box<Write>),

@@ -12,7 +12,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use ebb_api::config::Config;
-use ebb_api::report::{OrderId, Report, RevisionKey};
+use ebb_api::report::{OrderId, Report, RevisionKey, Scope};
 use ebb_daemon::lease::Epoch;
 use tokio::time::Instant;
 
@@ -151,7 +151,10 @@ impl Fleet {
             self.faults += 1;
             return Vec::new();
         };
-        let mut actions = Vec::new();
+        // Its words were forgotten here, or had no room, and it takes them for known.
+        let is_forgotten = scope == Scope::Changes && heard.fulls == 0;
+        let mut actions: Vec<_> =
+            is_forgotten.then_some(Action::BeginAnew(activator)).into_iter().collect();
         for report in revisions {
             let Some(id) = self.table.id(&report.revision) else {
                 continue;

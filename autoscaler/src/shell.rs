@@ -33,6 +33,12 @@ pub trait DrainControl: Send + Sync {
     /// is repeated every two seconds while it names any pod.
     fn drain(&self, order: DrainOrder);
 
+    /// Ends the stream of that activator, so that its next one begins with everything. Nothing to
+    /// do where each report says everything.
+    fn begin_anew(&self, activator: &str) {
+        let _ = activator;
+    }
+
     /// From now on orders are given in this term; those given before are to be forgotten.
     fn lead(&self, epoch: Option<Epoch>) {
         let _ = epoch;
@@ -65,8 +71,8 @@ pub struct AutoscalerOptions {
     pub drains: Arc<dyn DrainControl>,
     /// After how long an Event tells of a scale that is held up by an activator that is not heard.
     pub unheard_notice: Duration,
-    /// In which term this autoscaler leads; one that does not lead keeps up with the load and writes
-    /// nothing.
+    /// In which term this autoscaler leads; one that does not lead keeps up with the load and
+    /// writes nothing.
     pub leads: watch::Receiver<Option<Epoch>>,
 }
 
@@ -166,6 +172,7 @@ impl Autoscaler {
         for action in actions {
             match action {
                 Action::Drain(order) => self.drains.drain(order),
+                Action::BeginAnew(activator) => self.drains.begin_anew(&activator),
                 Action::Write(write) => self.writer.submit(*write),
                 Action::Measure(key, measures) => {
                     self.gauges.show(&key, &measures, || self.fleet.labels(&key));

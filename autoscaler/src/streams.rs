@@ -36,9 +36,9 @@ use crate::shell::DrainControl;
 /// A stream that says nothing for so long is over: ten reports in a row are missing.
 const SILENCE_MAX: Duration = Duration::from_secs(10);
 
-/// Lines that are taken of one stream in a second, so that none keeps the others from being heard. A
-/// report of an interval is one or a few; each moment that matters is one more, and is merged with
-/// others on its way.
+/// Lines that are taken of one stream in a second, so that none keeps the others from being heard.
+/// A report of an interval is one or a few; each moment that matters is one more, and is merged
+/// with others on its way.
 const LINES_PER_SECOND_MAX: u32 = 1_000;
 
 /// The open streams; cheap to clone. Brings drain orders to all of them.
@@ -68,8 +68,15 @@ struct Shared {
 struct Outlet {
     /// The number of the stream.
     stream: u64,
-    waiting: Mutex<BTreeMap<RevisionKey, DrainOrder>>,
+    waiting: Mutex<Waiting>,
     arrived: Notify,
+}
+
+#[derive(Debug, Default)]
+struct Waiting {
+    orders: BTreeMap<RevisionKey, DrainOrder>,
+    /// Whether the stream is to end, orders or not.
+    is_over: bool,
 }
 
 #[derive(Clone)]
@@ -97,6 +104,8 @@ struct Exchange {
 struct Pace {
     since: Instant,
     lines: u32,
+    /// When the last line came: whatever else happens on the stream, its silence goes on.
+    heard_at: Instant,
 }
 
 /// Serves report streams of those whom `doorkeeper` lets in: what comes in goes to `intake`, what
@@ -119,7 +128,7 @@ async fn accept(State(server): State<Server>, request: Request) -> Response {
         return (StatusCode::SERVICE_UNAVAILABLE, text).into_response();
     };
     let lines = lines(request.into_body());
-    let (decoder, pace) = (Decoder::default(), Pace { since: Instant::now(), lines: 0 });
+    let (decoder, pace) = (Decoder::default(), Pace::new(Instant::now()));
     let exchange = Exchange { lines, decoder, outlet, server, activator, pace };
     let orders = futures::stream::unfold(exchange, |mut exchange| async move {
         let answer = exchange.next().await?;
@@ -154,8 +163,8 @@ impl Streams {
     }
 
     /// Hands over a report of that stream; false when its activator has a newer one, or there is no
-    /// room: then its next stream has to begin with everything again. Both under
-    /// one lock: what comes on the newer stream is handed over after it.
+    /// room: then its next stream has to begin with everything again. Both under one lock: what
+    /// comes on the newer stream is handed over after it.
     fn record(&self, stream: u64, report: Report, intake: &Intake) -> bool {
         let mut shared = self.shared.lock();
         let is_known = shared.newest.contains_key(&report.activator);
@@ -181,6 +190,22 @@ impl DrainControl for Streams {
         shared.leads = epoch.is_some();
     }
 
+    fn begin_anew(&self, activator: &str) {
+        let shared = self.shared.lock();
+        // What it said on a newer stream, if there is one, comes after what calls for this.
+        let Some(stream) = shared.newest.get(activator) else {
+            return;
+        };
+        let streams = shared.outlets.iter().filter_map(Weak::upgrade);
+        for outlet in streams.filter(|outlet| outlet.stream == *stream) {
+            tracing::info!(
+                activator.name = activator,
+                "A report stream is ended: what it began with is not known any more"
+            );
+            outlet.end();
+        }
+    }
+
     fn drain(&self, order: DrainOrder) {
         let mut shared = self.shared.lock();
         for outlet in shared.outlets.iter().filter_map(Weak::upgrade) {
@@ -198,15 +223,26 @@ impl DrainControl for Streams {
 
 impl Outlet {
     fn put(&self, order: DrainOrder) {
-        self.waiting.lock().insert(order.revision.clone(), order);
+        self.waiting.lock().orders.insert(order.revision.clone(), order);
         self.arrived.notify_one();
     }
 
-    /// The next order. Loses none when it is cancelled.
-    async fn next(&self) -> DrainOrder {
+    fn end(&self) {
+        self.waiting.lock().is_over = true;
+        self.arrived.notify_one();
+    }
+
+    /// The next order; nothing once the stream is to end. Loses none when it is cancelled.
+    async fn next(&self) -> Option<DrainOrder> {
         loop {
-            if let Some((_, order)) = self.waiting.lock().pop_first() {
-                return order;
+            {
+                let mut waiting = self.waiting.lock();
+                if waiting.is_over {
+                    return None;
+                }
+                if let Some((_, order)) = waiting.orders.pop_first() {
+                    return Some(order);
+                }
             }
             self.arrived.notified().await;
         }
@@ -221,7 +257,7 @@ impl Exchange {
         loop {
             tokio::select! {
                 order = self.outlet.next() => {
-                    return Some(Answer { order: Some(order), ack: None });
+                    return order.map(|order| Answer { order: Some(order), ack: None });
                 }
                 line = next_line(&mut self.pace, &mut self.lines) => match line {
                     Ok(Some(Ok(line))) => if self.record(&line)? {
@@ -241,9 +277,9 @@ impl Exchange {
         }
     }
 
-    /// Takes in a line; true if that was a whole report that is to be answered. Nothing when the stream is over: whatever
-    /// sends such a line is no activator of this version, or what it sends is out of date, and its
-    /// next stream begins with all there is to say.
+    /// Takes in a line; true if that was a whole report that is to be answered. Nothing when the
+    /// stream is over: whatever sends such a line is no activator of this version, or what it sends
+    /// is out of date, and its next stream begins with all there is to say.
     fn record(&mut self, line: &str) -> Option<bool> {
         match self.decoder.decode(line) {
             Ok(Some(report)) if !self.activator.is(&report.activator) => {
@@ -265,6 +301,14 @@ impl Exchange {
     }
 }
 
+// === impl Pace ===
+
+impl Pace {
+    fn new(now: Instant) -> Self {
+        Self { since: now, lines: 0, heard_at: now }
+    }
+}
+
 /// The next line; nothing after [`SILENCE_MAX`]. Loses none when it is cancelled. Beyond
 /// [`LINES_PER_SECOND_MAX`] it leaves them to the sender for the rest of the second.
 async fn next_line(
@@ -273,13 +317,14 @@ async fn next_line(
 ) -> Result<Option<Result<String, LinesCodecError>>, tokio::time::error::Elapsed> {
     let second = Duration::from_secs(1);
     if pace.since.elapsed() >= second {
-        *pace = Pace { since: Instant::now(), lines: 0 };
+        (pace.since, pace.lines) = (Instant::now(), 0);
     } else if pace.lines >= LINES_PER_SECOND_MAX {
         tokio::time::sleep_until(pace.since + second).await;
-        *pace = Pace { since: Instant::now(), lines: 0 };
+        (pace.since, pace.lines) = (Instant::now(), 0);
     }
-    let line = tokio::time::timeout(SILENCE_MAX, lines.next()).await;
+    let line = tokio::time::timeout_at(pace.heard_at + SILENCE_MAX, lines.next()).await;
     pace.lines += 1;
+    pace.heard_at = Instant::now();
     line
 }
 

@@ -12,8 +12,8 @@ use crate::dispatch::PodUid;
 use crate::pod::PodState;
 
 impl Revision {
-    /// What there is to know of it if a request waits and it has no pod that may yet serve it: those
-    /// that go away or have ended, and those of an earlier Revision of its name, never will.
+    /// What there is to know of it if a request waits and it has no pod that may yet serve it:
+    /// those that go away or have ended, and those of an earlier Revision of its name, never will.
     pub(crate) fn stranded(&self) -> Option<Arc<Live>> {
         if !self.is_active() {
             return None;

@@ -1,8 +1,13 @@
 //! S1: an autoscaler that hears only a part of the activators knows only a part of the load.
 
+use std::collections::BTreeMap;
 use std::time::Duration;
 
+use ebb_api::report::{Report, Scope};
+
 use super::cluster::{Cluster, PATIENCE};
+use crate::activators::PodState;
+use crate::event::{Action, Event};
 
 fn seconds(seconds: u64) -> Duration {
     Duration::from_secs(seconds)
@@ -110,4 +115,25 @@ fn a_pod_of_an_activator_that_never_spoke_holds_every_drain() {
     cluster.run(seconds(300));
     assert_eq!(cluster.desired(), before);
     assert!(cluster.order().is_empty(), "nothing is taken out of service meanwhile");
+}
+
+/// An activator that was forgotten is not heard until it has told everything, and it would not do
+/// so before its stream ends.
+#[test]
+fn an_activator_that_says_what_changed_from_nothing_has_to_begin_anew() {
+    let mut cluster = Cluster::new(1, &[]);
+    let begins_anew = |cluster: &mut Cluster, scope| {
+        let activator = "activator-9".to_owned();
+        let report = Report { activator, scope, revisions: Vec::new() };
+        let actions = cluster.fleet.step(Event::Report(report), cluster.now);
+        actions.contains(&Action::BeginAnew("activator-9".to_owned()))
+    };
+    assert!(!begins_anew(&mut cluster, Scope::Moment), "it may come before the first interval");
+    assert!(begins_anew(&mut cluster, Scope::Changes));
+    assert!(!begins_anew(&mut cluster, Scope::Full));
+    assert!(!begins_anew(&mut cluster, Scope::Changes));
+    let pods = [("activator-9".to_owned(), PodState::Running)].into();
+    cluster.step(Event::Activators(pods));
+    cluster.step(Event::Activators(BTreeMap::new()));
+    assert!(begins_anew(&mut cluster, Scope::Changes), "its pod lost the label");
 }

@@ -180,6 +180,50 @@ async fn a_newer_stream_of_an_activator_ends_the_older_one() {
     assert_eq!(heard(&mut old_response).await, None);
 }
 
+/// What an activator said may be forgotten here while its stream lives, which says only what
+/// changes from then on.
+#[tokio::test(start_paused = true)]
+async fn an_activator_that_is_to_begin_anew_loses_its_stream_and_no_other() {
+    let (router, streams, mut reports) = server();
+    let (one, mut one_response) = connect(&router).await;
+    let (two, mut two_response) = connect(&router).await;
+    say(&one, &lines_of(&mut Encoder::new("one"), &report(Scope::Full, 1)));
+    let other = Report { activator: "two".to_owned(), ..report(Scope::Full, 1) };
+    say(&two, &lines_of(&mut Encoder::new("two"), &other));
+    assert!(heard(&mut one_response).await.is_some());
+    assert!(heard(&mut two_response).await.is_some());
+    reports.next().await;
+    streams.begin_anew("nobody");
+    streams.begin_anew("one");
+    streams.drain(order("digits-00001", &["a"]));
+    assert_eq!(heard(&mut one_response).await, None, "also where an order waits");
+    assert!(heard(&mut two_response).await.is_some());
+    // Its next stream is not ended for the same reason.
+    let (again, mut response) = connect(&router).await;
+    streams.begin_anew("one");
+    assert!(heard(&mut response).await.is_some(), "the order that stands");
+    say(&again, &lines_of(&mut Encoder::new("one"), &report(Scope::Full, 2)));
+    assert!(heard(&mut response).await.is_some());
+}
+
+/// An order is repeated every two seconds while it stands, and none of them is a word of the
+/// activator.
+#[tokio::test(start_paused = true)]
+async fn orders_do_not_make_a_silent_stream_live_longer() {
+    let (router, streams, _reports) = server();
+    let (_lines, mut response) = connect(&router).await;
+    let begun = Instant::now();
+    let ordering = tokio::spawn(async move {
+        loop {
+            streams.drain(order("digits-00001", &["a"]));
+            tokio::time::sleep(Duration::from_secs(2)).await;
+        }
+    });
+    while begun.elapsed() < 2 * SILENCE_MAX && heard(&mut response).await.is_some() {}
+    assert_eq!(begun.elapsed(), SILENCE_MAX);
+    ordering.abort();
+}
+
 /// An API server to which the token `good` is that of the activator `one`.
 fn guarded() -> (Router, Reports) {
     let answer = |request: HttpRequest<kube::client::Body>| async move {
