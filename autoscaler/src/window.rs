@@ -4,7 +4,7 @@
 //! divisor, so that a gap in the reports never lowers an average. (Knative reads a gap inside the
 //! window as zeros.) Formulae: knative/serving pkg/autoscaler/aggregation/bucketing.go.
 //!
-//! Invariants: at most `seconds` buckets are held; every value in one is finite.
+//! Invariants: at most `seconds` buckets are held; every value in one is finite or [`MISSING`].
 
 use std::collections::VecDeque;
 
@@ -15,6 +15,10 @@ const ROUNDING: f64 = 1e6;
 const WEIGHT_OUTSIDE: f64 = 1.0 - 0.9999;
 /// Smallest weight of the newest bucket (Knative's `minExponent`).
 const WEIGHT_MIN: f64 = 0.2;
+
+/// What a bucket without a value holds: half as large as an `Option`, and there are sixty for each
+/// of thousands of revisions.
+const MISSING: f64 = f64::NAN;
 
 /// How the buckets of a window become one number.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -31,7 +35,7 @@ pub enum Aggregation {
 pub struct Window {
     seconds: usize,
     /// Oldest first; empty until the first value, so that a sleeping revision costs nothing.
-    buckets: VecDeque<Option<f64>>,
+    buckets: VecDeque<f64>,
     /// The second of the last bucket.
     newest: u64,
 }
@@ -64,13 +68,13 @@ impl Window {
         }
         if self.buckets.is_empty() {
             self.newest = second;
-            self.buckets.push_back(Some(value));
+            self.buckets.push_back(value);
             return;
         }
         if second <= self.newest {
             let back = usize::try_from(self.newest - second).unwrap_or(usize::MAX);
             if let Some(index) = self.buckets.len().checked_sub(back.saturating_add(1)) {
-                self.buckets[index] = Some(value);
+                self.buckets[index] = value;
             }
             return;
         }
@@ -78,9 +82,9 @@ impl Window {
         if gap >= self.seconds {
             self.buckets.clear();
         } else {
-            self.buckets.extend(std::iter::repeat_n(None, gap));
+            self.buckets.extend(std::iter::repeat_n(MISSING, gap));
         }
-        self.buckets.push_back(Some(value));
+        self.buckets.push_back(value);
         self.newest = second;
         let surplus = self.buckets.len().saturating_sub(self.seconds);
         self.buckets.drain(..surplus);
@@ -130,7 +134,7 @@ impl Window {
         let earlier = usize::try_from(second.saturating_sub(self.newest)).unwrap_or(usize::MAX);
         let end = length.saturating_sub(later);
         let start = end.saturating_sub(span.saturating_sub(earlier));
-        self.buckets.range(start..end).rev().filter_map(|value| *value)
+        self.buckets.range(start..end).rev().copied().filter(|value| !value.is_nan())
     }
 }
 

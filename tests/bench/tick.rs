@@ -20,6 +20,7 @@ use ebb_autoscaler::revision::TICK;
 use ebb_autoscaler::target::Target;
 use ebb_autoscaler::{Action, Event, Fleet};
 use ebb_tests::processes;
+use nix::time::ClockId;
 use prometheus_client::registry::Registry;
 use tokio::time::Instant;
 
@@ -218,11 +219,11 @@ fn report(activator_index: usize) -> Report {
     }
 }
 
-/// Time that this thread has had a core for, in milliseconds, as Linux counts it.
+/// Time that this thread has had a core for, in milliseconds.
 fn core_ms() -> f64 {
-    let said = std::fs::read_to_string("/proc/thread-self/schedstat").unwrap_or_default();
-    let nanoseconds = said.split(' ').next().and_then(|first| first.parse::<f64>().ok());
-    nanoseconds.unwrap_or(f64::NAN) / 1e6
+    let clock = ClockId::CLOCK_THREAD_CPUTIME_ID;
+    let took = clock.now().map_or(f64::NAN, |spent| Duration::from(spent).as_secs_f64());
+    took * 1e3
 }
 
 #[allow(clippy::cast_precision_loss, reason = "bytes of one machine")]
