@@ -3,8 +3,11 @@
 use std::net::SocketAddr;
 use std::path::Path;
 
+use base64::Engine as _;
+use base64::prelude::BASE64_STANDARD;
 use serde_json::json;
 
+use crate::certificate::{self, Certificate};
 use crate::private;
 
 /// Name of cluster, user and context: what `kubectl config get-contexts` shows.
@@ -12,21 +15,29 @@ const NAME: &str = "ebb-local";
 
 /// Writes a kubeconfig for the API at `address` to `path`, whole or not at all. Only the owner may
 /// read it: who has `token` may do everything.
-pub fn write(path: &Path, address: SocketAddr, token: &str) -> std::io::Result<()> {
+pub fn write(
+    path: &Path,
+    address: SocketAddr,
+    certificate: &Certificate,
+    token: &str,
+) -> std::io::Result<()> {
     if let Some(folder) = path.parent().filter(|folder| !folder.as_os_str().is_empty()) {
         std::fs::create_dir_all(folder)?;
     }
-    private::replace(path, &content(address, token))
+    private::replace(path, &content(address, certificate, token))
 }
 
-fn content(address: SocketAddr, token: &str) -> String {
-    // client-go sends nothing of a user's entry over plain HTTP; what stands in the URL it sends as
-    // a password. kube-rs and others take the user's entry.
-    let server = format!("http://{NAME}:{token}@{address}");
+fn content(address: SocketAddr, certificate: &Certificate, token: &str) -> String {
+    // The token stands where `kubectl config view` blackens it, and nowhere else.
+    let cluster = json!({
+        "server": format!("https://{address}"),
+        "tls-server-name": certificate::NAME,
+        "certificate-authority-data": BASE64_STANDARD.encode(certificate.trusted()),
+    });
     let config = json!({
         "apiVersion": "v1",
         "kind": "Config",
-        "clusters": [{"name": NAME, "cluster": {"server": server}}],
+        "clusters": [{"name": NAME, "cluster": cluster}],
         "users": [{"name": NAME, "user": {"token": token}}],
         "contexts": [{
             "name": NAME,
@@ -49,12 +60,15 @@ mod tests {
         use std::os::unix::fs::PermissionsExt as _;
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("deep/kubeconfig");
+        let certificate = Certificate::fresh().unwrap();
         for port in [1, 2] {
-            write(&path, SocketAddr::from(([127, 0, 0, 1], port)), "secret").unwrap();
+            let address = SocketAddr::from(([127, 0, 0, 1], port));
+            write(&path, address, &certificate, "secret").unwrap();
         }
         let text = std::fs::read_to_string(&path).unwrap();
-        assert!(text.contains("http://ebb-local:secret@127.0.0.1:2\""), "{text}");
+        assert!(text.contains(r#""https://127.0.0.1:2""#), "{text}");
         assert!(text.contains(r#""token": "secret""#), "{text}");
+        assert_eq!(text.matches("secret").count(), 1, "kubectl prints what is not a token: {text}");
         assert_eq!(std::fs::metadata(&path).unwrap().permissions().mode() & 0o777, 0o600);
         assert_eq!(std::fs::read_dir(path.parent().unwrap()).unwrap().count(), 1);
     }

@@ -5,6 +5,7 @@
 //! controller, autoscaler and activator on top of them, unchanged.
 
 pub mod api;
+pub mod certificate;
 pub mod cli;
 pub mod deployments;
 pub mod guardian;

@@ -22,6 +22,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::api::authentication::{Identity, Tokens};
 use crate::api::{ApiOptions, ApiServer, Storage};
+use crate::certificate::Certificate;
 use crate::cli::Local;
 use crate::guardian::{Guardian, Instance};
 use crate::kubeconfig;
@@ -81,6 +82,8 @@ async fn serve(
     let (publish, config) = watch::channel(Arc::new(base.clone()));
     let token = token::of(&data)
         .with_context(|| format!("cannot keep the token of the API in {}", data.display()))?;
+    let certificate = Certificate::of(&data)
+        .with_context(|| format!("cannot keep the certificate of the API in {}", data.display()))?;
     let api = ApiServer::open(ApiOptions {
         storage: Storage::Folder(data.join("state")),
         admission: Arc::new(Rules::new(config.clone())),
@@ -100,9 +103,10 @@ async fn serve(
     let served = async {
         let started = listeners.started(options);
         running.synced().await;
-        kubeconfig::write(&options.kubeconfig_file(), listeners.api_address(), &token)
-            .with_context(|| format!("cannot write {}", options.kubeconfig_file().display()))?;
-        running.listen(listeners, Arc::new(registry));
+        let (file, address) = (options.kubeconfig_file(), listeners.api_address());
+        kubeconfig::write(&file, address, &certificate, &token)
+            .with_context(|| format!("cannot write {}", file.display()))?;
+        running.listen(listeners, certificate, Arc::new(registry));
         for manifest in manifests {
             let object = manifest.apply(&api.client()).await?;
             terminal.show(&Event::Applied { object });
@@ -135,10 +139,10 @@ fn config(listeners: &Listeners) -> Config {
     Config { network: NetworkConfig { domain, ..NetworkConfig::default() }, ..Config::default() }
 }
 
-/// The API's token travels in the clear, so nobody but this machine may reach it.
+/// Whoever has the API's token runs commands as this user: nobody but this machine may try one.
 fn require_loopback(address: std::net::SocketAddr) -> anyhow::Result<()> {
     if !address.ip().is_loopback() {
-        bail!("--api {address}: the API is served without TLS; give a loopback address");
+        bail!("--api {address}: commands are run through the API; give a loopback address");
     }
     Ok(())
 }

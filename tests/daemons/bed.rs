@@ -9,6 +9,7 @@ use anyhow::Context as _;
 use ebb_api::config::Config;
 use ebb_local::api::authentication::{Identity, Tokens};
 use ebb_local::api::{ApiOptions, ApiServer};
+use ebb_local::certificate::Certificate;
 use ebb_local::deployments::{self, DeploymentOptions};
 use ebb_local::guardian::Guardian;
 use ebb_local::kubeconfig;
@@ -66,13 +67,14 @@ impl Bed {
         let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await?;
         let address = listener.local_addr()?;
         let stop = CancellationToken::new();
-        let (server, end) = (api.clone(), stop.clone());
-        tokio::spawn(async move { server.serve(listener, end).await });
+        let certificate = Certificate::fresh()?;
+        let (server, end, own) = (api.clone(), stop.clone(), certificate.clone());
+        tokio::spawn(async move { server.serve(listener, &own, end).await });
         let options = DeploymentOptions { ports: Ports::default() };
         tokio::spawn(deployments::run(api.client(), options, stop.clone()));
         tokio::spawn(runner::run(api.client(), runner, stop.clone()));
         let bed = Self { folder, _guardian: guardian, stop };
-        kubeconfig::write(&bed.kubeconfig(), address, &token)?;
+        kubeconfig::write(&bed.kubeconfig(), address, &certificate, &token)?;
         bed.kubectl().apply(QUICK).await?;
         Ok(bed)
     }

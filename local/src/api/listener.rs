@@ -1,5 +1,8 @@
 //! The server on a loopback socket, for `kubectl` and other programs of this machine.
 //!
+//! It speaks TLS, so that a token is shown to nobody who took the port while Ebb did not run; and
+//! because no client of Kubernetes sends a bearer token without.
+//!
 //! Every user of this machine reaches loopback, and so does whatever shares its network namespace:
 //! a request has to carry a token. Only health can be asked for without, as in Kubernetes: there is
 //! nothing in the answer.
@@ -17,8 +20,11 @@ use http::{Request, header};
 use hyper::body::Incoming;
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use hyper_util::server::conn::auto;
+use rustls::ServerConfig;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio_rustls::TlsAcceptor;
+use tokio_rustls::server::TlsStream;
 use tokio_util::sync::CancellationToken;
 use tower::Service as _;
 
@@ -28,6 +34,8 @@ use super::server::{ApiServer, ApiService};
 
 /// Most connections at once; more wait to be accepted.
 const CONNECTIONS_MAX: usize = 256;
+/// Longest TLS handshake: two round trips within this machine.
+const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(10);
 /// Longest time for the head of a request to arrive.
 const HEAD_TIMEOUT: Duration = Duration::from_secs(10);
 /// Pause after an accept that failed: out of file descriptors, most often.
@@ -37,7 +45,13 @@ const ACCEPT_RETRY_AFTER: Duration = Duration::from_millis(100);
 const ANONYMOUS: &str = "system:anonymous";
 
 /// Serves until `shutdown`; connections are cut then, for watches have no end to wait for.
-pub(super) async fn serve(server: ApiServer, listener: TcpListener, shutdown: CancellationToken) {
+pub(super) async fn serve(
+    server: ApiServer,
+    listener: TcpListener,
+    tls: Arc<ServerConfig>,
+    shutdown: CancellationToken,
+) {
+    let acceptor = TlsAcceptor::from(tls);
     let permits = Arc::new(Semaphore::new(CONNECTIONS_MAX));
     loop {
         let accepted = tokio::select! {
@@ -47,9 +61,10 @@ pub(super) async fn serve(server: ApiServer, listener: TcpListener, shutdown: Ca
         match accepted {
             Ok((stream, permit)) => {
                 let (server, shutdown) = (server.clone(), shutdown.clone());
+                let greeting = acceptor.accept(stream);
                 tokio::spawn(async move {
                     tokio::select! {
-                        () = connection(stream, server) => {}
+                        () = connection(greeting, server) => {}
                         () = shutdown.cancelled() => {}
                     }
                     drop(permit);
@@ -74,7 +89,19 @@ async fn accept(
     Ok((stream, permit))
 }
 
-async fn connection(stream: TcpStream, server: ApiServer) {
+async fn connection(greeting: tokio_rustls::Accept<TcpStream>, server: ApiServer) {
+    let stream = match tokio::time::timeout(HANDSHAKE_TIMEOUT, greeting).await {
+        Ok(Ok(stream)) => stream,
+        Ok(Err(error)) => {
+            tracing::debug!(%error, "A connection to the API is not one of TLS");
+            return;
+        }
+        Err(_) => return,
+    };
+    serve_connection(stream, server).await;
+}
+
+async fn serve_connection(stream: TlsStream<TcpStream>, server: ApiServer) {
     let mut builder = auto::Builder::new(TokioExecutor::new());
     builder.http1().timer(TokioTimer::new()).header_read_timeout(HEAD_TIMEOUT);
     builder.http2().timer(TokioTimer::new());
@@ -129,9 +156,19 @@ fn is_loopback(host: &str) -> bool {
 
 #[cfg(test)]
 mod tests {
+    use std::net::SocketAddr;
+
+    use rustls::pki_types::pem::PemObject as _;
+    use rustls::pki_types::{CertificateDer, ServerName};
+    use rustls::{ClientConfig, RootCertStore};
+    use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+    use tokio_rustls::TlsConnector;
+    use tokio_rustls::client::TlsStream;
+
     use super::*;
     use crate::api::ApiOptions;
     use crate::api::authentication::{Identity, Tokens};
+    use crate::certificate::Certificate;
 
     #[test]
     fn only_names_of_this_machine_are_served() {
@@ -180,16 +217,32 @@ mod tests {
         }
     }
 
+    /// A connection by the address alone, to a server whose certificate is trusted.
+    async fn connected(address: SocketAddr, certificate: &Certificate) -> TlsStream<TcpStream> {
+        let mut trusted = RootCertStore::empty();
+        let pem = certificate.trusted().as_bytes();
+        trusted.add(CertificateDer::from_pem_slice(pem).unwrap()).unwrap();
+        let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
+        let client = ClientConfig::builder_with_provider(provider)
+            .with_safe_default_protocol_versions()
+            .unwrap()
+            .with_root_certificates(trusted)
+            .with_no_client_auth();
+        let stream = TcpStream::connect(address).await.unwrap();
+        let name = ServerName::IpAddress(address.ip().into());
+        TlsConnector::from(Arc::new(client)).connect(name, stream).await.unwrap()
+    }
+
     /// L4: over a real connection the refusal is a Status, as clients expect.
     #[tokio::test]
     async fn a_refusal_is_a_status() {
-        use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+        let certificate = Certificate::fresh().unwrap();
         let server = ApiServer::open(ApiOptions::memory()).unwrap();
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
         let end = CancellationToken::new();
-        let serving = tokio::spawn(serve(server, listener, end.clone()));
-        let mut stream = TcpStream::connect(address).await.unwrap();
+        let serving = tokio::spawn(serve(server, listener, certificate.server(), end.clone()));
+        let mut stream = connected(address, &certificate).await;
         let request = "GET /api/v1/pods HTTP/1.1\r\nhost: localhost\r\nconnection: close\r\n\r\n";
         stream.write_all(request.as_bytes()).await.unwrap();
         let mut answer = String::new();

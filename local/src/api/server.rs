@@ -27,6 +27,7 @@ use super::reply::ReplyBody;
 use super::resources::{self, ResourceType};
 use super::store::{NAMESPACES, Store, StoreError};
 use super::{garbage, upkeep};
+use crate::certificate::Certificate;
 
 /// Most watches and followed logs at once. The platform's own parts hold about twenty; a
 /// `kubectl get -w` holds one.
@@ -179,13 +180,18 @@ impl ApiServer {
         ApiService { shared: Arc::clone(&self.shared), user: user.into() }
     }
 
-    /// Serves HTTP/1 and HTTP/2 without TLS until `shutdown`. Open watches end then.
+    /// Serves HTTP/1 and HTTP/2 over TLS until `shutdown`. Open watches end then.
     ///
     /// Only requests with one of the server's tokens are answered, and those of web pages not even
-    /// then: see the module `listener`. Tokens travel in the clear, so `listener` must be bound to
-    /// loopback.
-    pub async fn serve(&self, listener: TcpListener, shutdown: CancellationToken) {
-        listener::serve(self.clone(), listener, shutdown).await;
+    /// then: see the module `listener`. Who has a token runs commands as this user, so `listener`
+    /// must be bound to loopback.
+    pub async fn serve(
+        &self,
+        listener: TcpListener,
+        certificate: &Certificate,
+        shutdown: CancellationToken,
+    ) {
+        listener::serve(self.clone(), listener, certificate.server(), shutdown).await;
     }
 
     /// Ends the background tasks, syncs the journal and gives the data folder free. Writes

@@ -58,7 +58,7 @@ impl Listeners {
         Event::Started {
             gateway: format!("http://{}", self.gateway_address),
             inner: format!("http://{}", self.inner_address),
-            api: format!("http://{}", self.api_address),
+            api: format!("https://{}", self.api_address),
             kubeconfig: options.kubeconfig_file().display().to_string(),
         }
     }

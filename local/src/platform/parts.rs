@@ -20,6 +20,7 @@ use tokio_util::task::TaskTracker;
 use super::bind::Listeners;
 use super::link::{Down, Narrator, Up};
 use crate::api::ApiServer;
+use crate::certificate::Certificate;
 use crate::deployments::{self, DeploymentOptions};
 use crate::news;
 use crate::runner::{self, Ports, RunnerOptions};
@@ -185,14 +186,19 @@ impl Running {
     }
 
     /// Starts to listen.
-    pub(super) fn listen(&self, listeners: Listeners, registry: Arc<Registry>) {
+    pub(super) fn listen(
+        &self,
+        listeners: Listeners,
+        certificate: Certificate,
+        registry: Arc<Registry>,
+    ) {
         let Listeners { gateway, inner, api, admin, .. } = listeners;
         for (listener, door) in [(gateway, Door::Outer), (inner, Door::Inner)] {
             let (activator, closing) = (self.activator.clone(), self.closing.clone());
             self.gateway.spawn(async move { activator.serve(listener, door, closing).await });
         }
         let (server, stopping) = (self.api.clone(), self.stopping.clone());
-        self.control.spawn(async move { server.serve(api, stopping).await });
+        self.control.spawn(async move { server.serve(api, &certificate, stopping).await });
         if let Some(listener) = admin {
             let router = admin::router(registry, Readiness::default());
             let serving = admin::serve(listener, router, self.stopping.clone());

@@ -3,9 +3,11 @@
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::Path;
 
-use ebb_tests::client::Client;
 use ebb_tests::ebb::Ebb;
+use ebb_tests::kubectl::Kubectl;
 use ebb_tests::manifest::backend;
+use serde_json::Value;
+use tempfile::TempDir;
 
 /// Everything in a folder that somebody else could read.
 fn open_to_others(folder: &Path) -> anyhow::Result<Vec<String>> {
@@ -28,35 +30,60 @@ fn open_to_others(folder: &Path) -> anyhow::Result<Vec<String>> {
     Ok(open)
 }
 
+/// `kubectl` with that kubeconfig but for one entry; the copy goes to `folder`.
+fn changed(
+    kubeconfig: &Path,
+    (entry, value): (&str, &str),
+    folder: &Path,
+) -> anyhow::Result<Kubectl> {
+    let mut config: Value = serde_json::from_str(&std::fs::read_to_string(kubeconfig)?)?;
+    *config.pointer_mut(entry).expect("the kubeconfig has it") = Value::from(value);
+    let copy = folder.join("kubeconfig");
+    std::fs::write(&copy, config.to_string())?;
+    Ok(Kubectl::new(&copy))
+}
+
 #[tokio::test]
 async fn nobody_without_the_kubeconfig_reads_or_does_anything() -> anyhow::Result<()> {
     let ebb = Ebb::start().await?;
     let kubectl = ebb.kubectl();
     kubectl.apply(&backend("hello", &[])).await?;
     kubectl.wait_ready("hello").await?;
-    let server = "jsonpath={.clusters[0].cluster.server}";
-    let server = kubectl.ok(&["config", "view", "--raw", "-o", server]).await?;
-    let (_, address) = server.split_once('@').unwrap();
-    let open = format!("http://{address}");
-    let address = address.parse()?;
-    let answer = Client::new(address).get("localhost", "/api/v1/pods").await?;
-    assert_eq!(answer.status, 401, "{}", answer.text);
-    assert_eq!(answer.field("reason"), "Unauthorized");
-    let health = Client::new(address).get("localhost", "/healthz").await?;
-    assert_eq!((health.status.as_u16(), health.text.as_str()), (200, "ok"));
-    let said = kubectl.fails(&["get", "pods", "--server", &open], None).await?;
-    assert!(said.contains("Unauthorized") || said.contains("logged in"), "{said}");
+    let elsewhere = TempDir::with_prefix("ebb-test-")?;
+    let guess = ("/users/0/user/token", "guess");
+    let stranger = changed(&ebb.kubeconfig(), guess, elsewhere.path())?;
+    assert_eq!(stranger.ok(&["get", "--raw", "/healthz"]).await?, "ok");
+    for request in [&["get", "pods"][..], &["get", "--raw", "/api/v1/pods"]] {
+        let said = stranger.fails(request, None).await?;
+        assert!(said.contains("Unauthorized") || said.contains("logged in"), "{said}");
+    }
+    // Whoever else listened at that port would get no token: the certificate is not theirs.
+    let authority = ("/clusters/0/cluster/certificate-authority-data", "");
+    let careful = changed(&ebb.kubeconfig(), authority, elsewhere.path())?;
+    let said = careful.fails(&["get", "pods"], None).await?;
+    assert!(said.contains("certificate"), "{said}");
 
     let data = ebb.data();
     assert_eq!(std::fs::metadata(&data)?.permissions().mode() & 0o777, 0o700);
     assert_eq!(open_to_others(&data)?, Vec::<String>::new());
 
+    let view = async |kubectl: &Kubectl, path: &str| {
+        let path = format!("jsonpath={{{path}}}");
+        kubectl.ok(&["config", "view", "--raw", "-o", &path]).await
+    };
+    let (token, authority) =
+        (".users[0].user.token", ".clusters[0].cluster.certificate-authority-data");
+    let secret = view(&kubectl, token).await?;
+    for shown in [&["config", "view"][..], &["cluster-info"]] {
+        let said = kubectl.ok(shown).await?;
+        assert!(!said.contains(&secret), "kubectl {shown:?} prints the token: {said}");
+    }
+
     // A kubeconfig that somebody keeps elsewhere is good for the next start as well.
-    let token = "jsonpath={.users[0].user.token}";
-    let before = kubectl.ok(&["config", "view", "--raw", "-o", token]).await?;
+    let trusted = view(&kubectl, authority).await?;
     let (_, folder) = ebb.stop().await?;
     let ebb = Ebb::start_in(folder, &[]).await?;
-    let after = ebb.kubectl().ok(&["config", "view", "--raw", "-o", token]).await?;
-    assert_eq!(before, after);
+    assert_eq!(view(&ebb.kubectl(), token).await?, secret);
+    assert_eq!(view(&ebb.kubectl(), authority).await?, trusted);
     Ok(())
 }
