@@ -7,6 +7,7 @@ use anyhow::Context as _;
 use ebb_tests::binaries::source;
 use ebb_tests::ebb::Ebb;
 use ebb_tests::eventually;
+use ebb_tests::kubectl::Kubectl;
 use ebb_tests::manifest::backend;
 use tokio::process::Command;
 
@@ -26,6 +27,18 @@ async fn helm(arguments: &[&str]) -> anyhow::Result<()> {
     Ok(())
 }
 
+/// Takes from a map of settings what helm knows its own by, as `kubectl replace` does; its UID.
+async fn disown(kubectl: &Kubectl, map: &str) -> anyhow::Result<String> {
+    let annotate = ["-n", "knative-serving", "annotate", map, "meta.helm.sh/release-name-"];
+    kubectl.ok(&annotate).await?;
+    identity(kubectl, map).await
+}
+
+async fn identity(kubectl: &Kubectl, map: &str) -> anyhow::Result<String> {
+    let get = ["-n", "knative-serving", "get", map, "-o", "jsonpath={.metadata.uid}"];
+    kubectl.ok(&get).await
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn no_request_fails_while_helm_replaces_everything() -> anyhow::Result<()> {
     let ebb = Ebb::start_quick().await?;
@@ -37,6 +50,8 @@ async fn no_request_fails_while_helm_replaces_everything() -> anyhow::Result<()>
     kubectl.wait_asleep("sleeper").await;
     let pods = ["-n", "knative-serving", "get", "pods", "-o", "name"];
     let before = kubectl.ok(&pods).await?;
+    let map = "configmap/config-defaults";
+    let disowned = disown(&kubectl, map).await?;
     let load = Load::on(&ebb, "busy");
     let chart = source().join("deploy/helm/ebb");
     let chart = chart.to_str().context("the path of the chart")?;
@@ -52,6 +67,8 @@ async fn no_request_fails_while_helm_replaces_everything() -> anyhow::Result<()>
     let after = kubectl.ok(&pods).await?;
     let made = after.lines().filter(|pod| !before.contains(pod)).count();
     assert!(made >= before.lines().count(), "of {before} only {made} were replaced: {after}");
+    // C20: helm deletes what an upgrade no longer names.
+    assert_eq!(identity(&kubectl, map).await?, disowned, "the settings were made anew");
     Ok(())
 }
 

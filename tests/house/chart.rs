@@ -194,3 +194,14 @@ fn activators_have_a_token_for_each_other_and_for_the_autoscaler_alone() {
     assert_eq!(file, identity::TOKEN_FILE);
     assert_eq!(pod["serviceAccountName"], identity::ACTIVATOR_ACCOUNT);
 }
+
+/// C20: an upgrade that no longer named one of them would have helm delete it.
+#[test]
+fn the_release_remembers_which_settings_it_installed() {
+    let objects = objects();
+    let name = |map: &Value| map["metadata"]["name"].as_str().unwrap_or_default().to_owned();
+    let installed: Vec<_> = of_kind(&objects, "ConfigMap").map(name).collect();
+    assert!(installed.len() > 1, "{installed:?}");
+    let account = named(&objects, "ServiceAccount", "ebb-controller");
+    assert_eq!(account["metadata"]["annotations"]["ebb.dev/settings"], installed.join(" "));
+}
