@@ -13,11 +13,12 @@
 //!
 //! A sync that failed is final: the kernel marks the pages that it could not write as clean, so
 //! that the next sync succeeds although they are lost ("fsyncgate"). Nothing is written behind
-//! them. The next start reads what the kernel has: without a restart of the machine in between, that
-//! may be more than the disk has.
+//! them. The next start reads what the kernel has, which may be more than the disk has, and writes
+//! the part that the disk never confirmed to a new file.
 
 pub(crate) mod record;
 mod recovery;
+mod rewriting;
 
 use std::fs::{self, File, TryLockError};
 use std::io::{self, Seek as _, SeekFrom, Write as _};
@@ -151,6 +152,15 @@ impl Journal {
         let lock = lock(folder)?;
         let (recovered, tail) = recovery::recover(folder)?;
         let path = path(folder, JOURNAL, tail.number);
+        if tail.length > tail.confirmed {
+            match rewriting::rewrite(folder, &path, tail.length) {
+                // A full disk keeps nobody from starting: there, nothing is written behind it.
+                Err(error) if error.kind() == io::ErrorKind::StorageFull => {
+                    tracing::warn!(%error, "Cannot write the last changes anew: make room");
+                }
+                outcome => outcome.map_err(|e| JournalError::io("rewrite", &path, e))?,
+            }
+        }
         let file = private::file()
             .create(true)
             .truncate(false)

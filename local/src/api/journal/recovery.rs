@@ -14,6 +14,7 @@ use std::path::{Path, PathBuf};
 use bytes::Bytes;
 
 use super::record::{self, Found, MAGIC, Record};
+use super::rewriting::UNFINISHED;
 use super::{JOURNAL, JournalError, SNAPSHOT};
 
 /// What a data folder held.
@@ -32,6 +33,8 @@ pub(super) struct Tail {
     pub(super) number: u64,
     /// Bytes of it that are whole; zero when it has to be begun anew.
     pub(super) length: u64,
+    /// Bytes of it that the disk has confirmed, and the note of that.
+    pub(super) confirmed: u64,
     /// Bytes of all journals since the snapshot.
     pub(super) bytes_since_snapshot: u64,
     /// Files that a newer snapshot has made useless.
@@ -72,6 +75,7 @@ pub(super) fn recover(folder: &Path) -> Result<(Recovered, Tail), JournalError> 
     let mut tail = Tail {
         number: first,
         length: 0,
+        confirmed: 0,
         bytes_since_snapshot: 0,
         stale: listing.older_than(folder, first),
     };
@@ -101,7 +105,7 @@ pub(super) fn recover(folder: &Path) -> Result<(Recovered, Tail), JournalError> 
             return Err(JournalError::Missing { file: missing, next: path });
         }
         let last = Some(number) == live.last();
-        tail.length = replay(&path, last, &mut recovered)?;
+        (tail.length, tail.confirmed) = replay(&path, last, &mut recovered)?;
         tail.bytes_since_snapshot += tail.length;
         tail.number = *number;
     }
@@ -121,7 +125,7 @@ fn list(folder: &Path) -> io::Result<Listing> {
             continue;
         };
         let number = |prefix| name.strip_prefix(prefix).and_then(|text| text.parse().ok());
-        if name.starts_with(SNAPSHOT) && path.extension().is_some_and(|end| end == "new") {
+        if path.extension().is_some_and(|end| end == UNFINISHED) {
             listing.unfinished.push(path);
         } else if let Some(number) = number(SNAPSHOT) {
             listing.snapshots.push(number);
@@ -167,21 +171,27 @@ fn load_snapshot(path: &Path, recovered: &mut Recovered) -> Result<(), JournalEr
     }
 }
 
-/// Applies the records of one journal; returns how many of its bytes are whole.
-fn replay(path: &Path, last: bool, recovered: &mut Recovered) -> Result<u64, JournalError> {
+/// Applies the records of one journal; returns how many of its bytes are whole, and how many of
+/// those the disk has confirmed, with the note of that.
+fn replay(path: &Path, last: bool, recovered: &mut Recovered) -> Result<(u64, u64), JournalError> {
     let file = fs::read(path).map_err(|source| JournalError::io("read", path, source))?;
     let damaged = |offset, detail| JournalError::damaged(path, offset, detail);
     if !file.starts_with(MAGIC) {
         return if last && is_unbegun(&file) {
-            Ok(0)
+            Ok((0, 0))
         } else {
             Err(damaged(0, "it does not begin as a journal does"))
         };
     }
     let mut offset = MAGIC.len();
+    // The beginning alone holds nothing that could be lost.
+    let mut confirmed = offset as u64;
     loop {
         match record::read(&file, offset) {
             Found::Record(record, next) => {
+                if let Record::Synced { length } = record {
+                    confirmed = if length == offset as u64 { next as u64 } else { length };
+                }
                 apply(record, recovered).map_err(|detail| damaged(offset, detail))?;
                 offset = next;
             }
@@ -200,7 +210,7 @@ fn replay(path: &Path, last: bool, recovered: &mut Recovered) -> Result<u64, Jou
             }
         }
     }
-    Ok(offset as u64)
+    Ok((offset as u64, confirmed))
 }
 
 /// Whether nothing of a journal was ever synced and its first bytes never reached the disk: there

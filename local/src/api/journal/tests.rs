@@ -1,6 +1,7 @@
 //! What a data folder holds after crashes, damage and compaction.
 
 use std::fs::OpenOptions;
+use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _};
 
 use bytes::Bytes;
 use proptest::prelude::*;
@@ -281,6 +282,38 @@ fn a_journal_that_was_never_begun_is_passed_over() {
         drop(journal);
         assert!(!next.exists());
     }
+}
+
+/// L6: after a failed sync the disk lacks what the kernel still shows, and a later sync of the same
+/// file would succeed without it.
+#[test]
+fn what_the_disk_never_confirmed_goes_to_a_new_file_at_the_next_start() {
+    let folder = TempDir::new().unwrap();
+    let file = path(folder.path(), JOURNAL, 1);
+    let inode = || fs::metadata(&file).unwrap().ino();
+    let (mut journal, _) = Journal::open(folder.path()).unwrap();
+    journal.append(&put(1, "a")).unwrap();
+    sync(&mut journal);
+    journal.append(&put(2, "b")).unwrap();
+    journal.give_up();
+    drop(journal);
+    let (before, bytes) = (inode(), fs::read(&file).unwrap());
+    let (mut journal, recovered) = Journal::open(folder.path()).unwrap();
+    assert_eq!(recovered.revision, 2);
+    assert_ne!(inode(), before, "it is appended to a file that the disk may not have");
+    assert_eq!(fs::read(&file).unwrap(), bytes);
+    assert_eq!(fs::metadata(&file).unwrap().permissions().mode() & 0o777, 0o600);
+
+    // What is confirmed to its end stays as it is: a start writes nothing.
+    journal.append(&put(3, "c")).unwrap();
+    sync(&mut journal);
+    drop(journal);
+    let before = inode();
+    let unfinished = file.with_extension("new");
+    fs::write(&unfinished, b"ebba").unwrap();
+    let (_, recovered) = Journal::open(folder.path()).unwrap();
+    assert_eq!((inode(), recovered.revision), (before, 3));
+    assert!(!unfinished.exists());
 }
 
 #[test]
