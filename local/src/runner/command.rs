@@ -10,11 +10,7 @@ use std::{
 
 use k8s_openapi::api::core::v1::Container;
 
-use super::expansion::{TooLong, expand};
-
-/// Most bytes of all words of a command line: what Linux starts a program with, its environment
-/// included (a quarter of the usual stack of 8 MiB).
-const WORDS_BYTES_MAX: usize = 2 * 1024 * 1024;
+use super::expansion::{START_BYTES_MAX, TooLong, expand};
 
 /// Where Ebb itself runs; found once at its start.
 #[derive(Debug, Clone)]
@@ -47,7 +43,7 @@ pub(super) enum CommandError {
     #[error("a word of command or args is {0}: shorten it")]
     TooLong(TooLong),
     #[error(
-        "command and args are larger than {WORDS_BYTES_MAX} bytes once they are expanded, which no \
+        "command and args are larger than {START_BYTES_MAX} bytes once they are expanded, which no \
          program can be started with: use fewer or shorter ones"
     )]
     TooLarge,
@@ -93,7 +89,7 @@ pub(super) fn resolve(
     for word in given {
         let word = expand(word, variables).map_err(CommandError::TooLong)?;
         bytes += word.len();
-        if bytes > WORDS_BYTES_MAX {
+        if bytes > START_BYTES_MAX {
             return Err(CommandError::TooLarge);
         }
         words.push(word);

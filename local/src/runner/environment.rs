@@ -11,13 +11,9 @@ use k8s_openapi::api::core::v1::{
 use kube::{Api, Client, ResourceExt};
 
 use super::{
-    expansion::{TooLong, expand},
+    expansion::{START_BYTES_MAX, TooLong, expand},
     status::LOOPBACK,
 };
-
-/// Most bytes of all names and values of one environment: what Linux starts a program with, its
-/// arguments included (a quarter of the usual stack of 8 MiB).
-const ENVIRONMENT_BYTES_MAX: usize = 2 * 1024 * 1024;
 
 /// Names of ConfigMaps and Secrets that a container's environment refers to.
 #[derive(Debug, Default, PartialEq, Eq)]
@@ -47,7 +43,7 @@ pub(super) enum EnvironmentError {
     #[error("variable {name} is {source}: shorten it")]
     TooLong { name: String, source: TooLong },
     #[error(
-        "the environment is larger than {ENVIRONMENT_BYTES_MAX} bytes, which no program can be \
+        "the environment is larger than {START_BYTES_MAX} bytes, which no program can be \
          started with: use fewer or shorter variables"
     )]
     TooLarge,
@@ -154,7 +150,7 @@ pub(super) fn build(
             Some(values) => {
                 for (key, value) in values {
                     bytes += prefix.len() + key.len() + value.len();
-                    if bytes > ENVIRONMENT_BYTES_MAX {
+                    if bytes > START_BYTES_MAX {
                         return Err(EnvironmentError::TooLarge);
                     }
                     variables.insert(format!("{prefix}{key}"), value.clone());
@@ -177,7 +173,7 @@ pub(super) fn build(
             Some(expanded.map_err(|source| EnvironmentError::TooLong { name: name(), source })?)
         };
         bytes += variable.name.len() + value.as_ref().map_or(0, String::len);
-        if bytes > ENVIRONMENT_BYTES_MAX {
+        if bytes > START_BYTES_MAX {
             return Err(EnvironmentError::TooLarge);
         }
         variables.extend(value.map(|value| (variable.name.clone(), value)));

@@ -8,6 +8,10 @@ use std::collections::BTreeMap;
 /// take all memory, and again at each start.
 pub(super) const EXPANDED_BYTES_MAX: usize = 128 * 1024;
 
+/// Most bytes of all words of a command line, and of all names and values of an environment: what
+/// Linux starts a program with, one and the other together (a quarter of the usual stack of 8 MiB).
+pub(super) const START_BYTES_MAX: usize = 2 * 1024 * 1024;
+
 /// A text that is too long once it is expanded.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[error("longer than {EXPANDED_BYTES_MAX} bytes once its $(NAME) references are expanded")]
