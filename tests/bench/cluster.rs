@@ -13,7 +13,6 @@ use std::time::Duration;
 use ebb_tests::ebb::Ebb;
 use ebb_tests::manifest::service;
 use kube::Client;
-use kube::config::{KubeConfigOptions, Kubeconfig};
 
 use self::floor::Token;
 use crate::figures::Figure;
@@ -35,9 +34,7 @@ pub(crate) struct Site {
 impl Site {
     async fn open() -> anyhow::Result<Self> {
         let ebb = Ebb::start_quick().await?;
-        let kubeconfig = Kubeconfig::read_from(ebb.kubeconfig())?;
-        let options = KubeConfigOptions::default();
-        let config = kube::Config::from_custom_kubeconfig(kubeconfig, &options).await?;
+        let config = ebb.api().await?;
         let namespace = config.default_namespace.clone();
         Ok(Self { ebb, client: Client::try_from(config)?, namespace })
     }

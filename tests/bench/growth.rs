@@ -16,7 +16,6 @@ use ebb_tests::ebb::Ebb;
 use ebb_tests::{eventually, processes};
 use futures::{StreamExt as _, TryStreamExt as _, stream};
 use kube::api::{Api, PostParams};
-use kube::config::{KubeConfigOptions, Kubeconfig};
 use serde_json::json;
 use tokio::time::Instant;
 
@@ -162,10 +161,7 @@ impl Site {
     async fn open() -> anyhow::Result<Self> {
         let ebb = Ebb::start().await?;
         ebb.kubectl().apply(SETTINGS).await?;
-        let kubeconfig = Kubeconfig::read_from(ebb.kubeconfig())?;
-        let options = KubeConfigOptions::default();
-        let config = kube::Config::from_custom_kubeconfig(kubeconfig, &options).await?;
-        let services = Api::default_namespaced(kube::Client::try_from(config)?);
+        let services = Api::default_namespaced(kube::Client::try_from(ebb.api().await?)?);
         // Settings are followed by a watch.
         let trial = PostParams { dry_run: true, ..PostParams::default() };
         eventually("an initial scale of zero is allowed", || async {

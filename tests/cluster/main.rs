@@ -10,6 +10,7 @@ mod doors;
 mod failures;
 mod inside;
 mod load;
+mod nft;
 mod partition;
 mod probes;
 mod rights;

@@ -4,14 +4,15 @@
 use std::process::Stdio;
 use std::time::Duration;
 
-use anyhow::{Context as _, bail};
+use anyhow::Context as _;
 use ebb_tests::ebb::Ebb;
 use ebb_tests::eventually;
 use ebb_tests::kubectl::Kubectl;
 use ebb_tests::manifest::{backend, service};
-use tokio::io::AsyncWriteExt as _;
 use tokio::process::Command;
 use tokio::time::Instant;
+
+use crate::nft::Table;
 
 /// The table of the test's own rule.
 const TABLE: &str = "ebb_test_cut";
@@ -20,44 +21,17 @@ const NOTICE: &str = "EBB_UNHEARD_NOTICE=10";
 /// Longer than a silent activator was once waited for (30 s), with the windows on top of that.
 const LONG: Duration = Duration::from_secs(75);
 
-/// A rule that drops packets; gone when this is.
-struct Cut;
-
-impl Cut {
-    async fn between(activator: &str, autoscalers: &str) -> anyhow::Result<Self> {
-        let autoscalers = autoscalers.split_whitespace().collect::<Vec<_>>().join(", ");
-        // Before the rules of kube-proxy. Pods on one bridge pass here, for up asks for that.
-        nft(&format!(
-            "table inet {TABLE} {{ chain forward {{
-                type filter hook forward priority -10; policy accept;
-                ip saddr {activator} ip daddr {{ {autoscalers} }} tcp dport 8080 drop
-              }}
-            }}"
-        ))
-        .await?;
-        Ok(Self)
-    }
-}
-
-impl Drop for Cut {
-    fn drop(&mut self) {
-        let mut delete = std::process::Command::new("nft");
-        delete.args(["delete", "table", "inet", TABLE]);
-        // With the cluster it would go as well.
-        drop(delete.stdin(Stdio::null()).status());
-    }
-}
-
-async fn nft(rules: &str) -> anyhow::Result<()> {
-    let mut nft = Command::new("nft").args(["-f", "-"]).stdin(Stdio::piped()).spawn()?;
-    let mut stdin = nft.stdin.take().context("it was piped")?;
-    stdin.write_all(rules.as_bytes()).await?;
-    drop(stdin);
-    let status = nft.wait().await?;
-    if !status.success() {
-        bail!("nft refused: {rules}");
-    }
-    Ok(())
+/// Drops what one activator sends to the autoscalers.
+async fn cut(activator: &str, autoscalers: &str) -> anyhow::Result<Table> {
+    let autoscalers = autoscalers.split_whitespace().collect::<Vec<_>>().join(", ");
+    // Before the rules of kube-proxy. Pods on one bridge pass here, for up asks for that.
+    let chain = format!(
+        "chain forward {{
+           type filter hook forward priority -10; policy accept;
+           ip saddr {activator} ip daddr {{ {autoscalers} }} tcp dport 8080 counter drop
+         }}"
+    );
+    Table::load(TABLE, &chain).await
 }
 
 /// Whether this runs inside of the network of a cluster that tests/cluster/up made.
@@ -104,7 +78,7 @@ async fn cut_off(kubectl: &Kubectl) -> anyhow::Result<()> {
     let autoscalers = pods(kubectl, "autoscaler", ".status.podIP").await?;
     let name = names.split_whitespace().next().context("there are activators")?;
     let address = addresses.split_whitespace().next().context("they have addresses")?;
-    let cut = Cut::between(address, &autoscalers).await?;
+    let cut = cut(address, &autoscalers).await?;
     let two = "autoscaling.knative.dev/initial-scale: \"2\"";
     kubectl.apply(&service("held", "ebb-backend", &[], two, "")).await?;
     kubectl.wait_ready("held").await?;
@@ -120,6 +94,7 @@ async fn cut_off(kubectl: &Kubectl) -> anyhow::Result<()> {
     })
     .await;
     assert!(said.contains(name) && said.contains("reports port"), "{said}");
+    assert!(cut.counted().await? > 0, "nothing was cut off");
     drop(cut);
     kubectl.wait_asleep("held").await;
     Ok(())

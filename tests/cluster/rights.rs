@@ -5,7 +5,6 @@ use ebb_tests::ebb::Ebb;
 use ebb_tests::manifest::service;
 use k8s_openapi::api::core::v1::Pod;
 use kube::api::{ListParams, Patch, PatchParams};
-use kube::config::{KubeConfigOptions, Kubeconfig};
 use kube::{Api, Client};
 use serde_json::{Value, json};
 
@@ -14,9 +13,7 @@ const COST: &str = "controller.kubernetes.io/pod-deletion-cost";
 
 /// A client that the API server takes for `user`.
 async fn client_as(ebb: &Ebb, user: &str) -> anyhow::Result<(Client, String)> {
-    let kubeconfig = Kubeconfig::read_from(ebb.kubeconfig())?;
-    let options = KubeConfigOptions::default();
-    let mut config = kube::Config::from_custom_kubeconfig(kubeconfig, &options).await?;
+    let mut config = ebb.api().await?;
     config.auth_info.impersonate = Some(user.to_owned());
     let namespace = config.default_namespace.clone();
     Ok((Client::try_from(config)?, namespace))

@@ -3,31 +3,21 @@
 
 use std::collections::BTreeSet;
 use std::net::{IpAddr, SocketAddr};
-use std::process::Stdio;
 use std::time::Duration;
 
-use anyhow::{Context as _, ensure};
+use anyhow::ensure;
 use ebb_tests::ebb::Ebb;
 use ebb_tests::kubectl::Kubectl;
 use ebb_tests::manifest::backend;
-use tokio::io::AsyncWriteExt as _;
 use tokio::process::Command;
 use tokio::time::Instant;
+
+use crate::nft::Table;
 
 /// A wake that lost every connection is served within this time, where it took a quarter of an hour.
 const SERVED_WITHIN: Duration = Duration::from_secs(5);
 /// The table of the rules that drop.
-const TABLE: &str = "inet ebb_severed";
-
-/// Connections that are cut for as long as this lives.
-struct Severed;
-
-impl Drop for Severed {
-    fn drop(&mut self) {
-        let mut delete = std::process::Command::new("nft");
-        drop(delete.args(["delete", "table"]).args(TABLE.split(' ')).status());
-    }
-}
+const TABLE: &str = "ebb_severed";
 
 /// The other ends of the API server's connections with Ebb's pods, as its machine sees them.
 async fn connections(kubectl: &Kubectl) -> anyhow::Result<BTreeSet<SocketAddr>> {
@@ -44,24 +34,23 @@ async fn connections(kubectl: &Kubectl) -> anyhow::Result<BTreeSet<SocketAddr>> 
     Ok(text.lines().filter_map(peer).filter(|peer| pods.contains(&peer.ip())).collect())
 }
 
-/// Drops every packet of these connections from now on.
-async fn sever(connections: &BTreeSet<SocketAddr>) -> anyhow::Result<Severed> {
+/// Drops every packet of these connections for as long as the table lives.
+async fn sever(connections: &BTreeSet<SocketAddr>) -> anyhow::Result<Table> {
     let ends: Vec<_> =
         connections.iter().map(|end| format!("{} . {}", end.ip(), end.port())).collect();
-    let rules = format!(
-        "table {TABLE} {{
-           set gone {{ type ipv4_addr . inet_service; elements = {{ {} }}; }}
-           chain from {{
-             type filter hook prerouting priority -310; ip saddr . tcp sport @gone drop
-           }}
-           chain to {{ type filter hook output priority -310; ip daddr . tcp dport @gone drop; }}
+    let chains = format!(
+        "set gone {{ type ipv4_addr . inet_service; elements = {{ {} }}; }}
+         chain from {{
+           type filter hook prerouting priority -310; policy accept;
+           ip saddr . tcp sport @gone counter drop
+         }}
+         chain to {{
+           type filter hook output priority -310; policy accept;
+           ip daddr . tcp dport @gone counter drop
          }}",
         ends.join(", ")
     );
-    let mut nft = Command::new("nft").args(["-f", "-"]).stdin(Stdio::piped()).spawn()?;
-    nft.stdin.take().context("no standard input")?.write_all(rules.as_bytes()).await?;
-    ensure!(nft.wait().await?.success(), "nft refused {rules}");
-    Ok(Severed)
+    Table::load(TABLE, &chains).await
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -90,6 +79,7 @@ async fn a_wake_that_loses_its_connections_to_the_api_server_is_served() -> anyh
     kubectl.wait_ready("later").await?;
     let answer = ebb.client().get(&ebb.host("later"), "/").await?;
     assert_eq!(answer.status, 200, "{}", answer.text);
+    assert!(severed.counted().await? > 0, "no connection was severed");
     drop(severed);
     Ok(())
 }

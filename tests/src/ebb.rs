@@ -8,6 +8,7 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
 
+use kube::config::{KubeConfigOptions, Kubeconfig};
 use nix::sys::signal::Signal;
 use serde_json::Value;
 use tempfile::TempDir;
@@ -82,6 +83,13 @@ impl Ebb {
             Place::Local(_) => self.data().join("kubeconfig"),
             Place::Cluster(cluster) => cluster.kubeconfig(),
         }
+    }
+
+    /// What kube reads of that kubeconfig, for a client of the API.
+    pub async fn api(&self) -> anyhow::Result<kube::Config> {
+        let kubeconfig = Kubeconfig::read_from(self.kubeconfig())?;
+        let options = KubeConfigOptions::default();
+        Ok(kube::Config::from_custom_kubeconfig(kubeconfig, &options).await?)
     }
 
     /// A client of the gateway.

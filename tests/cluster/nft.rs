@@ -1,0 +1,44 @@
+//! Firewall rules of a test, in the network of the cluster, and what they have dropped.
+
+use std::process::Stdio;
+
+use anyhow::{Context as _, ensure};
+use serde_json::Value;
+use tokio::io::AsyncWriteExt as _;
+use tokio::process::Command;
+
+/// A table of rules; gone when this is. With the cluster it would go as well.
+pub(crate) struct Table {
+    name: &'static str,
+}
+
+impl Table {
+    /// Loads a table of these chains.
+    pub(crate) async fn load(name: &'static str, chains: &str) -> anyhow::Result<Self> {
+        let rules = format!("table inet {name} {{\n{chains}\n}}\n");
+        let mut nft = Command::new("nft").args(["-f", "-"]).stdin(Stdio::piped()).spawn()?;
+        let mut stdin = nft.stdin.take().context("it was piped")?;
+        stdin.write_all(rules.as_bytes()).await?;
+        drop(stdin);
+        ensure!(nft.wait().await?.success(), "nft refused: {rules}");
+        Ok(Self { name })
+    }
+
+    /// How many packets its rules have counted. Without any, a test has shown nothing.
+    pub(crate) async fn counted(&self) -> anyhow::Result<u64> {
+        let list = ["-j", "list", "table", "inet", self.name];
+        let listed = Command::new("nft").args(list).stdin(Stdio::null()).output().await?;
+        let listed: Value = serde_json::from_slice(&listed.stdout).context("nft lists no table")?;
+        let items = listed["nftables"].as_array().into_iter().flatten();
+        let parts = items.filter_map(|item| item["rule"]["expr"].as_array()).flatten();
+        Ok(parts.filter_map(|part| part["counter"]["packets"].as_u64()).sum())
+    }
+}
+
+impl Drop for Table {
+    fn drop(&mut self) {
+        let mut delete = std::process::Command::new("nft");
+        delete.args(["delete", "table", "inet", self.name]);
+        drop(delete.stdin(Stdio::null()).status());
+    }
+}
