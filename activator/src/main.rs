@@ -150,7 +150,7 @@ async fn run(mut process: Process, options: Options) -> anyhow::Result<()> {
 async fn identity(process: &mut Process, options: &Options) -> anyhow::Result<(Shown, Doorkeeper)> {
     if options.no_authentication {
         if let Some(address) = options.peers {
-            process::require_loopback("--peers", address)?;
+            process::require_loopback("--peers", address, process::OPEN)?;
         }
         return Ok((Shown::nothing(), Doorkeeper::open()));
     }

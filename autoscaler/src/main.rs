@@ -64,7 +64,7 @@ async fn run(mut process: Process, options: Options) -> anyhow::Result<()> {
     let Options { listen, activators_selector, unheard_notice, lease, no_authentication, common } =
         options;
     let doorkeeper = if no_authentication {
-        process::require_loopback("--listen", listen)?;
+        process::require_loopback("--listen", listen, process::OPEN)?;
         Doorkeeper::open()
     } else {
         Doorkeeper::new(process.client.clone(), &common.namespace, &mut process.registry)

@@ -184,15 +184,19 @@ impl Process {
     }
 }
 
-/// Refuses an address that others than this machine can reach, for who asks nobody who they are.
+/// Why a listener that asks nobody who they are is for this machine alone.
+pub const OPEN: &str = "with --no-authentication everybody is let in there";
+
+/// Refuses an address that others than this machine can reach, for what is not for them: `why` says
+/// what that is.
 ///
 /// # Errors
 ///
 /// The option and the address, with what to do.
-pub fn require_loopback(option: &str, address: SocketAddr) -> anyhow::Result<()> {
+pub fn require_loopback(option: &str, address: SocketAddr, why: &str) -> anyhow::Result<()> {
     anyhow::ensure!(
         address.ip().is_loopback(),
-        "--no-authentication: {option} {address} would serve anybody; give a loopback address"
+        "{option} {address}: {why}; give a loopback address"
     );
     Ok(())
 }

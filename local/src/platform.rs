@@ -11,7 +11,7 @@ mod parts;
 use std::sync::Arc;
 use std::time::Duration;
 
-use anyhow::{Context as _, bail};
+use anyhow::Context as _;
 use ebb_api::config::{Config, NetworkConfig};
 use ebb_daemon::logs;
 use ebb_daemon::termination::{FORCED_EXIT, Signals};
@@ -137,12 +137,4 @@ fn config(listeners: &Listeners) -> Config {
         port => format!("localhost:{port}"),
     };
     Config { network: NetworkConfig { domain, ..NetworkConfig::default() }, ..Config::default() }
-}
-
-/// Whoever has the API's token runs commands as this user: nobody but this machine may try one.
-fn require_loopback(address: std::net::SocketAddr) -> anyhow::Result<()> {
-    if !address.ip().is_loopback() {
-        bail!("--api {address}: commands are run through the API; give a loopback address");
-    }
-    Ok(())
 }

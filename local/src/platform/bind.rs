@@ -2,7 +2,8 @@
 
 use std::net::SocketAddr;
 
-use anyhow::{Context as _, bail};
+use anyhow::Context as _;
+use ebb_daemon::process::require_loopback;
 use tokio::net::TcpListener;
 
 use crate::cli::Local;
@@ -23,8 +24,8 @@ pub(super) struct Listeners {
 impl Listeners {
     /// Binds all of them, or says which flag names an address that cannot be had.
     pub(super) async fn bind(options: &Local) -> anyhow::Result<Self> {
-        super::require_loopback(options.api)?;
-        require_loopback_inside(options.inner)?;
+        require_loopback("--api", options.api, "commands are run through the API")?;
+        require_loopback("--inner", options.inner, "private services answer there")?;
         let gateway = bind("--listen", options.listen).await?;
         let inner = bind("--inner", options.inner).await?;
         let api = bind("--api", options.api).await?;
@@ -62,14 +63,6 @@ impl Listeners {
             kubeconfig: options.kubeconfig_file().display().to_string(),
         }
     }
-}
-
-/// Private services are for this machine alone, which stands for a cluster's pods.
-fn require_loopback_inside(address: SocketAddr) -> anyhow::Result<()> {
-    if !address.ip().is_loopback() {
-        bail!("--inner {address}: private services answer there; give a loopback address");
-    }
-    Ok(())
 }
 
 async fn bind(flag: &str, address: SocketAddr) -> anyhow::Result<TcpListener> {
