@@ -12,6 +12,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::Context as _;
+use ebb_activator::{Limits, Machine};
 use ebb_api::config::{Config, NetworkConfig};
 use ebb_daemon::logs;
 use ebb_daemon::termination::{FORCED_EXIT, Signals};
@@ -73,6 +74,8 @@ async fn serve(
 ) -> anyhow::Result<()> {
     let signals = Signals::listen()?;
     let terminal = Terminal::new(options.output);
+    let machine = Machine::prepare();
+    let limits = Limits { drain: DRAIN_TIMEOUT, ..machine.limits() };
     let listeners = Listeners::bind(options).await?;
     let data = options.data_folder();
     let mut runner = RunnerOptions::new(&data, instance.identity().to_owned());
@@ -96,12 +99,12 @@ async fn serve(
     let mut registry = Registry::default();
     let shutdown = CancellationToken::new();
     let settings = Settings { base, publish, config };
-    let parts = Parts::new(&api, settings, &terminal, DRAIN_TIMEOUT, &mut registry);
+    let parts = Parts::new(&api, settings, &terminal, limits, &mut registry);
     let running = parts.start(api.clone(), runner, Ports::default(), &terminal);
     tokio::spawn(signals.drive(shutdown.clone(), force));
 
     let served = async {
-        let started = listeners.started(options);
+        let started = listeners.started(options, (machine.files, limits.connections));
         running.synced().await;
         let (file, address) = (options.kubeconfig_file(), listeners.api_address());
         kubeconfig::write(&file, address, &certificate, &token)

@@ -23,6 +23,10 @@ pub enum Event {
         inner: String,
         /// Where `kubectl` goes.
         api: String,
+        /// Files that may be open at once: the hard limit, which the soft one was raised to.
+        files: u64,
+        /// Clients that may be connected at once, which the files and the memory allow.
+        connections: usize,
         /// The file that tells `kubectl` so.
         kubeconfig: String,
     },
@@ -144,12 +148,14 @@ fn json(event: &Event, now: Timestamp) -> String {
 /// The event as a sentence: a coloured word, the object, the rest.
 fn sentence(event: &Event, colour: bool) -> String {
     let (word, code, text) = match event {
-        Event::Started { gateway, inner, api, kubeconfig } => (
+        Event::Started { gateway, inner, api, files, connections, kubeconfig } => (
             "started",
             GREEN,
             format!(
-                "requests {gateway}, cluster-local {inner}, API {api}\n  \
-                 export KUBECONFIG={kubeconfig}"
+                "requests {gateway}, cluster-local {inner}, API {api}\n{:>9} {files} open files, \
+                 {connections} connections\n  \
+                 export KUBECONFIG={kubeconfig}",
+                "limits"
             ),
         ),
         Event::Applied { object } => ("applied", PLAIN, object.clone()),
@@ -210,6 +216,22 @@ mod tests {
         assert!(sentence(&ready, true).starts_with("\x1b[32m    ready\x1b[0m "));
         let slow = Event::Ready { revision: "default/chat-00001".into(), took_ms: 3_210 };
         assert!(sentence(&slow, false).ends_with("in 3.2 s"));
+    }
+
+    #[test]
+    fn the_start_says_what_may_be_open() {
+        let started = Event::Started {
+            gateway: "http://127.0.0.1:8080".into(),
+            inner: "http://127.0.0.1:8081".into(),
+            api: "https://127.0.0.1:8090".into(),
+            files: 524_288,
+            connections: 20_000,
+            kubeconfig: "/home/me/kubeconfig".into(),
+        };
+        let said = sentence(&started, false);
+        let lines: Vec<_> = said.lines().collect();
+        assert_eq!(lines[1], "   limits 524288 open files, 20000 connections");
+        assert_eq!(lines[2], "  export KUBECONFIG=/home/me/kubeconfig");
     }
 
     #[test]

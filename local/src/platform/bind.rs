@@ -54,12 +54,14 @@ impl Listeners {
         self.api_address
     }
 
-    /// The event that says so.
-    pub(super) fn started(&self, options: &Local) -> Event {
+    /// The event that says so, and how many files and connections may be open.
+    pub(super) fn started(&self, options: &Local, (files, connections): (u64, usize)) -> Event {
         Event::Started {
             gateway: format!("http://{}", self.gateway_address),
             inner: format!("http://{}", self.inner_address),
             api: format!("https://{}", self.api_address),
+            files,
+            connections,
             kubeconfig: options.kubeconfig_file().display().to_string(),
         }
     }

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use anyhow::anyhow;
 use ebb_activator::route::Door;
-use ebb_activator::{Activator, ActivatorOptions, Limits, Machine, TcpConnect};
+use ebb_activator::{Activator, ActivatorOptions, Limits, TcpConnect};
 use ebb_api::config::Config;
 use ebb_autoscaler::{Autoscaler, AutoscalerOptions, Roster};
 use ebb_controller::{Controller, ControllerOptions};
@@ -76,7 +76,7 @@ impl Parts {
         api: &ApiServer,
         settings: Settings,
         terminal: &Terminal,
-        drain: Duration,
+        limits: Limits,
         registry: &mut Registry,
     ) -> Self {
         let config = &settings.config;
@@ -98,7 +98,7 @@ impl Parts {
             observer: Arc::new(Narrator(terminal.clone())),
             id: ACTIVATOR.to_owned(),
             connect: Arc::new(TcpConnect),
-            limits: Limits { drain, ..Machine::prepare().limits() },
+            limits,
             peers: None,
         };
         let activator = Activator::new(options, registry);
