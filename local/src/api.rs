@@ -40,6 +40,7 @@ mod server;
 mod store;
 mod strict;
 pub mod table;
+mod token_review;
 mod upkeep;
 mod view;
 

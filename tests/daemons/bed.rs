@@ -7,6 +7,7 @@ use std::sync::Arc;
 
 use anyhow::Context as _;
 use ebb_api::config::Config;
+use ebb_daemon::identity;
 use ebb_local::api::authentication::{Identity, Tokens};
 use ebb_local::api::{ApiOptions, ApiServer};
 use ebb_local::certificate::Certificate;
@@ -32,6 +33,12 @@ use tokio_util::sync::CancellationToken;
 /// slow.
 const LEASE: &str = "3";
 
+/// Where the API server names the pod that a token is bound to.
+const POD_NAME: &str = "authentication.kubernetes.io/pod-name";
+/// The activators that have a token, and what it is.
+const TOKENS: [(&str, &str); 2] =
+    [("activator-0", "token-of-activator-0"), ("activator-1", "token-of-activator-1")];
+
 /// An API server with nothing on it.
 pub(crate) struct Bed {
     folder: TempDir,
@@ -54,14 +61,15 @@ impl Bed {
     /// Starts it, with a scaling window of 6 s.
     pub(crate) async fn start() -> anyhow::Result<Self> {
         let folder = TempDir::with_prefix("ebb-daemons-")?;
-        let identity = format!("ebb-daemons-{}", rand::random::<u64>());
-        let guardian = Guardian::start(&identity, &binary("ebb"))?;
+        let instance = format!("ebb-daemons-{}", rand::random::<u64>());
+        let guardian = Guardian::start(&instance, &binary("ebb"))?;
         let rules = Arc::new(Rules::new(watch::channel(Arc::new(Config::default())).1));
-        let mut runner = RunnerOptions::new(folder.path(), identity);
+        let mut runner = RunnerOptions::new(folder.path(), instance);
         runner.guardian = Some(guardian.clone());
         let logs = Arc::new(runner.logs.clone());
         let token = token::fresh();
-        let tokens = Tokens::default().with(&*token, Identity::user("kubernetes-admin"));
+        let own = Tokens::default().with(&*token, Identity::user("kubernetes-admin"));
+        let tokens = TOKENS.iter().fold(own, |tokens, (pod, token)| tokens.with(*token, of(pod)));
         let options = ApiOptions { admission: rules, logs, tokens, ..ApiOptions::memory() };
         let api = ApiServer::open(options)?;
         let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await?;
@@ -98,7 +106,7 @@ impl Bed {
         address: SocketAddr,
     ) -> anyhow::Result<Daemon> {
         let listen = address.to_string();
-        let arguments = ["--listen", &listen, "--lease", LEASE, "--no-authentication"];
+        let arguments = ["--listen", &listen, "--lease", LEASE];
         self.daemon("ebb-autoscaler", name, address, &arguments).await
     }
 
@@ -111,7 +119,28 @@ impl Bed {
         name: &str,
         autoscalers: &[&Daemon],
     ) -> anyhow::Result<Daemon> {
-        self.activator_with(name, autoscalers, Vec::new()).await
+        self.activator_with(name, autoscalers, self.own(name)?).await
+    }
+
+    /// An activator that shows a token which nobody gave out.
+    pub(crate) async fn impostor(
+        &self,
+        name: &str,
+        autoscalers: &[&Daemon],
+    ) -> anyhow::Result<Daemon> {
+        self.activator_with(name, autoscalers, self.shown(name, "a-guess")?).await
+    }
+
+    /// The arguments by which an activator shows its own token.
+    fn own(&self, name: &str) -> anyhow::Result<Vec<String>> {
+        let (_, token) = TOKENS.iter().find(|(pod, _)| *pod == name).context("it has no token")?;
+        self.shown(name, token)
+    }
+
+    fn shown(&self, name: &str, token: &str) -> anyhow::Result<Vec<String>> {
+        let file = self.folder.path().join(format!("token-{name}"));
+        std::fs::write(&file, token)?;
+        Ok(vec!["--token".to_owned(), file.display().to_string()])
     }
 
     /// An activator that serves others, with the Pod by which they find it: what runs there is
@@ -136,7 +165,8 @@ impl Bed {
                 "ports": [{"name": "peers", "containerPort": peers.port()}],
             }]},
         });
-        let arguments = vec!["--peers".to_owned(), peers.to_string()];
+        let mut arguments = self.own(name)?;
+        arguments.extend(["--peers".to_owned(), peers.to_string()]);
         let activator = self.activator_with(name, autoscalers, arguments).await?;
         self.kubectl().apply(&pod.to_string()).await?;
         Ok(activator)
@@ -151,8 +181,6 @@ impl Bed {
         let address = free()?;
         arguments.extend(["--inner".to_owned(), address.to_string()]);
         arguments.extend(["--listen".to_owned(), free()?.to_string()]);
-        // The embedded API gives out no tokens of ServiceAccounts; everything here is on loopback.
-        arguments.push("--no-authentication".to_owned());
         for autoscaler in autoscalers {
             arguments.extend(["--autoscaler".to_owned(), autoscaler.address.to_string()]);
         }
@@ -214,11 +242,25 @@ impl Daemon {
         Ok(tokio::time::timeout(PATIENCE, self.child.wait()).await??.code())
     }
 
-    /// A number that it shows among its metrics.
+    /// A number that it shows among its metrics, by its name or by name and labels.
     pub(crate) async fn metric(&self, name: &str) -> Option<f64> {
         let text = Client::new(self.admin).get("admin", "/metrics").await.ok()?.text;
-        let line = text.lines().find(|line| line.split([' ', '{']).next() == Some(name))?;
+        let is_it =
+            |line: &&str| line.strip_prefix(name).is_some_and(|rest| rest.starts_with([' ', '{']));
+        let line = text.lines().find(is_it)?;
         line.rsplit(' ').next()?.parse().ok()
+    }
+}
+
+/// Whom the token of an activator's pod stands for, as on a cluster.
+fn of(pod: &str) -> Identity {
+    Identity {
+        extra: [(POD_NAME.to_owned(), vec![pod.to_owned()])].into(),
+        audiences: vec![identity::AUDIENCE.to_owned()],
+        ..Identity::user(format!(
+            "system:serviceaccount:knative-serving:{}",
+            identity::ACTIVATOR_ACCOUNT
+        ))
     }
 }
 

@@ -8,5 +8,6 @@
 mod alone;
 mod bed;
 mod failover;
+mod impostor;
 mod ring;
 mod serving;

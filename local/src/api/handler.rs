@@ -28,6 +28,7 @@ use super::reply::{self, ReplyBody};
 use super::request::{Query, Route, Subresource, Target, route};
 use super::resources::ResourceType;
 use super::store::{Store, StoreError};
+use super::token_review;
 use super::view::View;
 
 /// Largest request body, as in the real server: an object and nothing more.
@@ -107,6 +108,10 @@ where
 {
     let (head, body) = request.into_parts();
     let route = route(head.uri.path(), &shared.resources)?;
+    if matches!(route, Route::TokenReviews) && head.method == Method::POST {
+        let review = token_review::review(&shared.tokens, &collect(body).await?)?;
+        return Ok(reply::json(201, review.to_string()));
+    }
     let Route::Objects(target) = route else {
         if head.method != Method::GET && head.method != Method::HEAD {
             return Err(Failure::method_not_allowed());

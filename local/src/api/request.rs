@@ -31,6 +31,8 @@ pub(crate) enum Route {
     OpenApiIndex,
     /// `/openapi/v3/...`: group and version.
     OpenApi(String, String),
+    /// `/apis/authentication.k8s.io/v1/tokenreviews`: a question, which no list of resources names.
+    TokenReviews,
     /// Objects.
     Objects(Target),
 }
@@ -130,6 +132,7 @@ pub(crate) fn route(path: &str, resources: &[Arc<ResourceType>]) -> Result<Route
             Ok(Route::OpenApi((*group).into(), (*version).into()))
         }
         ["api", version, rest @ ..] => target(("", version), rest, resources),
+        ["apis", "authentication.k8s.io", "v1", "tokenreviews"] => Ok(Route::TokenReviews),
         ["apis", group, version, rest @ ..] => target((group, version), rest, resources),
         _ => Err(Failure::no_resource()),
     }

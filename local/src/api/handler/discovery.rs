@@ -43,7 +43,9 @@ pub(super) fn serve(shared: &Shared, route: &Route) -> Result<Response<ReplyBody
             openapi::document(&catalogue(shared), group, version)
                 .ok_or_else(Failure::no_resource)?
         }
-        Route::Group(_) | Route::Objects(_) => return Err(Failure::no_resource()),
+        Route::Group(_) | Route::TokenReviews | Route::Objects(_) => {
+            return Err(Failure::no_resource());
+        }
     };
     Ok(reply::value(&body))
 }

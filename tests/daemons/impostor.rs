@@ -1,0 +1,35 @@
+//! S10: who speaks for an activator without its token.
+
+use ebb_tests::eventually;
+
+use crate::bed::{Bed, Daemon};
+
+const STREAMS: &str = "ebb_activator_report_streams";
+
+async fn introductions(autoscaler: &Daemon, outcome: &str) -> f64 {
+    let name = format!("ebb_introductions_total{{outcome=\"{outcome}\"}}");
+    autoscaler.metric(&name).await.unwrap_or_default()
+}
+
+/// Over the wire, with the API server asked: none of it is a stand-in.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_autoscaler_hears_who_shows_its_own_token_and_nobody_else() -> anyhow::Result<()> {
+    let bed = Bed::start().await?;
+    let _controller = bed.controller("controller-0").await?;
+    let autoscaler = bed.autoscaler("autoscaler-0").await?;
+    let stranger = bed.impostor("activator-1", &[&autoscaler]).await?;
+    eventually("the stranger is refused", || async {
+        (introductions(&autoscaler, "refused").await > 0.0).then_some(())
+    })
+    .await;
+    assert!(stranger.metric(STREAMS).await.unwrap_or_default() < 1.0);
+    assert!(introductions(&autoscaler, "accepted").await < 1.0);
+    let honest = bed.activator("activator-0", &[&autoscaler]).await?;
+    eventually("the honest one is heard", || async {
+        (honest.metric(STREAMS).await? > 0.0).then_some(())
+    })
+    .await;
+    assert!(introductions(&autoscaler, "accepted").await > 0.0);
+    assert!(stranger.metric(STREAMS).await.unwrap_or_default() < 1.0);
+    Ok(())
+}
