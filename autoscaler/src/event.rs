@@ -82,7 +82,7 @@ pub enum Action {
     /// begun, and [`Event::Written`] follows when none is left.
     Write(Box<Write>),
     /// Show the numbers of a revision.
-    Measure(Arc<RevisionKey>, Box<Measures>),
+    Measure(Arc<RevisionKey>, Measures),
     /// Tell people something about a revision.
     Notice(Box<Notice>),
     /// The revision is gone: forget its numbers and its writes.

@@ -299,6 +299,8 @@ impl Fleet {
                 break;
             };
             actions.extend(self.visit(id, now, Revision::tick));
+            let Place { revision, pods } = self.table.at(id);
+            actions.extend(revision.iter().map(|revision| revision.measure(pods.counts())));
         }
         actions
     }

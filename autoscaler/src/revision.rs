@@ -146,15 +146,13 @@ impl Revision {
         self.hold.is_held()
     }
 
-    /// Decides, repeats what may have been lost, and shows its numbers.
+    /// Decides, and repeats what may have been lost.
     pub fn tick(&mut self, around: &Surroundings<'_>) -> Vec<Action> {
         self.due = None;
         let mut actions = self.repeat(around);
         self.decide_anew(around);
         actions.extend(self.follow_through(around, true));
         actions.extend(self.notice(around));
-        let measures = Box::new(self.measures(around.pods.counts()));
-        actions.push(Action::Measure(Arc::clone(&self.target.key), measures));
         actions
     }
 
@@ -277,9 +275,9 @@ impl Revision {
         actions
     }
 
-    /// The numbers for the metrics.
-    pub fn measures(&self, pods: PodCounts) -> Measures {
-        Measures {
+    /// Shows the numbers for the metrics.
+    pub fn measure(&self, pods: PodCounts) -> Action {
+        let measures = Measures {
             metric: self.spec.metric,
             target: self.spec.target,
             desired: self.decided.map(|(_, decision)| decision.desired),
@@ -288,7 +286,8 @@ impl Revision {
             excess_burst: self.decided.map(|(_, decision)| decision.excess_burst),
             is_panicking: self.decided.is_some_and(|(_, decision)| decision.panicking),
             pods,
-        }
+        };
+        Action::Measure(Arc::clone(&self.target.key), measures)
     }
 
     /// The scale to aim at. Without the reports of every activator and a complete list of pods it

@@ -166,7 +166,7 @@ impl Cluster {
                 }
                 Action::Write(write) => self.write(*write),
                 Action::Notice(notice) => self.notices.push(*notice),
-                Action::Measure(_, measures) => self.measures = Some(*measures),
+                Action::Measure(_, measures) => self.measures = Some(measures),
                 Action::Forget(_) | Action::BeginAnew(_) => {}
             }
         }
