@@ -16,7 +16,7 @@ use std::time::Duration;
 use ebb_api::config::Config;
 use ebb_api::first_scale::first_scale;
 use ebb_api::report::RevisionKey;
-use ebb_daemon::desired::{self, Swap};
+use ebb_daemon::desired::{self, Before, Swap};
 use futures::StreamExt as _;
 use kube::Client;
 use prometheus_client::encoding::EncodeLabelSet;
@@ -156,9 +156,9 @@ impl Waker {
             return Outcome::NotNeeded;
         };
         let scale = first_scale(Some(annotations), &self.config.borrow()).max(1);
-        let swap = Swap { key, uid, from: Some(0), to: scale };
+        let swap = Swap { key, uid, from: Before::Replicas(0), to: scale };
         match timeout(REQUEST_TIMEOUT, swap.write(&self.client, FIELD_MANAGER)).await {
-            Ok(Ok(())) => {
+            Ok(Ok(_)) => {
                 tracing::warn!(
                     revision.name = %key,
                     scale,

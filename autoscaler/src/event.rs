@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use ebb_api::config::Config;
 use ebb_api::report::{DrainOrder, Report, RevisionKey};
+use ebb_daemon::desired::Seen;
 use ebb_daemon::lease::Epoch;
 use tokio::time::Instant;
 
@@ -60,7 +61,12 @@ pub enum Event {
     /// The settings changed.
     Config(Arc<Config>),
     /// Everything that was to be written for a revision has been.
-    Written(RevisionKey),
+    Written {
+        /// Which.
+        key: RevisionKey,
+        /// What its status said then.
+        seen: Seen,
+    },
     /// The scale was another one than a write was to change, so nothing was written.
     Refused(RevisionKey),
     /// In which term this autoscaler leads from now on. One that does not lead keeps what it hears,
@@ -119,6 +125,8 @@ pub struct Write {
     /// The replicas that the API server was last known to ask for, or nothing: if it asks for
     /// others, the decision was made by a number that is no longer there.
     pub known: Option<u32>,
+    /// The version of the Revision that this was known by.
+    pub version: u64,
     /// The replicas to ask for; nothing if only marks are left to write.
     pub desired: Option<u32>,
 }

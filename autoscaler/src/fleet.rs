@@ -4,6 +4,7 @@
 //! Cost: a revision at zero with no load is never looked at; each other one every two seconds, at
 //! instants spread over that time.
 
+mod silence;
 mod table;
 
 use std::collections::{BTreeMap, BTreeSet, HashSet};
@@ -13,11 +14,12 @@ use std::time::Duration;
 
 use ebb_api::config::Config;
 use ebb_api::report::{OrderId, Report, RevisionKey, Scope};
+use ebb_daemon::desired::Seen;
 use ebb_daemon::lease::Epoch;
 use tokio::time::Instant;
 
 use self::table::{Id, Place, Table};
-use crate::activators::{Activators, GONE_AFTER, Unheard};
+use crate::activators::Activators;
 use crate::event::{Action, Event, Moment};
 use crate::pods::{PODS_MAX, Pod};
 use crate::revision::{Revision, Surroundings, TICK};
@@ -99,7 +101,7 @@ impl Fleet {
                 Vec::new()
             }
             Event::Config(config) => self.on_config(config, now),
-            Event::Written(key) => self.on_answer(&key, now, Revision::confirm_written),
+            Event::Written { key, seen } => self.on_written(&key, seen, now),
             Event::Refused(key) => self.on_answer(&key, now, Revision::refuse),
             Event::Leads(leads) => self.on_leads(leads, now),
             Event::Tick => self.on_tick(now),
@@ -119,16 +121,6 @@ impl Fleet {
     /// How many values or objects were refused so far because they made no sense or were too many.
     pub fn faults(&self) -> u64 {
         self.faults
-    }
-
-    /// How many activators are not heard although they may send requests. Where not even that is
-    /// known, it is one.
-    pub fn unheard(&self, instant: Instant) -> usize {
-        match self.activators.unheard(instant) {
-            None => 0,
-            Some(Unheard::Pods) => 1,
-            Some(Unheard::Activators(silent)) => silent.len(),
-        }
     }
 
     /// How many revisions would have fewer replicas if all activators were heard.
@@ -173,6 +165,7 @@ impl Fleet {
 
     fn on_targets(&mut self, targets: Vec<Target>, now: Moment) -> Vec<Action> {
         self.are_targets_listed = true;
+        self.table.revisions_mut().for_each(Revision::forget_version);
         let listed: HashSet<&RevisionKey> = targets.iter().map(|target| &*target.key).collect();
         let gone: Vec<_> = self.table.keys().filter(|key| !listed.contains(key)).cloned().collect();
         let mut actions: Vec<_> = gone.iter().flat_map(|key| self.remove(key)).collect();
@@ -284,6 +277,15 @@ impl Fleet {
         self.visit_all(now, Revision::act)
     }
 
+    fn on_written(&mut self, key: &RevisionKey, seen: Seen, now: Moment) -> Vec<Action> {
+        if let Some(id) = self.table.id(key)
+            && let Some(revision) = &mut self.table.at_mut(id).revision
+        {
+            revision.learn(seen);
+        }
+        self.on_answer(key, now, Revision::confirm_written)
+    }
+
     fn on_answer(&mut self, key: &RevisionKey, now: Moment, visit: Visit) -> Vec<Action> {
         let id = self.table.id(key);
         id.map_or_else(Vec::new, |id| self.visit(id, now, visit))
@@ -303,30 +305,6 @@ impl Fleet {
             actions.extend(revision.iter().map(|revision| revision.measure(pods.counts())));
         }
         actions
-    }
-
-    /// Says once of each activator that it is silent, and what that means.
-    fn tell_silence(&mut self, now: Instant) {
-        for name in self.activators.forget_gone(now) {
-            tracing::warn!(
-                activator.name = name,
-                "An activator without a pod has not reported for {} s and is no longer waited for",
-                GONE_AFTER.as_secs()
-            );
-        }
-        let Some(Unheard::Activators(silent)) = self.activators.unheard(now) else {
-            self.silent.clear();
-            return;
-        };
-        let long = silent.into_iter().filter(|(_, silence)| *silence >= GONE_AFTER);
-        let long: BTreeSet<_> = long.map(|(name, _)| name).collect();
-        for name in long.difference(&self.silent) {
-            tracing::warn!(
-                activator.name = name,
-                "An activator is not heard although its pod may send requests: no scale is lowered"
-            );
-        }
-        self.silent = long;
     }
 
     fn visit_all(&mut self, now: Moment, visit: Visit) -> Vec<Action> {

@@ -110,10 +110,20 @@ impl Revision {
         &self.target
     }
 
-    /// Follows a changed Revision.
+    /// Follows a changed Revision. A watch that lags tells of what was there before the last write,
+    /// and the answer to that is newer.
     pub fn follow(&mut self, target: Target, config: &Config) {
-        self.target = target;
+        let known = std::mem::replace(&mut self.target, target);
+        if self.target.version < known.version {
+            (self.target.version, self.target.desired) = (known.version, known.desired);
+        }
         self.follow_config(config);
+    }
+
+    /// Whatever comes next is newer than what is known: after a list of all that there is, which a
+    /// restored API server begins to count anew with.
+    pub fn forget_version(&mut self) {
+        self.target.version = 0;
     }
 
     /// Follows changed settings.

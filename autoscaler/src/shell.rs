@@ -190,9 +190,9 @@ impl Autoscaler {
 
     fn on_attempt(&mut self, attempt: Attempt) {
         match self.writer.settle(attempt) {
-            Outcome::Written(key) => {
+            Outcome::Written(key, seen) => {
                 self.gauges.count_write(true);
-                self.step(Event::Written(key));
+                self.step(Event::Written { key, seen });
             }
             Outcome::Refused(key) => {
                 self.gauges.count_write(false);

@@ -66,6 +66,8 @@ pub struct ScalingSpec {
     pub max_scale: u32,
     /// Fewest replicas whenever there is load; 1 when nothing is asked for.
     pub activation_scale: u32,
+    /// The scale with which the controller makes the Deployment, whether reachable or not.
+    pub first_scale: u32,
     /// Replicas to reach once before the revision is Ready.
     pub initial_scale: u32,
     /// How long a lower decision must hold.
@@ -130,6 +132,7 @@ impl ScalingSpec {
                 .unwrap_or_else(|| scale(scaler.min_scale)),
             max_scale,
             activation_scale: read.scale(&annotations::ACTIVATION_SCALE).unwrap_or(1).max(1),
+            first_scale: first_scale::first_scale(Some(annotations), config),
             initial_scale: first_scale::initial_scale(Some(annotations), config),
             down_delay: read
                 .delay(&annotations::SCALE_DOWN_DELAY)
@@ -143,12 +146,6 @@ impl ScalingSpec {
                 .saturating_add(ACTIVATION_BUFFER),
             reachable,
         }
-    }
-
-    /// The scale with which the controller makes the Deployment, whether reachable or not.
-    pub fn first_scale(&self) -> u32 {
-        let first = self.initial_scale.max(self.min_scale);
-        if self.max_scale == 0 { first } else { first.min(self.max_scale) }
     }
 }
 

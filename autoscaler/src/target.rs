@@ -26,6 +26,8 @@ pub struct Target {
     pub labels: BTreeMap<String, String>,
     /// Whether its status tells that the initial scale was reached once.
     pub is_initialized: bool,
+    /// The version of the object.
+    pub version: u64,
     /// The replicas that its status asks for; nothing before the first time.
     pub desired: Option<u32>,
     /// What its status tells of being active.

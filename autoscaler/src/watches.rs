@@ -10,6 +10,7 @@ use std::time::Duration;
 use ebb_api::report::RevisionKey;
 use ebb_api::serving::{ROUTING_ACTIVE, ROUTING_PENDING, Revision, RevisionStatus};
 use ebb_api::{annotations, condition, labels};
+use ebb_daemon::desired::Seen;
 use futures::{Stream, StreamExt as _};
 use k8s_openapi::api::core::v1;
 use kube::runtime::{WatchStreamExt as _, watcher};
@@ -144,6 +145,7 @@ fn events<K: Send + 'static>(
 /// What is kept of a Revision; nothing of one that another autoscaler class looks after.
 fn target(object: Revision) -> Option<Target> {
     let is_reachable = is_reachable(&object);
+    let Seen { version, replicas: desired } = Seen::of(&object);
     let metadata = object.metadata;
     let status = object.status.unwrap_or_default();
     if !annotations::is_scaled_here(metadata.annotations.as_ref()) {
@@ -162,7 +164,8 @@ fn target(object: Revision) -> Option<Target> {
             [labels::SERVICE, labels::CONFIGURATION].contains(&key)
         }),
         is_initialized: status.was_initialized(),
-        desired: status.desired_replicas.and_then(|replicas| replicas.try_into().ok()),
+        version,
+        desired,
         active: condition::find(&status.conditions, RevisionStatus::ACTIVE).cloned(),
     })
 }

@@ -12,16 +12,18 @@ use std::collections::{BTreeSet, HashMap};
 use std::time::Duration;
 
 use ebb_api::report::RevisionKey;
-use ebb_daemon::desired;
+use ebb_daemon::desired::{self, Seen};
 use kube::Client;
 use tokio::task::JoinSet;
 use tokio::time::Instant;
 
 use self::budget::Budget;
+use self::merge::newest;
 use self::request::{Step, attempt};
 use crate::event::{Urgency, Write};
 
 mod budget;
+mod merge;
 mod request;
 
 pub use self::request::{ATTEMPT_TIMEOUT, FIELD_MANAGER};
@@ -51,6 +53,8 @@ struct Slot {
     waiting: Option<Write>,
     place: Place,
     failures: u32,
+    /// What the last scale that was written was answered with.
+    seen: Seen,
 }
 
 /// Where a write waits.
@@ -78,8 +82,8 @@ pub struct Attempt {
 /// What became of a write.
 #[derive(Debug, PartialEq, Eq)]
 pub enum Outcome {
-    /// Nothing is left to write for this revision.
-    Written(RevisionKey),
+    /// Nothing is left to write for this revision, whose status was this after the last scale.
+    Written(RevisionKey, Seen),
     /// The scale is another one than the write was to change: it has to be decided anew.
     Refused(RevisionKey),
     /// A request failed and will be made again.
@@ -124,8 +128,8 @@ impl Writer {
     }
 
     /// Drops everything that waits, and gives up what is under way: another replica decides now.
-    /// A request that is on the wire already may still arrive; it changes only the scale that was
-    /// known here.
+    /// A request that is on the wire already may still arrive. It changes nothing if the scale is
+    /// another one by then, or if it was the first and the Revision has changed in any way.
     pub fn drop_all(&mut self) {
         self.slots.clear();
         self.ready.clear();
@@ -171,7 +175,7 @@ impl Writer {
             _ => Outcome::Pending,
         };
         match outcome {
-            Outcome::Written(_) => {
+            Outcome::Written(..) => {
                 self.slots.remove(&key);
             }
             Outcome::Failed | Outcome::Refused(_) => self.rest(&key, urgency),
@@ -308,7 +312,10 @@ fn follow_up(
             slot.failures = 0;
             match step {
                 Step::Marked(names) => write.marks.retain(|name, _| !names.contains(name)),
-                Step::Shown => write.desired = None,
+                Step::Shown(seen) => {
+                    slot.seen = seen;
+                    write.desired = None;
+                }
             }
             if !write.marks.is_empty() || write.desired.is_some() {
                 restore(slot, write);
@@ -345,7 +352,7 @@ fn follow_up(
 }
 
 fn written(slot: &Slot, key: &RevisionKey) -> Outcome {
-    if slot.waiting.is_some() { Outcome::Pending } else { Outcome::Written(key.clone()) }
+    if slot.waiting.is_some() { Outcome::Pending } else { Outcome::Written(key.clone(), slot.seen) }
 }
 
 /// Puts a write back that is not done, unless a newer one waits already.
@@ -354,30 +361,6 @@ fn restore(slot: &mut Slot, write: Write) {
         Some(newer) => newest(write, newer),
         None => write,
     });
-}
-
-/// One write in the place of two: the newer scale, and the marks of both.
-fn newest(older: Write, newer: Write) -> Write {
-    let Write { key, uid, urgency, is_lowering, marks, known, desired } = newer;
-    // Marks that were to come before the older scale must also come before one as low.
-    let still_lower = desired.is_none() || desired <= older.desired;
-    let mut all_marks = older.marks;
-    all_marks.extend(marks);
-    Write {
-        key,
-        uid,
-        urgency: match (older.desired, desired) {
-            // The older scale is yet to be written: the step that is taken is that of both.
-            (Some(_), Some(_)) => urgency.min(older.urgency),
-            (Some(_), None) => older.urgency,
-            (None, _) => urgency,
-        },
-        is_lowering: is_lowering || (older.is_lowering && still_lower),
-        marks: all_marks,
-        // So is the one that it starts from.
-        known: if older.desired.is_some() { older.known } else { known },
-        desired: desired.or(older.desired),
-    }
 }
 
 /// The pause before an attempt after that many failures: full jitter over a doubling range, so

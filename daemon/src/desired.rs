@@ -2,7 +2,8 @@
 //! what they shall be.
 //!
 //! It is a compare-and-swap in the API server. Whoever decided by a number that is no longer there
-//! (a leader that was deposed, an activator beside another) changes nothing.
+//! (a leader that was deposed, an activator beside another) changes nothing. What the API server
+//! answers is newer than what a watch told so far, and may stay so for a while.
 
 use ebb_api::report::RevisionKey;
 use ebb_api::serving::Revision;
@@ -17,19 +18,38 @@ pub struct Swap<'a> {
     pub key: &'a RevisionKey,
     /// Its UID: one that was made anew under the name is left alone.
     pub uid: &'a str,
-    /// The replicas that its status must ask for now; nothing if it need not ask for any yet.
-    pub from: Option<u32>,
+    /// What its status must say now.
+    pub from: Before,
     /// The replicas to ask for.
     pub to: u32,
 }
 
+/// What a change starts from.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Before {
+    /// So many replicas are asked for.
+    Replicas(u32),
+    /// None were ever asked for, in this version of the Revision. There may be no status to test,
+    /// so any other change of the object counts as one of the number.
+    Unsaid(u64),
+}
+
+/// A Revision as it was at one time.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Seen {
+    /// Its version; 0 if there is none that can be read.
+    pub version: u64,
+    /// The replicas that its status asks for.
+    pub replicas: Option<u32>,
+}
+
 impl Swap<'_> {
-    /// Writes it, recorded under the name of `manager`.
+    /// Writes it, recorded under the name of `manager`, and returns what is there then.
     ///
     /// # Errors
     ///
     /// Those of the client; see [`is_refused`] for a number that is no longer there.
-    pub async fn write(&self, client: &Client, manager: &str) -> Result<(), Error> {
+    pub async fn write(&self, client: &Client, manager: &str) -> Result<Seen, Error> {
         let namespace = Some(self.key.namespace.as_str());
         let collection = Revision::url_path(&(), namespace);
         let path = format!("{collection}/{}/status?fieldManager={manager}", self.key.name);
@@ -39,8 +59,9 @@ impl Swap<'_> {
             .header(http::header::CONTENT_TYPE, media)
             .body(body.to_string().into_bytes())
             .map_err(Error::HttpError)?;
-        // The answer is of no interest, and may be as large as the object.
-        client.request_text(request).await.map(drop)
+        let answer = client.request_text(request).await?;
+        // It is written, whether or not the answer can be read.
+        Ok(serde_json::from_str(&answer).map(|revision| Seen::of(&revision)).unwrap_or_default())
     }
 
     /// The patch and its media type.
@@ -48,7 +69,7 @@ impl Swap<'_> {
         let replicas = |scale: u32| i32::try_from(scale).unwrap_or(i32::MAX);
         let to = replicas(self.to);
         match self.from {
-            Some(from) => (
+            Before::Replicas(from) => (
                 "application/json-patch+json",
                 json!([
                     {"op": "test", "path": "/metadata/uid", "value": self.uid},
@@ -56,13 +77,36 @@ impl Swap<'_> {
                     {"op": "replace", "path": "/status/desiredReplicas", "value": to},
                 ]),
             ),
-            // There may be no status to test. The UID is a precondition here, too.
-            None => (
+            // Both are preconditions here, too.
+            Before::Unsaid(version) => (
                 "application/merge-patch+json",
-                json!({"metadata": {"uid": self.uid}, "status": {"desiredReplicas": to}}),
+                json!({
+                    "metadata": {"uid": self.uid, "resourceVersion": version.to_string()},
+                    "status": {"desiredReplicas": to},
+                }),
             ),
         }
     }
+}
+
+// === impl Seen ===
+
+impl Seen {
+    /// The Revision as it is in this object.
+    pub fn of(revision: &Revision) -> Self {
+        let replicas = revision.status.as_ref().and_then(|status| status.desired_replicas);
+        Self {
+            version: version(revision.metadata.resource_version.as_deref()),
+            replicas: replicas.and_then(|replicas| replicas.try_into().ok()),
+        }
+    }
+}
+
+/// A resource version as the number that it is: of two of one kind the later is greater (KEP-5504;
+/// etcd counts its writes). One that is none is 0, which comes before all others and is the version
+/// of nothing.
+pub fn version(text: Option<&str>) -> u64 {
+    text.and_then(|text| text.parse().ok()).unwrap_or(0)
 }
 
 /// Whether the API server refused a change because what it starts from is no longer there.
@@ -78,15 +122,15 @@ mod tests {
     #[test]
     fn a_change_starts_from_what_is_known() {
         let key = RevisionKey::new("models", "digits-00001");
-        let swap = Swap { key: &key, uid: "u", from: Some(5), to: 3 };
+        let swap = Swap { key: &key, uid: "u", from: Before::Replicas(5), to: 3 };
         let (media, patch) = swap.patch();
         assert_eq!(media, "application/json-patch+json");
         assert_eq!(patch[0]["value"], "u");
         assert_eq!((&patch[1]["op"], &patch[1]["value"]), (&json!("test"), &json!(5)));
         assert_eq!((&patch[2]["op"], &patch[2]["value"]), (&json!("replace"), &json!(3)));
-        let (media, patch) = Swap { from: None, ..swap }.patch();
+        let (media, patch) = Swap { from: Before::Unsaid(17), ..swap }.patch();
         assert_eq!(media, "application/merge-patch+json");
         assert_eq!(patch["status"]["desiredReplicas"], 3);
-        assert_eq!(patch["metadata"]["uid"], "u");
+        assert_eq!(patch["metadata"], json!({"uid": "u", "resourceVersion": "17"}));
     }
 }

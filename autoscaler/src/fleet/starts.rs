@@ -124,3 +124,24 @@ fn a_mark_that_an_earlier_autoscaler_left_is_taken_off() {
     cluster.run(seconds(60));
     assert_eq!(cluster.writes.len(), 1);
 }
+
+/// The answer to a write is newer than what a watch that lags tells: by that, every later change
+/// would start from a number that is no longer there, and be refused.
+#[test]
+fn a_watch_that_lags_makes_nobody_write_by_an_old_number() {
+    let mut cluster = Cluster::new(1, &[("target", "1"), ("window", "6s")]);
+    cluster.run_until_ready(1);
+    cluster.is_lagging = true;
+    // That each write starts from what is there is checked at each.
+    for requests in [2, 6, 1, 4] {
+        cluster.finish();
+        for request in 0..requests {
+            cluster.request(0, request);
+        }
+        cluster.run(Duration::from_secs(90));
+    }
+    let written: Vec<_> = cluster.writes.iter().filter_map(|write| write.desired).collect();
+    let falls = written.windows(2).filter(|pair| pair[1] < pair[0]).count();
+    let rises = written.windows(2).filter(|pair| pair[1] > pair[0]).count();
+    assert!(falls >= 1 && rises >= 2, "{written:?}");
+}

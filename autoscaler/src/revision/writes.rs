@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 
+use ebb_daemon::desired::Seen;
 use tokio::time::Instant;
 
 use super::{Revision, Surroundings, TICK};
@@ -10,6 +11,13 @@ use crate::event::{Action, Urgency, Write};
 use crate::pods::{CONDEMNED_COST, Pods};
 
 impl Revision {
+    /// Takes note of what a write was answered with.
+    pub fn learn(&mut self, seen: Seen) {
+        if seen.version > self.target.version {
+            (self.target.version, self.target.desired) = (seen.version, seen.replicas);
+        }
+    }
+
     /// Takes note that everything given out so far was written.
     pub fn confirm_written(&mut self, around: &Surroundings<'_>) -> Vec<Action> {
         let now = around.now.instant;
@@ -43,7 +51,7 @@ impl Revision {
             marks.extend(stale.into_iter().map(|pod| (pod.name.to_string(), None)));
         }
         let known = self.shown.or(self.target.desired);
-        let asked = known.unwrap_or_else(|| self.spec.first_scale());
+        let asked = known.unwrap_or(self.spec.first_scale);
         if plan.scale == asked && marks.is_empty() {
             return true;
         }
@@ -61,7 +69,7 @@ impl Revision {
     /// Somebody else set the scale. A lower one is corrected. A higher one is taken over: there are
     /// pods that were never drained, and what an older decision says is no reason to end them.
     pub(super) fn correct(&mut self, now: Instant) -> Option<Action> {
-        let shown = self.shown.unwrap_or_else(|| self.spec.first_scale());
+        let shown = self.shown.unwrap_or(self.spec.first_scale);
         // The watch may not have told yet of what was just written.
         let is_settled = self.confirmed.is_none_or(|at| now.duration_since(at) >= TICK);
         let told = self.target.desired.filter(|told| *told != shown)?;
@@ -94,7 +102,9 @@ impl Revision {
             Some(_) => Urgency::Raise,
         };
         let (key, uid) = ((*self.target.key).clone(), self.target.uid.clone());
-        Action::Write(Box::new(Write { key, uid, urgency, is_lowering, marks, known, desired }))
+        let version = self.target.version;
+        let write = Write { key, uid, urgency, is_lowering, marks, known, version, desired };
+        Action::Write(Box::new(write))
     }
 }
 

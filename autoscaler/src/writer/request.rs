@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 use std::time::Duration;
 
-use ebb_daemon::desired::Swap;
+use ebb_daemon::desired::{Before, Seen, Swap};
 use futures::{StreamExt as _, TryStreamExt as _};
 use k8s_openapi::api::core::v1;
 use kube::api::{Patch, PatchParams};
@@ -25,8 +25,8 @@ const MARKS_AT_ONCE: usize = 16;
 pub(super) enum Step {
     /// These pods are marked.
     Marked(BTreeSet<String>),
-    /// The scale is written.
-    Shown,
+    /// The scale is written, and the status said this then.
+    Shown(Seen),
 }
 
 // === impl Write ===
@@ -54,10 +54,10 @@ pub(super) async fn attempt(client: Client, write: &Write) -> Result<Step, kube:
     let step = async {
         match write.desired {
             Some(desired) if !write.is_marking() => {
-                let Write { key, uid, known, .. } = write;
-                let swap = Swap { key, uid, from: *known, to: desired };
-                swap.write(&client, FIELD_MANAGER).await?;
-                Ok(Step::Shown)
+                let Write { key, uid, known, version, .. } = write;
+                let from = known.map_or(Before::Unsaid(*version), Before::Replicas);
+                let swap = Swap { key, uid, from, to: desired };
+                swap.write(&client, FIELD_MANAGER).await.map(Step::Shown)
             }
             _ => mark(client, write).await.map(Step::Marked),
         }
