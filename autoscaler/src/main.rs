@@ -7,12 +7,13 @@ use std::time::Duration;
 
 use clap::Parser;
 use ebb_api::labels;
-use ebb_autoscaler::streams::{self, Streams};
+use ebb_autoscaler::streams::{self, Listener, Streams};
 use ebb_autoscaler::{Autoscaler, AutoscalerOptions, Roster};
 use ebb_daemon::identity::Doorkeeper;
 use ebb_daemon::lease::Terms;
 use ebb_daemon::process::{self, Common, Process};
 use tokio_util::sync::CancellationToken;
+use tokio_util::task::AbortOnDropHandle;
 
 /// Decides how many replicas each revision has.
 ///
@@ -82,9 +83,10 @@ async fn run(mut process: Process, options: Options) -> anyhow::Result<()> {
         leads,
     };
     let (autoscaler, intake) = Autoscaler::new(options, &mut process.registry);
-    process.listen().await?;
     let reports = streams::router(intake, streams, doorkeeper);
-    tokio::spawn(async move { axum::serve(listener, reports).await });
+    let reports = Listener::new(listener, reports, &mut process.registry);
+    process.listen().await?;
+    let _serving = AbortOnDropHandle::new(tokio::spawn(reports.serve()));
     autoscaler.run(process.shutdown).await;
     // Only now: while writes are under way no other may decide.
     leaving.cancel();

@@ -7,6 +7,8 @@
 //! An activator has one stream. A newer one ends the older, for what still comes on that was said
 //! before and would be believed for as long as it is not taken back.
 
+mod listener;
+
 use std::collections::{BTreeMap, HashMap};
 use std::convert::Infallible;
 use std::sync::{Arc, Weak};
@@ -29,6 +31,8 @@ use tokio::time::Instant;
 use tokio_util::codec::{FramedRead, LinesCodec, LinesCodecError};
 use tokio_util::io::StreamReader;
 
+pub use self::listener::Listener;
+use self::listener::Opening;
 use crate::activators::ACTIVATORS_MAX;
 use crate::intake::Intake;
 use crate::shell::DrainControl;
@@ -98,6 +102,8 @@ struct Exchange {
     /// Who reports.
     activator: Activator,
     pace: Pace,
+    /// Keeps the connection.
+    _held: Option<Arc<()>>,
 }
 
 /// How many lines of a stream were taken, and since when they are counted.
@@ -127,9 +133,10 @@ async fn accept(State(server): State<Server>, request: Request) -> Response {
         let text = format!("there are {ACTIVATORS_MAX} report streams already: try again later\n");
         return (StatusCode::SERVICE_UNAVAILABLE, text).into_response();
     };
+    let held = request.extensions().get().and_then(Opening::hold);
     let lines = lines(request.into_body());
     let (decoder, pace) = (Decoder::default(), Pace::new(Instant::now()));
-    let exchange = Exchange { lines, decoder, outlet, server, activator, pace };
+    let exchange = Exchange { lines, decoder, outlet, server, activator, pace, _held: held };
     let orders = futures::stream::unfold(exchange, |mut exchange| async move {
         let answer = exchange.next().await?;
         Some((Ok::<_, Infallible>(Bytes::from(answer.encode())), exchange))
