@@ -12,7 +12,11 @@ pub mod wire;
 
 /// Path of a report stream between two processes: the body of a POST are the lines of reports, the
 /// response those of answers (see [`wire`]), both for as long as the two live.
-pub const STREAM_PATH: &str = "/v1/report-stream";
+///
+/// The version in it is that of the lines: a change that an earlier end cannot read, or would read
+/// otherwise, gets another. There is only ever one, for ends that do not understand each other do
+/// no harm: no scale is lowered meanwhile, and activators wake revisions themselves.
+pub const STREAM_PATH: &str = "/v2/report-stream";
 /// Media type of both directions: one JSON object a line.
 pub const LINES_MEDIA_TYPE: &str = "application/x-ndjson";
 

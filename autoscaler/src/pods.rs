@@ -7,7 +7,8 @@ use ebb_api::labels;
 use ebb_api::report::RevisionKey;
 use k8s_openapi::api::core::v1;
 
-/// Most pods of one revision that are kept; beyond it a revision is no longer scaled down.
+/// Most pods of one revision that are kept. Those on top of them are as if they were not there,
+/// which a metric counts: they are never ready, drained or marked.
 pub const PODS_MAX: usize = 10_000;
 
 /// What the ReplicaSet controller chooses by which pods to delete.
