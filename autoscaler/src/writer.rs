@@ -38,8 +38,8 @@ pub struct Writer {
     client: Client,
     budget: Budget,
     slots: HashMap<RevisionKey, Slot>,
-    /// Revisions with a write that waits for its turn: the most urgent first, then the oldest.
-    ready: BTreeSet<(Urgency, u64, RevisionKey)>,
+    /// Revisions with a write that waits for its turn.
+    ready: BTreeSet<(Turn, RevisionKey)>,
     /// Revisions whose write failed, and when it is tried again.
     resting: BTreeSet<(Instant, RevisionKey)>,
     tasks: JoinSet<Attempt>,
@@ -63,10 +63,19 @@ enum Place {
     /// Nowhere: there is none, or an attempt is under way.
     #[default]
     Nowhere,
-    /// For its turn; the number is of when it came.
-    Ready(Urgency, u64),
+    /// For its turn.
+    Ready(Turn),
     /// Until then, after a failure of something so urgent.
     Resting(Instant, Urgency),
+}
+
+/// Whose turn it is: the most urgent first; of those, who did not fail so far, for it may be that
+/// whatever fails has nothing to come and would use up the budget; of those, who came first.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+struct Turn {
+    urgency: Urgency,
+    has_failed: bool,
+    number: u64,
 }
 
 /// How a request ended.
@@ -188,7 +197,7 @@ impl Writer {
     /// When something is to be done although no request ends.
     fn due(&self) -> Option<Instant> {
         let rested = self.resting.first().map(|(until, _)| *until);
-        let next = self.ready.first().and_then(|(urgency, ..)| self.budget.due(*urgency));
+        let next = self.ready.first().and_then(|(turn, _)| self.budget.due(turn.urgency));
         rested.into_iter().chain(next).min()
     }
 
@@ -228,13 +237,14 @@ impl Writer {
             Place::Resting(_, failed) if urgency > Urgency::Wake || failed == Urgency::Wake => {
                 return;
             }
-            Place::Ready(before, number) if before == urgency => number,
-            Place::Ready(..) | Place::Resting(..) | Place::Nowhere => self.next_id,
+            Place::Ready(turn) if turn.urgency == urgency => turn.number,
+            Place::Ready(_) | Place::Resting(..) | Place::Nowhere => self.next_id,
         };
         self.next_id += 1;
-        let before = std::mem::replace(&mut slot.place, Place::Ready(urgency, number));
+        let turn = Turn { urgency, has_failed: slot.failures > 0, number };
+        let before = std::mem::replace(&mut slot.place, Place::Ready(turn));
         self.displace(key, before);
-        self.ready.insert((urgency, number, key.clone()));
+        self.ready.insert((turn, key.clone()));
     }
 
     fn rest(&mut self, key: &RevisionKey, urgency: Urgency) {
@@ -250,8 +260,8 @@ impl Writer {
     fn displace(&mut self, key: &RevisionKey, place: Place) {
         match place {
             Place::Nowhere => {}
-            Place::Ready(urgency, number) => {
-                self.ready.remove(&(urgency, number, key.clone()));
+            Place::Ready(turn) => {
+                self.ready.remove(&(turn, key.clone()));
             }
             Place::Resting(until, _) => {
                 self.resting.remove(&(until, key.clone()));
@@ -262,7 +272,8 @@ impl Writer {
     /// Begins as much as the budget allows. What is less urgent than something that has to wait
     /// waits with it.
     fn pump(&mut self) {
-        while let Some((urgency, number, key)) = self.ready.pop_first() {
+        while let Some((turn, key)) = self.ready.pop_first() {
+            let urgency = turn.urgency;
             let slot = self.slots.get_mut(&key);
             let Some((slot, write)) =
                 slot.and_then(|slot| slot.waiting.take().map(|write| (slot, write)))
@@ -271,7 +282,7 @@ impl Writer {
             };
             if !self.budget.begin(urgency, write.requests(), Instant::now()) {
                 slot.waiting = Some(write);
-                self.ready.insert((urgency, number, key));
+                self.ready.insert((turn, key));
                 return;
             }
             let id = self.next_id;

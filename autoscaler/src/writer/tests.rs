@@ -197,6 +197,33 @@ async fn a_wake_waits_for_nobody_that_rests_after_a_failure() {
     assert_eq!(names(&api.requests()), ["woken"]);
 }
 
+/// S5: what fails again and again uses up the budget of a second, and yet a wake is not behind it.
+#[tokio::test(start_paused = true)]
+async fn a_wake_goes_before_those_that_failed() {
+    let api = Api::default();
+    api.answers.lock().extend([500; 2000]);
+    let mut writer = Writer::new(api.client());
+    for number in 0..500 {
+        writer.submit(write_of(&number.to_string(), Urgency::Wake));
+    }
+    let start = Instant::now();
+    while start.elapsed() < Duration::from_secs(10) {
+        let attempt = writer.next().await.unwrap();
+        assert_eq!(writer.settle(attempt), Outcome::Failed);
+    }
+    let (ready, _) = writer.waiting();
+    assert!(ready > 100, "{ready} wait for the budget");
+    api.answers.lock().clear();
+    api.requests();
+    writer.submit(write_of("woken", Urgency::Wake));
+    let attempt = writer.next().await.unwrap();
+    writer.settle(attempt);
+    let attempt = writer.next().await.unwrap();
+    writer.settle(attempt);
+    let requests = api.requests();
+    assert!(names(&requests)[..2].contains(&"woken"), "{requests:?}");
+}
+
 /// S5: what somebody waits for goes first, and marks go last.
 #[tokio::test(start_paused = true)]
 async fn the_urgent_goes_first() {
