@@ -154,7 +154,8 @@ impl Journal {
         let path = path(folder, JOURNAL, tail.number);
         if tail.length > tail.confirmed {
             match rewriting::rewrite(folder, &path, tail.length) {
-                // A full disk keeps nobody from starting: there, nothing is written behind it.
+                // A full disk keeps nobody from starting. Once there is room the old file goes on,
+                // which does harm only if a sync of it had failed besides.
                 Err(error) if error.kind() == io::ErrorKind::StorageFull => {
                     tracing::warn!(%error, "Cannot write the last changes anew: make room");
                 }

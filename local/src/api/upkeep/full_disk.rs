@@ -136,3 +136,21 @@ fn a_snapshot_without_room_leaves_none_of_it_behind_and_is_tried_again() {
         assert_eq!(open(disk).get(COLLECTION, "", "one").unwrap().value()["at"], last);
     });
 }
+
+/// L6: what the disk has not confirmed goes to a new file at a start, for which there is no room.
+#[test]
+fn a_full_disk_keeps_nobody_from_starting() {
+    on_a_small_disk(|disk| {
+        let store = open(disk);
+        store.create(COLLECTION, thing("one", 1)).unwrap();
+        let filler = fill(disk);
+        store.close();
+        let store = open(disk);
+        assert_eq!(store.get(COLLECTION, "", "one").unwrap().value()["at"], 1);
+        store.create(COLLECTION, thing("late", 0)).unwrap_err();
+        fs::remove_file(filler).unwrap();
+        store.create(COLLECTION, thing("late", 1)).unwrap();
+        store.close();
+        assert_eq!(open(disk).get(COLLECTION, "", "late").unwrap().value()["at"], 1);
+    });
+}
