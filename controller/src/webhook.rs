@@ -157,11 +157,11 @@ impl Answer for Reviews {
                 return text(status, message);
             }
         };
-        caller.has_asked();
+        let asked = caller.has_asked();
         let place = self.places.acquire().await;
         let answer = self.hear(question, &bytes);
         drop((place, share));
-        caller.is_answered();
+        asked.answered();
         answer
     }
 }

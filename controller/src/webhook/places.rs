@@ -82,9 +82,22 @@ impl Places {
         }
     }
 
+    /// Nobody waits for the answer of a review any more.
+    pub(super) fn gave_up(&mut self, id: u64) {
+        if let Some(held) = self.held.get_mut(&id) {
+            held.asked = held.asked.saturating_sub(1);
+        }
+    }
+
     /// The connection has ended.
     pub(super) fn leave(&mut self, id: u64) {
         self.held.remove(&id);
+    }
+
+    /// How many of its reviews are not answered.
+    #[cfg(test)]
+    pub(super) fn waiting(&self, id: u64) -> u32 {
+        self.held.get(&id).map_or(0, |held| held.asked)
     }
 
     /// The connection that is missed least: none that waits for its answer if there is another;

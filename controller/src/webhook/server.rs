@@ -66,6 +66,10 @@ pub(super) struct Caller {
     places: Arc<Mutex<Places>>,
 }
 
+/// A review that was read whole: its connection is worth more until it is answered or, when this
+/// is dropped without that, given up by whoever asked.
+pub(super) struct Asked(Option<Caller>);
+
 /// The webhook's server.
 pub(super) struct Server<A> {
     pub(super) listener: TcpListener,
@@ -80,13 +84,28 @@ pub(super) struct Server<A> {
 
 impl Caller {
     /// A whole review has come.
-    pub(super) fn has_asked(&self) {
+    pub(super) fn has_asked(self) -> Asked {
         self.places.lock().asked(self.id);
+        Asked(Some(self))
     }
+}
 
-    /// It is answered.
-    pub(super) fn is_answered(&self) {
-        self.places.lock().answered(self.id, Instant::now());
+// === impl Asked ===
+
+impl Asked {
+    /// The review is answered.
+    pub(super) fn answered(mut self) {
+        if let Some(Caller { id, places }) = self.0.take() {
+            places.lock().answered(id, Instant::now());
+        }
+    }
+}
+
+impl Drop for Asked {
+    fn drop(&mut self) {
+        if let Some(Caller { id, places }) = self.0.take() {
+            places.lock().gave_up(id);
+        }
     }
 }
 
@@ -196,5 +215,28 @@ fn http(stream: &TlsStream<TcpStream>) -> auto::Builder<TokioExecutor> {
             .header_read_timeout(HEAD)
             .max_buf_size(HEAD_BYTES_MAX);
         http
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::net::IpAddr;
+
+    use super::*;
+
+    /// C14: a flood that takes its reviews back keeps no place by them.
+    #[tokio::test]
+    async fn a_review_that_is_given_up_protects_its_connection_no_longer() {
+        let places = Arc::new(Mutex::new(Places::new(1)));
+        let address = IpAddr::from([10, 0, 0, 1]);
+        let taken = places.lock().take(address, Instant::now());
+        let caller = || Caller { id: taken.id, places: places.clone() };
+        let held = caller().has_asked();
+        drop(caller().has_asked());
+        assert_eq!(places.lock().waiting(taken.id), 1);
+        drop(held);
+        assert_eq!(places.lock().waiting(taken.id), 0);
+        caller().has_asked().answered();
+        assert_eq!(places.lock().waiting(taken.id), 0);
     }
 }
