@@ -24,8 +24,10 @@ use tokio_util::task::AbortOnDropHandle;
 use crate::connect::{BoxedIo, Connect};
 use crate::upload::Upload;
 
+mod early;
 mod streams;
 
+use early::PodIo;
 use streams::Pool;
 
 /// Longest time for a TCP handshake inside a cluster: one lost SYN is sent again after 1 s.
@@ -245,7 +247,7 @@ impl Upstream {
             .map_err(|error| ConnectError::Connect(Arc::new(error)))?;
         let (sender, connection) = self
             .h1
-            .handshake(TokioIo::new(io))
+            .handshake(TokioIo::new(PodIo::new(io)))
             .await
             .map_err(|error| ConnectError::Handshake(Arc::new(error)))?;
         self.drive(connection.with_upgrades());

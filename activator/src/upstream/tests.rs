@@ -1,4 +1,8 @@
+use std::pin::Pin;
+use std::task::{Context, Poll};
+
 use futures::future::{BoxFuture, join_all, pending};
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
 use super::*;
 
@@ -26,4 +30,62 @@ async fn a_dial_that_fails_fails_for_all_who_wait() {
     let begun = Instant::now();
     assert!(attempt().await.is_err());
     assert_eq!(begun.elapsed(), CONNECT_TIMEOUT);
+}
+
+/// Refuses what is written, and only then shows what it said before.
+struct Early(bool, &'static [u8]);
+
+impl Connect for Early {
+    fn connect(&self, _: SocketAddr) -> BoxFuture<'static, io::Result<BoxedIo>> {
+        let io = Self(self.0, self.1);
+        Box::pin(async { Ok(Box::new(io) as BoxedIo) })
+    }
+}
+
+impl AsyncRead for Early {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        _: &mut Context<'_>,
+        buffer: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        if !self.0 {
+            return Poll::Pending;
+        }
+        buffer.put_slice(std::mem::take(&mut self.1));
+        Poll::Ready(Ok(()))
+    }
+}
+
+impl AsyncWrite for Early {
+    fn poll_write(
+        mut self: Pin<&mut Self>,
+        _: &mut Context<'_>,
+        _: &[u8],
+    ) -> Poll<io::Result<usize>> {
+        self.0 = true;
+        Poll::Ready(Err(io::ErrorKind::BrokenPipe.into()))
+    }
+
+    fn poll_flush(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Poll::Ready(Ok(()))
+    }
+
+    fn poll_shutdown(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Poll::Ready(Ok(()))
+    }
+}
+
+/// What a pod said before it closed counts, though nothing more can be written to it.
+#[tokio::test(start_paused = true)]
+async fn an_answer_is_read_after_a_write_was_refused() {
+    let send = async |said: &'static str| {
+        let pod = Early(false, said.as_bytes());
+        let address = ([10, 0, 0, 1], 80).into();
+        let upstream = Arc::new(Upstream::new(address, Protocol::Http1, Arc::new(pod)));
+        let sent = upstream.send(Request::new(Upload::Empty), &mut || {}).await;
+        sent.map(|(response, _)| response.status().as_u16())
+    };
+    let said = "HTTP/1.1 413 Too Large\r\nconnection: close\r\ncontent-length: 0\r\n\r\n";
+    assert_eq!(send(said).await.unwrap(), 413);
+    assert!(matches!(send("").await, Err(SendError::Lost { .. })));
 }

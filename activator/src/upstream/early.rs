@@ -1,0 +1,172 @@
+//! Pods that answer before they have read the whole request, and close.
+//!
+//! Their kernel refuses the rest of the body with a reset. hyper takes a failed write for the end of
+//! the exchange, and what the pod has said would be lost unread. So a write that fails because
+//! nobody reads at the other end waits instead, and the reading decides: it comes to the answer or
+//! to the end of the connection.
+
+use std::io::{self, ErrorKind, IoSlice};
+use std::pin::Pin;
+use std::task::{Context, Poll};
+
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+
+/// A connection to a pod that is read to its end even if it cannot be written to any more.
+#[derive(Debug)]
+pub(super) struct PodIo<I> {
+    inner: I,
+    writing: Writing,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Writing {
+    Open,
+    /// The pod had said that this was all, or nothing is known.
+    Ended,
+    /// The pod broke off without such a word. Linux tells an error once: after the write has had
+    /// it, the reading side would see a proper end, and take half a response for a whole one.
+    Reset,
+}
+
+// === impl PodIo ===
+
+impl<I> PodIo<I> {
+    pub(super) const fn new(inner: I) -> Self {
+        Self { inner, writing: Writing::Open }
+    }
+
+    /// Writes with `write`, unless nobody reads at the other end.
+    fn attempt(
+        &mut self,
+        cx: &mut Context<'_>,
+        write: impl FnOnce(Pin<&mut I>, &mut Context<'_>) -> Poll<io::Result<usize>>,
+    ) -> Poll<io::Result<usize>>
+    where
+        I: Unpin,
+    {
+        if self.writing != Writing::Open {
+            return Poll::Pending;
+        }
+        let done = write(Pin::new(&mut self.inner), cx);
+        self.writing = match &done {
+            Poll::Ready(Err(error)) if error.kind() == ErrorKind::BrokenPipe => Writing::Ended,
+            Poll::Ready(Err(error)) if error.kind() == ErrorKind::ConnectionReset => Writing::Reset,
+            _ => return done,
+        };
+        // Whoever drives the connection has looked for an answer before this write.
+        cx.waker().wake_by_ref();
+        Poll::Pending
+    }
+}
+
+impl<I: AsyncRead + Unpin> AsyncRead for PodIo<I> {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buffer: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        let (before, room) = (buffer.filled().len(), buffer.remaining());
+        let done = Pin::new(&mut self.inner).poll_read(cx, buffer);
+        let is_end = room > 0 && buffer.filled().len() == before;
+        if self.writing == Writing::Reset && is_end && matches!(done, Poll::Ready(Ok(()))) {
+            return Poll::Ready(Err(ErrorKind::ConnectionReset.into()));
+        }
+        done
+    }
+}
+
+impl<I: AsyncWrite + Unpin> AsyncWrite for PodIo<I> {
+    fn poll_write(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        bytes: &[u8],
+    ) -> Poll<io::Result<usize>> {
+        self.attempt(cx, |inner, cx| inner.poll_write(cx, bytes))
+    }
+
+    fn poll_write_vectored(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        slices: &[IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        self.attempt(cx, |inner, cx| inner.poll_write_vectored(cx, slices))
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        self.inner.is_write_vectored()
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.inner).poll_flush(cx)
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.inner).poll_shutdown(cx)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::VecDeque;
+    use std::future::poll_fn;
+
+    use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+
+    use super::*;
+
+    /// What Linux shows of a pod that said `said` and refused the rest with `error`, once.
+    struct Refusing {
+        said: VecDeque<u8>,
+        error: ErrorKind,
+    }
+
+    impl AsyncRead for Refusing {
+        fn poll_read(
+            mut self: Pin<&mut Self>,
+            _: &mut Context<'_>,
+            buffer: &mut ReadBuf<'_>,
+        ) -> Poll<io::Result<()>> {
+            let said: Vec<_> = self.said.drain(..).collect();
+            buffer.put_slice(&said);
+            Poll::Ready(Ok(()))
+        }
+    }
+
+    impl AsyncWrite for Refusing {
+        fn poll_write(
+            self: Pin<&mut Self>,
+            _: &mut Context<'_>,
+            _: &[u8],
+        ) -> Poll<io::Result<usize>> {
+            Poll::Ready(Err(self.error.into()))
+        }
+
+        fn poll_flush(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
+            Poll::Ready(Ok(()))
+        }
+
+        fn poll_shutdown(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
+            Poll::Ready(Ok(()))
+        }
+    }
+
+    async fn after_a_write(error: ErrorKind) -> (String, io::Result<usize>) {
+        let mut io = PodIo::new(Refusing { said: VecDeque::from(b"half".to_vec()), error });
+        let pending = poll_fn(|cx| Poll::Ready(Pin::new(&mut io).poll_write(cx, b"more"))).await;
+        assert!(pending.is_pending());
+        let mut buffer = [0; 16];
+        let read = io.read(&mut buffer).await.unwrap();
+        let said = String::from_utf8_lossy(&buffer[..read]).into_owned();
+        (said, io.read(&mut buffer).await)
+    }
+
+    #[tokio::test]
+    async fn what_a_pod_said_is_read_and_a_reset_is_no_proper_end() {
+        let (said, end) = after_a_write(ErrorKind::BrokenPipe).await;
+        assert_eq!((said.as_str(), end.unwrap()), ("half", 0));
+        let (said, end) = after_a_write(ErrorKind::ConnectionReset).await;
+        assert_eq!((said.as_str(), end.unwrap_err().kind()), ("half", ErrorKind::ConnectionReset));
+        let mut other = PodIo::new(Refusing { said: VecDeque::new(), error: ErrorKind::TimedOut });
+        assert_eq!(other.write(b"more").await.unwrap_err().kind(), ErrorKind::TimedOut);
+    }
+}
