@@ -24,6 +24,10 @@ use crate::visit::Stay;
 pub struct ProxyBody(Kind);
 
 #[derive(Debug)]
+#[expect(
+    clippy::large_enum_variant,
+    reason = "bodies of our own are rare, and a box would be paid by all others"
+)]
 enum Kind {
     Local(Option<Bytes>),
     Pod(PodBody),

@@ -15,6 +15,10 @@ use crate::body::ProxyBody;
 /// Names the kind of error in a response that Ebb made itself; absent from a model's own responses.
 pub const ERROR_HEADER: &str = "ebb-error";
 
+/// Nginx's word for a client that closed the connection: no response was sent, and the metric needs
+/// a class.
+const CLIENT_CLOSED: u16 = 499;
+
 /// Why a request was answered by Ebb instead of a pod.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum RequestError {
@@ -42,6 +46,9 @@ pub enum RequestError {
     /// The client sends the request's body too slowly.
     #[error("request body too slow")]
     BodySlow,
+    /// The client broke off its request; the answer is for the metrics.
+    #[error("the client broke off its request")]
+    ClientGone,
     /// The body is encoded in a way that would have to be undone here.
     #[error("transfer coding not supported: send the body as chunked alone")]
     CodingUnknown,
@@ -67,8 +74,9 @@ pub enum RequestError {
 
 impl RequestError {
     /// The status of the response.
-    pub const fn status(&self) -> StatusCode {
+    pub fn status(&self) -> StatusCode {
         match self {
+            Self::ClientGone => client_closed(),
             Self::Malformed(_) => StatusCode::BAD_REQUEST,
             Self::HostUnknown | Self::RevisionUnknown => StatusCode::NOT_FOUND,
             Self::MethodRefused => StatusCode::METHOD_NOT_ALLOWED,
@@ -94,6 +102,7 @@ impl RequestError {
             Self::QueueFull => "queue-full",
             Self::Overloaded => "overloaded",
             Self::BodySlow => "body-slow",
+            Self::ClientGone => "client-gone",
             Self::CodingUnknown => "coding-unknown",
             Self::CannotStart { .. } => "cannot-start",
             Self::Unreachable => "unreachable",
@@ -115,7 +124,7 @@ impl RequestError {
     /// Whether what the client still sends cannot be told apart from a next request, or is not worth
     /// waiting for.
     pub(crate) const fn ends_connection(&self) -> bool {
-        matches!(self, Self::BodySlow | Self::CodingUnknown)
+        matches!(self, Self::BodySlow | Self::ClientGone | Self::CodingUnknown)
     }
 
     /// The response.
@@ -138,13 +147,18 @@ impl RequestError {
     }
 }
 
+/// What counts for a client that left before it had an answer.
+pub(crate) fn client_closed() -> StatusCode {
+    StatusCode::from_u16(CLIENT_CLOSED).unwrap_or(StatusCode::BAD_REQUEST)
+}
+
 #[cfg(test)]
 mod tests {
     use http_body_util::BodyExt as _;
 
     use super::*;
 
-    fn golden() -> [(RequestError, u16, &'static str, &'static str); 13] {
+    fn golden() -> [(RequestError, u16, &'static str, &'static str); 14] {
         let revision = RevisionKey::new("default", "x-00001");
         let reason = "ExitCode1: no model".into();
         let cannot_start = RequestError::CannotStart { revision, reason };
@@ -162,6 +176,7 @@ mod tests {
             (RequestError::QueueFull, 503, "queue-full", "pending request queue full"),
             (RequestError::Overloaded, 503, "overloaded", "the gateway is at its limit"),
             (RequestError::BodySlow, 408, "body-slow", "request body too slow"),
+            (RequestError::ClientGone, 499, "client-gone", "the client broke off its request"),
             (RequestError::CodingUnknown, 501, "coding-unknown", coding),
             (cannot_start, 503, "cannot-start", why),
             (RequestError::Unreachable, 502, "unreachable", "no connection to the model"),

@@ -1,6 +1,7 @@
 //! The whole activator over in-memory pipes in paused time: clients on one side, pods on the other.
 
 mod bounds;
+mod broken;
 mod doors;
 mod failures;
 mod fixture;

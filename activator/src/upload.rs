@@ -43,6 +43,7 @@ pub(crate) struct Watch {
 pub(crate) struct UploadState {
     timed: AtomicBool,
     slow: AtomicBool,
+    broken: AtomicBool,
 }
 
 /// Why a body stopped early.
@@ -65,7 +66,7 @@ impl Upload {
         let (head, body) = request.into_parts();
         let watch = (!body.is_end_stream()).then(|| {
             let timed = AtomicBool::new(is_timed && !is_stream(&head.headers));
-            let state = Arc::new(UploadState { timed, slow: AtomicBool::new(false) });
+            let state = Arc::new(UploadState { timed, slow: false.into(), broken: false.into() });
             Box::new(Watch { pace: Pace::new(), timer: Timer::default(), state, share: None })
         });
         Request::from_parts(head, Self::Client(body, watch))
@@ -117,6 +118,9 @@ impl Body for Upload {
             }
             Poll::Ready(ended) => {
                 watch.share = None;
+                if ended.is_some() {
+                    watch.state.broken.store(true, Ordering::Relaxed);
+                }
                 Poll::Ready(ended.map(|frame| frame.map_err(UploadError::Client)))
             }
         }
@@ -164,6 +168,11 @@ impl UploadState {
     /// Whether it was broken off because it came too slowly.
     pub(crate) fn was_slow(&self) -> bool {
         self.slow.load(Ordering::Relaxed)
+    }
+
+    /// Whether the client broke it off.
+    pub(crate) fn was_broken(&self) -> bool {
+        self.broken.load(Ordering::Relaxed)
     }
 }
 

@@ -12,11 +12,12 @@ use tokio::sync::{OwnedSemaphorePermit, oneshot};
 use tokio::time::Instant;
 
 use crate::dispatch::Slot;
-use crate::error::RequestError;
+use crate::error::{RequestError, client_closed};
 use crate::health;
 use crate::observer::Event;
 use crate::queue::Ticket;
 use crate::revision::{Live, Pod, Revision, Verdict};
+use crate::upload::UploadState;
 
 /// Pause between two immediate reports of requests that were refused because no pod can start:
 /// they count as demand, and once a second is enough to say so.
@@ -39,6 +40,8 @@ pub(crate) struct Visit {
     status: StatusCode,
     /// Whether the pod served it well, as far as that can be told.
     served: Option<bool>,
+    /// What became of its body, if it has one and the pod has answered.
+    upload: Option<Arc<UploadState>>,
     /// Whether the revision had no pod when it came, and when it got one.
     wait: Option<Instant>,
 }
@@ -73,10 +76,6 @@ pub(crate) struct Phases {
     pub(crate) probe: Duration,
 }
 
-/// Nginx's word for a client that closed the connection: no response was sent, and the metric needs
-/// a class.
-const CLIENT_CLOSED: u16 = 499;
-
 // === impl Visit ===
 
 impl Visit {
@@ -102,7 +101,8 @@ impl Visit {
             bytes,
             arrived: now,
             place: Place::Nowhere,
-            status: StatusCode::from_u16(CLIENT_CLOSED).unwrap_or(StatusCode::BAD_REQUEST),
+            status: client_closed(),
+            upload: None,
             served: None,
             wait: None,
         };
@@ -223,17 +223,24 @@ impl Visit {
     }
 
     /// The client gets this error instead of an answer.
-    pub(crate) const fn failed(&mut self, error: &RequestError) {
+    pub(crate) fn failed(&mut self, error: &RequestError) {
         self.status = error.status();
         if matches!(error, RequestError::Upstream) {
             self.served = Some(false);
         }
     }
 
-    /// The response broke off after its head was sent; it counts as a failure.
-    pub(crate) const fn broken(&mut self) {
-        self.status = StatusCode::BAD_GATEWAY;
-        self.served = Some(false);
+    /// The pod has answered while `body` may still be on its way to it.
+    pub(crate) fn uploads(&mut self, body: Arc<UploadState>) {
+        self.upload = Some(body);
+    }
+
+    /// The response broke off after its head was sent. It counts as a failure, unless the client
+    /// broke off its request: the connection to the pod ends with that.
+    pub(crate) fn broken(&mut self) {
+        let left = self.upload.as_ref().is_some_and(|body| body.was_broken());
+        self.status = if left { client_closed() } else { StatusCode::BAD_GATEWAY };
+        self.served = if left { None } else { Some(false) };
     }
 
     /// Where the time went, of a request that waited.
@@ -280,7 +287,7 @@ impl Stay {
     }
 
     /// The response broke off after its head was sent; it counts as a failure.
-    pub(crate) const fn broken(&mut self) {
+    pub(crate) fn broken(&mut self) {
         if let Self::Here(visit) = self {
             visit.broken();
         }

@@ -37,7 +37,10 @@ impl Client {
             let sent = pod.upstream.send(request, &mut opened);
             match sent.map_err(Box::new).await.map_err(|error| *error) {
                 Ok(answer) => {
-                    body.inspect(|body| body.answered());
+                    if let Some(body) = body {
+                        body.answered();
+                        visit.uploads(body);
+                    }
                     return Ok(answer);
                 }
                 Err(SendError::Lost { source, .. }) => {
@@ -65,6 +68,9 @@ impl Client {
         if body.is_some_and(UploadState::was_slow) {
             self.proxy.context.meters.cut(Cut::Upload).inc();
             return RequestError::BodySlow;
+        }
+        if body.is_some_and(UploadState::was_broken) {
+            return RequestError::ClientGone;
         }
         tracing::info!(error = %source, server.address = %address, "Request lost");
         RequestError::Upstream
