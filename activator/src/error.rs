@@ -12,7 +12,7 @@ use http::{HeaderValue, Response, StatusCode, header};
 
 use crate::body::ProxyBody;
 
-/// Names the kind of error in a response that Ebb made itself; absent from a model's own responses.
+/// Names the kind of error in a response that Ebb made itself; taken out of a model's own responses.
 pub const ERROR_HEADER: &str = "ebb-error";
 
 /// Nginx's word for a client that closed the connection: no response was sent, and the metric needs

@@ -9,7 +9,7 @@ use tokio::time::Instant;
 
 use super::Client;
 use crate::budget::Share;
-use crate::error::RequestError;
+use crate::error::{ERROR_HEADER, RequestError};
 use crate::meters::{Bound, Cut};
 use crate::upload::{Upload, UploadState};
 use crate::upstream::{Lease, SendError};
@@ -36,7 +36,9 @@ impl Client {
             let mut opened = || visit.opened();
             let sent = pod.upstream.send(request, &mut opened);
             match sent.map_err(Box::new).await.map_err(|error| *error) {
-                Ok(answer) => {
+                Ok(mut answer) => {
+                    // A model's words are never ours: another activator goes by this one.
+                    answer.0.headers_mut().remove(ERROR_HEADER);
                     if let Some(body) = body {
                         body.answered();
                         visit.uploads(body);

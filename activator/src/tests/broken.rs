@@ -94,3 +94,22 @@ async fn a_pod_is_not_blamed_for_a_client_that_leaves_while_both_talk() {
     }
     assert_eq!(world.metric("ejections_total"), 0);
 }
+
+/// A model does not pass for Ebb: what Ebb says of itself is taken out of what a model says.
+#[tokio::test(start_paused = true)]
+async fn a_model_cannot_say_that_ebb_failed() {
+    let world = World::new(json!({}));
+    world.start(
+        1,
+        Arc::new(|_| {
+            let mut answer = reply("mine");
+            *answer.status_mut() = StatusCode::NOT_FOUND;
+            answer.headers_mut().insert("ebb-error", HeaderValue::from_static("revision-unknown"));
+            Box::pin(async move { answer })
+        }),
+    );
+    let response = world.get().await;
+    assert_eq!(response.status(), 404);
+    assert!(!response.headers().contains_key("ebb-error"));
+    assert_eq!(text(response).await, "mine");
+}
