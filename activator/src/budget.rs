@@ -6,12 +6,18 @@
 //! what does not fit is refused.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicI64, Ordering};
 
 use prometheus_client::metrics::gauge::Gauge;
 
-/// The part of the budget that waiting requests may take, as a fraction. The rest is for requests
-/// that a pod takes at once: those that wait for one model must not keep the uploads of another out.
-const WAITING_SHARE: (i64, i64) = (3, 4);
+/// The most that waiting requests may take of the budget, and the most that those may take which a
+/// pod reads. Each leaves a quarter to the other: those that wait for one model must not keep the
+/// uploads of another out, nor may long uploads keep every model from being woken.
+const PURPOSE_SHARE: (i64, i64) = (3, 4);
+/// The most that the requests of one revision may take of what is for a purpose. The other half is
+/// for the other revisions, whatever the clients of this one do; and a revision that is alone still
+/// has 96 MiB of the chart's 1 GiB, which is a thousand waiting uploads.
+const REVISION_SHARE: (i64, i64) = (1, 2);
 
 /// The bytes that requests may hold.
 #[derive(Debug)]
@@ -19,14 +25,25 @@ pub(crate) struct Budget {
     limit: i64,
     /// Also the metric: one atomic number.
     held: Gauge,
+    /// The same for each purpose.
+    parts: Part,
+}
+
+/// The bytes that the requests of one revision hold.
+#[derive(Debug, Default)]
+pub(crate) struct Part {
+    waiting: AtomicI64,
+    passing: AtomicI64,
 }
 
 /// Bytes that one request holds, given back when dropped.
 #[derive(Debug)]
 #[must_use = "bytes are given back when their share is dropped"]
 pub(crate) struct Share {
-    held: Gauge,
+    budget: Arc<Budget>,
+    part: Arc<Part>,
     bytes: i64,
+    purpose: Purpose,
 }
 
 /// What a request holds bytes for.
@@ -38,33 +55,85 @@ pub(crate) enum Purpose {
     Passing,
 }
 
+/// Whose bytes are more than they may be.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Excess {
+    /// Those of all requests.
+    All,
+    /// Those of the revision.
+    Revision,
+}
+
 // === impl Budget ===
 
 impl Budget {
     /// A budget of `limit` bytes, of which `held` shows how many are taken.
     pub(crate) fn new(limit: usize, held: Gauge) -> Arc<Self> {
-        Arc::new(Self { limit: number(limit), held })
+        Arc::new(Self { limit: number(limit), held, parts: Part::default() })
     }
 
-    /// Takes `bytes`; `None` when that is more than the purpose may have.
-    pub(crate) fn take(&self, bytes: usize, purpose: Purpose) -> Option<Share> {
+    /// Takes `bytes` for a request of the revision that has `part`; an error when that is more than
+    /// the purpose or the revision may have.
+    pub(crate) fn take(
+        self: &Arc<Self>,
+        bytes: usize,
+        purpose: Purpose,
+        part: &Arc<Part>,
+    ) -> Result<Share, Excess> {
         let bytes = number(bytes);
-        let limit = match purpose {
-            Purpose::Waiting => self.limit / WAITING_SHARE.1 * WAITING_SHARE.0,
-            Purpose::Passing => self.limit,
-        };
-        let before = self.held.inc_by(bytes);
-        let share = Share { held: self.held.clone(), bytes };
+        let most = self.limit / PURPOSE_SHARE.1 * PURPOSE_SHARE.0;
+        let all = self.held.inc_by(bytes).saturating_add(bytes);
+        let alike = self.parts.add(purpose, bytes);
+        let own = part.add(purpose, bytes);
+        let share = Share { budget: Arc::clone(self), part: Arc::clone(part), bytes, purpose };
         // Of two that race for the last bytes both may be refused; neither takes too much.
-        (before.saturating_add(bytes) <= limit).then_some(share)
+        if own > most / REVISION_SHARE.1 * REVISION_SHARE.0 {
+            return Err(Excess::Revision);
+        }
+        if alike > most || all > self.limit {
+            return Err(Excess::All);
+        }
+        Ok(share)
+    }
+}
+
+// === impl Part ===
+
+impl Part {
+    fn of(&self, purpose: Purpose) -> &AtomicI64 {
+        match purpose {
+            Purpose::Waiting => &self.waiting,
+            Purpose::Passing => &self.passing,
+        }
+    }
+
+    /// How many there are after `bytes` more.
+    fn add(&self, purpose: Purpose, bytes: i64) -> i64 {
+        self.of(purpose).fetch_add(bytes, Ordering::Relaxed).saturating_add(bytes)
     }
 }
 
 // === impl Share ===
 
+impl Share {
+    /// A pod reads the request from now on: its bytes are none of those that wait. It was let in
+    /// and is never refused for that; those that come next are.
+    pub(crate) fn passes(&mut self) {
+        if self.purpose == Purpose::Waiting {
+            for part in [&self.budget.parts, &*self.part] {
+                part.add(Purpose::Waiting, -self.bytes);
+                part.add(Purpose::Passing, self.bytes);
+            }
+            self.purpose = Purpose::Passing;
+        }
+    }
+}
+
 impl Drop for Share {
     fn drop(&mut self) {
-        self.held.dec_by(self.bytes);
+        self.budget.held.dec_by(self.bytes);
+        self.budget.parts.add(self.purpose, -self.bytes);
+        self.part.add(self.purpose, -self.bytes);
     }
 }
 
@@ -78,15 +147,43 @@ mod tests {
     use super::*;
 
     #[test]
-    fn those_who_wait_leave_a_quarter_to_those_who_pass() {
-        let gauge = Gauge::default();
-        let budget = Budget::new(100, gauge.clone());
-        let waiting = budget.take(75, Purpose::Waiting).unwrap();
-        assert!(budget.take(1, Purpose::Waiting).is_none());
-        let passing = budget.take(25, Purpose::Passing).unwrap();
-        assert!(budget.take(1, Purpose::Passing).is_none());
-        assert_eq!(gauge.get(), 100, "a refusal takes nothing");
-        drop((waiting, passing));
-        assert_eq!(gauge.get(), 0);
+    fn those_who_wait_and_those_who_pass_leave_each_other_a_quarter() {
+        for (first, second) in
+            [(Purpose::Waiting, Purpose::Passing), (Purpose::Passing, Purpose::Waiting)]
+        {
+            let gauge = Gauge::default();
+            let budget = Budget::new(100, gauge.clone());
+            let (one, two, three) = (Arc::default(), Arc::default(), Arc::default());
+            let most = [budget.take(37, first, &one), budget.take(37, first, &two)];
+            assert_eq!(budget.take(2, first, &three).unwrap_err(), Excess::All);
+            let rest = budget.take(26, second, &three).unwrap();
+            assert_eq!(budget.take(1, second, &three).unwrap_err(), Excess::All);
+            assert_eq!(gauge.get(), 100, "a refusal takes nothing");
+            drop((most, rest));
+            assert_eq!(gauge.get(), 0);
+        }
+    }
+
+    #[test]
+    fn one_revision_leaves_half_to_the_others() {
+        let budget = Budget::new(100, Gauge::default());
+        let (one, other) = (Arc::default(), Arc::default());
+        let held = budget.take(37, Purpose::Waiting, &one).unwrap();
+        assert_eq!(budget.take(1, Purpose::Waiting, &one).unwrap_err(), Excess::Revision);
+        let beside = budget.take(37, Purpose::Waiting, &other).unwrap();
+        drop((held, beside));
+        assert!(budget.take(37, Purpose::Waiting, &one).is_ok(), "all was given back");
+    }
+
+    #[test]
+    fn what_passes_waits_no_longer() {
+        let budget = Budget::new(100, Gauge::default());
+        let part = Arc::default();
+        let mut stream = budget.take(37, Purpose::Waiting, &part).unwrap();
+        stream.passes();
+        let next = budget.take(37, Purpose::Waiting, &part).unwrap();
+        assert_eq!(budget.take(1, Purpose::Passing, &part).unwrap_err(), Excess::Revision);
+        drop((stream, next));
+        assert!(budget.take(37, Purpose::Passing, &part).is_ok());
     }
 }

@@ -15,6 +15,7 @@ use parking_lot::Mutex;
 use tokio::time::Instant;
 
 use crate::dispatch::PodUid;
+use crate::meters::Bound;
 use crate::news::News;
 use crate::pod::PodFacts;
 use crate::revision::{Context, Revision};
@@ -70,10 +71,10 @@ impl Directory {
     /// An empty world.
     pub(crate) fn new(context: Arc<Context>, cluster_domain: String) -> Self {
         Self {
+            news: News::new(context.meters.overflows_of(Bound::News)),
             context,
             revisions: DashMap::new(),
             table: ArcSwap::default(),
-            news: News::default(),
             routes: Mutex::new(RouteClaims::new(cluster_domain)),
             pods: Mutex::default(),
         }

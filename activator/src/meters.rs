@@ -50,6 +50,10 @@ pub(crate) struct Meters {
 pub(crate) enum Bound {
     /// Bytes that requests hold.
     HeldBytes,
+    /// Bytes that the requests of one revision hold.
+    RevisionBytes,
+    /// Requests that wait for news of their host or their revision.
+    News,
     /// Connections of clients.
     Connections,
     /// Connections of one client's address.
@@ -268,14 +272,21 @@ impl Meters {
 
     /// Something was refused because of a bound of the whole process.
     pub(crate) fn overflow(&self, bound: Bound) {
+        self.overflows_of(bound).inc();
+    }
+
+    /// How often that was.
+    pub(crate) fn overflows_of(&self, bound: Bound) -> Counter {
         let bound = match bound {
             Bound::HeldBytes => "held-bytes",
+            Bound::RevisionBytes => "revision-bytes",
+            Bound::News => "news",
             Bound::Connections => "connections",
             Bound::ConnectionsPerAddress => "connections-per-address",
             Bound::Tunnels => "tunnels",
             Bound::Machine => "machine",
         };
-        self.overflows.get_or_create(&BoundLabels { bound }).inc();
+        self.overflows.get_or_create(&BoundLabels { bound }).clone()
     }
 
     /// Those that were cut off for being slow on one side.

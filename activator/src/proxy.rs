@@ -126,7 +126,7 @@ impl Client {
         let peers = self.owners_of(&revision, arrived);
         if !peers.is_empty() {
             // It may wait there.
-            self.hold_body(checked, Purpose::Passing)?;
+            self.hold_body(checked, Purpose::Passing, &revision.held)?;
             // In a box: requests that are served here should not carry the state of those that go
             // to another activator.
             let sent = Box::pin(self.relay(checked, &revision, &peers, arrived));
@@ -145,12 +145,12 @@ impl Client {
             }
             entered => entered?,
         };
-        drop(revision);
         let held = if visit.waits() {
-            self.hold_waiting(checked, bytes).map(Some)
+            self.hold_waiting(checked, bytes, &revision.held).map(Some)
         } else {
-            self.hold_body(checked, Purpose::Passing).map(|()| None)
+            self.hold_body(checked, Purpose::Passing, &revision.held).map(|()| None)
         };
+        drop(revision);
         let held = held.inspect_err(|error| visit.answered(error.status()))?;
         let way = match way {
             Some(way) => way,
@@ -188,6 +188,7 @@ impl Client {
         if !matches!(unknown, RequestError::HostUnknown | RequestError::RevisionUnknown) {
             return Err(unknown);
         }
+        let _held = self.hold_for_news(checked)?;
         let look = || self.revision(checked).ok();
         self.proxy.directory.news.find(look).await.ok_or(unknown)
     }

@@ -15,6 +15,7 @@ use tokio::sync::oneshot;
 use tokio::time::Instant;
 use tokio_util::task::AbortOnDropHandle;
 
+use crate::budget::Part;
 use crate::connect::Connect;
 use crate::dispatch::{Dispatch, PodUid, Slot};
 use crate::error::RequestError;
@@ -59,6 +60,8 @@ pub(crate) struct Revision {
     pub(crate) key: RevisionKey,
     pub(crate) context: Arc<Context>,
     pub(crate) state: Mutex<State>,
+    /// What its requests hold in this process.
+    pub(crate) held: Arc<Part>,
     /// Where it stands among the activators.
     pub(crate) point: Point,
     /// Whether it has a limit; apart, so that requests to those that have none need no second lock.
@@ -152,7 +155,7 @@ impl Revision {
         let point = Point::of(&key);
         let state = Mutex::new(state);
         let (limited, active) = (AtomicBool::new(false), AtomicBool::new(false));
-        Self { key, context, state, point, limited, active }
+        Self { key, context, state, held: Arc::default(), point, limited, active }
     }
 
     /// Whether one activator must have the say over all of its requests.

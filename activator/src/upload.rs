@@ -87,6 +87,15 @@ impl Upload {
         }
     }
 
+    /// A pod reads it from now on.
+    pub(crate) fn passes(&mut self) {
+        if let Self::Client(_, Some(watch)) = self
+            && let Some(share) = &mut watch.share
+        {
+            share.passes();
+        }
+    }
+
     /// Whether it holds a share.
     pub(crate) fn holds(&self) -> bool {
         matches!(self, Self::Client(_, Some(watch)) if watch.share.is_some())

@@ -29,9 +29,10 @@ impl Client {
         loop {
             let pod = visit.pod().await?;
             drop(held.take());
-            let Some(request) = slot.take() else {
+            let Some(mut request) = slot.take() else {
                 return Err(RequestError::Upstream);
             };
+            request.body_mut().passes();
             let (address, body) = (pod.upstream.address(), request.body().state());
             let mut opened = || visit.opened();
             let sent = pod.upstream.send(request, &mut opened);

@@ -1,10 +1,12 @@
 //! What requests hold in this process, before they hold it.
 
+use std::sync::Arc;
+
 use http::{Request, Version};
 use http_body::Body as _;
 
 use super::{Checked, Client};
-use crate::budget::{Purpose, Share};
+use crate::budget::{Excess, Part, Purpose, Share};
 use crate::error::RequestError;
 use crate::meters::Bound;
 use crate::server::STREAM_WINDOW_BYTES;
@@ -25,9 +27,18 @@ impl Client {
         &self,
         checked: &mut Checked,
         head_bytes: usize,
+        part: &Arc<Part>,
     ) -> Result<Share, RequestError> {
-        self.hold_body(checked, Purpose::Waiting)?;
-        self.hold(head_bytes + WAITING_BYTES, Purpose::Waiting)
+        self.hold_body(checked, Purpose::Waiting, part)?;
+        self.hold(head_bytes + WAITING_BYTES, Purpose::Waiting, part)
+    }
+
+    /// Counts what a request holds, its body among it, while it waits for news of its host or its
+    /// revision: it is none of a revision's yet, and all such requests have one part together.
+    pub(super) fn hold_for_news(&self, checked: &Checked) -> Result<Share, RequestError> {
+        let body = checked.request.as_ref().map_or(0, |it| body_bytes(it, Purpose::Waiting));
+        let bytes = checked.head_bytes() + WAITING_BYTES + body;
+        self.hold(bytes, Purpose::Waiting, &self.proxy.directory.news.held)
     }
 
     /// Counts what the body of a request may take before it is read.
@@ -35,22 +46,32 @@ impl Client {
         &self,
         checked: &mut Checked,
         purpose: Purpose,
+        part: &Arc<Part>,
     ) -> Result<(), RequestError> {
         let Some(request) = &mut checked.request else {
             return Ok(());
         };
         let bytes = body_bytes(request, purpose);
         if bytes > 0 && !request.body().holds() {
-            let share = self.hold(bytes, purpose)?;
+            let share = self.hold(bytes, purpose, part)?;
             request.body_mut().hold(share);
         }
         Ok(())
     }
 
-    fn hold(&self, bytes: usize, purpose: Purpose) -> Result<Share, RequestError> {
-        self.proxy.held.take(bytes, purpose).ok_or_else(|| {
-            self.proxy.context.meters.overflow(Bound::HeldBytes);
-            RequestError::Overloaded
+    fn hold(
+        &self,
+        bytes: usize,
+        purpose: Purpose,
+        part: &Arc<Part>,
+    ) -> Result<Share, RequestError> {
+        self.proxy.held.take(bytes, purpose, part).map_err(|excess| {
+            let (bound, error) = match excess {
+                Excess::All => (Bound::HeldBytes, RequestError::Overloaded),
+                Excess::Revision => (Bound::RevisionBytes, RequestError::QueueFull),
+            };
+            self.proxy.context.meters.overflow(bound);
+            error
         })
     }
 }

@@ -27,10 +27,16 @@ fn client() -> http2::Builder<TokioExecutor> {
 }
 
 fn is_overloaded(response: &Response<Incoming>) -> bool {
+    is_refused(response, "overloaded")
+}
+
+fn is_queue_full(response: &Response<Incoming>) -> bool {
+    is_refused(response, "queue-full")
+}
+
+fn is_refused(response: &Response<Incoming>, error: &str) -> bool {
     let headers = response.headers();
-    response.status() == 503
-        && headers["ebb-error"] == "overloaded"
-        && headers["retry-after"] == "1"
+    response.status() == 503 && headers["ebb-error"] == error && headers["retry-after"] == "1"
 }
 
 /// P2: what one held request may send takes nothing from the others on its connection.
@@ -71,14 +77,15 @@ async fn requests_beyond_the_budget_of_bytes_are_refused_and_the_others_served()
     let sent = clients.iter_mut().map(|sender| tokio::spawn(sender.send_request(post(body()))));
     let sent: Vec<_> = sent.collect();
     settle().await;
-    // Of three quarters of the budget, 64 KiB of each body and some 8 KiB more.
-    assert_eq!(world.queued(), 10);
-    assert!(world.metric("held_bytes") <= 768 * 1024);
-    assert_eq!(world.metric("overflows_total{bound=\"held-bytes\"}"), 20);
+    // Of a revision's half of three quarters, 64 KiB of each body and some 8 KiB more.
+    assert_eq!(world.queued(), 5);
+    assert!(world.metric("held_bytes") <= 384 * 1024);
+    assert_eq!(world.metric("overflows_total{bound=\"revision-bytes\"}"), 25);
+    assert_eq!(world.metric("overflows_total{bound=\"held-bytes\"}"), 0);
     world.start(1, measure());
     let answers = join_all(sent).await.into_iter().map(|answer| answer.unwrap().unwrap());
-    let (refused, served): (Vec<_>, Vec<_>) = answers.partition(is_overloaded);
-    assert_eq!((refused.len(), served.len()), (20, 10));
+    let (refused, served): (Vec<_>, Vec<_>) = answers.partition(is_queue_full);
+    assert_eq!((refused.len(), served.len()), (25, 5));
     for response in served {
         assert_eq!(text(response).await, "300000");
     }
@@ -94,12 +101,33 @@ async fn heads_count_as_bodies_do() {
     let waiting = join_all((0..20).map(|_| world.get()));
     let (answers, ()) = futures::join!(waiting, async {
         settle().await;
-        assert_eq!(world.queued(), 9);
+        assert_eq!(world.queued(), 4);
         world.start(1, echo("hello"));
     });
-    assert_eq!(answers.iter().filter(|answer| is_overloaded(answer)).count(), 11);
+    assert_eq!(answers.iter().filter(|answer| is_queue_full(answer)).count(), 16);
     assert_eq!(world.metric("held_bytes"), 0);
     assert_eq!(world.get().await.status(), 200, "warm requests hold nothing");
+}
+
+/// A flood for hosts that nobody knows holds no more than any other, and leaves as much free.
+#[tokio::test(start_paused = true)]
+async fn requests_for_unknown_hosts_are_counted_while_they_wait_for_news() {
+    let limits = Limits { held_bytes: 100 * 1024, ..Limits::default() };
+    let world = World::with_limits(json!({}), limits);
+    let unknown = || {
+        let mut request = get();
+        request.headers_mut().insert("host", "nobody.example.com".parse().unwrap());
+        request
+    };
+    let waiting = join_all((0..20).map(|_| world.send(unknown())));
+    let (answers, ()) = futures::join!(waiting, async {
+        tokio::time::sleep(Duration::from_millis(10)).await;
+        assert!(world.metric("held_bytes") > 0);
+        assert_eq!(world.metric("overflows_total{bound=\"revision-bytes\"}"), 16);
+    });
+    assert_eq!(answers.iter().filter(|answer| is_queue_full(answer)).count(), 16);
+    assert_eq!(answers.iter().filter(|answer| answer.status() == 404).count(), 4);
+    assert_eq!(world.metric("held_bytes"), 0);
 }
 
 /// P13: an upgraded connection is a connection.
