@@ -36,6 +36,9 @@ use crate::wake::Waker;
 
 /// Pause between two reports, as in Knative (`pkg/activator/concurrency_reporter.go`).
 const REPORT_INTERVAL: Duration = Duration::from_secs(1);
+/// One place in so many is for the inner door alone: whoever takes all that the internet can take
+/// must not keep the services of a cluster from each other.
+const INNER_PART: usize = 8;
 
 /// What an activator needs.
 pub struct ActivatorOptions {
@@ -345,13 +348,15 @@ impl Activator {
     }
 }
 
-/// The servers of the outer and the inner door, which share their places, and that of the peers, if
-/// there are any.
+/// The servers of the outer and the inner door, whose places are counted together, and that of the
+/// peers, if there are any.
 fn servers(proxy: &Arc<Proxy>, limits: &Limits) -> (Arc<Server>, Arc<Server>, Option<Arc<Server>>) {
     let taken = proxy.context.meters.connections();
-    let places = Places::new(limits.connections, limits.connections_per_address, taken);
-    // Clients that take all places must not keep the other activators out. Their connections are
-    // bounded by those that have a place there.
+    let places = |most| Places::new(most, limits.connections_per_address, taken.clone());
+    let outer_places = places(limits.connections - limits.connections / INNER_PART);
+    let inner_places = places(limits.connections);
+    // Clients that take all places must not keep the other activators out. These are counted apart
+    // and have as many at the most; each activator opens a few for each revision that it forwards.
     let peer_places = Places::new(limits.connections, None, Gauge::default());
     let server = |audience, places: &Arc<Places>| {
         Arc::new(Server::new(Arc::clone(proxy), audience, Arc::clone(places)))
@@ -360,8 +365,8 @@ fn servers(proxy: &Arc<Proxy>, limits: &Limits) -> (Arc<Server>, Arc<Server>, Op
         server(Audience::Peers(peers.options().doorkeeper.clone()), &peer_places)
     };
     (
-        server(Audience::Clients(Door::Outer), &places),
-        server(Audience::Clients(Door::Inner), &places),
+        server(Audience::Clients(Door::Outer), &outer_places),
+        server(Audience::Clients(Door::Inner), &inner_places),
         proxy.peers.as_ref().map(for_peers),
     )
 }

@@ -33,7 +33,8 @@ pub struct Limits {
     pub queue: QueueLimits,
     /// Bytes that the requests of all revisions may hold in this process.
     pub held_bytes: usize,
-    /// Client connections at once, over all listeners; the next are told so and closed.
+    /// Client connections at once, over both doors, of which the outer one leaves some to the inner
+    /// one; the next are told so and closed. Other activators may have as many besides.
     pub connections: usize,
     /// Client connections at once from one address; `None` means no limit of its own, which is right
     /// behind a load balancer.

@@ -8,7 +8,8 @@ use std::sync::Arc;
 use parking_lot::Mutex;
 use prometheus_client::metrics::gauge::Gauge;
 
-/// So many places, shared by all listeners of a kind.
+/// So many places of a kind. Two that count with the same gauge count together, each up to a limit
+/// of its own; places of one address are counted apart.
 #[derive(Debug)]
 pub(crate) struct Places {
     limit: i64,

@@ -17,6 +17,7 @@ use super::fixture::*;
 use super::protocols::websocket;
 use super::wire::*;
 use crate::Limits;
+use crate::route::Door;
 
 fn post<B>(body: B) -> Request<B> {
     Request::post(format!("http://{HOST}/")).body(body).unwrap()
@@ -149,6 +150,26 @@ async fn a_tunnel_keeps_its_place_among_the_connections() {
     assert_eq!((world.metric("connections"), world.metric("tunnels")), (0, 0));
     let again = tokio_tungstenite::client_async(&url, world.dial()).await;
     assert_eq!(again.unwrap().1.status(), 101);
+}
+
+/// Clients at the outer door leave an eighth of the connections to the inner one.
+#[tokio::test(start_paused = true)]
+async fn the_outer_door_leaves_places_to_the_inner_one() {
+    let limits = Limits { connections: 8, ..Limits::default() };
+    let world = World::with_limits(json!({}), limits);
+    world.start(1, echo("hello"));
+    settle().await;
+    let outside: Vec<_> = (0..7).map(|_| world.dial()).collect();
+    settle().await;
+    assert!(is_overloaded(&world.get().await));
+    let inside = world.dial_at(Door::Inner);
+    settle().await;
+    assert_eq!(world.metric("connections"), 8);
+    assert!(is_overloaded(&world.send_at(Door::Inner, get()).await));
+    drop(inside);
+    settle().await;
+    assert_eq!(world.send_at(Door::Inner, get()).await.status(), 200);
+    drop(outside);
 }
 
 #[tokio::test(start_paused = true)]
