@@ -115,7 +115,14 @@ impl Body for ProxyBody {
         cx: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
         match &mut self.get_mut().0 {
-            Kind::Local(bytes) => Poll::Ready(bytes.take().map(|bytes| Ok(Frame::data(bytes)))),
+            Kind::Local(bytes) => {
+                let part = bytes.take();
+                // An HTTP/2 client may give no room for it.
+                if let (Some(part), Some(progress)) = (&part, Progress::current()) {
+                    progress.gave(part.len());
+                }
+                Poll::Ready(part.map(|part| Ok(Frame::data(part))))
+            }
             Kind::Pod(body) => body.poll_frame(cx),
         }
     }

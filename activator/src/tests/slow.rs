@@ -79,6 +79,20 @@ async fn a_stream_that_nobody_takes_is_reset_and_its_connection_goes_on() {
     assert_eq!(text(other).await.len(), 1_000_000);
 }
 
+/// P3: nor does a client that gives no room for an answer of our own hold its stream.
+#[tokio::test(start_paused = true)]
+async fn an_answer_of_ours_that_nobody_takes_is_reset() {
+    let world = World::new(json!({}));
+    let mut builder = http2::Builder::new(TokioExecutor::new());
+    let mut sender = world.connect_h2(builder.initial_stream_window_size(0)).await;
+    let request = Request::get("http://nobody.example.com/").body(Full::<Bytes>::default());
+    let response = sender.send_request(request.unwrap()).await.unwrap();
+    assert_eq!(response.status(), 404);
+    sleep(Duration::from_secs(31)).await;
+    assert_eq!(world.metric("cut_clients_total{side=\"download\"}"), 1);
+    assert!(response.into_body().collect().await.is_err());
+}
+
 /// P16: a client that takes a byte now and then holds its slot no longer than one that takes none.
 #[tokio::test(start_paused = true)]
 async fn a_response_that_is_taken_byte_by_byte_is_cut_off() {
