@@ -124,7 +124,7 @@ impl RequestError {
     /// Whether what the client still sends cannot be told apart from a next request, or is not worth
     /// waiting for.
     pub(crate) const fn ends_connection(&self) -> bool {
-        matches!(self, Self::BodySlow | Self::ClientGone | Self::CodingUnknown)
+        matches!(self, Self::Malformed(_) | Self::BodySlow | Self::ClientGone | Self::CodingUnknown)
     }
 
     /// The response.

@@ -9,7 +9,7 @@ use http::Request;
 use http_body_util::Full;
 use serde_json::{Value, json};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
-use tokio::time::{Instant, sleep};
+use tokio::time::{Instant, sleep, timeout};
 
 use super::fixture::*;
 
@@ -208,6 +208,9 @@ async fn ambiguous_framing_is_refused_and_the_connection_closed() {
         "POST / HTTP/1.1\r\nhost: H\r\ntransfer-encoding: xchunked\r\n\r\n0\r\n\r\n",
         "POST / HTTP/1.1\r\nhost: H\r\ncontent-length: +5\r\n\r\nhello",
         "POST / HTTP/1.1\r\nhost: H\r\ncontent-length: 5\r\ncontent-length: 6\r\n\r\nhello",
+        "POST / HTTP/1.1\r\nhost: H\r\ncontent-length: 5\r\ncontent-length: 5\r\n\r\nhello",
+        "POST / HTTP/1.1\r\nhost: H\r\ncontent-length: 0\r\ncontent-length: 0\r\n\r\n",
+        "POST / HTTP/1.1\r\nhost: H\r\ntransfer-encoding: chunked, chunked\r\n\r\n0\r\n\r\n",
         "POST / HTTP/1.0\r\nhost: H\r\ntransfer-encoding: chunked\r\n\r\n0\r\n\r\n",
         "GET / HTTP/1.1\r\n\r\n",
         "GET / HTTP/1.1\r\nhost: H\r\nhost: H\r\n\r\n",
@@ -215,9 +218,10 @@ async fn ambiguous_framing_is_refused_and_the_connection_closed() {
     ] {
         let mut connection = world.dial();
         connection.write_all(head.replace('H', HOST).as_bytes()).await.unwrap();
-        let mut answer = vec![0; 12];
-        connection.read_exact(&mut answer).await.unwrap();
-        assert_eq!(String::from_utf8_lossy(&answer), "HTTP/1.1 400", "{head}");
+        let mut answer = Vec::new();
+        let closed = timeout(Duration::from_secs(1), connection.read_to_end(&mut answer)).await;
+        closed.unwrap_or_else(|_| panic!("kept: {head}")).unwrap();
+        assert!(answer.starts_with(b"HTTP/1.1 400"), "{head}");
     }
 }
 
