@@ -4,7 +4,7 @@
 //! divisor, so that a gap in the reports never lowers an average. (Knative reads a gap inside the
 //! window as zeros.) Formulae: knative/serving pkg/autoscaler/aggregation/bucketing.go.
 //!
-//! Invariants: at most `seconds` buckets are held; every value in one is finite or [`MISSING`].
+//! Invariants: at most `seconds` buckets are held; every value in one is finite or `MISSING`.
 
 use std::collections::VecDeque;
 
