@@ -205,19 +205,19 @@ async fn ambiguous_framing_is_refused_and_the_connection_closed() {
     world.start(1, echo("hello"));
     settle().await;
     for head in [
-        "POST / HTTP/1.1\r\nhost: H\r\ntransfer-encoding: xchunked\r\n\r\n0\r\n\r\n",
-        "POST / HTTP/1.1\r\nhost: H\r\ncontent-length: +5\r\n\r\nhello",
-        "POST / HTTP/1.1\r\nhost: H\r\ncontent-length: 5\r\ncontent-length: 6\r\n\r\nhello",
-        "POST / HTTP/1.1\r\nhost: H\r\ncontent-length: 5\r\ncontent-length: 5\r\n\r\nhello",
-        "POST / HTTP/1.1\r\nhost: H\r\ncontent-length: 0\r\ncontent-length: 0\r\n\r\n",
-        "POST / HTTP/1.1\r\nhost: H\r\ntransfer-encoding: chunked, chunked\r\n\r\n0\r\n\r\n",
-        "POST / HTTP/1.0\r\nhost: H\r\ntransfer-encoding: chunked\r\n\r\n0\r\n\r\n",
+        "POST / HTTP/1.1\r\nhost: @\r\ntransfer-encoding: xchunked\r\n\r\n0\r\n\r\n",
+        "POST / HTTP/1.1\r\nhost: @\r\ncontent-length: +5\r\n\r\nhello",
+        "POST / HTTP/1.1\r\nhost: @\r\ncontent-length: 5\r\ncontent-length: 6\r\n\r\nhello",
+        "POST / HTTP/1.1\r\nhost: @\r\ncontent-length: 5\r\ncontent-length: 5\r\n\r\nhello",
+        "POST / HTTP/1.1\r\nhost: @\r\ncontent-length: 0\r\ncontent-length: 0\r\n\r\n",
+        "POST / HTTP/1.1\r\nhost: @\r\ntransfer-encoding: chunked, chunked\r\n\r\n0\r\n\r\n",
+        "POST / HTTP/1.0\r\nhost: @\r\ntransfer-encoding: chunked\r\n\r\n0\r\n\r\n",
         "GET / HTTP/1.1\r\n\r\n",
-        "GET / HTTP/1.1\r\nhost: H\r\nhost: H\r\n\r\n",
-        "GET / HTTP/1.1\r\nhost : H\r\n\r\n",
+        "GET / HTTP/1.1\r\nhost: @\r\nhost: @\r\n\r\n",
+        "GET / HTTP/1.1\r\nhost : @\r\n\r\n",
     ] {
         let mut connection = world.dial();
-        connection.write_all(head.replace('H', HOST).as_bytes()).await.unwrap();
+        connection.write_all(head.replace('@', HOST).as_bytes()).await.unwrap();
         let mut answer = Vec::new();
         let closed = timeout(Duration::from_secs(1), connection.read_to_end(&mut answer)).await;
         closed.unwrap_or_else(|_| panic!("kept: {head}")).unwrap();
