@@ -1,7 +1,7 @@
 //! Requests between activators: sent to the owner of a revision, and taken from others.
 //!
 //! While a request waits at the owner, a part of its body is already under way: what fits into the
-//! buffers of the hop (`PEER_BUFFER_BYTES` in `upstream`) and of its sockets. So a client that
+//! buffers of the hop (`BUFFER_BYTES` in `upstream`) and of its sockets. So a client that
 //! expects a `100 Continue` gets it once the owner is reached, and not only once there is a pod:
 //! hyper's client does not wait for one itself.
 
