@@ -199,7 +199,7 @@ impl DrainControl for Streams {
 
     fn begin_anew(&self, activator: &str) {
         let shared = self.shared.lock();
-        // What it said on a newer stream, if there is one, comes after what calls for this.
+        // One that is newer than what calls for this may be ended as well: it begins once more.
         let Some(stream) = shared.newest.get(activator) else {
             return;
         };

@@ -21,6 +21,9 @@ use crate::event::Event;
 use crate::pods::Pod;
 use crate::target::Target;
 
+/// The container of an activator's pod that is the activator, as the chart names it.
+const ACTIVATOR_CONTAINER: &str = "activator";
+
 /// A watch of Revisions. Never ends; errors are logged and retried with backoff.
 pub fn targets(client: Client) -> impl Stream<Item = Event> + Send + Unpin {
     let objects = watcher(Api::<Revision>::all(client), watcher::Config::default());
@@ -113,12 +116,17 @@ fn activator(pod: &v1::Pod) -> Option<PodState> {
         return Some(PodState::Terminating(Duration::from_secs(grace.try_into().unwrap_or(0))));
     }
     let containers = status.and_then(|status| status.container_statuses.as_ref());
-    // Any of them: which one is the activator is not known here, and at worst a sidecar is waited
-    // for.
-    let is_running = containers
-        .into_iter()
-        .flatten()
-        .any(|container| container.state.as_ref().is_some_and(|state| state.running.is_some()));
+    let containers: Vec<_> = containers.into_iter().flatten().collect();
+    let own = containers.iter().find(|container| container.name == ACTIVATOR_CONTAINER);
+    let runs = |container: &v1::ContainerStatus| {
+        container.state.as_ref().is_some_and(|state| state.running.is_some())
+    };
+    // Without one of that name any of them may be it. A sidecar beside an activator that crashes
+    // again and again must hold no scale.
+    let is_running = match own {
+        Some(own) => runs(own),
+        None => containers.into_iter().any(runs),
+    };
     Some(if is_running { PodState::Running } else { PodState::Stopped })
 }
 
@@ -220,6 +228,13 @@ mod tests {
     /// not run has none, however often it is started again.
     #[test]
     fn an_activator_serves_for_as_long_as_its_container_runs() {
+        let running = || serde_json::json!({"running": {"startedAt": "2026-11-25T18:00:00Z"}});
+        let named = |name: &str, state: serde_json::Value| {
+            serde_json::json!({
+                "name": name, "image": "", "imageID": "", "ready": false,
+                "restartCount": 7, "state": state,
+            })
+        };
         let pod = |phase: &str, ready: &str, state: serde_json::Value, deleted: bool| {
             let mut pod: v1::Pod = serde_json::from_value(serde_json::json!({
                 "metadata": {"name": "ebb-activator-x"},
@@ -229,10 +244,8 @@ mod tests {
                         {"type": "Ready", "status": ready},
                         {"type": "ContainersReady", "status": ready},
                     ],
-                    "containerStatuses": [{
-                        "name": "activator", "image": "", "imageID": "", "ready": false,
-                        "restartCount": 7, "state": state,
-                    }],
+                    // A sidecar runs and runs.
+                    "containerStatuses": [named("proxy", running()), named("activator", state)],
                 },
             }))
             .unwrap();
@@ -243,7 +256,6 @@ mod tests {
             }
             activator(&pod)
         };
-        let running = || serde_json::json!({"running": {"startedAt": "2026-11-25T18:00:00Z"}});
         let waiting = |reason: &str| serde_json::json!({"waiting": {"reason": reason}});
         let ended = serde_json::json!({"terminated": {"exitCode": 1}});
         let ending = PodState::Terminating(Duration::from_secs(320));

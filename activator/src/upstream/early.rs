@@ -3,11 +3,12 @@
 //! Their kernel refuses the rest of the body with a reset. hyper takes a failed write for the end of
 //! the exchange, and what the pod has said would be lost unread. So a write that fails because
 //! nobody reads at the other end waits instead, and the reading decides: it comes to the answer or
-//! to the end of the connection.
+//! to the end of the connection. There the write fails after all, for a tunnel writes and reads each
+//! for itself.
 
 use std::io::{self, ErrorKind, IoSlice};
 use std::pin::Pin;
-use std::task::{Context, Poll};
+use std::task::{Context, Poll, Waker};
 
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
@@ -16,6 +17,10 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 pub(super) struct PodIo<I> {
     inner: I,
     writing: Writing,
+    /// Whether there was nothing more to read after a write was refused.
+    is_over: bool,
+    /// Who waits to write since then.
+    writer: Option<Waker>,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -32,7 +37,7 @@ enum Writing {
 
 impl<I> PodIo<I> {
     pub(super) const fn new(inner: I) -> Self {
-        Self { inner, writing: Writing::Open }
+        Self { inner, writing: Writing::Open, is_over: false, writer: None }
     }
 
     /// Writes with `write`, unless nobody reads at the other end.
@@ -44,7 +49,11 @@ impl<I> PodIo<I> {
     where
         I: Unpin,
     {
+        if self.is_over {
+            return Poll::Ready(Err(ErrorKind::BrokenPipe.into()));
+        }
         if self.writing != Writing::Open {
+            self.writer = Some(cx.waker().clone());
             return Poll::Pending;
         }
         let done = write(Pin::new(&mut self.inner), cx);
@@ -55,6 +64,7 @@ impl<I> PodIo<I> {
         };
         // Whoever drives the connection has looked for an answer before this write.
         cx.waker().wake_by_ref();
+        self.writer = Some(cx.waker().clone());
         Poll::Pending
     }
 }
@@ -67,11 +77,24 @@ impl<I: AsyncRead + Unpin> AsyncRead for PodIo<I> {
     ) -> Poll<io::Result<()>> {
         let (before, room) = (buffer.filled().len(), buffer.remaining());
         let done = Pin::new(&mut self.inner).poll_read(cx, buffer);
-        let is_end = room > 0 && buffer.filled().len() == before;
-        if self.writing == Writing::Reset && is_end && matches!(done, Poll::Ready(Ok(()))) {
-            return Poll::Ready(Err(ErrorKind::ConnectionReset.into()));
+        let is_end = match &done {
+            Poll::Ready(Ok(())) => room > 0 && buffer.filled().len() == before,
+            Poll::Ready(Err(_)) => true,
+            Poll::Pending => false,
+        };
+        if !is_end || self.writing == Writing::Open {
+            return done;
         }
-        done
+        self.is_over = true;
+        if let Some(writer) = self.writer.take() {
+            writer.wake();
+        }
+        match done {
+            Poll::Ready(Ok(())) if self.writing == Writing::Reset => {
+                Poll::Ready(Err(ErrorKind::ConnectionReset.into()))
+            }
+            done => done,
+        }
     }
 }
 
@@ -110,7 +133,10 @@ mod tests {
     use std::collections::VecDeque;
     use std::future::poll_fn;
 
-    use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+    use std::time::Duration;
+
+    use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _, copy_bidirectional, duplex};
+    use tokio::time::timeout;
 
     use super::*;
 
@@ -168,5 +194,17 @@ mod tests {
         assert_eq!((said.as_str(), end.unwrap_err().kind()), ("half", ErrorKind::ConnectionReset));
         let mut other = PodIo::new(Refusing { said: VecDeque::new(), error: ErrorKind::TimedOut });
         assert_eq!(other.write(b"more").await.unwrap_err().kind(), ErrorKind::TimedOut);
+    }
+
+    /// P5: a tunnel whose pod is gone ends, although its client says on and on.
+    #[tokio::test(start_paused = true)]
+    async fn a_tunnel_ends_with_what_is_read_of_a_pod_that_refused_a_write() {
+        let error = ErrorKind::BrokenPipe;
+        let mut pod = PodIo::new(Refusing { said: VecDeque::from(b"half".to_vec()), error });
+        let (mut client, mut ours) = duplex(64);
+        client.write_all(b"more").await.unwrap();
+        let tunnel = copy_bidirectional(&mut ours, &mut pod);
+        let end = timeout(Duration::from_secs(1), tunnel).await.expect("the tunnel ends");
+        assert_eq!(end.unwrap_err().kind(), ErrorKind::BrokenPipe);
     }
 }

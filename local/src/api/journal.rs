@@ -156,7 +156,12 @@ impl Journal {
             match rewriting::rewrite(folder, &path, tail.length) {
                 // A full disk keeps nobody from starting. Once there is room the old file goes on,
                 // which does harm only if a sync of it had failed besides.
-                Err(error) if error.kind() == io::ErrorKind::StorageFull => {
+                Err(error)
+                    if matches!(
+                        error.kind(),
+                        io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded
+                    ) =>
+                {
                     tracing::warn!(%error, "Cannot write the last changes anew: make room");
                 }
                 outcome => outcome.map_err(|e| JournalError::io("rewrite", &path, e))?,

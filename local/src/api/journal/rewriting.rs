@@ -18,7 +18,7 @@ pub(super) const UNFINISHED: &str = "new";
 
 /// Replaces the journal at `path` by a new file with its first `length` bytes, whole or not at all.
 ///
-/// After an error it is what it was.
+/// After an error of the writing it is what it was; after one of the last sync, either.
 pub(super) fn rewrite(folder: &Path, path: &Path, length: u64) -> io::Result<()> {
     // Read and written, not copied by the file system: that may let the new file share the places on
     // the disk where the bytes never arrived.
