@@ -57,6 +57,11 @@ struct Slot {
     seen: Seen,
 }
 
+/// How many that come after one that failed go before it: ten seconds of writes at the rate that is
+/// kept. What fails may have nothing to come, and must not use up the budget; but a failure may also
+/// have been an accident, and then it must be written however many come.
+const FAILED_BEHIND: u64 = 1_000;
+
 /// Where a write waits.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 enum Place {
@@ -69,12 +74,11 @@ enum Place {
     Resting(Instant, Urgency),
 }
 
-/// Whose turn it is: the most urgent first; of those, who did not fail so far, for it may be that
-/// whatever fails has nothing to come and would use up the budget; of those, who came first.
+/// Whose turn it is: the most urgent first; of those, who came first, where one that failed counts
+/// as come [`FAILED_BEHIND`] later.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 struct Turn {
     urgency: Urgency,
-    has_failed: bool,
     number: u64,
 }
 
@@ -238,10 +242,13 @@ impl Writer {
                 return;
             }
             Place::Ready(turn) if turn.urgency == urgency => turn.number,
+            Place::Ready(_) | Place::Resting(..) | Place::Nowhere if slot.failures > 0 => {
+                self.next_id + FAILED_BEHIND
+            }
             Place::Ready(_) | Place::Resting(..) | Place::Nowhere => self.next_id,
         };
         self.next_id += 1;
-        let turn = Turn { urgency, has_failed: slot.failures > 0, number };
+        let turn = Turn { urgency, number };
         let before = std::mem::replace(&mut slot.place, Place::Ready(turn));
         self.displace(key, before);
         self.ready.insert((turn, key.clone()));

@@ -8,6 +8,7 @@ use http_body_util::BodyExt as _;
 use kube::client::Body;
 use parking_lot::Mutex;
 use serde_json::json;
+use tokio::time::timeout;
 
 use super::budget::UNDER_WAY_MAX;
 use super::*;
@@ -195,6 +196,26 @@ async fn a_wake_waits_for_nobody_that_rests_after_a_failure() {
     let attempt = writer.next().await.unwrap();
     assert!(matches!(writer.settle(attempt), Outcome::Written(..)));
     assert_eq!(names(&api.requests()), ["woken"]);
+}
+
+/// S5: one failure puts nobody behind all who will ever come, twice as many as can be written.
+#[tokio::test(start_paused = true)]
+async fn a_wake_that_failed_once_is_written_however_many_come() {
+    let api = Api::default();
+    api.answers.lock().extend([500]);
+    let mut writer = Writer::new(api.client());
+    writer.submit(write_of("failed", Urgency::Wake));
+    let (failed, mut attempts) = (writer.next().await.unwrap(), 0);
+    assert_eq!(writer.settle(failed), Outcome::Failed);
+    for number in 0..6_000 {
+        let many = if number == 0 { 400 } else { 2 };
+        (0..many).for_each(|n| writer.submit(write_of(&format!("{number}-{n}"), Urgency::Wake)));
+        while let Ok(Some(attempt)) = timeout(Duration::from_millis(5), writer.next()).await {
+            writer.settle(attempt);
+        }
+        attempts += names(&api.requests()).iter().filter(|name| **name == "failed").count();
+    }
+    assert_eq!(attempts, 2);
 }
 
 /// S5: what fails again and again uses up the budget of a second, and yet a wake is not behind it.
