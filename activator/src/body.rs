@@ -82,8 +82,8 @@ impl ProxyBody {
         Self(Kind::Local(None))
     }
 
-    /// The body of a pod's response, which may pause for `idle` between two frames. `lease` goes back to its pool and
-    /// `stay` ends with it.
+    /// The body of a pod's response, which may pause for `idle` between two frames. `lease` goes
+    /// back to its pool and `stay` ends with it.
     pub(crate) fn from_pod(
         inner: Incoming,
         lease: Lease,

@@ -36,8 +36,8 @@ pub struct Limits {
     /// Client connections at once, over both doors, of which the outer one leaves some to the inner
     /// one; the next are told so and closed. Other activators may have as many besides.
     pub connections: usize,
-    /// Client connections at once from one address at each door; `None` means no limit of its own, which is right
-    /// behind a load balancer.
+    /// Client connections at once from one address at each door; `None` means no limit of its
+    /// own, which is right behind a load balancer.
     pub connections_per_address: Option<NonZeroUsize>,
     /// Connections that may be upgraded (WebSockets) at once.
     pub tunnels: usize,

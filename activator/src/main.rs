@@ -45,8 +45,8 @@ struct Options {
     #[arg(long, value_name = "SELECTOR", default_value = labels::ACTIVATORS)]
     peers_selector: String,
 
-    /// Connections at once from one address at each door; without it there is no such limit, as is right where
-    /// all clients come through a load balancer
+    /// Connections at once from one address at each door; without it there is no such limit,
+    /// as is right where all clients come through a load balancer
     #[arg(long, value_name = "COUNT")]
     connections_per_address: Option<NonZeroUsize>,
 

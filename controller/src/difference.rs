@@ -33,14 +33,14 @@ const SUFFIXES: &[(&str, f64)] = &[
 
 /// What the API server adds inside of objects and lists that are owned as a whole (structs and
 /// lists marked atomic in Kubernetes' `core/v1/types.go`, with their `defaults.go`).
-const DEFAULTS: &[(&str, Default)] = &[
-    ("apiVersion", Default::Text("v1")),
-    ("divisor", Default::Text("0")),
-    ("expirationSeconds", Default::Number(3600)),
+const DEFAULTS: &[(&str, Filled)] = &[
+    ("apiVersion", Filled::Text("v1")),
+    ("divisor", Filled::Text("0")),
+    ("expirationSeconds", Filled::Number(3600)),
 ];
 
 /// A value that the API server fills in.
-enum Default {
+enum Filled {
     Text(&'static str),
     Number(u64),
 }
@@ -184,8 +184,8 @@ fn is_default(name: &str, value: &Value) -> bool {
     DEFAULTS.iter().any(|(field, default)| {
         *field == name
             && match default {
-                Default::Text(text) => value.as_str() == Some(text),
-                Default::Number(number) => value.as_u64() == Some(*number),
+                Filled::Text(text) => value.as_str() == Some(text),
+                Filled::Number(number) => value.as_u64() == Some(*number),
             }
     })
 }

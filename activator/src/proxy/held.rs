@@ -84,7 +84,8 @@ fn body_bytes(request: &Request<Upload>, purpose: Purpose) -> usize {
     let window = match (request.version(), purpose) {
         (Version::HTTP_2, _) => usize::try_from(STREAM_WINDOW_BYTES).unwrap_or(usize::MAX),
         (_, Purpose::Waiting) => H1_BODY_BYTES,
-        // Its pod reads, and hyper keeps no more than it is about to write.
+        // Its pod reads, and hyper keeps no more than it is about to write. One that waited before
+        // keeps what was counted then.
         (_, Purpose::Passing) => 0,
     };
     let declared = request.body().size_hint().upper();
