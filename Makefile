@@ -32,7 +32,7 @@ test: lint ## Run all the tests, and the linters
 test-all: test load ## Run all the tests, then the long ones
 
 load: build ## Hold out against too many clients, in a control group of 128 MiB (needs root)
-	EBB_LOAD_TESTS=required cargo test --release --package ebb-tests --test load -- --nocapture
+	EBB_LOAD_TESTS=required cargo test --release --package ebb-tests --test load -- --nocapture --test-threads=1
 
 unit: ## Run the unit and property tests of every crate
 	@scripts/need cargo cc

@@ -17,6 +17,10 @@ use ebb_daemon::identity::{self, Doorkeeper, Shown};
 use ebb_daemon::process::{self, Common, Process};
 use tokio_util::sync::CancellationToken;
 
+/// Why not the system's: see the workspace's Cargo.toml.
+#[global_allocator]
+static ALLOCATOR: tikv_jemallocator::Jemalloc = tikv_jemallocator::Jemalloc;
+
 /// The gateway: holds requests for sleeping revisions and forwards the rest.
 #[derive(Parser, Debug)]
 #[command(name = "ebb-activator", version, after_help = EXAMPLES)]

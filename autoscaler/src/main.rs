@@ -15,6 +15,10 @@ use ebb_daemon::process::{self, Common, Process};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::AbortOnDropHandle;
 
+/// Why not the system's: see the workspace's Cargo.toml.
+#[global_allocator]
+static ALLOCATOR: tikv_jemallocator::Jemalloc = tikv_jemallocator::Jemalloc;
+
 /// Decides how many replicas each revision has.
 ///
 /// Several may run: all hear every activator, one leads, and another takes over within seconds.

@@ -12,6 +12,10 @@ use ebb_daemon::process::{self, Common, Process};
 use ebb_daemon::readiness::Task;
 use tokio_util::sync::CancellationToken;
 
+/// Why not the system's: see the workspace's Cargo.toml.
+#[global_allocator]
+static ALLOCATOR: tikv_jemallocator::Jemalloc = tikv_jemallocator::Jemalloc;
+
 /// Makes Deployments match Services, Configurations, Routes and Revisions.
 ///
 /// Several may run: one leads, and another takes over within seconds.

@@ -7,9 +7,9 @@ use clap::Parser as _;
 use ebb_local::cli::{Cli, Command};
 use ebb_local::{guardian, platform};
 
-/// Gives freed memory back sooner than the system's allocator: an idle Ebb stays small.
+/// Why not the system's: see the workspace's Cargo.toml.
 #[global_allocator]
-static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+static ALLOCATOR: tikv_jemallocator::Jemalloc = tikv_jemallocator::Jemalloc;
 
 fn main() -> ExitCode {
     match Cli::parse().command {

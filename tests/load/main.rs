@@ -48,7 +48,7 @@ async fn a_thousand_uploads_to_a_sleeping_service_end_nothing_in_128_mib() -> an
     let ebb = Ebb::start_wrapped(folder, &[], |command| group.wrap(command)).await?;
     let storm = deploy(&ebb, "15000").await?;
     let quiet = storm.warm_for(Duration::from_secs(5)).await?;
-    let before = resident(&ebb);
+    let before = own(&ebb);
     let (flood, beside) = futures::join!(
         storm.flood(CONNECTIONS, BODY_BYTES),
         storm.warm_for(Duration::from_secs(12))
@@ -56,7 +56,7 @@ async fn a_thousand_uploads_to_a_sleeping_service_end_nothing_in_128_mib() -> an
     let (flood, beside) = (flood, beside?);
     let at_peak = group.peak().map_or(0, |bytes| bytes / 1024 / 1024);
     sleep(Duration::from_mins(1)).await;
-    let after = resident(&ebb);
+    let after = own(&ebb);
     say(&format!(
         "uploads: {flood:?}\nwarm alone: {quiet:?}\nwarm beside: {beside:?}\n\
          memory: {before:.1} MiB before, {after:.1} MiB a minute after, {at_peak} MiB of 128 at most"
@@ -109,10 +109,10 @@ metadata: {name: config-autoscaler, namespace: knative-serving}
 data: {allow-zero-initial-scale: \"true\"}
 ";
 
-/// Resident memory of Ebb alone, in MiB.
+/// Memory of Ebb's own, in MiB.
 #[allow(clippy::cast_precision_loss, reason = "bytes of one machine")]
-fn resident(ebb: &Ebb) -> f64 {
-    processes::resident_bytes(ebb.pid()).unwrap_or(0) as f64 / f64::from(1 << 20)
+fn own(ebb: &Ebb) -> f64 {
+    processes::own_bytes(ebb.pid()).unwrap_or(0) as f64 / f64::from(1 << 20)
 }
 
 #[allow(clippy::print_stderr, reason = "figures are for the reader of the test")]

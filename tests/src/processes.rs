@@ -35,8 +35,19 @@ pub fn named(name: &str) -> Vec<i32> {
 /// Resident memory of a process in bytes; a page that several processes share counts for each of
 /// them in part, so that their sum is what they take together.
 pub fn resident_bytes(pid: i32) -> Option<u64> {
+    rollup(pid, "Pss:")
+}
+
+/// Memory of a process's own in bytes: without the pages of its program and libraries, of which
+/// more are resident after each thing that it does for the first time, and fewer count where another
+/// process runs the same program.
+pub fn own_bytes(pid: i32) -> Option<u64> {
+    rollup(pid, "Anonymous:")
+}
+
+fn rollup(pid: i32, field: &str) -> Option<u64> {
     let rollup = std::fs::read_to_string(format!("/proc/{pid}/smaps_rollup")).ok()?;
-    let line = rollup.lines().find(|line| line.starts_with("Pss:"))?;
+    let line = rollup.lines().find(|line| line.starts_with(field))?;
     line.split_whitespace().nth(1)?.parse::<u64>().ok().map(|kib| kib * 1024)
 }
 
