@@ -14,6 +14,7 @@ use ebb_activator::streams::ReportStreams;
 use ebb_activator::{Activator, ActivatorOptions, Limits, Machine, PeerOptions, TcpConnect};
 use ebb_api::labels;
 use ebb_daemon::identity::{self, Doorkeeper, Shown};
+use ebb_daemon::listener;
 use ebb_daemon::process::{self, Common, Process};
 use tokio_util::sync::CancellationToken;
 
@@ -85,10 +86,10 @@ async fn run(mut process: Process, options: Options) -> anyhow::Result<()> {
     let (shown, doorkeeper) = identity(&mut process, &options).await?;
     let connections_per_address = options.connections_per_address;
     let Options { listen, inner, autoscaler, peers, peers_selector, drain, common, .. } = options;
-    let listener = process::bind("--listen", listen).await?;
-    let inner_listener = process::bind("--inner", inner).await?;
+    let listener = listener::bind("--listen", listen)?;
+    let inner_listener = listener::bind("--inner", inner)?;
     let peer_listener = match peers {
-        Some(address) => Some(process::bind("--peers", address).await?),
+        Some(address) => Some(listener::bind("--peers", address)?),
         None => None,
     };
     let streams = ReportStreams::new(&common.name, shown.clone(), &mut process.registry);
@@ -154,7 +155,7 @@ async fn run(mut process: Process, options: Options) -> anyhow::Result<()> {
 async fn identity(process: &mut Process, options: &Options) -> anyhow::Result<(Shown, Doorkeeper)> {
     if options.no_authentication {
         if let Some(address) = options.peers {
-            process::require_loopback("--peers", address, process::OPEN)?;
+            listener::require_loopback("--peers", address, process::OPEN)?;
         }
         return Ok((Shown::nothing(), Doorkeeper::open()));
     }

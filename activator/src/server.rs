@@ -210,18 +210,19 @@ pub(crate) async fn serve(
             continue;
         };
         let place = server.admit(peer.ip());
+        // Kept by those for whom there is no place alone.
+        let refusal = place.is_none().then_some(refusal);
         number += 1;
         let (ask, stop) = oneshot::channel();
         stops.lock().insert(number, ask);
         let (server, stops, id) = (Arc::clone(&server), Arc::clone(&stops), number);
         tasks.spawn(async move {
-            if place.is_some() {
-                drop(refusal);
-                server.connection(stream, peer.ip(), place, stop).await;
-            } else {
+            if let Some(refusal) = refusal {
                 let telling = server.connection(stream, peer.ip(), None, stop);
                 let _too_slow = timeout(REFUSAL_TIMEOUT, telling).await;
                 drop(refusal);
+            } else {
+                server.connection(stream, peer.ip(), place, stop).await;
             }
             stops.lock().remove(&id);
         });

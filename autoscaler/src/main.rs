@@ -11,6 +11,7 @@ use ebb_autoscaler::streams::{self, Listener, Streams};
 use ebb_autoscaler::{Autoscaler, AutoscalerOptions, Roster};
 use ebb_daemon::identity::Doorkeeper;
 use ebb_daemon::lease::Terms;
+use ebb_daemon::listener;
 use ebb_daemon::process::{self, Common, Process};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::AbortOnDropHandle;
@@ -69,12 +70,12 @@ async fn run(mut process: Process, options: Options) -> anyhow::Result<()> {
     let Options { listen, activators_selector, unheard_notice, lease, no_authentication, common } =
         options;
     let doorkeeper = if no_authentication {
-        process::require_loopback("--listen", listen, process::OPEN)?;
+        listener::require_loopback("--listen", listen, process::OPEN)?;
         Doorkeeper::open()
     } else {
         Doorkeeper::new(process.client.clone(), &common.namespace, &mut process.registry)
     };
-    let listener = process::bind("--listen", listen).await?;
+    let listener = listener::bind("--listen", listen)?;
     let streams = Streams::default();
     let leaving = CancellationToken::new();
     let (leads, campaign) = process.campaign("ebb-autoscaler", Terms::of(lease), leaving.clone());

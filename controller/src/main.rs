@@ -8,6 +8,7 @@ use clap::Parser;
 use ebb_controller::webhook::{Webhook, WebhookOptions};
 use ebb_controller::{Controller, ControllerOptions};
 use ebb_daemon::lease::Terms;
+use ebb_daemon::listener;
 use ebb_daemon::process::{self, Common, Process};
 use ebb_daemon::readiness::Task;
 use tokio_util::sync::CancellationToken;
@@ -62,7 +63,7 @@ async fn run(mut process: Process, options: Options) -> anyhow::Result<()> {
     let terms = Terms::of(options.lease);
     let webhook = match options.webhook {
         None => None,
-        Some(address) => Some(webhook(&mut process, address, options.webhook_service).await?),
+        Some(address) => Some(webhook(&mut process, address, options.webhook_service)?),
     };
     let options = ControllerOptions {
         client: process.client.clone(),
@@ -84,7 +85,7 @@ async fn run(mut process: Process, options: Options) -> anyhow::Result<()> {
 }
 
 /// The webhook, with what keeps this replica from being ready until it serves.
-async fn webhook(
+fn webhook(
     process: &mut Process,
     address: SocketAddr,
     service: String,
@@ -92,7 +93,7 @@ async fn webhook(
     let options = WebhookOptions {
         client: process.client.clone(),
         config: process.config.clone(),
-        listener: process::bind("--webhook", address).await?,
+        listener: listener::bind("--webhook", address)?,
         service,
         namespace: process.namespace().to_owned(),
     };

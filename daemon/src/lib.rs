@@ -6,6 +6,7 @@ mod client;
 pub mod desired;
 pub mod identity;
 pub mod lease;
+pub mod listener;
 pub mod logs;
 pub mod process;
 pub mod readiness;

@@ -12,14 +12,13 @@ use clap::{Args, ValueEnum};
 use ebb_api::config::{Config, SYSTEM_NAMESPACE};
 use kube::Client;
 use prometheus_client::registry::Registry;
-use tokio::net::TcpListener;
 use tokio::sync::{SetOnce, watch};
 use tokio_util::sync::CancellationToken;
 
 use crate::lease::{self, Epoch, LeaseOptions, Terms};
 use crate::readiness::Readiness;
 use crate::termination::{FORCED_EXIT, Signals};
-use crate::{admin, client, logs, settings};
+use crate::{admin, client, listener, logs, settings};
 
 /// How long tasks may go on after the work has ended.
 const STOP_TIMEOUT: Duration = Duration::from_secs(1);
@@ -144,7 +143,7 @@ impl Process {
     /// must not begin: it would follow defaults that nobody chose.
     pub async fn listen(&mut self) -> anyhow::Result<()> {
         let unsettled = self.readiness.task("settings");
-        let listener = bind("--admin", self.options.admin).await?;
+        let listener = listener::bind("--admin", self.options.admin)?;
         let registry = Arc::new(std::mem::take(&mut self.registry));
         let router = admin::router(registry, self.readiness.clone());
         // Health is asked for while requests drain, too.
@@ -186,28 +185,3 @@ impl Process {
 
 /// Why a listener that asks nobody who they are is for this machine alone.
 pub const OPEN: &str = "with --no-authentication everybody is let in there";
-
-/// Refuses an address that others than this machine can reach, for what is not for them: `why` says
-/// what that is.
-///
-/// # Errors
-///
-/// The option and the address, with what to do.
-pub fn require_loopback(option: &str, address: SocketAddr, why: &str) -> anyhow::Result<()> {
-    anyhow::ensure!(
-        address.ip().is_loopback(),
-        "{option} {address}: {why}; give a loopback address"
-    );
-    Ok(())
-}
-
-/// Listens on an address that the option gave.
-///
-/// # Errors
-///
-/// The option and the address, with what to do.
-pub async fn bind(option: &str, address: SocketAddr) -> anyhow::Result<TcpListener> {
-    TcpListener::bind(address)
-        .await
-        .with_context(|| format!("{option} {address} cannot be listened on: give another address"))
-}

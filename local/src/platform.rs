@@ -76,7 +76,7 @@ async fn serve(
     let terminal = Terminal::new(options.output);
     let machine = Machine::prepare();
     let limits = Limits { drain: DRAIN_TIMEOUT, ..machine.limits() };
-    let listeners = Listeners::bind(options).await?;
+    let listeners = Listeners::bind(options)?;
     let data = options.data_folder();
     let mut runner = RunnerOptions::new(&data, instance.identity().to_owned());
     runner.guardian = Some(guardian.clone());

@@ -2,8 +2,7 @@
 
 use std::net::SocketAddr;
 
-use anyhow::Context as _;
-use ebb_daemon::process::require_loopback;
+use ebb_daemon::listener::{bind, require_loopback};
 use tokio::net::TcpListener;
 
 use crate::cli::Local;
@@ -23,14 +22,14 @@ pub(super) struct Listeners {
 
 impl Listeners {
     /// Binds all of them, or says which flag names an address that cannot be had.
-    pub(super) async fn bind(options: &Local) -> anyhow::Result<Self> {
+    pub(super) fn bind(options: &Local) -> anyhow::Result<Self> {
         require_loopback("--api", options.api, "commands are run through the API")?;
         require_loopback("--inner", options.inner, "private services answer there")?;
-        let gateway = bind("--listen", options.listen).await?;
-        let inner = bind("--inner", options.inner).await?;
-        let api = bind("--api", options.api).await?;
+        let gateway = bind("--listen", options.listen)?;
+        let inner = bind("--inner", options.inner)?;
+        let api = bind("--api", options.api)?;
         let admin = match options.admin {
-            Some(address) => Some(bind("--admin", address).await?),
+            Some(address) => Some(bind("--admin", address)?),
             None => None,
         };
         Ok(Self {
@@ -65,10 +64,4 @@ impl Listeners {
             kubeconfig: options.kubeconfig_file().display().to_string(),
         }
     }
-}
-
-async fn bind(flag: &str, address: SocketAddr) -> anyhow::Result<TcpListener> {
-    TcpListener::bind(address).await.with_context(|| {
-        format!("{flag} {address} cannot be listened on; free it or name another address")
-    })
 }
