@@ -5,10 +5,9 @@ use std::path::Path;
 
 use base64::Engine as _;
 use base64::prelude::BASE64_STANDARD;
+use ebb_apiserver::certificate::{self, Certificate};
+use ebb_apiserver::private;
 use serde_json::json;
-
-use crate::certificate::{self, Certificate};
-use crate::private;
 
 /// Name of cluster, user and context: what `kubectl config get-contexts` shows.
 const NAME: &str = "ebb-local";

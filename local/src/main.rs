@@ -5,7 +5,8 @@ use std::process::ExitCode;
 
 use clap::Parser as _;
 use ebb_local::cli::{Cli, Command};
-use ebb_local::{guardian, platform};
+use ebb_local::platform;
+use ebb_runner::guardian;
 
 /// Why not the system's: see the workspace's Cargo.toml.
 #[global_allocator]

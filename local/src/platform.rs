@@ -14,21 +14,21 @@ use std::time::Duration;
 use anyhow::Context as _;
 use ebb_activator::{Limits, Machine};
 use ebb_api::config::{Config, NetworkConfig};
+use ebb_apiserver::authentication::{Identity, Tokens};
+use ebb_apiserver::certificate::Certificate;
+use ebb_apiserver::{ApiOptions, ApiServer, Storage};
 use ebb_daemon::logs;
 use ebb_daemon::termination::{FORCED_EXIT, Signals};
+use ebb_runner::guardian::{Guardian, Instance};
+use ebb_runner::{Ports, RunnerOptions};
 use jiff::Timestamp;
 use prometheus_client::registry::Registry;
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
-use crate::api::authentication::{Identity, Tokens};
-use crate::api::{ApiOptions, ApiServer, Storage};
-use crate::certificate::Certificate;
 use crate::cli::Local;
-use crate::guardian::{Guardian, Instance};
 use crate::kubeconfig;
 use crate::manifests::{self, Manifest};
-use crate::runner::{self, Ports, RunnerOptions};
 use crate::terminal::{Event, Terminal};
 use crate::token;
 
@@ -94,7 +94,7 @@ async fn serve(
         tokens: Tokens::default().with(&*token, Identity::user(ADMIN)),
         clock: Arc::new(Timestamp::now),
     })?;
-    runner::clear_stale_pods(&api.client(), &runner).await.context("old pods stay")?;
+    ebb_runner::clear_stale_pods(&api.client(), &runner).await.context("old pods stay")?;
 
     let mut registry = Registry::default();
     let shutdown = CancellationToken::new();

@@ -3,7 +3,7 @@
 use std::io;
 use std::path::Path;
 
-use crate::private;
+use ebb_apiserver::private;
 
 /// The file in the state folder that holds it.
 const FILE_NAME: &str = "token";

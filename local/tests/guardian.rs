@@ -9,7 +9,7 @@ use std::{
     time::Duration,
 };
 
-use ebb_local::guardian::{Guardian, INSTANCE_VARIABLE};
+use ebb_runner::guardian::{Guardian, INSTANCE_VARIABLE};
 use nix::{
     sys::signal::{Signal, kill},
     unistd::Pid,

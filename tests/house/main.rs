@@ -15,8 +15,18 @@ const FILE_LINES_MAX: usize = 400;
 const EMPTY_NAMES: &[&str] = &["utils", "util", "helpers", "helper", "common", "misc", "manager"];
 
 /// Folders that hold code.
-const FOLDERS: &[&str] =
-    &["api", "activator", "autoscaler", "controller", "daemon", "local", "examples", "tests"];
+const FOLDERS: &[&str] = &[
+    "api",
+    "activator",
+    "autoscaler",
+    "controller",
+    "daemon",
+    "apiserver",
+    "runner",
+    "local",
+    "examples",
+    "tests",
+];
 
 fn rust_files() -> Vec<PathBuf> {
     fn walk(folder: &Path, files: &mut Vec<PathBuf>) {
@@ -89,7 +99,9 @@ fn nothing_is_left_for_later() {
 fn the_libraries_of_the_platform_do_not_know_of_local_mode() {
     for folder in ["api", "activator", "autoscaler", "controller", "daemon"] {
         let manifest = std::fs::read_to_string(source().join(folder).join("Cargo.toml")).unwrap();
-        assert!(!manifest.contains("ebb-local"), "{folder} depends on ebb-local");
+        for part in ["ebb-apiserver", "ebb-runner", "ebb-local"] {
+            assert!(!manifest.contains(part), "{folder} depends on {part}");
+        }
     }
 }
 

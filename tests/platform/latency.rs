@@ -6,7 +6,7 @@ use std::pin::Pin;
 use std::task::{Context, Poll};
 
 use bytes::Bytes;
-use ebb_local::api::{ApiServer, ApiService};
+use ebb_apiserver::{ApiServer, ApiService};
 use futures::StreamExt as _;
 use http::{Request, Response};
 use http_body_util::combinators::UnsyncBoxBody;

@@ -5,6 +5,7 @@ use std::{
     time::Duration,
 };
 
+use ebb_runner::{PortReservation, Ports};
 use futures::{StreamExt, future::join_all};
 use jiff::Timestamp;
 use k8s_openapi::api::{apps::v1::Deployment, core::v1::Pod};
@@ -17,8 +18,6 @@ use kube::{
 use serde_json::json;
 use tokio::time::{Instant, sleep_until};
 use tokio_util::sync::CancellationToken;
-
-use crate::runner::{PortReservation, Ports};
 
 use super::{
     cache::{Cache, Change, owner},

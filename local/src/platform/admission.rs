@@ -3,10 +3,9 @@
 use std::sync::Arc;
 
 use ebb_api::config::Config;
+use ebb_apiserver::admission::{Admission, Operation, Phase, Review, Verdict};
 use ebb_controller::admission as rules;
 use tokio::sync::watch;
-
-use crate::api::admission::{Admission, Operation, Phase, Review, Verdict};
 
 /// Knative's defaulting and validation, under the settings of the moment.
 #[derive(Debug)]

@@ -7,10 +7,13 @@ use anyhow::anyhow;
 use ebb_activator::route::Door;
 use ebb_activator::{Activator, ActivatorOptions, Limits, TcpConnect};
 use ebb_api::config::Config;
+use ebb_apiserver::ApiServer;
+use ebb_apiserver::certificate::Certificate;
 use ebb_autoscaler::{Autoscaler, AutoscalerOptions, Roster};
 use ebb_controller::{Controller, ControllerOptions};
 use ebb_daemon::readiness::Readiness;
 use ebb_daemon::{admin, settings};
+use ebb_runner::{Ports, RunnerOptions};
 use prometheus_client::registry::Registry;
 use tokio::sync::{SetOnce, watch};
 use tokio::task::JoinHandle;
@@ -19,11 +22,8 @@ use tokio_util::task::TaskTracker;
 
 use super::bind::Listeners;
 use super::link::{Down, Narrator, Up};
-use crate::api::ApiServer;
-use crate::certificate::Certificate;
 use crate::deployments::{self, DeploymentOptions};
 use crate::news;
-use crate::runner::{self, Ports, RunnerOptions};
 use crate::terminal::Terminal;
 
 /// Name of this activator in its reports; there is no other.
@@ -162,7 +162,7 @@ impl Parts {
         run("activator", Box::pin(async move { Box::pin(serving.run(end)).await }));
         run("deployments", Box::pin(deployments::run(api.client(), deployments, token())));
         run("news", Box::pin(news::tell(api.client(), terminal.clone(), token())));
-        let runner = tokio::spawn(runner::run(api.client(), runner, ending.clone()));
+        let runner = tokio::spawn(ebb_runner::run(api.client(), runner, ending.clone()));
         Running {
             api,
             activator,

@@ -1,0 +1,162 @@
+//! Server-side apply: who owns which field, and what follows from it.
+//!
+//! The rules are those of `sigs.k8s.io/structured-merge-diff` as the API server uses it. An
+//! applied object is merged over the live one; fields that its manager applied before and leaves
+//! out now are removed, unless somebody else owns them too; a change to a field that somebody
+//! else owns is a conflict, unless forced, and then they lose it. Equal values are shared.
+//!
+//! Invariants: applying the same object twice gives the same object, times included; the fields
+//! of `ownership::UNOWNED` are never owned; every manager in `metadata.managedFields` owns
+//! something.
+
+mod difference;
+mod fields;
+mod merge;
+mod ownership;
+
+#[cfg(test)]
+mod tests;
+
+use jiff::Timestamp;
+use serde_json::Value;
+
+use self::fields::FieldSet;
+use self::ownership::{Managers, Operation};
+use crate::schema::Schema;
+
+/// Who writes, through what, and when.
+#[derive(Clone, Copy, Debug)]
+pub struct Writer<'a> {
+    /// The field manager.
+    pub manager: &'a str,
+    /// `apiVersion` of the object as it was sent.
+    pub api_version: &'a str,
+    /// `status` or `scale`; `None` for the object itself.
+    pub subresource: Option<&'a str>,
+    /// When the write happens.
+    pub now: Timestamp,
+}
+
+/// A field that somebody else owns with another value.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Conflict {
+    /// Path of the field, such as `.spec.replicas`.
+    pub field: String,
+    /// The message of a cause of reason `FieldManagerConflict`: `conflict with "x" using v1`.
+    pub message: String,
+}
+
+/// Why an apply was refused.
+#[derive(Debug, PartialEq, Eq, thiserror::Error)]
+pub enum ApplyError {
+    /// Others own fields with other values: a 409 of reason `Conflict`.
+    #[error("{}", conflict_text(.0))]
+    Conflicts(Vec<Conflict>),
+    /// The applied object itself cannot be merged: a 400.
+    #[error("failed to create typed patch object: {0}")]
+    Invalid(String),
+}
+
+/// Applies `applied` over `live` and returns the whole new object with its `managedFields`.
+///
+/// `applied` is the object as it was sent, less what the endpoint ignores (status of the object
+/// itself, all but status of the status subresource). What the server alone sets in metadata
+/// (uid, resourceVersion, times) is taken from `live`, whatever `applied` says. Fields that the
+/// schema does not know are dropped. The result equals `live` if the apply changes nothing.
+/// Defaults are not filled in.
+///
+/// # Errors
+/// Conflicts unless `force`; an item of a merged list that lacks a key field or occurs twice.
+pub fn apply(
+    schema: &Schema,
+    live: Option<&Value>,
+    applied: &Value,
+    writer: &Writer<'_>,
+    force: bool,
+) -> Result<Value, ApplyError> {
+    merge::check(schema, applied).map_err(ApplyError::Invalid)?;
+    let mut applied = applied.clone();
+    schema.prune(&mut applied);
+    ownership::strip_server_metadata(&mut applied);
+    let owned = ownership::without_unowned(fields::applied_fields(schema, &applied));
+    let Some(live) = live else {
+        let mut managers = Managers::default();
+        managers.set(writer, Operation::Apply, owned);
+        managers.write(&mut applied);
+        return Ok(applied);
+    };
+
+    let mut managers = Managers::read(live);
+    if managers.is_empty() {
+        // Nobody is known to own what is there, so nobody's fields could conflict or be kept.
+        managers.adopt(ownership::without_unowned(fields::all_fields(schema, live)), writer);
+    }
+    let before = managers.set(writer, Operation::Apply, owned);
+    let mut merged = merge::merge(schema, Some(live), &applied);
+    let kept = managers.union();
+    merge::remove_dropped(schema, &mut merged, &before, &kept);
+
+    let difference = difference::compare(schema, live, &merged);
+    let changed = ownership::without_unowned(difference.changed);
+    let conflicts = managers.conflicts(writer, &changed);
+    if !force && !conflicts.is_empty() {
+        return Err(ApplyError::Conflicts(conflicts));
+    }
+    managers.take_from_others(writer, Operation::Apply, &changed);
+    managers.remove_from_all(&difference.removed);
+    managers.write(&mut merged);
+    Ok(merged)
+}
+
+/// Records in `new`'s `managedFields` what an ordinary write (create, update, patch) changed.
+///
+/// `new` is the object as it will be stored; its own `managedFields` are taken as the client's
+/// wish to change them only where it sets them to something else than `old`'s: an empty list
+/// (or one with an empty entry) drops all, as in the real server.
+pub fn track_update(schema: &Schema, old: Option<&Value>, new: &mut Value, writer: &Writer<'_>) {
+    let mut managers = if ownership::asks_for_reset(new) {
+        Managers::default()
+    } else if old.is_some() && Managers::read(new).is_empty() {
+        // A client that does not send managed fields does not ask for them to be dropped.
+        old.map(Managers::read).unwrap_or_default()
+    } else {
+        Managers::read(new)
+    };
+    let difference = match old {
+        Some(old) => difference::compare(schema, old, new),
+        None => difference::Difference {
+            changed: fields::all_fields(schema, new),
+            removed: FieldSet::default(),
+        },
+    };
+    let changed = ownership::without_unowned(difference.changed);
+    managers.take_from_others(writer, Operation::Update, &changed);
+    managers.remove_from_all(&difference.removed);
+    if !changed.is_empty() {
+        managers.add(writer, Operation::Update, &changed);
+    }
+    managers.write(new);
+}
+
+/// `Apply failed with 1 conflict: conflict with "x" using v1: .spec.replicas`; several are
+/// grouped by manager.
+fn conflict_text(conflicts: &[Conflict]) -> String {
+    if let [conflict] = conflicts {
+        return format!("Apply failed with 1 conflict: {}: {}", conflict.message, conflict.field);
+    }
+    let mut text = format!("Apply failed with {} conflicts: ", conflicts.len());
+    let mut previous = "";
+    for conflict in conflicts {
+        if conflict.message != previous {
+            if !previous.is_empty() {
+                text.push('\n');
+            }
+            text.push_str(&conflict.message.replacen("conflict", "conflicts", 1));
+            text.push(':');
+            previous = &conflict.message;
+        }
+        text.push_str("\n- ");
+        text.push_str(&conflict.field);
+    }
+    text
+}

@@ -1,0 +1,149 @@
+//! Who calls through the socket: bearer tokens, and the identities that they stand for.
+//!
+//! The server makes no tokens and knows none of its own: whoever composes it hands them in. A token
+//! comes as a bearer token and in no other way: kubectl prints the password that stands in a server's
+//! URL.
+
+use std::collections::BTreeMap;
+use std::fmt;
+
+use http::{HeaderMap, header};
+use subtle::ConstantTimeEq as _;
+
+use crate::failure::Failure;
+
+/// Whom a token stands for, in the words of Kubernetes' `UserInfo`.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Identity {
+    /// Name, as admission sees it.
+    pub name: String,
+    /// Groups.
+    pub groups: Vec<String>,
+    /// What else is known, such as the pod that a projected token is bound to.
+    pub extra: BTreeMap<String, Vec<String>>,
+    /// Whom the token is meant for; nobody named means this server. A token for somebody else
+    /// opens nothing here.
+    pub audiences: Vec<String>,
+}
+
+/// The tokens that are known. There are as many as the composition hands in: a handful.
+#[derive(Clone, Default)]
+pub struct Tokens {
+    known: Vec<(String, Identity)>,
+}
+
+// === impl Identity ===
+
+impl Identity {
+    /// A user of this server, known by name alone.
+    pub fn user(name: impl Into<String>) -> Self {
+        Self { name: name.into(), ..Self::default() }
+    }
+}
+
+// === impl Tokens ===
+
+impl Tokens {
+    /// The same, and `token` for `identity`.
+    #[must_use]
+    pub fn with(mut self, token: impl Into<String>, identity: Identity) -> Self {
+        self.known.push((token.into(), identity));
+        self
+    }
+
+    /// Whom `token` stands for. The time that it takes tells nothing about the tokens that are
+    /// known but how many and how long they are.
+    pub fn find(&self, token: &str) -> Option<&Identity> {
+        let mut found = None;
+        for (known, identity) in &self.known {
+            if bool::from(known.as_bytes().ct_eq(token.as_bytes())) {
+                found = Some(identity);
+            }
+        }
+        found
+    }
+
+    /// Who sends a request with these headers; or the refusal that it gets.
+    pub(super) fn authenticate(&self, headers: &HeaderMap) -> Result<&Identity, Failure> {
+        let identity = token(headers).and_then(|token| self.find(token));
+        identity.filter(|identity| identity.audiences.is_empty()).ok_or_else(|| {
+            Failure::new(
+                401,
+                "Unauthorized",
+                "the request carries no bearer token that this server knows: use the kubeconfig of \
+                 this server",
+            )
+        })
+    }
+}
+
+/// Names nobody's token: what is printed for debugging ends up in logs.
+impl fmt::Debug for Tokens {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.debug_set().entries(self.known.iter().map(|(_, identity)| identity)).finish()
+    }
+}
+
+/// The token of an `Authorization` header. A second such header makes it nobody's: two parties
+/// could each believe another one.
+fn token(headers: &HeaderMap) -> Option<&str> {
+    let mut values = headers.get_all(header::AUTHORIZATION).iter();
+    let (Some(value), None) = (values.next(), values.next()) else {
+        return None;
+    };
+    let (scheme, credentials) = value.to_str().ok()?.split_once(' ')?;
+    scheme.eq_ignore_ascii_case("bearer").then(|| credentials.trim_start_matches(' '))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn tokens() -> Tokens {
+        let other = Identity { audiences: vec!["other".into()], ..Identity::user("pod") };
+        Tokens::default().with("secret", Identity::user("admin")).with("foreign", other)
+    }
+
+    fn headers(values: &[&str]) -> HeaderMap {
+        values.iter().map(|value| (header::AUTHORIZATION, value.parse().unwrap())).collect()
+    }
+
+    /// L4: whoever has no token of this server is nobody.
+    #[test]
+    fn only_a_known_token_for_this_server_opens_it() {
+        let tokens = tokens();
+        for value in ["Bearer secret", "bearer secret", "BEARER  secret"] {
+            assert_eq!(tokens.authenticate(&headers(&[value])).unwrap().name, "admin", "{value}");
+        }
+        for value in [
+            "",
+            "secret",
+            "Bearer",
+            "Bearer ",
+            "Basic secret",
+            // "ebb:secret".
+            "Basic ZWJiOnNlY3JldA==",
+            "Bearer secre",
+            "Bearer secrets",
+            "Bearer SECRET",
+            "Bearer foreign",
+        ] {
+            let refusal = tokens.authenticate(&headers(&[value])).unwrap_err();
+            assert_eq!((refusal.code, refusal.reason), (401, "Unauthorized"), "{value}");
+        }
+        assert!(tokens.authenticate(&headers(&[])).is_err());
+        assert!(tokens.authenticate(&headers(&["Bearer secret", "Bearer secret"])).is_err());
+        assert!(Tokens::default().authenticate(&headers(&["Bearer "])).is_err());
+    }
+
+    #[test]
+    fn a_token_for_somebody_else_is_known_as_such() {
+        assert_eq!(tokens().find("foreign").unwrap().audiences, ["other"]);
+    }
+
+    #[test]
+    fn debugging_prints_no_token() {
+        let text = format!("{:?}", tokens());
+        assert!(text.contains("admin") && !text.contains("secret"), "{text}");
+    }
+}

@@ -1,0 +1,225 @@
+//! From a request to its response: who may ask, what is asked for, and which verb does it.
+
+mod admit;
+mod create;
+mod delete;
+mod discovery;
+mod read;
+mod scale;
+mod update;
+mod watch;
+
+use std::io;
+use std::sync::Arc;
+
+use bytes::Bytes;
+use http::{HeaderMap, Method, Request, Response, header};
+use http_body_util::{BodyExt as _, LengthLimitError, Limited};
+use jiff::Timestamp;
+use tokio::sync::Semaphore;
+
+use crate::admission::Admission;
+use crate::authentication::Tokens;
+use crate::failure::{Failure, Subject};
+use crate::logs::PodLogs;
+use crate::measure::OBJECT_BYTES_MAX;
+use crate::media;
+use crate::reply::{self, ReplyBody};
+use crate::request::{Query, Route, Subresource, Target, route};
+use crate::resources::ResourceType;
+use crate::store::{Store, StoreError};
+use crate::token_review;
+use crate::view::View;
+
+/// Largest request body, as in the real server: an object and nothing more.
+const BODY_BYTES_MAX: usize = OBJECT_BYTES_MAX;
+/// How often a write is computed anew when somebody else was faster, unless the client named the
+/// version that it builds on.
+const WRITE_ATTEMPTS_MAX: usize = 16;
+
+/// Tells the time; a parameter so that tests can.
+pub type Clock = Arc<dyn Fn() -> Timestamp + Send + Sync>;
+
+/// What all requests share.
+pub(crate) struct Shared {
+    /// The objects.
+    pub(crate) store: Arc<Store>,
+    /// What is served.
+    pub(crate) resources: Vec<Arc<ResourceType>>,
+    /// The platform's rules.
+    pub(crate) admission: Arc<dyn Admission>,
+    /// Output of pods.
+    pub(crate) logs: Arc<dyn PodLogs>,
+    /// Who may call through a socket.
+    pub(crate) tokens: Tokens,
+    /// Time.
+    pub(crate) clock: Clock,
+    /// Permits for watches and followed logs.
+    pub(crate) streams: Arc<Semaphore>,
+}
+
+/// Who asks, as admission sees it.
+pub(crate) type User = Arc<str>;
+
+/// One request for objects.
+struct Call<'a> {
+    shared: &'a Shared,
+    user: &'a str,
+    target: Target,
+    query: Query,
+    headers: HeaderMap,
+    body: Bytes,
+    now: Timestamp,
+    /// Collected while the request is worked on, sent with the response.
+    warnings: Vec<String>,
+}
+
+/// Answers a request; failures become their Status.
+pub(crate) async fn handle<B>(
+    shared: Arc<Shared>,
+    user: User,
+    request: Request<B>,
+) -> Response<ReplyBody>
+where
+    B: http_body::Body + Send,
+    B::Data: Send,
+    B::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
+{
+    match respond(&shared, &user, request).await {
+        Ok(response) => response,
+        Err(failure) => {
+            if failure.code >= 500 {
+                tracing::error!(http.status = failure.code, error = %failure, "Request failed");
+            }
+            reply::failure(&failure)
+        }
+    }
+}
+
+async fn respond<B>(
+    shared: &Arc<Shared>,
+    user: &str,
+    request: Request<B>,
+) -> Result<Response<ReplyBody>, Failure>
+where
+    B: http_body::Body + Send,
+    B::Data: Send,
+    B::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
+{
+    let (head, body) = request.into_parts();
+    let route = route(head.uri.path(), &shared.resources)?;
+    if matches!(route, Route::TokenReviews) && head.method == Method::POST {
+        let review = token_review::review(&shared.tokens, &collect(body).await?)?;
+        return Ok(reply::json(201, review.to_string()));
+    }
+    let Route::Objects(target) = route else {
+        if head.method != Method::GET && head.method != Method::HEAD {
+            return Err(Failure::method_not_allowed());
+        }
+        return discovery::serve(shared, &route);
+    };
+    let query = Query::parse(head.uri.query().unwrap_or_default())?;
+    let body = collect(body).await?;
+    let mut call = Call {
+        shared,
+        user,
+        target,
+        query,
+        headers: head.headers,
+        body,
+        now: (shared.clock)(),
+        warnings: Vec::new(),
+    };
+    let mut response = call.serve(&head.method)?;
+    reply::warn(&mut response, &call.warnings);
+    Ok(response)
+}
+
+async fn collect<B>(body: B) -> Result<Bytes, Failure>
+where
+    B: http_body::Body + Send,
+    B::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
+{
+    match Limited::new(body, BODY_BYTES_MAX).collect().await {
+        Ok(collected) => Ok(collected.to_bytes()),
+        Err(error) if error.is::<LengthLimitError>() => Err(Failure::new(
+            413,
+            "RequestEntityTooLarge",
+            format!("limit is {BODY_BYTES_MAX} bytes"),
+        )),
+        Err(error) => Err(Failure::bad_request(format!("the body cannot be read: {error}"))),
+    }
+}
+
+// === impl Call ===
+
+impl Call<'_> {
+    fn serve(&mut self, method: &Method) -> Result<Response<ReplyBody>, Failure> {
+        let named = self.target.name.is_some();
+        match (self.target.subresource, method) {
+            (Some(Subresource::Scale), _) => self.serve_scale(method),
+            (Some(Subresource::Log), &Method::GET) => self.read_log(),
+            (None | Some(Subresource::Status), &Method::GET) if named && !self.query.watch => {
+                self.read()
+            }
+            (None, &Method::GET) if self.query.watch => self.watch(),
+            (None, &Method::GET) => self.list(),
+            (None, &Method::POST) if !named => self.create(),
+            (None | Some(Subresource::Status), &Method::PUT) if named => self.replace(),
+            (None | Some(Subresource::Status), &Method::PATCH) if named => self.patch(),
+            (None, &Method::DELETE) if named => self.delete(),
+            (None, &Method::DELETE) => self.delete_collection(),
+            _ => Err(Failure::method_not_allowed()),
+        }
+    }
+
+    /// The object that the path names, for messages.
+    fn subject(&self) -> Subject {
+        let ResourceType { group, plural, .. } = &*self.target.resource;
+        Subject::new(group, plural, self.target.name())
+    }
+
+    /// How the client wants to see objects.
+    fn view(&self) -> Result<View, Failure> {
+        Ok(View {
+            resource: Arc::clone(&self.target.resource),
+            shape: media::shape(&self.headers)?,
+            include: self.query.include_object,
+        })
+    }
+
+    /// Name under which field ownership is recorded: as given, or the client program's name.
+    fn manager(&self) -> String {
+        let agent = self.headers.get(header::USER_AGENT);
+        let agent = agent.and_then(|agent| agent.to_str().ok()).unwrap_or_default();
+        let program = agent.split('/').next().filter(|name| !name.is_empty());
+        let given = self.query.field_manager.as_deref();
+        given.or(program).unwrap_or("unknown").to_owned()
+    }
+
+    /// What a store's refusal means to the client.
+    fn refused(&self, error: StoreError) -> Failure {
+        let namespace = self.target.namespace();
+        match error {
+            StoreError::Exists => Failure::already_exists(self.subject()),
+            StoreError::Changed => Failure::modified(self.subject()),
+            StoreError::NoNamespace => {
+                Failure::not_found(Subject::new("", "namespaces", namespace))
+            }
+            StoreError::Terminating => Failure::forbidden(
+                self.subject(),
+                &format!(
+                    "unable to create new content in namespace {namespace} because it is being \
+                     terminated"
+                ),
+            ),
+            StoreError::Journal(error) if error.kind() == io::ErrorKind::StorageFull => {
+                let advice = "make room on the disk, then try again";
+                Failure::internal(format!("cannot write the journal: {error}; {advice}"))
+            }
+            StoreError::Journal(error) => {
+                Failure::internal(format!("cannot write the journal: {error}"))
+            }
+        }
+    }
+}

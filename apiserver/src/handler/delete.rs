@@ -1,0 +1,178 @@
+//! `DELETE`: one object, or a selection of a collection.
+
+use std::sync::Arc;
+
+use http::Response;
+use serde::Deserialize;
+use serde_json::{Value, json};
+
+use super::{Call, WRITE_ATTEMPTS_MAX};
+use crate::deletion::{self, Manner, Plan};
+use crate::failure::Failure;
+use crate::media;
+use crate::object::Object;
+use crate::reply::{self, ReplyBody};
+use crate::request::Propagation;
+use crate::store::{Page, StoreError};
+
+/// Namespaces that are never deleted: something always expects them.
+const KEPT_NAMESPACES: [&str; 2] = ["default", "kube-system"];
+
+/// The body of a deletion; every field may be in the query instead.
+#[derive(Debug, Default, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+struct DeleteOptions {
+    grace_period_seconds: Option<u64>,
+    propagation_policy: Option<String>,
+    orphan_dependents: Option<bool>,
+    preconditions: Option<Preconditions>,
+    dry_run: Option<Vec<String>>,
+}
+
+/// What must be true of the object.
+#[derive(Debug, Clone, Default, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+struct Preconditions {
+    uid: Option<String>,
+    resource_version: Option<String>,
+}
+
+/// What a deletion left.
+enum Outcome {
+    /// Nothing: the object as it was last.
+    Gone(Arc<Object>),
+    /// The object, marked.
+    Marked(Value),
+}
+
+impl Call<'_> {
+    pub(super) fn delete(&mut self) -> Result<Response<ReplyBody>, Failure> {
+        let (manner, preconditions) = self.read_options()?;
+        let view = self.view()?;
+        let current = self.current().ok_or_else(|| Failure::not_found(self.subject()))?;
+        match self.delete_one(current, manner, &preconditions)? {
+            Outcome::Marked(value) => Ok(reply::json(200, view.unstored(value, self.now))),
+            Outcome::Gone(object) => {
+                let mut details = json!({
+                    "name": object.name(),
+                    "kind": self.target.resource.plural,
+                    "uid": object.uid(),
+                });
+                if !self.target.resource.group.is_empty() {
+                    details["group"] = Value::from(self.target.resource.group.as_str());
+                }
+                Ok(reply::value(&json!({
+                    "kind": "Status", "apiVersion": "v1", "metadata": {},
+                    "status": "Success", "details": details,
+                })))
+            }
+        }
+    }
+
+    pub(super) fn delete_collection(&mut self) -> Result<Response<ReplyBody>, Failure> {
+        let (manner, preconditions) = self.read_options()?;
+        let view = self.view()?;
+        let page: Page = self.page()?;
+        for object in &page.objects {
+            self.target.name = Some(object.name().to_owned());
+            match self.delete_one(Arc::clone(object), manner, &preconditions) {
+                // Somebody else deleted it first: that was asked for.
+                Err(failure) if failure.code == 404 => {}
+                other => {
+                    other?;
+                }
+            }
+        }
+        Ok(reply::json(200, view.page(&page, self.now)))
+    }
+
+    fn read_options(&mut self) -> Result<(Manner, Preconditions), Failure> {
+        let options: DeleteOptions = if self.body.is_empty() {
+            DeleteOptions::default()
+        } else {
+            let decoded = media::decode(&self.headers, &self.body)?;
+            serde_json::from_value(decoded.value)
+                .map_err(|error| Failure::bad_request(format!("invalid DeleteOptions: {error}")))?
+        };
+        let DeleteOptions {
+            grace_period_seconds,
+            propagation_policy,
+            orphan_dependents,
+            preconditions,
+            dry_run,
+        } = options;
+        self.query.dry_run |= dry_run.is_some_and(|stages| stages.iter().any(|one| one == "All"));
+        let named = propagation_policy.as_deref().map(Propagation::parse).transpose()?;
+        let older = orphan_dependents
+            .map(|orphan| if orphan { Propagation::Orphan } else { Propagation::Background });
+        let manner = Manner {
+            grace_s: grace_period_seconds.or(self.query.grace_s),
+            propagation: named.or(older).or(self.query.propagation),
+        };
+        Ok((manner, preconditions.unwrap_or_default()))
+    }
+
+    fn delete_one(
+        &mut self,
+        first: Arc<Object>,
+        manner: Manner,
+        preconditions: &Preconditions,
+    ) -> Result<Outcome, Failure> {
+        let collection = self.target.collection();
+        let mut current = first;
+        for _ in 0..WRITE_ATTEMPTS_MAX {
+            self.check_deletable(&current, preconditions)?;
+            let old = current.value();
+            self.admit_deletion(&old, current.name())?;
+            let plan = deletion::plan(&old, manner, self.now);
+            let done = match plan {
+                _ if self.query.dry_run => Ok(Outcome::Marked(old)),
+                Plan::Wait => Ok(Outcome::Marked(old)),
+                Plan::Remove => self.shared.store.remove(&collection, &current).map(Outcome::Gone),
+                Plan::Mark(value) => {
+                    let stored = self.shared.store.replace(&collection, &current, value);
+                    stored.map(|object| Outcome::Marked(object.value()))
+                }
+            };
+            match done {
+                Err(StoreError::Changed) => {
+                    let (namespace, name) = (current.namespace(), current.name());
+                    let latest = self.shared.store.get(&collection, namespace, name);
+                    current = latest.ok_or_else(|| Failure::not_found(self.subject()))?;
+                }
+                done => return done.map_err(|error| self.refused(error)),
+            }
+        }
+        Err(Failure::modified(self.subject()))
+    }
+
+    fn check_deletable(
+        &self,
+        object: &Object,
+        preconditions: &Preconditions,
+    ) -> Result<(), Failure> {
+        if self.is_namespace() && KEPT_NAMESPACES.contains(&object.name()) {
+            let detail = "this namespace may not be deleted";
+            return Err(Failure::forbidden(self.subject(), detail));
+        }
+        let Preconditions { uid, resource_version } = preconditions;
+        if let Some(uid) = uid.as_deref().filter(|uid| *uid != object.uid()) {
+            let detail = format!(
+                "Precondition failed: UID in precondition: {uid}, UID in object meta: {}",
+                object.uid()
+            );
+            return Err(Failure::conflict(self.subject(), &detail));
+        }
+        let revision = object.revision().to_string();
+        match resource_version.as_deref().filter(|wanted| *wanted != revision) {
+            Some(wanted) => {
+                let detail = format!(
+                    "Precondition failed: ResourceVersion in precondition: {wanted}, \
+                     ResourceVersion in object meta: {revision}"
+                );
+                Err(Failure::conflict(self.subject(), &detail))
+            }
+            None => Ok(()),
+        }
+    }
+}

@@ -1,0 +1,218 @@
+//! `GET ...?watch`: a stream of changes.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::{BufMut as _, Bytes, BytesMut};
+use futures::Stream;
+use http::Response;
+use serde_json::{Value, json};
+use tokio::sync::OwnedSemaphorePermit;
+use tokio::time::{Instant, sleep_until};
+
+use super::{Call, Clock};
+use crate::failure::Failure;
+use crate::media::Shape;
+use crate::object::Object;
+use crate::reply::{self, ReplyBody};
+use crate::selector::Selector;
+use crate::store::{Change, ChangeKind, Expired, Watch, WatchStart};
+use crate::view::View;
+
+/// How often a quiet watch is told the current revision, so that it can go on from there after
+/// a disconnection. Kubernetes' own value.
+const BOOKMARK_EVERY: Duration = Duration::from_mins(1);
+/// Longest watch when the client names no limit: Kubernetes' upper bound.
+const WATCH_MAX: Duration = Duration::from_hours(1);
+
+/// The state of one watch's stream.
+struct Feed {
+    watch: Watch,
+    /// Changes to send before any that the watch will bring.
+    initial: Option<Vec<Change>>,
+    /// Whether to mark the end of the initial changes.
+    mark_initial: bool,
+    namespace: Option<String>,
+    name: Option<String>,
+    selector: Selector,
+    view: View,
+    clock: Clock,
+    bookmarks: bool,
+    bookmark_at: Instant,
+    ends_at: Instant,
+    over: bool,
+    _permit: OwnedSemaphorePermit,
+}
+
+impl Call<'_> {
+    pub(super) fn watch(&self) -> Result<Response<ReplyBody>, Failure> {
+        let selector = self.selector()?;
+        let view = self.view()?;
+        let permit = self.stream_permit()?;
+        let (initial, watch) = match self.open_watch() {
+            Ok(opened) => opened,
+            Err(Expired { asked, oldest }) => return Err(Failure::expired(oldest, asked)),
+        };
+        let limit = self.query.timeout_s.map_or(WATCH_MAX, Duration::from_secs);
+        let feed = Feed {
+            watch,
+            mark_initial: self.query.initial_events == Some(true),
+            initial: Some(initial),
+            namespace: self.target.namespace.clone(),
+            name: self.target.name.clone(),
+            selector,
+            view,
+            clock: Arc::clone(&self.shared.clock),
+            bookmarks: self.query.bookmarks,
+            bookmark_at: Instant::now() + BOOKMARK_EVERY,
+            ends_at: Instant::now() + limit.min(WATCH_MAX),
+            over: false,
+            _permit: permit,
+        };
+        Ok(reply::json_stream(feed.into_stream()))
+    }
+
+    fn open_watch(&self) -> Result<(Vec<Change>, Watch), Expired> {
+        let collection = self.target.collection();
+        let store = &self.shared.store;
+        let revision = self.query.resource_version.filter(|revision| *revision > 0);
+        match (self.query.initial_events, revision) {
+            (Some(true), _) | (None, None) => Watch::initial(store, &collection),
+            (Some(false), None) => Ok((Vec::new(), store.watch(&collection, WatchStart::Now)?)),
+            (_, Some(revision)) => {
+                let start = WatchStart::After(revision);
+                Ok((Vec::new(), store.watch(&collection, start)?))
+            }
+        }
+    }
+
+    /// A permit for a response that goes on for long.
+    pub(super) fn stream_permit(&self) -> Result<OwnedSemaphorePermit, Failure> {
+        let permit = Arc::clone(&self.shared.streams).try_acquire_owned();
+        permit.map_err(|_| {
+            Failure::too_many(
+                "too many watches and followed logs are open at once: end some of them",
+            )
+        })
+    }
+}
+
+// === impl Feed ===
+
+impl Feed {
+    fn into_stream(self) -> impl Stream<Item = Bytes> + Send {
+        futures::stream::unfold(self, |mut feed| async move {
+            let chunk = feed.next().await?;
+            Some((chunk, feed))
+        })
+    }
+
+    /// The next events, a line each; `None` ends the stream.
+    async fn next(&mut self) -> Option<Bytes> {
+        if self.over {
+            return None;
+        }
+        if let Some(initial) = self.initial.take() {
+            let mut chunk = self.encode(&initial);
+            if self.mark_initial {
+                self.put_bookmark(&mut chunk, true);
+            }
+            // An empty first chunk still sends the headers off at once.
+            if !chunk.is_empty() {
+                return Some(chunk.freeze());
+            }
+        }
+        loop {
+            let chunk = tokio::select! {
+                biased;
+                () = sleep_until(self.ends_at) => return None,
+                changes = self.watch.next() => match changes {
+                    Ok(changes) => self.encode(&changes),
+                    Err(expired) => self.expire(expired),
+                },
+                () = sleep_until(self.bookmark_at), if self.bookmarks => {
+                    let mut chunk = BytesMut::new();
+                    self.put_bookmark(&mut chunk, false);
+                    chunk
+                }
+            };
+            self.bookmark_at = Instant::now() + BOOKMARK_EVERY;
+            if !chunk.is_empty() {
+                return Some(chunk.freeze());
+            }
+        }
+    }
+
+    fn encode(&self, changes: &[Change]) -> BytesMut {
+        let mut chunk = BytesMut::new();
+        let now = (self.clock)();
+        for change in changes {
+            let is = self.selects(&change.object);
+            let was = change.before.as_ref().is_some_and(|before| self.selects(before));
+            // To this watch an object that enters its selection is new, one that leaves is gone.
+            let kind = match (change.kind, was, is) {
+                (ChangeKind::Added, _, true) | (ChangeKind::Modified, false, true) => "ADDED",
+                (ChangeKind::Modified, true, true) => "MODIFIED",
+                (ChangeKind::Deleted | ChangeKind::Modified, true, _) => "DELETED",
+                _ => continue,
+            };
+            put_event(&mut chunk, kind, &self.view.object(&change.object, now));
+        }
+        chunk
+    }
+
+    fn selects(&self, object: &Object) -> bool {
+        self.namespace.as_deref().is_none_or(|own| own == object.namespace())
+            && self.name.as_deref().is_none_or(|own| own == object.name())
+            && self.selector.matches(object)
+    }
+
+    fn put_bookmark(&self, chunk: &mut BytesMut, ends_initial: bool) {
+        let revision = self.watch.revision().to_string();
+        let mut metadata = json!({ "resourceVersion": revision, "creationTimestamp": null });
+        if ends_initial {
+            metadata["annotations"] = json!({ "k8s.io/initial-events-end": "true" });
+        }
+        let (kind, api_version) = match self.view.shape {
+            Shape::Metadata => ("PartialObjectMetadata".into(), "meta.k8s.io/v1".into()),
+            Shape::Whole | Shape::Table => {
+                let resource = &self.view.resource;
+                (resource.kind.clone(), resource.api_version())
+            }
+        };
+        let object: Value = json!({
+            "kind": kind, "apiVersion": api_version, "metadata": metadata,
+        });
+        let object = match self.view.shape {
+            Shape::Table => Bytes::from(
+                json!({
+                    "kind": "Table", "apiVersion": "meta.k8s.io/v1",
+                    "metadata": { "resourceVersion": revision },
+                    "columnDefinitions": [],
+                    "rows": [{ "cells": [], "object": object }],
+                })
+                .to_string(),
+            ),
+            Shape::Whole | Shape::Metadata => Bytes::from(object.to_string()),
+        };
+        put_event(chunk, "BOOKMARK", &object);
+    }
+
+    /// The log has moved past this watch: it says so and ends, and the client lists again.
+    fn expire(&mut self, Expired { asked, oldest }: Expired) -> BytesMut {
+        self.over = true;
+        let status = Failure::expired(oldest, asked).status().to_string();
+        let mut chunk = BytesMut::new();
+        put_event(&mut chunk, "ERROR", status.as_bytes());
+        chunk
+    }
+}
+
+fn put_event(chunk: &mut BytesMut, kind: &str, object: &[u8]) {
+    chunk.reserve(object.len() + 32);
+    chunk.put_slice(b"{\"type\":\"");
+    chunk.put_slice(kind.as_bytes());
+    chunk.put_slice(b"\",\"object\":");
+    chunk.put_slice(object);
+    chunk.put_slice(b"}\n");
+}

@@ -1,0 +1,257 @@
+//! The server on a loopback socket, for `kubectl` and other programs of this machine.
+//!
+//! It speaks TLS, so that a token is shown to nobody who took the port while Ebb did not run; and
+//! because no client of Kubernetes sends a bearer token without.
+//!
+//! Every user of this machine reaches loopback, and so does whatever shares its network namespace:
+//! a request has to carry a token. Only health can be asked for without, as in Kubernetes: there is
+//! nothing in the answer.
+//!
+//! A web page in a browser of this machine reaches loopback too. Two more rules keep it out should
+//! it ever learn a token: the `Host` must be a loopback name or address (else a page whose own DNS
+//! name points to 127.0.0.1 could read everything), and a request with an `Origin` is refused (else
+//! any page could send writes blindly). No command-line client sends an `Origin`.
+
+use std::net::IpAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use http::{Request, header};
+use hyper::body::Incoming;
+use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
+use hyper_util::server::conn::auto;
+use rustls::ServerConfig;
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio_rustls::TlsAcceptor;
+use tokio_rustls::server::TlsStream;
+use tokio_util::sync::CancellationToken;
+use tower::Service as _;
+
+use crate::failure::Failure;
+use crate::reply;
+use crate::server::{ApiServer, ApiService};
+
+/// Most connections at once; more wait to be accepted.
+const CONNECTIONS_MAX: usize = 256;
+/// Longest TLS handshake: two round trips within this machine.
+const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(10);
+/// Longest time for the head of a request to arrive.
+const HEAD_TIMEOUT: Duration = Duration::from_secs(10);
+/// Pause after an accept that failed: out of file descriptors, most often.
+const ACCEPT_RETRY_AFTER: Duration = Duration::from_millis(100);
+
+/// Who asks for health without a token: Kubernetes' name for nobody.
+const ANONYMOUS: &str = "system:anonymous";
+
+/// Serves until `shutdown`; connections are cut then, for watches have no end to wait for.
+pub(super) async fn serve(
+    server: ApiServer,
+    listener: TcpListener,
+    tls: Arc<ServerConfig>,
+    shutdown: CancellationToken,
+) {
+    let acceptor = TlsAcceptor::from(tls);
+    let permits = Arc::new(Semaphore::new(CONNECTIONS_MAX));
+    loop {
+        let accepted = tokio::select! {
+            accepted = accept(&listener, &permits) => accepted,
+            () = shutdown.cancelled() => return,
+        };
+        match accepted {
+            Ok((stream, permit)) => {
+                let (server, shutdown) = (server.clone(), shutdown.clone());
+                let greeting = acceptor.accept(stream);
+                tokio::spawn(async move {
+                    tokio::select! {
+                        () = connection(greeting, server) => {}
+                        () = shutdown.cancelled() => {}
+                    }
+                    drop(permit);
+                });
+            }
+            Err(error) => {
+                tracing::warn!(%error, "Cannot accept a connection to the API");
+                tokio::time::sleep(ACCEPT_RETRY_AFTER).await;
+            }
+        }
+    }
+}
+
+async fn accept(
+    listener: &TcpListener,
+    permits: &Arc<Semaphore>,
+) -> std::io::Result<(TcpStream, OwnedSemaphorePermit)> {
+    let permit = Arc::clone(permits).acquire_owned().await.map_err(std::io::Error::other)?;
+    let (stream, _) = listener.accept().await?;
+    // Watch events are small and must not wait for each other.
+    stream.set_nodelay(true)?;
+    Ok((stream, permit))
+}
+
+async fn connection(greeting: tokio_rustls::Accept<TcpStream>, server: ApiServer) {
+    let stream = match tokio::time::timeout(HANDSHAKE_TIMEOUT, greeting).await {
+        Ok(Ok(stream)) => stream,
+        Ok(Err(error)) => {
+            tracing::debug!(%error, "A connection to the API is not one of TLS");
+            return;
+        }
+        Err(_) => return,
+    };
+    serve_connection(stream, server).await;
+}
+
+async fn serve_connection(stream: TlsStream<TcpStream>, server: ApiServer) {
+    let mut builder = auto::Builder::new(TokioExecutor::new());
+    builder.http1().timer(TokioTimer::new()).header_read_timeout(HEAD_TIMEOUT);
+    builder.http2().timer(TokioTimer::new());
+    let handler = hyper::service::service_fn(move |request: Request<Incoming>| {
+        let admitted = admit(&server, &request);
+        async move {
+            match admitted {
+                Ok(mut service) => service.call(request).await,
+                Err(failure) => Ok(reply::failure(&failure)),
+            }
+        }
+    });
+    if let Err(error) = builder.serve_connection(TokioIo::new(stream), handler).await {
+        tracing::debug!(error, "A connection to the API ended early");
+    }
+}
+
+/// The server as the sender of `request` may call it; or the refusal.
+fn admit<B>(server: &ApiServer, request: &Request<B>) -> Result<ApiService, Failure> {
+    if let Some(refusal) = refusal(request) {
+        return Err(refusal);
+    }
+    if matches!(request.uri().path(), "/healthz" | "/livez" | "/readyz") {
+        return Ok(server.service(ANONYMOUS));
+    }
+    let identity = server.tokens().authenticate(request.headers())?;
+    Ok(server.service(&identity.name))
+}
+
+fn refusal<B>(request: &Request<B>) -> Option<Failure> {
+    let host = request.headers().get(header::HOST).and_then(|host| host.to_str().ok());
+    let authority = request.uri().authority().map(http::uri::Authority::as_str);
+    let detail = if !authority.or(host).is_some_and(is_loopback) {
+        "the Host is not a loopback name or address"
+    } else if request.headers().contains_key(header::ORIGIN) {
+        "requests of web pages are not served"
+    } else {
+        return None;
+    };
+    Some(Failure::new(403, "Forbidden", detail))
+}
+
+/// Whether `host`, with or without a port, can only mean this machine.
+fn is_loopback(host: &str) -> bool {
+    let Ok(authority) = host.parse::<http::uri::Authority>() else {
+        return false;
+    };
+    let name = authority.host();
+    let address = name.trim_start_matches('[').trim_end_matches(']').parse::<IpAddr>();
+    name.eq_ignore_ascii_case("localhost") || address.is_ok_and(|address| address.is_loopback())
+}
+
+#[cfg(test)]
+mod tests {
+    use std::net::SocketAddr;
+
+    use rustls::pki_types::pem::PemObject as _;
+    use rustls::pki_types::{CertificateDer, ServerName};
+    use rustls::{ClientConfig, RootCertStore};
+    use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+    use tokio_rustls::TlsConnector;
+    use tokio_rustls::client::TlsStream;
+
+    use super::*;
+    use crate::ApiOptions;
+    use crate::authentication::{Identity, Tokens};
+    use crate::certificate::Certificate;
+
+    #[test]
+    fn only_names_of_this_machine_are_served() {
+        for host in ["localhost", "LOCALHOST:8001", "127.0.0.1:80", "127.1.2.3", "[::1]:443"] {
+            assert!(is_loopback(host), "{host}");
+        }
+        for host in ["", "evil.example", "127.0.0.1.evil.example", "10.0.0.1:80", "a b"] {
+            assert!(!is_loopback(host), "{host}");
+        }
+    }
+
+    #[test]
+    fn a_web_page_is_refused() {
+        let request = Request::get("/api")
+            .header("host", "127.0.0.1:8001")
+            .header("origin", "http://evil.example")
+            .body(())
+            .unwrap();
+        assert_eq!(refusal(&request).unwrap().code, 403);
+    }
+
+    fn request(path: &str, token: Option<&str>) -> Request<()> {
+        let mut request = Request::get(path).header("host", "localhost:8090");
+        if let Some(token) = token {
+            request = request.header("authorization", format!("Bearer {token}"));
+        }
+        request.body(()).unwrap()
+    }
+
+    /// L4: every user of the machine could run commands as the one who started Ebb.
+    #[tokio::test]
+    async fn nothing_but_health_is_served_without_a_token() {
+        let tokens = Tokens::default().with("secret", Identity::user("someone"));
+        let options = ApiOptions { tokens, ..ApiOptions::memory() };
+        let server = ApiServer::open(options).unwrap();
+        let code = |path, token| {
+            admit(&server, &request(path, token)).map_or_else(|failure| failure.code, |_| 200)
+        };
+        for path in ["/", "/api", "/version", "/openapi/v3", "/api/v1/pods", "/healthz/../api"] {
+            assert_eq!(code(path, None), 401, "{path}");
+            assert_eq!(code(path, Some("guess")), 401, "{path}");
+            assert_eq!(code(path, Some("secret")), 200, "{path}");
+        }
+        for path in ["/healthz", "/livez", "/readyz"] {
+            assert_eq!(code(path, None), 200, "{path}");
+        }
+    }
+
+    /// A connection by the address alone, to a server whose certificate is trusted.
+    async fn connected(address: SocketAddr, certificate: &Certificate) -> TlsStream<TcpStream> {
+        let mut trusted = RootCertStore::empty();
+        let pem = certificate.trusted().as_bytes();
+        trusted.add(CertificateDer::from_pem_slice(pem).unwrap()).unwrap();
+        let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
+        let client = ClientConfig::builder_with_provider(provider)
+            .with_safe_default_protocol_versions()
+            .unwrap()
+            .with_root_certificates(trusted)
+            .with_no_client_auth();
+        let stream = TcpStream::connect(address).await.unwrap();
+        let name = ServerName::IpAddress(address.ip().into());
+        TlsConnector::from(Arc::new(client)).connect(name, stream).await.unwrap()
+    }
+
+    /// L4: over a real connection the refusal is a Status, as clients expect.
+    #[tokio::test]
+    async fn a_refusal_is_a_status() {
+        let certificate = Certificate::fresh().unwrap();
+        let server = ApiServer::open(ApiOptions::memory()).unwrap();
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap();
+        let end = CancellationToken::new();
+        let serving = tokio::spawn(serve(server, listener, certificate.server(), end.clone()));
+        let mut stream = connected(address, &certificate).await;
+        let request = "GET /api/v1/pods HTTP/1.1\r\nhost: localhost\r\nconnection: close\r\n\r\n";
+        stream.write_all(request.as_bytes()).await.unwrap();
+        let mut answer = String::new();
+        stream.read_to_string(&mut answer).await.unwrap();
+        assert!(answer.starts_with("HTTP/1.1 401 "), "{answer}");
+        let body: serde_json::Value =
+            serde_json::from_str(answer.split("\r\n\r\n").nth(1).unwrap()).unwrap();
+        assert_eq!((&body["kind"], &body["reason"]), (&"Status".into(), &"Unauthorized".into()));
+        end.cancel();
+        serving.await.unwrap();
+    }
+}

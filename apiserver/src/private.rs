@@ -1,0 +1,90 @@
+//! Files and folders that nobody but their owner may read: objects hold secrets in plain text.
+//!
+//! A umask for the whole process was rejected: replicas would inherit it, and what a model writes
+//! is not for Ebb to hide.
+
+use std::fs::{self, DirBuilder, OpenOptions, Permissions};
+use std::io;
+use std::io::Write as _;
+use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _, PermissionsExt as _};
+use std::path::Path;
+
+const FOLDER_MODE: u32 = 0o700;
+const FILE_MODE: u32 = 0o600;
+
+/// Makes a folder and those above it, or closes one that is there already to everybody else.
+///
+/// # Errors
+///
+/// It cannot be made, or it is open to others and belongs to somebody else.
+pub fn folder(path: &Path) -> io::Result<()> {
+    DirBuilder::new().recursive(true).mode(FOLDER_MODE).create(path)?;
+    if is_open(path) {
+        fs::set_permissions(path, Permissions::from_mode(FOLDER_MODE))?;
+    }
+    Ok(())
+}
+
+/// Whether somebody else may do anything with what lies at `path`.
+pub fn is_open(path: &Path) -> bool {
+    fs::metadata(path).is_ok_and(|found| found.permissions().mode() & 0o077 != 0)
+}
+
+/// How to open a file that is the owner's alone if it is made.
+pub fn file() -> OpenOptions {
+    let mut options = OpenOptions::new();
+    options.mode(FILE_MODE);
+    options
+}
+
+/// Replaces the file at `path`, whole or not at all; in a folder that may be anybody's.
+pub fn replace(path: &Path, content: &str) -> io::Result<()> {
+    let mut beside = path.as_os_str().to_owned();
+    beside.push(".new");
+    let beside = Path::new(&beside);
+    // What a killed start left there may be open to others, or be a link to somewhere else.
+    match fs::remove_file(beside) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+        _ => {}
+    }
+    let mut new = file().write(true).create_new(true).open(beside)?;
+    new.write_all(content.as_bytes())?;
+    new.sync_data()?;
+    fs::rename(beside, path)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn mode(path: &Path) -> u32 {
+        fs::metadata(path).unwrap().permissions().mode() & 0o777
+    }
+
+    /// L4: a folder of an earlier version was readable by everybody.
+    #[test]
+    fn a_folder_is_closed_to_others_also_when_it_was_open() {
+        let scratch = tempfile::tempdir().unwrap();
+        let (new, old) = (scratch.path().join("deep/new"), scratch.path().join("old"));
+        folder(&new).unwrap();
+        fs::create_dir(&old).unwrap();
+        fs::set_permissions(&old, Permissions::from_mode(0o755)).unwrap();
+        folder(&old).unwrap();
+        assert_eq!((mode(&new), mode(&old)), (0o700, 0o700));
+    }
+
+    /// L4.
+    #[test]
+    fn a_replaced_file_is_the_owners_alone_whatever_lay_there() {
+        let scratch = tempfile::tempdir().unwrap();
+        let path = scratch.path().join("token");
+        for name in ["token", "token.new"] {
+            let open = scratch.path().join(name);
+            fs::write(&open, "old").unwrap();
+            fs::set_permissions(&open, Permissions::from_mode(0o666)).unwrap();
+        }
+        replace(&path, "new").unwrap();
+        assert_eq!((fs::read_to_string(&path).unwrap().as_str(), mode(&path)), ("new", 0o600));
+        assert_eq!(fs::read_dir(scratch.path()).unwrap().count(), 1);
+    }
+}

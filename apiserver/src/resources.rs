@@ -1,0 +1,86 @@
+//! The kinds that the server serves, and how.
+//!
+//! Ebb's own kinds come from their CustomResourceDefinitions, so that here and on a cluster they
+//! have one schema and one set of columns. The built-in kinds are those that the controller, the
+//! runner, `kubectl` and `kn` work with.
+
+mod builtin;
+mod custom;
+mod event;
+
+#[cfg(test)]
+pub(crate) mod tests;
+
+use std::sync::Arc;
+
+use crate::schema::Schema;
+use crate::table::Column;
+
+pub use self::event::{event_from_events_v1, event_to_events_v1};
+
+/// Everything that can be done with a kind that clients may write.
+const ALL_VERBS: &[&str] =
+    &["create", "delete", "deletecollection", "get", "list", "patch", "update", "watch"];
+/// What can be done with a kind that the server itself makes.
+const READ_VERBS: &[&str] = &["get", "list", "watch"];
+
+/// One kind that is served.
+#[derive(Clone, Debug)]
+#[expect(
+    clippy::struct_excessive_bools,
+    reason = "independent facts of a kind, as in Kubernetes' own APIResource"
+)]
+pub struct ResourceType {
+    /// API group; empty for the core group.
+    pub group: String,
+    /// API version, such as `v1`.
+    pub version: String,
+    /// Kind of its objects.
+    pub kind: String,
+    /// Name in paths.
+    pub plural: String,
+    /// Name for one object.
+    pub singular: String,
+    /// What `kubectl get` takes too.
+    pub short_names: Vec<String>,
+    /// Groups of kinds for `kubectl get`, such as `all`.
+    pub categories: Vec<String>,
+    /// Whether objects live in a namespace.
+    pub namespaced: bool,
+    /// Whether there is a status subresource. Then writes of the object ignore its status, and
+    /// writes of the status ignore all else.
+    pub has_status: bool,
+    /// Whether there is a scale subresource.
+    pub has_scale: bool,
+    /// What can be done with it, as discovery says.
+    pub verbs: &'static [&'static str],
+    /// What its objects look like, metadata included.
+    pub schema: Arc<Schema>,
+    /// Columns of its table.
+    pub columns: Vec<Column>,
+    /// Whether it comes from a CustomResourceDefinition.
+    pub custom: bool,
+    /// Whether `metadata.generation` counts changes of its spec.
+    pub generation: bool,
+}
+
+// === impl ResourceType ===
+
+impl ResourceType {
+    /// `v1` or `group/version`: what objects say in `apiVersion`.
+    pub fn api_version(&self) -> String {
+        if self.group.is_empty() {
+            self.version.clone()
+        } else {
+            format!("{}/{}", self.group, self.version)
+        }
+    }
+}
+
+/// Every kind, the built-in ones first.
+pub fn all() -> Vec<ResourceType> {
+    let mut compiler = builtin::compiler();
+    let mut resources = builtin::resources(&mut compiler);
+    resources.extend(custom::resources(&mut compiler));
+    resources
+}

@@ -1,0 +1,78 @@
+//! Which items of two lists are the same item, and in which order a merged list stands.
+
+use std::collections::{HashMap, HashSet};
+use std::hash::Hash;
+
+use serde_json::{Map, Value};
+
+use super::{ListKind, Schema, Shape};
+
+/// Names an item among its siblings, in the form that managed fields use: `k:{"name":"a"}` in a
+/// list that is a map, `v:"a"` in a set. A key field that is left out has its default.
+///
+/// `None` if the item lacks a key field, or the list is atomic: its items have no identity.
+pub(crate) fn item_key(items: &Schema, kind: &ListKind, item: &Value) -> Option<String> {
+    match kind {
+        ListKind::Atomic => None,
+        ListKind::Set => Some(format!("v:{item}")),
+        ListKind::Map(keys) => {
+            let object = item.as_object()?;
+            let identity: Option<Map<String, Value>> = keys
+                .iter()
+                .map(|key| {
+                    let value = match object.get(&**key) {
+                        Some(value) if !value.is_null() => value,
+                        _ => default_of(items, key)?,
+                    };
+                    Some((key.to_string(), value.clone()))
+                })
+                .collect();
+            Some(format!("k:{}", Value::Object(identity?)))
+        }
+    }
+}
+
+/// The order of a merged list: items of `leading` in their order, and the items that only
+/// `other` has right before the first shared item that they preceded there, or at the end.
+///
+/// Both lists are of distinct items.
+pub(crate) fn weave<K: Eq + Hash + Clone>(leading: &[K], other: &[K]) -> Vec<K> {
+    let leads: HashSet<&K> = leading.iter().collect();
+    let positions: HashMap<&K, usize> = other.iter().enumerate().map(|(i, key)| (key, i)).collect();
+    let mut order = Vec::with_capacity(leading.len() + other.len());
+    let mut passed = 0;
+    for key in leading {
+        if let Some(&position) = positions.get(key) {
+            while passed < position {
+                if !leads.contains(&other[passed]) {
+                    order.push(other[passed].clone());
+                }
+                passed += 1;
+            }
+        }
+        order.push(key.clone());
+    }
+    let rest = other[passed..].iter().filter(|key| !leads.contains(key));
+    order.extend(rest.cloned());
+    order
+}
+
+fn default_of<'a>(items: &'a Schema, key: &str) -> Option<&'a Value> {
+    match &items.shape {
+        Shape::Object(fields) => fields.get(key)?.schema.default.as_deref(),
+        _ => None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::weave;
+
+    #[test]
+    fn items_of_one_side_keep_their_place_before_what_they_preceded() {
+        assert_eq!(weave(&["b", "c"], &["a", "b", "c", "d"]), ["a", "b", "c", "d"]);
+        assert_eq!(weave(&["c", "b"], &["a", "b", "c", "d"]), ["a", "c", "b", "d"]);
+        assert_eq!(weave(&["x"], &["a"]), ["x", "a"]);
+        assert_eq!(weave::<&str>(&[], &["a", "b"]), ["a", "b"]);
+    }
+}

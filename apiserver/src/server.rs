@@ -1,0 +1,263 @@
+//! The API server as its users hold it: opened on a folder, called in-process, served on
+//! loopback.
+
+use std::convert::Infallible;
+use std::fmt;
+use std::path::PathBuf;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll};
+
+use http::{Request, Response};
+use jiff::Timestamp;
+use serde_json::json;
+use tokio::net::TcpListener;
+use tokio::sync::Semaphore;
+use tokio_util::sync::{CancellationToken, DropGuard};
+use tokio_util::task::TaskTracker;
+
+use crate::admission::{Admission, AllowAll};
+use crate::authentication::Tokens;
+use crate::handler::{self, Clock, Shared, User};
+use crate::journal::{Journal, JournalError, Recovered};
+use crate::listener;
+use crate::logs::{NoLogs, PodLogs};
+use crate::metadata;
+use crate::reply::ReplyBody;
+use crate::resources::{self, ResourceType};
+use crate::store::{NAMESPACES, Store, StoreError};
+use crate::{garbage, upkeep};
+use crate::certificate::Certificate;
+
+/// Most watches and followed logs at once. The platform's own parts hold about twenty; a
+/// `kubectl get -w` holds one.
+const STREAMS_MAX: usize = 1_024;
+/// Namespaces made at the first start.
+const NAMESPACES_MADE: [&str; 3] = ["default", "knative-serving", "kube-system"];
+/// Who the platform's own parts are to admission.
+const SYSTEM_USER: &str = "system:serviceaccount:knative-serving:controller";
+
+/// Where objects are kept.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Storage {
+    /// In this folder, which is made if need be. One process at a time may use it.
+    Folder(PathBuf),
+    /// Nowhere: gone with the process. No thread is started and nothing sleeps.
+    Memory,
+}
+
+/// How to open an [`ApiServer`].
+#[derive(Clone)]
+pub struct ApiOptions {
+    /// Where objects are kept.
+    pub storage: Storage,
+    /// The platform's rules.
+    pub admission: Arc<dyn Admission>,
+    /// Output of pods.
+    pub logs: Arc<dyn PodLogs>,
+    /// Who may call through a socket; nobody, unless tokens are handed in.
+    pub tokens: Tokens,
+    /// Tells the time that objects are stamped with.
+    pub clock: Clock,
+}
+
+/// Why a server could not be opened.
+#[derive(Debug, thiserror::Error)]
+pub enum OpenError {
+    /// The data folder cannot be used.
+    #[error(transparent)]
+    Journal(#[from] JournalError),
+    /// An object in the data folder is not JSON.
+    #[error("an object in the data folder cannot be read: restore the folder from a copy")]
+    Object(#[from] serde_json::Error),
+    /// The first namespaces cannot be made.
+    #[error("cannot write to the data folder")]
+    Write(#[from] std::io::Error),
+}
+
+/// An embedded Kubernetes-shaped API server. Clones are handles on the same server; its
+/// background tasks end with the last of them.
+#[derive(Clone)]
+pub struct ApiServer {
+    shared: Arc<Shared>,
+    tasks: TaskTracker,
+    shutdown: CancellationToken,
+    _guard: Arc<DropGuard>,
+}
+
+/// The server as a [`tower::Service`], as one user calls it.
+#[derive(Clone)]
+pub struct ApiService {
+    shared: Arc<Shared>,
+    user: User,
+}
+
+// === impl ApiOptions ===
+
+impl ApiOptions {
+    /// Objects in memory, no rules, no logs, the machine's clock.
+    pub fn memory() -> Self {
+        Self {
+            storage: Storage::Memory,
+            admission: Arc::new(AllowAll),
+            logs: Arc::new(NoLogs),
+            tokens: Tokens::default(),
+            clock: Arc::new(Timestamp::now),
+        }
+    }
+}
+
+impl fmt::Debug for ApiOptions {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.debug_struct("ApiOptions").field("storage", &self.storage).finish_non_exhaustive()
+    }
+}
+
+// === impl ApiServer ===
+
+impl ApiServer {
+    /// Opens a server and starts its background tasks; must be called within a tokio runtime.
+    /// Reads the data folder with blocking calls: some milliseconds for some thousand objects.
+    ///
+    /// # Errors
+    ///
+    /// The folder is in use, damaged or not writable. Nothing was changed then.
+    pub fn open(options: ApiOptions) -> Result<Self, OpenError> {
+        let ApiOptions { storage, admission, logs, tokens, clock } = options;
+        let durable = matches!(storage, Storage::Folder(_));
+        let (journal, recovered) = match storage {
+            Storage::Memory => (None, Recovered::default()),
+            Storage::Folder(folder) => {
+                let (journal, recovered) = Journal::open(&folder)?;
+                (Some(journal), recovered)
+            }
+        };
+        let store = Arc::new(Store::new(recovered, journal)?);
+        let resources: Vec<_> = resources::all().into_iter().map(Arc::new).collect();
+        make_namespaces(&store, &resources, clock())?;
+
+        let shutdown = CancellationToken::new();
+        let tasks = TaskTracker::new();
+        tasks.spawn(garbage::run(Arc::clone(&store), Arc::clone(&clock), shutdown.clone()));
+        tasks.spawn(upkeep::expire_events(
+            Arc::clone(&store),
+            Arc::clone(&clock),
+            shutdown.clone(),
+        ));
+        if durable {
+            tasks.spawn(upkeep::keep_journal(Arc::clone(&store), shutdown.clone()));
+        }
+        let shared = Shared {
+            store,
+            resources,
+            admission,
+            logs,
+            tokens,
+            clock,
+            streams: Arc::new(Semaphore::new(STREAMS_MAX)),
+        };
+        Ok(Self {
+            shared: Arc::new(shared),
+            tasks,
+            _guard: Arc::new(shutdown.clone().drop_guard()),
+            shutdown,
+        })
+    }
+
+    /// A client for the platform's own parts, without a socket. Must be called within a tokio
+    /// runtime. It works for as long as the server is open.
+    pub fn client(&self) -> kube::Client {
+        kube::Client::new(self.service(SYSTEM_USER), "default")
+    }
+
+    /// Who may call through a socket.
+    pub(super) fn tokens(&self) -> &Tokens {
+        &self.shared.tokens
+    }
+
+    /// The server as `user` calls it, without a token: whoever holds this value is trusted.
+    pub fn service(&self, user: &str) -> ApiService {
+        ApiService { shared: Arc::clone(&self.shared), user: user.into() }
+    }
+
+    /// Serves HTTP/1 and HTTP/2 over TLS until `shutdown`. Open watches end then.
+    ///
+    /// Only requests with one of the server's tokens are answered, and those of web pages not even
+    /// then: see the module `listener`. Who has a token runs commands as this user, so `listener`
+    /// must be bound to loopback.
+    pub async fn serve(
+        &self,
+        listener: TcpListener,
+        certificate: &Certificate,
+        shutdown: CancellationToken,
+    ) {
+        listener::serve(self.clone(), listener, certificate.server(), shutdown).await;
+    }
+
+    /// Ends the background tasks, syncs the journal and gives the data folder free. Writes
+    /// through clients that are still there fail from now on.
+    pub async fn close(self) {
+        self.shutdown.cancel();
+        self.tasks.close();
+        self.tasks.wait().await;
+        self.shared.store.close();
+    }
+}
+
+impl fmt::Debug for ApiServer {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.debug_struct("ApiServer").finish_non_exhaustive()
+    }
+}
+
+// === impl ApiService ===
+
+impl<B> tower::Service<Request<B>> for ApiService
+where
+    B: http_body::Body + Send + 'static,
+    B::Data: Send,
+    B::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
+{
+    type Response = Response<ReplyBody>;
+    type Error = Infallible;
+    type Future = Pin<Box<dyn Future<Output = Result<Self::Response, Infallible>> + Send>>;
+
+    fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), Infallible>> {
+        Poll::Ready(Ok(()))
+    }
+
+    fn call(&mut self, request: Request<B>) -> Self::Future {
+        let (shared, user) = (Arc::clone(&self.shared), Arc::clone(&self.user));
+        Box::pin(async move { Ok(handler::handle(shared, user, request).await) })
+    }
+}
+
+impl fmt::Debug for ApiService {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.debug_struct("ApiService").field("user", &self.user).finish_non_exhaustive()
+    }
+}
+
+/// Makes those of the first namespaces that are not there. One that was deleted comes back at
+/// the next start, as the real server's `default` does.
+fn make_namespaces(
+    store: &Store,
+    resources: &[Arc<ResourceType>],
+    now: Timestamp,
+) -> std::io::Result<()> {
+    let Some(kind) = resources.iter().find(|own| own.group.is_empty() && own.plural == NAMESPACES)
+    else {
+        return Ok(());
+    };
+    for name in NAMESPACES_MADE {
+        let mut namespace = json!({
+            "apiVersion": "v1", "kind": "Namespace", "metadata": { "name": name },
+        });
+        metadata::begin(&mut namespace, kind, now);
+        // Any other refusal means that it is there from an earlier start.
+        if let Err(StoreError::Journal(error)) = store.create(NAMESPACES, namespace) {
+            return Err(error);
+        }
+    }
+    Ok(())
+}

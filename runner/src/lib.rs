@@ -1,0 +1,30 @@
+//! The stand-in for kubelet: runs each pod's containers as processes of this machine.
+//!
+//! A container is a process group, its image a label nobody pulls: what runs is
+//! `command` and `args`. A pod has its own port on loopback instead of its own address. Everything
+//! else is as kubelet does it, told in the pod's status: probes, restarts with back-off,
+//! termination with grace, logs. What cannot be had without containers is refused in the status in
+//! words that say what to do.
+//!
+//! Starting is on the path of a waiting request. So a pod is started from the watch event that
+//! shows it, with no write before the process and one after it.
+
+mod backoff;
+mod command;
+mod container;
+mod environment;
+mod expansion;
+pub mod guardian;
+mod logs;
+mod pod;
+mod ports;
+mod probe;
+mod process;
+mod refusal;
+mod shell;
+mod state;
+mod status;
+
+pub use logs::Logs;
+pub use ports::{PortReservation, Ports};
+pub use shell::{RunnerOptions, clear_stale_pods, run};
