@@ -1,7 +1,7 @@
 //! The kinds that the server serves, and how.
 //!
-//! Ebb's own kinds come from their CustomResourceDefinitions, so that here and on a cluster they
-//! have one schema and one set of columns. The built-in kinds are those that the controller, the
+//! Custom kinds come from their CustomResourceDefinitions, so that here and on a cluster they have
+//! one schema and one set of columns. The built-in kinds are those that the controller, the
 //! runner, `kubectl` and `kn` work with.
 
 mod builtin;
@@ -12,6 +12,8 @@ mod event;
 pub(crate) mod tests;
 
 use std::sync::Arc;
+
+use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomResourceDefinition;
 
 use crate::schema::Schema;
 use crate::table::Column;
@@ -77,10 +79,10 @@ impl ResourceType {
     }
 }
 
-/// Every kind, the built-in ones first.
-pub fn all() -> Vec<ResourceType> {
+/// Every kind: the built-in ones first, then those of `definitions`.
+pub fn all(definitions: &[CustomResourceDefinition]) -> Vec<ResourceType> {
     let mut compiler = builtin::compiler();
     let mut resources = builtin::resources(&mut compiler);
-    resources.extend(custom::resources(&mut compiler));
+    resources.extend(custom::resources(&mut compiler, definitions));
     resources
 }

@@ -1,6 +1,6 @@
 //! Structural schemas in compact form: what fields a kind has, and what may stand in them.
 //!
-//! A schema is compiled once, at start, from the CRDs of Ebb's own kinds or from k8s-openapi's
+//! A schema is compiled once, at start, from a CustomResourceDefinition or from k8s-openapi's
 //! types. Equal parts are shared (a pod spec occurs in six kinds) and texts are kept once, so
 //! that all kinds together take little memory. Descriptions hang on fields, not on the schema of
 //! the field's value: "a string" is then one node, however many fields are strings.

@@ -10,6 +10,7 @@ use std::task::{Context, Poll};
 
 use http::{Request, Response};
 use jiff::Timestamp;
+use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomResourceDefinition;
 use serde_json::json;
 use tokio::net::TcpListener;
 use tokio::sync::Semaphore;
@@ -18,6 +19,7 @@ use tokio_util::task::TaskTracker;
 
 use crate::admission::{Admission, AllowAll};
 use crate::authentication::Tokens;
+use crate::certificate::Certificate;
 use crate::handler::{self, Clock, Shared, User};
 use crate::journal::{Journal, JournalError, Recovered};
 use crate::listener;
@@ -27,15 +29,14 @@ use crate::reply::ReplyBody;
 use crate::resources::{self, ResourceType};
 use crate::store::{NAMESPACES, Store, StoreError};
 use crate::{garbage, upkeep};
-use crate::certificate::Certificate;
 
 /// Most watches and followed logs at once. The platform's own parts hold about twenty; a
 /// `kubectl get -w` holds one.
 const STREAMS_MAX: usize = 1_024;
-/// Namespaces made at the first start.
-const NAMESPACES_MADE: [&str; 3] = ["default", "knative-serving", "kube-system"];
-/// Who the platform's own parts are to admission.
-const SYSTEM_USER: &str = "system:serviceaccount:knative-serving:controller";
+/// Namespaces that every cluster has.
+const NAMESPACES_MADE: [&str; 2] = ["default", "kube-system"];
+/// Who the holder of a client in this process is where nothing else is said.
+const ADMIN: &str = "kubernetes-admin";
 
 /// Where objects are kept.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -51,6 +52,12 @@ pub enum Storage {
 pub struct ApiOptions {
     /// Where objects are kept.
     pub storage: Storage,
+    /// Kinds that are served beside Kubernetes' own.
+    pub definitions: Vec<CustomResourceDefinition>,
+    /// Namespaces that are made at the start beside `default` and `kube-system`.
+    pub namespaces: Vec<String>,
+    /// Who the holder of [`ApiServer::client`] is to admission.
+    pub user: String,
     /// The platform's rules.
     pub admission: Arc<dyn Admission>,
     /// Output of pods.
@@ -80,6 +87,7 @@ pub enum OpenError {
 #[derive(Clone)]
 pub struct ApiServer {
     shared: Arc<Shared>,
+    user: User,
     tasks: TaskTracker,
     shutdown: CancellationToken,
     _guard: Arc<DropGuard>,
@@ -95,10 +103,13 @@ pub struct ApiService {
 // === impl ApiOptions ===
 
 impl ApiOptions {
-    /// Objects in memory, no rules, no logs, the machine's clock.
+    /// Objects in memory, Kubernetes' own kinds alone, no rules, no logs, the machine's clock.
     pub fn memory() -> Self {
         Self {
             storage: Storage::Memory,
+            definitions: Vec::new(),
+            namespaces: Vec::new(),
+            user: ADMIN.to_owned(),
             admission: Arc::new(AllowAll),
             logs: Arc::new(NoLogs),
             tokens: Tokens::default(),
@@ -123,7 +134,8 @@ impl ApiServer {
     ///
     /// The folder is in use, damaged or not writable. Nothing was changed then.
     pub fn open(options: ApiOptions) -> Result<Self, OpenError> {
-        let ApiOptions { storage, admission, logs, tokens, clock } = options;
+        let ApiOptions { storage, definitions, namespaces, user, admission, logs, tokens, clock } =
+            options;
         let durable = matches!(storage, Storage::Folder(_));
         let (journal, recovered) = match storage {
             Storage::Memory => (None, Recovered::default()),
@@ -133,8 +145,9 @@ impl ApiServer {
             }
         };
         let store = Arc::new(Store::new(recovered, journal)?);
-        let resources: Vec<_> = resources::all().into_iter().map(Arc::new).collect();
-        make_namespaces(&store, &resources, clock())?;
+        let resources: Vec<_> = resources::all(&definitions).into_iter().map(Arc::new).collect();
+        let own = namespaces.iter().map(String::as_str);
+        make_namespaces(&store, &resources, NAMESPACES_MADE.into_iter().chain(own), clock())?;
 
         let shutdown = CancellationToken::new();
         let tasks = TaskTracker::new();
@@ -158,16 +171,17 @@ impl ApiServer {
         };
         Ok(Self {
             shared: Arc::new(shared),
+            user: user.into(),
             tasks,
             _guard: Arc::new(shutdown.clone().drop_guard()),
             shutdown,
         })
     }
 
-    /// A client for the platform's own parts, without a socket. Must be called within a tokio
+    /// A client without a socket, for the parts of this process. Must be called within a tokio
     /// runtime. It works for as long as the server is open.
     pub fn client(&self) -> kube::Client {
-        kube::Client::new(self.service(SYSTEM_USER), "default")
+        kube::Client::new(self.service(&self.user), "default")
     }
 
     /// Who may call through a socket.
@@ -240,16 +254,17 @@ impl fmt::Debug for ApiService {
 
 /// Makes those of the first namespaces that are not there. One that was deleted comes back at
 /// the next start, as the real server's `default` does.
-fn make_namespaces(
+fn make_namespaces<'a>(
     store: &Store,
     resources: &[Arc<ResourceType>],
+    names: impl Iterator<Item = &'a str>,
     now: Timestamp,
 ) -> std::io::Result<()> {
     let Some(kind) = resources.iter().find(|own| own.group.is_empty() && own.plural == NAMESPACES)
     else {
         return Ok(());
     };
-    for name in NAMESPACES_MADE {
+    for name in names {
         let mut namespace = json!({
             "apiVersion": "v1", "kind": "Namespace", "metadata": { "name": name },
         });

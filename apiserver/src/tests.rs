@@ -17,9 +17,18 @@ use serde_json::{Value, json};
 
 use super::*;
 
+/// In memory, with kinds and a namespace beside Kubernetes' own.
+fn options() -> ApiOptions {
+    ApiOptions {
+        definitions: ebb_api::crd::all(),
+        namespaces: vec!["knative-serving".to_owned()],
+        ..ApiOptions::memory()
+    }
+}
+
 /// A server in memory, and a client of it.
 fn server() -> (ApiServer, kube::Client) {
-    let server = ApiServer::open(ApiOptions::memory()).unwrap();
+    let server = ApiServer::open(options()).unwrap();
     let client = server.client();
     (server, client)
 }
@@ -115,7 +124,7 @@ impl admission::Admission for Rules {
 }
 
 fn ruled() -> ApiServer {
-    let mut options = ApiOptions::memory();
+    let mut options = options();
     options.admission = Arc::new(Rules);
     ApiServer::open(options).unwrap()
 }

@@ -21,7 +21,6 @@ use ebb_daemon::logs;
 use ebb_daemon::termination::{FORCED_EXIT, Signals};
 use ebb_runner::guardian::{Guardian, Instance};
 use ebb_runner::{Ports, RunnerOptions};
-use jiff::Timestamp;
 use prometheus_client::registry::Registry;
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
@@ -32,7 +31,7 @@ use crate::manifests::{self, Manifest};
 use crate::terminal::{Event, Terminal};
 use crate::token;
 
-pub use admission::Rules;
+pub use admission::api_options;
 use bind::Listeners;
 use parts::{Parts, Settings};
 
@@ -89,10 +88,9 @@ async fn serve(
         .with_context(|| format!("cannot keep the certificate of the API in {}", data.display()))?;
     let api = ApiServer::open(ApiOptions {
         storage: Storage::Folder(data.join("state")),
-        admission: Arc::new(Rules::new(config.clone())),
         logs: Arc::new(runner.logs.clone()),
         tokens: Tokens::default().with(&*token, Identity::user(ADMIN)),
-        clock: Arc::new(Timestamp::now),
+        ..api_options(config.clone())
     })?;
     ebb_runner::clear_stale_pods(&api.client(), &runner).await.context("old pods stay")?;
 

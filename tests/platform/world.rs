@@ -11,11 +11,11 @@ use ebb_api::config::{AutoscalerConfig, Config};
 use ebb_api::report::{DrainOrder, Report};
 use ebb_api::serving::Revision;
 use ebb_api::serving::Service;
-use ebb_apiserver::{ApiOptions, ApiServer};
+use ebb_apiserver::ApiServer;
 use ebb_autoscaler::{Autoscaler, AutoscalerOptions, DrainControl, Intake, Roster};
 use ebb_controller::{Controller, ControllerOptions};
 use ebb_local::deployments::{self, DeploymentOptions};
-use ebb_local::platform::Rules;
+use ebb_local::platform::api_options;
 use ebb_runner::Ports;
 use futures::StreamExt as _;
 use http::{Request, StatusCode, header};
@@ -95,9 +95,7 @@ impl World {
         };
         let config = Config { autoscaler, ..Config::default() };
         let (publish, config) = watch::channel(Arc::new(config));
-        let rules = Arc::new(Rules::new(config.clone()));
-        let api = ApiServer::open(ApiOptions { admission: rules, ..ApiOptions::memory() })
-            .expect("memory cannot be in use");
+        let api = ApiServer::open(api_options(config.clone())).expect("memory cannot be in use");
         let client = || latency::client(&api, chance);
         let (machines, stop) = (Machines::new(chance), CancellationToken::new());
         let mut registry = Registry::default();

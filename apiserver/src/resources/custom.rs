@@ -1,4 +1,4 @@
-//! Ebb's own kinds, from their CustomResourceDefinitions.
+//! Custom kinds, from their CustomResourceDefinitions.
 
 use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::{
     CustomResourceDefinition, CustomResourceDefinitionVersion,
@@ -10,12 +10,15 @@ use super::{ALL_VERBS, ResourceType};
 use crate::schema::compile::Compiler;
 use crate::table::Column;
 
-pub(super) fn resources(compiler: &mut Compiler) -> Vec<ResourceType> {
+pub(super) fn resources(
+    compiler: &mut Compiler,
+    definitions: &[CustomResourceDefinition],
+) -> Vec<ResourceType> {
     let mut resources = Vec::new();
-    for definition in ebb_api::crd::all() {
+    for definition in definitions {
         for version in &definition.spec.versions {
             if version.served {
-                resources.push(resource(compiler, &definition, version));
+                resources.push(resource(compiler, definition, version));
             }
         }
     }

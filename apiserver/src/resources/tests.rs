@@ -5,7 +5,7 @@ use serde_json::{Value, json};
 
 use super::*;
 
-static SERVED: LazyLock<Vec<ResourceType>> = LazyLock::new(all);
+static SERVED: LazyLock<Vec<ResourceType>> = LazyLock::new(|| all(&ebb_api::crd::all()));
 
 /// What [`all`] gives, made once for all tests.
 pub(crate) fn served() -> &'static [ResourceType] {

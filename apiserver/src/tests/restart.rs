@@ -8,10 +8,7 @@ use tempfile::TempDir;
 use super::*;
 
 pub(super) fn open(folder: &Path) -> Result<ApiServer, OpenError> {
-    ApiServer::open(ApiOptions {
-        storage: Storage::Folder(folder.to_owned()),
-        ..ApiOptions::memory()
-    })
+    ApiServer::open(ApiOptions { storage: Storage::Folder(folder.to_owned()), ..options() })
 }
 
 #[tokio::test]

@@ -2,22 +2,31 @@
 
 use std::sync::Arc;
 
-use ebb_api::config::Config;
+use ebb_api::config::{Config, SYSTEM_NAMESPACE};
+use ebb_apiserver::ApiOptions;
 use ebb_apiserver::admission::{Admission, Operation, Phase, Review, Verdict};
 use ebb_controller::admission as rules;
 use tokio::sync::watch;
 
-/// Knative's defaulting and validation, under the settings of the moment.
-#[derive(Debug)]
-pub struct Rules {
-    config: watch::Receiver<Arc<Config>>,
+/// Who the platform's own parts are to admission.
+const SYSTEM_USER: &str = "system:serviceaccount:knative-serving:controller";
+
+/// What an embedded API needs to be the API of Ebb, in memory: Ebb's kinds, its namespace, and its
+/// rules under the settings of the moment.
+pub fn api_options(config: watch::Receiver<Arc<Config>>) -> ApiOptions {
+    ApiOptions {
+        definitions: ebb_api::crd::all(),
+        namespaces: vec![SYSTEM_NAMESPACE.to_owned()],
+        user: SYSTEM_USER.to_owned(),
+        admission: Arc::new(Rules { config }),
+        ..ApiOptions::memory()
+    }
 }
 
-impl Rules {
-    /// Rules that follow these settings.
-    pub fn new(config: watch::Receiver<Arc<Config>>) -> Self {
-        Self { config }
-    }
+/// Knative's defaulting and validation, under the settings of the moment.
+#[derive(Debug)]
+struct Rules {
+    config: watch::Receiver<Arc<Config>>,
 }
 
 impl Admission for Rules {
