@@ -17,9 +17,9 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 pub(super) struct PodIo<I> {
     inner: I,
     writing: Writing,
-    /// Whether there was nothing more to read after a write was refused.
+    /// Whether there is nothing more to read. A pod may end what it says and go on reading.
     is_over: bool,
-    /// Who waits to write since then.
+    /// The task that waits to write, since a write was refused.
     writer: Option<Waker>,
 }
 
@@ -49,21 +49,23 @@ impl<I> PodIo<I> {
     where
         I: Unpin,
     {
+        if self.writing == Writing::Open {
+            let done = write(Pin::new(&mut self.inner), cx);
+            let kind = match &done {
+                Poll::Ready(Err(error)) => error.kind(),
+                _ => return done,
+            };
+            self.writing = match kind {
+                ErrorKind::BrokenPipe => Writing::Ended,
+                ErrorKind::ConnectionReset => Writing::Reset,
+                _ => return done,
+            };
+            // Whoever drives the connection has looked for an answer before this write.
+            cx.waker().wake_by_ref();
+        }
         if self.is_over {
             return Poll::Ready(Err(ErrorKind::BrokenPipe.into()));
         }
-        if self.writing != Writing::Open {
-            self.writer = Some(cx.waker().clone());
-            return Poll::Pending;
-        }
-        let done = write(Pin::new(&mut self.inner), cx);
-        self.writing = match &done {
-            Poll::Ready(Err(error)) if error.kind() == ErrorKind::BrokenPipe => Writing::Ended,
-            Poll::Ready(Err(error)) if error.kind() == ErrorKind::ConnectionReset => Writing::Reset,
-            _ => return done,
-        };
-        // Whoever drives the connection has looked for an answer before this write.
-        cx.waker().wake_by_ref();
         self.writer = Some(cx.waker().clone());
         Poll::Pending
     }
@@ -82,9 +84,10 @@ impl<I: AsyncRead + Unpin> AsyncRead for PodIo<I> {
             Poll::Ready(Err(_)) => true,
             Poll::Pending => false,
         };
-        if !is_end || self.writing == Writing::Open {
+        if !is_end {
             return done;
         }
+        // A tunnel reads no more after the end, so a write that is refused later asks for it here.
         self.is_over = true;
         if let Some(writer) = self.writer.take() {
             writer.wake();
@@ -136,14 +139,22 @@ mod tests {
     use std::time::Duration;
 
     use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _, copy_bidirectional, duplex};
-    use tokio::time::timeout;
+    use tokio::time::{sleep, timeout};
 
     use super::*;
 
-    /// What Linux shows of a pod that said `said` and refused the rest with `error`, once.
+    /// What Linux shows of a pod that said `said`, took so many writes and refused the rest with
+    /// `error`.
     struct Refusing {
         said: VecDeque<u8>,
+        takes: usize,
         error: ErrorKind,
+    }
+
+    impl Refusing {
+        fn new(said: &[u8], takes: usize, error: ErrorKind) -> PodIo<Self> {
+            PodIo::new(Self { said: said.to_vec().into(), takes, error })
+        }
     }
 
     impl AsyncRead for Refusing {
@@ -160,11 +171,15 @@ mod tests {
 
     impl AsyncWrite for Refusing {
         fn poll_write(
-            self: Pin<&mut Self>,
+            mut self: Pin<&mut Self>,
             _: &mut Context<'_>,
-            _: &[u8],
+            bytes: &[u8],
         ) -> Poll<io::Result<usize>> {
-            Poll::Ready(Err(self.error.into()))
+            let Some(left) = self.takes.checked_sub(1) else {
+                return Poll::Ready(Err(self.error.into()));
+            };
+            self.takes = left;
+            Poll::Ready(Ok(bytes.len()))
         }
 
         fn poll_flush(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
@@ -177,7 +192,7 @@ mod tests {
     }
 
     async fn after_a_write(error: ErrorKind) -> (String, io::Result<usize>) {
-        let mut io = PodIo::new(Refusing { said: VecDeque::from(b"half".to_vec()), error });
+        let mut io = Refusing::new(b"half", 0, error);
         let pending = poll_fn(|cx| Poll::Ready(Pin::new(&mut io).poll_write(cx, b"more"))).await;
         assert!(pending.is_pending());
         let mut buffer = [0; 16];
@@ -192,19 +207,27 @@ mod tests {
         assert_eq!((said.as_str(), end.unwrap()), ("half", 0));
         let (said, end) = after_a_write(ErrorKind::ConnectionReset).await;
         assert_eq!((said.as_str(), end.unwrap_err().kind()), ("half", ErrorKind::ConnectionReset));
-        let mut other = PodIo::new(Refusing { said: VecDeque::new(), error: ErrorKind::TimedOut });
+        let mut other = Refusing::new(b"", 0, ErrorKind::TimedOut);
         assert_eq!(other.write(b"more").await.unwrap_err().kind(), ErrorKind::TimedOut);
     }
 
     /// P5: a tunnel whose pod is gone ends, although its client says on and on.
     #[tokio::test(start_paused = true)]
     async fn a_tunnel_ends_with_what_is_read_of_a_pod_that_refused_a_write() {
-        let error = ErrorKind::BrokenPipe;
-        let mut pod = PodIo::new(Refusing { said: VecDeque::from(b"half".to_vec()), error });
-        let (mut client, mut ours) = duplex(64);
-        client.write_all(b"more").await.unwrap();
-        let tunnel = copy_bidirectional(&mut ours, &mut pod);
-        let end = timeout(Duration::from_secs(1), tunnel).await.expect("the tunnel ends");
-        assert_eq!(end.unwrap_err().kind(), ErrorKind::BrokenPipe);
+        // As the second, a pod that closed: its kernel takes what comes first, and its end is read
+        // before anything is refused.
+        for takes in [0, 3] {
+            let mut pod = Refusing::new(b"half", takes, ErrorKind::BrokenPipe);
+            let (mut client, mut ours) = duplex(64);
+            let talking = tokio::spawn(async move {
+                while client.write_all(b"more").await.is_ok() {
+                    sleep(Duration::from_millis(10)).await;
+                }
+            });
+            let tunnel = copy_bidirectional(&mut ours, &mut pod);
+            let end = timeout(Duration::from_secs(1), tunnel).await.expect("the tunnel ends");
+            assert_eq!(end.unwrap_err().kind(), ErrorKind::BrokenPipe);
+            talking.abort();
+        }
     }
 }
