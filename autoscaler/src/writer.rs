@@ -44,6 +44,8 @@ pub struct Writer {
     resting: BTreeSet<(Instant, RevisionKey)>,
     tasks: JoinSet<Attempt>,
     next_id: u64,
+    /// Requests that were begun.
+    begun: u64,
 }
 
 #[derive(Debug, Default)]
@@ -57,10 +59,10 @@ struct Slot {
     seen: Seen,
 }
 
-/// How many that come after one that failed go before it: ten seconds of writes at the rate that is
-/// kept. What fails may have nothing to come, and must not use up the budget; but a failure may also
-/// have been an accident, and then it must be written however many come.
-const FAILED_BEHIND: u64 = 1_000;
+/// One request in so many is for a write that failed before, if one waits. What fails again and again
+/// must not keep a new wake waiting; but a failure may also have been an accident, and then it must
+/// be written however many come.
+const FAILED_EVERY: u64 = 10;
 
 /// Where a write waits.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -74,11 +76,12 @@ enum Place {
     Resting(Instant, Urgency),
 }
 
-/// Whose turn it is: the most urgent first; of those, who came first, where one that failed counts
-/// as come [`FAILED_BEHIND`] later.
+/// The order of writes: the most urgent first; of those, the ones that have not failed; of those,
+/// the first that came. One request in [`FAILED_EVERY`] is for those that failed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 struct Turn {
     urgency: Urgency,
+    has_failed: bool,
     number: u64,
 }
 
@@ -118,6 +121,7 @@ impl Writer {
             resting: BTreeSet::new(),
             tasks: JoinSet::new(),
             next_id: 0,
+            begun: 0,
         }
     }
 
@@ -236,19 +240,16 @@ impl Writer {
             return;
         };
         let urgency = write.step();
-        let number = match slot.place {
+        let new = Turn { urgency, has_failed: slot.failures > 0, number: self.next_id };
+        let turn = match slot.place {
             // A wake waits only for itself: what failed before may have been another matter.
             Place::Resting(_, failed) if urgency > Urgency::Wake || failed == Urgency::Wake => {
                 return;
             }
-            Place::Ready(turn) if turn.urgency == urgency => turn.number,
-            Place::Ready(_) | Place::Resting(..) | Place::Nowhere if slot.failures > 0 => {
-                self.next_id + FAILED_BEHIND
-            }
-            Place::Ready(_) | Place::Resting(..) | Place::Nowhere => self.next_id,
+            Place::Ready(turn) if turn.urgency == urgency => turn,
+            Place::Ready(_) | Place::Resting(..) | Place::Nowhere => new,
         };
         self.next_id += 1;
-        let turn = Turn { urgency, number };
         let before = std::mem::replace(&mut slot.place, Place::Ready(turn));
         self.displace(key, before);
         self.ready.insert((turn, key.clone()));
@@ -276,10 +277,24 @@ impl Writer {
         }
     }
 
+    /// Takes the write whose turn it is.
+    fn take(&mut self) -> Option<(Turn, RevisionKey)> {
+        let urgency = self.ready.first()?.0.urgency;
+        if self.begun % FAILED_EVERY == FAILED_EVERY - 1 {
+            let first = Turn { urgency, has_failed: true, number: 0 };
+            let failed = self.ready.range((first, RevisionKey::new("", ""))..).next();
+            if let Some(failed) = failed.filter(|(turn, _)| turn.urgency == urgency).cloned() {
+                self.ready.remove(&failed);
+                return Some(failed);
+            }
+        }
+        self.ready.pop_first()
+    }
+
     /// Begins as much as the budget allows. What is less urgent than something that has to wait
     /// waits with it.
     fn pump(&mut self) {
-        while let Some((turn, key)) = self.ready.pop_first() {
+        while let Some((turn, key)) = self.take() {
             let urgency = turn.urgency;
             let slot = self.slots.get_mut(&key);
             let Some((slot, write)) =
@@ -292,6 +307,7 @@ impl Writer {
                 self.ready.insert((turn, key));
                 return;
             }
+            self.begun += 1;
             let id = self.next_id;
             self.next_id += 1;
             slot.attempt = Some(id);
