@@ -17,8 +17,8 @@ use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::server::conn::auto;
 use parking_lot::Mutex;
 use tokio::io::{AsyncRead, AsyncWrite};
-use tokio::net::TcpListener;
-use tokio::sync::{OwnedSemaphorePermit, Semaphore, oneshot};
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::{Semaphore, oneshot};
 use tokio::task::JoinSet;
 use tokio::time::{Instant, sleep, timeout};
 use tokio_util::sync::CancellationToken;
@@ -57,7 +57,7 @@ const H2_PENDING_RESETS_MAX: usize = 20;
 const H2_PING: Duration = Duration::from_secs(30);
 /// Pause after accepting failed: EMFILE and its kind last until something is closed.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
-/// Connections beyond the limit that are being told so; the next wait in the listener's backlog.
+/// Connections beyond the limit that are being told so; the next are closed without a word.
 const REFUSALS_MAX: usize = 64;
 /// How long telling them may take, the reading of a first request included.
 const REFUSAL_TIMEOUT: Duration = Duration::from_secs(2);
@@ -204,14 +204,20 @@ pub(crate) async fn serve(
         let accepted = tokio::select! {
             () = shutdown.cancelled() => break,
             Some(_) = tasks.join_next() => continue,
-            accepted = accept(&listener, &refusals) => accepted,
+            accepted = accept(&listener) => accepted,
         };
-        let Some((stream, peer, refusal)) = accepted else {
+        let Some((stream, peer)) = accepted else {
             continue;
         };
         let place = server.admit(peer.ip());
-        // Kept by those for whom there is no place alone.
-        let refusal = place.is_none().then_some(refusal);
+        let refusal = match place {
+            Some(_) => None,
+            None => match Arc::clone(&refusals).try_acquire_owned() {
+                Ok(refusal) => Some(refusal),
+                // Nobody waits in the backlog behind those that cannot be told in time.
+                Err(_) => continue,
+            },
+        };
         number += 1;
         let (ask, stop) = oneshot::channel();
         stops.lock().insert(number, ask);
@@ -239,17 +245,12 @@ pub(crate) async fn serve(
     }
 }
 
-/// The next connection, once it could be told that there is no room for it; nothing after an error,
-/// which never ends the loop.
-async fn accept(
-    listener: &TcpListener,
-    refusals: &Arc<Semaphore>,
-) -> Option<(tokio::net::TcpStream, SocketAddr, OwnedSemaphorePermit)> {
-    let refusal = Arc::clone(refusals).acquire_owned().await.ok()?;
+/// The next connection; `None` after an error, which never ends the loop.
+async fn accept(listener: &TcpListener) -> Option<(TcpStream, SocketAddr)> {
     match listener.accept().await {
         Ok((stream, peer)) => {
             sockets::tune_client(&stream).ok()?;
-            Some((stream, peer, refusal))
+            Some((stream, peer))
         }
         Err(error) => {
             tracing::warn!(%error, "Connection not accepted");

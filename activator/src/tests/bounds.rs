@@ -11,7 +11,10 @@ use hyper::body::Incoming;
 use hyper::client::conn::http2;
 use hyper_util::rt::TokioExecutor;
 use serde_json::json;
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::net::{TcpListener, TcpStream};
 use tokio::time::timeout;
+use tokio_util::sync::CancellationToken;
 
 use super::fixture::*;
 use super::protocols::websocket;
@@ -170,6 +173,48 @@ async fn the_outer_door_leaves_places_to_the_inner_one() {
     settle().await;
     assert_eq!(world.send_at(Door::Inner, get()).await.status(), 200);
     drop(outside);
+}
+
+/// P13: connections beyond the limit that say nothing keep nobody from being accepted.
+#[tokio::test]
+async fn who_is_silent_beyond_the_limit_keeps_no_place_in_the_backlog() {
+    let limits = Limits { connections: 8, ..Limits::default() };
+    let world = World::with_limits(json!({}), limits);
+    world.start(1, echo("hello"));
+    settle().await;
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = listener.local_addr().unwrap();
+    let shutdown = CancellationToken::new();
+    let accepting = world.activator.serve(listener, Door::Outer, shutdown.clone());
+    let coming = async {
+        let connect = || async { TcpStream::connect(address).await.unwrap() };
+        let mut held = join_all((0..7).map(|_| connect())).await;
+        eventually(|| world.metric("connections") == 7).await;
+        let silent = join_all((0..100).map(|_| connect())).await;
+        eventually(|| world.metric("overflows_total{bound=\"connections\"}") == 100).await;
+        held.pop();
+        eventually(|| world.metric("connections") < 7).await;
+        let mut client = connect().await;
+        let request = format!("GET / HTTP/1.1\r\nhost: {HOST}\r\nconnection: close\r\n\r\n");
+        client.write_all(request.as_bytes()).await.unwrap();
+        let mut answer = String::new();
+        client.read_to_string(&mut answer).await.unwrap();
+        assert!(answer.starts_with("HTTP/1.1 200 "), "{answer}");
+        drop((silent, held));
+        shutdown.cancel();
+    };
+    timeout(Duration::from_secs(20), async { futures::join!(accepting, coming) }).await.unwrap();
+}
+
+/// In real time, as what is over a socket.
+async fn eventually(is_so: impl Fn() -> bool) {
+    for _ in 0..100 {
+        if is_so() {
+            return;
+        }
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+    panic!("it is not so after a second");
 }
 
 #[tokio::test(start_paused = true)]
