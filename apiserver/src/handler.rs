@@ -9,7 +9,6 @@ mod scale;
 mod update;
 mod watch;
 
-use std::io;
 use std::sync::Arc;
 
 use bytes::Bytes;
@@ -21,6 +20,7 @@ use tokio::sync::Semaphore;
 use crate::admission::Admission;
 use crate::authentication::Tokens;
 use crate::failure::{Failure, Subject};
+use crate::journal::is_full;
 use crate::logs::PodLogs;
 use crate::measure::OBJECT_BYTES_MAX;
 use crate::media;
@@ -213,7 +213,7 @@ impl Call<'_> {
                      terminated"
                 ),
             ),
-            StoreError::Journal(error) if error.kind() == io::ErrorKind::StorageFull => {
+            StoreError::Journal(error) if is_full(&error) => {
                 let advice = "make room on the disk, then try again";
                 Failure::internal(format!("cannot write the journal: {error}; {advice}"))
             }

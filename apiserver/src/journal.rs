@@ -143,6 +143,11 @@ impl JournalError {
     }
 }
 
+/// Whether there was no room: on the disk, or within what this user may take of it.
+pub(crate) fn is_full(error: &io::Error) -> bool {
+    matches!(error.kind(), io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded)
+}
+
 // === impl Journal ===
 
 impl Journal {
@@ -156,12 +161,7 @@ impl Journal {
             match rewriting::rewrite(folder, &path, tail.length) {
                 // A full disk keeps nobody from starting. Once there is room the old file goes on,
                 // which does harm only if a sync of it had failed besides.
-                Err(error)
-                    if matches!(
-                        error.kind(),
-                        io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded
-                    ) =>
-                {
+                Err(error) if is_full(&error) => {
                     tracing::warn!(%error, "Cannot write the last changes anew: make room");
                 }
                 outcome => outcome.map_err(|e| JournalError::io("rewrite", &path, e))?,

@@ -37,8 +37,16 @@ pub fn file() -> OpenOptions {
     options
 }
 
-/// Replaces the file at `path`, whole or not at all; in a folder that may be anybody's.
+/// Replaces the file at `path`, whole or not at all; in a folder that may be anybody's. A file that
+/// is as it shall be is left alone: a full disk must not keep Ebb from starting.
+///
+/// # Errors
+///
+/// The new file cannot be made, written or put into the place of the old one.
 pub fn replace(path: &Path, content: &str) -> io::Result<()> {
+    if !is_open(path) && fs::read_to_string(path).is_ok_and(|kept| kept == content) {
+        return Ok(());
+    }
     let mut beside = path.as_os_str().to_owned();
     beside.push(".new");
     let beside = Path::new(&beside);
@@ -55,6 +63,8 @@ pub fn replace(path: &Path, content: &str) -> io::Result<()> {
 
 #[cfg(test)]
 mod tests {
+    use std::os::unix::fs::MetadataExt as _;
+
     use super::*;
 
     fn mode(path: &Path) -> u32 {
@@ -86,5 +96,18 @@ mod tests {
         replace(&path, "new").unwrap();
         assert_eq!((fs::read_to_string(&path).unwrap().as_str(), mode(&path)), ("new", 0o600));
         assert_eq!(fs::read_dir(scratch.path()).unwrap().count(), 1);
+    }
+
+    /// L6.
+    #[test]
+    fn a_file_that_is_as_it_shall_be_needs_no_room() {
+        let scratch = tempfile::tempdir().unwrap();
+        let path = scratch.path().join("kubeconfig");
+        replace(&path, "same").unwrap();
+        let before = fs::metadata(&path).unwrap().ino();
+        replace(&path, "same").unwrap();
+        assert_eq!(fs::metadata(&path).unwrap().ino(), before, "nothing was written");
+        replace(&path, "other").unwrap();
+        assert_ne!(fs::metadata(&path).unwrap().ino(), before);
     }
 }

@@ -80,8 +80,10 @@ impl Instance {
             if previous.is_empty() { Sweep { found: 0, left: 0 } } else { sweep(previous) };
         let identity = fresh_identity();
         file.rewind().map_err(fail)?;
-        file.set_len(0).map_err(fail)?;
+        // Over the old one, which is as long: that needs no room on the disk.
         file.write_all(identity.as_bytes()).map_err(fail)?;
+        let length = file.stream_position().map_err(fail)?;
+        file.set_len(length).map_err(fail)?;
         file.sync_data().map_err(fail)?;
         Ok(Self { identity, leftovers, _lock: lock })
     }
