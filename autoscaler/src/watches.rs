@@ -256,6 +256,12 @@ mod tests {
             }
             activator(&pod)
         };
+        let unnamed: v1::Pod = serde_json::from_value(serde_json::json!({
+            "metadata": {"name": "ebb-activator-x"},
+            "status": {"phase": "Running", "containerStatuses": [named("gateway", running())]},
+        }))
+        .unwrap();
+        assert_eq!(activator(&unnamed), Some(PodState::Running), "a chart of another name");
         let waiting = |reason: &str| serde_json::json!({"waiting": {"reason": reason}});
         let ended = serde_json::json!({"terminated": {"exitCode": 1}});
         let ending = PodState::Terminating(Duration::from_secs(320));

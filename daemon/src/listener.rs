@@ -61,6 +61,7 @@ mod tests {
     #[tokio::test]
     async fn a_thousand_clients_that_come_at_once_are_all_connected() {
         let (_, hard) = getrlimit(Resource::RLIMIT_NOFILE).unwrap();
+        assert!(hard > 2 * u64::from(CLIENTS), "this machine allows {hard} open files");
         setrlimit(Resource::RLIMIT_NOFILE, hard, hard).unwrap();
         let machine = std::fs::read_to_string("/proc/sys/net/core/somaxconn").unwrap();
         let room = machine.trim().parse::<u32>().unwrap();

@@ -54,7 +54,7 @@ pub fn run(options: &Local) -> anyhow::Result<()> {
     let manifests = manifests::read(&options.filename)?;
     let data = options.data_folder();
     let instance = Instance::claim(&data).context("--data")?;
-    // Forked before the runtime, whose threads a child would otherwise be born among.
+    // Started before the runtime, whose threads a child would otherwise be born among.
     let own = std::env::current_exe().context("the path of the ebb program is not known")?;
     let guardian = Guardian::start(instance.identity(), &own)?;
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;

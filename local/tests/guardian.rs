@@ -1,4 +1,4 @@
-//! The guardian as the `ebb` binary runs it: one thread, and deaf to the terminal.
+//! The guardian as the `ebb` binary runs it: deaf to the terminal.
 
 use std::{
     fs,

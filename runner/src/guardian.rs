@@ -45,7 +45,7 @@ pub const ORPHAN_GRACE: Duration = Duration::from_secs(1);
 /// The body of the hidden subcommand `ebb guardian`.
 ///
 /// Blocks until the pipe on standard input ends, then ends what is left of the instance. It
-/// blocks on nothing else, starts no runtime and no thread. Signals that a terminal sends are
+/// blocks on nothing else, starts no runtime and no thread of its own (the allocator has some). Signals that a terminal sends are
 /// blocked: Ctrl-C is for Ebb, and the guardian must outlive it.
 pub fn main() -> ExitCode {
     // Blocked and never unblocked is as good as ignored, and unlike a handler needs no unsafe code.

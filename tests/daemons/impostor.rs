@@ -9,6 +9,7 @@ const STREAMS: &str = "ebb_activator_report_streams";
 
 async fn introductions(autoscaler: &Daemon, outcome: &str) -> f64 {
     let name = format!("ebb_introductions_total{{outcome=\"{outcome}\"}}");
+    // There is none before the first.
     autoscaler.metric(&name).await.unwrap_or_default()
 }
 
@@ -25,6 +26,7 @@ async fn an_autoscaler_hears_who_shows_its_own_token_and_nobody_else() -> anyhow
     .await;
     assert!(stranger.metric(STREAMS).await.context("no count of streams")? < 1.0);
     assert!(introductions(&autoscaler, "accepted").await < 1.0);
+    assert!(introductions(&autoscaler, "refused").await > 0.0, "the counts can be read");
     let honest = bed.activator("activator-0", &[&autoscaler]).await?;
     eventually("the honest one is heard", || async {
         (honest.metric(STREAMS).await? > 0.0).then_some(())

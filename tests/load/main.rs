@@ -9,6 +9,7 @@ mod storm;
 use std::sync::Arc;
 use std::time::Duration;
 
+use anyhow::Context as _;
 use ebb_tests::ebb::Ebb;
 use ebb_tests::manifest::service;
 use ebb_tests::processes;
@@ -21,8 +22,10 @@ use storm::Storm;
 const MEMORY: u64 = 128 * 1024 * 1024;
 const CONNECTIONS: usize = 1000;
 const BODY_BYTES: usize = 1024 * 1024;
-/// What an Ebb at rest may have more a minute after it was flooded.
+/// What an Ebb at rest may have more after it was flooded.
 const LEFT_OVER: f64 = 1.10;
+/// How long Ebb has rested when its memory is measured.
+const REST: Duration = Duration::from_mins(1);
 /// How much slower the slowest hundredth of warm requests may be beside the flood.
 const SLOWER: u32 = 2;
 /// And what is added to that: the clients of the flood run on the same processors as Ebb, and a turn
@@ -48,15 +51,16 @@ async fn a_thousand_uploads_to_a_sleeping_service_end_nothing_in_128_mib() -> an
     let ebb = Ebb::start_wrapped(folder, &[], |command| group.wrap(command)).await?;
     let storm = deploy(&ebb, "15000").await?;
     let quiet = storm.warm_for(Duration::from_secs(5)).await?;
-    let before = own(&ebb);
+    sleep(REST).await;
+    let before = own(&ebb)?;
     let (flood, beside) = futures::join!(
         storm.flood(CONNECTIONS, BODY_BYTES),
         storm.warm_for(Duration::from_secs(12))
     );
     let (flood, beside) = (flood, beside?);
     let at_peak = group.peak().map_or(0, |bytes| bytes / 1024 / 1024);
-    sleep(Duration::from_mins(1)).await;
-    let after = own(&ebb);
+    sleep(REST).await;
+    let after = own(&ebb)?;
     say(&format!(
         "uploads: {flood:?}\nwarm alone: {quiet:?}\nwarm beside: {beside:?}\n\
          memory: {before:.1} MiB before, {after:.1} MiB a minute after, {at_peak} MiB of 128 at most"
@@ -109,10 +113,11 @@ metadata: {name: config-autoscaler, namespace: knative-serving}
 data: {allow-zero-initial-scale: \"true\"}
 ";
 
-/// Memory of Ebb's own, in MiB.
+/// Memory of Ebb's own, in MiB. What the kernel keeps of sockets goes with the connections.
 #[allow(clippy::cast_precision_loss, reason = "bytes of one machine")]
-fn own(ebb: &Ebb) -> f64 {
-    processes::own_bytes(ebb.pid()).unwrap_or(0) as f64 / f64::from(1 << 20)
+fn own(ebb: &Ebb) -> anyhow::Result<f64> {
+    let bytes = processes::own_bytes(ebb.pid()).context("the memory of Ebb cannot be read")?;
+    Ok(bytes as f64 / f64::from(1 << 20))
 }
 
 #[allow(clippy::print_stderr, reason = "figures are for the reader of the test")]
