@@ -20,11 +20,13 @@ use tokio::time::Instant;
 use self::budget::Budget;
 use self::merge::newest;
 use self::request::{Step, attempt};
+use self::turns::{Turn, Turns};
 use crate::event::{Urgency, Write};
 
 mod budget;
 mod merge;
 mod request;
+mod turns;
 
 pub use self::request::{ATTEMPT_TIMEOUT, FIELD_MANAGER};
 
@@ -39,13 +41,11 @@ pub struct Writer {
     budget: Budget,
     slots: HashMap<RevisionKey, Slot>,
     /// Revisions with a write that waits for its turn.
-    ready: BTreeSet<(Turn, RevisionKey)>,
+    ready: Turns,
     /// Revisions whose write failed, and when it is tried again.
     resting: BTreeSet<(Instant, RevisionKey)>,
     tasks: JoinSet<Attempt>,
     next_id: u64,
-    /// Requests that were begun.
-    begun: u64,
 }
 
 #[derive(Debug, Default)]
@@ -59,11 +59,6 @@ struct Slot {
     seen: Seen,
 }
 
-/// One request in so many is for a write that failed before, if one waits. What fails again and again
-/// must not keep a new wake waiting; but a failure may also have been an accident, and then it must
-/// be written however many come.
-const FAILED_EVERY: u64 = 10;
-
 /// Where a write waits.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 enum Place {
@@ -74,15 +69,6 @@ enum Place {
     Ready(Turn),
     /// Until then, after a failure of something so urgent.
     Resting(Instant, Urgency),
-}
-
-/// The order of writes: the most urgent first; of those, the ones that have not failed; of those,
-/// the first that came. One request in [`FAILED_EVERY`] is for those that failed.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-struct Turn {
-    urgency: Urgency,
-    has_failed: bool,
-    number: u64,
 }
 
 /// How a request ended.
@@ -117,11 +103,10 @@ impl Writer {
             client,
             budget: Budget::new(Instant::now()),
             slots: HashMap::new(),
-            ready: BTreeSet::new(),
+            ready: Turns::default(),
             resting: BTreeSet::new(),
             tasks: JoinSet::new(),
             next_id: 0,
-            begun: 0,
         }
     }
 
@@ -205,7 +190,7 @@ impl Writer {
     /// When something is to be done although no request ends.
     fn due(&self) -> Option<Instant> {
         let rested = self.resting.first().map(|(until, _)| *until);
-        let next = self.ready.first().and_then(|(turn, _)| self.budget.due(turn.urgency));
+        let next = self.ready.urgency().and_then(|urgency| self.budget.due(urgency));
         rested.into_iter().chain(next).min()
     }
 
@@ -252,7 +237,7 @@ impl Writer {
         self.next_id += 1;
         let before = std::mem::replace(&mut slot.place, Place::Ready(turn));
         self.displace(key, before);
-        self.ready.insert((turn, key.clone()));
+        self.ready.insert(turn, key.clone());
     }
 
     fn rest(&mut self, key: &RevisionKey, urgency: Urgency) {
@@ -269,7 +254,7 @@ impl Writer {
         match place {
             Place::Nowhere => {}
             Place::Ready(turn) => {
-                self.ready.remove(&(turn, key.clone()));
+                self.ready.remove(turn, key);
             }
             Place::Resting(until, _) => {
                 self.resting.remove(&(until, key.clone()));
@@ -277,24 +262,10 @@ impl Writer {
         }
     }
 
-    /// Takes the write whose turn it is.
-    fn take(&mut self) -> Option<(Turn, RevisionKey)> {
-        let urgency = self.ready.first()?.0.urgency;
-        if self.begun % FAILED_EVERY == FAILED_EVERY - 1 {
-            let first = Turn { urgency, has_failed: true, number: 0 };
-            let failed = self.ready.range((first, RevisionKey::new("", ""))..).next();
-            if let Some(failed) = failed.filter(|(turn, _)| turn.urgency == urgency).cloned() {
-                self.ready.remove(&failed);
-                return Some(failed);
-            }
-        }
-        self.ready.pop_first()
-    }
-
     /// Begins as much as the budget allows. What is less urgent than something that has to wait
     /// waits with it.
     fn pump(&mut self) {
-        while let Some((turn, key)) = self.take() {
+        while let Some((turn, key)) = self.ready.take() {
             let urgency = turn.urgency;
             let slot = self.slots.get_mut(&key);
             let Some((slot, write)) =
@@ -304,10 +275,10 @@ impl Writer {
             };
             if !self.budget.begin(urgency, write.requests(), Instant::now()) {
                 slot.waiting = Some(write);
-                self.ready.insert((turn, key));
+                self.ready.insert(turn, key);
                 return;
             }
-            self.begun += 1;
+            self.ready.began();
             let id = self.next_id;
             self.next_id += 1;
             slot.attempt = Some(id);
