@@ -366,10 +366,4 @@ fn phase(key: &RevisionKey) -> Duration {
 }
 
 #[cfg(test)]
-mod cluster;
-#[cfg(test)]
-mod partition;
-#[cfg(test)]
-mod starts;
-#[cfg(test)]
 mod tests;

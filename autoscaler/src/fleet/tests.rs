@@ -1,10 +1,14 @@
 //! The whole machine against a small cluster.
 
+mod cluster;
+mod partition;
+mod starts;
+
 use ebb_api::report::{RevisionReport, Scope};
 use rand::rngs::StdRng;
 use rand::{RngExt as _, SeedableRng as _};
 
-use super::cluster::{Cluster, PATIENCE, STEP};
+use self::cluster::{Cluster, PATIENCE, STEP};
 use super::*;
 use crate::activators::GONE_AFTER;
 use crate::drain;
