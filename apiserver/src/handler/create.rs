@@ -1,20 +1,14 @@
 //! `POST`: new objects.
 
-use std::sync::Arc;
-
 use http::Response;
 use serde_json::Value;
 
 use super::{Call, WRITE_ATTEMPTS_MAX};
 use crate::admission::Operation;
-use crate::apply::{self, Writer};
 use crate::failure::Failure;
 use crate::media::{self, Decoded};
 use crate::metadata;
 use crate::reply::{self, ReplyBody};
-use crate::request::is_events_v1;
-use crate::resources::{self, ResourceType};
-use crate::schema::Schema;
 use crate::store::StoreError;
 
 impl Call<'_> {
@@ -85,90 +79,5 @@ impl Call<'_> {
             return Err(self.refused(StoreError::Exists));
         }
         Ok(())
-    }
-
-    pub(super) fn is_namespace(&self) -> bool {
-        let resource = &self.target.resource;
-        resource.group.is_empty() && resource.plural == "namespaces"
-    }
-
-    /// The schema of what is stored: events.k8s.io/v1 Events are kept as core v1 ones.
-    pub(super) fn schema(&self) -> Arc<Schema> {
-        let resource = &self.target.resource;
-        let stored = is_events_v1(resource).then(|| {
-            let core = |own: &&Arc<ResourceType>| own.group.is_empty() && own.kind == "Event";
-            self.shared.resources.iter().find(core)
-        });
-        Arc::clone(&stored.flatten().unwrap_or(resource).schema)
-    }
-
-    /// Records who wrote which field.
-    pub(super) fn track(&self, old: Option<&Value>, value: &mut Value) {
-        let manager = self.manager();
-        let api_version = self.target.resource.api_version();
-        let writer = Writer {
-            manager: &manager,
-            api_version: &api_version,
-            subresource: self.target.subresource.map(crate::request::Subresource::as_str),
-            now: self.now,
-        };
-        apply::track_update(&self.schema(), old, value, &writer);
-    }
-
-    /// Checks that a body is of the kind, namespace and name that the path says, and fills in
-    /// what it leaves out. Events come out in their stored form.
-    pub(super) fn check_identity(&self, value: &mut Value) -> Result<(), Failure> {
-        if !value.is_object() {
-            return Err(Failure::bad_request("the body of the request is not an object"));
-        }
-        let resource = &self.target.resource;
-        let api_version = resource.api_version();
-        for (key, expected) in [("apiVersion", &api_version), ("kind", &resource.kind)] {
-            match value[key].as_str() {
-                None | Some("") => value[key] = Value::from(expected.as_str()),
-                Some(found) if found == expected => {}
-                Some(found) => {
-                    let what = if key == "kind" { "kind" } else { "API version" };
-                    return Err(Failure::bad_request(format!(
-                        "the {what} in the data ({found}) does not match the expected {what} \
-                         ({expected})"
-                    )));
-                }
-            }
-        }
-        if is_events_v1(resource) {
-            *value = resources::event_from_events_v1(value);
-        }
-        let fields = metadata::of(value);
-        let places = [("namespace", &self.target.namespace), ("name", &self.target.name)];
-        for (key, expected) in places {
-            let found = fields.get(key).and_then(Value::as_str).unwrap_or_default();
-            match expected {
-                Some(expected) if found.is_empty() => {
-                    fields.insert(key.into(), Value::from(expected.as_str()));
-                }
-                Some(expected) if found != expected => {
-                    return Err(Failure::bad_request(format!(
-                        "the {key} of the provided object does not match the {key} sent on the \
-                         request"
-                    )));
-                }
-                None if key == "namespace" => {
-                    fields.remove(key);
-                }
-                _ => {}
-            }
-        }
-        Ok(())
-    }
-
-    /// Kubernetes' words for a body that breaks strict decoding.
-    pub(super) fn strict_failure(&self, faults: &str) -> Failure {
-        let kind = &self.target.resource.kind;
-        let version = self.target.resource.version.as_str();
-        Failure::bad_request(format!(
-            "{kind} in version \"{version}\" cannot be handled as a {kind}: strict decoding \
-             error: {faults}"
-        ))
     }
 }
