@@ -28,6 +28,7 @@ use crate::upload::Upload;
 use crate::upstream::Lease;
 use crate::visit::{Stay, Visit};
 
+mod answer;
 mod check;
 mod exchange;
 mod held;

@@ -20,6 +20,7 @@ mod image;
 mod mask;
 mod metadata;
 mod name;
+mod place;
 mod pod;
 mod probe;
 mod quantity;

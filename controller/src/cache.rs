@@ -8,49 +8,24 @@
 //! answer to a write of it arrives; nothing here looks at more objects than it answers with.
 
 use std::collections::HashMap;
-use std::fmt::Debug;
 use std::sync::Arc;
 
-use k8s_openapi::NamespaceResourceScope;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use kube::Resource;
 use kube::runtime::reflector::{ObjectRef, Store, store::Writer};
 use kube::runtime::watcher;
 use parking_lot::Mutex;
-use serde::Serialize;
-use serde::de::DeserializeOwned;
 
 mod index;
 mod packed;
+mod stored;
 #[cfg(test)]
 mod tests;
 
 use self::index::Index;
 pub(crate) use self::index::{By, Mark};
 pub(crate) use self::packed::Packed;
-
-/// What every kind that is watched and written here can do.
-pub(crate) trait Stored:
-    Resource<DynamicType = (), Scope = NamespaceResourceScope>
-    + Clone
-    + Debug
-    + DeserializeOwned
-    + Serialize
-    + Send
-    + Sync
-    + 'static
-{
-    /// Whether objects of the kind bear marks at all.
-    const HAS_MARKS: bool = false;
-
-    /// By what others find the object.
-    fn marks(&self) -> Vec<Mark> {
-        Vec::new()
-    }
-
-    /// Drops what nobody here reads: tens of thousands of objects are kept.
-    fn trim(&mut self);
-}
+pub(crate) use self::stored::Stored;
 
 /// The objects of one kind. Cheap to clone; clones share everything.
 #[derive(Clone)]

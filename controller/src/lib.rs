@@ -22,6 +22,7 @@ mod configuration;
 mod difference;
 mod events;
 mod metrics;
+mod outlets;
 mod owner;
 mod reconciler;
 mod revision;

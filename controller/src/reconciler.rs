@@ -26,11 +26,12 @@ use crate::RunError;
 use crate::cache::{Cache, Packed, Stored};
 use crate::events::{Events, Notice};
 use crate::metrics::ControllerMetrics;
+use crate::outlets::{Outlets, Trigger};
 use crate::scale::{Fact, Scaler};
 use crate::scribe::{Scribe, WriteError};
 use crate::settling::{News, Settling, Verdict};
 use crate::stores::{Stores, Watches};
-use crate::triggers::{self, Outlets, Trigger};
+use crate::triggers;
 
 /// Reconciles of one kind at the same time. Each waits for the API server most of its time; more
 /// would only move the queue there (client-go's controllers commonly run 5 to 30).

@@ -6,7 +6,7 @@
 
 use std::sync::Arc;
 
-use ebb_api::serving::{Revision, Route};
+use ebb_api::serving::Route;
 use k8s_openapi::jiff::Timestamp;
 use kube::ResourceExt as _;
 use kube::runtime::controller::Action;
@@ -19,7 +19,7 @@ mod traffic;
 
 use self::status::Gateway;
 use self::traffic::Referenced;
-use crate::cache::{By, Cache};
+use crate::cache::Cache;
 use crate::owner;
 use crate::reconciler::{Context, Reconcile};
 use crate::scribe::WriteError;
@@ -112,16 +112,10 @@ async fn apply_routing(
     context: &Context,
 ) -> Result<(), WriteError> {
     let revisions = &context.stores.revisions;
-    let marked = marked(route, &context.stores);
+    let marked = routing::marked(route, &context.stores);
     let changes = routing::changes(route, in_force, referenced, &marked, Timestamp::now());
     for (revision, patch) in changes {
         context.scribe.merge(revisions, &*revision, patch).await?;
     }
     Ok(())
-}
-
-/// The Revisions that say that the Route refers to them.
-pub(crate) fn marked(route: &Route, stores: &Stores) -> Vec<Arc<Revision>> {
-    let namespace = route.namespace().unwrap_or_default();
-    stores.revisions.marked(&namespace, By::Route, &route.name_any())
 }

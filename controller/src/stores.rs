@@ -20,8 +20,8 @@ use tracing::warn;
 mod kinds;
 
 use crate::cache::{Cache, Change, Packed, Stored};
+use crate::outlets::{Outlets, Trigger};
 use crate::scale::Fact;
-use crate::triggers::{Outlets, Trigger};
 
 /// The newest known objects of every kind that matters here.
 #[derive(Clone)]

@@ -4,59 +4,16 @@
 
 use ebb_api::labels;
 use ebb_api::serving::{Configuration, Revision, Route, Service};
-use futures::SinkExt as _;
-use futures::channel::mpsc;
 use k8s_openapi::api::apps::v1::Deployment;
 use k8s_openapi::api::core::v1::{Pod, Service as CoreService};
 use kube::runtime::reflector::ObjectRef;
 use kube::{Resource, ResourceExt as _};
 
 use crate::cache::{By, Stored};
+use crate::outlets::Trigger;
 use crate::owner;
-use crate::route::{self, claims};
-use crate::scale::Fact;
+use crate::route::{claims, routing};
 use crate::stores::Stores;
-
-/// An object to reconcile.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) enum Trigger {
-    Service(ObjectRef<Service>),
-    Configuration(ObjectRef<Configuration>),
-    Revision(ObjectRef<Revision>),
-    Route(ObjectRef<Route>),
-}
-
-/// The queues of the reconcilers and of the scale loop. All are bounded; a full one holds the
-/// watch back, never the API server.
-#[derive(Clone)]
-pub(crate) struct Outlets {
-    pub(crate) services: mpsc::Sender<ObjectRef<Service>>,
-    pub(crate) configurations: mpsc::Sender<ObjectRef<Configuration>>,
-    pub(crate) revisions: mpsc::Sender<ObjectRef<Revision>>,
-    pub(crate) routes: mpsc::Sender<ObjectRef<Route>>,
-    pub(crate) facts: mpsc::Sender<Fact>,
-}
-
-// === impl Outlets ===
-
-impl Outlets {
-    /// Tells the scale loop. A closed queue means shutdown: nothing is owed then.
-    pub(crate) async fn scale(&mut self, fact: Fact) {
-        let _closed = self.facts.send(fact).await;
-    }
-
-    /// Has the objects reconciled. A closed queue means shutdown: nothing is owed then.
-    pub(crate) async fn reconcile(&mut self, triggers: Vec<Trigger>) {
-        for trigger in triggers {
-            let _closed = match trigger {
-                Trigger::Service(object) => self.services.send(object).await,
-                Trigger::Configuration(object) => self.configurations.send(object).await,
-                Trigger::Revision(object) => self.revisions.send(object).await,
-                Trigger::Route(object) => self.routes.send(object).await,
-            };
-        }
-    }
-}
 
 /// A Service concerns itself only.
 pub(crate) fn of_service(service: &Service) -> Vec<Trigger> {
@@ -93,7 +50,7 @@ pub(crate) fn of_route(stores: &Stores, route: &Route, gone: bool) -> Vec<Trigge
         triggers.extend(others.map(|other| Trigger::Route(ObjectRef::from_obj(&*other))));
     }
     if gone {
-        let marked = route::marked(route, stores);
+        let marked = routing::marked(route, stores);
         triggers.extend(marked.iter().map(|it| Trigger::Revision(ObjectRef::from_obj(&**it))));
     }
     triggers

@@ -3,6 +3,7 @@
 #![allow(clippy::unwrap_used, clippy::panic, clippy::print_stdout, reason = "a test may fail")]
 
 mod chart;
+mod circles;
 
 use std::path::{Path, PathBuf};
 

@@ -8,8 +8,9 @@ use hyper::body::Incoming;
 use tokio::time::Instant;
 
 use super::Client;
+use super::answer::ERROR_HEADER;
 use crate::budget::Share;
-use crate::error::{ERROR_HEADER, RequestError};
+use crate::error::RequestError;
 use crate::meters::{Bound, Cut};
 use crate::upload::{Upload, UploadState};
 use crate::upstream::{Lease, SendError};

@@ -15,8 +15,9 @@ use hyper::body::Incoming;
 use tokio::sync::OwnedSemaphorePermit;
 use tokio::time::Instant;
 
+use super::answer::ERROR_HEADER;
 use super::{Caller, Checked, Client, Way, within};
-use crate::error::{ERROR_HEADER, RequestError};
+use crate::error::RequestError;
 use crate::headers::PEER_REVISION;
 use crate::peers::Peer;
 use crate::revision::Revision;

@@ -7,6 +7,7 @@ use std::collections::BTreeMap;
 use k8s_openapi::api::core::v1::{Container, ContainerPort, ResourceRequirements};
 use k8s_openapi::apimachinery::pkg::api::resource::Quantity;
 
+use super::place::Place;
 use super::quantity::{QUANTITY_RULE, is_negative, is_quantity};
 use super::volume::Volumes;
 use super::{environment, image, probe, security};
@@ -21,19 +22,6 @@ const RESERVED_PORTS: &[i32] = &[8008, 8012, 8013, 8022, 9090, 9091];
 /// Names of a port, which say what is spoken there.
 const PORT_NAMES: &[&str] = &["", "h2c", "http1"];
 const PORT_MAX: i32 = 65535;
-
-/// What a container is for, which decides what it may have.
-#[derive(Clone, Copy, PartialEq, Eq)]
-pub(super) enum Place {
-    /// It is alone, and gets the requests.
-    Only,
-    /// It gets the requests, others stand beside it.
-    Serving,
-    /// It stands beside the one that gets the requests.
-    Sidecar,
-    /// It runs before the others.
-    Init,
-}
 
 /// What is wrong with a container.
 pub(super) fn validate(

@@ -2,7 +2,7 @@
 
 use k8s_openapi::api::core::v1::{Container, EnvFromSource, EnvVar};
 
-use super::container::Place;
+use super::place::Place;
 use crate::field_error::FieldErrors;
 
 /// Variables that the platform sets (runtime contract of Knative).

@@ -6,7 +6,8 @@ use std::collections::BTreeSet;
 
 use k8s_openapi::api::core::v1::{Container, PodSpec};
 
-use super::container::{self, Place};
+use super::container;
+use super::place::Place;
 use super::volume::Volumes;
 use super::{mask, name, security, volume};
 use crate::config::{Config, Feature};

@@ -12,7 +12,7 @@ use std::sync::Arc;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use kube::Resource;
 
-use super::Stored;
+use super::stored::Stored;
 
 /// An object of a kind, as text, with so much of its metadata as makes it known.
 pub(crate) struct Packed<K> {

@@ -11,6 +11,7 @@ use kube::ResourceExt as _;
 use serde_json::{Value, json};
 
 use super::traffic::Referenced;
+use crate::cache::By;
 use crate::owner;
 use crate::stores::Stores;
 
@@ -124,6 +125,12 @@ fn is_ahead(revision: &Revision, route: &Route, referenced: &Referenced) -> bool
     born_of.is_some_and(|born_of| known.is_none_or(|known| born_of > known))
 }
 
+/// The Revisions that say that the Route refers to them.
+pub(crate) fn marked(route: &Route, stores: &Stores) -> Vec<Arc<Revision>> {
+    let namespace = route.namespace().unwrap_or_default();
+    stores.revisions.marked(&namespace, By::Route, &route.name_any())
+}
+
 /// Names of the Routes that are marked as referring to the Revision.
 pub(crate) fn routes_of(revision: &Revision) -> BTreeSet<String> {
     let marks = revision.annotations().get(annotations::ROUTES);
@@ -163,9 +170,10 @@ mod tests {
     use kube::runtime::reflector::ObjectRef;
 
     use super::*;
+    use crate::outlets::Trigger;
     use crate::route::traffic::tests::{configuration, latest, pinned, referenced, route};
     use crate::stores::tests::World;
-    use crate::triggers::{Trigger, of_route};
+    use crate::triggers::of_route;
 
     fn revision(name: &str, state: &str, routes: &str) -> Arc<Revision> {
         let plain = crate::route::traffic::tests::revision(name, Status::True);

@@ -117,7 +117,7 @@ fn looks(world: &World, name: &str) -> usize {
     assert!(told.contains(&Trigger::Route(ObjectRef::from_obj(&*route))));
     assert_eq!(crate::configuration::dereference(&configuration, stores).len(), 1);
     assert_eq!(crate::revision::pods(&revision, "default", stores).len(), 1);
-    assert_eq!(crate::route::marked(&route, stores).len(), 1);
+    assert_eq!(crate::route::routing::marked(&route, stores).len(), 1);
     crate::route::dereference(&route, stores);
     world.looked()
 }

@@ -1,0 +1,99 @@
+//! The one function from an error to a response.
+//!
+//! Bodies are short and constant: nothing a client sent comes back in them. The machine-readable
+//! header [`ERROR_HEADER`] and the metric label are the same word, so that a client's log and an
+//! operator's graph can be matched.
+
+use bytes::Bytes;
+use http::{HeaderValue, Response, header};
+
+use crate::body::ProxyBody;
+use crate::error::RequestError;
+
+/// Names the kind of error in a response that Ebb made itself; taken out of a model's own responses.
+pub(crate) const ERROR_HEADER: &str = "ebb-error";
+
+impl RequestError {
+    /// Seconds after which the same request may fare better, where that can be said.
+    const fn retry_after(&self) -> Option<&'static str> {
+        match self {
+            Self::QueueFull | Self::Overloaded => Some("1"),
+            // CrashLoopBackOff starts at 10 s: sooner than that nothing can have changed.
+            Self::CannotStart { .. } => Some("10"),
+            _ => None,
+        }
+    }
+
+    /// The response.
+    pub(super) fn response(&self) -> Response<ProxyBody> {
+        let mut response = Response::new(ProxyBody::local(Bytes::from(format!("{self}\n"))));
+        *response.status_mut() = self.status();
+        let headers = response.headers_mut();
+        headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("text/plain; charset=utf-8"));
+        headers.insert(ERROR_HEADER, HeaderValue::from_static(self.label()));
+        if let Some(seconds) = self.retry_after() {
+            headers.insert(header::RETRY_AFTER, HeaderValue::from_static(seconds));
+        }
+        if matches!(self, Self::MethodRefused) {
+            headers.insert(
+                header::ALLOW,
+                HeaderValue::from_static("GET, HEAD, POST, PUT, PATCH, DELETE, OPTIONS"),
+            );
+        }
+        response
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use ebb_api::report::RevisionKey;
+    use http_body_util::BodyExt as _;
+
+    use super::*;
+
+    fn golden() -> [(RequestError, u16, &'static str, &'static str); 14] {
+        let revision = RevisionKey::new("default", "x-00001");
+        let reason = "ExitCode1: no model".into();
+        let cannot_start = RequestError::CannotStart { revision, reason };
+        let why = "revision default/x-00001 cannot start: ExitCode1: no model";
+        let lost = "the model closed the connection without a response";
+        let coding = "transfer coding not supported: send the body as chunked alone";
+        let malformed = RequestError::Malformed("host");
+        #[rustfmt::skip]
+        let table = [
+            (malformed, 400, "malformed", "bad request: host"),
+            (RequestError::HostUnknown, 404, "host-unknown", "no route for this host"),
+            (RequestError::MethodRefused, 405, "method-refused", "method not allowed"),
+            (RequestError::ExpectationUnknown, 417, "expectation-unknown", "expectation failed"),
+            (RequestError::RevisionUnknown, 404, "revision-unknown", "revision not found"),
+            (RequestError::QueueFull, 503, "queue-full", "pending request queue full"),
+            (RequestError::Overloaded, 503, "overloaded", "the gateway is at its limit"),
+            (RequestError::BodySlow, 408, "body-slow", "request body too slow"),
+            (RequestError::ClientGone, 499, "client-gone", "the client broke off its request"),
+            (RequestError::CodingUnknown, 501, "coding-unknown", coding),
+            (cannot_start, 503, "cannot-start", why),
+            (RequestError::Unreachable, 502, "unreachable", "no connection to the model"),
+            (RequestError::Upstream, 502, "upstream", lost),
+            (RequestError::Timeout, 504, "timeout", "activator request timeout"),
+        ];
+        table
+    }
+
+    #[tokio::test]
+    async fn every_error_has_its_status_label_and_constant_body() {
+        for (error, status, label, body) in golden() {
+            let response = error.response();
+            assert_eq!(response.status(), status);
+            assert_eq!(response.headers()[ERROR_HEADER], label);
+            let bytes = response.into_body().collect().await.unwrap().to_bytes();
+            assert_eq!(bytes, format!("{body}\n"));
+        }
+    }
+
+    #[test]
+    fn a_full_queue_says_when_to_come_back() {
+        for error in [RequestError::QueueFull, RequestError::Overloaded] {
+            assert_eq!(error.response().headers()[header::RETRY_AFTER], "1");
+        }
+    }
+}

@@ -1,0 +1,161 @@
+//! No file imports, by way of others, itself: each can be read after those that it names.
+//!
+//! Imports are read from `use` lines of this crate (`crate::`, `super::`, `self::`), outside tests.
+//! A file that declares modules may name them, and they may not name it.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::Path;
+
+use ebb_tests::binaries::source;
+
+/// Crates whose files form no circle.
+const CRATES: &[&str] = &["api", "activator", "autoscaler", "controller", "local"];
+
+/// A file as the path of its module; empty for the root of the crate.
+type Module = Vec<String>;
+/// What each file imports.
+type Imports = BTreeMap<Module, BTreeSet<Module>>;
+
+#[test]
+fn no_file_imports_itself_by_way_of_others() {
+    for name in CRATES {
+        let circle = circle_in(&imports_of(&source().join(name).join("src")));
+        assert!(circle.is_none(), "{name}: {}", said(&circle.unwrap_or_default()));
+    }
+}
+
+#[test]
+fn a_circle_is_found() {
+    let module = |name: &str| vec![name.to_owned()];
+    let edges = |names: &[&str]| names.iter().map(|name| module(name)).collect();
+    let mut imports: Imports = [
+        (module("a"), edges(&["b", "d"])),
+        (module("b"), edges(&["c"])),
+        (module("c"), edges(&["d"])),
+        (module("d"), edges(&[])),
+    ]
+    .into();
+    assert_eq!(circle_in(&imports), None);
+    imports.insert(module("d"), edges(&["b"]));
+    assert_eq!(said(&circle_in(&imports).unwrap()), "b → c → d → b");
+    let text = "use crate::{a, b::{self, C}};\nuse super::d::*;\n\n#[cfg(test)]\nmod tests {\nuse crate::x;";
+    let found: Vec<_> = named_in(text, &["m".to_owned(), "n".to_owned()]).collect();
+    let found: Vec<_> = found.iter().map(|path| path.join("::")).collect();
+    assert_eq!(found, ["a", "b::self", "b::C", "m::d::*"]);
+}
+
+/// All files of a crate but its tests, with the files that they import.
+fn imports_of(source: &Path) -> Imports {
+    let mut texts = BTreeMap::new();
+    read(source, &mut Vec::new(), &mut texts);
+    assert!(texts.len() > 10, "only {} files in {}", texts.len(), source.display());
+    let file_of = |path: &Module| {
+        (1..=path.len())
+            .rev()
+            .map(|length| path[..length].to_vec())
+            .find(|it| texts.contains_key(it))
+    };
+    let imported = |(module, text): (&Module, &String)| {
+        let named = named_in(text, module).collect::<Vec<_>>();
+        let files = named.iter().filter_map(file_of).filter(|file| file != module).collect();
+        (module.clone(), files)
+    };
+    texts.iter().map(imported).collect()
+}
+
+fn read(folder: &Path, within: &mut Module, texts: &mut BTreeMap<Module, String>) {
+    for entry in std::fs::read_dir(folder).unwrap().flatten() {
+        let path = entry.path();
+        let name = path.file_stem().unwrap().to_string_lossy().into_owned();
+        if name == "tests" {
+            continue;
+        }
+        within.push(name.clone());
+        if path.is_dir() {
+            read(&path, within, texts);
+        } else if path.extension().is_some_and(|it| it == "rs") {
+            let is_root = within.len() == 1 && ["lib", "main"].contains(&name.as_str());
+            let module = if is_root { Module::new() } else { within.clone() };
+            texts.entry(module).or_default().push_str(&std::fs::read_to_string(&path).unwrap());
+        }
+        within.pop();
+    }
+}
+
+/// The paths that the `use` lines of a file name, from the root of the crate on.
+fn named_in<'a>(text: &'a str, module: &'a [String]) -> impl Iterator<Item = Module> + 'a {
+    let text = text.split("#[cfg(test)]\nmod tests {").next().unwrap_or_default();
+    text.split(';').flat_map(move |statement| {
+        let mut found = Vec::new();
+        let tree = statement.rsplit_once("use ").map(|(_, tree)| tree).unwrap_or_default();
+        let tree: String = tree.split_whitespace().collect();
+        let (mut base, mut rest) = (module.to_vec(), tree.as_str());
+        if let Some(after) = rest.strip_prefix("crate::") {
+            (base, rest) = (Module::new(), after);
+        } else if let Some(after) = rest.strip_prefix("self::") {
+            rest = after;
+        } else if !rest.starts_with("super::") {
+            return found;
+        }
+        while let Some(after) = rest.strip_prefix("super::") {
+            base.pop();
+            rest = after;
+        }
+        spread(&base, rest, &mut found);
+        found
+    })
+}
+
+/// `a::{b, c::d}` as the two paths that it stands for.
+fn spread(base: &[String], tree: &str, found: &mut Vec<Module>) {
+    if let Some(inner) = tree.strip_prefix('{').and_then(|tree| tree.strip_suffix('}')) {
+        let (mut depth, mut start) = (0, 0);
+        for (at, letter) in inner.char_indices().chain([(inner.len(), ',')]) {
+            match letter {
+                '{' => depth += 1,
+                '}' => depth -= 1,
+                ',' if depth == 0 => {
+                    spread(base, &inner[start..at], found);
+                    start = at + 1;
+                }
+                _ => {}
+            }
+        }
+    } else if let Some((first, rest)) = tree.split_once("::") {
+        spread(&[base, &[first.to_owned()]].concat(), rest, found);
+    } else if !tree.is_empty() {
+        found.push([base, &[tree.to_owned()]].concat());
+    }
+}
+
+/// The files of a circle, in the order in which each imports the next.
+fn circle_in(imports: &Imports) -> Option<Vec<Module>> {
+    let mut done = BTreeSet::new();
+    imports.keys().find_map(|start| walk(start, imports, &mut Vec::new(), &mut done))
+}
+
+fn walk(
+    module: &Module,
+    imports: &Imports,
+    way: &mut Vec<Module>,
+    done: &mut BTreeSet<Module>,
+) -> Option<Vec<Module>> {
+    if let Some(at) = way.iter().position(|before| before == module) {
+        return Some(way[at..].to_vec());
+    }
+    if done.contains(module) {
+        return None;
+    }
+    way.push(module.clone());
+    let circle = imports[module].iter().find_map(|next| walk(next, imports, way, done));
+    way.pop();
+    done.insert(module.clone());
+    circle
+}
+
+fn said(circle: &[Module]) -> String {
+    let name =
+        |module: &Module| if module.is_empty() { "lib".to_owned() } else { module.join("::") };
+    let around = circle.iter().chain(circle.first());
+    around.map(name).collect::<Vec<_>>().join(" → ")
+}
