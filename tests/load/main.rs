@@ -52,7 +52,7 @@ async fn a_thousand_uploads_to_a_sleeping_service_end_nothing_in_128_mib() -> an
     let storm = deploy(&ebb, "15000").await?;
     let quiet = storm.warm_for(Duration::from_secs(5)).await?;
     sleep(REST).await;
-    let before = own(&ebb)?;
+    let before = resident(&ebb)?;
     let (flood, beside) = futures::join!(
         storm.flood(CONNECTIONS, BODY_BYTES),
         storm.warm_for(Duration::from_secs(12))
@@ -60,7 +60,7 @@ async fn a_thousand_uploads_to_a_sleeping_service_end_nothing_in_128_mib() -> an
     let (flood, beside) = (flood, beside?);
     let at_peak = group.peak().map_or(0, |bytes| bytes / 1024 / 1024);
     sleep(REST).await;
-    let after = own(&ebb)?;
+    let after = resident(&ebb)?;
     say(&format!(
         "uploads: {flood:?}\nwarm alone: {quiet:?}\nwarm beside: {beside:?}\n\
          memory: {before:.1} MiB before, {after:.1} MiB a minute after, {at_peak} MiB of 128 at most"
@@ -113,10 +113,10 @@ metadata: {name: config-autoscaler, namespace: knative-serving}
 data: {allow-zero-initial-scale: \"true\"}
 ";
 
-/// Memory of Ebb's own, in MiB. What the kernel keeps of sockets goes with the connections.
+/// Resident memory of Ebb, in MiB. What the kernel keeps of sockets goes with the connections.
 #[allow(clippy::cast_precision_loss, reason = "bytes of one machine")]
-fn own(ebb: &Ebb) -> anyhow::Result<f64> {
-    let bytes = processes::own_bytes(ebb.pid()).context("the memory of Ebb cannot be read")?;
+fn resident(ebb: &Ebb) -> anyhow::Result<f64> {
+    let bytes = processes::rss_bytes(ebb.pid()).context("the memory of Ebb cannot be read")?;
     Ok(bytes as f64 / f64::from(1 << 20))
 }
 

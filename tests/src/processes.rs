@@ -35,19 +35,17 @@ pub fn named(name: &str) -> Vec<i32> {
 /// Resident memory of a process in bytes; a page that several processes share counts for each of
 /// them in part, so that their sum is what they take together.
 pub fn resident_bytes(pid: i32) -> Option<u64> {
-    rollup(pid, "Pss:")
+    field(&std::fs::read_to_string(format!("/proc/{pid}/smaps_rollup")).ok()?, "Pss:")
 }
 
-/// Memory of a process's own in bytes: without the pages of its program and libraries, of which
-/// more are resident after each thing that it does for the first time, and fewer count where another
-/// process runs the same program.
-pub fn own_bytes(pid: i32) -> Option<u64> {
-    rollup(pid, "Anonymous:")
+/// Resident memory of one process in bytes, pages that it shares with others in full.
+pub fn rss_bytes(pid: i32) -> Option<u64> {
+    field(&std::fs::read_to_string(format!("/proc/{pid}/status")).ok()?, "VmRSS:")
 }
 
-fn rollup(pid: i32, field: &str) -> Option<u64> {
-    let rollup = std::fs::read_to_string(format!("/proc/{pid}/smaps_rollup")).ok()?;
-    let line = rollup.lines().find(|line| line.starts_with(field))?;
+/// The value of a field that is given in kB, in bytes.
+fn field(text: &str, name: &str) -> Option<u64> {
+    let line = text.lines().find(|line| line.starts_with(name))?;
     line.split_whitespace().nth(1)?.parse::<u64>().ok().map(|kib| kib * 1024)
 }
 
