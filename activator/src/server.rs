@@ -214,7 +214,7 @@ pub(crate) async fn serve(
             Some(_) => None,
             None => match Arc::clone(&refusals).try_acquire_owned() {
                 Ok(refusal) => Some(refusal),
-                // Nobody waits in the backlog behind those that cannot be told in time.
+                // To wait for a permit would keep the clients behind this one from being accepted.
                 Err(_) => continue,
             },
         };

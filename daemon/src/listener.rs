@@ -56,8 +56,8 @@ mod tests {
     /// More than tokio's own backlog has room for.
     const CLIENTS: u32 = 1200;
 
-    /// They wait in the kernel until Ebb comes to them. One for whom there is no room there hears
-    /// nothing, and asks again after a second.
+    /// Nothing is accepted here: all clients wait in the kernel's backlog. The kernel leaves a client
+    /// beyond the backlog without an answer, so that its connect goes on until the timeout.
     #[tokio::test]
     async fn a_thousand_clients_that_come_at_once_are_all_connected() {
         let (_, hard) = getrlimit(Resource::RLIMIT_NOFILE).unwrap();
