@@ -57,8 +57,12 @@ const H2_PENDING_RESETS_MAX: usize = 20;
 const H2_PING: Duration = Duration::from_secs(30);
 /// Pause after accepting failed: EMFILE and its kind last until something is closed.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
-/// Connections beyond the limit that are being told so; the next are closed without a word.
+/// Connections beyond the limit that are being told so.
 const REFUSALS_MAX: usize = 64;
+/// How long the next one beyond the limit waits until one of those has been told, before it is
+/// closed without a word. Long enough for clients that talk, and short because nobody is accepted
+/// meanwhile: those that are silent take [`REFUSAL_TIMEOUT`] each.
+const REFUSAL_WAIT: Duration = Duration::from_millis(20);
 /// How long telling them may take, the reading of a first request included.
 const REFUSAL_TIMEOUT: Duration = Duration::from_secs(2);
 
@@ -212,10 +216,9 @@ pub(crate) async fn serve(
         let place = server.admit(peer.ip());
         let refusal = match place {
             Some(_) => None,
-            None => match Arc::clone(&refusals).try_acquire_owned() {
-                Ok(refusal) => Some(refusal),
-                // To wait for a permit would keep the clients behind this one from being accepted.
-                Err(_) => continue,
+            None => match timeout(REFUSAL_WAIT, Arc::clone(&refusals).acquire_owned()).await {
+                Ok(Ok(refusal)) => Some(refusal),
+                _ => continue,
             },
         };
         number += 1;

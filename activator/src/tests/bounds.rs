@@ -175,9 +175,10 @@ async fn the_outer_door_leaves_places_to_the_inner_one() {
     drop(outside);
 }
 
-/// P13: connections beyond the limit that say nothing keep nobody from being accepted.
+/// Connections beyond the limit are told so, however many come at once; those that say nothing keep
+/// nobody from being accepted.
 #[tokio::test]
-async fn who_is_silent_beyond_the_limit_keeps_no_place_in_the_backlog() {
+async fn silent_connections_beyond_the_limit_hold_up_no_others() {
     let limits = Limits { connections: 8, ..Limits::default() };
     let world = World::with_limits(json!({}), limits);
     world.start(1, echo("hello"));
@@ -190,15 +191,22 @@ async fn who_is_silent_beyond_the_limit_keeps_no_place_in_the_backlog() {
         let connect = || async { TcpStream::connect(address).await.unwrap() };
         let mut held = join_all((0..7).map(|_| connect())).await;
         eventually(|| world.metric("connections") == 7).await;
-        let silent = join_all((0..100).map(|_| connect())).await;
-        eventually(|| world.metric("overflows_total{bound=\"connections\"}") == 100).await;
+        let talk = async || {
+            let mut client = connect().await;
+            let request = format!("GET / HTTP/1.1\r\nhost: {HOST}\r\nconnection: close\r\n\r\n");
+            client.write_all(request.as_bytes()).await.unwrap();
+            let mut answer = String::new();
+            client.read_to_string(&mut answer).await.unwrap();
+            answer
+        };
+        for answer in join_all((0..200).map(|_| talk())).await {
+            assert!(answer.starts_with("HTTP/1.1 503 "), "{answer}");
+        }
+        let silent = join_all((0..80).map(|_| connect())).await;
+        eventually(|| world.metric("overflows_total{bound=\"connections\"}") == 280).await;
         held.pop();
         eventually(|| world.metric("connections") < 7).await;
-        let mut client = connect().await;
-        let request = format!("GET / HTTP/1.1\r\nhost: {HOST}\r\nconnection: close\r\n\r\n");
-        client.write_all(request.as_bytes()).await.unwrap();
-        let mut answer = String::new();
-        client.read_to_string(&mut answer).await.unwrap();
+        let answer = talk().await;
         assert!(answer.starts_with("HTTP/1.1 200 "), "{answer}");
         drop((silent, held));
         shutdown.cancel();
@@ -206,7 +214,7 @@ async fn who_is_silent_beyond_the_limit_keeps_no_place_in_the_backlog() {
     timeout(Duration::from_secs(20), async { futures::join!(accepting, coming) }).await.unwrap();
 }
 
-/// In real time, as what is over a socket.
+/// Waits until it is so, in real time: sockets of the machine know no other.
 async fn eventually(is_so: impl Fn() -> bool) {
     for _ in 0..100 {
         if is_so() {
