@@ -98,7 +98,7 @@ mod tests {
         assert_eq!(fs::read_dir(scratch.path()).unwrap().count(), 1);
     }
 
-    /// L6.
+    /// A full disk must not keep Ebb from starting with the kubeconfig of before.
     #[test]
     fn a_file_that_is_as_it_shall_be_needs_no_room() {
         let scratch = tempfile::tempdir().unwrap();

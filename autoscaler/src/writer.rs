@@ -32,7 +32,7 @@ pub use self::request::{ATTEMPT_TIMEOUT, FIELD_MANAGER};
 
 /// First pause after a failure; doubled each time.
 const BACKOFF_FIRST: Duration = Duration::from_millis(50);
-/// Longest pause: also the longest that a wake-up can be held up by an earlier failure of one.
+/// Longest pause. After it a wake that failed takes its turn among those that failed ([`Turn`]).
 const BACKOFF_MAX: Duration = Duration::from_secs(2);
 
 /// The writes under way and waiting.

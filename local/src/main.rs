@@ -14,7 +14,7 @@ static ALLOCATOR: tikv_jemallocator::Jemalloc = tikv_jemallocator::Jemalloc;
 
 fn main() -> ExitCode {
     match Cli::parse().command {
-        // Before any runtime: all that the guardian does is to wait for a pipe to close.
+        // Before any runtime: the guardian waits for a pipe to close and needs none.
         Command::Guardian => guardian::main(),
         Command::Local(options) => match platform::run(&options) {
             Ok(()) => ExitCode::SUCCESS,

@@ -1,14 +1,15 @@
 //! No file imports, by way of others, itself: each can be read after those that it names.
 //!
-//! Imports are read from `use` lines of this crate (`crate::`, `super::`, `self::`), outside tests.
-//! A file that declares modules may name them, and they may not name it.
+//! Imports are read from the `use` lines that begin with `crate::`, `super::` or `self::`, outside
+//! tests. A file and the files of its folder are one room in which the file may name its children
+//! (`use child::X`) and they may name it: such lines and paths within code are not read.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 
 use ebb_tests::binaries::source;
 
-/// Crates whose files form no circle.
+/// Crates that are held to this. Files of apiserver, runner and daemon still form circles.
 const CRATES: &[&str] = &["api", "activator", "autoscaler", "controller", "local"];
 
 /// A file as the path of its module; empty for the root of the crate.

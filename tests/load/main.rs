@@ -60,10 +60,14 @@ async fn a_thousand_uploads_to_a_sleeping_service_end_nothing_in_128_mib() -> an
     let (flood, beside) = (flood, beside?);
     let at_peak = group.peak().map_or(0, |bytes| bytes / 1024 / 1024);
     sleep(REST).await;
-    let after = resident(&ebb)?;
+    let (after, own) = (resident(&ebb)?, own(&ebb)?);
+    let again = storm.flood(CONNECTIONS, BODY_BYTES).await;
+    sleep(REST).await;
+    let own_again = self::own(&ebb)?;
     say(&format!(
         "uploads: {flood:?}\nwarm alone: {quiet:?}\nwarm beside: {beside:?}\n\
-         memory: {before:.1} MiB before, {after:.1} MiB a minute after, {at_peak} MiB of 128 at most"
+         memory: {before:.1} MiB before, {after:.1} MiB a minute after, {at_peak} MiB of 128 at most\n\
+         of its own: {own:.1} MiB then, {own_again:.1} MiB a minute after another flood: {again:?}"
     ));
     assert_eq!(group.kills()?, 0, "the kernel ended a process");
     assert!(processes::is_alive(ebb.pid()));
@@ -74,6 +78,8 @@ async fn a_thousand_uploads_to_a_sleeping_service_end_nothing_in_128_mib() -> an
     let most = quiet.p99 * SLOWER + SLACK;
     assert!(beside.p99 <= most, "{:?} beside, {most:?} at most", beside.p99);
     assert!(after <= before * LEFT_OVER, "{after:.1} MiB, {before:.1} before");
+    assert_eq!(again.served + again.refused, CONNECTIONS, "{again:?}");
+    assert!(own_again <= own * LEFT_OVER, "{own_again:.1} MiB, {own:.1} after the first");
     Ok(())
 }
 
@@ -113,10 +119,21 @@ metadata: {name: config-autoscaler, namespace: knative-serving}
 data: {allow-zero-initial-scale: \"true\"}
 ";
 
-/// Resident memory of Ebb, in MiB. What the kernel keeps of sockets goes with the connections.
-#[allow(clippy::cast_precision_loss, reason = "bytes of one machine")]
+/// Resident memory of Ebb, in MiB.
 fn resident(ebb: &Ebb) -> anyhow::Result<f64> {
-    let bytes = processes::rss_bytes(ebb.pid()).context("the memory of Ebb cannot be read")?;
+    mib(processes::rss_bytes(ebb.pid()))
+}
+
+/// Memory of Ebb's own, in MiB: a leak shows here, and not behind the pages of the program, which
+/// the kernel may take away and bring back. The first flood raises it for good, for reasons
+/// that are not known; a second must not.
+fn own(ebb: &Ebb) -> anyhow::Result<f64> {
+    mib(processes::own_bytes(ebb.pid()))
+}
+
+#[allow(clippy::cast_precision_loss, reason = "bytes of one machine")]
+fn mib(bytes: Option<u64>) -> anyhow::Result<f64> {
+    let bytes = bytes.context("the memory of Ebb cannot be read")?;
     Ok(bytes as f64 / f64::from(1 << 20))
 }
 

@@ -32,15 +32,20 @@ pub fn named(name: &str) -> Vec<i32> {
         .collect()
 }
 
-/// Resident memory of a process in bytes; a page that several processes share counts for each of
-/// them in part, so that their sum is what they take together.
+/// Proportional memory (PSS) of a process in bytes: a page that several processes share counts for
+/// each of them in part, so that their sum is what they take together.
 pub fn resident_bytes(pid: i32) -> Option<u64> {
     field(&std::fs::read_to_string(format!("/proc/{pid}/smaps_rollup")).ok()?, "Pss:")
 }
 
-/// Resident memory of one process in bytes, pages that it shares with others in full.
+/// Resident memory (RSS) of a process in bytes: pages that it shares with others count in full.
 pub fn rss_bytes(pid: i32) -> Option<u64> {
     field(&std::fs::read_to_string(format!("/proc/{pid}/status")).ok()?, "VmRSS:")
+}
+
+/// Anonymous memory of a process in bytes: without the pages of its program and libraries.
+pub fn own_bytes(pid: i32) -> Option<u64> {
+    field(&std::fs::read_to_string(format!("/proc/{pid}/smaps_rollup")).ok()?, "Anonymous:")
 }
 
 /// The value of a field that is given in kB, in bytes.

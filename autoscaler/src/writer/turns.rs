@@ -6,13 +6,14 @@ use ebb_api::report::RevisionKey;
 
 use crate::event::Urgency;
 
-/// One request in so many is for a write that failed before, if one waits. What fails again and again
-/// must not keep a new wake waiting; but a failure may also have been an accident, and then it must
-/// be written however many come.
+/// One attempt in so many is for a write that failed before, if one as urgent as the most urgent
+/// waits. What fails again and again must not keep a new wake waiting; but a failure may also have
+/// been an accident, and then it must be written however many come. Many that failed once share this
+/// part: ten a second at the rate that is kept.
 const FAILED_EVERY: u64 = 10;
 
 /// The order of writes: the most urgent first; of those, the ones that have not failed; of those,
-/// the first that came. One request in [`FAILED_EVERY`] is for those that failed.
+/// the first that came. One attempt in [`FAILED_EVERY`] is for those that failed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) struct Turn {
     pub(super) urgency: Urgency,
@@ -24,7 +25,7 @@ pub(super) struct Turn {
 #[derive(Debug, Default)]
 pub(super) struct Turns {
     ready: BTreeSet<(Turn, RevisionKey)>,
-    /// Requests that were begun.
+    /// Attempts that were begun.
     begun: u64,
 }
 

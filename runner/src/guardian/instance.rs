@@ -80,7 +80,7 @@ impl Instance {
             if previous.is_empty() { Sweep { found: 0, left: 0 } } else { sweep(previous) };
         let identity = fresh_identity();
         file.rewind().map_err(fail)?;
-        // Over the old one, which is as long: that needs no room on the disk.
+        // Over the old one, which is as long: most file systems need no room for that.
         file.write_all(identity.as_bytes()).map_err(fail)?;
         let length = file.stream_position().map_err(fail)?;
         file.set_len(length).map_err(fail)?;
