@@ -6,6 +6,12 @@ export CARGO_TARGET_DIR ?= $(EBB_CACHE)/target
 
 RELEASE := $(CARGO_TARGET_DIR)/release
 
+# The compiler of rust-toolchain.toml, where it is installed under another name.
+toolchain := $(shell scripts/toolchain)
+ifneq ($(toolchain),)
+export RUSTUP_TOOLCHAIN := $(toolchain)
+endif
+
 .DEFAULT_GOAL := help
 .PHONY: help build run test test-all load unit e2e lint bench generate train deny clean \
   images cluster cluster-down cluster-test conformance conformance-table bench-cluster
@@ -16,7 +22,7 @@ help: ## List what can be made
 build: ## Build ebb and the example models, optimised
 	@scripts/need cargo cc
 	@scripts/claim-cache
-	cargo build --release --workspace --bins
+	cargo build --locked --release --workspace --bins
 	@scripts/place-models $(RELEASE)
 
 run: build ## Build, start Ebb with the examples, and print what to try next
@@ -24,27 +30,27 @@ run: build ## Build, start Ebb with the examples, and print what to try next
 
 test: lint ## Run all the tests, and the linters
 	@scripts/need cargo cc kubectl curl
-	cargo build --workspace --bins --tests
+	cargo build --locked --workspace --bins --tests
 	@scripts/place-models $(CARGO_TARGET_DIR)/debug
-	cargo test --workspace
+	cargo test --locked --workspace
 	@tests/cluster/test $(CARGO_TARGET_DIR)/debug
 
 test-all: test load ## Run all the tests, then the long ones
 
 load: build ## Hold out against too many clients, in a control group of 128 MiB (needs root)
-	EBB_LOAD_TESTS=required cargo test --release --package ebb-tests --test load -- --nocapture --test-threads=1
+	EBB_LOAD_TESTS=required cargo test --locked --release --package ebb-tests --test load -- --nocapture --test-threads=1
 
 unit: ## Run the unit and property tests of every crate
 	@scripts/need cargo cc
 	@scripts/claim-cache
-	cargo test --workspace --lib --bins
+	cargo test --locked --workspace --lib --bins
 
 e2e: ## Run the real binary with real sockets and the real kubectl, and the simulations
 	@scripts/need cargo cc kubectl curl
 	@scripts/claim-cache
-	cargo build --workspace --bins --tests
+	cargo build --locked --workspace --bins --tests
 	@scripts/place-models $(CARGO_TARGET_DIR)/debug
-	cargo test --workspace --test house --test platform --test daemons --test e2e
+	cargo test --locked --workspace --test house --test platform --test daemons --test e2e
 
 images: build ## Make OCI images of Ebb and the examples, without Docker; in target/images
 	@scripts/need python3 strip ldd
@@ -61,7 +67,7 @@ cluster-down: ## Take down the Kubernetes that was brought up, leaving nothing b
 cluster-test: ## Run the end-to-end tests on a Kubernetes that is brought up for them (needs root)
 	@scripts/need cargo cc
 	@scripts/claim-cache
-	cargo build --workspace --bins --tests
+	cargo build --locked --workspace --bins --tests
 	@scripts/place-models $(CARGO_TARGET_DIR)/debug
 	@EBB_CLUSTER_TESTS=required tests/cluster/test $(CARGO_TARGET_DIR)/debug
 
@@ -79,9 +85,9 @@ lint: ## Check format, clippy, documentation and generated files
 	@scripts/need cargo cc
 	@scripts/claim-cache
 	cargo fmt --all --check
-	cargo clippy --workspace --all-targets --quiet -- -D warnings
-	cargo clippy --package ebb-tests --test cluster --test load --quiet -- -D warnings
-	RUSTDOCFLAGS="-D warnings" cargo doc --workspace --no-deps --document-private-items --quiet
+	cargo clippy --locked --workspace --all-targets --quiet -- -D warnings
+	cargo clippy --locked --package ebb-tests --test cluster --test load --quiet -- -D warnings
+	RUSTDOCFLAGS="-D warnings" cargo doc --locked --workspace --no-deps --document-private-items --quiet
 	scripts/generate --check
 
 bench: build ## Measure and print a table; writes target/bench.json and target/growth.svg
