@@ -32,8 +32,10 @@ use crate::upstream::Upstream;
 mod pods;
 mod reports;
 mod status;
+mod visits;
 
 pub use status::{PodStatus, RevisionStatus};
+pub(crate) use visits::Admitted;
 
 /// How long an order is kept for a revision that nothing else is known of. Its giver repeats it
 /// every two seconds while it stands.
@@ -59,7 +61,7 @@ pub(crate) struct Context {
 pub(crate) struct Revision {
     pub(crate) key: RevisionKey,
     pub(crate) context: Arc<Context>,
-    pub(crate) state: Mutex<State>,
+    state: Mutex<State>,
     /// What its requests hold in this process.
     pub(crate) held: Arc<Part>,
     /// Where it stands among the activators.
@@ -88,7 +90,7 @@ pub(crate) struct Pod {
 const VERDICTS_AT_ONCE: usize = 256;
 
 /// What a waiting request gets in the end.
-pub(crate) type Verdict = Result<(Slot, Arc<Pod>), RequestError>;
+type Verdict = Result<(Slot, Arc<Pod>), RequestError>;
 
 /// Verdicts that are decided but not yet delivered.
 type Deliveries = Vec<(oneshot::Sender<Verdict>, Verdict)>;
@@ -101,16 +103,16 @@ pub(crate) struct Live {
 }
 
 /// Everything that the lock protects.
-pub(crate) struct State {
+struct State {
     /// Nothing until the Revision is seen, and again once it is deleted.
-    pub(crate) live: Option<Arc<Live>>,
-    pub(crate) dispatch: Dispatch<oneshot::Sender<Verdict>, Arc<Pod>>,
-    pub(crate) load: Load,
-    pub(crate) cannot_start: Option<Arc<str>>,
+    live: Option<Arc<Live>>,
+    dispatch: Dispatch<oneshot::Sender<Verdict>, Arc<Pod>>,
+    load: Load,
+    cannot_start: Option<Arc<str>>,
     /// When the first request began to wait for a revision without a pod.
-    pub(crate) waking: Option<Instant>,
+    waking: Option<Instant>,
     /// When the autoscaler was last told of a request at once.
-    pub(crate) told: Option<Instant>,
+    told: Option<Instant>,
     /// Whether something was told at once since the last interval was taken.
     is_told: bool,
     tracked: HashMap<PodUid, Tracked>,
@@ -169,7 +171,7 @@ impl Revision {
     }
 
     /// From now on it is looked at each second, until nothing happens any more.
-    pub(crate) fn activate(&self, state: &mut State, now: Instant) {
+    fn activate(&self, state: &mut State, now: Instant) {
         if !self.is_active() {
             self.active.store(true, Ordering::Relaxed);
             state.load.resume(now);
@@ -270,7 +272,7 @@ impl Revision {
 
     /// Brings queue and pods into balance and carries out what follows from it. Everything that
     /// changes a pod, frees a slot or passes time ends here.
-    pub(crate) fn settle<'a>(&'a self, mut state: MutexGuard<'a, State>, now: Instant) {
+    fn settle<'a>(&'a self, mut state: MutexGuard<'a, State>, now: Instant) {
         let mut events = Vec::new();
         state.review_ejections(now);
         self.judge(&mut state, now, &mut events);

@@ -66,7 +66,7 @@ impl Revision {
 
     /// A pod refused a connection: it gets nothing more until it answers its probe again, which it
     /// is asked for ever more rarely while it serves nothing.
-    pub(crate) fn suspect(self: &Arc<Self>, state: &mut State, uid: &PodUid, now: Instant) {
+    pub(super) fn suspect(self: &Arc<Self>, state: &mut State, uid: &PodUid, now: Instant) {
         let Some(tracked) = state.tracked.get_mut(uid) else {
             return;
         };
@@ -80,7 +80,7 @@ impl Revision {
     }
 
     /// A pod failed too often in a row: it gets nothing for a while, unless too few would be left.
-    pub(crate) fn eject(&self, state: &mut State, pod: &Pod, now: Instant) {
+    pub(super) fn eject(&self, state: &mut State, pod: &Pod, now: Instant) {
         let open = state.dispatch.open_pods();
         if state.ejected.contains(&pod.uid) || !health::may_eject(state.ejected.len(), open) {
             return;

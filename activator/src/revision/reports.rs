@@ -82,12 +82,25 @@ impl State {
     }
 
     /// Whether the autoscaler should hear of a request at once; at most once in `pause`.
-    pub(crate) fn is_news(&mut self, now: Instant, pause: Duration) -> bool {
+    pub(super) fn is_news(&mut self, now: Instant, pause: Duration) -> bool {
         let news = self.told.is_none_or(|told| now.saturating_duration_since(told) >= pause);
         if news {
             self.told = Some(now);
             self.is_told = true;
         }
         news
+    }
+}
+
+#[cfg(test)]
+impl Revision {
+    /// Its lock, held until this is dropped.
+    pub(crate) fn locked(&self) -> impl Sized {
+        self.state.lock()
+    }
+
+    /// Whether the autoscaler should hear now of a request; counts as told if so.
+    pub(crate) fn is_news(&self) -> bool {
+        self.state.lock().is_news(Instant::now(), Duration::ZERO)
     }
 }
