@@ -58,11 +58,11 @@ images: build ## Make OCI images of Ebb and the examples, without Docker; in tar
 	  ebb-activator ebb-autoscaler ebb-controller ebb-onnx ebb-chat
 
 cluster: build ## Install Ebb on a Kubernetes: brought up here (needs root), or given (README.md)
-	@tests/cluster/up
-	@tests/cluster/install $(RELEASE)
+	@cluster/up
+	@cluster/install $(RELEASE)
 
 cluster-down: ## Take down the Kubernetes that was brought up, leaving nothing behind
-	@tests/cluster/down
+	@cluster/down
 
 cluster-test: ## Run the end-to-end tests on a Kubernetes that is brought up for them (needs root)
 	@scripts/need cargo cc
@@ -79,7 +79,7 @@ conformance-table: ## Run them and write docs/conformance.md
 
 bench-cluster: cluster ## Measure on that Kubernetes, beside bare Deployments; writes target/bench-cluster.json
 	@mkdir -p target
-	@tests/cluster/bench $(RELEASE) target/bench-cluster.json
+	@cluster/bench $(RELEASE) target/bench-cluster.json
 
 lint: ## Check format, clippy, documentation and generated files
 	@scripts/need cargo cc

@@ -1,6 +1,6 @@
 //! Ebb on a cluster beside what the same cluster does without it: bare Deployments.
 //!
-//! Run by tests/cluster/bench inside the cluster's network.
+//! Run by cluster/bench inside the cluster's network.
 
 mod bursts;
 mod floor;

@@ -34,7 +34,7 @@ async fn cut(activator: &str, autoscalers: &str) -> anyhow::Result<Table> {
     Table::load(TABLE, &chain).await
 }
 
-/// Whether this runs inside of the network of a cluster that tests/cluster/up made.
+/// Whether this runs inside of the network of a cluster that cluster/up made.
 async fn is_inside() -> bool {
     let look = ["-brief", "address", "show", "dev", "cni0"];
     let said = Command::new("ip").args(look).stderr(Stdio::null()).output().await;

@@ -193,7 +193,7 @@ push_pause() {
   mkdir "$state/pause"
   cc -static -Os -s -o "$state/pause/pause" "$here/pause.c" 2>"$state/logs/pause.log" ||
     show_log pause "cc could not build pause.c: install gcc and libc6-dev"
-  "$here/../../deploy/images/layout.py" "$state/pause/layout" "$state/pause/pause:/pause"
+  "$here/../deploy/images/layout.py" "$state/pause/layout" "$state/pause/pause:/pause"
   "$here/push" pause:1 "$state/pause/layout" >"$state/logs/pause.log" 2>&1 ||
     show_log pause "could not push the pause image"
 }
