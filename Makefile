@@ -81,7 +81,7 @@ bench-cluster: cluster ## Measure on that Kubernetes, beside bare Deployments; w
 	@mkdir -p target
 	@cluster/bench $(RELEASE) target/bench-cluster.json
 
-lint: ## Check format, clippy, documentation and generated files
+lint: ## Check format, clippy, documentation, generated files and dependencies
 	@scripts/need cargo cc
 	@scripts/claim-cache
 	cargo fmt --all --check
@@ -89,6 +89,7 @@ lint: ## Check format, clippy, documentation and generated files
 	cargo clippy --locked --package ebb-tests --test cluster --test load --quiet -- -D warnings
 	RUSTDOCFLAGS="-D warnings" cargo doc --locked --workspace --no-deps --document-private-items --quiet
 	scripts/generate --check
+	"$$(scripts/cargo-tool cargo-deny)" --locked check -D unmatched-skip -D unnecessary-skip bans licenses sources
 
 bench: build ## Measure and print a table; writes target/bench.json and target/growth.svg
 	mkdir -p target
@@ -101,9 +102,9 @@ generate: ## Write the generated files: CRDs in deploy/crds
 train: ## Train the digits model again (needs python3 with venv)
 	scripts/train
 
-deny: ## Check licences, sources and duplicate versions of dependencies (needs cargo-deny)
-	@scripts/need cargo cargo-deny
-	cargo deny check bans licenses sources
+deny: ## Check dependencies for known vulnerabilities (needs the network)
+	@scripts/need cargo cc git
+	"$$(scripts/cargo-tool cargo-deny)" --locked check advisories
 
 clean: ## Remove build results, here and in the cache
 	rm -rf target $(CARGO_TARGET_DIR)
