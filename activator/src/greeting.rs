@@ -9,7 +9,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use ebb_daemon::identity::{Doorkeeper, Refusal, Shown, TOKEN_BYTES_MAX};
+use ebb_daemon::identity::{Doorkeeper, IdentityRefusal, Shown, TOKEN_BYTES_MAX};
 use futures::future::BoxFuture;
 use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _};
 use tokio::time::timeout;
@@ -62,7 +62,7 @@ where
 }
 
 /// Lets the other end in, or tells it why not.
-pub(crate) async fn welcome<I>(io: &mut I, doorkeeper: &Doorkeeper) -> Result<(), Refusal>
+pub(crate) async fn welcome<I>(io: &mut I, doorkeeper: &Doorkeeper) -> Result<(), IdentityRefusal>
 where
     I: AsyncRead + AsyncWrite + Unpin,
 {
@@ -70,7 +70,7 @@ where
     let token = line.as_deref().and_then(token_in);
     let answer = match token {
         Some(token) => doorkeeper.admit(Some(token).filter(|token| *token != NO_TOKEN)).await,
-        None => Err(Refusal::Stranger),
+        None => Err(IdentityRefusal::Stranger),
     };
     let said = match &answer {
         Ok(_) => WELCOME.to_vec(),
@@ -83,7 +83,7 @@ where
     };
     match (answer, timeout(LINE_TIMEOUT, write).await) {
         (Ok(_), Ok(Ok(()))) => Ok(()),
-        (Ok(_), _) => Err(Refusal::Stranger),
+        (Ok(_), _) => Err(IdentityRefusal::Stranger),
         (Err(refusal), _) => Err(refusal),
     }
 }
@@ -108,10 +108,10 @@ fn token_in(line: &[u8]) -> Option<&str> {
 }
 
 /// The answer to who is not let in, for whom it may be that speaks HTTP/1.1.
-fn refused(refusal: Refusal) -> Vec<u8> {
+fn refused(refusal: IdentityRefusal) -> Vec<u8> {
     let status = match refusal {
-        Refusal::Stranger => "401 Unauthorized",
-        Refusal::Unheard => "503 Service Unavailable",
+        IdentityRefusal::Stranger => "401 Unauthorized",
+        IdentityRefusal::Unheard => "503 Service Unavailable",
     };
     let text = format!("{refusal}\n");
     format!(
@@ -127,7 +127,7 @@ mod tests {
     use super::*;
 
     /// What a listener that asks nobody says to `sent`, in pieces of `size` bytes.
-    async fn said_to(sent: &[u8], size: usize) -> (Result<(), Refusal>, String) {
+    async fn said_to(sent: &[u8], size: usize) -> (Result<(), IdentityRefusal>, String) {
         let (mut here, mut there) = tokio::io::duplex(64 * 1024);
         let sending = async {
             for piece in sent.chunks(size.max(1)) {
@@ -173,7 +173,7 @@ mod tests {
             &long,
         ] {
             let (answer, said) = said_to(sent, 100_000).await;
-            assert_eq!(answer, Err(Refusal::Stranger), "{sent:?}");
+            assert_eq!(answer, Err(IdentityRefusal::Stranger), "{sent:?}");
             let body = "\r\n\r\nonly activators of this cluster are served here\n";
             assert!(said.starts_with("HTTP/1.1 401 ") && said.ends_with(body), "{said}");
         }
@@ -184,7 +184,7 @@ mod tests {
         let (mut here, mut there) = tokio::io::duplex(1024);
         let refusing = async {
             read_line(&mut there).await.unwrap();
-            there.write_all(&refused(Refusal::Stranger)).await.unwrap();
+            there.write_all(&refused(IdentityRefusal::Stranger)).await.unwrap();
         };
         let (introduced, ()) = futures::join!(introduce(&mut here, Some("token")), refusing);
         assert_eq!(introduced.unwrap_err().kind(), io::ErrorKind::PermissionDenied);

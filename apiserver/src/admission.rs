@@ -4,7 +4,7 @@ use serde_json::Value;
 
 /// What a request does to an object.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Operation {
+pub enum AdmissionOperation {
     /// The object is new.
     Create,
     /// The object, or a subresource of it, changes.
@@ -34,7 +34,7 @@ pub struct Review<'a> {
     /// Kind of the object.
     pub kind: &'a str,
     /// What is done.
-    pub operation: Operation,
+    pub operation: AdmissionOperation,
     /// `status`, `scale` or none.
     pub subresource: Option<&'a str>,
     /// Namespace, empty for a cluster-wide object.
@@ -53,7 +53,7 @@ pub struct Review<'a> {
 
 /// The judgement of a [`Review`].
 #[derive(Debug, Clone, PartialEq)]
-pub enum Verdict {
+pub enum AdmissionVerdict {
     /// The write goes on.
     Allowed {
         /// The object with what admission changed; `None` leaves it as it is.
@@ -73,7 +73,7 @@ pub enum Verdict {
 /// Judges writes before they are stored. Called on the path of every write: it must not block.
 pub trait Admission: Send + Sync {
     /// Judges one write.
-    fn review(&self, review: &Review<'_>) -> Verdict;
+    fn review(&self, review: &Review<'_>) -> AdmissionVerdict;
 }
 
 /// Allows everything as it is.
@@ -82,7 +82,7 @@ pub struct AllowAll;
 
 // === impl Verdict ===
 
-impl Verdict {
+impl AdmissionVerdict {
     /// The write goes on as it is.
     pub fn allowed() -> Self {
         Self::Allowed { object: None, warnings: Vec::new() }
@@ -92,7 +92,7 @@ impl Verdict {
 // === impl AllowAll ===
 
 impl Admission for AllowAll {
-    fn review(&self, _: &Review<'_>) -> Verdict {
-        Verdict::allowed()
+    fn review(&self, _: &Review<'_>) -> AdmissionVerdict {
+        AdmissionVerdict::allowed()
     }
 }

@@ -26,7 +26,7 @@ use crate::schema::Schema;
 
 /// Who writes, through what, and when.
 #[derive(Clone, Copy, Debug)]
-pub struct Writer<'a> {
+pub struct FieldWriter<'a> {
     /// The field manager.
     pub manager: &'a str,
     /// `apiVersion` of the object as it was sent.
@@ -71,7 +71,7 @@ pub fn apply(
     schema: &Schema,
     live: Option<&Value>,
     applied: &Value,
-    writer: &Writer<'_>,
+    writer: &FieldWriter<'_>,
     force: bool,
 ) -> Result<Value, ApplyError> {
     merge::check(schema, applied).map_err(ApplyError::Invalid)?;
@@ -113,7 +113,12 @@ pub fn apply(
 /// `new` is the object as it will be stored; its own `managedFields` are taken as the client's
 /// wish to change them only where it sets them to something else than `old`'s: an empty list
 /// (or one with an empty entry) drops all, as in the real server.
-pub fn track_update(schema: &Schema, old: Option<&Value>, new: &mut Value, writer: &Writer<'_>) {
+pub fn track_update(
+    schema: &Schema,
+    old: Option<&Value>,
+    new: &mut Value,
+    writer: &FieldWriter<'_>,
+) {
     let mut managers = if ownership::asks_for_reset(new) {
         Managers::default()
     } else if old.is_some() && Managers::read(new).is_empty() {

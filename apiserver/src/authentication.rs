@@ -10,7 +10,7 @@ use std::fmt;
 use http::{HeaderMap, header};
 use subtle::ConstantTimeEq as _;
 
-use crate::failure::Failure;
+use crate::failure::RequestFailure;
 
 /// Whom a token stands for, in the words of Kubernetes' `UserInfo`.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -64,10 +64,10 @@ impl Tokens {
     }
 
     /// Who sends a request with these headers; or the refusal that it gets.
-    pub(super) fn authenticate(&self, headers: &HeaderMap) -> Result<&Identity, Failure> {
+    pub(super) fn authenticate(&self, headers: &HeaderMap) -> Result<&Identity, RequestFailure> {
         let identity = token(headers).and_then(|token| self.find(token));
         identity.filter(|identity| identity.audiences.is_empty()).ok_or_else(|| {
-            Failure::new(
+            RequestFailure::new(
                 401,
                 "Unauthorized",
                 "the request carries no bearer token that this server knows: use the kubeconfig of \

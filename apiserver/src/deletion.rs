@@ -29,7 +29,7 @@ pub(crate) struct Manner {
 
 /// What to do.
 #[derive(Debug, Clone, PartialEq)]
-pub(crate) enum Plan {
+pub(crate) enum DeletionPlan {
     /// Remove the object.
     Remove,
     /// Store this version, which is marked as being deleted.
@@ -39,17 +39,17 @@ pub(crate) enum Plan {
 }
 
 /// Decides on the deletion of `old`.
-pub(crate) fn plan(old: &Value, manner: Manner, now: Timestamp) -> Plan {
+pub(crate) fn plan(old: &Value, manner: Manner, now: Timestamp) -> DeletionPlan {
     let mut value = old.clone();
     set_propagation(&mut value, manner.propagation);
     let grace_s = grace_of(old, manner);
     let marked_s = marked_grace(old);
     let held = has_finalizers(&value);
     if grace_s == 0 && !held {
-        return Plan::Remove;
+        return DeletionPlan::Remove;
     }
     match marked_s {
-        Some(marked_s) if marked_s <= grace_s && value == *old => return Plan::Wait,
+        Some(marked_s) if marked_s <= grace_s && value == *old => return DeletionPlan::Wait,
         // A deletion may be made to end sooner, never later.
         Some(marked_s) if marked_s <= grace_s => {}
         _ => mark(&mut value, grace_s, now),
@@ -62,7 +62,7 @@ pub(crate) fn plan(old: &Value, manner: Manner, now: Timestamp) -> Plan {
             value["status"]["phase"] = Value::from("Terminating");
         }
     }
-    Plan::Mark(value)
+    DeletionPlan::Mark(value)
 }
 
 /// Whether a version of an object is its last: it is marked and nothing holds it any more.
@@ -149,23 +149,23 @@ mod tests {
 
     #[test]
     fn a_pod_is_given_its_grace_period_and_goes_with_zero() {
-        let Plan::Mark(marked) = plan(&pod(), Manner::default(), NOW) else {
+        let DeletionPlan::Mark(marked) = plan(&pod(), Manner::default(), NOW) else {
             panic!("not marked");
         };
         assert_eq!(marked["metadata"]["deletionTimestamp"], "1970-01-01T00:00:05Z");
         assert_eq!(marked["metadata"]["deletionGracePeriodSeconds"], 5);
-        assert_eq!(plan(&marked, Manner::default(), NOW), Plan::Wait);
-        assert_eq!(plan(&marked, grace(60), NOW), Plan::Wait);
-        assert_eq!(plan(&marked, grace(0), NOW), Plan::Remove);
+        assert_eq!(plan(&marked, Manner::default(), NOW), DeletionPlan::Wait);
+        assert_eq!(plan(&marked, grace(60), NOW), DeletionPlan::Wait);
+        assert_eq!(plan(&marked, grace(0), NOW), DeletionPlan::Remove);
         assert!(!is_over(&marked));
     }
 
     #[test]
     fn a_deletion_can_be_made_shorter() {
-        let Plan::Mark(marked) = plan(&pod(), Manner::default(), NOW) else {
+        let DeletionPlan::Mark(marked) = plan(&pod(), Manner::default(), NOW) else {
             panic!("not marked");
         };
-        let Plan::Mark(shorter) = plan(&marked, grace(1), NOW) else {
+        let DeletionPlan::Mark(shorter) = plan(&marked, grace(1), NOW) else {
             panic!("not marked");
         };
         assert_eq!(shorter["metadata"]["deletionGracePeriodSeconds"], 1);
@@ -174,7 +174,7 @@ mod tests {
     #[test]
     fn an_object_with_finalizers_is_marked_and_over_with_the_last_of_them() {
         let old = json!({ "kind": "X", "metadata": { "finalizers": ["a"], "generation": 1 } });
-        let Plan::Mark(mut marked) = plan(&old, Manner::default(), NOW) else {
+        let DeletionPlan::Mark(mut marked) = plan(&old, Manner::default(), NOW) else {
             panic!("not marked");
         };
         assert_eq!(marked["metadata"]["generation"], 2);
@@ -187,10 +187,10 @@ mod tests {
     fn a_propagation_policy_becomes_a_finalizer() {
         let old = json!({ "kind": "X", "metadata": {} });
         let manner = |propagation| Manner { grace_s: None, propagation: Some(propagation) };
-        let Plan::Mark(marked) = plan(&old, manner(Propagation::Foreground), NOW) else {
+        let DeletionPlan::Mark(marked) = plan(&old, manner(Propagation::Foreground), NOW) else {
             panic!("not marked");
         };
         assert_eq!(marked["metadata"]["finalizers"], json!([FOREGROUND]));
-        assert_eq!(plan(&old, manner(Propagation::Background), NOW), Plan::Remove);
+        assert_eq!(plan(&old, manner(Propagation::Background), NOW), DeletionPlan::Remove);
     }
 }

@@ -30,7 +30,7 @@ pub struct Subject {
 /// A request that was not done, and why.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("{message}")]
-pub struct Failure {
+pub struct RequestFailure {
     /// HTTP status.
     pub code: u16,
     /// Kubernetes' machine-readable reason, such as `NotFound`.
@@ -66,7 +66,7 @@ impl Subject {
 
 // === impl Failure ===
 
-impl Failure {
+impl RequestFailure {
     /// Any failure; the named constructors below cover the common ones.
     pub fn new(code: u16, reason: &'static str, message: impl Into<String>) -> Self {
         Self {

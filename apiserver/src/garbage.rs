@@ -13,7 +13,7 @@ use jiff::Timestamp;
 use serde_json::Value;
 use tokio_util::sync::CancellationToken;
 
-use crate::deletion::{self, FOREGROUND, Manner, ORPHAN, Plan};
+use crate::deletion::{self, DeletionPlan, FOREGROUND, Manner, ORPHAN};
 use crate::handler::Clock;
 use crate::metadata;
 use crate::object::Object;
@@ -135,9 +135,9 @@ impl Look<'_> {
         let Placed { resource, object } = self.placed;
         let manner = Manner { grace_s: None, propagation };
         match deletion::plan(&object.value(), manner, self.now) {
-            Plan::Wait => Ok(Outcome::Done),
-            Plan::Remove => ended(self.store.remove(resource, object)),
-            Plan::Mark(value) => ended(self.store.replace(resource, object, value)),
+            DeletionPlan::Wait => Ok(Outcome::Done),
+            DeletionPlan::Remove => ended(self.store.remove(resource, object)),
+            DeletionPlan::Mark(value) => ended(self.store.replace(resource, object, value)),
         }
     }
 

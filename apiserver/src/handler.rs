@@ -19,13 +19,13 @@ use tokio::sync::Semaphore;
 
 use crate::admission::Admission;
 use crate::authentication::Tokens;
-use crate::failure::{Failure, Subject};
+use crate::failure::{RequestFailure, Subject};
 use crate::journal::is_full;
 use crate::logs::PodLogs;
 use crate::measure::OBJECT_BYTES_MAX;
 use crate::media;
 use crate::reply::{self, ReplyBody};
-use crate::request::{Query, Route, Subresource, Target, route};
+use crate::request::{PathTarget, Query, Route, Subresource, route};
 use crate::resources::ResourceType;
 use crate::store::{Store, StoreError};
 use crate::token_review;
@@ -65,7 +65,7 @@ pub(crate) type User = Arc<str>;
 struct Call<'a> {
     shared: &'a Shared,
     user: &'a str,
-    target: Target,
+    target: PathTarget,
     query: Query,
     headers: HeaderMap,
     body: Bytes,
@@ -100,7 +100,7 @@ async fn respond<B>(
     shared: &Arc<Shared>,
     user: &str,
     request: Request<B>,
-) -> Result<Response<ReplyBody>, Failure>
+) -> Result<Response<ReplyBody>, RequestFailure>
 where
     B: http_body::Body + Send,
     B::Data: Send,
@@ -114,7 +114,7 @@ where
     }
     let Route::Objects(target) = route else {
         if head.method != Method::GET && head.method != Method::HEAD {
-            return Err(Failure::method_not_allowed());
+            return Err(RequestFailure::method_not_allowed());
         }
         return discovery::serve(shared, &route);
     };
@@ -135,26 +135,26 @@ where
     Ok(response)
 }
 
-async fn collect<B>(body: B) -> Result<Bytes, Failure>
+async fn collect<B>(body: B) -> Result<Bytes, RequestFailure>
 where
     B: http_body::Body + Send,
     B::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
 {
     match Limited::new(body, BODY_BYTES_MAX).collect().await {
         Ok(collected) => Ok(collected.to_bytes()),
-        Err(error) if error.is::<LengthLimitError>() => Err(Failure::new(
+        Err(error) if error.is::<LengthLimitError>() => Err(RequestFailure::new(
             413,
             "RequestEntityTooLarge",
             format!("limit is {BODY_BYTES_MAX} bytes"),
         )),
-        Err(error) => Err(Failure::bad_request(format!("the body cannot be read: {error}"))),
+        Err(error) => Err(RequestFailure::bad_request(format!("the body cannot be read: {error}"))),
     }
 }
 
 // === impl Call ===
 
 impl Call<'_> {
-    fn serve(&mut self, method: &Method) -> Result<Response<ReplyBody>, Failure> {
+    fn serve(&mut self, method: &Method) -> Result<Response<ReplyBody>, RequestFailure> {
         let named = self.target.name.is_some();
         match (self.target.subresource, method) {
             (Some(Subresource::Scale), _) => self.serve_scale(method),
@@ -169,7 +169,7 @@ impl Call<'_> {
             (None | Some(Subresource::Status), &Method::PATCH) if named => self.patch(),
             (None, &Method::DELETE) if named => self.delete(),
             (None, &Method::DELETE) => self.delete_collection(),
-            _ => Err(Failure::method_not_allowed()),
+            _ => Err(RequestFailure::method_not_allowed()),
         }
     }
 
@@ -180,7 +180,7 @@ impl Call<'_> {
     }
 
     /// How the client wants to see objects.
-    fn view(&self) -> Result<View, Failure> {
+    fn view(&self) -> Result<View, RequestFailure> {
         Ok(View {
             resource: Arc::clone(&self.target.resource),
             shape: media::shape(&self.headers)?,
@@ -198,15 +198,15 @@ impl Call<'_> {
     }
 
     /// What a store's refusal means to the client.
-    fn refused(&self, error: StoreError) -> Failure {
+    fn refused(&self, error: StoreError) -> RequestFailure {
         let namespace = self.target.namespace();
         match error {
-            StoreError::Exists => Failure::already_exists(self.subject()),
-            StoreError::Changed => Failure::modified(self.subject()),
+            StoreError::Exists => RequestFailure::already_exists(self.subject()),
+            StoreError::Changed => RequestFailure::modified(self.subject()),
             StoreError::NoNamespace => {
-                Failure::not_found(Subject::new("", "namespaces", namespace))
+                RequestFailure::not_found(Subject::new("", "namespaces", namespace))
             }
-            StoreError::Terminating => Failure::forbidden(
+            StoreError::Terminating => RequestFailure::forbidden(
                 self.subject(),
                 &format!(
                     "unable to create new content in namespace {namespace} because it is being \
@@ -215,10 +215,10 @@ impl Call<'_> {
             ),
             StoreError::Journal(error) if is_full(&error) => {
                 let advice = "make room on the disk, then try again";
-                Failure::internal(format!("cannot write the journal: {error}; {advice}"))
+                RequestFailure::internal(format!("cannot write the journal: {error}; {advice}"))
             }
             StoreError::Journal(error) => {
-                Failure::internal(format!("cannot write the journal: {error}"))
+                RequestFailure::internal(format!("cannot write the journal: {error}"))
             }
         }
     }

@@ -28,7 +28,7 @@ use tokio_rustls::server::TlsStream;
 use tokio_util::sync::CancellationToken;
 use tower::Service as _;
 
-use crate::failure::Failure;
+use crate::failure::RequestFailure;
 use crate::reply;
 use crate::server::{ApiServer, ApiService};
 
@@ -120,7 +120,7 @@ async fn serve_connection(stream: TlsStream<TcpStream>, server: ApiServer) {
 }
 
 /// The server as the sender of `request` may call it; or the refusal.
-fn admit<B>(server: &ApiServer, request: &Request<B>) -> Result<ApiService, Failure> {
+fn admit<B>(server: &ApiServer, request: &Request<B>) -> Result<ApiService, RequestFailure> {
     if let Some(refusal) = refusal(request) {
         return Err(refusal);
     }
@@ -131,7 +131,7 @@ fn admit<B>(server: &ApiServer, request: &Request<B>) -> Result<ApiService, Fail
     Ok(server.service(&identity.name))
 }
 
-fn refusal<B>(request: &Request<B>) -> Option<Failure> {
+fn refusal<B>(request: &Request<B>) -> Option<RequestFailure> {
     let host = request.headers().get(header::HOST).and_then(|host| host.to_str().ok());
     let authority = request.uri().authority().map(http::uri::Authority::as_str);
     let detail = if !authority.or(host).is_some_and(is_loopback) {
@@ -141,7 +141,7 @@ fn refusal<B>(request: &Request<B>) -> Option<Failure> {
     } else {
         return None;
     };
-    Some(Failure::new(403, "Forbidden", detail))
+    Some(RequestFailure::new(403, "Forbidden", detail))
 }
 
 /// Whether `host`, with or without a port, can only mean this machine.

@@ -3,7 +3,7 @@
 use bytes::Bytes;
 use futures::stream::BoxStream;
 
-use crate::failure::Failure;
+use crate::failure::RequestFailure;
 
 /// What of a container's output is asked for.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -31,14 +31,14 @@ pub trait PodLogs: Send + Sync {
     ///
     /// # Errors
     ///
-    /// A [`Failure`] is sent to the caller as it is: 400 for a container that does not exist or
+    /// A [`RequestFailure`] is sent to the caller as it is: 400 for a container that does not exist or
     /// has not started, 404 when its output is gone.
     fn open(
         &self,
         namespace: &str,
         pod: &str,
         options: LogOptions,
-    ) -> Result<BoxStream<'static, Bytes>, Failure>;
+    ) -> Result<BoxStream<'static, Bytes>, RequestFailure>;
 }
 
 /// No logs: for tests and for clusters without a runner.
@@ -48,7 +48,12 @@ pub struct NoLogs;
 // === impl NoLogs ===
 
 impl PodLogs for NoLogs {
-    fn open(&self, _: &str, _: &str, _: LogOptions) -> Result<BoxStream<'static, Bytes>, Failure> {
-        Err(Failure::bad_request("nothing here keeps the logs of pods"))
+    fn open(
+        &self,
+        _: &str,
+        _: &str,
+        _: LogOptions,
+    ) -> Result<BoxStream<'static, Bytes>, RequestFailure> {
+        Err(RequestFailure::bad_request("nothing here keeps the logs of pods"))
     }
 }

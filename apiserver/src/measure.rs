@@ -5,7 +5,7 @@
 
 use serde_json::Value;
 
-use crate::failure::Failure;
+use crate::failure::RequestFailure;
 
 /// Most levels of an object, and of anything that is to become a part of one. Deeper than what any
 /// schema of Kubernetes needs; with managedFields, which are a few levels deeper than what they
@@ -32,11 +32,11 @@ pub(super) fn levels(value: &Value) -> usize {
 }
 
 /// Refuses a document that is nested too deep.
-pub(super) fn check_levels(value: &Value) -> Result<(), Failure> {
+pub(super) fn check_levels(value: &Value) -> Result<(), RequestFailure> {
     if levels(value) <= LEVELS_MAX {
         return Ok(());
     }
-    Err(Failure::bad_request(format!(
+    Err(RequestFailure::bad_request(format!(
         "the object is nested deeper than {LEVELS_MAX} levels: flatten it, or keep the deep part \
          as text"
     )))
@@ -61,12 +61,12 @@ pub(super) fn bytes(value: &Value) -> usize {
 }
 
 /// Refuses an object that is too large to be stored.
-pub(super) fn check_bytes(value: &Value) -> Result<(), Failure> {
+pub(super) fn check_bytes(value: &Value) -> Result<(), RequestFailure> {
     let bytes = bytes(value);
     if bytes <= OBJECT_BYTES_MAX {
         return Ok(());
     }
-    Err(Failure::new(
+    Err(RequestFailure::new(
         413,
         "RequestEntityTooLarge",
         format!("the object would be {bytes} bytes, and the limit is {OBJECT_BYTES_MAX} bytes"),

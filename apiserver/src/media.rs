@@ -4,7 +4,7 @@ use bytes::Bytes;
 use http::{HeaderMap, header};
 use serde_json::Value;
 
-use crate::failure::Failure;
+use crate::failure::RequestFailure;
 use crate::{measure, protobuf, strict};
 
 /// In which shape a client wants objects.
@@ -43,7 +43,7 @@ pub(crate) struct Decoded {
 
 /// The first shape in `Accept` that this server has. What it does not have (protobuf, aggregated
 /// discovery) is passed over, as clients list plain JSON last.
-pub(crate) fn shape(headers: &HeaderMap) -> Result<Shape, Failure> {
+pub(crate) fn shape(headers: &HeaderMap) -> Result<Shape, RequestFailure> {
     let accepted = headers.get_all(header::ACCEPT).iter();
     let accepted: Vec<&str> = accepted.filter_map(|value| value.to_str().ok()).collect();
     if accepted.is_empty() {
@@ -51,7 +51,7 @@ pub(crate) fn shape(headers: &HeaderMap) -> Result<Shape, Failure> {
     }
     let mut ranges = accepted.iter().flat_map(|value| value.split(','));
     ranges.find_map(shape_of).ok_or_else(|| {
-        Failure::new(
+        RequestFailure::new(
             406,
             "NotAcceptable",
             "only the following media types are accepted: application/json",
@@ -78,7 +78,7 @@ fn shape_of(range: &str) -> Option<Shape> {
 }
 
 /// What kind of patch `Content-Type` announces.
-pub(crate) fn patch_kind(headers: &HeaderMap) -> Result<PatchKind, Failure> {
+pub(crate) fn patch_kind(headers: &HeaderMap) -> Result<PatchKind, RequestFailure> {
     match content_type(headers) {
         "application/json-patch+json" => Ok(PatchKind::Json),
         "application/merge-patch+json" => Ok(PatchKind::Merge),
@@ -92,8 +92,8 @@ pub(crate) fn patch_kind(headers: &HeaderMap) -> Result<PatchKind, Failure> {
 }
 
 /// The failure of a body in a format that is not read.
-pub(crate) fn unsupported(accepted: &str) -> Failure {
-    Failure::new(
+pub(crate) fn unsupported(accepted: &str) -> RequestFailure {
+    RequestFailure::new(
         415,
         "UnsupportedMediaType",
         format!(
@@ -105,13 +105,13 @@ pub(crate) fn unsupported(accepted: &str) -> Failure {
 
 /// Decodes a body: JSON, or what its content type says. What it holds is nested no deeper than an
 /// object may be, also where it is a patch.
-pub(crate) fn decode(headers: &HeaderMap, body: &Bytes) -> Result<Decoded, Failure> {
+pub(crate) fn decode(headers: &HeaderMap, body: &Bytes) -> Result<Decoded, RequestFailure> {
     let decoded = read(headers, body)?;
     measure::check_levels(&decoded.value)?;
     Ok(decoded)
 }
 
-fn read(headers: &HeaderMap, body: &Bytes) -> Result<Decoded, Failure> {
+fn read(headers: &HeaderMap, body: &Bytes) -> Result<Decoded, RequestFailure> {
     let yaml = match content_type(headers) {
         protobuf::CONTENT_TYPE => return decode_protobuf(body),
         "application/yaml" | "application/apply-patch+yaml" => true,
@@ -123,21 +123,22 @@ fn read(headers: &HeaderMap, body: &Bytes) -> Result<Decoded, Failure> {
     if yaml && !body.trim_ascii_start().starts_with(b"{") {
         return decode_yaml(body);
     }
-    strict::read_json(body)
-        .map_err(|error| Failure::bad_request(format!("couldn't decode the body as JSON: {error}")))
+    strict::read_json(body).map_err(|error| {
+        RequestFailure::bad_request(format!("couldn't decode the body as JSON: {error}"))
+    })
 }
 
-fn decode_yaml(body: &Bytes) -> Result<Decoded, Failure> {
+fn decode_yaml(body: &Bytes) -> Result<Decoded, RequestFailure> {
     let text = str::from_utf8(body)
-        .map_err(|_| Failure::bad_request("the body of the request is not UTF-8"))?;
+        .map_err(|_| RequestFailure::bad_request("the body of the request is not UTF-8"))?;
     let value = serde_saphyr::from_str(text).map_err(|error| {
-        Failure::bad_request(format!("couldn't decode the body as YAML: {error}"))
+        RequestFailure::bad_request(format!("couldn't decode the body as YAML: {error}"))
     })?;
     // A duplicate key in YAML is an error of the reader already.
     Ok(Decoded { value, duplicates: Vec::new() })
 }
 
-fn decode_protobuf(body: &Bytes) -> Result<Decoded, Failure> {
+fn decode_protobuf(body: &Bytes) -> Result<Decoded, RequestFailure> {
     let value = protobuf::read(body).map_err(|error| {
         let mut failure = unsupported("application/json, application/yaml");
         failure.message = format!(
@@ -159,7 +160,7 @@ fn content_type(headers: &HeaderMap) -> &str {
 mod tests {
     use super::*;
 
-    fn accept(value: &'static str) -> Result<Shape, Failure> {
+    fn accept(value: &'static str) -> Result<Shape, RequestFailure> {
         let mut headers = HeaderMap::new();
         headers.insert(header::ACCEPT, http::HeaderValue::from_static(value));
         shape(&headers)

@@ -3,7 +3,7 @@
 use jiff::Timestamp;
 use serde_json::{Map, Value, json};
 
-use crate::failure::{Cause, Failure, Subject};
+use crate::failure::{Cause, RequestFailure, Subject};
 use crate::resources::ResourceType;
 
 /// Longest name: a DNS subdomain.
@@ -128,14 +128,14 @@ fn same_but(left: &Value, right: &Value, except: &[&str]) -> bool {
 }
 
 /// Finds the name of a new object: its own, or one generated from `generateName`.
-pub(crate) fn name(value: &mut Value, resource: &ResourceType) -> Result<String, Failure> {
+pub(crate) fn name(value: &mut Value, resource: &ResourceType) -> Result<String, RequestFailure> {
     let metadata = of(value);
     let text = |key: &str| metadata.get(key).and_then(Value::as_str).unwrap_or_default();
     let (name, prefix) = (text("name").to_owned(), text("generateName").to_owned());
     let subject = |name: &str| Subject::new(&resource.group, &resource.kind, name);
     if name.is_empty() && prefix.is_empty() {
         let cause = cause("FieldValueRequired", "Required value: name or generateName is required");
-        return Err(Failure::invalid(subject(""), vec![cause]));
+        return Err(RequestFailure::invalid(subject(""), vec![cause]));
     }
     let name = if name.is_empty() { generated(&prefix) } else { name };
     if !is_subdomain(&name) {
@@ -146,7 +146,7 @@ pub(crate) fn name(value: &mut Value, resource: &ResourceType) -> Result<String,
              '[a-z0-9]([-a-z0-9]*[a-z0-9])?(\\.[a-z0-9]([-a-z0-9]*[a-z0-9])?)*')"
         );
         let cause = cause("FieldValueInvalid", &message);
-        return Err(Failure::invalid(subject(&name), vec![cause]));
+        return Err(RequestFailure::invalid(subject(&name), vec![cause]));
     }
     metadata.insert("name".into(), Value::from(name.as_str()));
     Ok(name)

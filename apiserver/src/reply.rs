@@ -11,7 +11,7 @@ use http_body_util::combinators::UnsyncBoxBody;
 use http_body_util::{BodyExt as _, Full, StreamBody};
 use serde_json::Value;
 
-use crate::failure::Failure;
+use crate::failure::RequestFailure;
 
 /// Body of every response: whole, or a stream of watch events or log lines.
 pub type ReplyBody = UnsyncBoxBody<Bytes, Infallible>;
@@ -52,7 +52,7 @@ pub(super) fn text_stream(
 }
 
 /// The Status of a failure.
-pub(super) fn failure(failure: &Failure) -> Response<ReplyBody> {
+pub(super) fn failure(failure: &RequestFailure) -> Response<ReplyBody> {
     let mut response = json(failure.code, failure.status().to_string());
     if let Some(seconds) = failure.retry_after_s {
         response.headers_mut().insert(header::RETRY_AFTER, HeaderValue::from(seconds));

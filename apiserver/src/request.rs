@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use percent_encoding::percent_decode_str;
 
-use crate::failure::Failure;
+use crate::failure::RequestFailure;
 use crate::resources::ResourceType;
 pub(crate) use query::{FieldValidation, Propagation, Query};
 
@@ -34,12 +34,12 @@ pub(crate) enum Route {
     /// `/apis/authentication.k8s.io/v1/tokenreviews`: a question, which no list of resources names.
     TokenReviews,
     /// Objects.
-    Objects(Target),
+    Objects(PathTarget),
 }
 
 /// The objects that a path names.
 #[derive(Debug, Clone)]
-pub(crate) struct Target {
+pub(crate) struct PathTarget {
     /// Resource type.
     pub(crate) resource: Arc<ResourceType>,
     /// Namespace; none for cluster-wide objects and for a list over all namespaces.
@@ -63,7 +63,7 @@ pub(crate) enum Subresource {
 
 // === impl Target ===
 
-impl Target {
+impl PathTarget {
     /// Namespace as the store has it: empty for a cluster-wide object.
     pub(crate) fn namespace(&self) -> &str {
         self.namespace.as_deref().unwrap_or_default()
@@ -109,13 +109,13 @@ pub(crate) fn is_events_v1(resource: &ResourceType) -> bool {
 }
 
 /// Reads a path.
-pub(crate) fn route(path: &str, resources: &[Arc<ResourceType>]) -> Result<Route, Failure> {
+pub(crate) fn route(path: &str, resources: &[Arc<ResourceType>]) -> Result<Route, RequestFailure> {
     let segments = path
         .split('/')
         .filter(|segment| !segment.is_empty())
         .map(|segment| percent_decode_str(segment).decode_utf8().map(String::from))
         .collect::<Result<Vec<_>, _>>()
-        .map_err(|_| Failure::bad_request("the path is not UTF-8"))?;
+        .map_err(|_| RequestFailure::bad_request("the path is not UTF-8"))?;
     let segments: Vec<&str> = segments.iter().map(String::as_str).collect();
     match segments.as_slice() {
         [] => Ok(Route::Root),
@@ -134,7 +134,7 @@ pub(crate) fn route(path: &str, resources: &[Arc<ResourceType>]) -> Result<Route
         ["api", version, rest @ ..] => target(("", version), rest, resources),
         ["apis", "authentication.k8s.io", "v1", "tokenreviews"] => Ok(Route::TokenReviews),
         ["apis", group, version, rest @ ..] => target((group, version), rest, resources),
-        _ => Err(Failure::no_resource()),
+        _ => Err(RequestFailure::no_resource()),
     }
 }
 
@@ -142,7 +142,7 @@ fn target(
     (group, version): (&str, &str),
     segments: &[&str],
     resources: &[Arc<ResourceType>],
-) -> Result<Route, Failure> {
+) -> Result<Route, RequestFailure> {
     let (namespace, rest) = match segments {
         // A namespace itself and its subresources; anything else is inside of it.
         ["namespaces", _] | ["namespaces", _, "status" | "finalize"] => (None, segments),
@@ -153,17 +153,17 @@ fn target(
         [plural] => (*plural, None, None),
         [plural, name] => (*plural, Some(*name), None),
         [plural, name, subresource] => (*plural, Some(*name), Some(*subresource)),
-        _ => return Err(Failure::no_resource()),
+        _ => return Err(RequestFailure::no_resource()),
     };
     let resource = resources
         .iter()
         .find(|own| own.plural == plural && own.group == group && own.version == version)
-        .ok_or_else(Failure::no_resource)?;
+        .ok_or_else(RequestFailure::no_resource)?;
     let misplaced = namespace.is_some() != resource.namespaced;
     if misplaced && (namespace.is_some() || name.is_some()) {
-        return Err(Failure::no_resource());
+        return Err(RequestFailure::no_resource());
     }
-    Ok(Route::Objects(Target {
+    Ok(Route::Objects(PathTarget {
         subresource: subresource.map(|name| subresource_of(resource, name)).transpose()?,
         resource: Arc::clone(resource),
         namespace: namespace.map(str::to_owned),
@@ -171,11 +171,11 @@ fn target(
     }))
 }
 
-fn subresource_of(resource: &ResourceType, name: &str) -> Result<Subresource, Failure> {
+fn subresource_of(resource: &ResourceType, name: &str) -> Result<Subresource, RequestFailure> {
     match name {
         "status" if resource.has_status => Ok(Subresource::Status),
         "scale" if resource.has_scale => Ok(Subresource::Scale),
         "log" if resource.group.is_empty() && resource.plural == "pods" => Ok(Subresource::Log),
-        _ => Err(Failure::no_resource()),
+        _ => Err(RequestFailure::no_resource()),
     }
 }

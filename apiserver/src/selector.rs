@@ -8,7 +8,7 @@ use std::collections::BTreeSet;
 
 use serde_json::Value;
 
-use crate::failure::Failure;
+use crate::failure::RequestFailure;
 use crate::object::Object;
 
 /// Longest selector read, in bytes: far above what any client writes, far below what would hurt.
@@ -45,10 +45,10 @@ impl Selector {
         labels: Option<&str>,
         fields: Option<&str>,
         selectable: &[&str],
-    ) -> Result<Self, Failure> {
+    ) -> Result<Self, RequestFailure> {
         for text in [labels, fields].into_iter().flatten() {
             if text.len() > SELECTOR_BYTES_MAX {
-                return Err(Failure::bad_request(format!(
+                return Err(RequestFailure::bad_request(format!(
                     "selector is longer than {SELECTOR_BYTES_MAX} bytes"
                 )));
             }
@@ -106,7 +106,7 @@ fn text_at(value: &Value, path: &[&str]) -> String {
     }
 }
 
-fn parse_labels(text: &str) -> Result<Vec<Requirement>, Failure> {
+fn parse_labels(text: &str) -> Result<Vec<Requirement>, RequestFailure> {
     split_outside_parentheses(text).filter(|term| !term.is_empty()).map(parse_label_term).collect()
 }
 
@@ -124,7 +124,7 @@ fn split_outside_parentheses(text: &str) -> impl Iterator<Item = &str> {
     .map(str::trim)
 }
 
-fn parse_label_term(term: &str) -> Result<Requirement, Failure> {
+fn parse_label_term(term: &str) -> Result<Requirement, RequestFailure> {
     if let Some((key, value)) = term.split_once("!=") {
         return Ok(Requirement::NotIn(label_key(key)?, one(value)));
     }
@@ -153,7 +153,7 @@ fn one(value: &str) -> BTreeSet<String> {
     BTreeSet::from([value.trim().to_owned()])
 }
 
-fn label_key(key: &str) -> Result<String, Failure> {
+fn label_key(key: &str) -> Result<String, RequestFailure> {
     let key = key.trim();
     let allowed = |byte: u8| byte.is_ascii_alphanumeric() || b"-_./".contains(&byte);
     if key.is_empty() || !key.bytes().all(allowed) {
@@ -162,31 +162,31 @@ fn label_key(key: &str) -> Result<String, Failure> {
     Ok(key.to_owned())
 }
 
-fn unparsable(term: &str) -> Failure {
-    Failure::bad_request(format!(
+fn unparsable(term: &str) -> RequestFailure {
+    RequestFailure::bad_request(format!(
         "unable to parse requirement: found '{term}', expected: a key, `key=value`, `key!=value`, \
          `key in (a,b)`, `key notin (a,b)` or `!key`"
     ))
 }
 
-fn parse_fields(text: &str, selectable: &[&str]) -> Result<Vec<FieldTerm>, Failure> {
+fn parse_fields(text: &str, selectable: &[&str]) -> Result<Vec<FieldTerm>, RequestFailure> {
     let terms = text.split(',').map(str::trim);
     terms.filter(|term| !term.is_empty()).map(|term| parse_field_term(term, selectable)).collect()
 }
 
-fn parse_field_term(term: &str, selectable: &[&str]) -> Result<FieldTerm, Failure> {
+fn parse_field_term(term: &str, selectable: &[&str]) -> Result<FieldTerm, RequestFailure> {
     let (key, value, equal) = if let Some((key, value)) = term.split_once("!=") {
         (key, value, false)
     } else if let Some((key, value)) = term.split_once("==").or_else(|| term.split_once('=')) {
         (key, value, true)
     } else {
-        return Err(Failure::bad_request(format!(
+        return Err(RequestFailure::bad_request(format!(
             "invalid selector: '{term}'; can't understand '{term}'"
         )));
     };
     let always = ["metadata.name", "metadata.namespace"];
     if !always.contains(&key) && !selectable.contains(&key) {
-        return Err(Failure::bad_request(format!("field label not supported: {key}")));
+        return Err(RequestFailure::bad_request(format!("field label not supported: {key}")));
     }
     Ok(FieldTerm {
         path: key.split('.').map(str::to_owned).collect(),

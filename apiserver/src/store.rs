@@ -22,12 +22,12 @@ use tokio::sync::Notify;
 use crate::journal::{Compaction, Journal, Record, Recovered, Unsynced};
 use crate::object::Object;
 use crate::selector::Selector;
-pub(crate) use changes::{Change, ChangeKind};
+pub(crate) use changes::{ChangeKind, ObjectChange};
 use collection::Collection;
 use ownership::Ownership;
 pub(crate) use ownership::Placed;
 use state::State;
-pub(crate) use watch::{Expired, Watch, WatchStart};
+pub(crate) use watch::{CollectionWatch, Expired, WatchStart};
 
 /// Key of the collection of namespaces.
 pub(crate) const NAMESPACES: &str = "namespaces";
@@ -239,8 +239,8 @@ impl Store {
         self: &Arc<Self>,
         resource: &str,
         start: WatchStart,
-    ) -> Result<Watch, Expired> {
-        Watch::new(Arc::clone(self), resource, start)
+    ) -> Result<CollectionWatch, Expired> {
+        CollectionWatch::new(Arc::clone(self), resource, start)
     }
 
     /// Gives the journal's folder free; changes are refused from now on.

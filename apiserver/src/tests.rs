@@ -103,22 +103,25 @@ async fn answer(
 struct Rules;
 
 impl admission::Admission for Rules {
-    fn review(&self, review: &admission::Review<'_>) -> admission::Verdict {
-        use admission::{Phase, Verdict};
+    fn review(&self, review: &admission::Review<'_>) -> admission::AdmissionVerdict {
+        use admission::{AdmissionVerdict, Phase};
         let (Some(object), "ConfigMap") = (review.object, review.kind) else {
-            return Verdict::allowed();
+            return AdmissionVerdict::allowed();
         };
         match review.phase {
             Phase::Mutate => {
                 let mut object = object.clone();
                 object["metadata"]["annotations"]["by"] = json!(review.user);
-                Verdict::Allowed { object: Some(object), warnings: vec!["annotated \"it\"".into()] }
+                AdmissionVerdict::Allowed {
+                    object: Some(object),
+                    warnings: vec!["annotated \"it\"".into()],
+                }
             }
-            Phase::Validate if object["data"]["bad"].is_string() => Verdict::Denied {
+            Phase::Validate if object["data"]["bad"].is_string() => AdmissionVerdict::Denied {
                 code: 400,
                 message: "admission webhook \"x\" denied the request: bad".into(),
             },
-            Phase::Validate => Verdict::allowed(),
+            Phase::Validate => AdmissionVerdict::allowed(),
         }
     }
 }

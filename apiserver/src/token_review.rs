@@ -5,7 +5,7 @@
 use serde_json::{Value, json};
 
 use crate::authentication::{Identity, Tokens};
-use crate::failure::Failure;
+use crate::failure::RequestFailure;
 
 /// Group and version of the question.
 pub(super) const API_VERSION: &str = "authentication.k8s.io/v1";
@@ -14,14 +14,16 @@ pub(super) const API_VERSION: &str = "authentication.k8s.io/v1";
 const OWN_AUDIENCE: &str = "https://kubernetes.default.svc";
 
 /// The answer to a question.
-pub(super) fn review(tokens: &Tokens, question: &[u8]) -> Result<Value, Failure> {
+pub(super) fn review(tokens: &Tokens, question: &[u8]) -> Result<Value, RequestFailure> {
     let mut review: Value = serde_json::from_slice(question)
-        .map_err(|error| Failure::bad_request(format!("the body is not JSON: {error}")))?;
+        .map_err(|error| RequestFailure::bad_request(format!("the body is not JSON: {error}")))?;
     if review["apiVersion"] != API_VERSION || review["kind"] != "TokenReview" {
-        return Err(Failure::bad_request(format!("the body is no TokenReview of {API_VERSION}")));
+        return Err(RequestFailure::bad_request(format!(
+            "the body is no TokenReview of {API_VERSION}"
+        )));
     }
     let Some(token) = review["spec"]["token"].as_str().filter(|token| !token.is_empty()) else {
-        return Err(Failure::bad_request("spec.token is required".to_owned()));
+        return Err(RequestFailure::bad_request("spec.token is required".to_owned()));
     };
     let asked: Vec<&str> = match review["spec"]["audiences"].as_array() {
         Some(audiences) if !audiences.is_empty() => {
@@ -70,7 +72,7 @@ mod tests {
         Tokens::default().with("admins", Identity::user("admin")).with("pods", pod)
     }
 
-    fn asked(spec: &Value) -> Result<Value, Failure> {
+    fn asked(spec: &Value) -> Result<Value, RequestFailure> {
         let question = json!({"apiVersion": API_VERSION, "kind": "TokenReview", "spec": spec});
         review(&tokens(), question.to_string().as_bytes()).map(|answer| answer["status"].clone())
     }

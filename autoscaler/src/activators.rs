@@ -26,7 +26,7 @@ pub const ACTIVATORS_MAX: usize = 256;
 
 /// What the pod of an activator is doing.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum PodState {
+pub enum ReporterPod {
     /// A container of it runs, by kubelet's last word: it may serve, wherever it is.
     Running,
     /// None does, before the first start or between two: it can send nothing.
@@ -38,7 +38,7 @@ pub enum PodState {
 /// The activators that count.
 #[derive(Debug, Default)]
 pub struct Activators {
-    entries: Vec<Activator>,
+    entries: Vec<Reporter>,
     next_id: u32,
     /// Whether the pods were listed: until then nobody knows who is missing.
     is_listed: bool,
@@ -49,7 +49,7 @@ pub struct Activators {
 
 /// One activator.
 #[derive(Debug)]
-pub struct Activator {
+pub struct Reporter {
     name: String,
     /// Stands for the name in what is kept for each revision.
     pub id: u32,
@@ -114,7 +114,7 @@ impl Activators {
     /// Takes note of the pods there are, all of them, by the names that their activators report
     /// under. Returns how many had no room: what those would say is never known, so nothing is
     /// lowered while there are any.
-    pub fn follow(&mut self, pods: &BTreeMap<String, PodState>, now: Instant) -> u64 {
+    pub fn follow(&mut self, pods: &BTreeMap<String, ReporterPod>, now: Instant) -> u64 {
         self.observe(now);
         // One whose pod is gone for good is not waited for, not even for as long as a silent one.
         self.entries.retain(|entry| entry.pod.is_none() || pods.contains_key(&entry.name));
@@ -131,10 +131,10 @@ impl Activators {
             };
             let entry = &mut self.entries[index];
             entry.pod = Some(match (entry.pod, state) {
-                (_, PodState::Running) => Pod::Running,
-                (_, PodState::Stopped) => Pod::Stopped,
-                (Some(ending @ Pod::Ending { .. }), PodState::Terminating(_)) => ending,
-                (_, PodState::Terminating(grace)) => Pod::Ending { until: now + *grace },
+                (_, ReporterPod::Running) => Pod::Running,
+                (_, ReporterPod::Stopped) => Pod::Stopped,
+                (Some(ending @ Pod::Ending { .. }), ReporterPod::Terminating(_)) => ending,
+                (_, ReporterPod::Terminating(grace)) => Pod::Ending { until: now + *grace },
             });
         }
         self.is_listed = refused == 0;
@@ -150,7 +150,7 @@ impl Activators {
         if self.entries.len() >= ACTIVATORS_MAX {
             return None;
         }
-        self.entries.push(Activator {
+        self.entries.push(Reporter {
             name: name.to_owned(),
             id: self.next_id,
             pod: None,
@@ -173,12 +173,12 @@ impl Activators {
     }
 
     /// Those that count.
-    pub fn iter(&self, now: Instant) -> impl Iterator<Item = &Activator> {
+    pub fn iter(&self, now: Instant) -> impl Iterator<Item = &Reporter> {
         self.entries.iter().filter(move |entry| entry.counts(now))
     }
 
     /// The one with this id, if it counts.
-    pub fn find(&self, id: u32, now: Instant) -> Option<&Activator> {
+    pub fn find(&self, id: u32, now: Instant) -> Option<&Reporter> {
         self.entries.iter().find(|entry| entry.id == id).filter(|entry| entry.counts(now))
     }
 
@@ -226,7 +226,7 @@ impl Activators {
 
 // === impl Activator ===
 
-impl Activator {
+impl Reporter {
     /// Whether all of its load is known, as of a moment ago.
     fn is_heard(&self, now: Instant) -> bool {
         self.fulls > 0 && is_recent(self.full_at, now)

@@ -17,8 +17,8 @@ use std::time::Duration;
 use ebb_api::report::OrderId;
 use tokio::time::Instant;
 
-use crate::load::View;
-use crate::pods::{Pod, Pods};
+use crate::load::ReporterView;
+use crate::pods::{Pods, RevisionPod};
 
 /// How long a condemned pod that is needed again must have been left alone. Kubernetes' controllers
 /// act on a watch event, well within a second of the write; what they have not deleted after this,
@@ -51,7 +51,7 @@ pub struct Scene<'a> {
     /// The revision's pods.
     pub pods: &'a Pods,
     /// What the activators said of them.
-    pub views: &'a [View<'a>],
+    pub views: &'a [ReporterView<'a>],
     /// Whether a write is on its way whose outcome is not known.
     pub is_writing: bool,
     /// The number of an order that is given now.
@@ -62,7 +62,7 @@ pub struct Scene<'a> {
 
 /// What to do about the pods.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Plan {
+pub struct DrainPlan {
     /// Replicas to ask for now.
     pub scale: u32,
     /// Pods condemned by this plan: mark them before the scale is written.
@@ -77,9 +77,9 @@ pub struct Plan {
 
 impl Drain {
     /// Moves each pod to where it belongs and says how far down the scale may go.
-    pub fn plan(&mut self, scene: &Scene<'_>) -> Plan {
+    pub fn plan(&mut self, scene: &Scene<'_>) -> DrainPlan {
         if self.is_at_rest(scene.want, scene.current, scene.pods) {
-            return Plan {
+            return DrainPlan {
                 scale: scene.want,
                 condemned: Vec::new(),
                 reprieved: Vec::new(),
@@ -92,7 +92,7 @@ impl Drain {
         let standing = self.standing(scene);
         self.choose(scene, &standing);
         let mut plan =
-            Plan { scale: scene.want, condemned: Vec::new(), reprieved, is_reordered: false };
+            DrainPlan { scale: scene.want, condemned: Vec::new(), reprieved, is_reordered: false };
         if scene.want < scene.current {
             let idle = self.idle(scene);
             let held = count(standing.len() - idle.len());
@@ -160,15 +160,16 @@ impl Drain {
     /// The marked pods that are not on their way out: an autoscaler that marked them ended before
     /// it lowered the scale. As long as more pods stand than are asked for, one of them may yet be
     /// deleted for a lower scale, and none is named.
-    pub fn mismarked<'a>(&self, scale: u32, pods: &'a Pods) -> Vec<&'a Pod> {
+    pub fn mismarked<'a>(&self, scale: u32, pods: &'a Pods) -> Vec<&'a RevisionPod> {
         if !pods.is_any_marked() {
             return Vec::new();
         }
-        let stays = |pod: &&Pod| !pod.is_terminating && !self.condemned.contains_key(&*pod.uid);
+        let stays =
+            |pod: &&RevisionPod| !pod.is_terminating && !self.condemned.contains_key(&*pod.uid);
         if count(pods.iter().filter(stays).count()) > scale {
             return Vec::new();
         }
-        let is_mismarked = |pod: &&Pod| stays(pod) && pod.is_marked;
+        let is_mismarked = |pod: &&RevisionPod| stays(pod) && pod.is_marked;
         pods.iter().filter(is_mismarked).collect()
     }
 
@@ -221,7 +222,7 @@ impl Drain {
     }
 
     /// The pods that are neither condemned nor being deleted.
-    fn standing<'a>(&self, scene: &Scene<'a>) -> Vec<&'a Pod> {
+    fn standing<'a>(&self, scene: &Scene<'a>) -> Vec<&'a RevisionPod> {
         scene
             .pods
             .iter()
@@ -231,7 +232,7 @@ impl Drain {
 
     /// Sets which pods drain: as many as stand above the wanted scale, and only if that is below
     /// the present one (a surplus for any other reason is not ours).
-    fn choose(&mut self, scene: &Scene<'_>, standing: &[&Pod]) {
+    fn choose(&mut self, scene: &Scene<'_>, standing: &[&RevisionPod]) {
         let surplus = if scene.want < scene.current {
             count(standing.len()).saturating_sub(scene.want)
         } else {
@@ -278,7 +279,7 @@ impl Drain {
 
 /// Whether an activator sends the pod nothing and has nothing in flight there. One that does not
 /// name it has only then let go of it if it obeys the order, which it keeps for pods to come.
-fn is_let_go(view: &View<'_>, uid: &str, order: OrderId) -> bool {
+fn is_let_go(view: &ReporterView<'_>, uid: &str, order: OrderId) -> bool {
     // Obedience to another term says nothing, and one to a later order holds for this one.
     let obeys = view.obeyed.epoch == order.epoch && view.obeyed >= order;
     obeys
@@ -288,7 +289,7 @@ fn is_let_go(view: &View<'_>, uid: &str, order: OrderId) -> bool {
         }
 }
 
-fn in_flight(views: &[View<'_>], uid: &str) -> u64 {
+fn in_flight(views: &[ReporterView<'_>], uid: &str) -> u64 {
     views.iter().filter_map(|view| view.pod(uid)).map(|pod| u64::from(pod.in_flight)).sum()
 }
 

@@ -9,11 +9,11 @@ use ebb_daemon::desired::Seen;
 use ebb_daemon::lease::Epoch;
 use tokio::time::Instant;
 
-use crate::activators::PodState;
+use crate::activators::ReporterPod;
 use crate::decision::Averages;
-use crate::pods::{Pod, PodCounts};
+use crate::pods::{PodCounts, RevisionPod};
 use crate::spec::Metric;
-use crate::target::Target;
+use crate::target::ScaleTarget;
 
 /// The present, as the core needs it.
 #[derive(Clone, Copy, Debug)]
@@ -26,13 +26,13 @@ pub struct Moment {
 
 /// Something that happened.
 #[derive(Clone, Debug)]
-pub enum Event {
+pub enum FleetEvent {
     /// An activator reported.
     Report(Report),
     /// All Revisions there are; one that is not among them is gone.
-    TargetsListed(Vec<Target>),
+    TargetsListed(Vec<ScaleTarget>),
     /// A Revision was made or changed.
-    TargetApplied(Box<Target>),
+    TargetApplied(Box<ScaleTarget>),
     /// A Revision was deleted.
     TargetDeleted {
         /// Which.
@@ -41,13 +41,13 @@ pub enum Event {
         uid: String,
     },
     /// All pods of revisions there are.
-    PodsListed(Vec<(RevisionKey, Pod)>),
+    PodsListed(Vec<(RevisionKey, RevisionPod)>),
     /// A pod was made or changed.
     PodApplied {
         /// The revision it belongs to.
         revision: RevisionKey,
         /// The pod.
-        pod: Pod,
+        pod: RevisionPod,
     },
     /// A pod was deleted, or came to its end.
     PodDeleted {
@@ -57,7 +57,7 @@ pub enum Event {
         uid: String,
     },
     /// The activators' pods there are, all of them, by the names that activators report under.
-    Activators(BTreeMap<String, PodState>),
+    Activators(BTreeMap<String, ReporterPod>),
     /// The settings changed.
     Config(Arc<Config>),
     /// Everything that was to be written for a revision has been.
@@ -85,12 +85,12 @@ pub enum Action {
     /// its stream anew, with everything.
     BeginAnew(String),
     /// Write to the API server. A newer write for the same revision replaces one that has not
-    /// begun, and [`Event::Written`] follows when none is left.
+    /// begun, and [`FleetEvent::Written`] follows when none is left.
     Write(Box<Write>),
     /// Show the numbers of a revision.
     Measure(Arc<RevisionKey>, Measures),
     /// Tell people something about a revision.
-    Notice(Box<Notice>),
+    Notice(Box<RevisionNotice>),
     /// The revision is gone: forget its numbers and its writes.
     Forget(RevisionKey),
 }
@@ -133,7 +133,7 @@ pub struct Write {
 
 /// What people should know of a revision.
 #[derive(Clone, Debug, PartialEq)]
-pub struct Notice {
+pub struct RevisionNotice {
     /// The revision.
     pub key: RevisionKey,
     /// Its UID.

@@ -20,10 +20,10 @@ use tokio::time::Instant;
 
 use self::table::{Id, Place, Table};
 use crate::activators::Activators;
-use crate::event::{Action, Event, Moment};
-use crate::pods::{PODS_MAX, Pod};
-use crate::revision::{Revision, Surroundings, TICK};
-use crate::target::Target;
+use crate::event::{Action, FleetEvent, Moment};
+use crate::pods::{PODS_MAX, RevisionPod};
+use crate::revision::{RevisionScaler, Surroundings, TICK};
+use crate::target::ScaleTarget;
 
 /// Most revisions that are scaled. Knative keeps up to 1000 idle revisions of one service by
 /// default, so thousands are ordinary; beyond this one autoscaler's memory would not be bounded.
@@ -32,7 +32,7 @@ pub const REVISIONS_MAX: usize = 20_000;
 const ACTIVATOR_CHARS_MAX: usize = 253;
 
 /// How one revision is looked at.
-type Visit = fn(&mut Revision, &Surroundings<'_>) -> Vec<Action>;
+type Visit = fn(&mut RevisionScaler, &Surroundings<'_>) -> Vec<Action>;
 
 /// All revisions and what they depend on.
 #[derive(Debug)]
@@ -85,30 +85,30 @@ impl Fleet {
 
     /// Takes in an event at `instant` and says what to do.
     /// Instants never go back from one call to the next.
-    pub fn step(&mut self, event: Event, instant: Instant) -> Vec<Action> {
+    pub fn step(&mut self, event: FleetEvent, instant: Instant) -> Vec<Action> {
         let now =
             Moment { instant, second: instant.saturating_duration_since(self.origin).as_secs() };
         match event {
-            Event::Report(report) => self.on_report(report, now),
-            Event::TargetsListed(targets) => self.on_targets(targets, now),
-            Event::TargetApplied(target) => self.on_target(*target, now),
-            Event::TargetDeleted { key, uid } => self.on_target_deleted(&key, &uid),
-            Event::PodsListed(pods) => self.on_pods(pods, now),
-            Event::PodApplied { revision, pod } => self.on_pod(&revision, pod, now),
-            Event::PodDeleted { revision, uid } => self.on_pod_deleted(&revision, &uid, now),
-            Event::Activators(pods) => {
+            FleetEvent::Report(report) => self.on_report(report, now),
+            FleetEvent::TargetsListed(targets) => self.on_targets(targets, now),
+            FleetEvent::TargetApplied(target) => self.on_target(*target, now),
+            FleetEvent::TargetDeleted { key, uid } => self.on_target_deleted(&key, &uid),
+            FleetEvent::PodsListed(pods) => self.on_pods(pods, now),
+            FleetEvent::PodApplied { revision, pod } => self.on_pod(&revision, pod, now),
+            FleetEvent::PodDeleted { revision, uid } => self.on_pod_deleted(&revision, &uid, now),
+            FleetEvent::Activators(pods) => {
                 self.faults += self.activators.follow(&pods, now.instant);
                 Vec::new()
             }
-            Event::Config(config) => self.on_config(config, now),
-            Event::Written { key, seen } => self.on_written(&key, seen, now),
-            Event::Refused(key) => self.on_answer(&key, now, Revision::refuse),
-            Event::Leads(leads) => self.on_leads(leads, now),
-            Event::Tick => self.on_tick(now),
+            FleetEvent::Config(config) => self.on_config(config, now),
+            FleetEvent::Written { key, seen } => self.on_written(&key, seen, now),
+            FleetEvent::Refused(key) => self.on_answer(&key, now, RevisionScaler::refuse),
+            FleetEvent::Leads(leads) => self.on_leads(leads, now),
+            FleetEvent::Tick => self.on_tick(now),
         }
     }
 
-    /// When the next [`Event::Tick`] is due; nothing while all revisions sleep.
+    /// When the next [`FleetEvent::Tick`] is due; nothing while all revisions sleep.
     pub fn deadline(&self) -> Option<Instant> {
         self.due.first().map(|(at, _)| *at)
     }
@@ -157,15 +157,15 @@ impl Fleet {
             };
             self.faults += revision.load_mut().record(heard, report, &self.activators, pods, now);
             if revision.is_urgent() {
-                actions.extend(self.visit(id, now, Revision::decide));
+                actions.extend(self.visit(id, now, RevisionScaler::decide));
             }
         }
         actions
     }
 
-    fn on_targets(&mut self, targets: Vec<Target>, now: Moment) -> Vec<Action> {
+    fn on_targets(&mut self, targets: Vec<ScaleTarget>, now: Moment) -> Vec<Action> {
         self.are_targets_listed = true;
-        self.table.revisions_mut().for_each(Revision::forget_version);
+        self.table.revisions_mut().for_each(RevisionScaler::forget_version);
         let listed: HashSet<&RevisionKey> = targets.iter().map(|target| &*target.key).collect();
         let gone: Vec<_> = self.table.keys().filter(|key| !listed.contains(key)).cloned().collect();
         let mut actions: Vec<_> = gone.iter().flat_map(|key| self.remove(key)).collect();
@@ -175,7 +175,7 @@ impl Fleet {
         actions
     }
 
-    fn on_target(&mut self, target: Target, now: Moment) -> Vec<Action> {
+    fn on_target(&mut self, target: ScaleTarget, now: Moment) -> Vec<Action> {
         let mut actions = Vec::new();
         let id = match self.table.id(&target.key) {
             Some(id) if self.is_of(id, &target.uid) => {
@@ -190,10 +190,10 @@ impl Fleet {
                     self.faults += 1;
                     return actions;
                 }
-                self.table.insert(Revision::new(target, &self.config, now))
+                self.table.insert(RevisionScaler::new(target, &self.config, now))
             }
         };
-        actions.extend(self.visit(id, now, Revision::act));
+        actions.extend(self.visit(id, now, RevisionScaler::act));
         actions
     }
 
@@ -229,27 +229,27 @@ impl Fleet {
         for revision in self.table.revisions_mut() {
             revision.restart(&self.config, now);
         }
-        self.visit_all(now, Revision::act)
+        self.visit_all(now, RevisionScaler::act)
     }
 
-    fn on_pods(&mut self, pods: Vec<(RevisionKey, Pod)>, now: Moment) -> Vec<Action> {
+    fn on_pods(&mut self, pods: Vec<(RevisionKey, RevisionPod)>, now: Moment) -> Vec<Action> {
         self.are_pods_listed = true;
         self.table.clear_pods();
         for (revision, pod) in pods {
             self.keep_pod(&revision, pod);
         }
-        self.visit_all(now, Revision::act)
+        self.visit_all(now, RevisionScaler::act)
     }
 
-    fn on_pod(&mut self, revision: &RevisionKey, pod: Pod, now: Moment) -> Vec<Action> {
+    fn on_pod(&mut self, revision: &RevisionKey, pod: RevisionPod, now: Moment) -> Vec<Action> {
         match self.keep_pod(revision, pod) {
-            Some(id) => self.visit(id, now, Revision::act),
+            Some(id) => self.visit(id, now, RevisionScaler::act),
             None => Vec::new(),
         }
     }
 
     /// Keeps the pod and says where; nothing when nothing about it is new.
-    fn keep_pod(&mut self, revision: &RevisionKey, pod: Pod) -> Option<Id> {
+    fn keep_pod(&mut self, revision: &RevisionKey, pod: RevisionPod) -> Option<Id> {
         let id = self.table.open(revision);
         let pods = &mut self.table.at_mut(id).pods;
         if pods.len() >= PODS_MAX && !pods.contains(&pod.uid) {
@@ -264,7 +264,7 @@ impl Fleet {
             return Vec::new();
         };
         self.table.at_mut(id).pods.remove(uid);
-        let actions = self.visit(id, now, Revision::act);
+        let actions = self.visit(id, now, RevisionScaler::act);
         self.table.close(key);
         actions
     }
@@ -274,7 +274,7 @@ impl Fleet {
             revision.follow_config(&config);
         }
         self.config = config;
-        self.visit_all(now, Revision::act)
+        self.visit_all(now, RevisionScaler::act)
     }
 
     fn on_written(&mut self, key: &RevisionKey, seen: Seen, now: Moment) -> Vec<Action> {
@@ -283,7 +283,7 @@ impl Fleet {
         {
             revision.learn(seen);
         }
-        self.on_answer(key, now, Revision::confirm_written)
+        self.on_answer(key, now, RevisionScaler::confirm_written)
     }
 
     fn on_answer(&mut self, key: &RevisionKey, now: Moment, visit: Visit) -> Vec<Action> {
@@ -300,7 +300,7 @@ impl Fleet {
             let Some((_, id)) = self.due.pop_first() else {
                 break;
             };
-            actions.extend(self.visit(id, now, Revision::tick));
+            actions.extend(self.visit(id, now, RevisionScaler::tick));
             let Place { revision, pods } = self.table.at(id);
             actions.extend(revision.iter().map(|revision| revision.measure(pods.counts())));
         }

@@ -36,7 +36,7 @@ pub mod window;
 pub mod writer;
 pub mod zero;
 
-pub use event::{Action, Event};
+pub use event::{Action, FleetEvent};
 pub use fleet::Fleet;
 pub use intake::Intake;
 pub use shell::{Autoscaler, AutoscalerOptions, DrainControl, Roster};

@@ -24,7 +24,7 @@ pub const PODS_MAX: usize = 5_000;
 
 /// What is known of one revision's load.
 #[derive(Debug)]
-pub struct Load {
+pub struct RevisionLoad {
     metric: Metric,
     window: Window,
     words: Vec<Words>,
@@ -49,7 +49,7 @@ struct Words {
 
 /// What one activator that counts said of the revision's pods.
 #[derive(Debug, Clone, Copy, Default)]
-pub struct View<'a> {
+pub struct ReporterView<'a> {
     /// When it said so; nothing if it has not had its say on the revision at all.
     pub at: Option<Instant>,
     /// The order that it obeyed when it said so.
@@ -62,7 +62,7 @@ pub struct View<'a> {
 
 // === impl View ===
 
-impl View<'_> {
+impl ReporterView<'_> {
     /// What it said of that pod.
     pub fn pod(&self, uid: &str) -> Option<&PodReport> {
         let found = self.pods.binary_search_by(|pod| (*pod.uid).cmp(uid));
@@ -72,7 +72,7 @@ impl View<'_> {
 
 // === impl Load ===
 
-impl Load {
+impl RevisionLoad {
     /// No load yet, measured as the spec asks.
     pub fn new(spec: &ScalingSpec) -> Self {
         Self { metric: spec.metric, window: Window::new(seconds(spec)), words: Vec::new() }
@@ -206,7 +206,7 @@ impl Load {
     }
 
     /// What each activator that counts said of the pods.
-    pub fn views<'a>(&'a self, activators: &'a Activators, now: Instant) -> Vec<View<'a>> {
+    pub fn views<'a>(&'a self, activators: &'a Activators, now: Instant) -> Vec<ReporterView<'a>> {
         activators
             .iter(now)
             .map(|activator| {
@@ -214,14 +214,14 @@ impl Load {
                     words.heard.id == activator.id && words.heard.fulls == activator.fulls
                 });
                 match words {
-                    Some(words) => View {
+                    Some(words) => ReporterView {
                         // Unless it said otherwise since, it is still so.
                         at: activator.full_at.max(Some(words.at)),
                         obeyed: words.obeyed,
                         pods: &words.pods,
                         is_cut: words.is_cut,
                     },
-                    None => View { at: activator.full_at, ..View::default() },
+                    None => ReporterView { at: activator.full_at, ..ReporterView::default() },
                 }
             })
             .collect()

@@ -10,7 +10,7 @@ use prometheus_client::metrics::counter::Counter;
 use tokio::sync::mpsc;
 use tokio_util::task::AbortOnDropHandle;
 
-use crate::event::Notice;
+use crate::event::RevisionNotice;
 use crate::writer::FIELD_MANAGER;
 
 /// Notices that wait at most. One cause holds up thousands of revisions at once: the first few name
@@ -27,7 +27,7 @@ pub struct Notices {
     client: Client,
     dropped: Counter,
     /// Ends with its owner: an Event that was not written is said again by who decides next.
-    publishing: Option<(mpsc::Sender<Notice>, AbortOnDropHandle<()>)>,
+    publishing: Option<(mpsc::Sender<RevisionNotice>, AbortOnDropHandle<()>)>,
 }
 
 // === impl Notices ===
@@ -39,7 +39,7 @@ impl Notices {
     }
 
     /// Hands a notice over and returns at once. To be called in a runtime.
-    pub fn tell(&mut self, notice: Notice) {
+    pub fn tell(&mut self, notice: RevisionNotice) {
         let (queue, _) = self.publishing.get_or_insert_with(|| {
             let (queue, notices) = mpsc::channel(NOTICES_MAX);
             let publishing = tokio::spawn(publish(self.client.clone(), notices));
@@ -57,9 +57,9 @@ impl std::fmt::Debug for Notices {
     }
 }
 
-async fn publish(client: Client, mut notices: mpsc::Receiver<Notice>) {
+async fn publish(client: Client, mut notices: mpsc::Receiver<RevisionNotice>) {
     let recorder = Recorder::new(client, Reporter::from(FIELD_MANAGER));
-    while let Some(Notice { key, uid, note }) = notices.recv().await {
+    while let Some(RevisionNotice { key, uid, note }) = notices.recv().await {
         let event = Event {
             type_: EventType::Warning,
             reason: REASON.to_owned(),

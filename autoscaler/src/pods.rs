@@ -19,7 +19,7 @@ pub const CONDEMNED_COST: i32 = -1000;
 /// One pod of a revision.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 #[allow(clippy::struct_excessive_bools, reason = "Kubernetes tells each on its own")]
-pub struct Pod {
+pub struct RevisionPod {
     /// Its UID; an address or a name may be used again. Whatever else names the pod shares it.
     pub uid: Arc<str>,
     /// Its name.
@@ -38,7 +38,7 @@ pub struct Pod {
 /// decision needs the counts.
 #[derive(Debug, Default)]
 pub struct Pods {
-    by_uid: BTreeMap<Arc<str>, Pod>,
+    by_uid: BTreeMap<Arc<str>, RevisionPod>,
     counts: PodCounts,
     marked: u32,
 }
@@ -58,7 +58,7 @@ pub struct PodCounts {
 
 // === impl Pod ===
 
-impl Pod {
+impl RevisionPod {
     /// The pod as far as scaling is concerned, and its revision; nothing if it belongs to none, or
     /// has come to its end (a finished pod is no replica, though its object may linger).
     pub fn from_object(pod: &v1::Pod) -> Option<(RevisionKey, Self)> {
@@ -99,7 +99,7 @@ fn is_marked(pod: &v1::Pod) -> bool {
 
 impl PodCounts {
     /// The count that such a pod belongs to.
-    fn of(&mut self, pod: &Pod) -> &mut u32 {
+    fn of(&mut self, pod: &RevisionPod) -> &mut u32 {
         match (pod.is_terminating, pod.is_ready, pod.is_pending) {
             (true, _, _) => &mut self.terminating,
             (false, true, _) => &mut self.ready,
@@ -113,7 +113,7 @@ impl PodCounts {
 
 impl Pods {
     /// Keeps a pod as it is now; false when nothing about it is new. The caller sees to the bound.
-    pub fn insert(&mut self, pod: Pod) -> bool {
+    pub fn insert(&mut self, pod: RevisionPod) -> bool {
         if self.by_uid.get(&pod.uid) == Some(&pod) {
             return false;
         }
@@ -133,7 +133,7 @@ impl Pods {
     }
 
     /// The pod with that UID.
-    pub fn get(&self, uid: &str) -> Option<&Pod> {
+    pub fn get(&self, uid: &str) -> Option<&RevisionPod> {
         self.by_uid.get(uid)
     }
 
@@ -143,7 +143,7 @@ impl Pods {
     }
 
     /// All of them, by UID.
-    pub fn iter(&self) -> impl Iterator<Item = &Pod> {
+    pub fn iter(&self) -> impl Iterator<Item = &RevisionPod> {
         self.by_uid.values()
     }
 
@@ -189,10 +189,10 @@ mod tests {
 
     #[test]
     fn only_what_scaling_needs_is_kept() {
-        let (revision, kept) = Pod::from_object(&pod("Running", "True")).unwrap();
+        let (revision, kept) = RevisionPod::from_object(&pod("Running", "True")).unwrap();
         assert_eq!(revision, RevisionKey::new("models", "digits-00001"));
         assert!(kept.is_ready && !kept.is_pending && !kept.is_terminating);
-        let (_, starting) = Pod::from_object(&pod("Pending", "False")).unwrap();
+        let (_, starting) = RevisionPod::from_object(&pod("Pending", "False")).unwrap();
         assert!(starting.is_pending && !starting.is_ready);
     }
 
@@ -203,17 +203,17 @@ mod tests {
             let mut pod = pod("Running", "True");
             pod.metadata.annotations =
                 cost.map(|cost| [(DELETION_COST.to_owned(), cost.to_owned())].into());
-            assert_eq!(Pod::from_object(&pod).unwrap().1.is_marked, expected, "{cost:?}");
+            assert_eq!(RevisionPod::from_object(&pod).unwrap().1.is_marked, expected, "{cost:?}");
         }
     }
 
     #[test]
     fn the_counts_follow_every_change() {
-        let pod = |uid: &str, is_ready, is_marked| Pod {
+        let pod = |uid: &str, is_ready, is_marked| RevisionPod {
             uid: uid.into(),
             is_ready,
             is_marked,
-            ..Pod::default()
+            ..RevisionPod::default()
         };
         let mut pods = Pods::default();
         assert!(pods.insert(pod("a", false, false)) && pods.insert(pod("b", true, true)));
@@ -228,9 +228,9 @@ mod tests {
 
     #[test]
     fn a_finished_or_foreign_pod_is_no_replica() {
-        assert_eq!(Pod::from_object(&pod("Failed", "False")), None);
+        assert_eq!(RevisionPod::from_object(&pod("Failed", "False")), None);
         let mut foreign = pod("Running", "True");
         foreign.metadata.labels = None;
-        assert_eq!(Pod::from_object(&foreign), None);
+        assert_eq!(RevisionPod::from_object(&foreign), None);
     }
 }

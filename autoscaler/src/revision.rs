@@ -12,14 +12,14 @@ use crate::activators::Activators;
 use crate::bounds::{Bounds, Stage};
 use crate::decision::{Averages, Decider, Decision};
 use crate::drain::{Drain, Scene};
-use crate::event::{Action, Measures, Moment, Notice};
+use crate::event::{Action, Measures, Moment, RevisionNotice};
 use crate::hold::Hold;
-use crate::load::Load;
+use crate::load::RevisionLoad;
 use crate::pods::{PodCounts, Pods};
 use crate::spec::ScalingSpec;
 use crate::steady::{Steadiness, Wish};
-use crate::target::Target;
-use crate::zero::{Activity, Outlook};
+use crate::target::ScaleTarget;
+use crate::zero::{ActiveState, Outlook};
 
 mod writes;
 
@@ -48,13 +48,13 @@ pub struct Surroundings<'a> {
 
 /// One revision.
 #[derive(Debug)]
-pub struct Revision {
-    target: Target,
+pub struct RevisionScaler {
+    target: ScaleTarget,
     spec: ScalingSpec,
-    load: Load,
+    load: RevisionLoad,
     decider: Option<Decider>,
     decided: Option<(Averages, Decision)>,
-    activity: Activity,
+    activity: ActiveState,
     stage: Stage,
     /// Whether another autoscaler asked for replicas before this one did.
     is_taken_over: bool,
@@ -75,18 +75,18 @@ pub struct Revision {
 
 // === impl Revision ===
 
-impl Revision {
+impl RevisionScaler {
     /// A revision as the API describes it; what an earlier autoscaler decided holds on.
-    pub fn new(target: Target, config: &Config, now: Moment) -> Self {
+    pub fn new(target: ScaleTarget, config: &Config, now: Moment) -> Self {
         let spec = target.resolve(config);
-        let activity = Activity::recall(target.active.as_ref(), now.instant);
+        let activity = ActiveState::recall(target.active.as_ref(), now.instant);
         let stage = match target.is_initialized {
             true => Stage::Initialized,
             false if activity.is_timed_out() => Stage::GivenUp,
             false => Stage::Starting,
         };
         Self {
-            load: Load::new(&spec),
+            load: RevisionLoad::new(&spec),
             spec,
             decider: None,
             decided: None,
@@ -106,13 +106,13 @@ impl Revision {
     }
 
     /// The Revision as last seen.
-    pub fn target(&self) -> &Target {
+    pub fn target(&self) -> &ScaleTarget {
         &self.target
     }
 
     /// Follows a changed Revision. A watch that lags tells of what was there before the last write,
     /// and the answer to that is newer.
-    pub fn follow(&mut self, target: Target, config: &Config) {
+    pub fn follow(&mut self, target: ScaleTarget, config: &Config) {
         let known = std::mem::replace(&mut self.target, target);
         if self.target.version < known.version {
             (self.target.version, self.target.desired) = (known.version, known.desired);
@@ -135,12 +135,12 @@ impl Revision {
     /// Starts over from the Revision as last seen, with the load known so far.
     pub fn restart(&mut self, config: &Config, now: Moment) {
         let target = std::mem::take(&mut self.target);
-        let load = std::mem::replace(&mut self.load, Load::new(&self.spec));
+        let load = std::mem::replace(&mut self.load, RevisionLoad::new(&self.spec));
         *self = Self { load, ..Self::new(target, config, now) };
     }
 
     /// The load, to be told of reports.
-    pub fn load_mut(&mut self) -> &mut Load {
+    pub fn load_mut(&mut self) -> &mut RevisionLoad {
         &mut self.load
     }
 
@@ -267,7 +267,7 @@ impl Revision {
         let unheard = self.hold.is_held().then(|| around.activators.unheard(now)).flatten()?;
         let current = self.current.unwrap_or(0);
         self.hold.is_to_be_told(around.patience, now).then(|| {
-            Action::Notice(Box::new(Notice {
+            Action::Notice(Box::new(RevisionNotice {
                 key: (*self.target.key).clone(),
                 uid: self.target.uid.clone(),
                 note: self.hold.explain(current, &unheard),
@@ -340,7 +340,7 @@ impl Revision {
     }
 
     /// A revision that was given up and is called again gets the whole of its time again.
-    fn follow_stage(&mut self, activity: Activity, ready: u32) {
+    fn follow_stage(&mut self, activity: ActiveState, ready: u32) {
         let is_up = ready >= Bounds::of(&self.spec, Stage::Starting).min_ready;
         let is_woken = self.activity.is_inactive() && !activity.is_inactive();
         self.stage = match self.stage {

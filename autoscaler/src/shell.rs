@@ -14,14 +14,14 @@ use tokio::sync::watch;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
-use crate::activators::PodState;
-use crate::event::{Action, Event};
+use crate::activators::ReporterPod;
+use crate::event::{Action, FleetEvent};
 use crate::fleet::Fleet;
 use crate::intake::{Intake, Reports, intake};
 use crate::measures::Gauges;
 use crate::notices::Notices;
 use crate::watches;
-use crate::writer::{Attempt, Outcome, Writer};
+use crate::writer::{Attempt, DecisionWriter, Outcome};
 
 /// How long writes under way may take to end after a shutdown was asked for.
 const SHUTDOWN_TIMEOUT: Duration = Duration::from_secs(5);
@@ -85,7 +85,7 @@ pub struct Autoscaler {
     leads: watch::Receiver<Option<Epoch>>,
     fleet: Fleet,
     reports: Reports,
-    writer: Writer,
+    writer: DecisionWriter,
     notices: Notices,
     gauges: Gauges,
 }
@@ -94,14 +94,14 @@ pub struct Autoscaler {
 
 impl Roster {
     /// Says which activators there are, again at each change. Never ends.
-    fn watch(&self, client: Client) -> BoxStream<'static, Event> {
+    fn watch(&self, client: Client) -> BoxStream<'static, FleetEvent> {
         match self {
             Self::Pods { namespace, selector } => {
                 watches::activators(client, namespace, selector).boxed()
             }
             Self::Fixed(names) => {
-                let all = names.iter().map(|name| (name.clone(), PodState::Running)).collect();
-                let once = futures::stream::once(std::future::ready(Event::Activators(all)));
+                let all = names.iter().map(|name| (name.clone(), ReporterPod::Running)).collect();
+                let once = futures::stream::once(std::future::ready(FleetEvent::Activators(all)));
                 once.chain(futures::stream::pending()).boxed()
             }
         }
@@ -120,7 +120,7 @@ impl Autoscaler {
         let (intake, reports) = intake(gauges.reports_merged());
         let current = Arc::clone(&config.borrow_and_update());
         let autoscaler = Self {
-            writer: Writer::new(client.clone()),
+            writer: DecisionWriter::new(client.clone()),
             notices: Notices::new(client.clone(), gauges.notices_dropped()),
             client,
             config,
@@ -156,17 +156,17 @@ impl Autoscaler {
                 }
                 Some(event) = activators.next() => self.step(event),
                 Some(attempt) = self.writer.next() => self.on_attempt(attempt),
-                report = self.reports.next(), if is_listed => self.step(Event::Report(report)),
+                report = self.reports.next(), if is_listed => self.step(FleetEvent::Report(report)),
                 Some(event) = targets.next() => self.step(event),
                 Some(event) = pods.next() => self.step(event),
                 new = self.config.changed(), if is_open => is_open = self.on_config(new.is_ok()),
-                () = sleep_until(deadline) => self.step(Event::Tick),
+                () = sleep_until(deadline) => self.step(FleetEvent::Tick),
             }
         }
         self.finish().await;
     }
 
-    fn step(&mut self, event: Event) {
+    fn step(&mut self, event: FleetEvent) {
         let now = Instant::now();
         let actions = self.fleet.step(event, now);
         for action in actions {
@@ -192,11 +192,11 @@ impl Autoscaler {
         match self.writer.settle(attempt) {
             Outcome::Written(key, seen) => {
                 self.gauges.count_write(true);
-                self.step(Event::Written { key, seen });
+                self.step(FleetEvent::Written { key, seen });
             }
             Outcome::Refused(key) => {
                 self.gauges.count_write(false);
-                self.step(Event::Refused(key));
+                self.step(FleetEvent::Refused(key));
             }
             Outcome::Failed => self.gauges.count_write(false),
             Outcome::Pending => {}
@@ -207,7 +207,7 @@ impl Autoscaler {
     fn on_config(&mut self, is_open: bool) -> bool {
         if is_open {
             let config = Arc::clone(&self.config.borrow_and_update());
-            self.step(Event::Config(config));
+            self.step(FleetEvent::Config(config));
         }
         is_open
     }
@@ -218,7 +218,7 @@ impl Autoscaler {
         // What was decided in another term is not written in this one.
         self.writer.drop_all();
         self.drains.lead(leads);
-        self.step(Event::Leads(leads));
+        self.step(FleetEvent::Leads(leads));
         is_open
     }
 

@@ -21,7 +21,7 @@ use axum::response::{IntoResponse as _, Response};
 use axum::routing::post;
 use ebb_api::report::wire::{Answer, Decoder, LINE_BYTES_MAX};
 use ebb_api::report::{DrainOrder, LINES_MEDIA_TYPE, Report, RevisionKey, STREAM_PATH};
-use ebb_daemon::identity::{self, Activator, Doorkeeper};
+use ebb_daemon::identity::{self, ActivatorPod, Doorkeeper};
 use ebb_daemon::lease::Epoch;
 use futures::{StreamExt as _, TryStreamExt as _};
 use http::{StatusCode, header};
@@ -100,7 +100,7 @@ struct Exchange {
     outlet: Arc<Outlet>,
     server: Server,
     /// Who reports.
-    activator: Activator,
+    activator: ActivatorPod,
     pace: Pace,
     /// Keeps the connection.
     _held: Option<Arc<()>>,

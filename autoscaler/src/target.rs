@@ -11,7 +11,7 @@ use crate::spec::ScalingSpec;
 
 /// What is kept of a Revision.
 #[derive(Clone, Debug, Default, PartialEq)]
-pub struct Target {
+pub struct ScaleTarget {
     /// Namespace and name; shared with each decision that is shown.
     pub key: Arc<RevisionKey>,
     /// A name can be used again: another UID is another revision.
@@ -36,7 +36,7 @@ pub struct Target {
 
 // === impl Target ===
 
-impl Target {
+impl ScaleTarget {
     /// What its scaling is held to under these settings.
     pub fn resolve(&self, config: &Config) -> ScalingSpec {
         let Self { container_concurrency, is_reachable, annotations, .. } = self;

@@ -16,16 +16,16 @@ use k8s_openapi::api::core::v1;
 use kube::runtime::{WatchStreamExt as _, watcher};
 use kube::{Api, Client, ResourceExt as _};
 
-use crate::activators::PodState;
-use crate::event::Event;
-use crate::pods::Pod;
-use crate::target::Target;
+use crate::activators::ReporterPod;
+use crate::event::FleetEvent;
+use crate::pods::RevisionPod;
+use crate::target::ScaleTarget;
 
 /// The container of an activator's pod that is the activator, as the chart names it.
 const ACTIVATOR_CONTAINER: &str = "activator";
 
 /// A watch of Revisions. Never ends; errors are logged and retried with backoff.
-pub fn targets(client: Client) -> impl Stream<Item = Event> + Send + Unpin {
+pub fn targets(client: Client) -> impl Stream<Item = FleetEvent> + Send + Unpin {
     let objects = watcher(Api::<Revision>::all(client), watcher::Config::default());
     let mut list = Vec::new();
     events(objects, "Revisions", move |event| match event {
@@ -37,11 +37,11 @@ pub fn targets(client: Client) -> impl Stream<Item = Event> + Send + Unpin {
             list.extend(target(object));
             None
         }
-        watcher::Event::InitDone => Some(Event::TargetsListed(std::mem::take(&mut list))),
+        watcher::Event::InitDone => Some(FleetEvent::TargetsListed(std::mem::take(&mut list))),
         watcher::Event::Apply(object) => {
-            target(object).map(|target| Event::TargetApplied(Box::new(target)))
+            target(object).map(|target| FleetEvent::TargetApplied(Box::new(target)))
         }
-        watcher::Event::Delete(object) => target(object).map(|target| Event::TargetDeleted {
+        watcher::Event::Delete(object) => target(object).map(|target| FleetEvent::TargetDeleted {
             key: Arc::unwrap_or_clone(target.key),
             uid: target.uid,
         }),
@@ -49,7 +49,7 @@ pub fn targets(client: Client) -> impl Stream<Item = Event> + Send + Unpin {
 }
 
 /// A watch of the pods of all revisions. Never ends; errors are logged and retried with backoff.
-pub fn pods(client: Client) -> impl Stream<Item = Event> + Send + Unpin {
+pub fn pods(client: Client) -> impl Stream<Item = FleetEvent> + Send + Unpin {
     let config = watcher::Config::default().labels(labels::REVISION);
     let objects = watcher(Api::<v1::Pod>::all(client), config);
     let mut list = Vec::new();
@@ -59,12 +59,12 @@ pub fn pods(client: Client) -> impl Stream<Item = Event> + Send + Unpin {
             None
         }
         watcher::Event::InitApply(object) => {
-            list.extend(Pod::from_object(&object));
+            list.extend(RevisionPod::from_object(&object));
             None
         }
-        watcher::Event::InitDone => Some(Event::PodsListed(std::mem::take(&mut list))),
-        watcher::Event::Apply(object) => match Pod::from_object(&object) {
-            Some((revision, pod)) => Some(Event::PodApplied { revision, pod }),
+        watcher::Event::InitDone => Some(FleetEvent::PodsListed(std::mem::take(&mut list))),
+        watcher::Event::Apply(object) => match RevisionPod::from_object(&object) {
+            Some((revision, pod)) => Some(FleetEvent::PodApplied { revision, pod }),
             None => pod_deleted(&object),
         },
         watcher::Event::Delete(object) => pod_deleted(&object),
@@ -77,7 +77,7 @@ pub fn activators(
     client: Client,
     namespace: &str,
     selector: &str,
-) -> impl Stream<Item = Event> + Send + Unpin + use<> {
+) -> impl Stream<Item = FleetEvent> + Send + Unpin + use<> {
     let config = watcher::Config::default().labels(selector);
     let objects = watcher(Api::<v1::Pod>::namespaced(client, namespace), config);
     let mut pods = BTreeMap::new();
@@ -98,7 +98,7 @@ pub fn activators(
             }
             watcher::Event::Delete(object) => drop(pods.remove(&object.name_any())),
         }
-        (!is_listing).then(|| Event::Activators(pods.clone()))
+        (!is_listing).then(|| FleetEvent::Activators(pods.clone()))
     })
 }
 
@@ -106,14 +106,14 @@ pub fn activators(
 /// its containers decides: a node that cannot be reached, or a readiness probe that fails, makes
 /// the pod not Ready and ends none of its requests. A container that waits for its next start, be
 /// it for ever, sends nothing.
-fn activator(pod: &v1::Pod) -> Option<PodState> {
+fn activator(pod: &v1::Pod) -> Option<ReporterPod> {
     let status = pod.status.as_ref();
     if matches!(status.and_then(|status| status.phase.as_deref()), Some("Succeeded" | "Failed")) {
         return None;
     }
     if pod.metadata.deletion_timestamp.is_some() {
         let grace = pod.metadata.deletion_grace_period_seconds.unwrap_or(0);
-        return Some(PodState::Terminating(Duration::from_secs(grace.try_into().unwrap_or(0))));
+        return Some(ReporterPod::Terminating(Duration::from_secs(grace.try_into().unwrap_or(0))));
     }
     let containers = status.and_then(|status| status.container_statuses.as_ref());
     let containers: Vec<_> = containers.into_iter().flatten().collect();
@@ -127,14 +127,14 @@ fn activator(pod: &v1::Pod) -> Option<PodState> {
         Some(own) => runs(own),
         None => containers.into_iter().any(runs),
     };
-    Some(if is_running { PodState::Running } else { PodState::Stopped })
+    Some(if is_running { ReporterPod::Running } else { ReporterPod::Stopped })
 }
 
 fn events<K: Send + 'static>(
     objects: impl Stream<Item = watcher::Result<watcher::Event<K>>> + Send + 'static,
     what: &'static str,
-    mut reduce: impl FnMut(watcher::Event<K>) -> Option<Event> + Send + 'static,
-) -> impl Stream<Item = Event> + Send + Unpin {
+    mut reduce: impl FnMut(watcher::Event<K>) -> Option<FleetEvent> + Send + 'static,
+) -> impl Stream<Item = FleetEvent> + Send + Unpin {
     objects
         .default_backoff()
         .filter_map(move |result| {
@@ -151,7 +151,7 @@ fn events<K: Send + 'static>(
 }
 
 /// What is kept of a Revision; nothing of one that another autoscaler class looks after.
-fn target(object: Revision) -> Option<Target> {
+fn target(object: Revision) -> Option<ScaleTarget> {
     let is_reachable = is_reachable(&object);
     let Seen { version, replicas: desired } = Seen::of(&object);
     let metadata = object.metadata;
@@ -159,7 +159,7 @@ fn target(object: Revision) -> Option<Target> {
     if !annotations::is_scaled_here(metadata.annotations.as_ref()) {
         return None;
     }
-    Some(Target {
+    Some(ScaleTarget {
         key: Arc::new(RevisionKey::new(metadata.namespace?, metadata.name?)),
         uid: metadata.uid?,
         container_concurrency: object.spec.container_concurrency.unwrap_or(0),
@@ -196,10 +196,10 @@ fn is_reachable(revision: &Revision) -> bool {
     matches!(state, None | Some(ROUTING_ACTIVE | ROUTING_PENDING | ""))
 }
 
-fn pod_deleted(object: &v1::Pod) -> Option<Event> {
+fn pod_deleted(object: &v1::Pod) -> Option<FleetEvent> {
     let metadata = &object.metadata;
     let revision = metadata.labels.as_ref()?.get(labels::REVISION)?;
-    Some(Event::PodDeleted {
+    Some(FleetEvent::PodDeleted {
         revision: RevisionKey::new(metadata.namespace.clone()?, revision.clone()),
         uid: metadata.uid.clone()?,
     })
@@ -261,18 +261,18 @@ mod tests {
             "status": {"phase": "Running", "containerStatuses": [named("gateway", running())]},
         }))
         .unwrap();
-        assert_eq!(activator(&unnamed), Some(PodState::Running), "a chart of another name");
+        assert_eq!(activator(&unnamed), Some(ReporterPod::Running), "a chart of another name");
         let waiting = |reason: &str| serde_json::json!({"waiting": {"reason": reason}});
         let ended = serde_json::json!({"terminated": {"exitCode": 1}});
-        let ending = PodState::Terminating(Duration::from_secs(320));
-        assert_eq!(pod("Running", "True", running(), false), Some(PodState::Running));
-        assert_eq!(pod("Running", "False", running(), false), Some(PodState::Running));
+        let ending = ReporterPod::Terminating(Duration::from_secs(320));
+        assert_eq!(pod("Running", "True", running(), false), Some(ReporterPod::Running));
+        assert_eq!(pod("Running", "False", running(), false), Some(ReporterPod::Running));
         for stopped in [waiting("CrashLoopBackOff"), waiting("ContainerCreating"), ended] {
-            assert_eq!(pod("Running", "False", stopped, false), Some(PodState::Stopped));
+            assert_eq!(pod("Running", "False", stopped, false), Some(ReporterPod::Stopped));
         }
         assert_eq!(pod("Running", "False", running(), true), Some(ending));
         assert_eq!(pod("Succeeded", "False", running(), false), None);
-        assert_eq!(activator(&v1::Pod::default()), Some(PodState::Stopped), "not started yet");
+        assert_eq!(activator(&v1::Pod::default()), Some(ReporterPod::Stopped), "not started yet");
     }
 
     #[test]

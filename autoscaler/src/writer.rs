@@ -36,7 +36,7 @@ const BACKOFF_FIRST: Duration = Duration::from_millis(50);
 const BACKOFF_MAX: Duration = Duration::from_secs(2);
 
 /// The writes under way and waiting.
-pub struct Writer {
+pub struct DecisionWriter {
     client: Client,
     budget: Budget,
     slots: HashMap<RevisionKey, Slot>,
@@ -96,7 +96,7 @@ pub enum Outcome {
 
 // === impl Writer ===
 
-impl Writer {
+impl DecisionWriter {
     /// A writer with nothing to do.
     pub fn new(client: Client) -> Self {
         Self {
@@ -292,7 +292,7 @@ impl Writer {
     }
 }
 
-impl std::fmt::Debug for Writer {
+impl std::fmt::Debug for DecisionWriter {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("Writer").field("slots", &self.slots).finish_non_exhaustive()
     }

@@ -17,7 +17,7 @@ use crate::spec::ScalingSpec;
 
 /// What the condition `Active` says, and since when.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Activity {
+pub enum ActiveState {
     /// Replicas are on their way (Unknown, `Queued`).
     Activating {
         /// When it began.
@@ -55,7 +55,7 @@ pub struct Outlook {
 
 // === impl Activity ===
 
-impl Activity {
+impl ActiveState {
     /// What an earlier autoscaler's decisions led to, as far as the condition `Active` tells.
     pub fn recall(active: Option<&Condition>, since: Instant) -> Self {
         match active.map(|condition| (condition.status, condition.reason.as_deref())) {
@@ -194,7 +194,7 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn the_last_replica_goes_once_it_was_active_for_a_stable_window() {
         let start = Instant::now();
-        let active = Activity::Active { since: start };
+        let active = ActiveState::Active { since: start };
         let next = |second| {
             let idle = outlook(0, 1, Some(60));
             active.next(&idle, &spec(0), after(start, second))
@@ -207,7 +207,7 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn retention_is_a_hard_minimum_and_the_grace_period_is_the_reports() {
         let start = Instant::now();
-        let inactive = Activity::Inactive { since: start, timed_out: false };
+        let inactive = ActiveState::Inactive { since: start, timed_out: false };
         // (retention, seconds inactive, for how long all were heard, scale)
         for (retention_s, inactive_s, age_s, scale) in [
             (0, 0, Some(30), 0),
@@ -225,24 +225,24 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn an_activation_that_takes_too_long_ends_at_zero_and_says_so() {
         let start = Instant::now();
-        let activating = Activity::Activating { since: start };
+        let activating = ActiveState::Activating { since: start };
         let next =
             |second| activating.next(&outlook(0, 0, Some(60)), &spec(0), after(start, second));
         assert_eq!(next(629), (1, activating));
-        let failed = Activity::Inactive { since: after(start, 630), timed_out: true };
+        let failed = ActiveState::Inactive { since: after(start, 630), timed_out: true };
         assert_eq!(next(630), (0, failed));
     }
 
     #[tokio::test(start_paused = true)]
     async fn demand_wakes_and_readiness_makes_active() {
         let start = Instant::now();
-        let inactive = Activity::Inactive { since: start, timed_out: false };
+        let inactive = ActiveState::Inactive { since: start, timed_out: false };
         let now = after(start, 5);
         let (want, woken) = inactive.next(&outlook(1, 0, None), &spec(0), now);
-        assert_eq!((want, woken), (1, Activity::Activating { since: now }));
+        assert_eq!((want, woken), (1, ActiveState::Activating { since: now }));
         let later = after(start, 6);
         let (want, active) = woken.next(&outlook(1, 1, None), &spec(0), later);
-        assert_eq!((want, active), (1, Activity::Active { since: later }));
+        assert_eq!((want, active), (1, ActiveState::Active { since: later }));
         let (_, lost) = active.next(&outlook(1, 0, None), &spec(0), later);
         assert!(lost.is_activating());
     }
@@ -251,7 +251,7 @@ mod tests {
     async fn without_scale_to_zero_one_replica_stays() {
         let start = Instant::now();
         let spec = ScalingSpec { to_zero: false, ..spec(0) };
-        let active = Activity::Active { since: start };
+        let active = ActiveState::Active { since: start };
         let next = active.next(&outlook(0, 1, Some(600)), &spec, after(start, 600));
         assert_eq!(next, (1, active));
     }
@@ -265,7 +265,7 @@ mod tests {
             bounds: Bounds::of(&never, Stage::Starting),
             ..outlook(0, 0, None)
         };
-        let (want, activity) = Activity::Activating { since: start }.next(&fresh, &never, start);
+        let (want, activity) = ActiveState::Activating { since: start }.next(&fresh, &never, start);
         assert_eq!(want, 0);
         assert!(activity.is_inactive());
     }

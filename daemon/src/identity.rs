@@ -65,14 +65,14 @@ struct Outcome {
 
 /// Whom a token let in.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Activator {
+pub struct ActivatorPod {
     /// Its pod; nothing where nobody is asked for a token.
     pod: Option<Pod>,
 }
 
 /// Why somebody is not let in. The words are all that a client hears.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-pub enum Refusal {
+pub enum IdentityRefusal {
     /// No token, or not an activator's.
     #[error("only activators of this cluster are served here")]
     Stranger,
@@ -101,7 +101,7 @@ pub fn authorization(token: &str) -> Option<HeaderValue> {
 
 // === impl Refusal ===
 
-impl Refusal {
+impl IdentityRefusal {
     /// The status of a response that says so.
     pub const fn status(self) -> StatusCode {
         match self {
@@ -150,41 +150,41 @@ impl Doorkeeper {
     /// # Errors
     ///
     /// Who may not, or of whom it is not known within two seconds.
-    pub async fn admit(&self, token: Option<&str>) -> Result<Activator, Refusal> {
+    pub async fn admit(&self, token: Option<&str>) -> Result<ActivatorPod, IdentityRefusal> {
         let Some(inner) = &self.inner else {
-            return Ok(Activator { pod: None });
+            return Ok(ActivatorPod { pod: None });
         };
         let admitted = match token.filter(|token| shown::is_token(token)) {
             Some(token) => inner.admit(token).await,
-            None => Err(Refusal::Stranger),
+            None => Err(IdentityRefusal::Stranger),
         };
         let outcome = match &admitted {
             Ok(_) => "accepted",
-            Err(Refusal::Stranger) => "refused",
-            Err(Refusal::Unheard) => "unheard",
+            Err(IdentityRefusal::Stranger) => "refused",
+            Err(IdentityRefusal::Unheard) => "unheard",
         };
         inner.counts.get_or_create(&Outcome { outcome }).inc();
-        admitted.map(|pod| Activator { pod: Some(pod) })
+        admitted.map(|pod| ActivatorPod { pod: Some(pod) })
     }
 }
 
 impl Inner {
-    async fn admit(&self, token: &str) -> Result<Pod, Refusal> {
+    async fn admit(&self, token: &str) -> Result<Pod, IdentityRefusal> {
         let stale = match self.recall(token) {
             Memory::Accepted(pod) => return Ok(pod),
-            Memory::Refused => return Err(Refusal::Stranger),
+            Memory::Refused => return Err(IdentityRefusal::Stranger),
             Memory::Stale(pod) => Some(pod),
             Memory::Unknown => None,
         };
         let answer = timeout(REVIEW_TIMEOUT, self.review(token)).await;
         let failure = match answer {
-            Ok(Ok(verdict)) => return verdict.ok_or(Refusal::Stranger),
+            Ok(Ok(verdict)) => return verdict.ok_or(IdentityRefusal::Stranger),
             Ok(Err(error)) => error.to_string(),
             Err(_) => format!("no answer within {REVIEW_TIMEOUT:?}"),
         };
         tracing::warn!(error = failure, "The API server does not say who connects");
         self.verdicts.lock().postpone(token, Instant::now());
-        stale.ok_or(Refusal::Unheard)
+        stale.ok_or(IdentityRefusal::Unheard)
     }
 
     /// Asks; the pod whose token it is, if it may come in.
@@ -235,7 +235,7 @@ fn pod_of(status: &TokenReviewStatus, account: &str) -> Option<Pod> {
 
 // === impl Activator ===
 
-impl Activator {
+impl ActivatorPod {
     /// Whether it may speak for the activator of that name.
     pub fn is(&self, name: &str) -> bool {
         self.pod.as_deref().is_none_or(|pod| pod == name)

@@ -12,7 +12,7 @@ use kube::runtime::{WatchStreamExt as _, watcher};
 use kube::{Api, Client, ResourceExt as _};
 use tokio_util::sync::CancellationToken;
 
-use crate::terminal::{Event, Terminal};
+use crate::terminal::{Terminal, TerminalEvent};
 
 /// What was said last.
 #[derive(Debug, Default)]
@@ -51,7 +51,7 @@ enum Change {
 }
 
 impl News {
-    fn change(&mut self, change: Change) -> Vec<Event> {
+    fn change(&mut self, change: Change) -> Vec<TerminalEvent> {
         use watcher::Event::{Apply, Delete, InitApply};
         match change {
             Change::Service(event) => match *event {
@@ -59,7 +59,7 @@ impl News {
                 Delete(service) => {
                     let service = key(&service);
                     self.deployed.remove(&service);
-                    vec![Event::Deleted { service }]
+                    vec![TerminalEvent::Deleted { service }]
                 }
                 _ => Vec::new(),
             },
@@ -76,7 +76,7 @@ impl News {
         }
     }
 
-    fn service(&mut self, service: &Service) -> Option<Event> {
+    fn service(&mut self, service: &Service) -> Option<TerminalEvent> {
         let status = service.status.as_ref()?;
         let current = status.observed_generation == service.metadata.generation;
         if !current || !condition::find(&status.conditions, condition::READY)?.is_true() {
@@ -85,14 +85,14 @@ impl News {
         let (url, revision) = (status.url.clone()?, status.latest_ready_revision_name.clone()?);
         let service = key(service);
         let said = self.deployed.insert(service.clone(), (url.clone(), revision.clone()));
-        (said != Some((url.clone(), revision.clone()))).then_some(Event::Deployed {
+        (said != Some((url.clone(), revision.clone()))).then_some(TerminalEvent::Deployed {
             service,
             url,
             revision,
         })
     }
 
-    fn revision(&mut self, revision: &Revision) -> Vec<Event> {
+    fn revision(&mut self, revision: &Revision) -> Vec<TerminalEvent> {
         let Some(status) = &revision.status else {
             return Vec::new();
         };
@@ -103,12 +103,12 @@ impl News {
         let before = self.replicas.insert(revision.clone(), replicas);
         // From and to zero the data plane says "ready", with the time that it took, and "asleep".
         if before.is_some_and(|before| before > 0 && replicas > 0 && before != replicas) {
-            events.push(Event::Scaled { revision, replicas });
+            events.push(TerminalEvent::Scaled { revision, replicas });
         }
         events
     }
 
-    fn failure(&mut self, revision: &str, status: &RevisionStatus) -> Option<Event> {
+    fn failure(&mut self, revision: &str, status: &RevisionStatus) -> Option<TerminalEvent> {
         let failed = [RevisionStatus::CONTAINER_HEALTHY, RevisionStatus::RESOURCES_AVAILABLE]
             .into_iter()
             .filter_map(|type_| condition::find(&status.conditions, type_))
@@ -120,7 +120,7 @@ impl News {
         let reason = reason.clone().unwrap_or_default();
         let message = message.clone().unwrap_or_default();
         let said = self.failed.insert(revision.to_owned(), (reason.clone(), message.clone()));
-        (said.is_none_or(|(before, _)| before != reason)).then(|| Event::Failed {
+        (said.is_none_or(|(before, _)| before != reason)).then(|| TerminalEvent::Failed {
             revision: revision.to_owned(),
             reason,
             message,
@@ -154,7 +154,8 @@ mod tests {
         let mut news = News::default();
         assert_eq!(news.revision(&revision(0, "True")), []);
         assert_eq!(news.revision(&revision(2, "True")), []);
-        let scaled = Event::Scaled { revision: "default/digits-00001".to_owned(), replicas: 1 };
+        let scaled =
+            TerminalEvent::Scaled { revision: "default/digits-00001".to_owned(), replicas: 1 };
         assert_eq!(news.revision(&revision(1, "True")), [scaled]);
         assert_eq!(news.revision(&revision(0, "True")), []);
     }

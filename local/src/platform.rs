@@ -28,7 +28,7 @@ use tokio_util::sync::CancellationToken;
 use crate::cli::Local;
 use crate::kubeconfig;
 use crate::manifests::{self, Manifest};
-use crate::terminal::{Event, Terminal};
+use crate::terminal::{Terminal, TerminalEvent};
 use crate::token;
 
 pub use admission::api_options;
@@ -110,7 +110,7 @@ async fn serve(
         running.listen(listeners, certificate, Arc::new(registry));
         for manifest in manifests {
             let object = manifest.apply(&api.client()).await?;
-            terminal.show(&Event::Applied { object });
+            terminal.show(&TerminalEvent::Applied { object });
         }
         terminal.show(&started);
         running.failure(&shutdown).await
@@ -119,10 +119,10 @@ async fn serve(
         outcome = served => outcome,
         () = shutdown.cancelled() => Ok(()),
     };
-    terminal.show(&Event::Stopping { deadline_s: DRAIN_TIMEOUT.as_secs() });
+    terminal.show(&TerminalEvent::Stopping { deadline_s: DRAIN_TIMEOUT.as_secs() });
     running.stop().await;
     api.close().await;
-    terminal.show(&Event::Stopped {});
+    terminal.show(&TerminalEvent::Stopped {});
     outcome
 }
 

@@ -14,7 +14,7 @@ use serde::Serialize;
 /// Something that a person who runs Ebb wants to know.
 #[derive(Serialize, Clone, Debug, PartialEq, Eq)]
 #[serde(tag = "event", rename_all = "kebab-case", rename_all_fields = "camelCase")]
-pub enum Event {
+pub enum TerminalEvent {
     /// Everything listens; the state of the last run is back.
     Started {
         /// Where requests go.
@@ -115,7 +115,7 @@ pub struct Terminal {
 struct Line<'a> {
     time: String,
     #[serde(flatten)]
-    event: &'a Event,
+    event: &'a TerminalEvent,
 }
 
 // === impl Terminal ===
@@ -128,7 +128,7 @@ impl Terminal {
     }
 
     /// Shows an event. A reader that went away is no reason to stop serving.
-    pub fn show(&self, event: &Event) {
+    pub fn show(&self, event: &TerminalEvent) {
         let text = match self.output {
             Output::Text => sentence(event, self.colour),
             Output::Json => json(event, Timestamp::now()),
@@ -140,15 +140,15 @@ impl Terminal {
 }
 
 /// The event as one JSON object.
-fn json(event: &Event, now: Timestamp) -> String {
+fn json(event: &TerminalEvent, now: Timestamp) -> String {
     let line = Line { time: format!("{now:.3}"), event };
     serde_json::to_string(&line).expect("an event is strings and numbers")
 }
 
 /// The event as a sentence: a coloured word, the object, the rest.
-fn sentence(event: &Event, colour: bool) -> String {
+fn sentence(event: &TerminalEvent, colour: bool) -> String {
     let (word, code, text) = match event {
-        Event::Started { gateway, inner, api, files, connections, kubeconfig } => (
+        TerminalEvent::Started { gateway, inner, api, files, connections, kubeconfig } => (
             "started",
             GREEN,
             format!(
@@ -158,28 +158,28 @@ fn sentence(event: &Event, colour: bool) -> String {
                 "limits"
             ),
         ),
-        Event::Applied { object } => ("applied", PLAIN, object.clone()),
-        Event::Deployed { service, url, revision } => {
+        TerminalEvent::Applied { object } => ("applied", PLAIN, object.clone()),
+        TerminalEvent::Deployed { service, url, revision } => {
             ("deployed", GREEN, format!("{service} at {url} ({revision})"))
         }
-        Event::Failed { revision, reason, message } => {
+        TerminalEvent::Failed { revision, reason, message } => {
             ("failed", RED, format!("{revision}: {reason}: {message}"))
         }
-        Event::Waking { revision } => ("waking", YELLOW, revision.clone()),
-        Event::Ready { revision, took_ms } => {
+        TerminalEvent::Waking { revision } => ("waking", YELLOW, revision.clone()),
+        TerminalEvent::Ready { revision, took_ms } => {
             ("ready", GREEN, format!("{revision} in {}", readable(Duration::from_millis(*took_ms))))
         }
-        Event::Scaled { revision, replicas } => {
+        TerminalEvent::Scaled { revision, replicas } => {
             ("scaled", BLUE, format!("{revision} to {replicas}"))
         }
-        Event::Asleep { revision } => ("asleep", BLUE, revision.clone()),
-        Event::Deleted { service } => ("deleted", PLAIN, service.clone()),
-        Event::Stopping { deadline_s } => (
+        TerminalEvent::Asleep { revision } => ("asleep", BLUE, revision.clone()),
+        TerminalEvent::Deleted { service } => ("deleted", PLAIN, service.clone()),
+        TerminalEvent::Stopping { deadline_s } => (
             "stopping",
             YELLOW,
             format!("waiting for requests in flight, {deadline_s} s at most (again to force)"),
         ),
-        Event::Stopped {} => {
+        TerminalEvent::Stopped {} => {
             ("stopped", PLAIN, "state is kept, the next start goes on from here".to_owned())
         }
     };
@@ -211,16 +211,16 @@ mod tests {
 
     #[test]
     fn an_event_is_a_sentence_for_people() {
-        let ready = Event::Ready { revision: "default/digits-00001".into(), took_ms: 38 };
+        let ready = TerminalEvent::Ready { revision: "default/digits-00001".into(), took_ms: 38 };
         assert_eq!(sentence(&ready, false), "    ready default/digits-00001 in 38 ms");
         assert!(sentence(&ready, true).starts_with("\x1b[32m    ready\x1b[0m "));
-        let slow = Event::Ready { revision: "default/chat-00001".into(), took_ms: 3_210 };
+        let slow = TerminalEvent::Ready { revision: "default/chat-00001".into(), took_ms: 3_210 };
         assert!(sentence(&slow, false).ends_with("in 3.2 s"));
     }
 
     #[test]
     fn the_start_says_what_may_be_open() {
-        let started = Event::Started {
+        let started = TerminalEvent::Started {
             gateway: "http://127.0.0.1:8080".into(),
             inner: "http://127.0.0.1:8081".into(),
             api: "https://127.0.0.1:8090".into(),
@@ -236,7 +236,7 @@ mod tests {
 
     #[test]
     fn an_event_is_one_json_object_for_programs() {
-        let asleep = Event::Asleep { revision: "default/digits-00001".into() };
+        let asleep = TerminalEvent::Asleep { revision: "default/digits-00001".into() };
         assert_eq!(
             json(&asleep, Timestamp::UNIX_EPOCH),
             r#"{"time":"1970-01-01T00:00:00.000Z","event":"asleep","revision":"default/digits-00001"}"#

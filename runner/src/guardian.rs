@@ -31,7 +31,7 @@ use nix::sys::signal::SigSet;
 pub use census::Groups;
 pub use instance::{Instance, InstanceError};
 pub use link::{Guardian, GuardianError, Registration};
-pub use sweep::{Mark, Sweep, sweep_marked};
+pub use sweep::{ProcessMark, Sweep, sweep_marked};
 
 /// The variable in every replica's environment whose value is the identity of its Ebb.
 pub const INSTANCE_VARIABLE: &str = "EBB_INSTANCE";
@@ -70,11 +70,11 @@ pub fn main() -> ExitCode {
     for line in input.lines().map_while(Result::ok) {
         groups.obey(&line);
     }
-    let outcome = sweep_marked(&Mark::instance(identity), &groups, ORPHAN_GRACE);
+    let outcome = sweep_marked(&ProcessMark::instance(identity), &groups, ORPHAN_GRACE);
     if outcome.left == 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE }
 }
 
 /// Ends every process of instance `identity`; blocks for at most a few seconds.
 pub fn sweep(identity: &str) -> Sweep {
-    sweep_marked(&Mark::instance(identity), &Groups::default(), ORPHAN_GRACE)
+    sweep_marked(&ProcessMark::instance(identity), &Groups::default(), ORPHAN_GRACE)
 }

@@ -18,7 +18,7 @@ use std::{
 
 use bytes::Bytes;
 use ebb_apiserver::{
-    failure::Failure,
+    failure::RequestFailure,
     logs::{LogOptions, PodLogs},
 };
 use futures::stream::BoxStream;
@@ -135,18 +135,25 @@ impl Logs {
         self.root.join(format!("{namespace}_{pod}_{uid}"))
     }
 
-    fn find(&self, namespace: &str, pod: &str, options: &LogOptions) -> Result<Run, Failure> {
+    fn find(
+        &self,
+        namespace: &str,
+        pod: &str,
+        options: &LogOptions,
+    ) -> Result<Run, RequestFailure> {
         let pods = self.pods.lock();
         let entry = pods.get(&(namespace.to_owned(), pod.to_owned()));
-        let waiting = || Failure::bad_request(format!("pod {pod} has not started"));
+        let waiting = || RequestFailure::bad_request(format!("pod {pod} has not started"));
         let entry = entry.ok_or_else(waiting)?;
         let runs = match &options.container {
             Some(name) => entry.containers.get(name).ok_or_else(|| {
-                Failure::bad_request(format!("container {name} in pod {pod} has not started"))
+                RequestFailure::bad_request(format!(
+                    "container {name} in pod {pod} has not started"
+                ))
             })?,
             None if entry.containers.len() > 1 => {
                 let names: Vec<&str> = entry.containers.keys().map(String::as_str).collect();
-                return Err(Failure::bad_request(format!(
+                return Err(RequestFailure::bad_request(format!(
                     "a container name must be specified for pod {pod}, choose one of: [{}]",
                     names.join(" ")
                 )));
@@ -155,7 +162,9 @@ impl Logs {
         };
         if options.previous {
             runs.previous.clone().ok_or_else(|| {
-                Failure::bad_request(format!("no container of pod {pod} ended before this one"))
+                RequestFailure::bad_request(format!(
+                    "no container of pod {pod} ended before this one"
+                ))
             })
         } else {
             Ok(runs.current.clone())
@@ -171,7 +180,7 @@ impl PodLogs for Logs {
         namespace: &str,
         pod: &str,
         options: LogOptions,
-    ) -> Result<BoxStream<'static, Bytes>, Failure> {
+    ) -> Result<BoxStream<'static, Bytes>, RequestFailure> {
         let run = self.find(namespace, pod, &options)?;
         Ok(Reader::new(run, options).stream())
     }

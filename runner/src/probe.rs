@@ -15,7 +15,7 @@ use tokio::{
     time::{Instant, sleep, timeout},
 };
 
-pub(super) use action::{Action, Target};
+pub(super) use action::{ProbeAction, ProbeTarget};
 
 /// The first pause between two questions, and the longest of the impatient ones.
 const FIRST_PAUSE: Duration = Duration::from_millis(2);
@@ -52,7 +52,7 @@ pub(super) struct Probes {
 #[derive(Debug, Clone)]
 struct Check {
     name: &'static str,
-    action: Action,
+    action: ProbeAction,
     initial_delay: Duration,
     period: Duration,
     timeout: Duration,
@@ -88,7 +88,7 @@ impl Probes {
     }
 
     /// Asks until the future is dropped or the container is unhealthy. Sends only changes.
-    pub(super) async fn watch(self, target: Target, verdicts: mpsc::Sender<Verdict>) {
+    pub(super) async fn watch(self, target: ProbeTarget, verdicts: mpsc::Sender<Verdict>) {
         let Self { startup, readiness, liveness } = self;
         if let Some(check) = startup {
             if let Err(message) = check.first_success(&target, true).await {
@@ -131,7 +131,7 @@ impl Check {
         };
         Some(Self {
             name,
-            action: Action::of(probe, container)?,
+            action: ProbeAction::of(probe, container)?,
             initial_delay: seconds(probe.initial_delay_seconds, 0),
             period: seconds(probe.period_seconds, DEFAULT_PERIOD_S),
             timeout: seconds(probe.timeout_seconds, DEFAULT_TIMEOUT_S),
@@ -140,7 +140,7 @@ impl Check {
         })
     }
 
-    async fn ask(&self, target: &Target) -> Result<(), String> {
+    async fn ask(&self, target: &ProbeTarget) -> Result<(), String> {
         match timeout(self.timeout, self.action.perform(target)).await {
             Ok(answer) => answer,
             Err(_) => Err(format!("no answer within {:?}", self.timeout)),
@@ -149,7 +149,7 @@ impl Check {
 
     /// Asks impatiently until it succeeds. With `is_bounded` it fails after as long as kubelet
     /// would have waited.
-    async fn first_success(&self, target: &Target, is_bounded: bool) -> Result<(), String> {
+    async fn first_success(&self, target: &ProbeTarget, is_bounded: bool) -> Result<(), String> {
         let begin = Instant::now();
         sleep(self.initial_delay).await;
         let patience = self.initial_delay + self.period * self.failures;
@@ -180,7 +180,7 @@ impl Check {
         Ok(())
     }
 
-    async fn watch_readiness(&self, target: &Target, verdicts: &mpsc::Sender<Verdict>) {
+    async fn watch_readiness(&self, target: &ProbeTarget, verdicts: &mpsc::Sender<Verdict>) {
         // Unbounded: only a liveness or startup probe gives up on a container.
         let _ = self.first_success(target, false).await;
         let mut is_ready = true;
@@ -204,7 +204,7 @@ impl Check {
     }
 
     /// Returns when the container is to be restarted, with the reason.
-    async fn watch_liveness(&self, target: &Target) -> String {
+    async fn watch_liveness(&self, target: &ProbeTarget) -> String {
         sleep(self.initial_delay).await;
         let mut streak = Streak::default();
         loop {

@@ -15,7 +15,7 @@ use nix::{
 use tokio::process::{Child, ChildStderr, ChildStdout, Command};
 
 use crate::guardian::{
-    Groups, Guardian, INSTANCE_VARIABLE, Mark, REPLICA_VARIABLE, Registration, sweep_marked,
+    Groups, Guardian, INSTANCE_VARIABLE, ProcessMark, REPLICA_VARIABLE, Registration, sweep_marked,
 };
 
 use super::command::CommandLine;
@@ -128,7 +128,7 @@ impl Process {
     pub(super) async fn clear(self) {
         let Self { child, leader: _, groups, replica, _registration } = self;
         drop(child);
-        let sweep = move || sweep_marked(&Mark::replica(&replica), &groups, Duration::ZERO);
+        let sweep = move || sweep_marked(&ProcessMark::replica(&replica), &groups, Duration::ZERO);
         match tokio::task::spawn_blocking(sweep).await {
             Ok(sweep) if sweep.left > 0 => {
                 tracing::warn!(processes = sweep.left, "Processes of a container do not end");

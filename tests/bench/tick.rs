@@ -13,12 +13,12 @@ use anyhow::Context as _;
 use ebb_api::config::Config;
 use ebb_api::report::{PodReport, Report, RevisionKey, RevisionReport, Scope};
 use ebb_api::{annotations, labels};
-use ebb_autoscaler::activators::PodState;
+use ebb_autoscaler::activators::ReporterPod;
 use ebb_autoscaler::measures::Gauges;
-use ebb_autoscaler::pods::Pod;
+use ebb_autoscaler::pods::RevisionPod;
 use ebb_autoscaler::revision::TICK;
-use ebb_autoscaler::target::Target;
-use ebb_autoscaler::{Action, Event, Fleet};
+use ebb_autoscaler::target::ScaleTarget;
+use ebb_autoscaler::{Action, Fleet, FleetEvent};
 use ebb_tests::processes;
 use nix::time::ClockId;
 use prometheus_client::registry::Registry;
@@ -108,18 +108,18 @@ impl Autoscaler {
         let fleet = Fleet::new(Arc::new(Config::default()), Duration::from_mins(10), now);
         let gauges = Gauges::register(&mut Registry::default());
         let mut autoscaler = Self { fleet, gauges, now, decisions: 0 };
-        let activators = (0..ACTIVATORS).map(|index| (activator(index), PodState::Running));
-        autoscaler.step(Event::Activators(activators.collect()));
-        autoscaler.step(Event::PodsListed(
+        let activators = (0..ACTIVATORS).map(|index| (activator(index), ReporterPod::Running));
+        autoscaler.step(FleetEvent::Activators(activators.collect()));
+        autoscaler.step(FleetEvent::PodsListed(
             (0..REVISIONS)
                 .flat_map(|index| (0..PODS).map(move |number| pod(index, number)))
                 .collect(),
         ));
-        autoscaler.step(Event::TargetsListed((0..REVISIONS).map(target).collect()));
+        autoscaler.step(FleetEvent::TargetsListed((0..REVISIONS).map(target).collect()));
         autoscaler
     }
 
-    fn step(&mut self, event: Event) {
+    fn step(&mut self, event: FleetEvent) {
         for action in self.fleet.step(event, self.now) {
             if let Action::Measure(key, measures) = action {
                 self.decisions += 1;
@@ -134,7 +134,7 @@ impl Autoscaler {
         let mut took = 0.0;
         for index in 0..ACTIVATORS {
             // A report is made by another process and decoded before it comes here.
-            let event = Event::Report(report(index));
+            let event = FleetEvent::Report(report(index));
             let begun = core_ms();
             self.step(event);
             took += core_ms() - begun;
@@ -147,7 +147,7 @@ impl Autoscaler {
         let before = self.decisions;
         let begun = core_ms();
         while self.fleet.deadline().is_some_and(|at| at <= self.now) {
-            self.step(Event::Tick);
+            self.step(FleetEvent::Tick);
         }
         let took = core_ms() - begun;
         assert_eq!(self.decisions - before, REVISIONS, "every revision was looked at once");
@@ -168,15 +168,15 @@ fn uid(kind: usize, index: usize, number: usize) -> String {
     format!("{kind:08x}-{number:04x}-4000-8000-{index:012x}")
 }
 
-fn pod(index: usize, number: usize) -> (RevisionKey, Pod) {
+fn pod(index: usize, number: usize) -> (RevisionKey, RevisionPod) {
     let revision = key(index);
     let name = format!("{}-deployment-6d4b75cb6d-{number:05}", revision.name).into();
     let uid = uid(1, index, number).into();
-    (revision, Pod { uid, name, is_ready: true, ..Pod::default() })
+    (revision, RevisionPod { uid, name, is_ready: true, ..RevisionPod::default() })
 }
 
 /// A Revision as the watch keeps it.
-fn target(index: usize) -> Target {
+fn target(index: usize) -> ScaleTarget {
     let key = key(index);
     let service = key.name.trim_end_matches("-00001").to_owned();
     let labels: BTreeMap<_, _> =
@@ -184,7 +184,7 @@ fn target(index: usize) -> Target {
             .map(|(name, value)| (name.to_owned(), value))
             .into();
     let target = (annotations::TARGET.name().to_owned(), "1".to_owned());
-    Target {
+    ScaleTarget {
         key: key.into(),
         uid: uid(4, index, 0),
         is_reachable: true,
@@ -192,7 +192,7 @@ fn target(index: usize) -> Target {
         labels,
         is_initialized: true,
         desired: u32::try_from(PODS).ok(),
-        ..Target::default()
+        ..ScaleTarget::default()
     }
 }
 

@@ -6,7 +6,7 @@ use jiff::Timestamp;
 use serde_json::{Map, Value, json};
 
 use super::fields::FieldSet;
-use super::{Conflict, Writer};
+use super::{Conflict, FieldWriter};
 
 /// Fields that nobody owns: identity, and what the server alone sets
 /// (`stripMeta` of `k8s.io/apimachinery/pkg/util/managedfields`).
@@ -107,7 +107,7 @@ impl Managers {
     }
 
     /// Gives `fields` to the manager of all that was there before the first apply.
-    pub(super) fn adopt(&mut self, fields: FieldSet, writer: &Writer<'_>) {
+    pub(super) fn adopt(&mut self, fields: FieldSet, writer: &FieldWriter<'_>) {
         self.entries.push(Entry {
             manager: BEFORE_FIRST_APPLY.to_owned(),
             operation: Operation::Update,
@@ -121,7 +121,7 @@ impl Managers {
     /// Makes `fields` all that the writer owns, and returns what it owned.
     pub(super) fn set(
         &mut self,
-        writer: &Writer<'_>,
+        writer: &FieldWriter<'_>,
         operation: Operation,
         fields: FieldSet,
     ) -> FieldSet {
@@ -134,7 +134,12 @@ impl Managers {
     }
 
     /// Adds `fields` to what the writer owns.
-    pub(super) fn add(&mut self, writer: &Writer<'_>, operation: Operation, fields: &FieldSet) {
+    pub(super) fn add(
+        &mut self,
+        writer: &FieldWriter<'_>,
+        operation: Operation,
+        fields: &FieldSet,
+    ) {
         let entry = self.entry(writer, operation);
         entry.time = Some(writer.now);
         entry.fields.union_with(fields);
@@ -150,7 +155,7 @@ impl Managers {
     }
 
     /// The changes that an apply of the writer makes to what others own.
-    pub(super) fn conflicts(&self, writer: &Writer<'_>, changed: &FieldSet) -> Vec<Conflict> {
+    pub(super) fn conflicts(&self, writer: &FieldWriter<'_>, changed: &FieldSet) -> Vec<Conflict> {
         let mut entries: Vec<&Entry> =
             self.entries.iter().filter(|entry| !entry.is_of(writer, Operation::Apply)).collect();
         entries.sort_by(|a, b| a.manager.cmp(&b.manager));
@@ -169,7 +174,7 @@ impl Managers {
     /// Takes the fields from all but the writer.
     pub(super) fn take_from_others(
         &mut self,
-        writer: &Writer<'_>,
+        writer: &FieldWriter<'_>,
         operation: Operation,
         fields: &FieldSet,
     ) {
@@ -187,7 +192,7 @@ impl Managers {
         }
     }
 
-    fn entry(&mut self, writer: &Writer<'_>, operation: Operation) -> &mut Entry {
+    fn entry(&mut self, writer: &FieldWriter<'_>, operation: Operation) -> &mut Entry {
         let index =
             self.entries.iter().position(|entry| entry.is_of(writer, operation)).unwrap_or_else(
                 || {
@@ -229,7 +234,7 @@ impl Managers {
 // === impl Entry ===
 
 impl Entry {
-    fn new(writer: &Writer<'_>, operation: Operation) -> Self {
+    fn new(writer: &FieldWriter<'_>, operation: Operation) -> Self {
         Self {
             manager: writer.manager.to_owned(),
             operation,
@@ -280,7 +285,7 @@ impl Entry {
 
     /// An applier is one manager in all versions; updates through another version are told
     /// apart, as in the real server.
-    fn is_of(&self, writer: &Writer<'_>, operation: Operation) -> bool {
+    fn is_of(&self, writer: &FieldWriter<'_>, operation: Operation) -> bool {
         self.manager == writer.manager
             && self.operation == operation
             && self.subresource == writer.subresource.unwrap_or_default()

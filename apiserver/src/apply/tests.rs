@@ -12,8 +12,8 @@ use crate::resources::tests::schema_of;
 static SERVICE: LazyLock<Arc<Schema>> = LazyLock::new(|| schema_of("Service", true));
 static DEPLOYMENT: LazyLock<Arc<Schema>> = LazyLock::new(|| schema_of("Deployment", false));
 
-fn writer(manager: &str, second: i64) -> Writer<'_> {
-    Writer {
+fn writer(manager: &str, second: i64) -> FieldWriter<'_> {
+    FieldWriter {
         manager,
         api_version: "apps/v1",
         subresource: None,

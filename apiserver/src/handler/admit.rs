@@ -6,9 +6,9 @@ use std::sync::Arc;
 use serde_json::Value;
 
 use super::Call;
-use crate::admission::{Operation, Phase, Review, Verdict};
-use crate::apply::{self, Writer};
-use crate::failure::{Cause, Failure, Subject};
+use crate::admission::{AdmissionOperation, AdmissionVerdict, Phase, Review};
+use crate::apply::{self, FieldWriter};
+use crate::failure::{Cause, RequestFailure, Subject};
 use crate::request::{FieldValidation, Subresource, is_events_v1};
 use crate::resources::{self, ResourceType};
 use crate::schema::Schema;
@@ -21,8 +21,8 @@ impl Call<'_> {
         &mut self,
         value: &mut Value,
         mut faults: Vec<String>,
-        strict: impl FnOnce(&Self, &str) -> Failure,
-    ) -> Result<(), Failure> {
+        strict: impl FnOnce(&Self, &str) -> RequestFailure,
+    ) -> Result<(), RequestFailure> {
         let schema = self.schema();
         if self.query.field_validation != FieldValidation::Ignore {
             let unknown = schema.unknown_fields(value).into_iter();
@@ -43,10 +43,10 @@ impl Call<'_> {
     /// Lets admission change the object.
     pub(super) fn mutate(
         &mut self,
-        operation: Operation,
+        operation: AdmissionOperation,
         old: Option<&Value>,
         value: Value,
-    ) -> Result<Value, Failure> {
+    ) -> Result<Value, RequestFailure> {
         let changed = self.review(Phase::Mutate, operation, old, Some(&value))?;
         Ok(changed.unwrap_or(value))
     }
@@ -54,10 +54,10 @@ impl Call<'_> {
     /// Checks the final object against its schema, then lets admission judge it.
     pub(super) fn validate(
         &mut self,
-        operation: Operation,
+        operation: AdmissionOperation,
         old: Option<&Value>,
         value: &Value,
-    ) -> Result<(), Failure> {
+    ) -> Result<(), RequestFailure> {
         let problems = self.schema().validate(value);
         if !problems.is_empty() {
             let causes = problems.into_iter().map(|problem| Cause {
@@ -68,7 +68,7 @@ impl Call<'_> {
             let name = value["metadata"]["name"].as_str().unwrap_or_default();
             let resource = &self.target.resource;
             let subject = Subject::new(&resource.group, &resource.kind, name);
-            return Err(Failure::invalid(subject, causes.collect()));
+            return Err(RequestFailure::invalid(subject, causes.collect()));
         }
         self.review(Phase::Validate, operation, old, Some(value))?;
         // What is stored has to be readable at the next start, whoever put it together.
@@ -77,9 +77,9 @@ impl Call<'_> {
     }
 
     /// Lets admission judge a deletion.
-    pub(super) fn admit_deletion(&mut self, old: &Value, name: &str) -> Result<(), Failure> {
+    pub(super) fn admit_deletion(&mut self, old: &Value, name: &str) -> Result<(), RequestFailure> {
         let kept = self.target.name.replace(name.to_owned());
-        let judged = self.review(Phase::Validate, Operation::Delete, Some(old), None);
+        let judged = self.review(Phase::Validate, AdmissionOperation::Delete, Some(old), None);
         self.target.name = kept;
         judged.map(|_| ())
     }
@@ -87,10 +87,10 @@ impl Call<'_> {
     fn review(
         &mut self,
         phase: Phase,
-        operation: Operation,
+        operation: AdmissionOperation,
         old: Option<&Value>,
         object: Option<&Value>,
-    ) -> Result<Option<Value>, Failure> {
+    ) -> Result<Option<Value>, RequestFailure> {
         let resource = &self.target.resource;
         let verdict = self.shared.admission.review(&Review {
             phase,
@@ -107,11 +107,11 @@ impl Call<'_> {
             dry_run: self.query.dry_run,
         });
         match verdict {
-            Verdict::Allowed { object, warnings } => {
+            AdmissionVerdict::Allowed { object, warnings } => {
                 self.warnings.extend(warnings);
                 Ok(object)
             }
-            Verdict::Denied { code, message } => {
+            AdmissionVerdict::Denied { code, message } => {
                 let reason = match code {
                     403 => "Forbidden",
                     409 => "Conflict",
@@ -119,7 +119,7 @@ impl Call<'_> {
                     500.. => "InternalError",
                     _ => "BadRequest",
                 };
-                Err(Failure::new(code, reason, message))
+                Err(RequestFailure::new(code, reason, message))
             }
         }
     }
@@ -143,7 +143,7 @@ impl Call<'_> {
     pub(super) fn track(&self, old: Option<&Value>, value: &mut Value) {
         let manager = self.manager();
         let api_version = self.target.resource.api_version();
-        let writer = Writer {
+        let writer = FieldWriter {
             manager: &manager,
             api_version: &api_version,
             subresource: self.target.subresource.map(Subresource::as_str),
@@ -154,9 +154,9 @@ impl Call<'_> {
 
     /// Checks that a body is of the kind, namespace and name that the path says, and fills in
     /// what it leaves out. Events come out in their stored form.
-    pub(super) fn check_identity(&self, value: &mut Value) -> Result<(), Failure> {
+    pub(super) fn check_identity(&self, value: &mut Value) -> Result<(), RequestFailure> {
         if !value.is_object() {
-            return Err(Failure::bad_request("the body of the request is not an object"));
+            return Err(RequestFailure::bad_request("the body of the request is not an object"));
         }
         let resource = &self.target.resource;
         let api_version = resource.api_version();
@@ -166,7 +166,7 @@ impl Call<'_> {
                 Some(found) if found == expected => {}
                 Some(found) => {
                     let what = if key == "kind" { "kind" } else { "API version" };
-                    return Err(Failure::bad_request(format!(
+                    return Err(RequestFailure::bad_request(format!(
                         "the {what} in the data ({found}) does not match the expected {what} \
                          ({expected})"
                     )));
@@ -185,7 +185,7 @@ impl Call<'_> {
                     fields.insert(key.into(), Value::from(expected.as_str()));
                 }
                 Some(expected) if found != expected => {
-                    return Err(Failure::bad_request(format!(
+                    return Err(RequestFailure::bad_request(format!(
                         "the {key} of the provided object does not match the {key} sent on the \
                          request"
                     )));
@@ -200,10 +200,10 @@ impl Call<'_> {
     }
 
     /// Kubernetes' words for a body that breaks strict decoding.
-    pub(super) fn strict_failure(&self, faults: &str) -> Failure {
+    pub(super) fn strict_failure(&self, faults: &str) -> RequestFailure {
         let kind = &self.target.resource.kind;
         let version = self.target.resource.version.as_str();
-        Failure::bad_request(format!(
+        RequestFailure::bad_request(format!(
             "{kind} in version \"{version}\" cannot be handled as a {kind}: strict decoding \
              error: {faults}"
         ))

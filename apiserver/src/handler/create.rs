@@ -4,21 +4,21 @@ use http::Response;
 use serde_json::Value;
 
 use super::{Call, WRITE_ATTEMPTS_MAX};
-use crate::admission::Operation;
-use crate::failure::Failure;
+use crate::admission::AdmissionOperation;
+use crate::failure::RequestFailure;
 use crate::media::{self, Decoded};
 use crate::metadata;
 use crate::reply::{self, ReplyBody};
 use crate::store::StoreError;
 
 impl Call<'_> {
-    pub(super) fn create(&mut self) -> Result<Response<ReplyBody>, Failure> {
+    pub(super) fn create(&mut self) -> Result<Response<ReplyBody>, RequestFailure> {
         let Decoded { mut value, duplicates } = media::decode(&self.headers, &self.body)?;
         self.check_identity(&mut value)?;
         self.conform(&mut value, duplicates, Self::strict_failure)?;
         let version = &value["metadata"]["resourceVersion"];
         if version.as_str().is_some_and(|version| !version.is_empty()) {
-            return Err(Failure::bad_request(
+            return Err(RequestFailure::bad_request(
                 "resourceVersion should not be set on objects to be created",
             ));
         }
@@ -32,7 +32,7 @@ impl Call<'_> {
         &mut self,
         template: &Value,
         tracked: bool,
-    ) -> Result<Response<ReplyBody>, Failure> {
+    ) -> Result<Response<ReplyBody>, RequestFailure> {
         let generated = template["metadata"]["name"].as_str().is_none_or(str::is_empty);
         for attempt in 1.. {
             let mut value = template.clone();
@@ -42,11 +42,11 @@ impl Call<'_> {
             if self.target.resource.has_status && !self.is_namespace() {
                 value.as_object_mut().map(|fields| fields.remove("status"));
             }
-            let mut value = self.mutate(Operation::Create, None, value)?;
+            let mut value = self.mutate(AdmissionOperation::Create, None, value)?;
             if tracked {
                 self.track(None, &mut value);
             }
-            self.validate(Operation::Create, None, &value)?;
+            self.validate(AdmissionOperation::Create, None, &value)?;
             let view = self.view()?;
             if self.query.dry_run {
                 self.check_creatable()?;
@@ -63,7 +63,7 @@ impl Call<'_> {
     }
 
     /// What would refuse the creation, for a dry run.
-    fn check_creatable(&self) -> Result<(), Failure> {
+    fn check_creatable(&self) -> Result<(), RequestFailure> {
         let store = &self.shared.store;
         let (namespace, name) = (self.target.namespace(), self.target.name());
         if !namespace.is_empty() {

@@ -7,8 +7,8 @@ use serde::Deserialize;
 use serde_json::{Value, json};
 
 use super::{Call, WRITE_ATTEMPTS_MAX};
-use crate::deletion::{self, Manner, Plan};
-use crate::failure::Failure;
+use crate::deletion::{self, DeletionPlan, Manner};
+use crate::failure::RequestFailure;
 use crate::media;
 use crate::object::Object;
 use crate::reply::{self, ReplyBody};
@@ -46,10 +46,10 @@ enum Outcome {
 }
 
 impl Call<'_> {
-    pub(super) fn delete(&mut self) -> Result<Response<ReplyBody>, Failure> {
+    pub(super) fn delete(&mut self) -> Result<Response<ReplyBody>, RequestFailure> {
         let (manner, preconditions) = self.read_options()?;
         let view = self.view()?;
-        let current = self.current().ok_or_else(|| Failure::not_found(self.subject()))?;
+        let current = self.current().ok_or_else(|| RequestFailure::not_found(self.subject()))?;
         match self.delete_one(current, manner, &preconditions)? {
             Outcome::Marked(value) => Ok(reply::json(200, view.unstored(value, self.now))),
             Outcome::Gone(object) => {
@@ -69,7 +69,7 @@ impl Call<'_> {
         }
     }
 
-    pub(super) fn delete_collection(&mut self) -> Result<Response<ReplyBody>, Failure> {
+    pub(super) fn delete_collection(&mut self) -> Result<Response<ReplyBody>, RequestFailure> {
         let (manner, preconditions) = self.read_options()?;
         let view = self.view()?;
         let page: Page = self.page()?;
@@ -86,13 +86,14 @@ impl Call<'_> {
         Ok(reply::json(200, view.page(&page, self.now)))
     }
 
-    fn read_options(&mut self) -> Result<(Manner, Preconditions), Failure> {
+    fn read_options(&mut self) -> Result<(Manner, Preconditions), RequestFailure> {
         let options: DeleteOptions = if self.body.is_empty() {
             DeleteOptions::default()
         } else {
             let decoded = media::decode(&self.headers, &self.body)?;
-            serde_json::from_value(decoded.value)
-                .map_err(|error| Failure::bad_request(format!("invalid DeleteOptions: {error}")))?
+            serde_json::from_value(decoded.value).map_err(|error| {
+                RequestFailure::bad_request(format!("invalid DeleteOptions: {error}"))
+            })?
         };
         let DeleteOptions {
             grace_period_seconds,
@@ -117,7 +118,7 @@ impl Call<'_> {
         first: Arc<Object>,
         manner: Manner,
         preconditions: &Preconditions,
-    ) -> Result<Outcome, Failure> {
+    ) -> Result<Outcome, RequestFailure> {
         let collection = self.target.collection();
         let mut current = first;
         for _ in 0..WRITE_ATTEMPTS_MAX {
@@ -127,9 +128,11 @@ impl Call<'_> {
             let plan = deletion::plan(&old, manner, self.now);
             let done = match plan {
                 _ if self.query.dry_run => Ok(Outcome::Marked(old)),
-                Plan::Wait => Ok(Outcome::Marked(old)),
-                Plan::Remove => self.shared.store.remove(&collection, &current).map(Outcome::Gone),
-                Plan::Mark(value) => {
+                DeletionPlan::Wait => Ok(Outcome::Marked(old)),
+                DeletionPlan::Remove => {
+                    self.shared.store.remove(&collection, &current).map(Outcome::Gone)
+                }
+                DeletionPlan::Mark(value) => {
                     let stored = self.shared.store.replace(&collection, &current, value);
                     stored.map(|object| Outcome::Marked(object.value()))
                 }
@@ -138,22 +141,22 @@ impl Call<'_> {
                 Err(StoreError::Changed) => {
                     let (namespace, name) = (current.namespace(), current.name());
                     let latest = self.shared.store.get(&collection, namespace, name);
-                    current = latest.ok_or_else(|| Failure::not_found(self.subject()))?;
+                    current = latest.ok_or_else(|| RequestFailure::not_found(self.subject()))?;
                 }
                 done => return done.map_err(|error| self.refused(error)),
             }
         }
-        Err(Failure::modified(self.subject()))
+        Err(RequestFailure::modified(self.subject()))
     }
 
     fn check_deletable(
         &self,
         object: &Object,
         preconditions: &Preconditions,
-    ) -> Result<(), Failure> {
+    ) -> Result<(), RequestFailure> {
         if self.is_namespace() && KEPT_NAMESPACES.contains(&object.name()) {
             let detail = "this namespace may not be deleted";
-            return Err(Failure::forbidden(self.subject(), detail));
+            return Err(RequestFailure::forbidden(self.subject(), detail));
         }
         let Preconditions { uid, resource_version } = preconditions;
         if let Some(uid) = uid.as_deref().filter(|uid| *uid != object.uid()) {
@@ -161,7 +164,7 @@ impl Call<'_> {
                 "Precondition failed: UID in precondition: {uid}, UID in object meta: {}",
                 object.uid()
             );
-            return Err(Failure::conflict(self.subject(), &detail));
+            return Err(RequestFailure::conflict(self.subject(), &detail));
         }
         let revision = object.revision().to_string();
         match resource_version.as_deref().filter(|wanted| *wanted != revision) {
@@ -170,7 +173,7 @@ impl Call<'_> {
                     "Precondition failed: ResourceVersion in precondition: {wanted}, \
                      ResourceVersion in object meta: {revision}"
                 );
-                Err(Failure::conflict(self.subject(), &detail))
+                Err(RequestFailure::conflict(self.subject(), &detail))
             }
             None => Ok(()),
         }

@@ -6,7 +6,7 @@ use http::Response;
 use serde_json::{Value, json};
 
 use super::Shared;
-use crate::failure::Failure;
+use crate::failure::RequestFailure;
 use crate::openapi;
 use crate::reply::{self, ReplyBody};
 use crate::request::Route;
@@ -17,7 +17,7 @@ const MAJOR: &str = "1";
 const MINOR: &str = "36";
 
 /// Answers every `GET` that is not about objects.
-pub(super) fn serve(shared: &Shared, route: &Route) -> Result<Response<ReplyBody>, Failure> {
+pub(super) fn serve(shared: &Shared, route: &Route) -> Result<Response<ReplyBody>, RequestFailure> {
     let body = match route {
         Route::Health => return Ok(reply::text("ok")),
         Route::Version => version(),
@@ -41,10 +41,10 @@ pub(super) fn serve(shared: &Shared, route: &Route) -> Result<Response<ReplyBody
         Route::OpenApi(group, version) => {
             resource_list(shared, group, version)?;
             openapi::document(&catalogue(shared), group, version)
-                .ok_or_else(Failure::no_resource)?
+                .ok_or_else(RequestFailure::no_resource)?
         }
         Route::Group(_) | Route::TokenReviews | Route::Objects(_) => {
-            return Err(Failure::no_resource());
+            return Err(RequestFailure::no_resource());
         }
     };
     Ok(reply::value(&body))
@@ -84,14 +84,14 @@ fn describe(shared: &Shared, group: &str) -> Value {
     json!({ "name": group, "preferredVersion": versions[0], "versions": versions })
 }
 
-fn resource_list(shared: &Shared, group: &str, version: &str) -> Result<Value, Failure> {
+fn resource_list(shared: &Shared, group: &str, version: &str) -> Result<Value, RequestFailure> {
     let own = shared
         .resources
         .iter()
         .filter(|resource| resource.group == group && resource.version == version);
     let resources: Vec<Value> = own.flat_map(|resource| entries(resource)).collect();
     if resources.is_empty() {
-        return Err(Failure::no_resource());
+        return Err(RequestFailure::no_resource());
     }
     let group_version = match group {
         "" => version.to_owned(),

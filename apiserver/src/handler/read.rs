@@ -3,7 +3,7 @@
 use http::Response;
 
 use super::Call;
-use crate::failure::Failure;
+use crate::failure::RequestFailure;
 use crate::reply::{self, ReplyBody};
 use crate::request::collection_of;
 use crate::selector::Selector;
@@ -35,20 +35,20 @@ const POD_FIELDS: &[&str] = &[
 ];
 
 impl Call<'_> {
-    pub(super) fn read(&self) -> Result<Response<ReplyBody>, Failure> {
+    pub(super) fn read(&self) -> Result<Response<ReplyBody>, RequestFailure> {
         let view = self.view()?;
-        let object = self.current().ok_or_else(|| Failure::not_found(self.subject()))?;
+        let object = self.current().ok_or_else(|| RequestFailure::not_found(self.subject()))?;
         Ok(reply::json(200, view.object(&object, self.now)))
     }
 
-    pub(super) fn list(&self) -> Result<Response<ReplyBody>, Failure> {
+    pub(super) fn list(&self) -> Result<Response<ReplyBody>, RequestFailure> {
         let view = self.view()?;
         Ok(reply::json(200, view.page(&self.page()?, self.now)))
     }
 
     /// The objects that a list or a deletion of a collection is about. A later page shows the
     /// state of its own time: objects are immutable, but no old list is kept for a slow reader.
-    pub(super) fn page(&self) -> Result<Page, Failure> {
+    pub(super) fn page(&self) -> Result<Page, RequestFailure> {
         let after = self.query.continue_token.as_deref();
         let limit = self.query.limit.unwrap_or(usize::MAX);
         let collection = self.target.collection();
@@ -57,7 +57,7 @@ impl Call<'_> {
         Ok(self.shared.store.list(&collection, namespace, &selector, (after, limit)))
     }
 
-    pub(super) fn selector(&self) -> Result<Selector, Failure> {
+    pub(super) fn selector(&self) -> Result<Selector, RequestFailure> {
         // The store knows these collections too: see `SELECTED_BY_CONTENT`.
         let selectable = match collection_of(&self.target.resource).as_str() {
             "events" => EVENT_FIELDS,
@@ -72,8 +72,8 @@ impl Call<'_> {
         )
     }
 
-    pub(super) fn read_log(&self) -> Result<Response<ReplyBody>, Failure> {
-        let pod = self.current().ok_or_else(|| Failure::not_found(self.subject()))?;
+    pub(super) fn read_log(&self) -> Result<Response<ReplyBody>, RequestFailure> {
+        let pod = self.current().ok_or_else(|| RequestFailure::not_found(self.subject()))?;
         let permit = self.stream_permit()?;
         let options = self.query.log.clone();
         let lines = self.shared.logs.open(pod.namespace(), pod.name(), options)?;

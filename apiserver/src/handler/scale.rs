@@ -5,15 +5,19 @@ use serde_json::{Value, json};
 
 use super::Call;
 use super::update::Stored;
-use crate::failure::{Cause, Failure, Subject};
+use crate::failure::{Cause, RequestFailure, Subject};
 use crate::media;
 use crate::reply::{self, ReplyBody};
 
 impl Call<'_> {
-    pub(super) fn serve_scale(&mut self, method: &Method) -> Result<Response<ReplyBody>, Failure> {
+    pub(super) fn serve_scale(
+        &mut self,
+        method: &Method,
+    ) -> Result<Response<ReplyBody>, RequestFailure> {
         match *method {
             Method::GET => {
-                let object = self.current().ok_or_else(|| Failure::not_found(self.subject()))?;
+                let object =
+                    self.current().ok_or_else(|| RequestFailure::not_found(self.subject()))?;
                 Ok(reply::value(&scale_of(&object.value())))
             }
             Method::PUT => {
@@ -28,14 +32,14 @@ impl Call<'_> {
                     Ok(scale)
                 })
             }
-            _ => Err(Failure::method_not_allowed()),
+            _ => Err(RequestFailure::method_not_allowed()),
         }
     }
 
     fn write_scale(
         &mut self,
-        next: &mut dyn FnMut(&mut Self, &Value) -> Result<Value, Failure>,
-    ) -> Result<Response<ReplyBody>, Failure> {
+        next: &mut dyn FnMut(&mut Self, &Value) -> Result<Value, RequestFailure>,
+    ) -> Result<Response<ReplyBody>, RequestFailure> {
         let stored = self.store_next(&mut |call, old| {
             let scale = next(call, &scale_of(old))?;
             let replicas = call.replicas(&scale)?;
@@ -54,7 +58,7 @@ impl Call<'_> {
         Ok(reply::value(&scale_of(&value)))
     }
 
-    fn replicas(&self, scale: &Value) -> Result<Value, Failure> {
+    fn replicas(&self, scale: &Value) -> Result<Value, RequestFailure> {
         let given = &scale["spec"]["replicas"];
         // An absent number is zero: the field is omitted when it is.
         let replicas = if given.is_null() { Some(0) } else { given.as_i64() };
@@ -65,7 +69,10 @@ impl Call<'_> {
                 message: format!("Invalid value: {given}: must be greater than or equal to 0"),
                 field: "spec.replicas".into(),
             };
-            Failure::invalid(Subject::new("autoscaling", "Scale", self.target.name()), vec![cause])
+            RequestFailure::invalid(
+                Subject::new("autoscaling", "Scale", self.target.name()),
+                vec![cause],
+            )
         })
     }
 }

@@ -9,9 +9,9 @@ use http::Response;
 use serde_json::Value;
 
 use super::{Call, WRITE_ATTEMPTS_MAX};
-use crate::admission::Operation;
-use crate::apply::{self, ApplyError, Writer};
-use crate::failure::{Cause, Failure, Subject};
+use crate::admission::AdmissionOperation;
+use crate::apply::{self, ApplyError, FieldWriter};
+use crate::failure::{Cause, RequestFailure, Subject};
 use crate::media::{self, Decoded, PatchKind};
 use crate::metadata;
 use crate::object::Object;
@@ -48,14 +48,14 @@ impl Patch {
 // === impl Call ===
 
 impl Call<'_> {
-    pub(super) fn replace(&mut self) -> Result<Response<ReplyBody>, Failure> {
+    pub(super) fn replace(&mut self) -> Result<Response<ReplyBody>, RequestFailure> {
         let Decoded { mut value, duplicates } = media::decode(&self.headers, &self.body)?;
         self.check_identity(&mut value)?;
         self.conform(&mut value, duplicates, Self::strict_failure)?;
         self.rewrite(&mut |_, _| Ok(value.clone()))
     }
 
-    pub(super) fn patch(&mut self) -> Result<Response<ReplyBody>, Failure> {
+    pub(super) fn patch(&mut self) -> Result<Response<ReplyBody>, RequestFailure> {
         let patch = self.read_patch()?;
         if patch.kind == PatchKind::Apply {
             return self.apply(&patch.document);
@@ -72,7 +72,7 @@ impl Call<'_> {
         })
     }
 
-    pub(super) fn read_patch(&self) -> Result<Patch, Failure> {
+    pub(super) fn read_patch(&self) -> Result<Patch, RequestFailure> {
         let kind = media::patch_kind(&self.headers)?;
         if kind == PatchKind::Strategic && self.target.resource.custom {
             return Err(media::unsupported(
@@ -89,22 +89,22 @@ impl Call<'_> {
         kind: PatchKind,
         value: &mut Value,
         document: &Value,
-    ) -> Result<(), Failure> {
+    ) -> Result<(), RequestFailure> {
         let done = match kind {
             PatchKind::Json => patch::json(value, document),
             PatchKind::Merge | PatchKind::Apply => patch::merge(value, document),
             PatchKind::Strategic => patch::strategic(&self.schema(), value, document),
         };
         done.map_err(|error| match error {
-            PatchError::Malformed(_) => Failure::bad_request(error.to_string()),
+            PatchError::Malformed(_) => RequestFailure::bad_request(error.to_string()),
             PatchError::Inapplicable(_) => {
-                Failure::new(422, "Invalid", error.to_string()).about(self.subject())
+                RequestFailure::new(422, "Invalid", error.to_string()).about(self.subject())
             }
         })
     }
 
     /// Kubernetes' words for a patch whose result breaks strict decoding.
-    fn strict_patch_failure(&self, faults: &str, document: &Value) -> Failure {
+    fn strict_patch_failure(&self, faults: &str, document: &Value) -> RequestFailure {
         let cause = Cause {
             reason: "FieldValueInvalid".into(),
             message: format!(
@@ -115,19 +115,19 @@ impl Call<'_> {
         };
         let resource = &self.target.resource;
         let subject = Subject::new(&resource.group, &resource.kind, self.target.name());
-        Failure::invalid(subject, vec![cause])
+        RequestFailure::invalid(subject, vec![cause])
     }
 
     /// Server-side apply: creates the object if need be.
-    fn apply(&mut self, document: &Value) -> Result<Response<ReplyBody>, Failure> {
+    fn apply(&mut self, document: &Value) -> Result<Response<ReplyBody>, RequestFailure> {
         if self.query.field_manager.is_none() {
-            return Err(Failure::bad_request("fieldManager is required for apply patch"));
+            return Err(RequestFailure::bad_request("fieldManager is required for apply patch"));
         }
         let mut applied = document.clone();
         self.check_identity(&mut applied)?;
         let unknown = self.schema().unknown_fields(&applied);
         if let Some(field) = unknown.first() {
-            return Err(Failure::bad_request(format!(
+            return Err(RequestFailure::bad_request(format!(
                 "failed to create typed patch object ({}/{}; {}, Kind={}): .{field}: field not \
                  declared in schema",
                 self.target.namespace(),
@@ -138,7 +138,7 @@ impl Call<'_> {
         }
         let fields = metadata::of(&mut applied);
         if fields.get("managedFields").is_some_and(|managed| !managed.is_null()) {
-            return Err(Failure::bad_request("metadata.managedFields must be nil"));
+            return Err(RequestFailure::bad_request("metadata.managedFields must be nil"));
         }
         if self.current().is_none() && self.target.subresource.is_none() {
             let mut value = self.applied(None, &applied)?;
@@ -152,10 +152,10 @@ impl Call<'_> {
         })
     }
 
-    fn applied(&self, old: Option<&Value>, applied: &Value) -> Result<Value, Failure> {
+    fn applied(&self, old: Option<&Value>, applied: &Value) -> Result<Value, RequestFailure> {
         let manager = self.manager();
         let api_version = self.target.resource.api_version();
-        let writer = Writer {
+        let writer = FieldWriter {
             manager: &manager,
             api_version: &api_version,
             subresource: self.target.subresource.map(Subresource::as_str),
@@ -165,9 +165,9 @@ impl Call<'_> {
         done.map_err(|error| {
             let message = error.to_string();
             let ApplyError::Conflicts(conflicts) = error else {
-                return Failure::bad_request(message);
+                return RequestFailure::bad_request(message);
             };
-            let mut failure = Failure::new(409, "Conflict", message);
+            let mut failure = RequestFailure::new(409, "Conflict", message);
             let causes = conflicts.into_iter().map(|conflict| Cause {
                 reason: "FieldManagerConflict".into(),
                 message: conflict.message,
@@ -187,8 +187,8 @@ impl Call<'_> {
     /// Computes the next version from the current one with `next` and stores it.
     fn rewrite(
         &mut self,
-        next: &mut dyn FnMut(&mut Self, &Value) -> Result<Value, Failure>,
-    ) -> Result<Response<ReplyBody>, Failure> {
+        next: &mut dyn FnMut(&mut Self, &Value) -> Result<Value, RequestFailure>,
+    ) -> Result<Response<ReplyBody>, RequestFailure> {
         let view = self.view()?;
         let body = match self.store_next(next)? {
             Stored::Object(object) => view.object(&object, self.now),
@@ -200,10 +200,11 @@ impl Call<'_> {
     /// As [`Self::rewrite`], for those who answer with something else than the object.
     pub(super) fn store_next(
         &mut self,
-        next: &mut dyn FnMut(&mut Self, &Value) -> Result<Value, Failure>,
-    ) -> Result<Stored, Failure> {
+        next: &mut dyn FnMut(&mut Self, &Value) -> Result<Value, RequestFailure>,
+    ) -> Result<Stored, RequestFailure> {
         for _ in 0..WRITE_ATTEMPTS_MAX {
-            let current = self.current().ok_or_else(|| Failure::not_found(self.subject()))?;
+            let current =
+                self.current().ok_or_else(|| RequestFailure::not_found(self.subject()))?;
             let old = current.value();
             let value = next(self, &old)?;
             self.check_preconditions(&old, &value)?;
@@ -214,11 +215,11 @@ impl Call<'_> {
                 Ok(stored) => return Ok(stored),
             }
         }
-        Err(Failure::modified(self.subject()))
+        Err(RequestFailure::modified(self.subject()))
     }
 
     /// Checks that the version that the client builds on, if it named one, is the current one.
-    fn check_preconditions(&self, old: &Value, value: &Value) -> Result<(), Failure> {
+    fn check_preconditions(&self, old: &Value, value: &Value) -> Result<(), RequestFailure> {
         let (was, is) = (&old["metadata"], &value["metadata"]);
         let given = |key: &str| is[key].as_str().filter(|text| !text.is_empty());
         if let Some(uid) = given("uid").filter(|uid| was["uid"] != *uid) {
@@ -226,11 +227,11 @@ impl Call<'_> {
                 "Precondition failed: UID in precondition: {uid}, UID in object meta: {}",
                 was["uid"].as_str().unwrap_or_default()
             );
-            return Err(Failure::conflict(self.subject(), &detail));
+            return Err(RequestFailure::conflict(self.subject(), &detail));
         }
         match given("resourceVersion") {
             Some(version) if was["resourceVersion"] != version => {
-                Err(Failure::modified(self.subject()))
+                Err(RequestFailure::modified(self.subject()))
             }
             _ => Ok(()),
         }
@@ -244,14 +245,14 @@ impl Call<'_> {
     ) -> Result<Stored, Attempt> {
         let mut value = self.isolated(old, value);
         metadata::carry(old, &mut value, &self.target.resource);
-        let mut value = self.mutate(Operation::Update, Some(old), value)?;
+        let mut value = self.mutate(AdmissionOperation::Update, Some(old), value)?;
         if self.target.resource.generation {
             metadata::count_change(old, &mut value);
         }
         if !self.is_apply() {
             self.track(Some(old), &mut value);
         }
-        self.validate(Operation::Update, Some(old), &value)?;
+        self.validate(AdmissionOperation::Update, Some(old), &value)?;
         if self.query.dry_run {
             return Ok(Stored::Unstored(value));
         }
@@ -312,13 +313,13 @@ enum Attempt {
     /// Somebody else was faster.
     Lost,
     /// For good.
-    Failed(Failure),
+    Failed(RequestFailure),
 }
 
 // === impl Attempt ===
 
-impl From<Failure> for Attempt {
-    fn from(failure: Failure) -> Self {
+impl From<RequestFailure> for Attempt {
+    fn from(failure: RequestFailure) -> Self {
         Self::Failed(failure)
     }
 }

@@ -11,12 +11,12 @@ use tokio::sync::OwnedSemaphorePermit;
 use tokio::time::{Instant, sleep_until};
 
 use super::{Call, Clock};
-use crate::failure::Failure;
+use crate::failure::RequestFailure;
 use crate::media::Shape;
 use crate::object::Object;
 use crate::reply::{self, ReplyBody};
 use crate::selector::Selector;
-use crate::store::{Change, ChangeKind, Expired, Watch, WatchStart};
+use crate::store::{ChangeKind, CollectionWatch, Expired, ObjectChange, WatchStart};
 use crate::view::View;
 
 /// How often a quiet watch is told the current revision, so that it can go on from there after
@@ -27,9 +27,9 @@ const WATCH_MAX: Duration = Duration::from_hours(1);
 
 /// The state of one watch's stream.
 struct Feed {
-    watch: Watch,
+    watch: CollectionWatch,
     /// Changes to send before any that the watch will bring.
-    initial: Option<Vec<Change>>,
+    initial: Option<Vec<ObjectChange>>,
     /// Whether to mark the end of the initial changes.
     mark_initial: bool,
     namespace: Option<String>,
@@ -45,13 +45,13 @@ struct Feed {
 }
 
 impl Call<'_> {
-    pub(super) fn watch(&self) -> Result<Response<ReplyBody>, Failure> {
+    pub(super) fn watch(&self) -> Result<Response<ReplyBody>, RequestFailure> {
         let selector = self.selector()?;
         let view = self.view()?;
         let permit = self.stream_permit()?;
         let (initial, watch) = match self.open_watch() {
             Ok(opened) => opened,
-            Err(Expired { asked, oldest }) => return Err(Failure::expired(oldest, asked)),
+            Err(Expired { asked, oldest }) => return Err(RequestFailure::expired(oldest, asked)),
         };
         let limit = self.query.timeout_s.map_or(WATCH_MAX, Duration::from_secs);
         let feed = Feed {
@@ -72,12 +72,12 @@ impl Call<'_> {
         Ok(reply::json_stream(feed.into_stream()))
     }
 
-    fn open_watch(&self) -> Result<(Vec<Change>, Watch), Expired> {
+    fn open_watch(&self) -> Result<(Vec<ObjectChange>, CollectionWatch), Expired> {
         let collection = self.target.collection();
         let store = &self.shared.store;
         let revision = self.query.resource_version.filter(|revision| *revision > 0);
         match (self.query.initial_events, revision) {
-            (Some(true), _) | (None, None) => Watch::initial(store, &collection),
+            (Some(true), _) | (None, None) => CollectionWatch::initial(store, &collection),
             (Some(false), None) => Ok((Vec::new(), store.watch(&collection, WatchStart::Now)?)),
             (_, Some(revision)) => {
                 let start = WatchStart::After(revision);
@@ -87,10 +87,10 @@ impl Call<'_> {
     }
 
     /// A permit for a response that goes on for long.
-    pub(super) fn stream_permit(&self) -> Result<OwnedSemaphorePermit, Failure> {
+    pub(super) fn stream_permit(&self) -> Result<OwnedSemaphorePermit, RequestFailure> {
         let permit = Arc::clone(&self.shared.streams).try_acquire_owned();
         permit.map_err(|_| {
-            Failure::too_many(
+            RequestFailure::too_many(
                 "too many watches and followed logs are open at once: end some of them",
             )
         })
@@ -143,7 +143,7 @@ impl Feed {
         }
     }
 
-    fn encode(&self, changes: &[Change]) -> BytesMut {
+    fn encode(&self, changes: &[ObjectChange]) -> BytesMut {
         let mut chunk = BytesMut::new();
         let now = (self.clock)();
         for change in changes {
@@ -201,7 +201,7 @@ impl Feed {
     /// The log has moved past this watch: it says so and ends, and the client lists again.
     fn expire(&mut self, Expired { asked, oldest }: Expired) -> BytesMut {
         self.over = true;
-        let status = Failure::expired(oldest, asked).status().to_string();
+        let status = RequestFailure::expired(oldest, asked).status().to_string();
         let mut chunk = BytesMut::new();
         put_event(&mut chunk, "ERROR", status.as_bytes());
         chunk

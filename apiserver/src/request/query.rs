@@ -1,6 +1,6 @@
 //! The query parameters of a request.
 
-use crate::failure::Failure;
+use crate::failure::RequestFailure;
 use crate::logs::LogOptions;
 use crate::table::IncludeObject;
 
@@ -54,12 +54,12 @@ pub(crate) struct Query {
 
 impl Propagation {
     /// Reads `propagationPolicy`.
-    pub(crate) fn parse(text: &str) -> Result<Self, Failure> {
+    pub(crate) fn parse(text: &str) -> Result<Self, RequestFailure> {
         match text {
             "Background" => Ok(Self::Background),
             "Foreground" => Ok(Self::Foreground),
             "Orphan" => Ok(Self::Orphan),
-            other => Err(Failure::bad_request(format!(
+            other => Err(RequestFailure::bad_request(format!(
                 "invalid propagationPolicy {other:?}: must be Background, Foreground or Orphan"
             ))),
         }
@@ -70,7 +70,7 @@ impl Propagation {
 
 impl Query {
     /// Reads a query string.
-    pub(crate) fn parse(text: &str) -> Result<Self, Failure> {
+    pub(crate) fn parse(text: &str) -> Result<Self, RequestFailure> {
         let mut query = Self::default();
         for (key, value) in form_urlencoded::parse(text.as_bytes()) {
             query.set(&key, &value)?;
@@ -78,7 +78,7 @@ impl Query {
         Ok(query)
     }
 
-    fn set(&mut self, key: &str, value: &str) -> Result<(), Failure> {
+    fn set(&mut self, key: &str, value: &str) -> Result<(), RequestFailure> {
         let text = || Some(value.to_owned()).filter(|value| !value.is_empty());
         match key {
             "labelSelector" => self.label_selector = text(),
@@ -101,7 +101,7 @@ impl Query {
             }
             "includeObject" => {
                 self.include_object = IncludeObject::parse(value).ok_or_else(|| {
-                    Failure::bad_request(format!("invalid includeObject {value:?}"))
+                    RequestFailure::bad_request(format!("invalid includeObject {value:?}"))
                 })?;
             }
             "container" => self.log.container = text(),
@@ -117,36 +117,39 @@ impl Query {
     }
 }
 
-fn number<T: std::str::FromStr>(key: &str, value: &str) -> Result<Option<T>, Failure> {
+fn number<T: std::str::FromStr>(key: &str, value: &str) -> Result<Option<T>, RequestFailure> {
     if value.is_empty() {
         return Ok(None);
     }
     let parsed = value.parse().map(Some);
-    parsed.map_err(|_| Failure::bad_request(format!("invalid {key} {value:?}: not a number")))
+    parsed
+        .map_err(|_| RequestFailure::bad_request(format!("invalid {key} {value:?}: not a number")))
 }
 
-fn flag(key: &str, value: &str) -> Result<bool, Failure> {
+fn flag(key: &str, value: &str) -> Result<bool, RequestFailure> {
     match value {
         "" | "1" | "t" | "T" | "true" | "True" | "TRUE" => Ok(true),
         "0" | "f" | "F" | "false" | "False" | "FALSE" => Ok(false),
-        other => Err(Failure::bad_request(format!("invalid {key} {other:?}: not a boolean"))),
+        other => {
+            Err(RequestFailure::bad_request(format!("invalid {key} {other:?}: not a boolean")))
+        }
     }
 }
 
-fn dry_run(value: &str) -> Result<bool, Failure> {
+fn dry_run(value: &str) -> Result<bool, RequestFailure> {
     match value {
         "" => Ok(false),
         "All" => Ok(true),
-        other => Err(Failure::bad_request(format!("invalid dryRun {other:?}: must be All"))),
+        other => Err(RequestFailure::bad_request(format!("invalid dryRun {other:?}: must be All"))),
     }
 }
 
-fn field_validation(value: &str) -> Result<FieldValidation, Failure> {
+fn field_validation(value: &str) -> Result<FieldValidation, RequestFailure> {
     match value {
         "Strict" => Ok(FieldValidation::Strict),
         "Warn" | "" => Ok(FieldValidation::Warn),
         "Ignore" => Ok(FieldValidation::Ignore),
-        other => Err(Failure::bad_request(format!(
+        other => Err(RequestFailure::bad_request(format!(
             "invalid fieldValidation {other:?}: must be Strict, Warn or Ignore"
         ))),
     }

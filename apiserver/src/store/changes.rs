@@ -29,7 +29,7 @@ pub(crate) enum ChangeKind {
 
 /// One change of a collection.
 #[derive(Debug, Clone)]
-pub(crate) struct Change {
+pub(crate) struct ObjectChange {
     /// What it did.
     pub(crate) kind: ChangeKind,
     /// The new version, or the last one at the revision of its removal.
@@ -42,7 +42,7 @@ pub(crate) struct Change {
 /// The last changes of one collection, oldest first.
 #[derive(Debug)]
 pub(super) struct ChangeLog {
-    changes: VecDeque<Change>,
+    changes: VecDeque<ObjectChange>,
     bytes: usize,
     /// Every change after this revision is in the log.
     complete_after: u64,
@@ -64,7 +64,7 @@ impl ChangeLog {
     }
 
     /// Adds a change and wakes the watches.
-    pub(super) fn push(&mut self, change: Change) {
+    pub(super) fn push(&mut self, change: ObjectChange) {
         let revision = change.object.revision();
         self.bytes += change.object.json().len();
         self.changes.push_back(change);
@@ -86,7 +86,7 @@ impl ChangeLog {
     }
 
     /// The changes after `revision`, which must not be before [`Self::complete_after`].
-    pub(super) fn after(&self, revision: u64) -> impl Iterator<Item = &Change> {
+    pub(super) fn after(&self, revision: u64) -> impl Iterator<Item = &ObjectChange> {
         let first = self.changes.partition_point(|change| change.object.revision() <= revision);
         self.changes.range(first..)
     }
@@ -109,7 +109,7 @@ mod tests {
         json!({ "metadata": { "name": "a", "labels": { "a": label } }, "status": status })
     }
 
-    fn replaced(resource: &str, first: Value, second: Value) -> Change {
+    fn replaced(resource: &str, first: Value, second: Value) -> ObjectChange {
         let store = Arc::new(Store::new(Recovered::default(), None).unwrap());
         let old = store.create(resource, first).unwrap();
         let mut watch = store.watch(resource, WatchStart::Now).unwrap();

@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use serde_json::Value;
 
-use super::changes::{Change, ChangeKind};
+use super::changes::{ChangeKind, ObjectChange};
 use super::collection::Collection;
 use super::ownership::{Ownership, Placed};
 use super::{EVENTS, NAMESPACES, StoreError};
@@ -129,7 +129,7 @@ impl State {
             SELECTED_BY_CONTENT.contains(&resource) || !before.has_labels_of(&object)
         };
         let before = before.map(|own| if told_apart(&own) { own } else { Arc::clone(&object) });
-        self.collection(resource).log.push(Change { kind, object, before });
+        self.collection(resource).log.push(ObjectChange { kind, object, before });
     }
 
     /// Keeps [`Ownership`] up with a change.

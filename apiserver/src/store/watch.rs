@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use tokio::sync::watch;
 
-use super::{Change, ChangeKind, Store};
+use super::{ChangeKind, ObjectChange, Store};
 
 /// Changes handed out at once: bounds the time under the lock and the size of a chunk.
 const BATCH_MAX: usize = 128;
@@ -32,7 +32,7 @@ pub(crate) struct Expired {
 
 /// A watch of one collection. Dropping it ends it.
 #[derive(Debug)]
-pub(crate) struct Watch {
+pub(crate) struct CollectionWatch {
     store: Arc<Store>,
     resource: Box<str>,
     revision: u64,
@@ -41,7 +41,7 @@ pub(crate) struct Watch {
 
 // === impl Watch ===
 
-impl Watch {
+impl CollectionWatch {
     pub(super) fn new(
         store: Arc<Store>,
         resource: &str,
@@ -68,18 +68,18 @@ impl Watch {
     pub(crate) fn initial(
         store: &Arc<Store>,
         resource: &str,
-    ) -> Result<(Vec<Change>, Self), Expired> {
+    ) -> Result<(Vec<ObjectChange>, Self), Expired> {
         // Listing first and watching from there would need a second look for changes between.
         let watch = Self::new(Arc::clone(store), resource, WatchStart::Everything)?;
         let state = store.state.lock();
         let objects = state.collections.get(resource).into_iter().flat_map(|collection| {
-            collection.objects.values().map(|object| Change {
+            collection.objects.values().map(|object| ObjectChange {
                 kind: ChangeKind::Added,
                 object: Arc::clone(object),
                 before: None,
             })
         });
-        let objects: Vec<Change> = objects.collect();
+        let objects: Vec<ObjectChange> = objects.collect();
         let revision = state.revision;
         drop(state);
         Ok((objects, Self { revision, ..watch }))
@@ -92,7 +92,7 @@ impl Watch {
 
     /// The next changes, of which there is at least one. Cancel-safe: nothing is lost when the
     /// future is dropped.
-    pub(crate) async fn next(&mut self) -> Result<Vec<Change>, Expired> {
+    pub(crate) async fn next(&mut self) -> Result<Vec<ObjectChange>, Expired> {
         loop {
             self.announced.borrow_and_update();
             let changes = self.take()?;
@@ -107,7 +107,7 @@ impl Watch {
     }
 
     /// The changes since the last call, without waiting.
-    pub(crate) fn take(&mut self) -> Result<Vec<Change>, Expired> {
+    pub(crate) fn take(&mut self) -> Result<Vec<ObjectChange>, Expired> {
         let state = self.store.state.lock();
         let Some(collection) = state.collections.get(&*self.resource) else {
             return Ok(Vec::new());
@@ -116,7 +116,8 @@ impl Watch {
         if asked < oldest {
             return Err(Expired { asked, oldest });
         }
-        let changes: Vec<Change> = collection.log.after(asked).take(BATCH_MAX).cloned().collect();
+        let changes: Vec<ObjectChange> =
+            collection.log.after(asked).take(BATCH_MAX).cloned().collect();
         // With nothing left to hand out this watch is up to date with the whole store.
         self.revision = match changes.last() {
             Some(last) if changes.len() == BATCH_MAX => last.object.revision(),

@@ -15,7 +15,11 @@ fn case(pods: &[(&str, bool)]) -> Case {
     let mut case =
         Case { drain: Drain::default(), pods: Pods::default(), start: Instant::now(), orders: 0 };
     for (uid, is_ready) in pods {
-        case.pods.insert(Pod { uid: (*uid).into(), is_ready: *is_ready, ..Pod::default() });
+        case.pods.insert(RevisionPod {
+            uid: (*uid).into(),
+            is_ready: *is_ready,
+            ..RevisionPod::default()
+        });
     }
     case
 }
@@ -25,21 +29,29 @@ fn said(uid: &str, in_flight: u32, draining: bool) -> PodReport {
 }
 
 impl Case {
-    fn change(&mut self, uid: &str, change: impl FnOnce(&mut Pod)) {
+    fn change(&mut self, uid: &str, change: impl FnOnce(&mut RevisionPod)) {
         let mut pod = self.pods.get(uid).unwrap().clone();
         change(&mut pod);
         assert!(self.pods.insert(pod));
     }
 
     /// Plans at a time, each activator having said those pods under the order last given.
-    fn plan(&mut self, want: u32, current: u32, views: &[&[PodReport]], at_ms: u64) -> Plan {
+    fn plan(&mut self, want: u32, current: u32, views: &[&[PodReport]], at_ms: u64) -> DrainPlan {
         let obeyed = self.drain.order().0;
-        let views: Vec<_> =
-            views.iter().map(|pods| View { obeyed, pods, ..View::default() }).collect();
+        let views: Vec<_> = views
+            .iter()
+            .map(|pods| ReporterView { obeyed, pods, ..ReporterView::default() })
+            .collect();
         self.plan_by(want, current, &views, at_ms)
     }
 
-    fn plan_by(&mut self, want: u32, current: u32, views: &[View<'_>], at_ms: u64) -> Plan {
+    fn plan_by(
+        &mut self,
+        want: u32,
+        current: u32,
+        views: &[ReporterView<'_>],
+        at_ms: u64,
+    ) -> DrainPlan {
         let now = self.start + Duration::from_millis(at_ms);
         self.orders += 1;
         self.drain.plan(&Scene {
@@ -89,12 +101,12 @@ fn without_anybody_to_answer_nothing_is_lowered() {
 #[test]
 fn a_pod_that_an_activator_does_not_name_is_let_go_only_once_it_obeys() {
     let mut case = case(&[("a", false)]);
-    assert_eq!(case.plan_by(0, 1, &[View::default()], 0).scale, 1);
-    assert_eq!(case.plan_by(0, 1, &[View::default()], 60_000).scale, 1);
+    assert_eq!(case.plan_by(0, 1, &[ReporterView::default()], 0).scale, 1);
+    assert_eq!(case.plan_by(0, 1, &[ReporterView::default()], 60_000).scale, 1);
     let obeyed = case.drain.order().0;
-    let cut = View { obeyed, is_cut: true, ..View::default() };
+    let cut = ReporterView { obeyed, is_cut: true, ..ReporterView::default() };
     assert_eq!(case.plan_by(0, 1, &[cut], 60_001).scale, 1);
-    assert_eq!(case.plan_by(0, 1, &[View { is_cut: false, ..cut }], 60_002).scale, 0);
+    assert_eq!(case.plan_by(0, 1, &[ReporterView { is_cut: false, ..cut }], 60_002).scale, 0);
 }
 
 /// S6: after a stall an acknowledgement of an earlier drain may come however late.
@@ -103,12 +115,13 @@ fn an_echo_of_a_drain_that_was_called_off_does_not_count() {
     let mut case = case(&[("a", true)]);
     let held = [said("a", 0, true)];
     case.plan(0, 1, &[&[said("a", 0, false)]], 0);
-    let echo = View { obeyed: case.drain.order().0, pods: &held, ..View::default() };
+    let echo =
+        ReporterView { obeyed: case.drain.order().0, pods: &held, ..ReporterView::default() };
     assert_eq!(case.plan_by(1, 1, &[echo], 100).scale, 1);
     assert!(case.drain.is_empty());
     assert_eq!(case.plan_by(0, 1, &[echo], 200).scale, 1);
     assert_eq!(case.plan_by(0, 1, &[echo], 3_600_000).scale, 1);
-    let answer = View { obeyed: case.drain.order().0, ..echo };
+    let answer = ReporterView { obeyed: case.drain.order().0, ..echo };
     assert_eq!(case.plan_by(0, 1, &[answer], 3_600_001).scale, 0);
 }
 
@@ -120,7 +133,7 @@ fn obedience_to_another_leader_does_not_count() {
     case.plan(0, 1, &[], 0);
     for epoch in [6, 8] {
         let obeyed = OrderId { epoch, number: 100 };
-        let view = View { obeyed, pods: &held, ..View::default() };
+        let view = ReporterView { obeyed, pods: &held, ..ReporterView::default() };
         assert_eq!(case.plan_by(0, 1, &[view], 100).scale, 1, "{epoch}");
     }
 }
@@ -133,7 +146,7 @@ fn obedience_to_a_later_order_holds_for_all_that_both_name() {
     case.plan(0, 2, &[], 100);
     assert!(case.drain.order().0 > first);
     let held = [said("a", 0, true), said("b", 0, true)];
-    let early = View { obeyed: first, pods: &held, ..View::default() };
+    let early = ReporterView { obeyed: first, pods: &held, ..ReporterView::default() };
     assert_eq!(case.plan_by(0, 2, &[early], 200).condemned, ["a"]);
     assert_eq!(case.plan(0, 1, &[&held], 300).condemned, ["b"]);
 }

@@ -6,7 +6,7 @@ use std::collections::BTreeMap;
 use ebb_api::report::RevisionKey;
 
 use crate::pods::Pods;
-use crate::revision::Revision;
+use crate::revision::RevisionScaler;
 
 /// The number of a place; used again after what had it is gone.
 pub(super) type Id = u32;
@@ -23,7 +23,7 @@ pub(super) struct Table {
 /// What is known under one name: pods may be heard of before their revision.
 #[derive(Debug, Default)]
 pub(super) struct Place {
-    pub(super) revision: Option<Revision>,
+    pub(super) revision: Option<RevisionScaler>,
     pub(super) pods: Pods,
 }
 
@@ -67,7 +67,7 @@ impl Table {
         &mut self.places[index(id)]
     }
 
-    pub(super) fn revision(&self, key: &RevisionKey) -> Option<&Revision> {
+    pub(super) fn revision(&self, key: &RevisionKey) -> Option<&RevisionScaler> {
         self.at(self.id(key)?).revision.as_ref()
     }
 
@@ -76,7 +76,7 @@ impl Table {
         self.revisions
     }
 
-    pub(super) fn insert(&mut self, revision: Revision) -> Id {
+    pub(super) fn insert(&mut self, revision: RevisionScaler) -> Id {
         let id = self.open(&revision.target().key);
         let before = self.at_mut(id).revision.replace(revision);
         self.revisions += usize::from(before.is_none());
@@ -84,7 +84,7 @@ impl Table {
     }
 
     /// Takes the revision of that name out, with the number it had.
-    pub(super) fn remove(&mut self, key: &RevisionKey) -> Option<(Id, Revision)> {
+    pub(super) fn remove(&mut self, key: &RevisionKey) -> Option<(Id, RevisionScaler)> {
         let id = self.id(key)?;
         let revision = self.at_mut(id).revision.take()?;
         self.revisions -= 1;
@@ -92,7 +92,7 @@ impl Table {
         Some((id, revision))
     }
 
-    pub(super) fn revisions_mut(&mut self) -> impl Iterator<Item = &mut Revision> {
+    pub(super) fn revisions_mut(&mut self) -> impl Iterator<Item = &mut RevisionScaler> {
         self.places.iter_mut().filter_map(|place| place.revision.as_mut())
     }
 
@@ -129,20 +129,20 @@ mod tests {
 
     use super::*;
     use crate::event::Moment;
-    use crate::pods::Pod;
-    use crate::target::Target;
+    use crate::pods::RevisionPod;
+    use crate::target::ScaleTarget;
 
     #[test]
     fn a_place_lasts_as_long_as_its_revision_or_its_pods() {
         let key = |name: &str| RevisionKey::new("models", name);
         let now = Moment { instant: Instant::now(), second: 0 };
         let revision = |name: &str| {
-            let target = Target { key: key(name).into(), ..Target::default() };
-            Revision::new(target, &Config::default(), now)
+            let target = ScaleTarget { key: key(name).into(), ..ScaleTarget::default() };
+            RevisionScaler::new(target, &Config::default(), now)
         };
         let mut table = Table::default();
         let a = table.open(&key("a"));
-        table.at_mut(a).pods.insert(Pod { uid: "p".into(), ..Pod::default() });
+        table.at_mut(a).pods.insert(RevisionPod { uid: "p".into(), ..RevisionPod::default() });
         assert_eq!((table.insert(revision("a")), table.len(), table.keys().count()), (a, 1, 1));
         assert_eq!(table.remove(&key("a")).map(|(id, _)| id), Some(a));
         assert_eq!((table.id(&key("a")), table.len(), table.keys().count()), (Some(a), 0, 0));

@@ -94,7 +94,7 @@ fn min_scale_holds_while_reachable_only() {
     cluster.run(IDLE);
     assert_eq!(cluster.desired(), 2);
     cluster.target.is_reachable = false;
-    cluster.step(Event::TargetApplied(Box::new(cluster.target.clone())));
+    cluster.step(FleetEvent::TargetApplied(Box::new(cluster.target.clone())));
     cluster.run(IDLE);
     assert_eq!((cluster.desired(), cluster.pods.len()), (0, 0));
 }
@@ -159,7 +159,7 @@ fn a_restart_holds_the_scale_for_a_stable_window() {
     let writes = cluster.writes.len();
     cluster.fleet = Fleet::new(Arc::new(Config::default()), PATIENCE, cluster.now);
     cluster.show_activators();
-    cluster.step(Event::TargetsListed(vec![cluster.target.clone()]));
+    cluster.step(FleetEvent::TargetsListed(vec![cluster.target.clone()]));
     cluster.run(seconds(5));
     cluster.list_pods();
     cluster.run(seconds(58));
@@ -173,11 +173,11 @@ fn a_restart_holds_the_scale_for_a_stable_window() {
 fn who_stands_by_writes_nothing_and_takes_over_with_the_load_it_heard() {
     let mut cluster = asleep(1);
     let writes = cluster.writes.len();
-    cluster.step(Event::Leads(None));
+    cluster.step(FleetEvent::Leads(None));
     cluster.activators[0].queued = 3;
     cluster.run(seconds(5));
     assert_eq!((cluster.desired(), cluster.writes.len()), (0, writes));
-    cluster.step(Event::Leads(Some(2)));
+    cluster.step(FleetEvent::Leads(Some(2)));
     assert!(cluster.desired() > 0, "nobody has to ask again");
 }
 
@@ -225,7 +225,7 @@ fn no_pod_is_taken_out_of_service_while_nobody_reports() {
     cluster.target.annotations.clear();
     let key = "autoscaling.knative.dev/max-scale".to_owned();
     cluster.target.annotations.insert(key, "1".to_owned());
-    cluster.step(Event::TargetApplied(Box::new(cluster.target.clone())));
+    cluster.step(FleetEvent::TargetApplied(Box::new(cluster.target.clone())));
     cluster.run(seconds(60));
     assert!(cluster.order().is_empty());
     assert_eq!(cluster.desired(), 4);
@@ -240,7 +240,7 @@ fn a_status_that_somebody_else_lowered_is_put_right_at_the_next_tick() {
     cluster.run_until_ready(1);
     cluster.is_controlled = false;
     cluster.target.desired = Some(0);
-    cluster.step(Event::TargetApplied(Box::new(cluster.target.clone())));
+    cluster.step(FleetEvent::TargetApplied(Box::new(cluster.target.clone())));
     cluster.run(seconds(3));
     let write = cluster.writes.last().unwrap();
     assert_eq!((write.known, write.desired, write.urgency), (Some(0), Some(1), Urgency::Wake));
@@ -253,7 +253,7 @@ fn a_status_that_somebody_else_raised_is_taken_over_and_lowered_by_draining() {
     let mut cluster = Cluster::new(2, &[("min-scale", "1")]);
     cluster.run_until_ready(1);
     cluster.target.desired = Some(8);
-    cluster.step(Event::TargetApplied(Box::new(cluster.target.clone())));
+    cluster.step(FleetEvent::TargetApplied(Box::new(cluster.target.clone())));
     cluster.ready_after = STEP;
     cluster.run(3 * STEP);
     (0..8).for_each(|choice| cluster.request(0, choice));
@@ -270,9 +270,9 @@ fn a_revision_made_anew_under_its_name_starts_anew() {
     cluster.target.uid = "uid-2".to_owned();
     cluster.target.desired = None;
     cluster.target.is_initialized = false;
-    cluster.step(Event::TargetApplied(Box::new(cluster.target.clone())));
+    cluster.step(FleetEvent::TargetApplied(Box::new(cluster.target.clone())));
     let stale =
-        Event::TargetDeleted { key: (*cluster.target.key).clone(), uid: "uid-1".to_owned() };
+        FleetEvent::TargetDeleted { key: (*cluster.target.key).clone(), uid: "uid-1".to_owned() };
     cluster.step(stale);
     cluster.run_until_ready(1);
     assert_eq!(cluster.desired(), 1);
@@ -286,7 +286,7 @@ fn hostile_numbers_are_counted_and_change_nothing() {
     let key = (*cluster.target.key).clone();
     for value in [f64::NAN, f64::INFINITY, f64::NEG_INFINITY, -1.0] {
         let before = cluster.fleet.faults();
-        cluster.step(Event::Report(Report {
+        cluster.step(FleetEvent::Report(Report {
             activator: "activator-0".to_owned(),
             scope: Scope::Full,
             revisions: vec![RevisionReport {

@@ -11,7 +11,7 @@ use super::*;
 use crate::activators::GONE_AFTER;
 
 struct Scene {
-    load: Load,
+    load: RevisionLoad,
     activators: Activators,
     spec: ScalingSpec,
     start: Instant,
@@ -21,7 +21,7 @@ impl Scene {
     fn new() -> Self {
         let spec = ScalingSpec::resolve(0, true, &BTreeMap::new(), &Config::default());
         Self {
-            load: Load::new(&spec),
+            load: RevisionLoad::new(&spec),
             activators: Activators::default(),
             spec,
             start: Instant::now(),

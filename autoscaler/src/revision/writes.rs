@@ -5,12 +5,12 @@ use std::collections::BTreeMap;
 use ebb_daemon::desired::Seen;
 use tokio::time::Instant;
 
-use super::{Revision, Surroundings, TICK};
-use crate::drain::Plan;
+use super::{RevisionScaler, Surroundings, TICK};
+use crate::drain::DrainPlan;
 use crate::event::{Action, Urgency, Write};
 use crate::pods::{CONDEMNED_COST, Pods};
 
-impl Revision {
+impl RevisionScaler {
     /// Takes note of what a write was answered with.
     pub fn learn(&mut self, seen: Seen) {
         if seen.version > self.target.version {
@@ -41,7 +41,7 @@ impl Revision {
     pub(super) fn show(
         &mut self,
         around: &Surroundings<'_>,
-        plan: &Plan,
+        plan: &DrainPlan,
         is_tick: bool,
         actions: &mut Vec<Action>,
     ) -> bool {
@@ -109,7 +109,7 @@ impl Revision {
 }
 
 /// The deletion costs to write, by pod name. With no replica left to choose from they are moot.
-fn marks(pods: &Pods, plan: &Plan) -> BTreeMap<String, Option<i32>> {
+fn marks(pods: &Pods, plan: &DrainPlan) -> BTreeMap<String, Option<i32>> {
     let condemned = plan.condemned.iter().filter(|_| plan.scale > 0);
     condemned
         .map(|uid| (uid, Some(CONDEMNED_COST)))

@@ -88,7 +88,7 @@ fn shown(desired: u32) -> String {
 }
 
 /// Lets everything under way end; returns how often all was written.
-async fn finish(writer: &mut Writer) -> usize {
+async fn finish(writer: &mut DecisionWriter) -> usize {
     let mut written = 0;
     while let Some(attempt) = writer.next().await {
         written += usize::from(matches!(writer.settle(attempt), Outcome::Written(..)));
@@ -99,7 +99,7 @@ async fn finish(writer: &mut Writer) -> usize {
 #[tokio::test(start_paused = true)]
 async fn pods_are_marked_before_the_scale_is_lowered() {
     let api = Api::default();
-    let mut writer = Writer::new(api.client());
+    let mut writer = DecisionWriter::new(api.client());
     writer.submit(write(1, &[("pod-a", Some(-1000))], true));
     assert_eq!(finish(&mut writer).await, 1);
     let requests = api.requests();
@@ -113,7 +113,7 @@ async fn pods_are_marked_before_the_scale_is_lowered() {
 #[tokio::test(start_paused = true)]
 async fn a_raise_is_one_request_and_waits_for_no_marks() {
     let api = Api::default();
-    let mut writer = Writer::new(api.client());
+    let mut writer = DecisionWriter::new(api.client());
     writer.submit(write(2, &[("pod-a", None)], false));
     finish(&mut writer).await;
     let requests = api.requests();
@@ -124,7 +124,7 @@ async fn a_raise_is_one_request_and_waits_for_no_marks() {
 #[tokio::test(start_paused = true)]
 async fn demand_that_returns_during_the_marking_replaces_the_lower_scale() {
     let api = Api::default();
-    let mut writer = Writer::new(api.client());
+    let mut writer = DecisionWriter::new(api.client());
     writer.submit(write(1, &[("pod-a", Some(-1000))], true));
     writer.submit(write(2, &[], false));
     assert_eq!(finish(&mut writer).await, 1);
@@ -137,7 +137,7 @@ async fn demand_that_returns_during_the_marking_replaces_the_lower_scale() {
 async fn a_failure_is_tried_again_with_the_newest_scale() {
     let api = Api::default();
     api.answers.lock().extend([500, 502, 503]);
-    let mut writer = Writer::new(api.client());
+    let mut writer = DecisionWriter::new(api.client());
     writer.submit(write(1, &[], false));
     writer.submit(write(5, &[], false));
     let start = tokio::time::Instant::now();
@@ -153,7 +153,7 @@ async fn a_failure_is_tried_again_with_the_newest_scale() {
 async fn a_revision_that_is_gone_is_not_written_to_again() {
     let api = Api::default();
     api.answers.lock().extend([404]);
-    let mut writer = Writer::new(api.client());
+    let mut writer = DecisionWriter::new(api.client());
     writer.submit(write(1, &[], false));
     assert_eq!(finish(&mut writer).await, 1);
     assert_eq!(api.requests().len(), 1);
@@ -169,7 +169,7 @@ async fn a_revision_that_is_gone_is_not_written_to_again() {
 #[tokio::test(start_paused = true)]
 async fn many_revisions_are_written_at_once_but_not_without_bound() {
     let api = Api::default();
-    let mut writer = Writer::new(api.client());
+    let mut writer = DecisionWriter::new(api.client());
     for number in 0..UNDER_WAY_MAX + 50 {
         writer.submit(write_of(&number.to_string(), Urgency::Wake));
     }
@@ -182,7 +182,7 @@ async fn many_revisions_are_written_at_once_but_not_without_bound() {
 async fn a_wake_waits_for_nobody_that_rests_after_a_failure() {
     let api = Api::default();
     api.answers.lock().extend([500; UNDER_WAY_MAX]);
-    let mut writer = Writer::new(api.client());
+    let mut writer = DecisionWriter::new(api.client());
     for number in 0..UNDER_WAY_MAX {
         writer.submit(write_of(&number.to_string(), Urgency::Wake));
     }
@@ -203,7 +203,7 @@ async fn a_wake_waits_for_nobody_that_rests_after_a_failure() {
 async fn a_wake_that_failed_once_is_written_however_many_come() {
     let api = Api::default();
     api.answers.lock().extend([500]);
-    let mut writer = Writer::new(api.client());
+    let mut writer = DecisionWriter::new(api.client());
     writer.submit(write_of("failed", Urgency::Wake));
     let (failed, mut attempts) = (writer.next().await.unwrap(), 0);
     assert_eq!(writer.settle(failed), Outcome::Failed);
@@ -223,7 +223,7 @@ async fn a_wake_that_failed_once_is_written_however_many_come() {
 async fn a_wake_goes_before_those_that_failed() {
     let api = Api::default();
     api.answers.lock().extend([500; 6000]);
-    let mut writer = Writer::new(api.client());
+    let mut writer = DecisionWriter::new(api.client());
     for number in 0..2000 {
         writer.submit(write_of(&number.to_string(), Urgency::Wake));
     }
@@ -249,7 +249,7 @@ async fn a_wake_goes_before_those_that_failed() {
 #[tokio::test(start_paused = true)]
 async fn the_urgent_goes_first() {
     let api = Api::default();
-    let mut writer = Writer::new(api.client());
+    let mut writer = DecisionWriter::new(api.client());
     // They take all that is not kept for what is more urgent.
     for number in 0..UNDER_WAY_MAX {
         writer.submit(write_of(&format!("first-{number}"), Urgency::Lower));
@@ -274,7 +274,7 @@ async fn the_urgent_goes_first() {
 #[tokio::test(start_paused = true)]
 async fn writes_are_bounded_in_a_second_and_wakes_have_a_part_to_themselves() {
     let api = Api::default();
-    let mut writer = Writer::new(api.client());
+    let mut writer = DecisionWriter::new(api.client());
     let start = Instant::now();
     for number in 0..1000 {
         writer.submit(write_of(&number.to_string(), Urgency::Lower));
@@ -303,7 +303,7 @@ async fn writes_are_bounded_in_a_second_and_wakes_have_a_part_to_themselves() {
 #[tokio::test(start_paused = true)]
 async fn marks_are_written_in_parts() {
     let api = Api::default();
-    let mut writer = Writer::new(api.client());
+    let mut writer = DecisionWriter::new(api.client());
     let pods: Vec<_> = (0..40).map(|number| format!("pod-{number}")).collect();
     let marks: Vec<_> = pods.iter().map(|pod| (pod.as_str(), Some(-1000))).collect();
     for name in ["a", "b", "c", "d", "e", "f"] {
@@ -323,7 +323,7 @@ async fn marks_are_written_in_parts() {
 async fn a_write_by_an_old_scale_is_refused_and_not_repeated() {
     let api = Api::default();
     api.answers.lock().extend([422]);
-    let mut writer = Writer::new(api.client());
+    let mut writer = DecisionWriter::new(api.client());
     writer.submit(write(3, &[], true));
     // Decided by the same number, so it goes with it.
     writer.submit(write(2, &[], true));
@@ -345,7 +345,7 @@ async fn a_write_by_an_old_scale_is_refused_and_not_repeated() {
 #[tokio::test(start_paused = true)]
 async fn a_first_scale_is_written_on_condition_too() {
     let api = Api::default();
-    let mut writer = Writer::new(api.client());
+    let mut writer = DecisionWriter::new(api.client());
     writer.submit(Write { known: None, ..write(3, &[], false) });
     assert_eq!(finish(&mut writer).await, 1);
     let requests = api.requests();
@@ -360,7 +360,7 @@ async fn a_first_scale_is_written_on_condition_too() {
 #[tokio::test(start_paused = true)]
 async fn what_a_scale_was_answered_with_is_handed_on() {
     let api = Api::default();
-    let mut writer = Writer::new(api.client());
+    let mut writer = DecisionWriter::new(api.client());
     writer.submit(write(3, &[("pod-a", None)], false));
     let shown = writer.next().await.unwrap();
     assert_eq!(writer.settle(shown), Outcome::Pending);
@@ -382,7 +382,7 @@ fn the_pause_grows_and_is_bounded() {
 async fn who_no_longer_leads_writes_nothing_more() {
     let api = Api::default();
     api.answers.lock().push_back(500);
-    let mut writer = Writer::new(api.client());
+    let mut writer = DecisionWriter::new(api.client());
     writer.submit(write(3, &[], false));
     let attempt = writer.next().await.unwrap();
     assert_eq!(writer.settle(attempt), Outcome::Failed);

@@ -105,7 +105,11 @@ async fn an_activator_comes_in_under_its_own_name_and_strangers_do_not() {
     let activator = doorkeeper.admit(Some("good")).await.unwrap();
     assert!(activator.is("activator-0") && !activator.is("activator-1"));
     for stranger in [None, Some(""), Some("no token"), Some("other")] {
-        assert_eq!(doorkeeper.admit(stranger).await, Err(Refusal::Stranger), "{stranger:?}");
+        assert_eq!(
+            doorkeeper.admit(stranger).await,
+            Err(IdentityRefusal::Stranger),
+            "{stranger:?}"
+        );
     }
     assert_eq!(server.questions.load(Ordering::SeqCst), 2, "what is no token is not asked about");
     let anybody = Doorkeeper::open().admit(None).await.unwrap();
@@ -132,7 +136,7 @@ async fn no_more_than_so_many_are_asked_about_at_once() {
     let (doorkeeper, server, _) = doorkeeper();
     let tokens: Vec<_> = (0..100).map(|number| format!("guess-{number}")).collect();
     let answers = join_all(tokens.iter().map(|token| doorkeeper.admit(Some(token)))).await;
-    assert!(answers.iter().all(|answer| *answer == Err(Refusal::Stranger)));
+    assert!(answers.iter().all(|answer| *answer == Err(IdentityRefusal::Stranger)));
     assert_eq!(server.most.load(Ordering::SeqCst), REVIEWS_MAX);
 }
 
@@ -149,9 +153,9 @@ async fn without_an_api_server_who_was_let_in_stays_known_and_nobody_else_is_let
         let begun = Instant::now();
         assert!(doorkeeper.admit(Some("good")).await.is_ok());
         assert_eq!(begun.elapsed(), Duration::ZERO, "it has just been asked");
-        assert_eq!(doorkeeper.admit(Some("other")).await, Err(Refusal::Unheard));
+        assert_eq!(doorkeeper.admit(Some("other")).await, Err(IdentityRefusal::Unheard));
         advance(Duration::from_mins(10)).await;
-        assert_eq!(doorkeeper.admit(Some("good")).await, Err(Refusal::Unheard));
+        assert_eq!(doorkeeper.admit(Some("good")).await, Err(IdentityRefusal::Unheard));
     }
 }
 

@@ -13,7 +13,7 @@ use futures::StreamExt as _;
 use serde::Deserialize;
 use serde_json::{Value, json};
 
-use crate::load::Visit;
+use crate::load::ServerVisit;
 use crate::refusal::Refusal;
 use crate::server::Service;
 
@@ -53,7 +53,7 @@ pub async fn echo(State(service): State<Service>, request: Request) -> Result<Re
     Ok(response)
 }
 
-type Echo = (axum::body::BodyDataStream, Visit);
+type Echo = (axum::body::BodyDataStream, ServerVisit);
 
 /// The next chunk, with the visit that ends with the last.
 async fn next_chunk(

@@ -16,13 +16,13 @@ const QUOTED_CHARS_MAX: usize = 32;
 
 /// The words of one answer.
 #[derive(Clone, Debug)]
-pub struct Answer {
+pub struct ChatAnswer {
     opening: Vec<String>,
 }
 
 // === impl Answer ===
 
-impl Answer {
+impl ChatAnswer {
     /// The answer to a question.
     pub fn to(question: &str) -> Self {
         let quoted: Vec<String> = question
@@ -64,7 +64,7 @@ mod tests {
 
     #[test]
     fn an_answer_says_that_it_is_simulated_and_quotes_the_question() {
-        let answer = Answer::to("How  are\nyou?");
+        let answer = ChatAnswer::to("How  are\nyou?");
         let begin = format!("{OPENING} You wrote: \"How are you?\". These words only");
         assert!(answer.text(40).starts_with(&begin), "{}", answer.text(40));
     }
@@ -72,16 +72,16 @@ mod tests {
     #[test]
     fn an_answer_has_exactly_the_tokens_asked_for() {
         for tokens in [1, 12, 13, 64, 1000] {
-            assert_eq!(count(&Answer::to("a question").text(tokens)), tokens);
-            assert_eq!(count(&Answer::to("").text(tokens)), tokens);
+            assert_eq!(count(&ChatAnswer::to("a question").text(tokens)), tokens);
+            assert_eq!(count(&ChatAnswer::to("").text(tokens)), tokens);
         }
     }
 
     #[test]
     fn a_long_question_is_quoted_in_part() {
-        let answer = Answer::to(&"word ".repeat(10_000));
+        let answer = ChatAnswer::to(&"word ".repeat(10_000));
         assert_eq!(answer.opening.len(), count(OPENING) as usize + 2 + QUOTED_WORDS_MAX);
-        let answer = Answer::to(&"é".repeat(10_000));
+        let answer = ChatAnswer::to(&"é".repeat(10_000));
         assert!(answer.text(20).len() < 500);
     }
 }

@@ -11,8 +11,8 @@ use futures::Stream;
 use serde_json::{Value, json};
 use tokio::time::Instant;
 
-use crate::answer::Answer;
-use crate::load::{Place, Visit};
+use crate::answer::ChatAnswer;
+use crate::load::{GenerationPlace, ServerVisit};
 use crate::protocol::Order;
 
 /// The fields that all chunks of an answer share.
@@ -31,11 +31,11 @@ pub struct Heading {
 pub struct Completion {
     heading: Heading,
     order: Order,
-    answer: Answer,
+    answer: ChatAnswer,
     tokens_per_second: f64,
     started: Instant,
-    visit: Visit,
-    _place: Place,
+    visit: ServerVisit,
+    _place: GenerationPlace,
 }
 
 /// What a stream sends next.
@@ -56,10 +56,10 @@ impl Completion {
         heading: Heading,
         order: Order,
         tokens_per_second: f64,
-        visit: Visit,
-        place: Place,
+        visit: ServerVisit,
+        place: GenerationPlace,
     ) -> Self {
-        let answer = Answer::to(&order.question);
+        let answer = ChatAnswer::to(&order.question);
         let started = Instant::now();
         Self { heading, order, answer, tokens_per_second, started, visit, _place: place }
     }

@@ -33,7 +33,7 @@ pub struct Stats {
 
 /// Counts requests and gives generations their places.
 #[derive(Clone, Debug)]
-pub struct Load {
+pub struct ServerLoad {
     stats: Arc<Mutex<Stats>>,
     places: Arc<Semaphore>,
     concurrency: usize,
@@ -41,21 +41,21 @@ pub struct Load {
 
 /// A request that is inside; leaves when dropped.
 #[derive(Debug)]
-pub struct Visit {
+pub struct ServerVisit {
     stats: Arc<Mutex<Stats>>,
     finished: bool,
 }
 
 /// A generation that runs; gives its place back when dropped.
 #[derive(Debug)]
-pub struct Place {
+pub struct GenerationPlace {
     stats: Arc<Mutex<Stats>>,
     _permit: Option<OwnedSemaphorePermit>,
 }
 
 // === impl Load ===
 
-impl Load {
+impl ServerLoad {
     /// Places for `concurrency` generations at a time.
     pub fn new(concurrency: usize) -> Self {
         let concurrency = concurrency.min(Semaphore::MAX_PERMITS);
@@ -68,7 +68,7 @@ impl Load {
     }
 
     /// Lets a request in, or refuses it when too many are inside.
-    pub fn enter(&self) -> Result<Visit, Refusal> {
+    pub fn enter(&self) -> Result<ServerVisit, Refusal> {
         let mut stats = self.stats.lock();
         let limit = self.concurrency.saturating_add(WAITING_MAX);
         if stats.in_flight >= limit {
@@ -77,31 +77,31 @@ impl Load {
         }
         stats.in_flight += 1;
         stats.in_flight_max = stats.in_flight_max.max(stats.in_flight);
-        Ok(Visit { stats: Arc::clone(&self.stats), finished: false })
+        Ok(ServerVisit { stats: Arc::clone(&self.stats), finished: false })
     }
 
     /// Waits for a place to generate in, first come first served. Dropping the future leaves the
     /// queue.
-    pub async fn place(&self) -> Place {
+    pub async fn place(&self) -> GenerationPlace {
         // The semaphore is never closed, so there is always a permit to come.
         let permit = Arc::clone(&self.places).acquire_owned().await.ok();
         let mut stats = self.stats.lock();
         stats.running += 1;
         stats.running_max = stats.running_max.max(stats.running);
-        Place { stats: Arc::clone(&self.stats), _permit: permit }
+        GenerationPlace { stats: Arc::clone(&self.stats), _permit: permit }
     }
 }
 
 // === impl Visit ===
 
-impl Visit {
+impl ServerVisit {
     /// Marks the request as answered to its end.
     pub fn finish(&mut self) {
         self.finished = true;
     }
 }
 
-impl Drop for Visit {
+impl Drop for ServerVisit {
     fn drop(&mut self) {
         let mut stats = self.stats.lock();
         stats.in_flight -= 1;
@@ -115,7 +115,7 @@ impl Drop for Visit {
 
 // === impl Place ===
 
-impl Drop for Place {
+impl Drop for GenerationPlace {
     fn drop(&mut self) {
         self.stats.lock().running -= 1;
     }

@@ -7,7 +7,7 @@ use std::time::Duration;
 use anyhow::Context as _;
 use clap::Parser as _;
 use ebb_chat::server;
-use ebb_chat::settings::Settings;
+use ebb_chat::settings::ChatSettings;
 use tokio::net::TcpListener;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio_util::sync::CancellationToken;
@@ -25,7 +25,7 @@ const GRACE: Duration = Duration::from_mins(4);
 const THREADS: usize = 2;
 
 fn main() -> ExitCode {
-    let settings = Settings::parse();
+    let settings = ChatSettings::parse();
     start_log("info");
     let ended = tokio::runtime::Builder::new_multi_thread()
         .worker_threads(THREADS)
@@ -50,7 +50,7 @@ fn start_log(default: &str) {
         .init();
 }
 
-async fn run(settings: Settings) -> anyhow::Result<ExitCode> {
+async fn run(settings: ChatSettings) -> anyhow::Result<ExitCode> {
     let mut terminate = signal(SignalKind::terminate()).context("could not watch SIGTERM")?;
     let mut interrupt = signal(SignalKind::interrupt()).context("could not watch SIGINT")?;
     let exit_code = settings.exit_code;
@@ -75,7 +75,7 @@ async fn run(settings: Settings) -> anyhow::Result<ExitCode> {
 }
 
 /// Loads, listens and answers until `stop`, then finishes the running answers.
-async fn serve(settings: Settings, stop: CancellationToken) -> anyhow::Result<ExitCode> {
+async fn serve(settings: ChatSettings, stop: CancellationToken) -> anyhow::Result<ExitCode> {
     tracing::info!(load_ms = settings.load_time.as_millis(), "Pretending to load a model");
     let loaded = stop.run_until_cancelled(tokio::time::sleep(settings.load_time)).await.is_some();
     if loaded && settings.no_listen {

@@ -5,7 +5,7 @@ use serde::Deserialize;
 
 use crate::answer::count;
 use crate::refusal::Refusal;
-use crate::settings::Settings;
+use crate::settings::ChatSettings;
 
 /// Largest body: a context of a million tokens is about this long.
 pub const BODY_BYTES_MAX: usize = 4 << 20;
@@ -104,7 +104,7 @@ impl Content {
 
 impl ChatRequest {
     /// Checks the request against what the server offers.
-    pub fn order(self, settings: &Settings) -> Result<Order, Refusal> {
+    pub fn order(self, settings: &ChatSettings) -> Result<Order, Refusal> {
         if self.model != settings.model {
             return Err(Refusal::UnknownModel { model: self.model, known: settings.model.clone() });
         }

@@ -15,10 +15,10 @@ use serde_json::{Value, json};
 
 use crate::aids;
 use crate::completion::{Completion, Heading};
-use crate::load::{Load, Stats};
+use crate::load::{ServerLoad, Stats};
 use crate::protocol::{BODY_BYTES_MAX, ChatRequest};
 use crate::refusal::Refusal;
-use crate::settings::Settings;
+use crate::settings::ChatSettings;
 
 /// How long a body may take to arrive. The proxy in front has it nearly complete already.
 const BODY_TIME_MAX: Duration = Duration::from_secs(30);
@@ -33,21 +33,21 @@ pub struct Service(Arc<Engine>);
 
 #[derive(Debug)]
 struct Engine {
-    settings: Settings,
-    load: Load,
+    settings: ChatSettings,
+    load: ServerLoad,
     answers: AtomicU64,
 }
 
 // === impl Service ===
 
 impl Service {
-    fn new(settings: Settings) -> Self {
-        let load = Load::new(settings.concurrency.get());
+    fn new(settings: ChatSettings) -> Self {
+        let load = ServerLoad::new(settings.concurrency.get());
         Self(Arc::new(Engine { settings, load, answers: AtomicU64::new(0) }))
     }
 
     /// The requests inside.
-    pub fn load(&self) -> &Load {
+    pub fn load(&self) -> &ServerLoad {
         &self.0.load
     }
 
@@ -67,7 +67,7 @@ impl Service {
 }
 
 /// The routes of an engine with these settings.
-pub fn router(settings: Settings) -> Router {
+pub fn router(settings: ChatSettings) -> Router {
     Router::new()
         .route("/v1/models", get(models))
         .route("/v1/models/{id}", get(model))

@@ -23,7 +23,7 @@ For tests of a platform: /sleep?ms=N, /echo (streams the body back), /env (PORT 
 /// A simulated LLM engine with the OpenAI routes. There is no model: every answer says so.
 #[derive(Clone, Debug, Parser)]
 #[command(name = "ebb-chat", version, after_help = EXAMPLES)]
-pub struct Settings {
+pub struct ChatSettings {
     /// The TCP port to listen on, on all addresses
     #[arg(long, env = "PORT", default_value_t = 8080)]
     pub port: u16,
@@ -89,8 +89,8 @@ mod tests {
 
     #[test]
     fn flags_are_consistent_and_their_defaults_as_documented() {
-        Settings::command().debug_assert();
-        let settings = Settings::try_parse_from(["ebb-chat"]).unwrap();
+        ChatSettings::command().debug_assert();
+        let settings = ChatSettings::try_parse_from(["ebb-chat"]).unwrap();
         assert_eq!(settings.load_time, Duration::from_secs(2));
         assert_eq!(settings.concurrency.get(), 8);
     }
@@ -105,7 +105,7 @@ mod tests {
             "--load-time=3",
             "--exit-code=256",
         ] {
-            assert!(Settings::try_parse_from(["ebb-chat", flag]).is_err(), "{flag}");
+            assert!(ChatSettings::try_parse_from(["ebb-chat", flag]).is_err(), "{flag}");
         }
     }
 }

@@ -9,7 +9,7 @@ use axum::body::Body;
 use axum::http::{Request, StatusCode};
 use clap::Parser;
 use ebb_chat::server;
-use ebb_chat::settings::Settings;
+use ebb_chat::settings::ChatSettings;
 use futures::StreamExt;
 use http_body_util::BodyExt;
 use serde_json::{Value, json};
@@ -19,7 +19,7 @@ use tower::ServiceExt;
 /// Ten tokens a second, two generations at a time.
 fn engine() -> Router {
     let flags = ["ebb-chat", "--tokens-per-second=10", "--concurrency=2", "--answer-tokens=20"];
-    server::router(Settings::parse_from(flags))
+    server::router(ChatSettings::parse_from(flags))
 }
 
 async fn ask(router: &Router, method: &str, path: &str, body: Body) -> (StatusCode, Body) {

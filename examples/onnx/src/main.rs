@@ -10,7 +10,7 @@ use anyhow::Context as _;
 use clap::Parser;
 use ebb_onnx::model::Model;
 use ebb_onnx::search;
-use ebb_onnx::server::{self, BODY_BYTES_MAX, Limits};
+use ebb_onnx::server::{self, BODY_BYTES_MAX, ServerLimits};
 use tokio::net::TcpListener;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::time::Instant;
@@ -97,7 +97,7 @@ fn run(arguments: &Arguments, started: Instant) -> anyhow::Result<()> {
         .or_else(|| std::thread::available_parallelism().ok())
         .unwrap_or(NonZeroUsize::MIN)
         .get();
-    let limits = Limits { concurrency, body_bytes: arguments.max_body };
+    let limits = ServerLimits { concurrency, body_bytes: arguments.max_body };
     tokio::runtime::Builder::new_multi_thread()
         .worker_threads(ASYNC_THREADS)
         .max_blocking_threads(concurrency)
@@ -130,7 +130,7 @@ fn load(arguments: &Arguments) -> anyhow::Result<Vec<Model>> {
 
 async fn serve(
     models: Vec<Model>,
-    limits: Limits,
+    limits: ServerLimits,
     port: u16,
     started: Instant,
 ) -> anyhow::Result<()> {

@@ -1,7 +1,7 @@
 //! The HTTP face: routes of the protocol, admission, and the way to the threads that compute.
 //!
 //! Parsing, inference and writing the answer all happen on blocking threads, at most
-//! [`Limits::concurrency`] at once, so that health routes answer whatever the models do. A request
+//! [`ServerLimits::concurrency`] at once, so that health routes answer whatever the models do. A request
 //! whose client leaves while it waits is dropped; one that computes already is finished.
 
 use std::collections::BTreeMap;
@@ -33,7 +33,7 @@ pub const WAITING_PER_RUNNING: usize = 16;
 
 /// What the server takes on at once.
 #[derive(Clone, Copy, Debug)]
-pub struct Limits {
+pub struct ServerLimits {
     /// Inferences that compute at the same time.
     pub concurrency: usize,
     /// Largest body in bytes.
@@ -43,7 +43,7 @@ pub struct Limits {
 /// All loaded models, and the places for requests.
 struct Server {
     models: BTreeMap<String, Arc<Model>>,
-    limits: Limits,
+    limits: ServerLimits,
     admission: Semaphore,
     running: Arc<Semaphore>,
 }
@@ -53,7 +53,7 @@ type ModelPath = Path<BTreeMap<String, String>>;
 
 // === impl Limits ===
 
-impl Limits {
+impl ServerLimits {
     /// Requests that are computing or waiting; those beyond are refused.
     fn admitted_max(self) -> usize {
         self.concurrency.saturating_mul(1 + WAITING_PER_RUNNING)
@@ -111,7 +111,7 @@ impl Server {
 }
 
 /// The server's routes over `models`.
-pub fn router(models: Vec<Model>, limits: Limits) -> Router {
+pub fn router(models: Vec<Model>, limits: ServerLimits) -> Router {
     let server = Arc::new(Server {
         models: models
             .into_iter()

@@ -8,7 +8,7 @@ use axum::Router;
 use axum::body::Body;
 use axum::http::{Request, StatusCode};
 use ebb_onnx::model::Model;
-use ebb_onnx::server::{self, BODY_BYTES_MAX, Limits};
+use ebb_onnx::server::{self, BODY_BYTES_MAX, ServerLimits};
 use http_body_util::BodyExt;
 use serde::Deserialize;
 use serde_json::{Value, json};
@@ -27,7 +27,7 @@ fn samples() -> Vec<Sample> {
 fn digits() -> Router {
     let file = Path::new(env!("CARGO_MANIFEST_DIR")).join("models/digits.onnx");
     let model = Model::load("digits", &file).unwrap();
-    server::router(vec![model], Limits { concurrency: 2, body_bytes: BODY_BYTES_MAX })
+    server::router(vec![model], ServerLimits { concurrency: 2, body_bytes: BODY_BYTES_MAX })
 }
 
 async fn infer(router: &Router, body: String) -> Value {

@@ -9,7 +9,7 @@ use axum::Router;
 use axum::body::{Body, Bytes};
 use axum::http::{Request, StatusCode};
 use ebb_onnx::model::{LoadError, Model};
-use ebb_onnx::server::{self, Limits, WAITING_PER_RUNNING};
+use ebb_onnx::server::{self, ServerLimits, WAITING_PER_RUNNING};
 use http_body_util::BodyExt;
 use serde_json::{Value, json};
 use tower::ServiceExt;
@@ -23,7 +23,7 @@ fn model(name: &str) -> Model {
 }
 
 fn server() -> Router {
-    let limits = Limits { concurrency: 1, body_bytes: BODY_BYTES };
+    let limits = ServerLimits { concurrency: 1, body_bytes: BODY_BYTES };
     server::router(vec![model("digits"), model("other")], limits)
 }
 

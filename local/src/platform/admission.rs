@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use ebb_api::config::{Config, SYSTEM_NAMESPACE};
 use ebb_apiserver::ApiOptions;
-use ebb_apiserver::admission::{Admission, Operation, Phase, Review, Verdict};
+use ebb_apiserver::admission::{Admission, AdmissionOperation, AdmissionVerdict, Phase, Review};
 use ebb_controller::admission as rules;
 use tokio::sync::watch;
 
@@ -30,16 +30,16 @@ struct Rules {
 }
 
 impl Admission for Rules {
-    fn review(&self, review: &Review<'_>) -> Verdict {
+    fn review(&self, review: &Review<'_>) -> AdmissionVerdict {
         let config = Arc::clone(&self.config.borrow());
         let request = rules::Request {
             group: review.group,
             version: review.version,
             kind: review.kind,
             operation: match review.operation {
-                Operation::Create => rules::Operation::Create,
-                Operation::Update => rules::Operation::Update,
-                Operation::Delete => rules::Operation::Delete,
+                AdmissionOperation::Create => rules::Operation::Create,
+                AdmissionOperation::Update => rules::Operation::Update,
+                AdmissionOperation::Delete => rules::Operation::Delete,
             },
             subresource: review.subresource,
             object: review.object,
@@ -53,8 +53,10 @@ impl Admission for Rules {
             }
         };
         match verdict {
-            rules::Verdict::Allowed { object, warnings } => Verdict::Allowed { object, warnings },
-            rules::Verdict::Denied { code, message } => Verdict::Denied { code, message },
+            rules::Verdict::Allowed { object, warnings } => {
+                AdmissionVerdict::Allowed { object, warnings }
+            }
+            rules::Verdict::Denied { code, message } => AdmissionVerdict::Denied { code, message },
         }
     }
 }

@@ -6,7 +6,7 @@ use ebb_daemon::listener::{bind, require_loopback};
 use tokio::net::TcpListener;
 
 use crate::cli::Local;
-use crate::terminal::Event;
+use crate::terminal::TerminalEvent;
 
 /// Everything that listens.
 #[derive(Debug)]
@@ -54,8 +54,12 @@ impl Listeners {
     }
 
     /// The event that says so, and how many files and connections may be open.
-    pub(super) fn started(&self, options: &Local, (files, connections): (u64, usize)) -> Event {
-        Event::Started {
+    pub(super) fn started(
+        &self,
+        options: &Local,
+        (files, connections): (u64, usize),
+    ) -> TerminalEvent {
+        TerminalEvent::Started {
             gateway: format!("http://{}", self.gateway_address),
             inner: format!("http://{}", self.inner_address),
             api: format!("https://{}", self.api_address),

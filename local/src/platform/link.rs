@@ -6,7 +6,7 @@ use ebb_activator::{Activator, Observer, ReportSink};
 use ebb_api::report::{DrainOrder, Report};
 use ebb_autoscaler::{DrainControl, Intake};
 
-use crate::terminal::{Event, Terminal};
+use crate::terminal::{Terminal, TerminalEvent};
 
 /// Reports upwards.
 pub(super) struct Up(pub(super) Intake);
@@ -44,12 +44,12 @@ impl Observer for Narrator {
     fn event(&self, event: ebb_activator::Event) {
         use ebb_activator::Event as Seen;
         self.0.show(&match event {
-            Seen::Waking { revision } => Event::Waking { revision: revision.to_string() },
-            Seen::Ready { revision, took } => Event::Ready {
+            Seen::Waking { revision } => TerminalEvent::Waking { revision: revision.to_string() },
+            Seen::Ready { revision, took } => TerminalEvent::Ready {
                 revision: revision.to_string(),
                 took_ms: u64::try_from(took.as_millis()).unwrap_or(u64::MAX),
             },
-            Seen::Asleep { revision } => Event::Asleep { revision: revision.to_string() },
+            Seen::Asleep { revision } => TerminalEvent::Asleep { revision: revision.to_string() },
             // The Revision's condition says it, with the exit code: see `news`.
             Seen::Failed { .. } => return,
         });

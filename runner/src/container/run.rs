@@ -13,7 +13,7 @@ use tokio::{
 
 use crate::{
     logs::{LogTask, Source},
-    probe::{Action, Probes, Target, Verdict},
+    probe::{ProbeAction, ProbeTarget, Probes, Verdict},
     process::{Launch, Output, Process},
     state::{End, Phase},
 };
@@ -39,7 +39,7 @@ struct Watch {
 // === impl Watch ===
 
 impl Watch {
-    fn begin(probes: Probes, target: Target) -> Self {
+    fn begin(probes: Probes, target: ProbeTarget) -> Self {
         let (sender, verdicts) = mpsc::channel(VERDICTS);
         Self { task: tokio::spawn(probes.watch(target, sender)), verdicts }
     }
@@ -72,7 +72,7 @@ impl Supervisor {
             state.program = Some(format!("file://{}", launch.line.program.display()));
         });
         let log = self.keep(output);
-        let target = Target::new(launch.clone());
+        let target = ProbeTarget::new(launch.clone());
         let mut watch = Watch::begin(probes, target.clone());
         let (status, complaint) = self.attend(&mut process, &mut watch, &target).await;
         let finished = Timestamp::now();
@@ -108,7 +108,7 @@ impl Supervisor {
         &mut self,
         process: &mut Process,
         watch: &mut Watch,
-        target: &Target,
+        target: &ProbeTarget,
     ) -> (io::Result<ExitStatus>, Option<String>) {
         loop {
             tokio::select! {
@@ -129,7 +129,7 @@ impl Supervisor {
 
     /// Ends the process as ordered: hook, SIGTERM, SIGKILL at the deadline, which a later order
     /// may bring forward.
-    async fn end(&mut self, process: &mut Process, target: &Target) -> io::Result<ExitStatus> {
+    async fn end(&mut self, process: &mut Process, target: &ProbeTarget) -> io::Result<ExitStatus> {
         let order = self.order();
         let mut least = Instant::now();
         if let (Some(stop), Some(hook)) = (order.filter(|stop| stop.has_hook), self.hook()) {
@@ -190,8 +190,8 @@ impl Supervisor {
         *self.stop.borrow()
     }
 
-    fn hook(&self) -> Option<Action> {
+    fn hook(&self) -> Option<ProbeAction> {
         let lifecycle = self.container.lifecycle.as_ref()?;
-        Action::of_hook(lifecycle.pre_stop.as_ref()?, &self.container)
+        ProbeAction::of_hook(lifecycle.pre_stop.as_ref()?, &self.container)
     }
 }

@@ -8,7 +8,7 @@ use std::{
     fs,
 };
 
-use super::sweep::Mark;
+use super::sweep::ProcessMark;
 
 /// One process as `/proc/PID/stat` and `/proc/PID/environ` tell it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -73,7 +73,7 @@ pub(super) fn removed_line(leader: i32) -> String {
 
 /// Every process of this machine that is not a zombie. A process that cannot be read (another
 /// user's) counts as unmarked.
-pub(super) fn census(mark: &Mark) -> Vec<Process> {
+pub(super) fn census(mark: &ProcessMark) -> Vec<Process> {
     let Ok(entries) = fs::read_dir("/proc") else {
         return Vec::new();
     };
@@ -85,7 +85,7 @@ pub(super) fn census(mark: &Mark) -> Vec<Process> {
 }
 
 /// One process now; `None` when it is gone or a zombie.
-pub(super) fn observe(pid: i32, mark: &Mark) -> Option<Process> {
+pub(super) fn observe(pid: i32, mark: &ProcessMark) -> Option<Process> {
     let mut process = read_stat(pid)?;
     process.marked =
         fs::read(format!("/proc/{pid}/environ")).is_ok_and(|environment| mark.is_in(&environment));

@@ -24,7 +24,7 @@ const QUIET_ROUNDS: u32 = 2;
 
 /// What a process's environment must hold for it to be ended.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Mark(String);
+pub struct ProcessMark(String);
 
 /// What a sweep did.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -37,7 +37,7 @@ pub struct Sweep {
 
 // === impl Mark ===
 
-impl Mark {
+impl ProcessMark {
     /// Every replica of one Ebb.
     pub fn instance(identity: &str) -> Self {
         Self(format!("{INSTANCE_VARIABLE}={identity}"))
@@ -58,7 +58,7 @@ impl Mark {
 ///
 /// Blocks the thread for at most `grace` and two seconds; in async code, call it where blocking is
 /// allowed.
-pub fn sweep_marked(mark: &Mark, groups: &Groups, grace: Duration) -> Sweep {
+pub fn sweep_marked(mark: &ProcessMark, groups: &Groups, grace: Duration) -> Sweep {
     let myself = Pid::this().as_raw();
     let grace_rounds = u32::try_from(grace.as_millis() / ROUND.as_millis()).unwrap_or(u32::MAX);
     let quiet_rounds = if grace.is_zero() { 1 } else { QUIET_ROUNDS };
@@ -88,7 +88,7 @@ pub fn sweep_marked(mark: &Mark, groups: &Groups, grace: Duration) -> Sweep {
 /// Signals one process, after a last look that it is still the one that was condemned. Without a
 /// pidfd, which needs unsafe code here, microseconds remain in which the number could be used
 /// again; the kernel hands numbers out in turn, so that takes a whole round of them.
-fn end(victim: &Process, mark: &Mark, signal: Signal) {
+fn end(victim: &Process, mark: &ProcessMark, signal: Signal) {
     let is_same = observe(victim.pid, mark)
         .is_some_and(|now| now.started == victim.started && now.marked == victim.marked);
     if is_same {
@@ -103,7 +103,7 @@ mod tests {
 
     #[test]
     fn a_mark_matches_a_whole_entry_only() {
-        let mark = Mark::instance("abc");
+        let mark = ProcessMark::instance("abc");
         assert!(mark.is_in(b"PATH=/bin\0EBB_INSTANCE=abc\0"));
         assert!(!mark.is_in(b"EBB_INSTANCE=abcd\0"));
         assert!(!mark.is_in(b"NOTE=EBB_INSTANCE=abc\0"));

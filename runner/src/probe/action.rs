@@ -28,7 +28,7 @@ const SAID_BYTES_MAX: usize = 10 * 1024;
 
 /// What to ask, ready to be asked again and again.
 #[derive(Debug, Clone)]
-pub(crate) enum Action {
+pub(crate) enum ProbeAction {
     Http {
         address: String,
         authority: String,
@@ -51,13 +51,13 @@ pub(crate) enum Action {
 
 /// Whom to ask: what a command in the container runs with.
 #[derive(Debug, Clone)]
-pub(crate) struct Target {
+pub(crate) struct ProbeTarget {
     launch: Launch,
 }
 
 // === impl Action ===
 
-impl Action {
+impl ProbeAction {
     pub(super) fn of(probe: &Probe, container: &Container) -> Option<Self> {
         if let Some(http) = &probe.http_get {
             return Self::http(http, container);
@@ -112,7 +112,7 @@ impl Action {
     }
 
     /// Asks; an error says what is wrong. Bounds no time, and stops when dropped.
-    pub(crate) async fn perform(&self, target: &Target) -> Result<(), String> {
+    pub(crate) async fn perform(&self, target: &ProbeTarget) -> Result<(), String> {
         match self {
             Self::Http { address, authority, path, headers } => {
                 get(address, authority, path, headers).await
@@ -130,7 +130,7 @@ impl Action {
 
 // === impl Target ===
 
-impl Target {
+impl ProbeTarget {
     pub(crate) fn new(launch: Launch) -> Self {
         Self { launch }
     }
@@ -299,7 +299,7 @@ mod tests {
             args: Vec::new(),
             directory: "/".into(),
         };
-        let target = Target::new(Launch {
+        let target = ProbeTarget::new(Launch {
             line,
             variables: std::collections::BTreeMap::new(),
             instance: "test".to_owned(),

@@ -3,7 +3,7 @@
 use serde_json::{Value, json};
 
 use super::{DEPLOYMENT, deployment, fields_of, writer};
-use crate::apply::{Writer, track_update};
+use crate::apply::{FieldWriter, track_update};
 
 #[test]
 fn an_update_owns_what_it_changed_and_takes_it_from_others() {
@@ -68,7 +68,7 @@ fn subresources_are_managers_of_their_own() {
     track_update(&DEPLOYMENT, None, &mut live, &writer("me", 1));
     let mut with_status = live.clone();
     with_status["status"] = json!({"replicas": 1});
-    let status = Writer { subresource: Some("status"), ..writer("me", 2) };
+    let status = FieldWriter { subresource: Some("status"), ..writer("me", 2) };
     track_update(&DEPLOYMENT, Some(&live), &mut with_status, &status);
     let entries = with_status["metadata"]["managedFields"].as_array().unwrap();
     assert_eq!(entries.len(), 2);

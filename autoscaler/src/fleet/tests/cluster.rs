@@ -11,11 +11,11 @@ use ebb_api::report::{OrderId, PodReport, Report, RevisionKey, RevisionReport, S
 use ebb_daemon::desired::Seen;
 use tokio::time::Instant;
 
-use crate::activators::PodState;
-use crate::event::{Action, Event, Measures, Notice, Write};
+use crate::activators::ReporterPod;
+use crate::event::{Action, FleetEvent, Measures, RevisionNotice, Write};
 use crate::fleet::Fleet;
-use crate::pods::Pod;
-use crate::target::Target;
+use crate::pods::RevisionPod;
+use crate::target::ScaleTarget;
 
 /// Step of the clock.
 pub(super) const STEP: Duration = Duration::from_millis(100);
@@ -40,12 +40,12 @@ pub(super) struct Cluster {
     pub fleet: Fleet,
     pub start: Instant,
     pub now: Instant,
-    pub target: Target,
-    pub pods: BTreeMap<String, Pod>,
+    pub target: ScaleTarget,
+    pub pods: BTreeMap<String, RevisionPod>,
     costs: BTreeMap<String, i32>,
     pub activators: Vec<Activator>,
     pub writes: Vec<Write>,
-    pub notices: Vec<Notice>,
+    pub notices: Vec<RevisionNotice>,
     /// What the last tick showed.
     pub measures: Option<Measures>,
     /// How long a new pod takes to be ready.
@@ -76,7 +76,7 @@ impl Activator {
 impl Cluster {
     pub(super) fn new(activators: usize, annotations: &[(&str, &str)]) -> Self {
         let start = Instant::now();
-        let target = Target {
+        let target = ScaleTarget {
             key: RevisionKey::new("models", "digits-00001").into(),
             uid: "uid-1".to_owned(),
             is_reachable: true,
@@ -84,7 +84,7 @@ impl Cluster {
                 .iter()
                 .map(|(key, value)| (format!("autoscaling.knative.dev/{key}"), (*value).to_owned()))
                 .collect(),
-            ..Target::default()
+            ..ScaleTarget::default()
         };
         let mut cluster = Self {
             fleet: Fleet::new(Arc::new(Config::default()), PATIENCE, start),
@@ -105,18 +105,18 @@ impl Cluster {
             pods_made: 0,
         };
         cluster.show_activators();
-        cluster.step(Event::PodsListed(Vec::new()));
-        cluster.step(Event::TargetsListed(vec![cluster.target.clone()]));
+        cluster.step(FleetEvent::PodsListed(Vec::new()));
+        cluster.step(FleetEvent::TargetsListed(vec![cluster.target.clone()]));
         cluster
     }
 
     /// The activators' pods as kubelet tells of them.
     pub(super) fn show_activators(&mut self) {
         let pods = self.activators.iter().enumerate().map(|(index, activator)| {
-            let state = if activator.is_dead { PodState::Stopped } else { PodState::Running };
+            let state = if activator.is_dead { ReporterPod::Stopped } else { ReporterPod::Running };
             (format!("activator-{index}"), state)
         });
-        self.step(Event::Activators(pods.collect()));
+        self.step(FleetEvent::Activators(pods.collect()));
     }
 
     /// Ends or revives an activator, and kubelet says so.
@@ -128,16 +128,16 @@ impl Cluster {
     /// Another autoscaler takes the place of this one; it knows nothing but the API.
     pub(super) fn restart(&mut self) {
         self.fleet = Fleet::new(Arc::new(Config::default()), PATIENCE, self.now);
-        self.step(Event::Leads(Some(2)));
+        self.step(FleetEvent::Leads(Some(2)));
         self.show_activators();
-        self.step(Event::TargetsListed(vec![self.target.clone()]));
+        self.step(FleetEvent::TargetsListed(vec![self.target.clone()]));
         self.list_pods();
     }
 
     /// The watch of pods begins anew.
     pub(super) fn list_pods(&mut self) {
         let pods = self.pods.values().map(|pod| ((*self.target.key).clone(), pod.clone()));
-        self.step(Event::PodsListed(pods.collect()));
+        self.step(FleetEvent::PodsListed(pods.collect()));
     }
 
     /// The scale last asked for; before the first time the one that the Deployment is made with.
@@ -148,7 +148,7 @@ impl Cluster {
     }
 
     pub(super) fn ready(&self) -> usize {
-        let serves = |pod: &&Pod| pod.is_ready && !pod.is_terminating;
+        let serves = |pod: &&RevisionPod| pod.is_ready && !pod.is_terminating;
         self.pods.values().filter(serves).count()
     }
 
@@ -157,7 +157,7 @@ impl Cluster {
     }
 
     /// Feeds an event and carries out what follows.
-    pub(super) fn step(&mut self, event: Event) {
+    pub(super) fn step(&mut self, event: FleetEvent) {
         let actions = self.fleet.step(event, self.now);
         for action in actions {
             match action {
@@ -187,18 +187,18 @@ impl Cluster {
                 None => self.costs.remove(name),
             };
             if let Some(pod) = self.pods.values().find(|pod| *pod.name == **name).cloned() {
-                self.set_pod(Pod { is_marked: cost.is_some(), ..pod });
+                self.set_pod(RevisionPod { is_marked: cost.is_some(), ..pod });
             }
         }
         let before = self.target.clone();
         self.target.desired = write.desired.or(self.target.desired);
         self.target.version += 1;
         self.writes.push(write);
-        let Target { version, desired: replicas, .. } = self.target;
+        let ScaleTarget { version, desired: replicas, .. } = self.target;
         let key = (*self.target.key).clone();
-        self.step(Event::Written { key, seen: Seen { version, replicas } });
+        self.step(FleetEvent::Written { key, seen: Seen { version, replicas } });
         let told = if self.is_lagging { before } else { self.target.clone() };
-        self.step(Event::TargetApplied(Box::new(told)));
+        self.step(FleetEvent::TargetApplied(Box::new(told)));
     }
 
     /// A lower scale may be written only when enough pods are out of everybody's hands.
@@ -231,7 +231,7 @@ impl Cluster {
                 }
             }
             while self.fleet.deadline().is_some_and(|at| at <= self.now) {
-                self.step(Event::Tick);
+                self.step(FleetEvent::Tick);
             }
         }
     }
@@ -264,7 +264,7 @@ impl Cluster {
             pods,
             is_cut: false,
         };
-        self.step(Event::Report(Report {
+        self.step(FleetEvent::Report(Report {
             activator: format!("activator-{index}"),
             scope: if interval_s > 0.0 { Scope::Full } else { Scope::Moment },
             revisions: if quiet { Vec::new() } else { vec![revision] },
@@ -277,7 +277,7 @@ impl Cluster {
             .pods
             .values()
             .filter(|pod| !pod.is_ready && self.born[&*pod.uid] + self.ready_after <= self.now)
-            .map(|pod| Pod { is_ready: true, is_pending: false, ..pod.clone() })
+            .map(|pod| RevisionPod { is_ready: true, is_pending: false, ..pod.clone() })
             .collect();
         for pod in ready {
             self.set_pod(pod);
@@ -294,12 +294,12 @@ impl Cluster {
         for _ in standing.len()..want {
             self.make_pod();
         }
-        let cost = |pod: &Pod| self.costs.get(&*pod.name).copied().unwrap_or(0);
+        let cost = |pod: &RevisionPod| self.costs.get(&*pod.name).copied().unwrap_or(0);
         standing.sort_by_key(|pod| (pod.is_ready, cost(pod), pod.uid.clone()));
         let surplus = standing.len().saturating_sub(want);
         for pod in standing.into_iter().take(surplus) {
             self.check_deletion(&pod.uid);
-            self.set_pod(Pod { is_terminating: true, ..pod });
+            self.set_pod(RevisionPod { is_terminating: true, ..pod });
         }
     }
 
@@ -307,14 +307,14 @@ impl Cluster {
     fn tell(&mut self) {
         let desired = self.desired();
         let is_up = desired > 0 && self.ready() >= usize::try_from(desired).unwrap();
-        let told = Target {
+        let told = ScaleTarget {
             desired: Some(desired),
             is_initialized: self.target.is_initialized || is_up,
             ..self.target.clone()
         };
         if told != self.target && !self.is_lagging {
-            self.target = Target { version: told.version + 1, ..told };
-            self.step(Event::TargetApplied(Box::new(self.target.clone())));
+            self.target = ScaleTarget { version: told.version + 1, ..told };
+            self.step(FleetEvent::TargetApplied(Box::new(self.target.clone())));
         }
     }
 
@@ -329,25 +329,25 @@ impl Cluster {
         self.pods_made += 1;
         let uid = format!("pod-{:04}", self.pods_made);
         self.born.insert(uid.clone(), self.now);
-        self.set_pod(Pod {
+        self.set_pod(RevisionPod {
             name: format!("name-of-{uid}").into(),
             uid: uid.into(),
             is_pending: true,
-            ..Pod::default()
+            ..RevisionPod::default()
         });
     }
 
-    pub(super) fn set_pod(&mut self, pod: Pod) {
+    pub(super) fn set_pod(&mut self, pod: RevisionPod) {
         self.pods.insert(pod.uid.to_string(), pod.clone());
         let revision = (*self.target.key).clone();
-        self.step(Event::PodApplied { revision, pod });
+        self.step(FleetEvent::PodApplied { revision, pod });
     }
 
     fn delete_terminated(&mut self) {
         let gone: Vec<_> = self.pods.extract_if(.., |_, pod| pod.is_terminating).collect();
         for (uid, _) in gone {
             let revision = (*self.target.key).clone();
-            self.step(Event::PodDeleted { revision, uid });
+            self.step(FleetEvent::PodDeleted { revision, uid });
         }
     }
 

@@ -6,8 +6,8 @@ use std::time::Duration;
 use ebb_api::report::{Report, Scope};
 
 use super::cluster::{Cluster, PATIENCE};
-use crate::activators::PodState;
-use crate::event::{Action, Event};
+use crate::activators::ReporterPod;
+use crate::event::{Action, FleetEvent};
 
 fn seconds(seconds: u64) -> Duration {
     Duration::from_secs(seconds)
@@ -125,15 +125,15 @@ fn an_activator_that_says_what_changed_from_nothing_has_to_begin_anew() {
     let begins_anew = |cluster: &mut Cluster, scope| {
         let activator = "activator-9".to_owned();
         let report = Report { activator, scope, revisions: Vec::new() };
-        let actions = cluster.fleet.step(Event::Report(report), cluster.now);
+        let actions = cluster.fleet.step(FleetEvent::Report(report), cluster.now);
         actions.contains(&Action::BeginAnew("activator-9".to_owned()))
     };
     assert!(!begins_anew(&mut cluster, Scope::Moment), "it may come before the first interval");
     assert!(begins_anew(&mut cluster, Scope::Changes));
     assert!(!begins_anew(&mut cluster, Scope::Full));
     assert!(!begins_anew(&mut cluster, Scope::Changes));
-    let pods = [("activator-9".to_owned(), PodState::Running)].into();
-    cluster.step(Event::Activators(pods));
-    cluster.step(Event::Activators(BTreeMap::new()));
+    let pods = [("activator-9".to_owned(), ReporterPod::Running)].into();
+    cluster.step(FleetEvent::Activators(pods));
+    cluster.step(FleetEvent::Activators(BTreeMap::new()));
     assert!(begins_anew(&mut cluster, Scope::Changes), "its pod lost the label");
 }

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use super::cluster::{Cluster, STEP};
-use crate::event::Event;
+use crate::event::FleetEvent;
 
 /// Progress deadline of the tests, and what comes on top of it.
 const DEADLINE: &str = "10s";
@@ -19,7 +19,7 @@ fn broken(annotations: &[(&str, &str)]) -> Cluster {
     let key = ebb_api::annotations::PROGRESS_DEADLINE.name().to_owned();
     cluster.target.annotations.insert(key, DEADLINE.to_owned());
     cluster.ready_after = Duration::from_secs(1_000_000);
-    cluster.step(Event::TargetApplied(Box::new(cluster.target.clone())));
+    cluster.step(FleetEvent::TargetApplied(Box::new(cluster.target.clone())));
     cluster
 }
 
@@ -88,7 +88,7 @@ fn a_restart_holds_what_was_asked_for_and_not_only_what_is_ready() {
     assert!(before >= 20, "{before}");
     let starting: Vec<_> = cluster.pods.values().skip(1).cloned().collect();
     for pod in starting {
-        cluster.set_pod(crate::pods::Pod { is_ready: false, is_pending: true, ..pod });
+        cluster.set_pod(crate::pods::RevisionPod { is_ready: false, is_pending: true, ..pod });
     }
     cluster.ready_after = Duration::from_secs(1_000_000);
     cluster.activators[0].in_flight.clear();
@@ -116,7 +116,7 @@ fn a_mark_that_an_earlier_autoscaler_left_is_taken_off() {
     cluster.run_until_ready(2);
     let marked = cluster.pods.values().next().unwrap().clone();
     cluster.restart();
-    cluster.set_pod(crate::pods::Pod { is_marked: true, ..marked.clone() });
+    cluster.set_pod(crate::pods::RevisionPod { is_marked: true, ..marked.clone() });
     cluster.run(seconds(3));
     let write = cluster.writes.last().unwrap();
     assert_eq!(write.marks, [(marked.name.into(), None)].into());
