@@ -258,8 +258,6 @@ impl Peer {
 impl PeerFacts {
     fn of(pod: &Pod, port: u16) -> Option<Self> {
         let (meta, status) = (&pod.metadata, pod.status.as_ref());
-        let conditions = status.and_then(|status| status.conditions.as_deref()).unwrap_or_default();
-        let ready = conditions.iter().any(|c| c.type_ == "Ready" && c.status == "True");
         let address: Option<IpAddr> = status.and_then(|s| s.pod_ip.as_deref()?.parse().ok());
         let containers = pod.spec.as_ref().map(|spec| spec.containers.as_slice());
         let named = containers
@@ -272,7 +270,7 @@ impl PeerFacts {
             name: meta.name.clone()?,
             uid: meta.uid.clone()?,
             address: address.map(|ip| SocketAddr::new(ip, named.unwrap_or(port))),
-            serves: ready && meta.deletion_timestamp.is_none(),
+            serves: ebb_api::pod::is_ready(pod) && meta.deletion_timestamp.is_none(),
         })
     }
 

@@ -7,7 +7,7 @@ use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 
 use ebb_api::report::RevisionKey;
-use ebb_api::{labels, names};
+use ebb_api::{labels, names, pod};
 use k8s_openapi::api::core::v1 as core;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{ObjectMeta, OwnerReference};
 
@@ -58,30 +58,28 @@ pub enum PodState {
 impl PodFacts {
     /// The facts of a pod that was made for a revision; `None` for any other pod, whatever its
     /// labels say.
-    pub fn of(pod: &core::Pod) -> Option<Self> {
-        let meta = &pod.metadata;
+    pub fn of(object: &core::Pod) -> Option<Self> {
+        let meta = &object.metadata;
         let labels = meta.labels.as_ref()?;
         let revision = labels.get(labels::REVISION)?;
         if !is_made_for(meta, revision) {
             return None;
         }
-        let status = pod.status.as_ref();
-        let phase = status.and_then(|s| s.phase.as_deref());
-        let ended = matches!(phase, Some("Failed" | "Succeeded"));
+        let status = object.status.as_ref();
         let deleted = meta.deletion_timestamp.is_some();
         Some(Self {
             uid: meta.uid.as_deref()?.into(),
             revision: RevisionKey::new(meta.namespace.clone()?, revision.clone()),
             revision_uid: labels.get(labels::REVISION_UID)?.clone(),
-            address: address(pod),
-            ready: status.is_some_and(says_ready),
-            leaving: deleted || ended,
+            address: address(object),
+            ready: pod::is_ready(object),
+            leaving: deleted || pod::has_ended(object),
             restarts: status
                 .and_then(|s| s.container_statuses.as_ref())
                 .map_or(0, |all| all.iter().map(|c| c.restart_count).sum()),
             // How a container ends that was told to says nothing about the next one.
-            failure: if deleted { None } else { failure::of_pod(pod) },
-            unschedulable: failure::unschedulable(pod),
+            failure: if deleted { None } else { failure::of_pod(object) },
+            unschedulable: failure::unschedulable(object),
         })
     }
 }
@@ -139,11 +137,6 @@ fn is_made_for(meta: &ObjectMeta, revision: &str) -> bool {
         _ => false,
     };
     made && api_version.starts_with("apps/")
-}
-
-fn says_ready(status: &core::PodStatus) -> bool {
-    let conditions = status.conditions.as_deref().unwrap_or_default();
-    conditions.iter().any(|c| c.type_ == "Ready" && c.status == "True")
 }
 
 fn address(pod: &core::Pod) -> Option<SocketAddr> {

@@ -13,6 +13,7 @@ pub mod field_error;
 pub mod first_scale;
 pub mod labels;
 pub mod names;
+pub mod pod;
 pub mod report;
 pub mod schema;
 pub mod serving;

@@ -3,8 +3,8 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use ebb_api::labels;
 use ebb_api::report::RevisionKey;
+use ebb_api::{labels, pod};
 use k8s_openapi::api::core::v1;
 
 /// Most pods of one revision that are kept. Those on top of them are as if they were not there,
@@ -61,19 +61,13 @@ pub struct PodCounts {
 impl RevisionPod {
     /// The pod as far as scaling is concerned, and its revision; nothing if it belongs to none, or
     /// has come to its end (a finished pod is no replica, though its object may linger).
-    pub fn from_object(pod: &v1::Pod) -> Option<(RevisionKey, Self)> {
-        let metadata = &pod.metadata;
-        let status = pod.status.as_ref();
+    pub fn from_object(object: &v1::Pod) -> Option<(RevisionKey, Self)> {
+        let metadata = &object.metadata;
+        let status = object.status.as_ref();
         let phase = status.and_then(|status| status.phase.as_deref());
-        if matches!(phase, Some("Succeeded" | "Failed")) {
+        if pod::has_ended(object) {
             return None;
         }
-        let is_ready =
-            status.and_then(|status| status.conditions.as_ref()).is_some_and(|conditions| {
-                conditions
-                    .iter()
-                    .any(|condition| condition.type_ == "Ready" && condition.status == "True")
-            });
         let revision = RevisionKey::new(
             metadata.namespace.clone()?,
             metadata.labels.as_ref()?.get(labels::REVISION)?.clone(),
@@ -81,10 +75,10 @@ impl RevisionPod {
         let kept = Self {
             uid: metadata.uid.as_deref()?.into(),
             name: metadata.name.as_deref()?.into(),
-            is_ready,
+            is_ready: pod::is_ready(object),
             is_terminating: metadata.deletion_timestamp.is_some(),
             is_pending: phase.is_none_or(|phase| phase == "Pending"),
-            is_marked: is_marked(pod),
+            is_marked: is_marked(object),
         };
         Some((revision, kept))
     }

@@ -1,0 +1,58 @@
+//! What a pod of Kubernetes says of itself: one home for facts that several parts judge by.
+
+use k8s_openapi::api::core::v1::{Pod, PodCondition};
+
+/// The word for a condition that holds; conditions of pods are text, those of Ebb's kinds are not.
+const TRUE: &str = "True";
+
+/// Whether Kubernetes calls the pod ready. A pod that is being deleted may still be called so:
+/// whether that counts is for the caller to say.
+#[must_use]
+pub fn is_ready(pod: &Pod) -> bool {
+    condition(pod, "Ready").is_some_and(|ready| ready.status == TRUE)
+}
+
+/// Whether every container of the pod has ended for good. Such a pod is no replica, though its
+/// object may linger.
+#[must_use]
+pub fn has_ended(pod: &Pod) -> bool {
+    let phase = pod.status.as_ref().and_then(|status| status.phase.as_deref());
+    matches!(phase, Some("Failed" | "Succeeded"))
+}
+
+/// The condition of that type, if Kubernetes has set it.
+#[must_use]
+pub fn condition<'a>(pod: &'a Pod, type_: &str) -> Option<&'a PodCondition> {
+    let conditions = pod.status.as_ref()?.conditions.as_deref()?;
+    conditions.iter().find(|condition| condition.type_ == type_)
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    fn pod(status: &serde_json::Value) -> Pod {
+        serde_json::from_value(json!({"status": status})).unwrap()
+    }
+
+    #[test]
+    fn a_pod_is_ready_only_when_its_condition_says_true() {
+        let with = |type_: &str, status: &str| {
+            is_ready(&pod(&json!({"conditions": [{"type": type_, "status": status}]})))
+        };
+        assert!(with("Ready", "True"));
+        assert!(!with("Ready", "False") && !with("Ready", "Unknown"));
+        assert!(!with("ContainersReady", "True"), "another condition");
+        assert!(!is_ready(&Pod::default()));
+    }
+
+    #[test]
+    fn a_pod_has_ended_in_its_last_two_phases() {
+        let ended = |phase: &str| has_ended(&pod(&json!({"phase": phase})));
+        assert!(ended("Failed") && ended("Succeeded"));
+        assert!(!ended("Pending") && !ended("Running") && !ended("Unknown"));
+        assert!(!has_ended(&Pod::default()));
+    }
+}
