@@ -2,6 +2,7 @@
 
 use std::cmp::Reverse;
 
+use ebb_api::pod;
 use jiff::Timestamp;
 use k8s_openapi::{
     api::{apps::v1::Deployment, core::v1::Pod},
@@ -61,7 +62,7 @@ impl<'a> Census<'a> {
             let labels = pod.metadata.labels.as_ref();
             let side = if pod.metadata.deletion_timestamp.is_some() {
                 &mut census.terminating
-            } else if matches!(phase(pod), "Failed" | "Succeeded") {
+            } else if pod::has_ended(pod) {
                 &mut census.finished
             } else if labels.and_then(|labels| labels.get(POD_TEMPLATE_HASH)) == hash.as_ref() {
                 &mut census.current
@@ -144,11 +145,10 @@ pub(super) fn available_since(pod: &Pod, min_ready_s: i32) -> Option<Timestamp> 
 
 /// Since when a pod is ready; the earliest time there is when its condition does not say.
 pub(super) fn ready_since(pod: &Pod) -> Option<Timestamp> {
-    let conditions = pod.status.as_ref()?.conditions.as_ref()?;
-    let ready = conditions
-        .iter()
-        .find(|condition| condition.type_ == "Ready" && condition.status == "True")?;
-    let since = ready.last_transition_time.as_ref();
+    if !pod::is_ready(pod) {
+        return None;
+    }
+    let since = pod::condition(pod, "Ready").and_then(|ready| ready.last_transition_time.as_ref());
     Some(since.map_or(Timestamp::MIN, |time| time.0))
 }
 
