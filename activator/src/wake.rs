@@ -13,6 +13,7 @@ use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
 
+use ebb_api::backoff;
 use ebb_api::config::Config;
 use ebb_api::first_scale::first_scale;
 use ebb_api::report::RevisionKey;
@@ -244,8 +245,9 @@ impl Plan {
         let tried = match outcome {
             Outcome::Woken | Outcome::NotNeeded => Tried { again: now + REST, failures: 0 },
             Outcome::Failed => {
-                let pause = RETRY_MIN.saturating_mul(1 << failures.min(10)).min(RETRY_MAX);
-                Tried { again: now + pause, failures: failures + 1 }
+                let failures = failures.saturating_add(1);
+                let pause = backoff::pause_after(failures, RETRY_MIN, RETRY_MAX);
+                Tried { again: now + pause, failures }
             }
         };
         self.tried.insert(key, tried);

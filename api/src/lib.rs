@@ -4,6 +4,7 @@
 //! (`serving.knative.dev/v1`), so that people's YAML, `kubectl` and `kn` work unchanged.
 
 pub mod annotations;
+pub mod backoff;
 pub mod condition;
 pub mod config;
 pub mod crd;

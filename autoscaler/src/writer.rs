@@ -11,6 +11,7 @@
 use std::collections::{BTreeSet, HashMap};
 use std::time::Duration;
 
+use ebb_api::backoff;
 use ebb_api::report::RevisionKey;
 use ebb_daemon::desired::{self, Seen};
 use kube::Client;
@@ -371,8 +372,7 @@ fn restore(slot: &mut Slot, write: Write) {
 /// The pause before an attempt after that many failures: full jitter over a doubling range, so
 /// that revisions that failed together do not come back together.
 fn backoff(failures: u32) -> Duration {
-    let doublings = failures.saturating_sub(1).min(16);
-    let range = BACKOFF_FIRST.saturating_mul(1 << doublings).min(BACKOFF_MAX);
+    let range = backoff::pause_after(failures, BACKOFF_FIRST, BACKOFF_MAX);
     range.mul_f64(rand::random_range(0.5..=1.0))
 }
 

@@ -7,6 +7,7 @@ use std::hash::{DefaultHasher, Hash as _, Hasher as _};
 use std::sync::Arc;
 use std::time::Duration;
 
+use ebb_api::backoff;
 use ebb_api::config::Config;
 use futures::channel::mpsc;
 use futures::{FutureExt as _, StreamExt as _};
@@ -327,10 +328,9 @@ fn packed<K: Reconcile>(object: &ObjectRef<K>) -> ObjectRef<Packed<K>> {
 
 /// The pause after so many failures in a row.
 fn pause_after(failures: u32, is_lasting: bool) -> Duration {
-    let doublings = failures.saturating_sub(1).min(16);
     let (first, longest) =
         if is_lasting { (LASTING_MIN, LASTING_MAX) } else { (RETRY_MIN, RETRY_MAX) };
-    first.saturating_mul(1 << doublings).min(longest)
+    backoff::pause_after(failures, first, longest)
 }
 
 /// A pause of three quarters to all of that length, so that many that failed together do not come

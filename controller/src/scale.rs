@@ -7,7 +7,7 @@
 use std::time::Duration;
 
 use ebb_api::serving::Revision;
-use ebb_api::{annotations, names};
+use ebb_api::{annotations, backoff, names};
 use futures::channel::mpsc;
 use futures::future::BoxFuture;
 use futures::stream::FuturesUnordered;
@@ -184,8 +184,7 @@ impl Scaler {
 }
 
 fn pause_after(failures: u32) -> Duration {
-    let doublings = failures.saturating_sub(1).min(16);
-    RETRY_MIN.saturating_mul(1 << doublings).min(RETRY_MAX)
+    backoff::pause_after(failures, RETRY_MIN, RETRY_MAX)
 }
 
 /// A version that is no number counts as the newest: the watch then always wins.
