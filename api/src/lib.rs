@@ -16,6 +16,7 @@ pub mod labels;
 pub mod names;
 pub mod pod;
 pub mod report;
+pub mod resource_version;
 pub mod schema;
 pub mod serving;
 pub mod validation;

@@ -10,6 +10,7 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 
+use ebb_api::resource_version::ResourceVersion;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use kube::Resource;
 use kube::runtime::reflector::{ObjectRef, Store, store::Writer};
@@ -53,7 +54,7 @@ struct Shelf<K: Stored> {
 struct Flight {
     writers: u32,
     /// UID and version of the last deletion.
-    deleted: Option<(Option<String>, u128)>,
+    deleted: Option<(Option<String>, ResourceVersion)>,
     /// Whether everything was listed anew: a deletion may have been missed.
     relisted: bool,
 }
@@ -138,9 +139,9 @@ impl<K: Stored> Cache<K> {
             watcher::Event::Apply(mut object) => {
                 object.trim();
                 let key = ObjectRef::from_obj(&object);
-                let (before, version) = (self.marked_before(&known, &key), version(object.meta()));
+                let (before, version) = (self.marked_before(&known, &key), version(&object));
                 writer.apply_watcher_event(&watcher::Event::Apply(Packed::of(&object)));
-                known.forget_written(&key, |own| self::version(own.meta()) <= version);
+                known.forget_written(&key, |own| version.shows(self::version(own)));
                 let object = Arc::new(object);
                 let after = known.written.get(&key).unwrap_or(&object).clone();
                 known.reindex(before.as_deref(), Some(&after));
@@ -149,13 +150,12 @@ impl<K: Stored> Cache<K> {
             watcher::Event::Delete(mut object) => {
                 object.trim();
                 let key = ObjectRef::from_obj(&object);
-                let (before, gone) = (self.marked_before(&known, &key), version(object.meta()));
+                let (before, gone) = (self.marked_before(&known, &key), version(&object));
                 let uid = &object.meta().uid;
                 writer.apply_watcher_event(&watcher::Event::Delete(Packed::of(&object)));
                 // Another object may have the name by now.
-                known.forget_written(&key, |own| {
-                    own.meta().uid == *uid || version(own.meta()) <= gone
-                });
+                known
+                    .forget_written(&key, |own| own.meta().uid == *uid || gone.shows(version(own)));
                 if let Some(flight) = known.flights.get_mut(&key) {
                     flight.deleted = Some((uid.clone(), gone));
                 }
@@ -173,7 +173,7 @@ impl<K: Stored> Cache<K> {
         let listed = |meta: &ObjectMeta| self.store.get(&reference(meta));
         known.written.retain(|_, own| {
             listed(own.meta()).is_some_and(|listed| {
-                listed.meta().uid == own.meta().uid && version(listed.meta()) < version(own.meta())
+                listed.meta().uid == own.meta().uid && !version(&*listed).shows(version(&**own))
             })
         });
         for flight in known.flights.values_mut() {
@@ -204,7 +204,7 @@ impl<K: Stored> Cache<K> {
         #[cfg(test)]
         self.looked.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
         match (self.seen(key), known.written.get(key)) {
-            (Some(seen), Some(written)) if version(written.meta()) > version(seen.meta()) => {
+            (Some(seen), Some(written)) if !version(&*seen).shows(version(&**written)) => {
                 Some(written.clone())
             }
             (None, Some(written)) => Some(written.clone()),
@@ -270,14 +270,14 @@ impl<K: Stored> Writing<K> {
             let is_deleted = flight
                 .deleted
                 .as_ref()
-                .is_some_and(|(uid, at)| object.meta().uid == *uid || version(object.meta()) < *at);
+                .is_some_and(|(uid, at)| object.meta().uid == *uid || at.shows(version(&*object)));
             // Whether it was missing from the list or made after it, the watch will tell.
             let is_unlisted = flight.relisted
                 && seen.as_ref().is_none_or(|seen| seen.meta().uid != object.meta().uid);
             is_deleted || is_unlisted
         });
         // The event may have been faster than the response.
-        let is_news = seen.is_none_or(|seen| version(seen.meta()) < version(object.meta()));
+        let is_news = seen.is_none_or(|seen| !version(&*seen).shows(version(&*object)));
         if is_news && !is_ghost {
             let before = cache.marked_before(&known, key);
             known.written.insert(key.clone(), object.clone());
@@ -307,9 +307,6 @@ fn reference<K: Resource<DynamicType = ()>>(meta: &ObjectMeta) -> ObjectRef<K> {
     reference
 }
 
-/// Resource versions grow and are numbers, as Kubernetes promises since 1.35; one that is no
-/// number counts as older than any, so that the watch then wins.
-fn version(meta: &ObjectMeta) -> u128 {
-    let version = meta.resource_version.as_deref();
-    version.and_then(|text| text.parse().ok()).unwrap_or(0)
+fn version(object: &impl Resource) -> ResourceVersion {
+    ResourceVersion::of(object.meta())
 }

@@ -6,6 +6,7 @@
 
 use std::time::Duration;
 
+use ebb_api::resource_version::ResourceVersion;
 use ebb_api::serving::Revision;
 use ebb_api::{annotations, backoff, names};
 use futures::channel::mpsc;
@@ -48,7 +49,7 @@ pub(crate) enum Fact {
 /// How a patch ended.
 enum Outcome {
     /// Written; the version of the Deployment with it.
-    Written(Target, u128),
+    Written(Target, ResourceVersion),
     /// The Deployment is gone: a new one starts a new page.
     Gone(Target),
     /// Failed.
@@ -89,7 +90,7 @@ impl Fact {
         let observed = (!going).then(|| Observed {
             // The API server's default, which it also writes.
             replicas: deployment.spec.as_ref().and_then(|s| s.replicas).unwrap_or(1),
-            version: version(deployment.resource_version().as_deref()),
+            version: ResourceVersion::of(&deployment.metadata),
         });
         Some(Self::Observed(target, observed))
     }
@@ -144,7 +145,7 @@ impl Scaler {
                 PatchParams { field_manager: Some(MANAGER.to_owned()), ..PatchParams::default() };
             match deployments.patch_scale(&target.name, &params, &patch).await {
                 Ok(scale) => {
-                    let version = version(scale.metadata.resource_version.as_deref());
+                    let version = ResourceVersion::of(&scale.metadata);
                     Outcome::Written(target, version)
                 }
                 Err(kube::Error::Api(status)) if status.is_not_found() => Outcome::Gone(target),
@@ -185,11 +186,6 @@ impl Scaler {
 
 fn pause_after(failures: u32) -> Duration {
     backoff::pause_after(failures, RETRY_MIN, RETRY_MAX)
-}
-
-/// A version that is no number counts as the newest: the watch then always wins.
-fn version(text: Option<&str>) -> u128 {
-    text.and_then(|text| text.parse().ok()).unwrap_or(u128::MAX)
 }
 
 #[cfg(test)]

@@ -6,6 +6,7 @@
 //! answers is newer than what a watch told so far, and may stay so for a while.
 
 use ebb_api::report::RevisionKey;
+use ebb_api::resource_version::ResourceVersion;
 use ebb_api::serving::Revision;
 use http::Request;
 use kube::{Client, Error, Resource as _};
@@ -37,7 +38,8 @@ pub enum Before {
 /// A Revision as it was at one time.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Seen {
-    /// Its version; 0 if there is none that can be read.
+    /// Its version; 0, which comes before all others and is the version of nothing, if there is
+    /// none that can be read.
     pub version: u64,
     /// The replicas that its status asks for.
     pub replicas: Option<u32>,
@@ -96,17 +98,10 @@ impl Seen {
     pub fn of(revision: &Revision) -> Self {
         let replicas = revision.status.as_ref().and_then(|status| status.desired_replicas);
         Self {
-            version: version(revision.metadata.resource_version.as_deref()),
+            version: ResourceVersion::of(&revision.metadata).number().unwrap_or(0),
             replicas: replicas.and_then(|replicas| replicas.try_into().ok()),
         }
     }
-}
-
-/// A resource version as the number that it is: of two of one kind the later is greater (KEP-5504;
-/// etcd counts its writes). One that is none is 0, which comes before all others and is the version
-/// of nothing.
-pub fn version(text: Option<&str>) -> u64 {
-    text.and_then(|text| text.parse().ok()).unwrap_or(0)
 }
 
 /// Whether the API server refused a change because what it starts from is no longer there.

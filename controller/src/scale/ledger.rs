@@ -7,13 +7,15 @@
 use std::collections::HashMap;
 use std::hash::Hash;
 
+use ebb_api::resource_version::ResourceVersion;
+
 /// The scale of a Deployment at a version.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Observed {
     /// `spec.replicas`.
     pub(crate) replicas: i32,
-    /// The resource version, comparable since it is a number.
-    pub(crate) version: u128,
+    /// The resource version.
+    pub(crate) version: ResourceVersion,
 }
 
 /// A write, from its decision until the watch shows it.
@@ -63,7 +65,7 @@ impl<Key: Clone + Eq + Hash> Ledger<Key> {
         self.on(key, |page| {
             page.observed = observed;
             if let (Write::Answered(answered), Some(observed)) = (page.write, observed)
-                && observed.version >= answered.version
+                && observed.version.shows(answered.version)
             {
                 page.write = Write::None;
             }
@@ -71,11 +73,11 @@ impl<Key: Clone + Eq + Hash> Ledger<Key> {
     }
 
     /// The write was answered; answers what to write next.
-    pub(crate) fn written(&mut self, key: &Key, version: u128) -> Option<i32> {
+    pub(crate) fn written(&mut self, key: &Key, version: ResourceVersion) -> Option<i32> {
         self.on(key, |page| {
             page.failures = 0;
             if let Write::Sent(replicas) = page.write {
-                let reached = page.observed.is_none_or(|seen| seen.version >= version);
+                let reached = page.observed.is_none_or(|seen| seen.version.surely_shows(version));
                 page.write = if reached {
                     Write::None
                 } else {
@@ -148,7 +150,7 @@ mod tests {
     use super::*;
 
     fn at(replicas: i32, version: u128) -> Observed {
-        Observed { replicas, version }
+        Observed { replicas, version: version.into() }
     }
 
     #[test]
@@ -159,7 +161,7 @@ mod tests {
         // The same wish again, and an older event, while the write is under way.
         assert_eq!(ledger.desire(&"a", Some(1)), None);
         assert_eq!(ledger.observe(&"a", Some(at(0, 6))), None);
-        assert_eq!(ledger.written(&"a", 9), None);
+        assert_eq!(ledger.written(&"a", 9.into()), None);
         // A status event from before the write arrives late.
         assert_eq!(ledger.observe(&"a", Some(at(0, 7))), None);
         assert_eq!(ledger.observe(&"a", Some(at(1, 9))), None);
@@ -172,9 +174,9 @@ mod tests {
         ledger.observe(&"a", Some(at(0, 1)));
         assert_eq!(ledger.desire(&"a", Some(1)), Some(1));
         assert_eq!(ledger.desire(&"a", Some(4)), None);
-        assert_eq!(ledger.written(&"a", 2), Some(4));
+        assert_eq!(ledger.written(&"a", 2.into()), Some(4));
         assert_eq!(ledger.observe(&"a", Some(at(1, 2))), None);
-        assert_eq!(ledger.written(&"a", 3), None);
+        assert_eq!(ledger.written(&"a", 3.into()), None);
         assert_eq!(ledger.observe(&"a", Some(at(4, 3))), None);
     }
 
@@ -186,13 +188,23 @@ mod tests {
         assert_eq!(ledger.observe(&"a", Some(at(7, 2))), Some(1));
     }
 
+    /// Such an answer once counted as newer than all that the watch can tell, for ever.
+    #[test]
+    fn an_answer_without_a_version_does_not_outlast_what_the_watch_shows() {
+        let mut ledger = Ledger::default();
+        ledger.observe(&"a", Some(at(0, 1)));
+        assert_eq!(ledger.desire(&"a", Some(1)), Some(1));
+        assert_eq!(ledger.written(&"a", ResourceVersion::default()), None, "not repeated at once");
+        assert_eq!(ledger.observe(&"a", Some(at(7, 3))), Some(1), "set back");
+    }
+
     #[test]
     fn an_event_that_overtakes_its_answer_does_not_repeat_the_write() {
         let mut ledger = Ledger::default();
         ledger.observe(&"a", Some(at(0, 1)));
         assert_eq!(ledger.desire(&"a", Some(1)), Some(1));
         assert_eq!(ledger.observe(&"a", Some(at(1, 2))), None);
-        assert_eq!(ledger.written(&"a", 2), None);
+        assert_eq!(ledger.written(&"a", 2.into()), None);
     }
 
     #[test]
@@ -205,7 +217,7 @@ mod tests {
         assert_eq!(ledger.rested(&"a"), Some(2));
         assert_eq!(ledger.failed(&"a"), 2);
         assert_eq!(ledger.rested(&"a"), Some(2));
-        ledger.written(&"a", 3);
+        ledger.written(&"a", 3.into());
         assert_eq!(ledger.failed(&"a"), 1);
     }
 

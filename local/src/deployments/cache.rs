@@ -6,6 +6,7 @@
 
 use std::collections::{BTreeSet, HashMap};
 
+use ebb_api::resource_version::ResourceVersion;
 use kube::{Resource, ResourceExt, runtime::watcher::Event};
 
 /// Objects by UID.
@@ -71,7 +72,7 @@ impl<K: Resource> Cache<K> {
         object.meta_mut().managed_fields = None;
         let uid = object.uid()?;
         let stored = self.objects.get(&uid);
-        if stored.is_some_and(|stored| version(stored) > version(&object)) {
+        if stored.is_some_and(|stored| !version(&object).shows(version(stored))) {
             return None;
         }
         let owner = owner(&object).map(str::to_owned);
@@ -114,10 +115,8 @@ fn controller(object: &impl Resource, uid: &str) -> Option<(String, String)> {
     Some((owner(object)?.to_owned(), uid.to_owned()))
 }
 
-/// Zero when it is no number, which makes every such object equally new.
-fn version<K: Resource>(object: &K) -> u64 {
-    let version = object.meta().resource_version.as_ref();
-    version.and_then(|version| version.parse().ok()).unwrap_or_default()
+fn version(object: &impl Resource) -> ResourceVersion {
+    ResourceVersion::of(object.meta())
 }
 
 #[cfg(test)]
