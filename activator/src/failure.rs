@@ -7,7 +7,8 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use k8s_openapi::api::core::v1::{ContainerState, ContainerStatus, Pod};
+use ebb_api::pod::{self, Trouble};
+use k8s_openapi::api::core::v1::Pod;
 
 /// How long a pod may be unschedulable before it counts as failed: a node autoscaler needs a minute
 /// or two for a new node, and until then the request is better off waiting.
@@ -18,17 +19,6 @@ pub const FAILING_GRACE: Duration = Duration::from_secs(10);
 /// Longest part of Kubernetes' message that is passed on: enough for an image name or an error
 /// line, too short for a stack trace.
 const MESSAGE_CHARS_MAX: usize = 120;
-/// Reasons of a waiting container that was tried more than once, or that can never run.
-const LASTING_FAILURES: [&str; 4] =
-    ["CrashLoopBackOff", "ImagePullBackOff", "ErrImageNeverPull", "InvalidImageName"];
-/// Reasons of a waiting container that may pass: Kubernetes tries again.
-const PASSING_FAILURES: [&str; 5] = [
-    "ErrImagePull",
-    "CreateContainerConfigError",
-    "CreateContainerError",
-    "RunContainerError",
-    "StartError",
-];
 
 /// Why a pod does not run.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -75,52 +65,22 @@ pub fn cannot_start(prospects: impl IntoIterator<Item = Prospect>) -> Option<Arc
 
 /// The reason why this pod does not run, from its containers' states.
 pub fn of_pod(pod: &Pod) -> Option<Failure> {
-    let status = pod.status.as_ref()?;
-    let init = status.init_container_statuses.iter().flatten().filter_map(of_init);
-    let serving = status.container_statuses.iter().flatten().filter_map(of_container);
-    init.chain(serving).next()
-}
-
-/// The message of a pod that no node can take.
-pub fn unschedulable(pod: &Pod) -> Option<Arc<str>> {
-    let conditions = pod.status.as_ref()?.conditions.as_ref()?;
-    conditions
-        .iter()
-        .find(|condition| {
-            condition.type_ == "PodScheduled"
-                && condition.status == "False"
-                && condition.reason.as_deref() == Some("Unschedulable")
-        })
-        .map(|condition| text("Unschedulable", condition.message.as_deref()))
-}
-
-/// An init container that ended well is no failure.
-fn of_init(status: &ContainerStatus) -> Option<Failure> {
-    let done = |state: &ContainerState| state.terminated.as_ref().is_some_and(|t| t.exit_code == 0);
-    if status.state.as_ref().is_some_and(done) { None } else { of_container(status) }
-}
-
-fn of_container(status: &ContainerStatus) -> Option<Failure> {
-    let state = status.state.as_ref()?;
-    if let Some(ended) = &state.terminated {
-        let reason = text(&format!("ExitCode{}", ended.exit_code), ended.message.as_deref());
-        return Some(Failure { reason, is_lasting: false });
-    }
-    let waiting = state.waiting.as_ref()?;
-    let reason = waiting.reason.as_deref()?;
-    let is_lasting = LASTING_FAILURES.contains(&reason);
-    if !is_lasting && !PASSING_FAILURES.contains(&reason) {
-        return None;
-    }
-    let last = status.last_state.as_ref().and_then(|state| state.terminated.as_ref());
-    let reason = match last {
-        // Why it crashed says more than that it did.
-        Some(ended) if reason == "CrashLoopBackOff" => {
-            text(&format!("ExitCode{}", ended.exit_code), ended.message.as_deref())
+    let (reason, is_lasting) = match pod::trouble(pod)? {
+        Trouble::Unscheduled { .. } => return None,
+        Trouble::Waiting { reason, message, is_lasting } => (text(reason, message), is_lasting),
+        Trouble::Ended { end, is_lasting } => {
+            (text(&format!("ExitCode{}", end.exit_code), end.message.as_deref()), is_lasting)
         }
-        _ => text(reason, waiting.message.as_deref()),
     };
     Some(Failure { reason, is_lasting })
+}
+
+/// Why no node has taken the pod.
+pub fn unschedulable(pod: &Pod) -> Option<Arc<str>> {
+    match pod::trouble(pod)? {
+        Trouble::Unscheduled { reason, message } => Some(text(reason, message)),
+        Trouble::Waiting { .. } | Trouble::Ended { .. } => None,
+    }
 }
 
 /// `reason`, or `reason: first line of the message`, clipped and without control characters.
@@ -169,6 +129,20 @@ mod tests {
         let state = json!({"waiting": {"reason": "ContainerCreating"}});
         assert_eq!(told(&state, &none), None);
         assert_eq!(told(&json!({"running": {}}), &none), None);
+    }
+
+    /// Requests waited for such a pod until their own time ran out, beside a Revision that had
+    /// failed at once.
+    #[test]
+    fn a_reason_that_is_not_known_here_is_a_failure_all_the_same() {
+        let state = json!({"waiting": {"reason": "RegistryUnavailable", "message": "try later"}});
+        let why = "RegistryUnavailable: try later".to_owned();
+        assert_eq!(told(&state, &json!({})), Some((why, false)));
+        let condition = json!({"type": "PodScheduled", "status": "False",
+            "reason": "SchedulerError", "message": "no answer"});
+        let pod = serde_json::from_value(json!({"status": {"conditions": [condition]}})).unwrap();
+        assert_eq!(unschedulable(&pod).as_deref(), Some("SchedulerError: no answer"));
+        assert_eq!(of_pod(&pod), None, "told apart, for it has longer to pass");
     }
 
     #[test]

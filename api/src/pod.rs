@@ -2,6 +2,10 @@
 
 use k8s_openapi::api::core::v1::{Pod, PodCondition};
 
+mod trouble;
+
+pub use trouble::{Trouble, ended_before, trouble};
+
 /// The word for a condition that holds; conditions of pods are text, those of Ebb's kinds are not.
 const TRUE: &str = "True";
 

@@ -5,15 +5,10 @@
 
 use std::sync::Arc;
 
-use k8s_openapi::api::core::v1::{
-    ContainerStateTerminated, ContainerStateWaiting, ContainerStatus, Pod,
-};
+use ebb_api::pod::{self, Trouble};
+use k8s_openapi::api::core::v1::{ContainerStateTerminated, ContainerStatus, Pod};
 use kube::ResourceExt as _;
 
-/// Reasons of waiting containers that mean progress, not trouble.
-const STARTING: [&str; 2] = ["ContainerCreating", "PodInitializing"];
-/// The container runs and ends, again and again; what it ended with says more.
-const CRASH_LOOP: &str = "CrashLoopBackOff";
 /// What to do about a process that runs and is never ready: by far the most common cause.
 const SILENT: &str = "the process runs but its readiness probe never passed: it must listen on \
                       the port that the variable PORT names";
@@ -52,10 +47,7 @@ pub(super) fn unready(pods: &[Arc<Pod>]) -> Option<String> {
     pods.iter()
         .filter(|pod| pod.metadata.deletion_timestamp.is_none())
         .filter_map(|pod| {
-            let conditions = pod.status.as_ref()?.conditions.as_ref()?;
-            let ready = conditions
-                .iter()
-                .find(|condition| condition.type_ == "Ready" && condition.status == "False")?;
+            let ready = pod::condition(pod, "Ready").filter(|ready| ready.status == "False")?;
             let message = ready.message.as_deref().filter(|message| !message.is_empty())?;
             Some(if is_silent(pod) { format!("{message}; {SILENT}") } else { message.to_owned() })
         })
@@ -71,53 +63,28 @@ fn is_silent(pod: &Pod) -> bool {
     containers.is_some_and(|containers| containers.iter().all(runs))
 }
 
+/// What keeps the pod from running now, or how it ended before: until it is ready that is the best
+/// explanation there is.
 fn of_pod(pod: &Pod) -> Option<Failure> {
-    let status = pod.status.as_ref()?;
-    let scheduled = status
-        .conditions
-        .iter()
-        .flatten()
-        .find(|condition| condition.type_ == "PodScheduled" && condition.status == "False");
-    if let Some(condition) = scheduled {
-        return Some(Failure {
+    Some(match pod::trouble(pod) {
+        Some(Trouble::Unscheduled { reason, message }) => Failure {
             part: Part::Resources,
-            reason: condition.reason.clone().unwrap_or_else(|| "Unschedulable".to_owned()),
-            message: condition.message.clone().unwrap_or_default(),
-        });
-    }
-    let init = status.init_container_statuses.iter().flatten();
-    let main = status.container_statuses.iter().flatten();
-    init.filter_map(|status| of_container(status, true))
-        .chain(main.filter_map(|status| of_container(status, false)))
-        .next()
+            reason: reason.to_owned(),
+            message: message.unwrap_or_default().to_owned(),
+        },
+        Some(Trouble::Waiting { reason, message, is_lasting: _ }) => of_waiting(reason, message),
+        Some(Trouble::Ended { end, is_lasting: _ }) => of_end(end),
+        None => of_end(pod::ended_before(pod)?),
+    })
 }
 
-fn of_container(status: &ContainerStatus, init: bool) -> Option<Failure> {
-    if status.ready {
-        return None;
-    }
-    let state = status.state.as_ref();
-    let waiting = state.and_then(|state| state.waiting.as_ref());
-    // An init container that ended well is done.
-    let ended = state
-        .and_then(|state| state.terminated.as_ref())
-        .filter(|end| !(init && end.exit_code == 0));
-    let ended_before = status.last_state.as_ref().and_then(|state| state.terminated.as_ref());
-    let is_crash_loop = waiting.and_then(|w| w.reason.as_deref()) == Some(CRASH_LOOP);
-    match waiting.and_then(of_waiting) {
-        Some(failure) if !is_crash_loop => Some(failure),
-        waiting => ended.or(ended_before).map(of_end).or(waiting),
-    }
-}
-
-fn of_waiting(waiting: &ContainerStateWaiting) -> Option<Failure> {
-    let reason = waiting.reason.as_deref().filter(|reason| !STARTING.contains(reason))?;
-    let message = waiting.message.clone().filter(|text| !text.is_empty());
-    Some(Failure {
+fn of_waiting(reason: &str, message: Option<&str>) -> Failure {
+    let message = message.filter(|text| !text.is_empty()).map(str::to_owned);
+    Failure {
         part: Part::Resources,
         reason: reason.to_owned(),
         message: message.unwrap_or_else(|| format!("The container is waiting: {reason}.")),
-    })
+    }
 }
 
 /// Texts: knative/serving pkg/apis/serving/v1/revision_lifecycle.go.
@@ -165,7 +132,7 @@ mod tests {
             let expected = (Part::Resources, reason.to_owned(), "why".to_owned());
             assert_eq!(told(container(state, json!({}))), Some(expected));
         }
-        for reason in STARTING {
+        for reason in ["ContainerCreating", "PodInitializing"] {
             let state = json!({"waiting": {"reason": reason}});
             assert_eq!(told(container(state, json!({}))), None, "{reason}");
         }
