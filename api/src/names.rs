@@ -1,5 +1,9 @@
 //! Names of the objects that Ebb makes, and of the hosts that it serves.
 
+use std::hash::Hasher as _;
+
+use fnv::FnvHasher;
+
 /// Longest DNS-1123 label, hence longest name of most objects.
 pub const LABEL_CHARS_MAX: usize = 63;
 /// Name of the port in a pod that requests go to.
@@ -37,9 +41,9 @@ pub fn child(parent: &str, suffix: &str) -> String {
 
 /// 64-bit FNV-1a: a name must be the same in every release, which std's hasher does not promise.
 fn fnv1a(text: &str) -> u64 {
-    text.bytes().fold(0xcbf2_9ce4_8422_2325, |hash, byte| {
-        (hash ^ u64::from(byte)).wrapping_mul(0x0000_0100_0000_01b3)
-    })
+    let mut hasher = FnvHasher::default();
+    hasher.write(text.as_bytes());
+    hasher.finish()
 }
 
 /// Hosts inside the cluster of a route or tag: `name.ns`, `name.ns.svc` and the full one.
@@ -73,5 +77,19 @@ mod tests {
         assert_eq!(one.len(), LABEL_CHARS_MAX);
         assert!(one.ends_with("-deployment"));
         assert_ne!(one, two);
+    }
+
+    /// Computed by another program from the definition of FNV-1a: an object of an earlier release
+    /// must be found under its name.
+    #[test]
+    fn a_long_name_is_the_same_in_every_release() {
+        assert_eq!(
+            deployment(&format!("{}1", "a".repeat(62))),
+            "aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa51c2307b2aef1856-deployment"
+        );
+        assert_eq!(
+            revision(&"x".repeat(60), 1),
+            "xxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxx14b1d92b2cf0af95-00001"
+        );
     }
 }

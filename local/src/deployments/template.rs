@@ -37,7 +37,8 @@ const MAX_BASE_LENGTH: usize = 253 - 2 - 10 - SUFFIX_LENGTH;
 pub fn template_hash(template: &PodTemplateSpec) -> String {
     // The JSON text is canonical: fields come in the order of the type, maps are sorted.
     let text = serde_json::to_vec(template).unwrap_or_default();
-    // FNV-1a, 32 bits, as Kubernetes' own label; collisions only delay a rollout of one's own.
+    // FNV-1a, 32 bits, as Kubernetes' own label; collisions only delay a rollout of one's own. By
+    // hand, for the crate `fnv` has 64 bits only, and other labels would replace every pod.
     let digest = text.iter().fold(0x811c_9dc5_u32, |digest, byte| {
         (digest ^ u32::from(*byte)).wrapping_mul(0x0100_0193)
     });
