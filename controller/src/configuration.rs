@@ -14,7 +14,6 @@ mod build;
 mod status;
 mod validate;
 
-pub(crate) use self::validate::NAME_TAKEN;
 use self::validate::{Latest, Newest};
 use crate::cache::{By, Cache};
 use crate::reconciler::{Context, Reconcile};
@@ -50,6 +49,15 @@ pub(crate) fn dereference(configuration: &Configuration, stores: &Stores) -> Vec
         revisions.extend(stores.revisions.get(&namespace, &next));
     }
     revisions
+}
+
+/// Whether the name that the author chose for the next Revision belongs to another one.
+pub(crate) fn is_name_taken(configuration: &Configuration, stores: &Stores) -> bool {
+    build::chosen_name(configuration).is_some()
+        && matches!(
+            validate::latest(configuration, &dereference(configuration, stores)),
+            Latest::Taken(_)
+        )
 }
 
 /// Makes the newest Revision; answers what came of it, and what stood in the way.

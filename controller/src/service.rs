@@ -13,6 +13,7 @@ mod status;
 
 use self::status::{Children, Fate};
 use crate::cache::{Cache, Stored};
+use crate::configuration;
 use crate::owner;
 use crate::reconciler::{Context, Reconcile};
 use crate::scribe::WriteError;
@@ -57,7 +58,7 @@ async fn apply(service: &Service, context: &Context) -> Result<Children, WriteEr
         return Ok(Children { configuration, route });
     }
     if let Fate::Ours(made) = &configuration
-        && status::is_name_taken(service, made)
+        && configuration::is_name_taken(made, &context.stores)
     {
         return Ok(Children { configuration, route: Fate::NameTaken });
     }
@@ -79,3 +80,6 @@ async fn child<K: Stored>(
     let made = context.scribe.apply(cache, &desired, existing.as_ref()).await?;
     Ok(Fate::Ours(made))
 }
+
+#[cfg(test)]
+mod tests;

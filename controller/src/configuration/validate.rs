@@ -10,11 +10,6 @@ use kube::ResourceExt as _;
 use super::build;
 use crate::owner;
 
-/// What a Configuration says when the name of its author's choice belongs to another Revision;
-/// `{}` stands for the name. The Service's reconciler looks for it.
-pub(crate) const NAME_TAKEN: &str =
-    "Revision creation failed with message: revisions.serving.knative.dev \"{}\" already exists.";
-
 /// The Revision of the current generation.
 #[derive(Debug, PartialEq)]
 pub(super) enum Latest {

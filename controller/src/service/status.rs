@@ -11,7 +11,6 @@ use k8s_openapi::jiff::Timestamp;
 use kube::ResourceExt as _;
 
 use super::build;
-use crate::configuration::NAME_TAKEN;
 use crate::owner;
 use crate::scribe::WriteError;
 use crate::settling::{self, News};
@@ -56,19 +55,6 @@ impl Children {
 pub(super) fn is_current(configuration: &Configuration) -> bool {
     let status = configuration.status.as_ref();
     status.and_then(|status| status.observed_generation) == configuration.metadata.generation
-}
-
-/// Whether the Configuration found the name of the author's choice taken.
-pub(super) fn is_name_taken(service: &Service, configuration: &Configuration) -> bool {
-    let Some(name) = build::template_name(service) else {
-        return false;
-    };
-    let status = configuration.status.as_ref();
-    let taken = status
-        .and_then(|status| condition::find(&status.conditions, READY))
-        .and_then(|ready| ready.message.as_deref())
-        .is_some_and(|message| message == NAME_TAKEN.replace("{}", name));
-    is_current(configuration) && taken
 }
 
 /// The status that follows from the children.

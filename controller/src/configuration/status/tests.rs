@@ -130,8 +130,8 @@ fn a_failed_wake_shows_and_heals() {
 fn a_revision_that_cannot_be_made_fails_it() {
     let taken = "revisions.serving.knative.dev \"digits-blue\" already exists".to_owned();
     let status =
-        of(&configuration(1, None), &Newest::Impossible(taken), &[], Timestamp::UNIX_EPOCH);
-    let said = crate::configuration::NAME_TAKEN.replace("{}", "digits-blue");
+        of(&configuration(1, None), &Newest::Impossible(taken.clone()), &[], Timestamp::UNIX_EPOCH);
+    let said = format!("Revision creation failed with message: {taken}.");
     assert_eq!(ready(&status), (Status::False, "RevisionFailed".to_owned(), said));
     assert_eq!(status.latest_created_revision_name, None);
 }
