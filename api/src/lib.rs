@@ -11,6 +11,7 @@ pub mod crd;
 pub mod defaults;
 pub mod duration;
 pub mod field_error;
+mod fields;
 pub mod first_scale;
 pub mod labels;
 pub mod names;

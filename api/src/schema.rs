@@ -8,50 +8,10 @@ use k8s_openapi::api::core::v1::PodSpec;
 use schemars::{Schema, SchemaGenerator};
 use serde_json::{Map, Value, json};
 
-/// Fields of a pod that keep their full schema.
-const POD_FIELDS: &[&str] = &[
-    "automountServiceAccountToken",
-    "containers",
-    "enableServiceLinks",
-    "imagePullSecrets",
-    "serviceAccountName",
-    "volumes",
-];
+use crate::fields::{self, FieldMask, Form};
 
-/// Fields of a pod behind Knative's feature flags: kept whole, not described.
-const POD_FREE_OBJECTS: &[&str] = &["affinity", "dnsConfig", "securityContext"];
-const POD_FREE_LISTS: &[&str] =
-    &["hostAliases", "initContainers", "tolerations", "topologySpreadConstraints"];
-const POD_STRINGS: &[&str] =
-    &["dnsPolicy", "priorityClassName", "runtimeClassName", "schedulerName"];
-const POD_FLAGS: &[&str] = &["hostIPC", "hostNetwork", "hostPID", "shareProcessNamespace"];
-
-/// Fields of a container that Knative's CRD keeps.
-const CONTAINER_FIELDS: &[&str] = &[
-    "args",
-    "command",
-    "env",
-    "envFrom",
-    "image",
-    "imagePullPolicy",
-    "livenessProbe",
-    "name",
-    "ports",
-    "readinessProbe",
-    "resources",
-    "securityContext",
-    "startupProbe",
-    "terminationMessagePath",
-    "terminationMessagePolicy",
-    "volumeMounts",
-    "workingDir",
-];
-
-const PORT_FIELDS: &[&str] = &["containerPort", "name", "protocol"];
-const PROBE_DROPPED: &[&str] = &["terminationGracePeriodSeconds"];
-const VOLUME_FIELDS: &[&str] = &["configMap", "name", "projected", "secret"];
-const VOLUME_FREE: &[&str] =
-    &["csi", "emptyDir", "ephemeral", "hostPath", "image", "persistentVolumeClaim"];
+/// Field of a pod that may be written and not set: `false` says no more than its absence.
+const POD_FALSE: &str = "automountServiceAccountToken";
 
 /// Longest description kept: `kubectl explain` stays useful and the CRD stays small enough to
 /// be applied client-side (its last-applied annotation may have 256 KiB).
@@ -83,23 +43,8 @@ pub(crate) fn without_default(schema: &mut Schema) {
 pub(crate) fn revision_spec(generator: &mut SchemaGenerator) -> Schema {
     let mut pod = generator.subschema_for::<PodSpec>().to_value();
     shorten_descriptions(&mut pod);
-    let mut properties = kept(&pod, POD_FIELDS);
-    for name in POD_FREE_OBJECTS {
-        properties.insert((*name).into(), free_object());
-    }
-    for name in POD_FREE_LISTS {
-        properties.insert((*name).into(), json!({"type": "array", "items": free_object()}));
-    }
-    for name in POD_STRINGS {
-        properties.insert((*name).into(), json!({"type": "string"}));
-    }
-    for name in POD_FLAGS {
-        properties.insert((*name).into(), json!({"type": "boolean"}));
-    }
-    properties.insert(
-        "nodeSelector".into(),
-        json!({"type": "object", "additionalProperties": {"type": "string"}}),
-    );
+    let mut properties = kept(&pod, &fields::POD);
+    properties.extend(named(&pod, &[POD_FALSE]));
     if let Some(container) = properties.get_mut("containers").and_then(|list| list.get_mut("items"))
     {
         restrict_container(container);
@@ -137,15 +82,15 @@ fn limits() -> Map<String, Value> {
 }
 
 fn restrict_container(container: &mut Value) {
-    let mut properties = kept(container, CONTAINER_FIELDS);
+    let mut properties = kept(container, &fields::CONTAINER);
     for probe in ["livenessProbe", "readinessProbe", "startupProbe"] {
-        if let Some(fields) = properties.get_mut(probe).and_then(properties_of) {
-            fields.retain(|name, _| !PROBE_DROPPED.contains(&name.as_str()));
+        if let Some(probe) = properties.get_mut(probe) {
+            probe["properties"] = Value::Object(kept(probe, &fields::PROBE));
         }
     }
     if let Some(ports) = properties.get_mut("ports") {
         let item = &mut ports["items"];
-        let mut fields = kept(item, PORT_FIELDS);
+        let mut fields = kept(item, &fields::PORT);
         if let Some(protocol) = fields.get_mut("protocol") {
             protocol["default"] = json!("TCP");
         }
@@ -166,11 +111,7 @@ fn restrict_container(container: &mut Value) {
 
 fn restrict_volumes(volumes: &mut Value) {
     let item = &mut volumes["items"];
-    let mut fields = kept(item, VOLUME_FIELDS);
-    for name in VOLUME_FREE {
-        fields.insert((*name).into(), free_object());
-    }
-    item["properties"] = Value::Object(fields);
+    item["properties"] = Value::Object(kept(item, &fields::VOLUME));
     by_key(volumes, &["name"]);
 }
 
@@ -180,7 +121,27 @@ fn by_key(list: &mut Value, keys: &[&str]) {
     list["x-kubernetes-list-map-keys"] = json!(keys);
 }
 
-fn kept(schema: &Value, fields: &[&str]) -> Map<String, Value> {
+/// The fields of the shape that Kubernetes describes in `schema`, those behind flags in their form.
+fn kept(schema: &Value, shape: &FieldMask) -> Map<String, Value> {
+    let mut properties = named(schema, shape.allowed);
+    for (name, _, form) in shape.gated {
+        let value = match form {
+            Form::Described => {
+                properties.extend(named(schema, &[name]));
+                continue;
+            }
+            Form::Object => free_object(),
+            Form::Objects => json!({"type": "array", "items": free_object()}),
+            Form::Text => json!({"type": "string"}),
+            Form::Texts => json!({"type": "object", "additionalProperties": {"type": "string"}}),
+            Form::Flag => json!({"type": "boolean"}),
+        };
+        properties.insert((*name).to_owned(), value);
+    }
+    properties
+}
+
+fn named(schema: &Value, fields: &[&str]) -> Map<String, Value> {
     let properties = schema.get("properties").and_then(Value::as_object);
     properties
         .into_iter()
@@ -188,10 +149,6 @@ fn kept(schema: &Value, fields: &[&str]) -> Map<String, Value> {
         .filter(|(name, _)| fields.contains(&name.as_str()))
         .map(|(name, schema)| (name.clone(), schema.clone()))
         .collect()
-}
-
-fn properties_of(schema: &mut Value) -> Option<&mut Map<String, Value>> {
-    schema.get_mut("properties").and_then(Value::as_object_mut)
 }
 
 fn free_object() -> Value {
