@@ -2,6 +2,11 @@
 //!
 //! Kubernetes probes once a second at best, so its word comes half a second late on average; asked
 //! every few milliseconds, a pod serves as soon as it can.
+//!
+//! The runner, which stands in for kubelet, reads the same probes in code of its own: it must know
+//! nothing of Ebb, it tells a person why a probe failed, and it asks the port that the probe names.
+//! Here every failure is only "not yet", the port may be one that each pod has anew, and
+//! connections come from the activator's [`Connect`]. Both only share twenty bytes of gRPC.
 
 use std::net::SocketAddr;
 use std::sync::Arc;
