@@ -4,38 +4,38 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use http::header::{self, HeaderName, HeaderValue};
-use http::uri::{PathAndQuery, Scheme};
-use http::{Method, Request, Response, StatusCode, Uri, Version};
-use hyper::body::{Body as _, Incoming};
-use hyper::upgrade::OnUpgrade;
-use tokio::time::{Instant, timeout_at};
+use http::{Request, Response, StatusCode, Version};
+use hyper::body::Incoming;
+use tokio::time::Instant;
 
 use crate::body::ProxyBody;
-use crate::budget::{Budget, Purpose};
+use crate::budget::{Budget, Purpose, Share};
 use crate::directory::Directory;
 use crate::error::RequestError;
 use crate::guard::{Activity, Busy};
 use crate::headers::{self, ClientEnd};
-use crate::meters::Bound;
 use crate::peers::Peers;
 use crate::places::Place;
 use crate::progress::Progress;
 use crate::revision::{Context, Revision};
 use crate::route::{self, Door};
-use crate::settings::{Deadlines, Settings};
 use crate::tunnel::{Held, Tunnels};
-use crate::upload::Upload;
 use crate::upstream::Lease;
 use crate::visit::{Stay, Visit};
 
 mod answer;
 mod check;
 mod exchange;
+mod failed;
 mod held;
 mod leftover;
+mod prepare;
 mod relay;
 
 use check::{Checked, check};
+use failed::Failed;
+use prepare::Prepared;
+use relay::Relayed;
 
 const SERVER_TIMING: HeaderName = HeaderName::from_static("server-timing");
 
@@ -68,13 +68,6 @@ pub(crate) enum Caller {
     Peer,
 }
 
-/// What is left of a request's arrival once it is fit for a pod.
-struct Way {
-    /// The client's side of a tunnel, and the place that it will have among the tunnels.
-    upgrade: Option<(OnUpgrade, Place)>,
-    deadlines: Deadlines,
-}
-
 // === impl Client ===
 
 impl Client {
@@ -82,30 +75,30 @@ impl Client {
     pub(crate) async fn answer(&self, request: Request<Incoming>) -> Response<ProxyBody> {
         let busy = self.activity.begin();
         let is_timed = matches!(self.caller, Caller::Client(..));
-        let mut checked = match check(request, is_timed, self.activity.is_ambiguous()) {
-            Ok(checked) => checked,
-            Err((request, error)) => return self.refuse(Some(request), &error).await,
-        };
-        if self.place.is_none() {
+        let failed = match check(request, is_timed, self.activity.is_ambiguous()) {
             // Counted when the connection was accepted.
-            return self.refuse(checked.request, &RequestError::Overloaded).await;
-        }
-        match self.forward(&mut checked, busy).await {
-            Ok(response) => response,
-            Err(error) => self.refuse(checked.request, &error).await,
-        }
+            Ok(checked) if self.place.is_none() => checked.failed(RequestError::Overloaded),
+            Ok(checked) => match self.forward(checked, busy).await {
+                Ok(response) => return response,
+                Err(failed) => failed,
+            },
+            Err(failed) => failed,
+        };
+        self.refuse(failed).await
     }
 
-    async fn refuse(
-        &self,
-        request: Option<Request<Upload>>,
-        error: &RequestError,
-    ) -> Response<ProxyBody> {
-        self.proxy.context.meters.error(error);
+    async fn refuse(&self, Failed { request, error }: Failed) -> Response<ProxyBody> {
+        self.proxy.context.meters.error(&error);
         tracing::debug!(error.kind = error.label(), "Request refused");
         let mut response = error.response();
-        let closes = error.ends_connection() || self.place.is_none();
-        if closes || leftover::must_close(request).await {
+        let mut closes = error.ends_connection() || self.place.is_none();
+        // Of one that was sent, hyper closes if a part of its body is still to come.
+        if let Some(request) = request
+            && !closes
+        {
+            closes = leftover::must_close(*request).await;
+        }
+        if closes {
             response.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("close"));
         }
         response
@@ -113,54 +106,73 @@ impl Client {
 
     async fn forward(
         &self,
-        checked: &mut Checked,
+        mut checked: Checked,
         busy: Busy,
-    ) -> Result<Response<ProxyBody>, RequestError> {
+    ) -> Result<Response<ProxyBody>, Failed> {
         let arrived = Instant::now();
-        let revision = match self.revision(checked) {
-            Ok(revision) => revision,
+        let found = match self.revision(&checked) {
             // In a box: it is rare, and requests should not carry its state.
-            Err(unknown) => Box::pin(self.revision_by_news(checked, unknown)).await?,
+            Err(unknown) => Box::pin(self.revision_by_news(&checked, unknown)).await,
+            found => found,
         };
-        let bytes = checked.head_bytes();
-        let mut way = None;
+        let revision = match found {
+            Ok(revision) => revision,
+            Err(error) => return Err(checked.failed(error)),
+        };
+        let mut prepared = None;
         let peers = self.owners_of(&revision, arrived);
         if !peers.is_empty() {
-            // It may wait there.
-            self.hold_body(checked, Purpose::Passing, &revision.held)?;
             // In a box: requests that are served here should not carry the state of those that go
             // to another activator.
-            let sent = Box::pin(self.relay(checked, &revision, &peers, arrived));
-            let (prepared, sent) = sent.await?;
-            if let Some((response, lease, place)) = sent {
-                return self.respond(response, lease, (Stay::There(place), busy), prepared);
+            match Box::pin(self.relay(checked, &revision, &peers, arrived)).await? {
+                Relayed::Answered((response, lease, place), prepared) => {
+                    let rest = (Stay::There(place), busy);
+                    return self.respond(response, lease, rest, prepared).map_err(Failed::sent);
+                }
+                Relayed::Alone(back, ready) => (checked, prepared) = (back, Some(ready)),
             }
-            way = Some(prepared);
         }
-        let mut visit = match Visit::enter(&revision, bytes, arrived) {
+        let entered = self.enter(&mut checked, &revision, prepared, arrived).await;
+        drop(revision);
+        let (mut visit, held, prepared) = match entered {
+            Ok(entered) => entered,
+            Err(error) => return Err(checked.failed(error)),
+        };
+        let sent = self.exchange(&mut visit, checked.request, held, prepared.deadlines.start);
+        let (response, lease) = sent.await.inspect_err(|failed| visit.failed(&failed.error))?;
+        self.respond(response, lease, (Stay::Here(visit), busy), prepared).map_err(Failed::sent)
+    }
+
+    /// Lets a request enter its revision; counts what it holds there, and makes it fit for a pod
+    /// unless it is so already.
+    async fn enter(
+        &self,
+        checked: &mut Checked,
+        revision: &Arc<Revision>,
+        prepared: Option<Prepared>,
+        arrived: Instant,
+    ) -> Result<(Visit, Option<Share>, Prepared), RequestError> {
+        let bytes = checked.head_bytes;
+        let mut visit = match Visit::enter(revision, bytes, arrived) {
             // Its Route was seen before it was.
             Err(RequestError::RevisionUnknown) => {
                 let seen = || revision.live().map(drop);
                 Box::pin(self.proxy.directory.news.find(seen)).await;
-                Visit::enter(&revision, bytes, arrived)?
+                Visit::enter(revision, bytes, arrived)?
             }
             entered => entered?,
         };
         let held = if visit.waits() {
-            self.hold_waiting(checked, bytes, &revision.held).map(Some)
+            self.hold_waiting(checked, &revision.held).map(Some)
         } else {
             self.hold_body(checked, Purpose::Passing, &revision.held).map(|()| None)
         };
-        drop(revision);
         let held = held.inspect_err(|error| visit.answered(error.status()))?;
-        let way = match way {
-            Some(way) => way,
+        let prepared = match prepared {
+            Some(prepared) => prepared,
             None => self.prepare(checked, &visit.live().settings, arrived)?,
         };
-        let sent = self.exchange(&mut visit, &mut checked.request, held);
-        let (response, lease) =
-            within(way.deadlines.start, sent).await.inspect_err(|error| visit.failed(error))?;
-        self.respond(response, lease, (Stay::Here(visit), busy), way)
+        Ok((visit, held, prepared))
     }
 
     /// The revision that the host of a client's request names, or that a peer has named.
@@ -173,8 +185,7 @@ impl Client {
                 directory.route(&host, *door, rand::random()).ok_or(RequestError::HostUnknown)
             }
             Caller::Peer => {
-                let request = checked.request.as_ref().ok_or(RequestError::Malformed("request"))?;
-                let key = relay::revision_of(request.headers())?;
+                let key = relay::revision_of(checked.request.headers())?;
                 directory.revision(&key).ok_or(RequestError::RevisionUnknown)
             }
         }
@@ -183,7 +194,7 @@ impl Client {
     /// The same after news, for a host or a revision that is not known yet.
     async fn revision_by_news(
         &self,
-        checked: &mut Checked,
+        checked: &Checked,
         unknown: RequestError,
     ) -> Result<Arc<Revision>, RequestError> {
         if !matches!(unknown, RequestError::HostUnknown | RequestError::RevisionUnknown) {
@@ -194,44 +205,13 @@ impl Client {
         self.proxy.directory.news.find(look).await.ok_or(unknown)
     }
 
-    /// Makes the request fit for a pod.
-    fn prepare(
-        &self,
-        checked: &mut Checked,
-        settings: &Settings,
-        arrived: Instant,
-    ) -> Result<Way, RequestError> {
-        let Some(request) = &mut checked.request else {
-            return Err(RequestError::Malformed("request"));
-        };
-        let h2 = settings.protocol == ebb_api::serving::Protocol::H2c;
-        // A pod that speaks HTTP/2 has no upgrades.
-        let upgrade = checked.upgrade.take().filter(|_| !h2);
-        let (protocol, upgrade) = upgrade.unzip();
-        let upgrade = match upgrade {
-            Some(client) => Some((client, self.tunnel_place()?)),
-            None => None,
-        };
-        if !h2 {
-            headers::join_cookies(request.headers_mut());
-        }
-        match &self.caller {
-            Caller::Client(end, _) => {
-                headers::for_pod(request.headers_mut(), &checked.host, end, protocol);
-            }
-            Caller::Peer => headers::from_peer(request.headers_mut(), protocol),
-        }
-        address(request, &checked.host, h2)?;
-        Ok(Way { upgrade, deadlines: settings.deadlines(arrived) })
-    }
-
     /// The answer to the client: a response, or a tunnel if that was agreed.
     fn respond(
         &self,
         response: Response<Incoming>,
         lease: Lease,
         (mut stay, busy): (Stay, Busy),
-        Way { upgrade, deadlines }: Way,
+        Prepared { upgrade, deadlines }: Prepared,
     ) -> Result<Response<ProxyBody>, RequestError> {
         if response.status() != StatusCode::SWITCHING_PROTOCOLS {
             return Ok(respond(response, lease, (stay, busy), deadlines.idle));
@@ -243,24 +223,6 @@ impl Client {
         stay.answered(response.status());
         let held = Held { lease, rest: (stay, busy, tunnel, self.place.clone()) };
         Ok(self.proxy.tunnels.open(response, client, held, deadlines.tunnel_end))
-    }
-
-    fn tunnel_place(&self) -> Result<Place, RequestError> {
-        self.proxy.tunnels.place().ok_or_else(|| {
-            self.proxy.context.meters.overflow(Bound::Tunnels);
-            RequestError::Overloaded
-        })
-    }
-}
-
-/// What `sent` gives until `deadline`.
-async fn within<T>(
-    deadline: Option<Instant>,
-    sent: impl Future<Output = Result<T, RequestError>>,
-) -> Result<T, RequestError> {
-    match deadline {
-        Some(deadline) => timeout_at(deadline, sent).await.unwrap_or(Err(RequestError::Timeout)),
-        None => sent.await,
     }
 }
 
@@ -298,48 +260,4 @@ fn server_timing(visit: &Visit, now: Instant) -> Option<HeaderValue> {
         ms(upstream),
     ))
     .ok()
-}
-
-/// Writes the target in the form of the pod's protocol.
-fn address(
-    request: &mut Request<Upload>,
-    host: &HeaderValue,
-    h2: bool,
-) -> Result<(), RequestError> {
-    if h2 {
-        let mut parts = std::mem::take(request.uri_mut()).into_parts();
-        parts.scheme = Some(Scheme::HTTP);
-        parts.authority =
-            Some(host.as_bytes().try_into().map_err(|_| RequestError::Malformed("host"))?);
-        parts.path_and_query.get_or_insert_with(|| PathAndQuery::from_static("/"));
-        *request.uri_mut() =
-            Uri::from_parts(parts).map_err(|_| RequestError::Malformed("target"))?;
-        *request.version_mut() = Version::HTTP_2;
-        request.headers_mut().remove(header::HOST);
-        return Ok(());
-    }
-    if request.uri().authority().is_some() {
-        let mut parts = std::mem::take(request.uri_mut()).into_parts();
-        parts.scheme = None;
-        parts.authority = None;
-        parts.path_and_query.get_or_insert_with(|| PathAndQuery::from_static("/"));
-        *request.uri_mut() =
-            Uri::from_parts(parts).map_err(|_| RequestError::Malformed("target"))?;
-        request.headers_mut().insert(header::HOST, host.clone());
-    }
-    *request.version_mut() = Version::HTTP_11;
-    // hyper takes it for granted that these have no body, unless they say so.
-    if matches!(*request.method(), Method::GET | Method::HEAD)
-        && has_body(request)
-        && !request.headers().contains_key(header::CONTENT_LENGTH)
-    {
-        let chunked = HeaderValue::from_static("chunked");
-        request.headers_mut().insert(header::TRANSFER_ENCODING, chunked);
-    }
-    Ok(())
-}
-
-/// Whether a request has a body that nobody has read.
-fn has_body(request: &Request<Upload>) -> bool {
-    !request.body().is_end_stream()
 }

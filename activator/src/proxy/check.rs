@@ -5,6 +5,7 @@ use http::{Method, Request, Version};
 use hyper::body::Incoming;
 use hyper::upgrade::OnUpgrade;
 
+use super::failed::Failed;
 use crate::error::RequestError;
 use crate::headers;
 use crate::upload::Upload;
@@ -14,8 +15,9 @@ const METHOD_BYTES_MAX: usize = 32;
 
 /// A request that the checks have passed.
 pub(super) struct Checked {
-    /// Taken while it is being sent, and back when it could not be.
-    pub(super) request: Option<Request<Upload>>,
+    pub(super) request: Request<Upload>,
+    /// What its head, as it came, takes in memory while it waits.
+    pub(super) head_bytes: usize,
     pub(super) host: HeaderValue,
     pub(super) upgrade: Option<(HeaderValue, OnUpgrade)>,
 }
@@ -23,34 +25,29 @@ pub(super) struct Checked {
 // === impl Checked ===
 
 impl Checked {
-    /// What its head takes in memory while it waits.
-    pub(super) fn head_bytes(&self) -> usize {
-        self.request
-            .as_ref()
-            .map_or(0, |request| headers::head_bytes(request.headers(), request.uri().path()))
+    /// What is left when it is not sent.
+    pub(super) fn failed(self, error: RequestError) -> Failed {
+        Failed::unsent(self.request, error)
     }
 }
 
 /// Refuses what is no request for a pod, and takes apart what is. `is_timed` says whether its body
 /// must come at some pace, `is_ambiguous` whether the connection saw two lengths in its head.
-#[expect(
-    clippy::result_large_err,
-    reason = "the request goes on in both cases, and a box would be paid by good requests too"
-)]
 pub(super) fn check(
     request: Request<Incoming>,
     is_timed: bool,
     is_ambiguous: bool,
-) -> Result<Checked, (Request<Upload>, RequestError)> {
+) -> Result<Checked, Failed> {
     let mut request = Upload::watch(request, is_timed);
     match refusal(&request, is_ambiguous) {
-        Err(error) => Err((request, error)),
+        Err(error) => Err(Failed::unsent(request, error)),
         Ok(host) => {
             let upgrade = (request.version() == Version::HTTP_11)
                 .then(|| headers::upgrade_of(request.headers()))
                 .flatten()
                 .map(|protocol| (protocol, hyper::upgrade::on(&mut request)));
-            Ok(Checked { request: Some(request), host, upgrade })
+            let head_bytes = headers::head_bytes(request.headers(), request.uri().path());
+            Ok(Checked { request, head_bytes, host, upgrade })
         }
     }
 }

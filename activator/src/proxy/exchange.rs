@@ -5,10 +5,11 @@ use std::net::SocketAddr;
 use futures::TryFutureExt as _;
 use http::{Request, Response};
 use hyper::body::Incoming;
-use tokio::time::Instant;
+use tokio::time::{Instant, timeout_at};
 
 use super::Client;
 use super::answer::ERROR_HEADER;
+use super::failed::Failed;
 use crate::budget::Share;
 use crate::error::RequestError;
 use crate::meters::{Bound, Cut};
@@ -19,25 +20,26 @@ use crate::visit::Visit;
 // === impl Client ===
 
 impl Client {
-    /// Sends the request to a pod, and waits for another as often as it provably was not sent.
-    /// `held` is given back as soon as there is a pod.
+    /// Sends the request to a pod, and waits for another as often as it provably was not sent, all
+    /// until `deadline`. `held` is given back as soon as there is a pod.
     pub(super) async fn exchange(
         &self,
         visit: &mut Visit,
-        slot: &mut Option<Request<Upload>>,
+        mut request: Request<Upload>,
         mut held: Option<Share>,
-    ) -> Result<(Response<Incoming>, Lease), RequestError> {
+        deadline: Option<Instant>,
+    ) -> Result<(Response<Incoming>, Lease), Failed> {
         loop {
-            let pod = visit.pod().await?;
-            drop(held.take());
-            let Some(mut request) = slot.take() else {
-                return Err(RequestError::Upstream);
+            let pod = match within(deadline, visit.pod()).await.flatten() {
+                Ok(pod) => pod,
+                Err(error) => return Err(Failed::unsent(request, error)),
             };
+            drop(held.take());
             request.body_mut().passes();
             let (address, body) = (pod.upstream.address(), request.body().state());
             let mut opened = || visit.opened();
-            let sent = pod.upstream.send(request, &mut opened);
-            match sent.map_err(Box::new).await.map_err(|error| *error) {
+            let sent = pod.upstream.send(request, &mut opened).map_err(Box::new);
+            match within(deadline, sent).await.map_err(Failed::sent)?.map_err(|error| *error) {
                 Ok(mut answer) => {
                     // A model's words are never ours: another activator goes by this one.
                     answer.0.headers_mut().remove(ERROR_HEADER);
@@ -48,15 +50,17 @@ impl Client {
                     return Ok(answer);
                 }
                 Err(SendError::Lost { source, .. }) => {
-                    return Err(self.lost(&source, address, body.as_deref()));
+                    return Err(Failed::sent(self.lost(&source, address, body.as_deref())));
                 }
-                Err(SendError::Unsent { request, source, .. }) => {
-                    *slot = Some(*request);
+                Err(SendError::Unsent { request: back, source, .. }) => {
                     tracing::info!(error = %source, pod.address = %address, "Pod not reachable");
+                    request = *back;
                     if source.is_local() {
-                        return Err(self.out_of_means());
+                        return Err(Failed::unsent(request, self.out_of_means()));
                     }
-                    visit.again(Instant::now())?;
+                    if let Err(error) = visit.again(Instant::now()) {
+                        return Err(Failed::unsent(request, error));
+                    }
                 }
             }
         }
@@ -84,5 +88,16 @@ impl Client {
     pub(super) fn out_of_means(&self) -> RequestError {
         self.proxy.context.meters.overflow(Bound::Machine);
         RequestError::Overloaded
+    }
+}
+
+/// What `work` gives until `deadline`.
+pub(super) async fn within<T>(
+    deadline: Option<Instant>,
+    work: impl Future<Output = T>,
+) -> Result<T, RequestError> {
+    match deadline {
+        Some(deadline) => timeout_at(deadline, work).await.map_err(|_| RequestError::Timeout),
+        None => Ok(work.await),
     }
 }

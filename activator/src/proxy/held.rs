@@ -21,23 +21,22 @@ const H1_BODY_BYTES: usize = 8 * 1024;
 // === impl Client ===
 
 impl Client {
-    /// Counts what a request with a head of `head_bytes` will hold until a pod takes it; the share
+    /// Counts what a request will hold until a pod takes it; the share
     /// is for that time, what its body may take is held by the body.
     pub(super) fn hold_waiting(
         &self,
         checked: &mut Checked,
-        head_bytes: usize,
         part: &Arc<Part>,
     ) -> Result<Share, RequestError> {
         self.hold_body(checked, Purpose::Waiting, part)?;
-        self.hold(head_bytes + WAITING_BYTES, Purpose::Waiting, part)
+        self.hold(checked.head_bytes + WAITING_BYTES, Purpose::Waiting, part)
     }
 
     /// Counts what a request holds, its body among it, while it waits for news of its host or its
     /// revision: it is none of a revision's yet, and all such requests have one part together.
     pub(super) fn hold_for_news(&self, checked: &Checked) -> Result<Share, RequestError> {
-        let body = checked.request.as_ref().map_or(0, |it| body_bytes(it, Purpose::Waiting));
-        let bytes = checked.head_bytes() + WAITING_BYTES + body;
+        let body = body_bytes(&checked.request, Purpose::Waiting);
+        let bytes = checked.head_bytes + WAITING_BYTES + body;
         self.hold(bytes, Purpose::Waiting, &self.proxy.directory.news.held)
     }
 
@@ -48,9 +47,7 @@ impl Client {
         purpose: Purpose,
         part: &Arc<Part>,
     ) -> Result<(), RequestError> {
-        let Some(request) = &mut checked.request else {
-            return Ok(());
-        };
+        let request = &mut checked.request;
         let bytes = body_bytes(request, purpose);
         if bytes > 0 && !request.body().holds() {
             let share = self.hold(bytes, purpose, part)?;

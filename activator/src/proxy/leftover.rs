@@ -11,7 +11,6 @@ use http_body::Body as _;
 use http_body_util::BodyExt as _;
 use tokio::time::timeout;
 
-use super::has_body;
 use crate::upload::Upload;
 
 /// The most that is read and thrown away.
@@ -21,10 +20,8 @@ const DRAIN_TIMEOUT: Duration = Duration::from_millis(500);
 
 /// Reads a small unread body to its end. True when there is more, so that the connection cannot be
 /// used again.
-pub(super) async fn must_close(request: Option<Request<Upload>>) -> bool {
-    // A request that is gone was sent: hyper closes if a part of its body is still to come.
-    let Some(request) = request else { return false };
-    if !has_body(&request) {
+pub(super) async fn must_close(request: Request<Upload>) -> bool {
+    if request.body().is_end_stream() {
         return false;
     }
     // Reading would ask the client to send what it waits to be asked for.

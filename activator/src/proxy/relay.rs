@@ -16,7 +16,12 @@ use tokio::sync::OwnedSemaphorePermit;
 use tokio::time::Instant;
 
 use super::answer::ERROR_HEADER;
-use super::{Caller, Checked, Client, Way, within};
+use super::check::Checked;
+use super::exchange::within;
+use super::failed::Failed;
+use super::prepare::Prepared;
+use super::{Caller, Client};
+use crate::budget::Purpose;
 use crate::error::RequestError;
 use crate::headers::PEER_REVISION;
 use crate::peers::Peer;
@@ -25,7 +30,15 @@ use crate::upload::Upload;
 use crate::upstream::{Lease, SendError};
 
 /// The response of another activator, its connection, and the place that the request has there.
-pub(super) type Relayed = (Response<Incoming>, Lease, OwnedSemaphorePermit);
+type Answer = (Response<Incoming>, Lease, OwnedSemaphorePermit);
+
+/// What comes of offering a request to other activators.
+pub(super) enum Relayed {
+    /// One of them has answered it.
+    Answered(Answer, Prepared),
+    /// None can be reached: the request is fit for a pod of this activator.
+    Alone(Checked, Prepared),
+}
 
 // === impl Client ===
 
@@ -43,76 +56,90 @@ impl Client {
         }
     }
 
-    /// Makes the request fit for a pod and sends it to the first of `peers` that can be reached;
-    /// nothing when none can.
+    /// Makes the request fit for a pod and sends it to the first of `peers` that can be reached.
     pub(super) async fn relay(
         &self,
-        checked: &mut Checked,
+        mut checked: Checked,
         revision: &Revision,
         peers: &[Arc<Peer>],
         arrived: Instant,
-    ) -> Result<(Way, Option<Relayed>), RequestError> {
-        let live = revision.live().ok_or(RequestError::RevisionUnknown)?;
-        let way = self.prepare(checked, &live.settings, arrived)?;
-        let target = (&revision.key, live.settings.protocol);
-        let sent = self.send_to_peers(peers, target, &mut checked.request);
-        let sent = within(way.deadlines.start, sent).await?;
-        Ok((way, sent))
+    ) -> Result<Relayed, Failed> {
+        let (protocol, prepared) = match self.prepare_for_peers(&mut checked, revision, arrived) {
+            Ok(prepared) => prepared,
+            Err(error) => return Err(checked.failed(error)),
+        };
+        let (target, deadline) = ((&revision.key, protocol), prepared.deadlines.start);
+        Ok(match self.send_to_peers(peers, target, checked.request, deadline).await? {
+            Ok(answer) => Relayed::Answered(answer, prepared),
+            Err(request) => Relayed::Alone(Checked { request, ..checked }, prepared),
+        })
     }
 
-    /// Sends a request, which is fit for a pod, to the first of `peers` that can be reached. Nothing
-    /// when none can: the request is as it was, and provably nobody has seen it.
+    fn prepare_for_peers(
+        &self,
+        checked: &mut Checked,
+        revision: &Revision,
+        arrived: Instant,
+    ) -> Result<(Protocol, Prepared), RequestError> {
+        // It may wait there.
+        self.hold_body(checked, Purpose::Passing, &revision.held)?;
+        let live = revision.live().ok_or(RequestError::RevisionUnknown)?;
+        Ok((live.settings.protocol, self.prepare(checked, &live.settings, arrived)?))
+    }
+
+    /// Sends a request, which is fit for a pod, to the first of `peers` that can be reached until
+    /// `deadline`. The request comes back when none can: it is as it was, and provably nobody has
+    /// seen it.
     async fn send_to_peers(
         &self,
         peers: &[Arc<Peer>],
         (revision, protocol): (&RevisionKey, Protocol),
-        slot: &mut Option<Request<Upload>>,
-    ) -> Result<Option<Relayed>, RequestError> {
+        mut request: Request<Upload>,
+        deadline: Option<Instant>,
+    ) -> Result<Result<Answer, Request<Upload>>, Failed> {
         let meters = &self.proxy.context.meters;
-        let value = HeaderValue::try_from(revision.to_string())
-            .map_err(|_| RequestError::Malformed("revision"))?;
+        let Ok(value) = HeaderValue::try_from(revision.to_string()) else {
+            return Err(Failed::unsent(request, RequestError::Malformed("revision")));
+        };
         for peer in peers {
-            let place = peer.place().ok_or(RequestError::QueueFull)?;
-            let Some(mut request) = slot.take() else {
-                return Err(RequestError::Upstream);
+            let Some(place) = peer.place() else {
+                return Err(Failed::unsent(request, RequestError::QueueFull));
             };
             request.headers_mut().insert(PEER_REVISION, value.clone());
             let upstream = peer.upstream(protocol);
             let (address, body) = (upstream.address(), request.body().state());
             let again = body.is_none().then(|| without_body(&request));
             let mut opened = || {};
-            let sent = upstream.send(request, &mut opened);
-            match sent.map_err(Box::new).await.map_err(|error| *error) {
+            let sent = upstream.send(request, &mut opened).map_err(Box::new);
+            match within(deadline, sent).await.map_err(Failed::sent)?.map_err(|error| *error) {
                 Ok((response, _)) if is_behind(&response) => {
                     peer.reached();
                     // It has refused the request before it did anything with it.
-                    let mut request = again.ok_or(RequestError::Unreachable)?;
-                    request.headers_mut().remove(PEER_REVISION);
-                    *slot = Some(request);
+                    request = again.ok_or(Failed::sent(RequestError::Unreachable))?;
                 }
                 Ok((response, lease)) => {
                     body.inspect(|body| body.answered());
                     peer.reached();
                     meters.forwarded();
-                    return Ok(Some((response, lease, place)));
+                    return Ok(Ok((response, lease, place)));
                 }
                 Err(SendError::Lost { source, .. }) => {
                     meters.forwarded();
-                    return Err(self.lost(&source, address, body.as_deref()));
+                    return Err(Failed::sent(self.lost(&source, address, body.as_deref())));
                 }
-                Err(SendError::Unsent { mut request, source, .. }) => {
-                    request.headers_mut().remove(PEER_REVISION);
-                    *slot = Some(*request);
+                Err(SendError::Unsent { request: back, source, .. }) => {
+                    request = *back;
                     if source.is_local() {
-                        return Err(self.out_of_means());
+                        return Err(Failed::unsent(request, self.out_of_means()));
                     }
                     meters.peer_failure();
                     peer.unreachable(Instant::now());
                     tracing::warn!(error = %source, peer.address = %address, "Peer not reachable");
                 }
             }
+            request.headers_mut().remove(PEER_REVISION);
         }
-        Ok(None)
+        Ok(Err(request))
     }
 }
 

@@ -40,6 +40,26 @@ async fn waiting_counts_against_the_timeout() {
     assert_eq!(world.queued(), 0);
 }
 
+/// A small body is read to its end, so that the connection serves on; a large one ends it, and the
+/// client is told so.
+#[tokio::test(start_paused = true)]
+async fn a_request_that_waited_in_vain_still_has_its_body() {
+    let world = World::new(json!({"timeoutSeconds": 5}));
+    for (bytes, closes) in [(1000, false), (100_000, true)] {
+        let mut client = world.dial();
+        let head = format!("POST / HTTP/1.1\r\nhost: {HOST}\r\ncontent-length: {bytes}\r\n\r\n");
+        client.write_all(head.as_bytes()).await.unwrap();
+        client.write_all(&[b'x'; 1000]).await.unwrap();
+        let mut answer = Vec::new();
+        while !answer.ends_with(b"\r\n\r\n") {
+            answer.push(client.read_u8().await.unwrap());
+        }
+        let answer = String::from_utf8(answer).unwrap();
+        assert!(answer.starts_with("HTTP/1.1 504"), "{answer}");
+        assert_eq!(answer.contains("connection: close"), closes, "{bytes} bytes: {answer}");
+    }
+}
+
 #[tokio::test(start_paused = true)]
 async fn a_response_must_start_in_time_and_may_then_go_on() {
     let spec = json!({"timeoutSeconds": 60, "responseStartTimeoutSeconds": 2});
