@@ -9,22 +9,20 @@ use hyper::body::Incoming;
 use tokio::time::Instant;
 
 use crate::body::ProxyBody;
-use crate::budget::{Budget, Purpose, Share};
-use crate::directory::Directory;
+use crate::budget::{Purpose, Share};
 use crate::error::RequestError;
-use crate::guard::{Activity, Busy};
-use crate::headers::{self, ClientEnd};
-use crate::peers::Peers;
-use crate::places::Place;
+use crate::guard::Busy;
+use crate::headers;
 use crate::progress::Progress;
-use crate::revision::{Context, Revision};
-use crate::route::{self, Door};
-use crate::tunnel::{Held, Tunnels};
+use crate::revision::Revision;
+use crate::route;
+use crate::tunnel::Held;
 use crate::upstream::Lease;
 use crate::visit::{Stay, Visit};
 
 mod answer;
 mod check;
+mod client;
 mod exchange;
 mod failed;
 mod held;
@@ -33,40 +31,12 @@ mod prepare;
 mod relay;
 
 use check::{Checked, check};
+pub(crate) use client::{Caller, Client, Proxy};
 use failed::Failed;
 use prepare::Prepared;
 use relay::Relayed;
 
 const SERVER_TIMING: HeaderName = HeaderName::from_static("server-timing");
-
-/// What all connections share.
-pub(crate) struct Proxy {
-    pub(crate) directory: Arc<Directory>,
-    pub(crate) context: Arc<Context>,
-    pub(crate) tunnels: Tunnels,
-    /// What all requests hold in memory.
-    pub(crate) held: Arc<Budget>,
-    /// Nothing where this activator is the only one.
-    pub(crate) peers: Option<Arc<Peers>>,
-}
-
-/// One connection of a client or of another activator.
-pub(crate) struct Client {
-    pub(crate) proxy: Arc<Proxy>,
-    pub(crate) caller: Caller,
-    pub(crate) activity: Arc<Activity>,
-    /// The place of the connection, which its tunnel keeps; without one its requests are refused.
-    pub(crate) place: Option<Arc<Place>>,
-}
-
-/// Who is at the other end.
-pub(crate) enum Caller {
-    /// Anybody who reached this door: nothing that it says about revisions or other clients is
-    /// believed.
-    Client(ClientEnd, Door),
-    /// Another activator.
-    Peer,
-}
 
 // === impl Client ===
 

@@ -115,7 +115,9 @@ struct State {
     told: Option<Instant>,
     /// Whether something was told at once since the last interval was taken.
     is_told: bool,
+    /// The home of what is known of its pods; see [`Tracked`].
     tracked: HashMap<PodUid, Tracked>,
+    /// The pods that the last order names, seen or not.
     drained: HashSet<PodUid>,
     /// The order that `drained` comes from, and when it was last given.
     obeyed: OrderId,
@@ -124,6 +126,14 @@ struct State {
     ejected: BTreeSet<PodUid>,
 }
 
+/// A pod, from its first sight until its object is gone. This is the home of what is known of it;
+/// others hold the part that they need:
+/// - `Directory::pods` has the revision of each UID, for a deletion names no revision, and a label
+///   that has changed names another one.
+/// - The members of [`Dispatch`] are the pods with an address, as `State::publish` has told them,
+///   with the requests that are in flight there: a member outlives its pod until they have ended.
+/// - `State::drained` comes from orders, which may name a pod before it is seen.
+/// - `State::ejected` says at a glance, each time requests are settled, that there are none.
 struct Tracked {
     facts: PodFacts,
     state: PodState,

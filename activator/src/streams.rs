@@ -35,7 +35,7 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::AbortOnDropHandle;
 
 use self::outlet::{Displaced, Outlet};
-use crate::Activator;
+use crate::activator::Activator;
 use crate::observer::ReportSink;
 
 /// Most replicas of the autoscaler that are told; one leads and a few stand by.

@@ -5,33 +5,32 @@
 //! because only there a request that provably never left comes back whole (class R1), and because
 //! a connection then returns to the pool without a task for each request.
 
-use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
 use ebb_api::serving::Protocol;
+use futures::FutureExt as _;
 use http::{Request, Response};
 use hyper::body::Incoming;
 use hyper::client::conn::http1;
 use hyper_util::rt::TokioIo;
-use nix::errno::Errno;
 use parking_lot::Mutex;
 use tokio::time::{Instant, sleep, timeout};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::AbortOnDropHandle;
 
-use crate::connect::{BoxedIo, Connect};
+use crate::connect::Connect;
 use crate::upload::Upload;
 
+mod dial;
 mod early;
 mod streams;
 
+pub(crate) use dial::{ConnectError, dial};
 use early::PodIo;
 use streams::Pool;
 
-/// Longest time for a TCP handshake inside a cluster: one lost SYN is sent again after 1 s.
-const CONNECT_TIMEOUT: Duration = Duration::from_secs(2);
 /// How long an unused connection is kept. Below the keep-alive of common model servers (5 s in
 /// uvicorn and Node.js): a request on a connection that the server is closing is lost for sure.
 const IDLE_TIMEOUT: Duration = Duration::from_secs(4);
@@ -43,8 +42,6 @@ const SETTLE_TIMEOUT: Duration = Duration::from_millis(5);
 /// default grace period. A pod leaves the API after its containers have ended, so only connections
 /// to a node that vanished are left by then.
 const RETIRE_GRACE: Duration = Duration::from_secs(30);
-/// Pause before another attempt after this machine had no file or port left.
-const LOCAL_FAULT_PAUSE: Duration = Duration::from_millis(50);
 /// What an HTTP/1 connection holds of a body on either way, and the largest head of a response.
 /// hyper's 400 KiB for each client that reads slowly, or for each upload that waits at another
 /// activator, would be 400 MiB for a thousand; less than 64 KiB costs throughput.
@@ -101,17 +98,6 @@ pub(crate) enum SendError {
         #[source]
         source: hyper::Error,
     },
-}
-
-/// Why there is no connection.
-#[derive(Debug, Clone, thiserror::Error)]
-pub(crate) enum ConnectError {
-    /// Refused, unreachable or too slow.
-    #[error("connect")]
-    Connect(#[source] Arc<io::Error>),
-    /// The connection failed before it was used.
-    #[error("handshake")]
-    Handshake(#[source] Arc<hyper::Error>),
 }
 
 // === impl Upstream ===
@@ -209,7 +195,8 @@ impl Upstream {
         request: Request<Upload>,
         opened: &mut (dyn FnMut() + Send),
     ) -> Result<(Response<Incoming>, Lease), SendError> {
-        let mut streams = match self.stream_h2().await {
+        let dial = || Arc::clone(self).dial_h2().boxed();
+        let mut streams = match self.streams.place(dial).await {
             Ok(streams) => streams,
             Err(source) => return Err(self.unsent(request, source)),
         };
@@ -254,6 +241,16 @@ impl Upstream {
         Ok(sender)
     }
 
+    async fn dial_h2(self: Arc<Self>) -> Result<(), ConnectError> {
+        let io = dial(self.connect.as_ref(), self.address)
+            .await
+            .map_err(|error| ConnectError::Connect(Arc::new(error)))?;
+        let (sender, connection) = streams::handshake(io).await?;
+        self.drive(connection);
+        self.streams.add(sender);
+        Ok(())
+    }
+
     /// Runs a connection to its end, which its senders bring about, or the end of the pod.
     fn drive(&self, connection: impl Future<Output = hyper::Result<()>> + Send + 'static) {
         let (address, retired) = (self.address, self.retired.clone());
@@ -275,15 +272,6 @@ impl Upstream {
 
     const fn lost(&self, source: hyper::Error) -> SendError {
         SendError::Lost { address: self.address, source }
-    }
-}
-
-// === impl ConnectError ===
-
-impl ConnectError {
-    /// Whether this machine is at fault, and no pod: it had no file, port or buffer left.
-    pub(crate) fn is_local(&self) -> bool {
-        matches!(self, Self::Connect(error) if is_local(error))
     }
 }
 
@@ -310,29 +298,6 @@ impl Lease {
             }
         }
     }
-}
-
-/// Connects within [`CONNECT_TIMEOUT`]; within that time, too, waits for a file or port to be free.
-pub(crate) async fn dial(connect: &dyn Connect, address: SocketAddr) -> io::Result<BoxedIo> {
-    let mut fault = None;
-    let dialing = async {
-        loop {
-            match connect.connect(address).await {
-                Err(error) if is_local(&error) => fault = Some(error),
-                done => return done,
-            }
-            sleep(LOCAL_FAULT_PAUSE).await;
-        }
-    };
-    let dialed = timeout(CONNECT_TIMEOUT, dialing).await;
-    dialed.unwrap_or_else(|_| Err(fault.unwrap_or_else(|| io::ErrorKind::TimedOut.into())))
-}
-
-/// Whether an attempt failed before anything was sent, for want of something on this machine.
-fn is_local(error: &io::Error) -> bool {
-    const FAULTS: [Errno; 5] =
-        [Errno::EMFILE, Errno::ENFILE, Errno::ENOBUFS, Errno::ENOMEM, Errno::EADDRNOTAVAIL];
-    error.raw_os_error().is_some_and(|code| FAULTS.contains(&Errno::from_raw(code)))
 }
 
 #[cfg(test)]

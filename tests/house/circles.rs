@@ -2,7 +2,8 @@
 //!
 //! Imports are read from the `use` lines that begin with `crate::`, `super::` or `self::`, outside
 //! tests. A file and the files of its folder are one room in which the file may name its children
-//! (`use child::X`) and they may name it: such lines and paths within code are not read.
+//! (`use child::X`) and they may name it: such lines and paths within code are not read. In crates
+//! that are free of this too, a file of a folder imports its siblings and never its parent.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
@@ -11,6 +12,12 @@ use ebb_tests::binaries::source;
 
 /// Crates that are held to this. Files of apiserver, runner and daemon still form circles.
 const CRATES: &[&str] = &["api", "activator", "autoscaler", "controller", "local"];
+
+/// Crates in which no file imports its parent, and the folders that are left out.
+const ONE_WAY: &[(&str, &[&str])] = &[
+    // The methods of one type, whose fields are private to its file and its folder.
+    ("activator", &["revision"]),
+];
 
 /// A file as the path of its module; empty for the root of the crate.
 type Module = Vec<String>;
@@ -22,6 +29,15 @@ fn no_file_imports_itself_by_way_of_others() {
     for name in CRATES {
         let circle = circle_in(&imports_of(&source().join(name).join("src")));
         assert!(circle.is_none(), "{name}: {}", said(&circle.unwrap_or_default()));
+    }
+}
+
+#[test]
+fn no_file_imports_its_parent() {
+    for (name, rooms) in ONE_WAY {
+        let imports = imports_of(&source().join(name).join("src"));
+        let upward: Vec<_> = upward_in(&imports, rooms).collect();
+        assert!(upward.is_empty(), "{name}: {}", upward.join(", "));
     }
 }
 
@@ -43,6 +59,29 @@ fn a_circle_is_found() {
     let found: Vec<_> = named_in(text, &["m".to_owned(), "n".to_owned()]).collect();
     let found: Vec<_> = found.iter().map(|path| path.join("::")).collect();
     assert_eq!(found, ["a", "b::self", "b::C", "m::d::*"]);
+}
+
+#[test]
+fn an_import_of_a_parent_is_found() {
+    let module = |path: &str| path.split("::").map(str::to_owned).collect::<Module>();
+    let mut imports = Imports::new();
+    for (from, to) in [("a::b", "a::c"), ("a::d", "a"), ("a::d", "c"), ("r::s", "r"), ("c", "")] {
+        let to = Some(to).filter(|to| !to.is_empty()).map(module).unwrap_or_default();
+        imports.entry(module(from)).or_default().insert(to);
+    }
+    let upward: Vec<_> = upward_in(&imports, &["r"]).collect();
+    assert_eq!(upward, ["a::d → a", "c → lib"]);
+}
+
+/// The imports of a parent, but those of the files in `rooms`.
+fn upward_in(imports: &Imports, rooms: &[&str]) -> impl Iterator<Item = String> {
+    let free = imports
+        .iter()
+        .filter(|(module, _)| !module.first().is_some_and(|first| rooms.contains(&first.as_str())));
+    free.flat_map(|(module, imported)| {
+        let parents = imported.iter().filter(move |other| module.starts_with(other));
+        parents.map(move |parent| format!("{} → {}", named(module), named(parent)))
+    })
 }
 
 /// All files of a crate but its tests, with the files that they import.
@@ -155,8 +194,10 @@ fn walk(
 }
 
 fn said(circle: &[Module]) -> String {
-    let name =
-        |module: &Module| if module.is_empty() { "lib".to_owned() } else { module.join("::") };
     let around = circle.iter().chain(circle.first());
-    around.map(name).collect::<Vec<_>>().join(" → ")
+    around.map(named).collect::<Vec<_>>().join(" → ")
+}
+
+fn named(module: &Module) -> String {
+    if module.is_empty() { "lib".to_owned() } else { module.join("::") }
 }

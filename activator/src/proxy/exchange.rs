@@ -7,8 +7,8 @@ use http::{Request, Response};
 use hyper::body::Incoming;
 use tokio::time::{Instant, timeout_at};
 
-use super::Client;
 use super::answer::ERROR_HEADER;
+use super::client::Client;
 use super::failed::Failed;
 use crate::budget::Share;
 use crate::error::RequestError;

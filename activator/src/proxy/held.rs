@@ -5,7 +5,8 @@ use std::sync::Arc;
 use http::{Request, Version};
 use http_body::Body as _;
 
-use super::{Checked, Client};
+use super::check::Checked;
+use super::client::Client;
 use crate::budget::{Excess, Part, Purpose, Share};
 use crate::error::RequestError;
 use crate::meters::Bound;

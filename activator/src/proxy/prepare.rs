@@ -9,7 +9,7 @@ use hyper::upgrade::OnUpgrade;
 use tokio::time::Instant;
 
 use super::check::Checked;
-use super::{Caller, Client};
+use super::client::{Caller, Client};
 use crate::error::RequestError;
 use crate::headers;
 use crate::meters::Bound;

@@ -17,10 +17,10 @@ use tokio::time::Instant;
 
 use super::answer::ERROR_HEADER;
 use super::check::Checked;
+use super::client::{Caller, Client};
 use super::exchange::within;
 use super::failed::Failed;
 use super::prepare::Prepared;
-use super::{Caller, Client};
 use crate::budget::Purpose;
 use crate::error::RequestError;
 use crate::headers::PEER_REVISION;

@@ -6,7 +6,8 @@ use std::sync::Arc;
 
 use ebb_api::report::RevisionKey;
 
-use super::{Entry, RouteFacts, RouteTable, Split};
+use super::facts::RouteFacts;
+use super::table::{Entry, RouteTable, Split};
 
 /// Namespace and name of a Route.
 type Key = (String, String);

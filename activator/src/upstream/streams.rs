@@ -11,7 +11,8 @@ use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use parking_lot::Mutex;
 use tokio::time::{Instant, timeout};
 
-use super::{CONNECT_TIMEOUT, ConnectError, Upstream, dial};
+use super::dial::{CONNECT_TIMEOUT, ConnectError};
+use crate::connect::BoxedIo;
 use crate::upload::Upload;
 
 /// Streams on one HTTP/2 connection; RFC 9113 advises servers to allow at least 100. More go to
@@ -35,7 +36,10 @@ pub(super) struct Pool {
     dial: Mutex<Option<WeakShared<Dial>>>,
 }
 
+/// Makes a connection and adds it to the pool.
 type Dial = BoxFuture<'static, Result<(), ConnectError>>;
+/// Runs a connection.
+type Driven = http2::Connection<TokioIo<BoxedIo>, Upload, TokioExecutor>;
 
 struct Connection {
     streams: Streams,
@@ -63,6 +67,22 @@ impl Pool {
         Some(connection.streams.clone())
     }
 
+    /// A place on a connection, for which `dial` makes connections. A burst shares one dial at a
+    /// time: its success gives places to the first [`STREAMS_MAX`], its failure is everybody's.
+    pub(super) async fn place(&self, dial: impl Fn() -> Dial) -> Result<Streams, ConnectError> {
+        loop {
+            if let Some(streams) = self.free() {
+                return Ok(streams);
+            }
+            self.dial(&dial).await?;
+            // All that were made are full, and another is to be made; or the pod closed it at once.
+            if self.is_empty() {
+                let closed = io::Error::from(io::ErrorKind::ConnectionAborted);
+                return Err(ConnectError::Connect(Arc::new(closed)));
+            }
+        }
+    }
+
     fn is_empty(&self) -> bool {
         self.open.lock().is_empty()
     }
@@ -79,13 +99,18 @@ impl Pool {
         });
     }
 
+    /// A connection that was made.
+    pub(super) fn add(&self, sender: http2::SendRequest<Upload>) {
+        let streams = Streams { sender, open: Arc::new(()) };
+        self.open.lock().push(Connection { streams, idle: None });
+    }
+
     /// The dial that is under way, or a new one.
-    fn dial(&self, upstream: &Arc<Upstream>) -> Shared<Dial> {
+    fn dial(&self, fresh: impl FnOnce() -> Dial) -> Shared<Dial> {
         let mut dial = self.dial.lock();
         let under_way = dial.as_ref().and_then(WeakShared::upgrade);
         under_way.filter(|dial| dial.peek().is_none()).unwrap_or_else(|| {
-            let upstream = Arc::clone(upstream);
-            let fresh = async move { upstream.dial_h2().await }.boxed().shared();
+            let fresh = fresh().shared();
             *dial = fresh.downgrade();
             fresh
         })
@@ -99,42 +124,19 @@ impl Streams {
     }
 }
 
-// === impl Upstream ===
-
-impl Upstream {
-    /// A place on a connection. A burst shares one dial at a time: its success gives places to the
-    /// first [`STREAMS_MAX`], its failure is everybody's.
-    pub(super) async fn stream_h2(self: &Arc<Self>) -> Result<Streams, ConnectError> {
-        loop {
-            if let Some(streams) = self.streams.free() {
-                return Ok(streams);
-            }
-            self.streams.dial(self).await?;
-            // All that were made are full, and another is to be made; or the pod closed it at once.
-            if self.streams.is_empty() {
-                let closed = io::Error::from(io::ErrorKind::ConnectionAborted);
-                return Err(ConnectError::Connect(Arc::new(closed)));
-            }
-        }
-    }
-
-    async fn dial_h2(&self) -> Result<(), ConnectError> {
-        let failed = |error| ConnectError::Connect(Arc::new(error));
-        let io = dial(self.connect.as_ref(), self.address).await.map_err(failed)?;
-        let handshake = http2::Builder::new(TokioExecutor::new())
-            .timer(TokioTimer::new())
-            .keep_alive_interval(PING_INTERVAL)
-            .keep_alive_timeout(PING_INTERVAL)
-            .initial_stream_window_size(STREAM_WINDOW_BYTES)
-            .initial_connection_window_size(STREAMS_MAX * STREAM_WINDOW_BYTES)
-            .handshake(TokioIo::new(io));
-        let (sender, connection) = timeout(CONNECT_TIMEOUT, handshake)
-            .await
-            .map_err(|_| failed(io::ErrorKind::TimedOut.into()))?
-            .map_err(|error| ConnectError::Handshake(Arc::new(error)))?;
-        self.drive(connection);
-        let streams = Streams { sender, open: Arc::new(()) };
-        self.streams.open.lock().push(Connection { streams, idle: None });
-        Ok(())
-    }
+/// A connection to a pod that speaks HTTP/2, to be driven by the caller.
+pub(super) async fn handshake(
+    io: BoxedIo,
+) -> Result<(http2::SendRequest<Upload>, Driven), ConnectError> {
+    let handshake = http2::Builder::new(TokioExecutor::new())
+        .timer(TokioTimer::new())
+        .keep_alive_interval(PING_INTERVAL)
+        .keep_alive_timeout(PING_INTERVAL)
+        .initial_stream_window_size(STREAM_WINDOW_BYTES)
+        .initial_connection_window_size(STREAMS_MAX * STREAM_WINDOW_BYTES)
+        .handshake(TokioIo::new(io));
+    timeout(CONNECT_TIMEOUT, handshake)
+        .await
+        .map_err(|_| ConnectError::Connect(Arc::new(io::ErrorKind::TimedOut.into())))?
+        .map_err(|error| ConnectError::Handshake(Arc::new(error)))
 }

@@ -1,10 +1,13 @@
+use std::io;
 use std::pin::Pin;
 use std::task::{Context, Poll};
 
 use futures::future::{BoxFuture, join_all, pending};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
+use super::dial::CONNECT_TIMEOUT;
 use super::*;
+use crate::connect::BoxedIo;
 
 /// Never answers.
 struct Nowhere;

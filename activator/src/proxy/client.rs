@@ -1,0 +1,42 @@
+//! Whose requests are served, and what all of them share.
+
+use std::sync::Arc;
+
+use crate::budget::Budget;
+use crate::directory::Directory;
+use crate::guard::Activity;
+use crate::headers::ClientEnd;
+use crate::peers::Peers;
+use crate::places::Place;
+use crate::revision::Context;
+use crate::route::Door;
+use crate::tunnel::Tunnels;
+
+/// What all connections share.
+pub(crate) struct Proxy {
+    pub(crate) directory: Arc<Directory>,
+    pub(crate) context: Arc<Context>,
+    pub(crate) tunnels: Tunnels,
+    /// What all requests hold in memory.
+    pub(crate) held: Arc<Budget>,
+    /// Nothing where this activator is the only one.
+    pub(crate) peers: Option<Arc<Peers>>,
+}
+
+/// One connection of a client or of another activator.
+pub(crate) struct Client {
+    pub(crate) proxy: Arc<Proxy>,
+    pub(crate) caller: Caller,
+    pub(crate) activity: Arc<Activity>,
+    /// The place of the connection, which its tunnel keeps; without one its requests are refused.
+    pub(crate) place: Option<Arc<Place>>,
+}
+
+/// Who is at the other end.
+pub(crate) enum Caller {
+    /// Anybody who reached this door: nothing that it says about revisions or other clients is
+    /// believed.
+    Client(ClientEnd, Door),
+    /// Another activator.
+    Peer,
+}

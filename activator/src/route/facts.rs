@@ -1,0 +1,123 @@
+//! What a Route says of its hosts, taken out of its object.
+
+use std::borrow::Cow;
+use std::collections::BTreeMap;
+
+use ebb_api::labels;
+use ebb_api::names;
+use ebb_api::report::RevisionKey;
+use ebb_api::serving::Route;
+
+use super::host::normalise;
+
+/// What the table needs of a Route; the rest of the object is not kept.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct RouteFacts {
+    namespace: String,
+    name: String,
+    /// The host in `status.url`, if it has one yet.
+    host: Option<String>,
+    /// Whether its label keeps it off the outer door. The label alone is enough, for a status may
+    /// be older than it.
+    is_private: bool,
+    targets: Vec<TargetFacts>,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+struct TargetFacts {
+    revision: RevisionKey,
+    percent: u32,
+    tag: Option<Tag>,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+struct Tag {
+    name: String,
+    host: Option<String>,
+}
+
+/// What one address of a Route asks for: its own, or that of a tag.
+pub(super) struct Address {
+    /// Each host, and whether the outer door knows it.
+    pub(super) hosts: Vec<(String, bool)>,
+    /// Revisions, each with its share.
+    pub(super) shares: Vec<(u32, RevisionKey)>,
+}
+
+// === impl RouteFacts ===
+
+impl RouteFacts {
+    /// The facts of a Route, as far as its status tells them.
+    pub fn of(route: &Route) -> Option<Self> {
+        let namespace = route.metadata.namespace.clone()?;
+        let name = route.metadata.name.clone()?;
+        let status = route.status.as_ref();
+        let targets = status
+            .map(|status| status.traffic.as_slice())
+            .unwrap_or_default()
+            .iter()
+            .filter_map(|target| {
+                Some(TargetFacts {
+                    revision: RevisionKey::new(namespace.clone(), target.revision_name.clone()?),
+                    percent: target.percent.map_or(0, |p| u32::try_from(p).unwrap_or(0)),
+                    tag: target.tag.clone().map(|name| Tag {
+                        name,
+                        host: target.url.as_deref().and_then(host_of_url),
+                    }),
+                })
+            })
+            .collect();
+        Some(Self {
+            host: status.and_then(|s| s.url.as_deref()).and_then(host_of_url),
+            is_private: route.metadata.labels.as_ref().is_some_and(is_private),
+            namespace,
+            name,
+            targets,
+        })
+    }
+
+    /// Namespace and name of the Route.
+    pub fn key(&self) -> (&str, &str) {
+        (&self.namespace, &self.name)
+    }
+
+    /// Its addresses in a cluster of this domain, the ones that matter most first.
+    pub(super) fn addresses(&self, cluster_domain: &str) -> Vec<Address> {
+        let hosts = |name: &str, url: Option<&str>| {
+            let local = names::cluster_local_hosts(name, &self.namespace, cluster_domain);
+            // Where no domain is set for a Route, its URL lies in the cluster's own.
+            let is_public = |host: &str| !self.is_private && !is_inside(host, cluster_domain);
+            let url = url.map(|host| (host.to_owned(), is_public(host)));
+            local.map(|host| (host, false)).into_iter().chain(url).collect()
+        };
+        let main = Address {
+            hosts: hosts(&self.name, self.host.as_deref()),
+            shares: self.targets.iter().map(|t| (t.percent, t.revision.clone())).collect(),
+        };
+        let tagged = self.targets.iter().filter_map(|target| {
+            let tag = target.tag.as_ref()?;
+            Some(Address {
+                hosts: hosts(&names::tag(&tag.name, &self.name), tag.host.as_deref()),
+                shares: vec![(1, target.revision.clone())],
+            })
+        });
+        std::iter::once(main).chain(tagged).collect()
+    }
+}
+
+/// The normalised host of a URL. A port stands in URLs for clients only, it is no part of a host.
+fn host_of_url(url: &str) -> Option<String> {
+    let uri: http::Uri = url.parse().ok()?;
+    normalise(uri.authority()?.as_str()).ok().map(Cow::into_owned)
+}
+
+fn is_private(own: &BTreeMap<String, String>) -> bool {
+    own.get(labels::VISIBILITY).is_some_and(|value| value == labels::VISIBILITY_CLUSTER_LOCAL)
+}
+
+/// Whether a host lies in the cluster's domain, which nobody outside can look up. As Knative's
+/// `IsClusterLocal` in pkg/reconciler/route/domains.
+pub(super) fn is_inside(host: &str, cluster_domain: &str) -> bool {
+    let rest = host.strip_suffix(cluster_domain);
+    rest.is_some_and(|rest| rest.is_empty() || rest.ends_with('.'))
+}
