@@ -120,9 +120,11 @@ async fn run(mut process: Process, options: Options) -> anyhow::Result<()> {
     // Watches and reports go on until the last request has ended.
     let served = CancellationToken::new();
     let (watching, end) = (activator.clone(), served.clone());
-    tokio::spawn(async move { Box::pin(watching.run(end)).await });
+    let watching = async move { Box::pin(watching.run(end)).await };
+    process.tasks.spawn("watches", &served, watching);
     let (reporting, end) = (activator.clone(), served.clone());
-    tokio::spawn(async move { streams.run(reporting, &autoscaler, end).await });
+    let reporting = async move { streams.run(reporting, &autoscaler, end).await };
+    process.tasks.spawn("report streams", &served, reporting);
     let synced = async {
         // Who did not know the others would own everything.
         activator.peers_synced().await;

@@ -14,7 +14,6 @@ use ebb_daemon::lease::Terms;
 use ebb_daemon::listener;
 use ebb_daemon::process::{self, Common, Process};
 use tokio_util::sync::CancellationToken;
-use tokio_util::task::AbortOnDropHandle;
 
 /// Why not the system's: see the workspace's Cargo.toml.
 #[global_allocator]
@@ -91,7 +90,8 @@ async fn run(mut process: Process, options: Options) -> anyhow::Result<()> {
     let reports = streams::router(intake, streams, doorkeeper);
     let reports = Listener::new(listener, reports, &mut process.registry);
     process.listen().await?;
-    let _serving = AbortOnDropHandle::new(tokio::spawn(reports.serve()));
+    // Never: a replica that hears no reports is of no use, not even to end well.
+    process.tasks.spawn("report listener", &CancellationToken::new(), reports.serve());
     autoscaler.run(process.shutdown).await;
     // Only now: while writes are under way no other may decide.
     leaving.cancel();

@@ -11,4 +11,5 @@ pub mod logs;
 pub mod process;
 pub mod readiness;
 pub mod settings;
+pub mod tasks;
 pub mod termination;

@@ -3,6 +3,7 @@
 
 use std::io::Write as _;
 use std::net::SocketAddr;
+use std::panic::AssertUnwindSafe;
 use std::process::ExitCode;
 use std::sync::Arc;
 use std::time::Duration;
@@ -10,6 +11,7 @@ use std::time::Duration;
 use anyhow::Context as _;
 use clap::{Args, ValueEnum};
 use ebb_api::config::{Config, SYSTEM_NAMESPACE};
+use futures::FutureExt as _;
 use kube::Client;
 use prometheus_client::registry::Registry;
 use tokio::sync::{SetOnce, watch};
@@ -17,6 +19,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::lease::{self, Epoch, LeaseOptions, Terms};
 use crate::readiness::Readiness;
+use crate::tasks::{BROKEN_EXIT, TaskError, Tasks};
 use crate::termination::{FORCED_EXIT, Signals};
 use crate::{admin, client, listener, logs, settings};
 
@@ -68,13 +71,16 @@ pub struct Process {
     pub readiness: Readiness,
     /// Fires at SIGTERM and SIGINT: the work is to end.
     pub shutdown: CancellationToken,
+    /// Every task that lives as long as the process: the end of one is the end of all.
+    pub tasks: Tasks,
     options: Common,
     /// Set once `config` holds what the API server says, no longer the defaults.
     listed: Arc<SetOnce<()>>,
 }
 
 /// Runs a daemon until its work ends. What keeps it from starting or made it end is one line on
-/// standard error.
+/// standard error. The exit status is 0 after an orderly end, 70 ([`BROKEN_EXIT`]) when a task
+/// panicked or ended before its time, else 1.
 pub fn main<W>(program: &str, options: &Common, work: impl FnOnce(Process) -> W) -> ExitCode
 where
     W: Future<Output = anyhow::Result<()>>,
@@ -84,9 +90,13 @@ where
         Err(error) => {
             // A closed standard error is no reason for another exit status.
             drop(writeln!(std::io::stderr(), "{program}: {error:#}"));
-            ExitCode::FAILURE
+            exit_code(&error)
         }
     }
+}
+
+fn exit_code(error: &anyhow::Error) -> ExitCode {
+    if error.is::<TaskError>() { ExitCode::from(BROKEN_EXIT) } else { ExitCode::FAILURE }
 }
 
 fn run<W>(options: &Common, work: impl FnOnce(Process) -> W) -> anyhow::Result<()>
@@ -101,10 +111,27 @@ where
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
     let outcome = runtime.block_on(async {
         let process = Process::start(options.clone()).await?;
-        Box::pin(work(process)).await
+        let tasks = process.tasks.clone();
+        supervise(&tasks, Box::pin(work(process))).await
     });
     runtime.shutdown_timeout(STOP_TIMEOUT);
     outcome
+}
+
+/// Runs the work until it ends or panics, or a task does before its time: at once then, for
+/// requests would be served by what is not kept up any more.
+async fn supervise(
+    tasks: &Tasks,
+    work: impl Future<Output = anyhow::Result<()>>,
+) -> anyhow::Result<()> {
+    // Nothing of the work is used after a panic.
+    let work = AssertUnwindSafe(work).catch_unwind();
+    tokio::select! {
+        // A panic in the shutdown is told although the work is done, too.
+        biased;
+        failure = tasks.failure() => Err(failure.into()),
+        outcome = work => outcome.unwrap_or_else(|_| Err(TaskError::Panicked("main task").into())),
+    }
 }
 
 // === impl Process ===
@@ -114,7 +141,8 @@ impl Process {
         let signals = Signals::listen()?;
         let shutdown = CancellationToken::new();
         let force = || std::process::exit(FORCED_EXIT);
-        tokio::spawn(signals.drive(shutdown.clone(), force));
+        let tasks = Tasks::new();
+        tasks.spawn("signal handler", &shutdown, signals.drive(shutdown.clone(), force));
         let client = client::infer().await.context(
             "no API server is known: set KUBECONFIG, or run in a pod with a service account",
         )?;
@@ -124,8 +152,8 @@ impl Process {
         let publish = settings::Publisher { config: publish, listed: Arc::clone(&listed) };
         let following =
             settings::follow(client.clone(), Config::default(), publish, shutdown.clone());
-        tokio::spawn(following);
-        Ok(Self { client, config, registry, readiness, shutdown, options, listed })
+        tasks.spawn("watch of the settings", &shutdown, following);
+        Ok(Self { client, config, registry, readiness, shutdown, tasks, options, listed })
     }
 
     /// Namespace that Ebb runs in.
@@ -147,7 +175,13 @@ impl Process {
         let registry = Arc::new(std::mem::take(&mut self.registry));
         let router = admin::router(registry, self.readiness.clone());
         // Health is asked for while requests drain, too.
-        tokio::spawn(admin::serve(listener, router, CancellationToken::new()));
+        let never = CancellationToken::new();
+        let serving = admin::serve(listener, router, never.clone());
+        self.tasks.spawn("admin listener", &never, async {
+            if let Err(error) = serving.await {
+                tracing::error!(%error, "Metrics and health are no longer served");
+            }
+        });
         tokio::select! {
             () = self.listed.wait() => drop(unsettled),
             () = self.shutdown.cancelled() => {}
@@ -172,16 +206,44 @@ impl Process {
             terms,
         };
         let (client, listed) = (self.client.clone(), Arc::clone(&self.listed));
+        let end = until.clone();
         let campaign = async move {
             tokio::select! {
                 () = listed.wait() => {}
-                () = until.cancelled() => return,
+                () = end.cancelled() => return,
             }
-            lease::campaign(client, options, publish, until).await;
+            lease::campaign(client, options, publish, end).await;
         };
-        (leads, tokio::spawn(campaign))
+        (leads, self.tasks.spawn("election", &until, campaign))
     }
 }
 
 /// Why a listener that asks nobody who they are is for this machine alone.
 pub const OPEN: &str = "with --no-authentication everybody is let in there";
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// L3: with the line and the status of a process that broke, although its work goes on.
+    #[tokio::test]
+    async fn a_task_that_panics_ends_the_work_and_sets_the_exit_status() {
+        let tasks = Tasks::new();
+        drop(tasks.spawn("watch", &CancellationToken::new(), async { assert_eq!(1, 2, "broken") }));
+        let error = supervise(&tasks, std::future::pending()).await.unwrap_err();
+        assert_eq!(format!("{error:#}"), "the watch panicked, which is a bug: see the log above");
+        assert_eq!(exit_code(&error), ExitCode::from(BROKEN_EXIT));
+    }
+
+    #[tokio::test]
+    async fn work_that_panics_is_told_as_a_task_is() {
+        let work = async {
+            assert_eq!(1, 2, "broken");
+            Ok(())
+        };
+        let error = supervise(&Tasks::new(), work).await.unwrap_err();
+        assert_eq!(error.downcast_ref(), Some(&TaskError::Panicked("main task")));
+        let other = supervise(&Tasks::new(), async { anyhow::bail!("no address") }).await;
+        assert_eq!(exit_code(&other.unwrap_err()), ExitCode::FAILURE);
+    }
+}

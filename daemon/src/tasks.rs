@@ -1,0 +1,110 @@
+//! Long-lived tasks: each belongs to the process, and the process ends when one of them does.
+//!
+//! A task that panics ends silently in tokio. What it kept up (routes, settings, a lease) would
+//! grow stale in a process that still says that it is ready; a restart is better.
+
+use tokio::sync::watch;
+use tokio::task::JoinHandle;
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+
+/// Exit status of a process one of whose tasks ended or panicked before its time: `EX_SOFTWARE` of
+/// sysexits.h, an internal error. Whatever keeps a process from starting is 1.
+pub const BROKEN_EXIT: u8 = 70;
+
+/// How a task ended that should not have.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum TaskError {
+    /// It returned.
+    #[error("the {0} ended by itself, which is a bug: see the log above")]
+    Ended(&'static str),
+    /// It panicked; the message and its place stand on standard error.
+    #[error("the {0} panicked, which is a bug: see the log above")]
+    Panicked(&'static str),
+}
+
+/// The long-lived tasks of a process. A clone stands for the same tasks.
+#[derive(Clone, Debug)]
+pub struct Tasks {
+    owned: TaskTracker,
+    failed: watch::Sender<Option<TaskError>>,
+}
+
+/// Tells of the end of a task when it is dropped: after a return and while a panic unwinds.
+struct Watched {
+    name: &'static str,
+    until: CancellationToken,
+    failed: watch::Sender<Option<TaskError>>,
+}
+
+// === impl Tasks ===
+
+impl Tasks {
+    /// No task yet.
+    pub fn new() -> Self {
+        Self { owned: TaskTracker::new(), failed: watch::channel(None).0 }
+    }
+
+    /// Starts a task that may end once `until` is cancelled; an earlier end is told to
+    /// [`Tasks::failure`]. The handle may be dropped: it is only for waiting.
+    pub fn spawn(
+        &self,
+        name: &'static str,
+        until: &CancellationToken,
+        work: impl Future<Output = ()> + Send + 'static,
+    ) -> JoinHandle<()> {
+        self.owned.spawn(self.watched(name, until, work))
+    }
+
+    /// The same work for a task that the caller starts and waits for.
+    pub fn watched<W: Future<Output = ()>>(
+        &self,
+        name: &'static str,
+        until: &CancellationToken,
+        work: W,
+    ) -> impl Future<Output = ()> + use<W> {
+        let watched = Watched { name, until: until.clone(), failed: self.failed.clone() };
+        async move {
+            let _watched = watched;
+            work.await;
+        }
+    }
+
+    /// Waits until a task has ended before its time, and says which was the first. Cancel-safe.
+    pub async fn failure(&self) -> TaskError {
+        let mut failed = self.failed.subscribe();
+        // The sender lives as long as `self`, so that only a failure ends the wait.
+        match failed.wait_for(Option::is_some).await.map(|failure| *failure) {
+            Ok(Some(failure)) => failure,
+            Ok(None) | Err(_) => std::future::pending().await,
+        }
+    }
+}
+
+impl Default for Tasks {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+// === impl Watched ===
+
+impl Drop for Watched {
+    fn drop(&mut self) {
+        let failure = if std::thread::panicking() {
+            TaskError::Panicked(self.name)
+        } else if self.until.is_cancelled() {
+            return;
+        } else {
+            TaskError::Ended(self.name)
+        };
+        self.failed.send_if_modified(|first| {
+            let is_first = first.is_none();
+            first.get_or_insert(failure);
+            is_first
+        });
+    }
+}
+
+#[cfg(test)]
+mod tests;
