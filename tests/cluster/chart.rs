@@ -72,6 +72,16 @@ async fn no_request_fails_while_helm_replaces_everything() -> anyhow::Result<()>
     Ok(())
 }
 
+/// L10: what the chart's own test asks, the webhooks answer.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn helms_test_of_the_release_passes() -> anyhow::Result<()> {
+    let ebb = Ebb::start_quick().await?;
+    helm(&["test", "ebb", LIMIT]).await?;
+    let left = ["-n", "knative-serving", "get", "routes.serving.knative.dev", "-o", "name"];
+    assert_eq!(ebb.kubectl().ok(&left).await?, "", "the test's Route is still there");
+    Ok(())
+}
+
 /// Last of all, because it takes Ebb away; tests/cluster/uninstall also looks what is left.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 #[ignore = "takes Ebb away: run by tests/cluster/uninstall"]

@@ -1,5 +1,7 @@
 //! What the chart hands out, read from what it renders: rights, doors and walls.
 
+mod values;
+
 use std::collections::BTreeSet;
 use std::fmt::Write as _;
 
@@ -193,6 +195,34 @@ fn activators_have_a_token_for_each_other_and_for_the_autoscaler_alone() {
         format!("{}/{}", mount["mountPath"].as_str().unwrap(), source["path"].as_str().unwrap());
     assert_eq!(file, identity::TOKEN_FILE);
     assert_eq!(pod["serviceAccountName"], identity::ACTIVATOR_ACCOUNT);
+}
+
+/// A selector of a Deployment can never change: one more label in it, and no upgrade works.
+#[test]
+fn every_object_has_the_usual_labels_and_is_found_by_two_of_them() {
+    let objects = objects();
+    let installed_as_they_are = ["CustomResourceDefinition", "Namespace"];
+    let by_helm =
+        |object: &&Value| !installed_as_they_are.contains(&object["kind"].as_str().unwrap());
+    for object in objects.iter().filter(by_helm) {
+        let labels = &object["metadata"]["labels"];
+        for label in ["name", "instance", "part-of"] {
+            assert_eq!(labels[format!("app.kubernetes.io/{label}")], "ebb", "{label}: {object}");
+        }
+        assert_eq!(labels["app.kubernetes.io/managed-by"], "Helm", "{object}");
+        let version = labels["app.kubernetes.io/version"].as_str().unwrap();
+        assert_eq!(labels["helm.sh/chart"], format!("ebb-{version}"), "{object}");
+    }
+    for deployment in of_kind(&objects, "Deployment") {
+        let spec = &deployment["spec"];
+        let name = deployment["metadata"]["name"].as_str().unwrap();
+        let component = name.strip_prefix("ebb-").unwrap();
+        let selector = json!({
+            "app.kubernetes.io/name": "ebb", "app.kubernetes.io/component": component,
+        });
+        assert_eq!(spec["selector"]["matchLabels"], selector);
+        assert_eq!(spec["template"]["metadata"]["labels"]["app.kubernetes.io/instance"], "ebb");
+    }
 }
 
 /// C20: an upgrade that no longer named one of them would have helm delete it.

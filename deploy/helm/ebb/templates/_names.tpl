@@ -1,4 +1,5 @@
-{{/* Labels of an object: (list $ "activator"), or (list $ "") for what belongs to no component. */}}
+{{/* Labels of an object: (list $ "activator"), or (list $ "") for what belongs to no component. Things
+are found by those of ebb.selector alone. */}}
 {{- define "ebb.labels" -}}
 {{- $root := index . 0 }}
 {{- $component := index . 1 -}}
@@ -6,8 +7,14 @@ app.kubernetes.io/name: ebb
 {{- with $component }}
 app.kubernetes.io/component: {{ . }}
 {{- end }}
+app.kubernetes.io/instance: {{ $root.Release.Name | quote }}
 app.kubernetes.io/version: {{ $root.Chart.AppVersion | quote }}
-{{- with $root.Values.labels }}
+{{- $own := $root.Values.labels | default dict }}
+{{- /* Of the usual labels this one alone may be set: Ebb may be a part of something larger. */}}
+app.kubernetes.io/part-of: {{ dig "app.kubernetes.io/part-of" "ebb" $own | quote }}
+app.kubernetes.io/managed-by: {{ $root.Release.Service }}
+helm.sh/chart: {{ printf "%s-%s" $root.Chart.Name $root.Chart.Version | replace "+" "_" | trunc 63 }}
+{{- with omit $own "app.kubernetes.io/part-of" }}
 {{ toYaml . }}
 {{- end }}
 {{- end }}

@@ -65,6 +65,9 @@ env:
     value: {{ $root.Values.log.level | quote }}
   - name: EBB_LOG_FORMAT
     value: {{ $root.Values.log.format | quote }}
+{{- with (index $root.Values $component).extraEnv }}
+  {{- toYaml . | nindent 2 }}
+{{- end }}
 securityContext:
   allowPrivilegeEscalation: false
   readOnlyRootFilesystem: true
@@ -100,8 +103,19 @@ livenessProbe:
 {{- $root := index . 0 -}}
 labels:
   {{- include "ebb.labels" . | nindent 2 }}
+{{- with $root.Values.podLabels }}
+  {{- toYaml . | nindent 2 }}
+{{- end }}
 {{- with $root.Values.podAnnotations }}
 annotations:
   {{- toYaml . | nindent 2 }}
+{{- end }}
+{{- end }}
+
+{{/* Arguments of a container that the chart does not know: (list $ "activator"). */}}
+{{- define "ebb.extraArgs" -}}
+{{- $root := index . 0 }}
+{{- with (index $root.Values (index . 1)).extraArgs }}
+{{- toYaml . }}
 {{- end }}
 {{- end }}
