@@ -77,7 +77,6 @@ impl Controller {
     /// a tokio runtime.
     pub fn new(options: ControllerOptions, registry: &mut Registry) -> Self {
         let ControllerOptions { client, config, gateway_host } = options;
-        let registry = registry.sub_registry_with_prefix("ebb_controller");
         let metrics = ControllerMetrics::register(registry);
         let (stores, watches) = Stores::new(&client);
         let context = Arc::new(Context::new(client, stores, config, metrics, gateway_host));

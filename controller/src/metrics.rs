@@ -36,8 +36,9 @@ pub(crate) struct ControllerMetrics {
 // === impl ControllerMetrics ===
 
 impl ControllerMetrics {
-    /// Registers all metrics under the registry's prefix.
+    /// The metrics, registered under `ebb_controller`.
     pub(crate) fn register(registry: &mut Registry) -> Self {
+        let registry = registry.sub_registry_with_prefix("ebb_controller");
         let metrics = Self {
             reconciles: Family::default(),
             errors: Family::default(),

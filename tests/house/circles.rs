@@ -10,6 +10,8 @@ use std::path::Path;
 
 use ebb_tests::binaries::source;
 
+use crate::files::{code_in, code_of};
+
 /// Crates that are held to this. Files of apiserver, runner and daemon still form circles.
 const CRATES: &[&str] = &["api", "activator", "autoscaler", "controller", "local"];
 
@@ -56,7 +58,7 @@ fn a_circle_is_found() {
     imports.insert(module("d"), edges(&["b"]));
     assert_eq!(said(&circle_in(&imports).unwrap()), "b → c → d → b");
     let text = "use crate::{a, b::{self, C}};\nuse super::d::*;\n\n#[cfg(test)]\nmod tests {\nuse crate::x;";
-    let found: Vec<_> = named_in(text, &["m".to_owned(), "n".to_owned()]).collect();
+    let found: Vec<_> = named_in(code_of(text), &["m".to_owned(), "n".to_owned()]).collect();
     let found: Vec<_> = found.iter().map(|path| path.join("::")).collect();
     assert_eq!(found, ["a", "b::self", "b::C", "m::d::*"]);
 }
@@ -86,8 +88,10 @@ fn upward_in(imports: &Imports, rooms: &[&str]) -> impl Iterator<Item = String> 
 
 /// All files of a crate but its tests, with the files that they import.
 fn imports_of(source: &Path) -> Imports {
-    let mut texts = BTreeMap::new();
-    read(source, &mut Vec::new(), &mut texts);
+    let mut texts = BTreeMap::<Module, String>::new();
+    for (path, code) in code_in(source) {
+        texts.entry(module_of(path.strip_prefix(source).unwrap())).or_default().push_str(&code);
+    }
     assert!(texts.len() > 10, "only {} files in {}", texts.len(), source.display());
     let file_of = |path: &Module| {
         (1..=path.len())
@@ -103,28 +107,16 @@ fn imports_of(source: &Path) -> Imports {
     texts.iter().map(imported).collect()
 }
 
-fn read(folder: &Path, within: &mut Module, texts: &mut BTreeMap<Module, String>) {
-    for entry in std::fs::read_dir(folder).unwrap().flatten() {
-        let path = entry.path();
-        let name = path.file_stem().unwrap().to_string_lossy().into_owned();
-        if name == "tests" {
-            continue;
-        }
-        within.push(name.clone());
-        if path.is_dir() {
-            read(&path, within, texts);
-        } else if path.extension().is_some_and(|it| it == "rs") {
-            let is_root = within.len() == 1 && ["lib", "main"].contains(&name.as_str());
-            let module = if is_root { Module::new() } else { within.clone() };
-            texts.entry(module).or_default().push_str(&std::fs::read_to_string(&path).unwrap());
-        }
-        within.pop();
-    }
+/// The path of the module that a file is.
+fn module_of(file: &Path) -> Module {
+    let parts = file.with_extension("");
+    let module: Module = parts.iter().map(|part| part.to_string_lossy().into_owned()).collect();
+    let is_root = ["lib", "main"].iter().any(|name| module == [*name]);
+    if is_root { Module::new() } else { module }
 }
 
 /// The paths that the `use` lines of a file name, from the root of the crate on.
 fn named_in<'a>(text: &'a str, module: &'a [String]) -> impl Iterator<Item = Module> + 'a {
-    let text = text.split("#[cfg(test)]\nmod tests {").next().unwrap_or_default();
     text.split(';').flat_map(move |statement| {
         let mut found = Vec::new();
         let tree = statement.rsplit_once("use ").map(|(_, tree)| tree).unwrap_or_default();

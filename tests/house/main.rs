@@ -4,49 +4,20 @@
 
 mod chart;
 mod circles;
+mod files;
+mod reference;
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use ebb_tests::binaries::source;
+
+use files::{FOLDERS, rust_files};
 
 /// Longest file: one that needs more has two subjects.
 const FILE_LINES_MAX: usize = 400;
 
 /// Names that say nothing about what is inside.
 const EMPTY_NAMES: &[&str] = &["utils", "util", "helpers", "helper", "common", "misc", "manager"];
-
-/// Folders that hold code.
-const FOLDERS: &[&str] = &[
-    "api",
-    "activator",
-    "autoscaler",
-    "controller",
-    "daemon",
-    "apiserver",
-    "runner",
-    "local",
-    "examples",
-    "tests",
-];
-
-fn rust_files() -> Vec<PathBuf> {
-    fn walk(folder: &Path, files: &mut Vec<PathBuf>) {
-        for entry in std::fs::read_dir(folder).unwrap().flatten() {
-            let path = entry.path();
-            if path.is_dir() {
-                walk(&path, files);
-            } else if path.extension().is_some_and(|extension| extension == "rs") {
-                files.push(path);
-            }
-        }
-    }
-    let mut files = Vec::new();
-    for folder in FOLDERS {
-        walk(&source().join(folder), &mut files);
-    }
-    assert!(files.len() > 50, "only {} files were found", files.len());
-    files
-}
 
 /// The files that break a rule, one a line.
 fn breaking(rule: impl Fn(&Path, &str) -> Option<String>) -> String {

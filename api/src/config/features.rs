@@ -121,7 +121,10 @@ impl FeaturesConfig {
                     "enabled" => Flag::Enabled,
                     _ => return Err(read.error(key, "must be Enabled, Allowed or Disabled")),
                 };
-                config.set.insert(*feature, flag);
+                // What is so by default is no change, whether it is written or not.
+                if flag != config.get(*feature) {
+                    config.set.insert(*feature, flag);
+                }
             }
         }
         Ok(config)
