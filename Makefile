@@ -14,7 +14,7 @@ endif
 
 .DEFAULT_GOAL := help
 .PHONY: help build run test test-all load unit e2e lint bench generate train deny clean \
-  images cluster cluster-down cluster-test conformance conformance-table bench-cluster
+  images release cluster cluster-down cluster-test conformance conformance-table bench-cluster
 
 help: ## List what can be made
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-18s %s\n", $$1, $$2}' Makefile
@@ -56,6 +56,11 @@ images: build ## Make OCI images of Ebb and the examples, without Docker; in tar
 	@scripts/need python3 strip ldd
 	deploy/images/build --bin $(RELEASE) --out target/images \
 	  ebb-activator ebb-autoscaler ebb-controller ebb-onnx ebb-chat
+
+release: ## Write target/release-VERSION: archives, chart, images, SBOMs, checksums
+	@scripts/need cargo cc git python3 strip ldd objdump
+	@scripts/claim-cache
+	@scripts/release
 
 cluster: build ## Install Ebb on a Kubernetes: brought up here (needs root), or given (README.md)
 	@cluster/up
