@@ -9,6 +9,7 @@
 //! Cores, which decide and do nothing: [`route`], [`queue`], [`dispatch`], [`load`], [`failure`],
 //! [`health`], [`pod`], [`ring`], [`settings`]. Everything else carries out what they decide.
 
+pub mod cli;
 pub mod connect;
 mod directory;
 pub mod dispatch;

@@ -14,6 +14,7 @@
 
 pub mod activators;
 pub mod bounds;
+pub mod cli;
 pub mod decision;
 pub mod delay;
 pub mod drain;

@@ -18,6 +18,7 @@ use tokio_util::sync::CancellationToken;
 
 pub mod admission;
 mod cache;
+pub mod cli;
 mod configuration;
 mod difference;
 mod events;

@@ -4,54 +4,19 @@ use std::net::SocketAddr;
 use std::process::ExitCode;
 
 use anyhow::bail;
-use clap::Parser;
+use clap::Parser as _;
+use ebb_controller::cli::Options;
 use ebb_controller::webhook::{Webhook, WebhookOptions};
 use ebb_controller::{Controller, ControllerOptions};
 use ebb_daemon::lease::Terms;
 use ebb_daemon::listener;
-use ebb_daemon::process::{self, Common, Process};
+use ebb_daemon::process::{self, Process};
 use ebb_daemon::readiness::Task;
 use tokio_util::sync::CancellationToken;
 
 /// Why not the system's: see the workspace's Cargo.toml.
 #[global_allocator]
 static ALLOCATOR: tikv_jemallocator::Jemalloc = tikv_jemallocator::Jemalloc;
-
-/// Makes Deployments match Services, Configurations, Routes and Revisions.
-///
-/// Several may run: one leads, and another takes over within seconds.
-#[derive(Parser, Debug)]
-#[command(name = "ebb-controller", version, after_help = EXAMPLES)]
-struct Options {
-    /// Name of the gateway's inner door in the cluster; each Route gets a Service of its own name
-    /// that points there
-    #[arg(long, value_name = "HOST")]
-    gateway: Option<String>,
-
-    /// Where admission reviews are taken, over TLS; without it objects are neither defaulted nor
-    /// validated here
-    #[arg(long, value_name = "ADDR")]
-    webhook: Option<SocketAddr>,
-
-    /// Name of the Service, in this namespace, by which the API server reaches the webhook
-    #[arg(long, value_name = "NAME", default_value = "ebb-webhook")]
-    webhook_service: String,
-
-    /// Seconds that the lead of this replica lasts without a renewal: how long no model is woken
-    /// when its node is lost
-    // Nobody stands in for the controller: each wake needs its patch of a scale. So it is the
-    // shortest that bears an API server that takes 5 s for each answer.
-    #[arg(long, value_name = "SECONDS", default_value_t = 12)]
-    #[arg(value_parser = clap::value_parser!(u64).range(2..=60))]
-    lease: u64,
-
-    #[command(flatten)]
-    common: Common,
-}
-
-const EXAMPLES: &str = "\
-Example, on the cluster that KUBECONFIG names:
-  ebb-controller --name $(hostname) --log-format text";
 
 fn main() -> ExitCode {
     let options = Options::parse();

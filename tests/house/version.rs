@@ -1,0 +1,41 @@
+//! The version stands once, in the workspace's Cargo.toml; what cannot read it there agrees with it.
+
+use std::path::Path;
+
+use ebb_tests::binaries::source;
+use serde_json::Value;
+
+/// That of every crate of the workspace.
+const VERSION: &str = env!("CARGO_PKG_VERSION");
+
+fn read(path: impl AsRef<Path>) -> String {
+    std::fs::read_to_string(source().join(path)).unwrap()
+}
+
+#[test]
+fn the_chart_has_the_version_of_the_workspace() {
+    let chart: Value = serde_saphyr::from_str(&read("deploy/helm/ebb/Chart.yaml")).unwrap();
+    assert_eq!(chart["version"], VERSION);
+    assert_eq!(chart["appVersion"], VERSION);
+}
+
+#[test]
+fn every_crate_takes_its_version_from_the_workspace() {
+    let workspace = read("Cargo.toml");
+    let (_, members) = workspace.split_once("members = [").unwrap();
+    let (members, _) = members.split_once(']').unwrap();
+    let members: Vec<&str> = members.split('"').skip(1).step_by(2).collect();
+    assert!(members.len() > 5, "only {members:?} were found");
+    for member in members {
+        let manifest = read(Path::new(member).join("Cargo.toml"));
+        assert!(manifest.contains("\nversion.workspace = true\n"), "{member} has its own version");
+    }
+}
+
+#[test]
+fn the_changelog_tells_of_this_version_below_what_is_not_released() {
+    let changelog = read("CHANGELOG.md");
+    let unreleased = changelog.find("\n## [Unreleased]\n").unwrap();
+    let this = changelog.find(&format!("\n## [{VERSION}]")).unwrap();
+    assert!(unreleased < this, "the newest does not come first");
+}
