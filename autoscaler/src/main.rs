@@ -36,7 +36,7 @@ async fn run(mut process: Process, options: Options) -> anyhow::Result<()> {
     let listener = listener::bind("--listen", listen)?;
     let streams = Streams::default();
     let leaving = CancellationToken::new();
-    let (leads, campaign) = process.campaign("ebb-autoscaler", Terms::of(lease), leaving.clone());
+    let (leads, campaign) = process.campaign("ebb-autoscaler", Terms::of(lease), &leaving);
     let options = AutoscalerOptions {
         client: process.client.clone(),
         config: process.config.clone(),

@@ -69,7 +69,7 @@ fn webhook(
 /// Runs the reconcilers whenever this replica leads, until the process is to end.
 async fn lead(process: Process, controller: Controller, terms: Terms) -> anyhow::Result<()> {
     let leaving = CancellationToken::new();
-    let (mut leads, campaign) = process.campaign("ebb-controller", terms, leaving.clone());
+    let (mut leads, campaign) = process.campaign("ebb-controller", terms, &leaving);
     let shutdown = process.shutdown;
     let elected = async { leads.wait_for(Option::is_some).await.is_ok() };
     let is_elected = tokio::select! {

@@ -196,7 +196,7 @@ impl Process {
         &self,
         component: &str,
         terms: Terms,
-        until: CancellationToken,
+        until: &CancellationToken,
     ) -> (watch::Receiver<Option<Epoch>>, tokio::task::JoinHandle<()>) {
         let (publish, leads) = watch::channel(None);
         let options = LeaseOptions {
@@ -214,7 +214,7 @@ impl Process {
             }
             lease::campaign(client, options, publish, end).await;
         };
-        (leads, self.tasks.spawn("election", &until, campaign))
+        (leads, self.tasks.spawn("election", until, campaign))
     }
 }
 
