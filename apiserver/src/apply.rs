@@ -17,34 +17,12 @@ mod ownership;
 #[cfg(test)]
 mod tests;
 
-use jiff::Timestamp;
 use serde_json::Value;
 
 use self::fields::FieldSet;
+pub use self::ownership::{Conflict, FieldWriter};
 use self::ownership::{Managers, Operation};
 use crate::schema::Schema;
-
-/// Who writes, through what, and when.
-#[derive(Clone, Copy, Debug)]
-pub struct FieldWriter<'a> {
-    /// The field manager.
-    pub manager: &'a str,
-    /// `apiVersion` of the object as it was sent.
-    pub api_version: &'a str,
-    /// `status` or `scale`; `None` for the object itself.
-    pub subresource: Option<&'a str>,
-    /// When the write happens.
-    pub now: Timestamp,
-}
-
-/// A field that somebody else owns with another value.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Conflict {
-    /// Path of the field, such as `.spec.replicas`.
-    pub field: String,
-    /// The message of a cause of reason `FieldManagerConflict`: `conflict with "x" using v1`.
-    pub message: String,
-}
 
 /// Why an apply was refused.
 #[derive(Debug, PartialEq, Eq, thiserror::Error)]

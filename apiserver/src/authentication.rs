@@ -12,6 +12,10 @@ use subtle::ConstantTimeEq as _;
 
 use crate::failure::RequestFailure;
 
+/// The one person of a machine, who may do everything: kubeadm's name for the holder of its first
+/// kubeconfig.
+pub const ADMIN: &str = "kubernetes-admin";
+
 /// Whom a token stands for, in the words of Kubernetes' `UserInfo`.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Identity {

@@ -24,8 +24,6 @@ const FILE_NAME: &str = "certificate";
 pub const NAME: &str = "localhost";
 /// What else it is for: clients that ask for the address they call.
 const ADDRESSES: [&str; 2] = ["127.0.0.1", "::1"];
-/// Its holder, for people who read it.
-const HOLDER: &str = "Ebb local API";
 
 /// A certificate with its key. Its `Debug` shows neither.
 #[derive(Clone)]
@@ -37,14 +35,14 @@ pub struct Certificate {
 // === impl Certificate ===
 
 impl Certificate {
-    /// The certificate of the state folder `data`; made if there is none that can be served. It
+    /// The certificate of the state folder `data`; made for `holder`, a name for people, if there is none that can be served. It
     /// stays the same from start to start, as the token does, so that a kubeconfig that was copied
     /// elsewhere goes on working.
     ///
     /// # Errors
     ///
     /// The folder cannot be read or written, or the system has no randomness.
-    pub fn of(data: &Path) -> anyhow::Result<Self> {
+    pub fn of(data: &Path, holder: &str) -> anyhow::Result<Self> {
         let path = data.join(FILE_NAME);
         match std::fs::read_to_string(&path) {
             Ok(kept) => {
@@ -55,18 +53,18 @@ impl Certificate {
             Err(error) if error.kind() == io::ErrorKind::NotFound => {}
             Err(error) => return Err(error.into()),
         }
-        let made = make()?;
+        let made = make(holder)?;
         private::replace(&path, &made)?;
         Self::read(&made)
     }
 
-    /// A certificate that is kept nowhere.
+    /// A certificate of `holder` that is kept nowhere.
     ///
     /// # Errors
     ///
     /// The system has no randomness.
-    pub fn fresh() -> anyhow::Result<Self> {
-        Self::read(&make()?)
+    pub fn fresh(holder: &str) -> anyhow::Result<Self> {
+        Self::read(&make(holder)?)
     }
 
     /// What a client is to trust: the certificate without its key, as PEM.
@@ -105,10 +103,10 @@ impl fmt::Debug for Certificate {
 const KEY_BEGINS: &str = "-----BEGIN PRIVATE KEY-----";
 
 /// A new certificate and its key, as one PEM text.
-fn make() -> anyhow::Result<String> {
+fn make(holder: &str) -> anyhow::Result<String> {
     let names = [NAME].into_iter().chain(ADDRESSES).map(str::to_owned);
     let mut certificate = CertificateParams::new(names.collect::<Vec<_>>())?;
-    certificate.distinguished_name.push(DnType::CommonName, HOLDER);
+    certificate.distinguished_name.push(DnType::CommonName, holder);
     certificate.key_usages = vec![KeyUsagePurpose::DigitalSignature];
     certificate.extended_key_usages = vec![ExtendedKeyUsagePurpose::ServerAuth];
     let key = KeyPair::generate()?;
@@ -125,7 +123,7 @@ mod tests {
     #[test]
     fn the_certificate_of_a_folder_outlives_a_start_and_is_the_owners_alone() {
         let (one, other) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
-        let trusted = |folder: &Path| Certificate::of(folder).unwrap().trusted;
+        let trusted = |folder: &Path| Certificate::of(folder, "test").unwrap().trusted;
         let first = trusted(one.path());
         assert_eq!(trusted(one.path()), first);
         assert_ne!(trusted(other.path()), first);
@@ -142,7 +140,7 @@ mod tests {
 
     #[test]
     fn what_is_trusted_and_what_is_printed_hold_no_key() {
-        let certificate = Certificate::fresh().unwrap();
+        let certificate = Certificate::fresh("test").unwrap();
         assert!(certificate.trusted().starts_with("-----BEGIN CERTIFICATE-----"));
         assert!(!certificate.trusted().contains("KEY"), "{}", certificate.trusted());
         assert!(!format!("{certificate:?}").contains("KEY"));

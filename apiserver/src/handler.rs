@@ -52,6 +52,8 @@ pub(crate) struct Shared {
     pub(crate) logs: Arc<dyn PodLogs>,
     /// Who may call through a socket.
     pub(crate) tokens: Tokens,
+    /// What the server's documents say it is.
+    pub(crate) title: String,
     /// Time.
     pub(crate) clock: Clock,
     /// Permits for watches and followed logs.

@@ -28,6 +28,7 @@ use tokio_rustls::server::TlsStream;
 use tokio_util::sync::CancellationToken;
 use tower::Service as _;
 
+use crate::certificate::Certificate;
 use crate::failure::RequestFailure;
 use crate::reply;
 use crate::server::{ApiServer, ApiService};
@@ -44,8 +45,26 @@ const ACCEPT_RETRY_AFTER: Duration = Duration::from_millis(100);
 /// Who asks for health without a token: Kubernetes' name for nobody.
 const ANONYMOUS: &str = "system:anonymous";
 
+// === impl ApiServer ===
+
+impl ApiServer {
+    /// Serves HTTP/1 and HTTP/2 over TLS until `shutdown`. Open watches end then.
+    ///
+    /// Only requests with one of the server's tokens are answered, and those of web pages not even
+    /// then: see this module. Who has a token runs commands as this user, so `listener`
+    /// must be bound to loopback.
+    pub async fn serve(
+        &self,
+        listener: TcpListener,
+        certificate: &Certificate,
+        shutdown: CancellationToken,
+    ) {
+        serve(self.clone(), listener, certificate.server(), shutdown).await;
+    }
+}
+
 /// Serves until `shutdown`; connections are cut then, for watches have no end to wait for.
-pub(super) async fn serve(
+async fn serve(
     server: ApiServer,
     listener: TcpListener,
     tls: Arc<ServerConfig>,
@@ -236,7 +255,7 @@ mod tests {
     /// L4: over a real connection the refusal is a Status, as clients expect.
     #[tokio::test]
     async fn a_refusal_is_a_status() {
-        let certificate = Certificate::fresh().unwrap();
+        let certificate = Certificate::fresh("test").unwrap();
         let server = ApiServer::open(ApiOptions::memory()).unwrap();
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();

@@ -2,10 +2,10 @@
 
 use bytes::Bytes;
 use http::{HeaderMap, header};
-use serde_json::Value;
 
 use crate::failure::RequestFailure;
-use crate::{measure, protobuf, strict};
+use crate::strict::{self, Decoded};
+use crate::{measure, protobuf};
 
 /// In which shape a client wants objects.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -30,15 +30,6 @@ pub(crate) enum PatchKind {
     Strategic,
     /// Server-side apply.
     Apply,
-}
-
-/// A decoded body.
-#[derive(Debug)]
-pub(crate) struct Decoded {
-    /// The document.
-    pub(crate) value: Value,
-    /// Strict-decoding errors: fields given twice.
-    pub(crate) duplicates: Vec<String>,
 }
 
 /// The first shape in `Accept` that this server has. What it does not have (protobuf, aggregated

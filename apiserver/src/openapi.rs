@@ -36,8 +36,9 @@ pub fn index<R: Borrow<ResourceType>>(resources: &[R]) -> Value {
 }
 
 /// Body of `GET /openapi/v3/api/v1` or `GET /openapi/v3/apis/{group}/{version}`: the kinds of
-/// that group version among `resources`; `None` if there are none.
+/// that group version among `resources`, of the server with that title; `None` if there are none.
 pub fn document<R: Borrow<ResourceType>>(
+    title: &str,
     resources: &[R],
     group: &str,
     version: &str,
@@ -58,7 +59,7 @@ pub fn document<R: Borrow<ResourceType>>(
     }
     Some(json!({
         "openapi": "3.0.0",
-        "info": {"title": "Ebb", "version": HASH},
+        "info": {"title": title, "version": HASH},
         "paths": paths,
         "components": {"schemas": definitions.into_value()},
     }))

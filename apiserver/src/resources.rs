@@ -16,7 +16,7 @@ use std::sync::Arc;
 use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomResourceDefinition;
 
 use crate::schema::Schema;
-use crate::table::Column;
+use crate::table::column::Column;
 
 pub use self::event::{event_from_events_v1, event_to_events_v1};
 

@@ -12,17 +12,14 @@ use http::{Request, Response};
 use jiff::Timestamp;
 use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomResourceDefinition;
 use serde_json::json;
-use tokio::net::TcpListener;
 use tokio::sync::Semaphore;
 use tokio_util::sync::{CancellationToken, DropGuard};
 use tokio_util::task::TaskTracker;
 
 use crate::admission::{Admission, AllowAll};
-use crate::authentication::Tokens;
-use crate::certificate::Certificate;
+use crate::authentication::{ADMIN, Tokens};
 use crate::handler::{self, Clock, Shared, User};
 use crate::journal::{Journal, JournalError, Recovered};
-use crate::listener;
 use crate::logs::{NoLogs, PodLogs};
 use crate::metadata;
 use crate::reply::ReplyBody;
@@ -35,8 +32,6 @@ use crate::{garbage, upkeep};
 const STREAMS_MAX: usize = 1_024;
 /// Namespaces that every cluster has.
 const NAMESPACES_MADE: [&str; 2] = ["default", "kube-system"];
-/// Who the holder of a client in this process is where nothing else is said.
-const ADMIN: &str = "kubernetes-admin";
 
 /// Where objects are kept.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -58,6 +53,8 @@ pub struct ApiOptions {
     pub namespaces: Vec<String>,
     /// Who the holder of [`ApiServer::client`] is to admission.
     pub user: String,
+    /// What the server's documents say it is.
+    pub title: String,
     /// The platform's rules.
     pub admission: Arc<dyn Admission>,
     /// Output of pods.
@@ -110,6 +107,7 @@ impl ApiOptions {
             definitions: Vec::new(),
             namespaces: Vec::new(),
             user: ADMIN.to_owned(),
+            title: "Kubernetes".to_owned(),
             admission: Arc::new(AllowAll),
             logs: Arc::new(NoLogs),
             tokens: Tokens::default(),
@@ -134,8 +132,17 @@ impl ApiServer {
     ///
     /// The folder is in use, damaged or not writable. Nothing was changed then.
     pub fn open(options: ApiOptions) -> Result<Self, OpenError> {
-        let ApiOptions { storage, definitions, namespaces, user, admission, logs, tokens, clock } =
-            options;
+        let ApiOptions {
+            storage,
+            definitions,
+            namespaces,
+            user,
+            admission,
+            logs,
+            tokens,
+            title,
+            clock,
+        } = options;
         let durable = matches!(storage, Storage::Folder(_));
         let (journal, recovered) = match storage {
             Storage::Memory => (None, Recovered::default()),
@@ -166,6 +173,7 @@ impl ApiServer {
             admission,
             logs,
             tokens,
+            title,
             clock,
             streams: Arc::new(Semaphore::new(STREAMS_MAX)),
         };
@@ -192,20 +200,6 @@ impl ApiServer {
     /// The server as `user` calls it, without a token: whoever holds this value is trusted.
     pub fn service(&self, user: &str) -> ApiService {
         ApiService { shared: Arc::clone(&self.shared), user: user.into() }
-    }
-
-    /// Serves HTTP/1 and HTTP/2 over TLS until `shutdown`. Open watches end then.
-    ///
-    /// Only requests with one of the server's tokens are answered, and those of web pages not even
-    /// then: see the module `listener`. Who has a token runs commands as this user, so `listener`
-    /// must be bound to loopback.
-    pub async fn serve(
-        &self,
-        listener: TcpListener,
-        certificate: &Certificate,
-        shutdown: CancellationToken,
-    ) {
-        listener::serve(self.clone(), listener, certificate.server(), shutdown).await;
     }
 
     /// Ends the background tasks, syncs the journal and gives the data folder free. Writes

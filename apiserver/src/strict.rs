@@ -9,10 +9,17 @@ use std::fmt;
 use serde::de::{DeserializeSeed, MapAccess, SeqAccess, Visitor};
 use serde_json::{Map, Value};
 
-use crate::media::Decoded;
-
 /// Most duplicates named in an error.
 const DUPLICATES_MAX: usize = 10;
+
+/// A decoded body.
+#[derive(Debug)]
+pub(crate) struct Decoded {
+    /// The document.
+    pub(crate) value: Value,
+    /// Strict-decoding errors: fields given twice.
+    pub(crate) duplicates: Vec<String>,
+}
 
 /// Reads the value at `path`.
 #[derive(Clone, Copy)]

@@ -9,11 +9,14 @@
 
 use std::time::Duration;
 
-use http::{Request, Response, Uri, uri::PathAndQuery};
+use http::uri::PathAndQuery;
+use http::{Request, Response, Uri};
 use hyper::body::Incoming;
-use hyper_util::client::legacy::{Client as Pool, connect::HttpConnector};
+use hyper_util::client::legacy::Client as Pool;
+use hyper_util::client::legacy::connect::HttpConnector;
 use hyper_util::rt::TokioExecutor;
-use kube::client::{Body, ConfigExt as _, retry::RetryPolicy};
+use kube::client::retry::RetryPolicy;
+use kube::client::{Body, ConfigExt as _};
 use kube::{Client, Config};
 use tower::retry::RetryLayer;
 use tower::util::BoxCloneService;

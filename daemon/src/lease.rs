@@ -24,6 +24,7 @@ use tokio::sync::watch;
 use tokio::time::{Instant, sleep_until, timeout_at};
 use tokio_util::sync::CancellationToken;
 
+pub use self::candidate::Epoch;
 use self::candidate::{Candidate, Step};
 
 /// The times of a lease.
@@ -60,10 +61,6 @@ impl Terms {
         Self { duration, period: duration / 8, margin: duration / 8 }
     }
 }
-
-/// The term of a leader: each lead has a greater one than all before it, also where the same
-/// replica leads again. Never 0.
-pub type Epoch = u64;
 
 /// Takes part in the election until `shutdown` and publishes in which term this replica leads, if
 /// it does; then gives the lease back, so that another can begin at once.

@@ -59,7 +59,7 @@ mod tests {
         use std::os::unix::fs::PermissionsExt as _;
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("deep/kubeconfig");
-        let certificate = Certificate::fresh().unwrap();
+        let certificate = Certificate::fresh("test").unwrap();
         for port in [1, 2] {
             let address = SocketAddr::from(([127, 0, 0, 1], port));
             write(&path, address, &certificate, "secret").unwrap();

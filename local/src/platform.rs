@@ -14,7 +14,7 @@ use std::time::Duration;
 use anyhow::Context as _;
 use ebb_activator::{Limits, Machine};
 use ebb_api::config::{Config, NetworkConfig};
-use ebb_apiserver::authentication::{Identity, Tokens};
+use ebb_apiserver::authentication::{ADMIN, Identity, Tokens};
 use ebb_apiserver::certificate::Certificate;
 use ebb_apiserver::{ApiOptions, ApiServer, Storage};
 use ebb_daemon::logs;
@@ -39,9 +39,8 @@ use parts::{Parts, Settings};
 /// short enough for a person who waits. A second Ctrl-C does not wait.
 const DRAIN_TIMEOUT: Duration = Duration::from_secs(30);
 
-/// Who calls the API with the token of the kubeconfig, as admission sees it: the one person of this
-/// machine.
-const ADMIN: &str = "kubernetes-admin";
+/// Who holds the certificate of the API, for people who read it.
+const HOLDER: &str = "Ebb local API";
 
 /// Runs `ebb local` until it is told to stop.
 ///
@@ -84,7 +83,7 @@ async fn serve(
     let (publish, config) = watch::channel(Arc::new(base.clone()));
     let token = token::of(&data)
         .with_context(|| format!("cannot keep the token of the API in {}", data.display()))?;
-    let certificate = Certificate::of(&data)
+    let certificate = Certificate::of(&data, HOLDER)
         .with_context(|| format!("cannot keep the certificate of the API in {}", data.display()))?;
     let api = ApiServer::open(ApiOptions {
         storage: Storage::Folder(data.join("state")),

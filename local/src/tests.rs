@@ -7,10 +7,8 @@ use std::time::Duration;
 use ebb_apiserver::logs::{LogOptions, PodLogs as _};
 use futures::StreamExt as _;
 use k8s_openapi::api::core::v1::{ConfigMap, Pod};
-use kube::{
-    Api, ResourceExt,
-    api::{DeleteParams, ListParams, PostParams},
-};
+use kube::api::{DeleteParams, ListParams, PostParams};
+use kube::{Api, ResourceExt};
 use serde_json::json;
 use tokio::time::Instant;
 

@@ -1,19 +1,14 @@
 //! The guardian as the `ebb` binary runs it: deaf to the terminal.
 
-use std::{
-    fs,
-    os::unix::process::CommandExt as _,
-    path::Path,
-    process::{Command, Stdio},
-    thread,
-    time::Duration,
-};
+use std::os::unix::process::CommandExt as _;
+use std::path::Path;
+use std::process::{Command, Stdio};
+use std::time::Duration;
+use std::{fs, thread};
 
 use ebb_runner::guardian::{Guardian, INSTANCE_VARIABLE};
-use nix::{
-    sys::signal::{Signal, kill},
-    unistd::Pid,
-};
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
 
 fn guardian(identity: &str) -> (Guardian, Pid) {
     let guardian =

@@ -1,12 +1,10 @@
 //! From a container's `command`, `args` and `workingDir` to a program on this machine: pure but
 //! for the question whether a file is a program, which the caller answers.
 
-use std::{
-    collections::BTreeMap,
-    ffi::OsStr,
-    os::unix::fs::PermissionsExt as _,
-    path::{Path, PathBuf},
-};
+use std::collections::BTreeMap;
+use std::ffi::OsStr;
+use std::os::unix::fs::PermissionsExt as _;
+use std::path::{Path, PathBuf};
 
 use k8s_openapi::api::core::v1::Container;
 

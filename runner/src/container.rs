@@ -2,27 +2,24 @@
 
 mod run;
 
-use std::{sync::Arc, time::Duration};
+use std::sync::Arc;
+use std::time::Duration;
 
 use jiff::Timestamp;
 use k8s_openapi::api::core::v1::{Container, Pod};
 use kube::{Client, ResourceExt};
-use tokio::{
-    sync::watch,
-    time::{Instant, sleep},
-};
+use tokio::sync::watch;
+use tokio::time::{Instant, sleep};
 
 use crate::guardian::Guardian;
 
-use super::{
-    backoff::Backoff,
-    command::{self, CommandError, Surroundings},
-    environment::{self, References},
-    logs::Logs,
-    process::Launch,
-    refusal::refusal,
-    state::{CONFIG_ERROR, CRASH_LOOP, CREATING, ContainerState, End, Phase, PodState},
-};
+use super::backoff::Backoff;
+use super::command::{self, CommandError, Surroundings};
+use super::environment::{self, References};
+use super::logs::Logs;
+use super::process::Launch;
+use super::refusal::refusal;
+use super::state::{CONFIG_ERROR, CRASH_LOOP, CREATING, ContainerState, End, Phase, PodState};
 
 /// Pause before a container is tried again whose ConfigMap or Secret was missing. Kubelet looks
 /// again within some ten seconds; one request a second to this process costs nothing.

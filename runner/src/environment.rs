@@ -10,10 +10,8 @@ use k8s_openapi::api::core::v1::{
 };
 use kube::{Api, Client, ResourceExt};
 
-use super::{
-    expansion::{START_BYTES_MAX, TooLong, expand},
-    status::LOOPBACK,
-};
+use super::expansion::{START_BYTES_MAX, TooLong, expand};
+use super::status::LOOPBACK;
 
 /// Names of ConfigMaps and Secrets that a container's environment refers to.
 #[derive(Debug, Default, PartialEq, Eq)]

@@ -16,22 +16,22 @@
 mod census;
 mod instance;
 mod link;
+mod mark;
 mod sweep;
 #[cfg(test)]
 mod tests;
 
-use std::{
-    io::{BufRead, BufReader},
-    process::ExitCode,
-    time::Duration,
-};
+use std::io::{BufRead, BufReader};
+use std::process::ExitCode;
+use std::time::Duration;
 
 use nix::sys::signal::SigSet;
 
 pub use census::Groups;
 pub use instance::{Instance, InstanceError};
 pub use link::{Guardian, GuardianError, Registration};
-pub use sweep::{ProcessMark, Sweep, sweep_marked};
+pub use mark::ProcessMark;
+pub use sweep::{Sweep, sweep_marked};
 
 /// The variable in every replica's environment whose value is the identity of its Ebb.
 pub const INSTANCE_VARIABLE: &str = "EBB_INSTANCE";

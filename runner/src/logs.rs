@@ -10,17 +10,13 @@ mod reader;
 mod tests;
 mod writer;
 
-use std::{
-    collections::BTreeMap,
-    path::{Path, PathBuf},
-    sync::Arc,
-};
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use bytes::Bytes;
-use ebb_apiserver::{
-    failure::RequestFailure,
-    logs::{LogOptions, PodLogs},
-};
+use ebb_apiserver::failure::RequestFailure;
+use ebb_apiserver::logs::{LogOptions, PodLogs};
 use futures::stream::BoxStream;
 use parking_lot::Mutex;
 use tokio::sync::watch;

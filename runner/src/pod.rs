@@ -1,25 +1,20 @@
 //! One pod: its containers in their order, its status, its end. A task of its own.
 
-use std::{sync::Arc, time::Duration};
+use std::sync::Arc;
+use std::time::Duration;
 
 use jiff::Timestamp;
 use k8s_openapi::api::core::v1::{Container, Pod, PodStatus};
-use kube::{
-    Api, ResourceExt,
-    api::{DeleteParams, Patch, PatchParams, Preconditions},
-};
+use kube::api::{DeleteParams, Patch, PatchParams, Preconditions};
+use kube::{Api, ResourceExt};
 use serde_json::json;
-use tokio::{
-    sync::watch,
-    task::{JoinHandle, JoinSet},
-    time::sleep,
-};
+use tokio::sync::watch;
+use tokio::task::{JoinHandle, JoinSet};
+use tokio::time::sleep;
 
-use super::{
-    container::{Machine, Place, Stop, Supervisor},
-    state::PodState,
-    status,
-};
+use super::container::{Machine, Place, Stop, Supervisor};
+use super::state::PodState;
+use super::status;
 
 /// Pause before a write is tried again that failed.
 const WRITE_AGAIN: Duration = Duration::from_millis(200);

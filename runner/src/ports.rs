@@ -1,11 +1,9 @@
 //! Loopback ports for pods, one number to one pod.
 
-use std::{
-    collections::HashSet,
-    io,
-    net::{Ipv4Addr, TcpListener},
-    sync::Arc,
-};
+use std::collections::HashSet;
+use std::io;
+use std::net::{Ipv4Addr, TcpListener};
+use std::sync::Arc;
 
 use parking_lot::Mutex;
 

@@ -10,10 +10,8 @@ mod grpc;
 use std::time::Duration;
 
 use k8s_openapi::api::core::v1::{Container, Probe};
-use tokio::{
-    sync::mpsc,
-    time::{Instant, sleep, timeout},
-};
+use tokio::sync::mpsc;
+use tokio::time::{Instant, sleep, timeout};
 
 pub(super) use action::{ProbeAction, ProbeTarget};
 

@@ -1,17 +1,13 @@
 //! One run of a program: its process group, its end, its signals.
 
-use std::{
-    collections::BTreeMap,
-    io,
-    os::unix::process::CommandExt as _,
-    process::{ExitStatus, Stdio},
-    time::Duration,
-};
+use std::collections::BTreeMap;
+use std::io;
+use std::os::unix::process::CommandExt as _;
+use std::process::{ExitStatus, Stdio};
+use std::time::Duration;
 
-use nix::{
-    sys::signal::{Signal, killpg},
-    unistd::Pid,
-};
+use nix::sys::signal::{Signal, killpg};
+use nix::unistd::Pid;
 use tokio::process::{Child, ChildStderr, ChildStdout, Command};
 
 use crate::guardian::{

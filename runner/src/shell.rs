@@ -1,30 +1,27 @@
 //! The shell: a watch of pods in, a worker for each.
 
-use std::{
-    collections::{HashMap, HashSet},
-    path::PathBuf,
-    sync::Arc,
-    time::Duration,
-};
+use std::collections::{HashMap, HashSet};
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
 
-use futures::{StreamExt as _, future::join_all};
+use futures::StreamExt as _;
+use futures::future::join_all;
 use k8s_openapi::api::core::v1::Pod;
-use kube::{
-    Api, Client, ResourceExt,
-    api::ListParams,
-    runtime::{WatchStreamExt as _, watcher},
-};
-use tokio::{sync::watch, task::JoinSet, time::Instant};
+use kube::api::ListParams;
+use kube::runtime::{WatchStreamExt as _, watcher};
+use kube::{Api, Client, ResourceExt};
+use tokio::sync::watch;
+use tokio::task::JoinSet;
+use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use crate::guardian::Guardian;
 
-use super::{
-    command::Surroundings,
-    container::{Machine, Stop},
-    logs::Logs,
-    pod::{Orders, Worker, removal},
-};
+use super::command::Surroundings;
+use super::container::{Machine, Stop};
+use super::logs::Logs;
+use super::pod::{Orders, Worker, removal};
 
 /// Kubernetes' default of `terminationGracePeriodSeconds`.
 const DEFAULT_GRACE_S: i64 = 30;

@@ -169,7 +169,7 @@ impl Site {
         })
         .await;
         tokio::time::sleep(REST).await;
-        let empty = resident_bytes(&ebb);
+        let empty = proportional_bytes(&ebb);
         Ok(Self { ebb, services, empty })
     }
 
@@ -188,7 +188,7 @@ impl Site {
         let took = began.elapsed();
         tokio::time::sleep(REST).await;
         let used = self.cpu_time()?.saturating_sub(cpu);
-        let bytes = resident_bytes(&self.ebb);
+        let bytes = proportional_bytes(&self.ebb);
         let idle = self.cpu_time()?;
         tokio::time::sleep(REST).await;
         let idle = self.cpu_time()?.saturating_sub(idle);
@@ -242,8 +242,8 @@ fn family(ebb: &Ebb) -> impl Iterator<Item = i32> {
     std::iter::once(ebb.pid()).chain(processes::children(ebb.pid()))
 }
 
-fn resident_bytes(ebb: &Ebb) -> u64 {
-    family(ebb).filter_map(processes::resident_bytes).sum()
+fn proportional_bytes(ebb: &Ebb) -> u64 {
+    family(ebb).filter_map(processes::proportional_bytes).sum()
 }
 
 #[allow(clippy::cast_precision_loss, reason = "bytes of one machine")]

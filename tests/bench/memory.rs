@@ -38,6 +38,6 @@ pub(crate) async fn measure() -> anyhow::Result<Vec<Figure>> {
 #[allow(clippy::cast_precision_loss, reason = "bytes of one machine")]
 fn total_mib(ebb: &Ebb) -> f64 {
     let pids = std::iter::once(ebb.pid()).chain(processes::children(ebb.pid()));
-    let bytes: u64 = pids.filter_map(processes::resident_bytes).sum();
+    let bytes: u64 = pids.filter_map(processes::proportional_bytes).sum();
     bytes as f64 / f64::from(1 << 20)
 }

@@ -228,6 +228,6 @@ fn core_ms() -> f64 {
 
 #[allow(clippy::cast_precision_loss, reason = "bytes of one machine")]
 fn resident_mib() -> f64 {
-    let own = i32::try_from(std::process::id()).ok().and_then(processes::resident_bytes);
+    let own = i32::try_from(std::process::id()).ok().and_then(processes::proportional_bytes);
     own.unwrap_or(0) as f64 / f64::from(1 << 20)
 }

@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 use anyhow::Context as _;
 use ebb_api::config::Config;
-use ebb_apiserver::authentication::{Identity, Tokens};
+use ebb_apiserver::authentication::{ADMIN, Identity, Tokens};
 use ebb_apiserver::certificate::Certificate;
 use ebb_apiserver::{ApiOptions, ApiServer};
 use ebb_daemon::identity;
@@ -68,14 +68,14 @@ impl Bed {
         runner.guardian = Some(guardian.clone());
         let logs = Arc::new(runner.logs.clone());
         let token = token::fresh();
-        let own = Tokens::default().with(&*token, Identity::user("kubernetes-admin"));
+        let own = Tokens::default().with(&*token, Identity::user(ADMIN));
         let tokens = TOKENS.iter().fold(own, |tokens, (pod, token)| tokens.with(*token, of(pod)));
         let options = ApiOptions { logs, tokens, ..api_options(settings) };
         let api = ApiServer::open(options)?;
         let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await?;
         let address = listener.local_addr()?;
         let stop = CancellationToken::new();
-        let certificate = Certificate::fresh()?;
+        let certificate = Certificate::fresh("test")?;
         let (server, end, own) = (api.clone(), stop.clone(), certificate.clone());
         tokio::spawn(async move { server.serve(listener, &own, end).await });
         let options = DeploymentOptions { ports: Ports::default() };

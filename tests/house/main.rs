@@ -11,6 +11,7 @@ mod version;
 use std::path::Path;
 
 use ebb_tests::binaries::source;
+use regex::Regex;
 
 use files::{FOLDERS, rust_files};
 
@@ -54,6 +55,19 @@ fn modules_have_plain_names_and_lie_beside_their_folder() {
     let broken = breaking(|path, _| {
         let stem = path.file_stem()?.to_str()?;
         (stem == "mod" || EMPTY_NAMES.contains(&stem)).then(|| format!("is named {stem}"))
+    });
+    assert_eq!(broken, "");
+}
+
+/// The braces of an import hold names of one module: each line then says where its names are from,
+/// and two people who add one rarely touch the same line.
+#[test]
+fn an_import_names_one_module() {
+    let import = Regex::new(r"(?m)^\s*(?:pub(?:\([^)]*\))? )?use [^;{]*\{([^;]*)\};").unwrap();
+    let broken = breaking(|_, text| {
+        let mut imports = import.captures_iter(text);
+        let nested = imports.find(|import| import[1].contains("::"))?;
+        Some(format!("imports from two modules at once: {{{}}}", nested[1].trim()))
     });
     assert_eq!(broken, "");
 }

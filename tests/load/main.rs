@@ -121,7 +121,7 @@ data: {allow-zero-initial-scale: \"true\"}
 
 /// Resident memory of Ebb, in MiB.
 fn resident(ebb: &Ebb) -> anyhow::Result<f64> {
-    mib(processes::rss_bytes(ebb.pid()))
+    mib(processes::resident_bytes(ebb.pid()))
 }
 
 /// Memory of Ebb's own, in MiB: a leak shows here, and not behind the pages of the program, which

@@ -34,12 +34,12 @@ pub fn named(name: &str) -> Vec<i32> {
 
 /// Proportional memory (PSS) of a process in bytes: a page that several processes share counts for
 /// each of them in part, so that their sum is what they take together.
-pub fn resident_bytes(pid: i32) -> Option<u64> {
+pub fn proportional_bytes(pid: i32) -> Option<u64> {
     field(&std::fs::read_to_string(format!("/proc/{pid}/smaps_rollup")).ok()?, "Pss:")
 }
 
 /// Resident memory (RSS) of a process in bytes: pages that it shares with others count in full.
-pub fn rss_bytes(pid: i32) -> Option<u64> {
+pub fn resident_bytes(pid: i32) -> Option<u64> {
     field(&std::fs::read_to_string(format!("/proc/{pid}/status")).ok()?, "VmRSS:")
 }
 

@@ -6,7 +6,6 @@ use jiff::Timestamp;
 use serde_json::{Map, Value, json};
 
 use super::fields::FieldSet;
-use super::{Conflict, FieldWriter};
 
 /// Fields that nobody owns: identity, and what the server alone sets
 /// (`stripMeta` of `k8s.io/apimachinery/pkg/util/managedfields`).
@@ -45,6 +44,28 @@ const UPDATERS_MAX: usize = 10;
 const ANCIENT: &str = "ancient-changes";
 /// Name of the manager of all that was there before the first apply.
 const BEFORE_FIRST_APPLY: &str = "before-first-apply";
+
+/// Who writes, through what, and when.
+#[derive(Clone, Copy, Debug)]
+pub struct FieldWriter<'a> {
+    /// The field manager.
+    pub manager: &'a str,
+    /// `apiVersion` of the object as it was sent.
+    pub api_version: &'a str,
+    /// `status` or `scale`; `None` for the object itself.
+    pub subresource: Option<&'a str>,
+    /// When the write happens.
+    pub now: Timestamp,
+}
+
+/// A field that somebody else owns with another value.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Conflict {
+    /// Path of the field, such as `.spec.replicas`.
+    pub field: String,
+    /// The message of a cause of reason `FieldManagerConflict`: `conflict with "x" using v1`.
+    pub message: String,
+}
 
 /// How a manager came to own its fields.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]

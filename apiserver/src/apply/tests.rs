@@ -3,7 +3,7 @@ mod properties;
 
 use std::sync::{Arc, LazyLock};
 
-use jiff::SignedDuration;
+use jiff::{SignedDuration, Timestamp};
 use serde_json::{Value, json};
 
 use super::*;

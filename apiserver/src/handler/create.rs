@@ -6,10 +6,11 @@ use serde_json::Value;
 use super::{Call, WRITE_ATTEMPTS_MAX};
 use crate::admission::AdmissionOperation;
 use crate::failure::RequestFailure;
-use crate::media::{self, Decoded};
+use crate::media;
 use crate::metadata;
 use crate::reply::{self, ReplyBody};
 use crate::store::StoreError;
+use crate::strict::Decoded;
 
 impl Call<'_> {
     pub(super) fn create(&mut self) -> Result<Response<ReplyBody>, RequestFailure> {

@@ -40,7 +40,7 @@ pub(super) fn serve(shared: &Shared, route: &Route) -> Result<Response<ReplyBody
         Route::OpenApiIndex => openapi::index(&catalogue(shared)),
         Route::OpenApi(group, version) => {
             resource_list(shared, group, version)?;
-            openapi::document(&catalogue(shared), group, version)
+            openapi::document(&shared.title, &catalogue(shared), group, version)
                 .ok_or_else(RequestFailure::no_resource)?
         }
         Route::Group(_) | Route::TokenReviews | Route::Objects(_) => {

@@ -12,13 +12,14 @@ use super::{Call, WRITE_ATTEMPTS_MAX};
 use crate::admission::AdmissionOperation;
 use crate::apply::{self, ApplyError, FieldWriter};
 use crate::failure::{Cause, RequestFailure, Subject};
-use crate::media::{self, Decoded, PatchKind};
+use crate::media::{self, PatchKind};
 use crate::metadata;
 use crate::object::Object;
 use crate::patch::{self, PatchError};
 use crate::reply::{self, ReplyBody};
 use crate::request::Subresource;
 use crate::store::StoreError;
+use crate::strict::Decoded;
 
 /// A patch as it came in.
 #[derive(Debug)]

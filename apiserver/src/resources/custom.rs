@@ -8,7 +8,7 @@ use serde_json::Value;
 use super::builtin::OBJECT_META;
 use super::{ALL_VERBS, ResourceType};
 use crate::schema::compile::Compiler;
-use crate::table::Column;
+use crate::table::column::Column;
 
 pub(super) fn resources(
     compiler: &mut Compiler,

@@ -7,7 +7,7 @@
 
 use serde_json::{Value, json};
 
-use super::{Fields, Shape};
+use super::shape::{Fields, Shape};
 
 pub(super) const API_VERSION: &str = "APIVersion defines the versioned schema of this \
     representation of an object. Servers should convert recognized schemas to the latest internal \

@@ -9,7 +9,8 @@ use std::sync::Arc;
 
 use serde_json::{Map, Value};
 
-use super::{Field, Fields, ListKind, Null, Rules, Schema, Shape, builtin};
+use super::builtin;
+use super::shape::{Field, Fields, ListKind, Null, Rules, Schema, Shape};
 
 /// Where schemars refers to named types.
 const REFERENCE_PREFIX: &str = "#/$defs/";

@@ -2,7 +2,7 @@
 
 use serde_json::Value;
 
-use super::{Null, Schema, Shape};
+use super::shape::{Null, Schema, Shape};
 
 // === impl Schema ===
 

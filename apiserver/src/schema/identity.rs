@@ -5,7 +5,7 @@ use std::hash::Hash;
 
 use serde_json::{Map, Value};
 
-use super::{ListKind, Schema, Shape};
+use super::shape::{ListKind, Schema, Shape};
 
 /// Names an item among its siblings, in the form that managed fields use: `k:{"name":"a"}` in a
 /// list that is a map, `v:"a"` in a set. A key field that is left out has its default.

@@ -3,7 +3,7 @@
 use serde_json::Value;
 
 use super::path::{Path, Step};
-use super::{Null, Schema, Shape};
+use super::shape::{Null, Schema, Shape};
 
 // === impl Schema ===
 

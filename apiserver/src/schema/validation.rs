@@ -9,7 +9,7 @@ use std::fmt;
 use serde_json::{Number, Value};
 
 use super::path::{Path, Step};
-use super::{Fields, Null, Rules, Schema, Shape};
+use super::shape::{Fields, Null, Rules, Schema, Shape};
 
 /// Problems that are named before the rest is left out: enough to see what is wrong, and a
 /// response stays small whatever was sent.

@@ -3,7 +3,8 @@
 use jiff::Timestamp;
 use serde_json::{Value, json};
 
-use super::{Column, age, count_at, list_at, pod, str_at};
+use super::column::{Column, count_at, list_at, str_at};
+use super::{age, pod};
 
 /// The columns of a built-in kind; name and age for one that has none of its own.
 pub(crate) fn built_in(group: &str, kind: &str) -> Vec<Column> {

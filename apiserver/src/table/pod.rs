@@ -4,7 +4,8 @@
 use jiff::Timestamp;
 use serde_json::Value;
 
-use super::{age, count_at, list_at, str_at};
+use super::age;
+use super::column::{count_at, list_at, str_at};
 
 /// `1/2`: containers that are ready, of all.
 pub(super) fn ready(pod: &Value) -> String {

@@ -6,9 +6,10 @@
 use std::collections::BTreeMap;
 
 use ebb_api::config::Config;
+use ebb_api::labels;
 use ebb_api::names;
 use ebb_api::serving::Revision;
-use ebb_api::{labels, serving::RevisionSpec};
+use ebb_api::serving::RevisionSpec;
 use k8s_openapi::api::core::v1::{
     Affinity, Container, ContainerPort, EnvVar, Lifecycle, LifecycleHandler, PodAffinityTerm,
     PodAntiAffinity, PodSpec, Probe, SleepAction, TCPSocketAction, WeightedPodAffinityTerm,

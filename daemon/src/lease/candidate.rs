@@ -7,7 +7,9 @@ use k8s_openapi::api::coordination::v1::{Lease, LeaseSpec};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::MicroTime;
 use tokio::time::Instant;
 
-use super::Epoch;
+/// The term of a leader: each lead has a greater one than all before it, also where the same
+/// replica leads again. Never 0.
+pub type Epoch = u64;
 
 /// What to write.
 #[derive(Debug, PartialEq)]

@@ -7,7 +7,8 @@
 use std::collections::{BTreeSet, HashMap};
 
 use ebb_api::resource_version::ResourceVersion;
-use kube::{Resource, ResourceExt, runtime::watcher::Event};
+use kube::runtime::watcher::Event;
+use kube::{Resource, ResourceExt};
 
 /// Objects by UID.
 #[derive(Debug)]

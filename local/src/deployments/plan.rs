@@ -4,10 +4,9 @@ use std::cmp::Reverse;
 
 use ebb_api::pod;
 use jiff::Timestamp;
-use k8s_openapi::{
-    api::{apps::v1::Deployment, core::v1::Pod},
-    apimachinery::pkg::util::intstr::IntOrString,
-};
+use k8s_openapi::api::apps::v1::Deployment;
+use k8s_openapi::api::core::v1::Pod;
+use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
 
 use super::template::{POD_TEMPLATE_HASH, template_hash};
 

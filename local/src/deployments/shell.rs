@@ -1,30 +1,26 @@
 //! The shell: two watches in, pods and statuses out.
 
-use std::{
-    collections::{HashMap, HashSet},
-    time::Duration,
-};
+use std::collections::{HashMap, HashSet};
+use std::time::Duration;
 
 use ebb_runner::{PortReservation, Ports};
-use futures::{StreamExt, future::join_all};
+use futures::StreamExt;
+use futures::future::join_all;
 use jiff::Timestamp;
-use k8s_openapi::api::{apps::v1::Deployment, core::v1::Pod};
-use kube::{
-    Api, Client, ResourceExt,
-    api::{DeleteParams, Patch, PatchParams, PostParams, Preconditions},
-    core::{Selector, SelectorExt as _},
-    runtime::{WatchStreamExt, watcher},
-};
+use k8s_openapi::api::apps::v1::Deployment;
+use k8s_openapi::api::core::v1::Pod;
+use kube::api::{DeleteParams, Patch, PatchParams, PostParams, Preconditions};
+use kube::core::{Selector, SelectorExt as _};
+use kube::runtime::{WatchStreamExt, watcher};
+use kube::{Api, Client, ResourceExt};
 use serde_json::json;
 use tokio::time::{Instant, sleep_until};
 use tokio_util::sync::CancellationToken;
 
-use super::{
-    cache::{Cache, Change, owner},
-    plan::{Actions, Victim, plan},
-    status::observe,
-    template,
-};
+use super::cache::{Cache, Change, owner};
+use super::plan::{Actions, Victim, plan};
+use super::status::observe;
+use super::template;
 
 /// Events taken in one go. What has come is taken together, and nothing is waited for.
 const EVENTS_AT_ONCE: usize = 256;

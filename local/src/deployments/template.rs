@@ -1,20 +1,12 @@
 //! From a Deployment's template to a pod: name, labels, owner, and its own port.
 
-use std::{
-    collections::hash_map::RandomState,
-    hash::{BuildHasher, Hasher},
-};
+use std::collections::hash_map::RandomState;
+use std::hash::{BuildHasher, Hasher};
 
-use k8s_openapi::{
-    api::{
-        apps::v1::Deployment,
-        core::v1::{Container, EnvVar, Pod, PodTemplateSpec, Probe},
-    },
-    apimachinery::pkg::{
-        apis::meta::v1::{ObjectMeta, OwnerReference},
-        util::intstr::IntOrString,
-    },
-};
+use k8s_openapi::api::apps::v1::Deployment;
+use k8s_openapi::api::core::v1::{Container, EnvVar, Pod, PodTemplateSpec, Probe};
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::{ObjectMeta, OwnerReference};
+use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
 
 /// The label that says which template a pod was made from, as in Kubernetes.
 pub const POD_TEMPLATE_HASH: &str = "pod-template-hash";

@@ -8,8 +8,8 @@ use ebb_apiserver::admission::{Admission, AdmissionOperation, AdmissionVerdict, 
 use ebb_controller::admission as rules;
 use tokio::sync::watch;
 
-/// Who the platform's own parts are to admission.
-const SYSTEM_USER: &str = "system:serviceaccount:knative-serving:controller";
+/// Who the platform's own parts are to admission: an account in the namespace of the platform.
+const SYSTEM_ACCOUNT: &str = "controller";
 
 /// What an embedded API needs to be the API of Ebb, in memory: Ebb's kinds, its namespace, and its
 /// rules under the settings of the moment.
@@ -17,7 +17,8 @@ pub fn api_options(config: watch::Receiver<Arc<Config>>) -> ApiOptions {
     ApiOptions {
         definitions: ebb_api::crd::all(),
         namespaces: vec![SYSTEM_NAMESPACE.to_owned()],
-        user: SYSTEM_USER.to_owned(),
+        user: format!("system:serviceaccount:{SYSTEM_NAMESPACE}:{SYSTEM_ACCOUNT}"),
+        title: "Ebb".to_owned(),
         admission: Arc::new(Rules { config }),
         ..ApiOptions::memory()
     }

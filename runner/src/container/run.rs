@@ -1,22 +1,20 @@
 //! One run of a container: from the start of its process to the end of the last of its group.
 
-use std::{io, process::ExitStatus, time::Duration};
+use std::io;
+use std::process::ExitStatus;
+use std::time::Duration;
 
 use jiff::Timestamp;
 use kube::ResourceExt;
 use nix::sys::signal::Signal;
-use tokio::{
-    sync::mpsc,
-    task::JoinHandle,
-    time::{Instant, sleep_until, timeout_at},
-};
+use tokio::sync::mpsc;
+use tokio::task::JoinHandle;
+use tokio::time::{Instant, sleep_until, timeout_at};
 
-use crate::{
-    logs::{LogTask, Source},
-    probe::{ProbeAction, ProbeTarget, Probes, Verdict},
-    process::{Launch, Output, Process},
-    state::{End, Phase},
-};
+use crate::logs::{LogTask, Source};
+use crate::probe::{ProbeAction, ProbeTarget, Probes, Verdict};
+use crate::process::{Launch, Output, Process};
+use crate::state::{End, Phase};
 
 use super::{Stop, Supervisor};
 

@@ -3,12 +3,10 @@
 //! Reading is I/O; [`condemned`] is pure. A process is identified by its number *and* its start
 //! time, so that a number that was used again is never mistaken for the process it once named.
 
-use std::{
-    collections::{BTreeMap, BTreeSet},
-    fs,
-};
+use std::collections::{BTreeMap, BTreeSet};
+use std::fs;
 
-use super::sweep::ProcessMark;
+use super::mark::ProcessMark;
 
 /// One process as `/proc/PID/stat` and `/proc/PID/environ` tell it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -1,12 +1,10 @@
 //! One data folder, one Ebb: the lock, and the identity that its replicas carry.
 
-use std::{
-    collections::hash_map::RandomState,
-    fs::{self, TryLockError},
-    hash::BuildHasher,
-    io::{self, Read, Seek, Write},
-    path::{Path, PathBuf},
-};
+use std::collections::hash_map::RandomState;
+use std::fs::{self, TryLockError};
+use std::hash::BuildHasher;
+use std::io::{self, Read, Seek, Write};
+use std::path::{Path, PathBuf};
 
 use ebb_apiserver::lock::Lock;
 use ebb_apiserver::private;

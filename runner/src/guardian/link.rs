@@ -1,12 +1,10 @@
 //! Ebb's end of the pipe to the guardian.
 
-use std::{
-    io::{self, Write},
-    os::unix::process::ExitStatusExt,
-    path::Path,
-    process::{Child, Command, Stdio},
-    sync::Arc,
-};
+use std::io::{self, Write};
+use std::os::unix::process::ExitStatusExt;
+use std::path::Path;
+use std::process::{Child, Command, Stdio};
+use std::sync::Arc;
 
 use parking_lot::Mutex;
 

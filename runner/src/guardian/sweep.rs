@@ -1,16 +1,14 @@
 //! Ends marked processes: SIGTERM, a grace, SIGKILL, until nobody is left or the bound is reached.
 
-use std::{collections::BTreeSet, thread, time::Duration};
+use std::collections::BTreeSet;
+use std::thread;
+use std::time::Duration;
 
-use nix::{
-    sys::signal::{Signal, kill},
-    unistd::Pid,
-};
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
 
-use super::{
-    INSTANCE_VARIABLE, REPLICA_VARIABLE,
-    census::{Groups, Process, census, condemned, observe},
-};
+use super::census::{Groups, Process, census, condemned, observe};
+use super::mark::ProcessMark;
 
 /// Pause between two looks at `/proc`; one look costs a few milliseconds of CPU.
 const ROUND: Duration = Duration::from_millis(20);
@@ -22,10 +20,6 @@ const ROUNDS_AFTER_KILL: u32 = 100;
 /// look. A sweep without grace follows the end of one replica, all of whose processes are marked.
 const QUIET_ROUNDS: u32 = 2;
 
-/// What a process's environment must hold for it to be ended.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct ProcessMark(String);
-
 /// What a sweep did.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Sweep {
@@ -33,24 +27,6 @@ pub struct Sweep {
     pub found: usize,
     /// Processes that were still there when the bound was reached.
     pub left: usize,
-}
-
-// === impl Mark ===
-
-impl ProcessMark {
-    /// Every replica of one Ebb.
-    pub fn instance(identity: &str) -> Self {
-        Self(format!("{INSTANCE_VARIABLE}={identity}"))
-    }
-
-    /// Every process of one container.
-    pub fn replica(replica: &str) -> Self {
-        Self(format!("{REPLICA_VARIABLE}={replica}"))
-    }
-
-    pub(super) fn is_in(&self, environment: &[u8]) -> bool {
-        environment.split(|byte| *byte == 0).any(|entry| entry == self.0.as_bytes())
-    }
 }
 
 /// Ends every process that carries `mark`, belongs to one of `groups` or descends from such a
@@ -94,19 +70,5 @@ fn end(victim: &Process, mark: &ProcessMark, signal: Signal) {
     if is_same {
         // It may be gone by now, which is what was wanted.
         let _ = kill(Pid::from_raw(victim.pid), signal);
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_mark_matches_a_whole_entry_only() {
-        let mark = ProcessMark::instance("abc");
-        assert!(mark.is_in(b"PATH=/bin\0EBB_INSTANCE=abc\0"));
-        assert!(!mark.is_in(b"EBB_INSTANCE=abcd\0"));
-        assert!(!mark.is_in(b"NOTE=EBB_INSTANCE=abc\0"));
-        assert!(!mark.is_in(b""));
     }
 }

@@ -1,21 +1,17 @@
 //! The guardian against real processes.
 
-use std::{
-    fs,
-    io::Read as _,
-    os::unix::process::CommandExt as _,
-    path::Path,
-    process::{Command, Stdio},
-    thread,
-    time::Duration,
-};
+use std::io::Read as _;
+use std::os::unix::process::CommandExt as _;
+use std::path::Path;
+use std::process::{Command, Stdio};
+use std::time::Duration;
+use std::{fs, thread};
 
-use nix::{
-    sys::signal::{Signal, kill},
-    unistd::Pid,
-};
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
 
-use super::{census::read_stat, *};
+use super::census::read_stat;
+use super::*;
 
 /// Set in the environment of a copy of this test program that is to act a part.
 const PART: &str = "EBB_TEST_PART";

@@ -1,18 +1,18 @@
 //! From a run's files to whoever asked for them.
 
-use std::{
-    collections::VecDeque,
-    fs::File,
-    io::{self, Read as _, Seek as _, SeekFrom},
-    path::{Path, PathBuf},
-};
+use std::collections::VecDeque;
+use std::fs::File;
+use std::io::{self, Read as _, Seek as _, SeekFrom};
+use std::path::{Path, PathBuf};
 
 use bytes::Bytes;
 use ebb_apiserver::logs::LogOptions;
-use futures::{StreamExt as _, stream, stream::BoxStream};
+use futures::stream::BoxStream;
+use futures::{StreamExt as _, stream};
 use jiff::{SignedDuration, Timestamp};
 
-use super::{Progress, Run, line, writer::aside};
+use super::writer::aside;
+use super::{Progress, Run, line};
 
 /// Bytes of one answer to a follower; more comes in the next.
 const MOST_AT_ONCE: u64 = 1024 * 1024;

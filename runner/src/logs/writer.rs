@@ -1,24 +1,23 @@
 //! From a process's pipes to its file.
 
-use std::{io, path::PathBuf, sync::Arc, time::Duration};
+use std::io;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
 
 use ebb_apiserver::private;
 use jiff::Timestamp;
 use parking_lot::Mutex;
-use tokio::{
-    fs::{self, File, OpenOptions},
-    io::{AsyncRead, AsyncReadExt as _, AsyncWriteExt as _},
-    sync::watch,
-    task::{JoinHandle, spawn_blocking},
-    time::timeout,
-};
+use tokio::fs::{self, File, OpenOptions};
+use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::sync::watch;
+use tokio::task::{JoinHandle, spawn_blocking};
+use tokio::time::timeout;
 
 use crate::process::Output;
 
-use super::{
-    Progress,
-    line::{self, Splitter, Tail},
-};
+use super::Progress;
+use super::line::{self, Splitter, Tail};
 
 /// A file of this size is moved aside; kubelet's `containerLogMaxSize`.
 const ROTATE_AT: u64 = 10 * 1024 * 1024;

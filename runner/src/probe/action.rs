@@ -1,22 +1,21 @@
 //! One question to a container: HTTP, TCP, gRPC or a command in it.
 
-use std::{process::Stdio, time::Duration};
+use std::process::Stdio;
+use std::time::Duration;
 
 use bytes::Bytes;
 use http::{Request, header};
 use http_body_util::Empty;
 use hyper::client::conn::http1;
 use hyper_util::rt::TokioIo;
-use k8s_openapi::{
-    api::core::v1::{Container, HTTPGetAction, LifecycleHandler, Probe},
-    apimachinery::pkg::util::intstr::IntOrString,
-};
-use tokio::{
-    io::{AsyncRead, AsyncReadExt as _, BufReader},
-    net::TcpStream,
-};
+use k8s_openapi::api::core::v1::{Container, HTTPGetAction, LifecycleHandler, Probe};
+use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
+use tokio::io::{AsyncRead, AsyncReadExt as _, BufReader};
+use tokio::net::TcpStream;
 
-use crate::{command, process::Launch, status::LOOPBACK};
+use crate::command;
+use crate::process::Launch;
+use crate::status::LOOPBACK;
 
 use super::grpc;
 
@@ -246,7 +245,8 @@ fn number(port: &IntOrString, container: &Container) -> Option<u16> {
 
 #[cfg(test)]
 mod tests {
-    use tokio::{io::AsyncWriteExt as _, net::TcpListener};
+    use tokio::io::AsyncWriteExt as _;
+    use tokio::net::TcpListener;
 
     use super::*;
 

@@ -93,7 +93,9 @@ mod tests {
 
     use http::{HeaderMap, HeaderValue, Response};
     use http_body_util::StreamBody;
-    use hyper::{body::Frame, server::conn::http2 as server, service::service_fn};
+    use hyper::body::Frame;
+    use hyper::server::conn::http2 as server;
+    use hyper::service::service_fn;
     use tokio::net::TcpListener;
 
     use super::*;

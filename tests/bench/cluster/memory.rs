@@ -1,6 +1,6 @@
 //! Memory of Ebb's processes on this machine, inside their containers.
 
-use ebb_tests::processes::{named, resident_bytes};
+use ebb_tests::processes::{named, proportional_bytes};
 
 use crate::figures::{Figure, Paired};
 
@@ -34,7 +34,7 @@ pub(super) fn together(name: &'static str) -> Figure {
 }
 
 fn resident_mib(program: &str) -> Vec<f64> {
-    named(program).into_iter().filter_map(resident_bytes).map(mib).collect()
+    named(program).into_iter().filter_map(proportional_bytes).map(mib).collect()
 }
 
 #[allow(clippy::cast_precision_loss, reason = "bytes of one machine")]
