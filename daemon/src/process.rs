@@ -85,17 +85,15 @@ pub fn main<W>(program: &str, options: &Common, work: impl FnOnce(Process) -> W)
 where
     W: Future<Output = anyhow::Result<()>>,
 {
-    match run(options, work) {
-        Ok(()) => ExitCode::SUCCESS,
-        Err(error) => {
-            // A closed standard error is no reason for another exit status.
-            drop(writeln!(std::io::stderr(), "{program}: {error:#}"));
-            exit_code(&error)
-        }
-    }
+    end(program, run(options, work))
 }
 
-fn exit_code(error: &anyhow::Error) -> ExitCode {
+/// The exit status of a program that ends so; its error is one line on standard error. 0 after an
+/// orderly end, 70 ([`BROKEN_EXIT`]) for a [`TaskError`], else 1.
+pub fn end(program: &str, outcome: anyhow::Result<()>) -> ExitCode {
+    let Err(error) = outcome else { return ExitCode::SUCCESS };
+    // A closed standard error is no reason for another exit status.
+    drop(writeln!(std::io::stderr(), "{program}: {error:#}"));
     if error.is::<TaskError>() { ExitCode::from(BROKEN_EXIT) } else { ExitCode::FAILURE }
 }
 
@@ -232,7 +230,7 @@ mod tests {
         drop(tasks.spawn("watch", &CancellationToken::new(), async { assert_eq!(1, 2, "broken") }));
         let error = supervise(&tasks, std::future::pending()).await.unwrap_err();
         assert_eq!(format!("{error:#}"), "the watch panicked, which is a bug: see the log above");
-        assert_eq!(exit_code(&error), ExitCode::from(BROKEN_EXIT));
+        assert_eq!(end("test", Err(error)), ExitCode::from(BROKEN_EXIT));
     }
 
     #[tokio::test]
@@ -244,6 +242,7 @@ mod tests {
         let error = supervise(&Tasks::new(), work).await.unwrap_err();
         assert_eq!(error.downcast_ref(), Some(&TaskError::Panicked("main task")));
         let other = supervise(&Tasks::new(), async { anyhow::bail!("no address") }).await;
-        assert_eq!(exit_code(&other.unwrap_err()), ExitCode::FAILURE);
+        assert_eq!(end("test", other), ExitCode::FAILURE);
+        assert_eq!(end("test", Ok(())), ExitCode::SUCCESS);
     }
 }

@@ -1,9 +1,9 @@
 //! The `ebb` command.
 
-use std::io::Write as _;
 use std::process::ExitCode;
 
 use clap::Parser as _;
+use ebb_daemon::process;
 use ebb_local::cli::{Cli, Command};
 use ebb_local::platform;
 use ebb_runner::guardian;
@@ -16,13 +16,6 @@ fn main() -> ExitCode {
     match Cli::parse().command {
         // Before any runtime: the guardian waits for a pipe to close and needs none.
         Command::Guardian => guardian::main(),
-        Command::Local(options) => match platform::run(&options) {
-            Ok(()) => ExitCode::SUCCESS,
-            Err(error) => {
-                // A closed standard error is no reason for another exit status.
-                drop(writeln!(std::io::stderr(), "ebb: {error:#}"));
-                ExitCode::FAILURE
-            }
-        },
+        Command::Local(options) => process::end("ebb", platform::run(&options)),
     }
 }

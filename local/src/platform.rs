@@ -112,7 +112,7 @@ async fn serve(
             terminal.show(&TerminalEvent::Applied { object });
         }
         terminal.show(&started);
-        running.failure(&shutdown).await
+        Ok(running.failure(&shutdown).await?)
     };
     let outcome = tokio::select! {
         outcome = served => outcome,

@@ -3,7 +3,6 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use anyhow::anyhow;
 use ebb_activator::route::Door;
 use ebb_activator::{Activator, ActivatorOptions, Limits, TcpConnect};
 use ebb_api::config::Config;
@@ -12,6 +11,7 @@ use ebb_apiserver::certificate::Certificate;
 use ebb_autoscaler::{Autoscaler, AutoscalerOptions, Roster};
 use ebb_controller::{Controller, ControllerOptions};
 use ebb_daemon::readiness::Readiness;
+use ebb_daemon::tasks::{TaskError, Tasks};
 use ebb_daemon::{admin, settings};
 use ebb_runner::{Ports, RunnerOptions};
 use prometheus_client::registry::Registry;
@@ -65,8 +65,8 @@ pub(super) struct Running {
     /// Ends the replicas, last.
     ending: CancellationToken,
     runner: JoinHandle<()>,
-    /// Told when a part ends that should not have.
-    failed: watch::Sender<Option<&'static str>>,
+    /// Told when a part ends or panics that should not have.
+    tasks: Tasks,
 }
 
 // === impl Parts ===
@@ -124,12 +124,11 @@ impl Parts {
         let Self { activator, autoscaler, controller, settings } = self;
         let (stopping, ending) = (CancellationToken::new(), CancellationToken::new());
         let control = TaskTracker::new();
-        let (failed, _) = watch::channel(None);
+        let tasks = Tasks::new();
         let listed = Arc::new(SetOnce::new());
         let run = |name, work: futures::future::BoxFuture<'static, ()>| {
-            let (failed, stopping) = (failed.clone(), stopping.clone());
-            let listed = Arc::clone(&listed);
-            control.spawn(async move {
+            let (stopping, listed) = (stopping.clone(), Arc::clone(&listed));
+            control.spawn(tasks.watched(name, &stopping.clone(), async move {
                 // Nothing but what follows the settings works before they are known.
                 if name != SETTINGS {
                     tokio::select! {
@@ -138,10 +137,7 @@ impl Parts {
                     }
                 }
                 work.await;
-                if !stopping.is_cancelled() {
-                    failed.send_replace(Some(name));
-                }
-            });
+            }));
         };
         let Settings { base, publish, config: _ } = settings;
         let token = || stopping.clone();
@@ -162,7 +158,8 @@ impl Parts {
         run("activator", Box::pin(async move { Box::pin(serving.run(end)).await }));
         run("deployments", Box::pin(deployments::run(api.client(), deployments, token())));
         run("news", Box::pin(news::tell(api.client(), terminal.clone(), token())));
-        let runner = tokio::spawn(ebb_runner::run(api.client(), runner, ending.clone()));
+        let runner = ebb_runner::run(api.client(), runner, ending.clone());
+        let runner = tokio::spawn(tasks.watched("runner", &ending, runner));
         Running {
             api,
             activator,
@@ -172,7 +169,7 @@ impl Parts {
             control,
             ending,
             runner,
-            failed,
+            tasks,
         }
     }
 }
@@ -195,30 +192,29 @@ impl Running {
         let Listeners { gateway, inner, api, admin, .. } = listeners;
         for (listener, door) in [(gateway, Door::Outer), (inner, Door::Inner)] {
             let (activator, closing) = (self.activator.clone(), self.closing.clone());
-            self.gateway.spawn(async move { activator.serve(listener, door, closing).await });
+            let serving = async move { activator.serve(listener, door, closing).await };
+            self.gateway.spawn(self.tasks.watched("gateway", &self.closing, serving));
         }
         let (server, stopping) = (self.api.clone(), self.stopping.clone());
-        self.control.spawn(async move { server.serve(api, &certificate, stopping).await });
+        let serving = async move { server.serve(api, &certificate, stopping).await };
+        self.control.spawn(self.tasks.watched("API", &self.stopping, serving));
         if let Some(listener) = admin {
             let router = admin::router(registry, Readiness::default());
             let serving = admin::serve(listener, router, self.stopping.clone());
-            self.control.spawn(async move {
+            let serving = async move {
                 if let Err(error) = serving.await {
                     tracing::error!(%error, "Metrics are no longer served");
                 }
-            });
+            };
+            self.control.spawn(self.tasks.watched("admin listener", &self.stopping, serving));
         }
     }
 
-    /// Waits for a part to end that should not have; an orderly shutdown is no such end.
-    pub(super) async fn failure(&self, shutdown: &CancellationToken) -> anyhow::Result<()> {
-        let mut failed = self.failed.subscribe();
+    /// Waits for a part to end or panic that should not have; an orderly shutdown is no such end.
+    pub(super) async fn failure(&self, shutdown: &CancellationToken) -> Result<(), TaskError> {
         tokio::select! {
             () = shutdown.cancelled() => Ok(()),
-            name = failed.wait_for(Option::is_some) => {
-                let name = name.ok().and_then(|name| *name).unwrap_or("platform");
-                Err(anyhow!("the {name} ended by itself, which is a bug: see the log above"))
-            }
+            failure = self.tasks.failure() => Err(failure),
         }
     }
 
