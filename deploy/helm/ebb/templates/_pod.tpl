@@ -102,10 +102,9 @@ livenessProbe:
 {{- define "ebb.podMetadata" -}}
 {{- $root := index . 0 -}}
 labels:
-  {{- include "ebb.labels" . | nindent 2 }}
-{{- with $root.Values.podLabels }}
-  {{- toYaml . | nindent 2 }}
-{{- end }}
+  {{- $labels := include "ebb.labels" . | fromYaml }}
+  {{- /* A dict, for a key may be among the labels of all objects too. */}}
+  {{- mergeOverwrite $labels ($root.Values.podLabels | default dict) | toYaml | nindent 2 }}
 {{- with $root.Values.podAnnotations }}
 annotations:
   {{- toYaml . | nindent 2 }}
