@@ -19,6 +19,28 @@ fn the_chart_has_the_version_of_the_workspace() {
     assert_eq!(chart["appVersion"], VERSION);
 }
 
+/// The chart pulls images of its version: instructions that push others end in ErrImagePull.
+#[test]
+fn every_tag_of_an_image_is_this_version() {
+    let files = [
+        "README.md",
+        "deploy/ebb.yaml",
+        "deploy/helm/ebb/README.md",
+        "deploy/helm/ebb/values.yaml",
+        "deploy/images/Dockerfile",
+    ];
+    for file in files {
+        let text = read(file);
+        let tags: Vec<&str> = text.split("ebb-activator:").skip(1).collect();
+        let is_tag = |after: &&&str| after.starts_with(|first: char| first.is_ascii_digit());
+        let tags: Vec<&str> = tags.iter().filter(is_tag).copied().collect();
+        assert!(!tags.is_empty(), "{file} has no tag");
+        for after in tags {
+            assert!(after.starts_with(VERSION), "{file}: ebb-activator:{}", &after[..VERSION.len()]);
+        }
+    }
+}
+
 #[test]
 fn every_crate_takes_its_version_from_the_workspace() {
     let workspace = read("Cargo.toml");
