@@ -10,6 +10,7 @@ mod outlet;
 use std::collections::{BTreeMap, BTreeSet};
 use std::convert::Infallible;
 use std::net::SocketAddr;
+use std::panic::resume_unwind;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -27,7 +28,7 @@ use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::registry::Registry;
 use tokio::net::TcpStream;
-use tokio::task::AbortHandle;
+use tokio::task::{AbortHandle, JoinSet};
 use tokio::time::{Instant, sleep, timeout};
 use tokio_util::codec::{FramedRead, LinesCodec};
 use tokio_util::io::StreamReader;
@@ -141,6 +142,7 @@ impl ReportStreams {
         shutdown: CancellationToken,
     ) {
         let mut tasks: BTreeMap<SocketAddr, AbortHandle> = BTreeMap::new();
+        let mut running = JoinSet::new();
         let mut was_found = true;
         loop {
             let found = resolve(autoscalers).await;
@@ -159,23 +161,25 @@ impl ReportStreams {
                     stays
                 });
                 for address in addresses {
-                    tasks.entry(address).or_insert_with(|| self.start(address, &activator));
+                    let keeping = || keep(self.link(address, &activator));
+                    tasks.entry(address).or_insert_with(|| running.spawn(keeping()));
                 }
             }
             tokio::select! {
                 () = shutdown.cancelled() => break,
                 () = sleep(RESOLVE_EVERY) => {}
+                // One that panics is this one's panic: nothing would start its stream again.
+                Some(Err(error)) = running.join_next() => if error.is_panic() {
+                    resume_unwind(error.into_panic());
+                }
             }
         }
         self.shared.lock().outlets.clear();
-        for task in tasks.values() {
-            task.abort();
-        }
+        running.abort_all();
     }
 
-    fn start(&self, address: SocketAddr, activator: &Activator) -> AbortHandle {
-        let (streams, activator) = (self.clone(), activator.clone());
-        tokio::spawn(keep(Link { address, streams, activator })).abort_handle()
+    fn link(&self, address: SocketAddr, activator: &Activator) -> Link {
+        Link { address, streams: self.clone(), activator: activator.clone() }
     }
 
     /// Where the reports for a new stream wait; the first of them is the last of an interval.

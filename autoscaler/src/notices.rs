@@ -40,6 +40,8 @@ impl Notices {
 
     /// Hands a notice over and returns at once. To be called in a runtime.
     pub fn tell(&mut self, notice: RevisionNotice) {
+        // It ends by a panic alone; the next Events are no worse for it.
+        self.publishing.take_if(|(_, task)| task.is_finished());
         let (queue, _) = self.publishing.get_or_insert_with(|| {
             let (queue, notices) = mpsc::channel(NOTICES_MAX);
             let publishing = tokio::spawn(publish(self.client.clone(), notices));

@@ -9,6 +9,7 @@
 //! a part to themselves. A revision whose write failed rests, and takes nobody's place meanwhile.
 
 use std::collections::{BTreeSet, HashMap};
+use std::panic::resume_unwind;
 use std::time::Duration;
 
 use ebb_api::backoff;
@@ -158,6 +159,8 @@ impl DecisionWriter {
                 biased;
                 Some(ended) = self.tasks.join_next() => match ended {
                     Ok(attempt) => return Some(attempt),
+                    // Its revision would wait for an answer for ever: the end of all is better.
+                    Err(error) if error.is_panic() => resume_unwind(error.into_panic()),
                     Err(error) => tracing::error!(%error, "A write ended unexpectedly"),
                 },
                 () = sleep_until(due) => self.wake(Instant::now()),

@@ -11,6 +11,7 @@
 use std::sync::Arc;
 
 use ebb_api::config::Config;
+use ebb_daemon::tasks::TaskError;
 use kube::Client;
 use prometheus_client::registry::Registry;
 use tokio::sync::watch;
@@ -51,20 +52,6 @@ pub struct ControllerOptions {
     pub gateway_host: Option<String>,
 }
 
-/// Why the controller stopped.
-#[derive(Debug, thiserror::Error)]
-pub enum RunError {
-    /// A task of the controller ended although nobody asked it to.
-    #[error("the {task} task of the controller ended")]
-    TaskEnded {
-        /// Which task.
-        task: &'static str,
-    },
-    /// A task of the controller panicked or was cancelled.
-    #[error("a task of the controller failed")]
-    TaskFailed(#[source] tokio::task::JoinError),
-}
-
 /// All reconcilers, made and registered, not running yet.
 pub struct Controller {
     context: Arc<Context>,
@@ -87,8 +74,9 @@ impl Controller {
     /// Runs all reconcilers until `shutdown` fires, then lets the reconciles in progress finish.
     ///
     /// Dropping the future stops everything at its next await; what was not written is found
-    /// again by the next run, for no state is kept outside the API server.
-    pub async fn run(self, shutdown: CancellationToken) -> Result<(), RunError> {
+    /// again by the next run, for no state is kept outside the API server. A task of it that ends or
+    /// panics ends all of them, and is told.
+    pub async fn run(self, shutdown: CancellationToken) -> Result<(), TaskError> {
         reconciler::run_all(self.context, self.watches, shutdown).await
     }
 }

@@ -8,10 +8,11 @@ use clap::Parser as _;
 use ebb_controller::cli::Options;
 use ebb_controller::webhook::{Webhook, WebhookOptions};
 use ebb_controller::{Controller, ControllerOptions};
-use ebb_daemon::lease::Terms;
+use ebb_daemon::lease::{Epoch, Terms};
 use ebb_daemon::listener;
 use ebb_daemon::process::{self, Process};
 use ebb_daemon::readiness::Task;
+use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
 /// Why not the system's: see the workspace's Cargo.toml.
@@ -71,21 +72,30 @@ async fn lead(process: Process, controller: Controller, terms: Terms) -> anyhow:
     let leaving = CancellationToken::new();
     let (mut leads, campaign) = process.campaign("ebb-controller", terms, &leaving);
     let shutdown = process.shutdown;
-    let elected = async { leads.wait_for(Option::is_some).await.is_ok() };
     let is_elected = tokio::select! {
         () = shutdown.cancelled() => false,
-        is_elected = elected => is_elected,
+        () = heard(&mut leads, Option::is_some) => true,
     };
     if is_elected {
-        let lost = async { drop(leads.wait_for(Option::is_none).await) };
         tokio::select! {
             outcome = controller.run(shutdown) => outcome?,
             // At once and without a farewell: another may be at work already. A start from
             // nothing is how this one follows what the other does.
-            () = lost => bail!("the lease ebb-controller was lost: another replica leads"),
+            () = heard(&mut leads, Option::is_none) => bail!("the lease ebb-controller was lost: another replica leads"),
         }
     }
     leaving.cancel();
     campaign.await?;
     Ok(())
+}
+
+/// Waits for such a word of the election. An election that broke says nothing more, and is told as
+/// the end of its task.
+async fn heard(
+    leads: &mut watch::Receiver<Option<Epoch>>,
+    is_it: impl FnMut(&Option<Epoch>) -> bool,
+) {
+    if leads.wait_for(is_it).await.is_err() {
+        std::future::pending::<()>().await;
+    }
 }

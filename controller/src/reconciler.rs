@@ -9,6 +9,7 @@ use std::time::Duration;
 
 use ebb_api::backoff;
 use ebb_api::config::Config;
+use ebb_daemon::tasks::TaskError;
 use futures::channel::mpsc;
 use futures::{FutureExt as _, StreamExt as _};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
@@ -23,7 +24,6 @@ use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use tracing::{debug, warn};
 
-use crate::RunError;
 use crate::cache::{Cache, Packed, Stored};
 use crate::events::{Events, Notice};
 use crate::metrics::ControllerMetrics;
@@ -198,7 +198,7 @@ pub(crate) async fn run_all(
     context: Arc<Context>,
     watches: Watches,
     shutdown: CancellationToken,
-) -> Result<(), RunError> {
+) -> Result<(), TaskError> {
     let (services, service_queue) = mpsc::channel(QUEUE_EVENTS_MAX);
     let (configurations, configuration_queue) = mpsc::channel(QUEUE_EVENTS_MAX);
     let (revisions, revision_queue) = mpsc::channel(QUEUE_EVENTS_MAX);
@@ -227,13 +227,16 @@ pub(crate) async fn run_all(
 
     let mut outcome = Ok(());
     while let Some(ended) = tasks.join_next().await {
-        if !stop.is_cancelled() {
-            outcome = match ended {
-                Ok(task) => Err(RunError::TaskEnded { task }),
-                Err(error) => Err(RunError::TaskFailed(error)),
-            };
-            stop.cancel();
+        let failure = match ended {
+            Ok(task) => TaskError::Ended(task),
+            Err(_) => TaskError::Panicked("controller"),
+        };
+        // A panic in the shutdown may have left work undone.
+        let counts = !stop.is_cancelled() || matches!(failure, TaskError::Panicked(_));
+        if counts && outcome.is_ok() {
+            outcome = Err(failure);
         }
+        stop.cancel();
     }
     outcome
 }

@@ -124,12 +124,13 @@ async fn supervise(
 ) -> anyhow::Result<()> {
     // Nothing of the work is used after a panic.
     let work = AssertUnwindSafe(work).catch_unwind();
-    tokio::select! {
-        // A panic in the shutdown is told although the work is done, too.
+    let outcome = tokio::select! {
         biased;
-        failure = tasks.failure() => Err(failure.into()),
+        failure = tasks.failure() => return Err(failure.into()),
         outcome = work => outcome.unwrap_or_else(|_| Err(TaskError::Panicked("main task").into())),
-    }
+    };
+    // A task that broke by now is why the work ended, or as bad.
+    tasks.failure().now_or_never().map_or(outcome, |failure| Err(failure.into()))
 }
 
 // === impl Process ===

@@ -6,7 +6,6 @@
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
-use tokio_util::task::TaskTracker;
 
 /// Exit status of a process one of whose tasks ended or panicked before its time: `EX_SOFTWARE` of
 /// sysexits.h, an internal error. Whatever keeps a process from starting is 1.
@@ -26,7 +25,6 @@ pub enum TaskError {
 /// The long-lived tasks of a process. A clone stands for the same tasks.
 #[derive(Clone, Debug)]
 pub struct Tasks {
-    owned: TaskTracker,
     failed: watch::Sender<Option<TaskError>>,
 }
 
@@ -42,18 +40,19 @@ struct Watched {
 impl Tasks {
     /// No task yet.
     pub fn new() -> Self {
-        Self { owned: TaskTracker::new(), failed: watch::channel(None).0 }
+        Self { failed: watch::channel(None).0 }
     }
 
     /// Starts a task that may end once `until` is cancelled; an earlier end is told to
-    /// [`Tasks::failure`]. The handle may be dropped: it is only for waiting.
+    /// [`Tasks::failure`]. The handle may be dropped: it is only for waiting. What still runs when
+    /// the work of the process has ended is dropped with the runtime.
     pub fn spawn(
         &self,
         name: &'static str,
         until: &CancellationToken,
         work: impl Future<Output = ()> + Send + 'static,
     ) -> JoinHandle<()> {
-        self.owned.spawn(self.watched(name, until, work))
+        tokio::spawn(self.watched(name, until, work))
     }
 
     /// The same work for a task that the caller starts and waits for.

@@ -98,7 +98,8 @@ async fn serve(
     let settings = Settings { base, publish, config };
     let parts = Parts::new(&api, settings, &terminal, limits, &mut registry);
     let running = parts.start(api.clone(), runner, Ports::default(), &terminal);
-    tokio::spawn(signals.drive(shutdown.clone(), force));
+    let handling = signals.drive(shutdown.clone(), force);
+    drop(running.tasks().spawn("signal handler", &shutdown, handling));
 
     let served = async {
         let started = listeners.started(options, (machine.files, limits.connections));

@@ -6,6 +6,7 @@ mod chart;
 mod circles;
 mod files;
 mod reference;
+mod tasks;
 mod version;
 
 use std::path::Path;

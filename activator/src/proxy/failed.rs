@@ -21,7 +21,7 @@ impl Failed {
         Self { request: Some(Box::new(request)), error }
     }
 
-    /// It was sent, or a part of it.
+    /// It was sent, or a part of it, or that cannot be told any more.
     pub(super) const fn sent(error: RequestError) -> Self {
         Self { request: None, error }
     }

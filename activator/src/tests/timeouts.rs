@@ -57,6 +57,18 @@ async fn a_request_that_waited_in_vain_still_has_its_body() {
         let answer = String::from_utf8(answer).unwrap();
         assert!(answer.starts_with("HTTP/1.1 504"), "{answer}");
         assert_eq!(answer.contains("connection: close"), closes, "{bytes} bytes: {answer}");
+        let mut said = [0; "activator request timeout\n".len()];
+        client.read_exact(&mut said).await.unwrap();
+        assert_eq!(&said, b"activator request timeout\n");
+        if closes {
+            assert_eq!(client.read(&mut said).await.unwrap(), 0, "it has not ended");
+        } else {
+            let next = format!("GET / HTTP/1.1\r\nhost: {HOST}\r\n\r\n");
+            client.write_all(next.as_bytes()).await.unwrap();
+            let mut start = [0; "HTTP/1.1 504".len()];
+            client.read_exact(&mut start).await.unwrap();
+            assert_eq!(&start, b"HTTP/1.1 504");
+        }
     }
 }
 

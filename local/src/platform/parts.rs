@@ -177,6 +177,11 @@ impl Parts {
 // === impl Running ===
 
 impl Running {
+    /// The tasks of the process, whose end is its end.
+    pub(super) const fn tasks(&self) -> &Tasks {
+        &self.tasks
+    }
+
     /// Returns once the activator knows every route and pod of the last run.
     pub(super) async fn synced(&self) {
         self.activator.synced().await;

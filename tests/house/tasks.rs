@@ -1,0 +1,43 @@
+//! Every task has an owner: one that lasts as long as its process is started by
+//! `ebb_daemon::tasks::Tasks`, or by a set that its owner joins; others stand here.
+
+use std::collections::BTreeMap;
+
+use ebb_tests::binaries::source;
+
+use crate::files::code_in;
+
+/// Crates that run as processes of Ebb.
+const CRATES: &[&str] =
+    &["activator", "autoscaler", "controller", "daemon", "apiserver", "runner", "local"];
+
+/// How many bare spawns a file has, and who owns those tasks.
+const BARE: &[(&str, usize, &str)] = &[
+    ("activator/src/progress.rs", 1, "one of hyper's, for a connection: ends with it"),
+    ("activator/src/revision/pods.rs", 1, "a pod's probe: aborted with what is tracked of the pod"),
+    ("activator/src/streams.rs", 1, "a stream's connection: aborted with the stream"),
+    ("activator/src/upstream.rs", 2, "connections to a pod: end with it, or when they are idle"),
+    ("apiserver/src/listener.rs", 1, "a connection: ends with it, or with the listener"),
+    ("autoscaler/src/notices.rs", 1, "started again for the next notice when it ended"),
+    ("daemon/src/tasks.rs", 1, "the owner itself"),
+    ("local/src/platform/parts.rs", 1, "the runner: watched, and waited for at the end"),
+    ("runner/src/container/run.rs", 1, "a container's probes: aborted with it"),
+    ("runner/src/logs/writer.rs", 1, "a container's logs: waited for when it has ended"),
+    ("runner/src/pod.rs", 1, "a pod's containers: its end is told by the pod's state"),
+];
+
+#[test]
+fn a_task_has_an_owner() {
+    let mut found = BTreeMap::new();
+    for name in CRATES {
+        for (path, code) in code_in(&source().join(name).join("src")) {
+            let spawns = code.matches("tokio::spawn(").count();
+            if spawns > 0 {
+                let path = path.strip_prefix(source()).unwrap().display().to_string();
+                found.insert(path, spawns);
+            }
+        }
+    }
+    let allowed = BARE.iter().map(|(path, spawns, _)| ((*path).to_owned(), *spawns)).collect();
+    assert_eq!(found, allowed, "start it by Tasks or a JoinSet, or say here who owns it");
+}
