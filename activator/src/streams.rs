@@ -168,7 +168,7 @@ impl ReportStreams {
             tokio::select! {
                 () = shutdown.cancelled() => break,
                 () = sleep(RESOLVE_EVERY) => {}
-                // One that panics is this one's panic: nothing would start its stream again.
+                // A stream that panicked ends this task too: nothing else would start it again.
                 Some(Err(error)) = running.join_next() => if error.is_panic() {
                     resume_unwind(error.into_panic());
                 }

@@ -36,8 +36,8 @@ pub struct Certificate {
 
 impl Certificate {
     /// The certificate of the state folder `data`; made for `holder`, a name for people, if there is
-    /// none that can be served. It stays the same from start to start, as the token does, so that a kubeconfig that was copied
-    /// elsewhere goes on working.
+    /// none that can be served. It stays the same from start to start, as the token does, so that a
+    /// kubeconfig that was copied elsewhere goes on working.
     ///
     /// # Errors
     ///

@@ -40,7 +40,8 @@ impl Notices {
 
     /// Hands a notice over and returns at once. To be called in a runtime.
     pub fn tell(&mut self, notice: RevisionNotice) {
-        // It ends by a panic alone; the next Events are no worse for it.
+        // The publisher ends only by a panic. The next notice gets a new publisher, for one Event that
+        // cannot be written is no reason to end the autoscaler.
         self.publishing.take_if(|(_, task)| task.is_finished());
         let (queue, _) = self.publishing.get_or_insert_with(|| {
             let (queue, notices) = mpsc::channel(NOTICES_MAX);

@@ -159,7 +159,7 @@ impl DecisionWriter {
                 biased;
                 Some(ended) = self.tasks.join_next() => match ended {
                     Ok(attempt) => return Some(attempt),
-                    // Its revision would wait for an answer for ever: the end of all is better.
+                    // The revision of that write would count as being written for ever. A restart is better.
                     Err(error) if error.is_panic() => resume_unwind(error.into_panic()),
                     Err(error) => tracing::error!(%error, "A write ended unexpectedly"),
                 },

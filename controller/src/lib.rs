@@ -74,8 +74,8 @@ impl Controller {
     /// Runs all reconcilers until `shutdown` fires, then lets the reconciles in progress finish.
     ///
     /// Dropping the future stops everything at its next await; what was not written is found
-    /// again by the next run, for no state is kept outside the API server. A task of it that ends or
-    /// panics ends all of them, and is told.
+    /// again by the next run, for no state is kept outside the API server. The error names a
+    /// task of the controller that ended or panicked before its time; the others end with it.
     pub async fn run(self, shutdown: CancellationToken) -> Result<(), TaskError> {
         reconciler::run_all(self.context, self.watches, shutdown).await
     }

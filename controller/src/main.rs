@@ -81,7 +81,9 @@ async fn lead(process: Process, controller: Controller, terms: Terms) -> anyhow:
             outcome = controller.run(shutdown) => outcome?,
             // At once and without a farewell: another may be at work already. A start from
             // nothing is how this one follows what the other does.
-            () = heard(&mut leads, Option::is_none) => bail!("the lease ebb-controller was lost: another replica leads"),
+            () = heard(&mut leads, Option::is_none) => {
+                bail!("the lease ebb-controller was lost: another replica leads")
+            }
         }
     }
     leaving.cancel();
@@ -89,8 +91,8 @@ async fn lead(process: Process, controller: Controller, terms: Terms) -> anyhow:
     Ok(())
 }
 
-/// Waits for such a word of the election. An election that broke says nothing more, and is told as
-/// the end of its task.
+/// Waits until the election says what `is_it` asks for. An election that panicked says nothing more,
+/// and this waits for ever then: the end of the election's task ends the process.
 async fn heard(
     leads: &mut watch::Receiver<Option<Epoch>>,
     is_it: impl FnMut(&Option<Epoch>) -> bool,

@@ -129,7 +129,7 @@ async fn supervise(
         failure = tasks.failure() => return Err(failure.into()),
         outcome = work => outcome.unwrap_or_else(|_| Err(TaskError::Panicked("main task").into())),
     };
-    // A task that broke by now is why the work ended, or as bad.
+    // A task may have broken in the moment in which the work ended, and be the reason for it.
     tasks.failure().now_or_never().map_or(outcome, |failure| Err(failure.into()))
 }
 

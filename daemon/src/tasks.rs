@@ -69,6 +69,12 @@ impl Tasks {
         }
     }
 
+    /// Tells of a failure that the task itself has found, such as that of a part of it. The first
+    /// failure counts.
+    pub fn fail(&self, failure: TaskError) {
+        tell(&self.failed, failure);
+    }
+
     /// Waits until a task has ended before its time, and says which was the first. Cancel-safe.
     pub async fn failure(&self) -> TaskError {
         let mut failed = self.failed.subscribe();
@@ -97,12 +103,17 @@ impl Drop for Watched {
         } else {
             TaskError::Ended(self.name)
         };
-        self.failed.send_if_modified(|first| {
-            let is_first = first.is_none();
-            first.get_or_insert(failure);
-            is_first
-        });
+        tell(&self.failed, failure);
     }
+}
+
+/// Keeps the first failure of all.
+fn tell(failed: &watch::Sender<Option<TaskError>>, failure: TaskError) {
+    failed.send_if_modified(|first| {
+        let is_first = first.is_none();
+        first.get_or_insert(failure);
+        is_first
+    });
 }
 
 #[cfg(test)]

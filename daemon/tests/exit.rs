@@ -8,11 +8,12 @@
 
 use std::net::TcpListener;
 use std::process::{Command, ExitCode};
+use std::time::Duration;
 
 use clap::Parser;
 use ebb_daemon::process::{self, Common, Process};
 use ebb_daemon::tasks::BROKEN_EXIT;
-use futures::{StreamExt as _, future};
+use futures::StreamExt as _;
 use k8s_openapi::api::core::v1::ConfigMap;
 use kube::Api;
 use kube::runtime::watcher;
@@ -36,7 +37,11 @@ fn main() -> ExitCode {
     ExitCode::SUCCESS
 }
 
-/// Work that would go on for ever, beside a watch whose fault is that it panics at an error.
+/// Far beyond the moment in which the watch panics: a daemon that does not notice ends in order, and
+/// fails the test, instead of never.
+const UNNOTICED: Duration = Duration::from_secs(30);
+
+/// Work beside a watch whose fault is that it panics at an error.
 async fn watch(process: Process) -> anyhow::Result<()> {
     let maps = Api::<ConfigMap>::default_namespaced(process.client.clone());
     let watch = async {
@@ -46,7 +51,8 @@ async fn watch(process: Process) -> anyhow::Result<()> {
         }
     };
     drop(process.tasks.spawn("watch of ConfigMaps", &process.shutdown, watch));
-    future::pending().await
+    tokio::time::sleep(UNNOTICED).await;
+    Ok(())
 }
 
 fn a_watch_that_panics_ends_its_process() {

@@ -21,6 +21,7 @@ use ebb_daemon::logs;
 use ebb_daemon::termination::{FORCED_EXIT, Signals};
 use ebb_runner::guardian::{Guardian, Instance};
 use ebb_runner::{Ports, RunnerOptions};
+use futures::FutureExt as _;
 use prometheus_client::registry::Registry;
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
@@ -113,9 +114,13 @@ async fn serve(
             terminal.show(&TerminalEvent::Applied { object });
         }
         terminal.show(&started);
-        Ok(running.failure(&shutdown).await?)
+        std::future::pending().await
     };
+    let tasks = running.tasks().clone();
+    // From the start on: a part that broke would keep the others from ever being ready.
     let outcome = tokio::select! {
+        biased;
+        failure = tasks.failure() => Err(failure.into()),
         outcome = served => outcome,
         () = shutdown.cancelled() => Ok(()),
     };
@@ -123,7 +128,8 @@ async fn serve(
     running.stop().await;
     api.close().await;
     terminal.show(&TerminalEvent::Stopped {});
-    outcome
+    // A panic in the shutdown may have left work undone.
+    outcome.and_then(|()| tasks.failure().now_or_never().map_or(Ok(()), |it| Err(it.into())))
 }
 
 /// The second signal: at once. The guardian ends the replicas.

@@ -11,7 +11,7 @@ use ebb_apiserver::certificate::Certificate;
 use ebb_autoscaler::{Autoscaler, AutoscalerOptions, Roster};
 use ebb_controller::{Controller, ControllerOptions};
 use ebb_daemon::readiness::Readiness;
-use ebb_daemon::tasks::{TaskError, Tasks};
+use ebb_daemon::tasks::Tasks;
 use ebb_daemon::{admin, settings};
 use ebb_runner::{Ports, RunnerOptions};
 use prometheus_client::registry::Registry;
@@ -145,12 +145,12 @@ impl Parts {
         let publish = settings::Publisher { config: publish, listed: Arc::clone(&listed) };
         run(SETTINGS, Box::pin(settings::follow(client, base, publish, token())));
         run("autoscaler", Box::pin(autoscaler.run(token())));
-        let end = token();
+        let (end, failing) = (token(), tasks.clone());
         run(
             "controller",
             Box::pin(async move {
                 if let Err(error) = controller.run(end).await {
-                    tracing::error!(%error, "Controller ended");
+                    failing.fail(error);
                 }
             }),
         );
@@ -212,14 +212,6 @@ impl Running {
                 }
             };
             self.control.spawn(self.tasks.watched("admin listener", &self.stopping, serving));
-        }
-    }
-
-    /// Waits for a part to end or panic that should not have; an orderly shutdown is no such end.
-    pub(super) async fn failure(&self, shutdown: &CancellationToken) -> Result<(), TaskError> {
-        tokio::select! {
-            () = shutdown.cancelled() => Ok(()),
-            failure = self.tasks.failure() => Err(failure),
         }
     }
 
