@@ -19,7 +19,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::budget::Budget;
 use crate::connect::Connect;
-use crate::directory::{Change, Directory};
+use crate::directory::{Directory, WatchChange};
 use crate::epochs::Epochs;
 use crate::limits::Limits;
 use crate::meters::Meters;
@@ -27,7 +27,7 @@ use crate::observer::{Observer, ReportSink};
 use crate::peers::{PeerOptions, Peers};
 use crate::places::Places;
 use crate::proxy::Proxy;
-use crate::revision::{Context, RevisionStatus};
+use crate::revision::{RevisionContext, RevisionStanding};
 use crate::route::{Door, RouteFacts};
 use crate::server::{self, Audience, Server};
 use crate::synced::Synced;
@@ -72,7 +72,7 @@ struct Inner {
     client: Client,
     config: watch::Receiver<Arc<Config>>,
     limits: Limits,
-    context: Arc<Context>,
+    context: Arc<RevisionContext>,
     directory: Arc<Directory>,
     outside: Arc<Server>,
     inside: Arc<Server>,
@@ -91,7 +91,7 @@ impl Activator {
     pub fn new(options: ActivatorOptions, registry: &mut Registry) -> Self {
         let ActivatorOptions { client, config, reports, observer, id, connect, limits, peers } =
             options;
-        let context = Arc::new(Context {
+        let context = Arc::new(RevisionContext {
             id,
             reports,
             observer,
@@ -221,9 +221,9 @@ impl Activator {
     }
 
     /// How all revisions stand, sorted by name.
-    pub fn snapshot(&self) -> Vec<RevisionStatus> {
+    pub fn snapshot(&self) -> Vec<RevisionStanding> {
         let revisions = self.inner.directory.revisions();
-        let mut all: Vec<_> = revisions.iter().map(|revision| revision.status()).collect();
+        let mut all: Vec<_> = revisions.iter().map(|revision| revision.standing()).collect();
         all.sort_by(|a, b| a.revision.cmp(&b.revision));
         all
     }
@@ -244,7 +244,7 @@ impl Activator {
     }
 
     /// Takes changes of Routes, as the watch does.
-    pub fn change_routes(&self, changes: impl IntoIterator<Item = Change<Route>>) {
+    pub fn change_routes(&self, changes: impl IntoIterator<Item = WatchChange<Route>>) {
         let changes = changes
             .into_iter()
             .filter_map(|change| change.filter_map(|route| RouteFacts::of(&route)));
@@ -252,18 +252,18 @@ impl Activator {
     }
 
     /// Takes a change of Revisions, as the watch does.
-    pub fn change_revisions(&self, change: Change<Revision>) {
+    pub fn change_revisions(&self, change: WatchChange<Revision>) {
         self.inner.directory.change_revisions(change);
     }
 
     /// Takes a change of Pods, as the watch does.
-    pub fn change_pods(&self, change: Change<Pod>) {
+    pub fn change_pods(&self, change: WatchChange<Pod>) {
         self.inner.directory.change_pods(change);
     }
 
     /// Takes a change of the activators' Pods, as the watch does; nothing without
     /// [`ActivatorOptions::peers`].
-    pub fn change_peers(&self, change: Change<Pod>) {
+    pub fn change_peers(&self, change: WatchChange<Pod>) {
         if let Some(peers) = &self.inner.peers {
             peers.change(change);
         }

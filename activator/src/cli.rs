@@ -12,7 +12,7 @@ use ebb_daemon::process::Common;
 /// The gateway: holds requests for sleeping revisions and forwards the rest.
 #[derive(Parser, Debug)]
 #[command(name = "ebb-activator", version, after_help = EXAMPLES)]
-pub struct Options {
+pub struct ActivatorFlags {
     /// Where requests from outside are taken, to the external hosts of Routes that are not
     /// cluster-local: HTTP/1.1, and HTTP/2 by prior knowledge
     #[arg(long, value_name = "ADDR", default_value = "0.0.0.0:8080")]

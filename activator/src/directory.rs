@@ -14,11 +14,11 @@ use k8s_openapi::api::core::v1 as core;
 use parking_lot::Mutex;
 use tokio::time::Instant;
 
+use crate::arrivals::Arrivals;
 use crate::dispatch::PodUid;
 use crate::meters::Bound;
-use crate::news::News;
 use crate::pod::PodFacts;
-use crate::revision::{Context, Revision};
+use crate::revision::{Revision, RevisionContext};
 use crate::route::{Door, RouteClaims, RouteFacts, RouteTable};
 use crate::settings::Settings;
 
@@ -27,7 +27,7 @@ const ORDERED_MAX: usize = 25_000;
 
 /// What a watch tells.
 #[derive(Debug, Clone)]
-pub enum Change<K> {
+pub enum WatchChange<K> {
     /// The object is new or changed.
     Applied(K),
     /// The object is gone.
@@ -38,28 +38,28 @@ pub enum Change<K> {
 
 /// The state of the world.
 pub(crate) struct Directory {
-    context: Arc<Context>,
+    context: Arc<RevisionContext>,
     revisions: DashMap<RevisionKey, Arc<Revision>>,
     table: ArcSwap<RouteTable<Arc<Revision>>>,
     /// For requests that came before what they are about.
-    pub(crate) news: News,
+    pub(crate) arrivals: Arrivals,
     /// What the table follows from. Also the lock of those who change it.
     routes: Mutex<RouteClaims<Arc<Revision>>>,
     /// The revision of each pod: a label can change, and a deletion must find its pod.
     pods: Mutex<HashMap<PodUid, RevisionKey>>,
 }
 
-// === impl Change ===
+// === impl WatchChange ===
 
-impl<K> Change<K> {
+impl<K> WatchChange<K> {
     /// The same change of what `keep` makes of the objects; an object of which it makes nothing is
     /// left out.
-    pub(crate) fn filter_map<T>(self, keep: impl Fn(K) -> Option<T>) -> Option<Change<T>> {
+    pub(crate) fn filter_map<T>(self, keep: impl Fn(K) -> Option<T>) -> Option<WatchChange<T>> {
         match self {
-            Self::Applied(object) => keep(object).map(Change::Applied),
-            Self::Deleted(object) => keep(object).map(Change::Deleted),
+            Self::Applied(object) => keep(object).map(WatchChange::Applied),
+            Self::Deleted(object) => keep(object).map(WatchChange::Deleted),
             Self::Replaced(all) => {
-                Some(Change::Replaced(all.into_iter().filter_map(keep).collect()))
+                Some(WatchChange::Replaced(all.into_iter().filter_map(keep).collect()))
             }
         }
     }
@@ -69,9 +69,9 @@ impl<K> Change<K> {
 
 impl Directory {
     /// An empty world.
-    pub(crate) fn new(context: Arc<Context>, cluster_domain: String) -> Self {
+    pub(crate) fn new(context: Arc<RevisionContext>, cluster_domain: String) -> Self {
         Self {
-            news: News::new(context.meters.overflows_of(Bound::News)),
+            arrivals: Arrivals::new(context.meters.overflows_of(Bound::News)),
             context,
             revisions: DashMap::new(),
             table: ArcSwap::default(),
@@ -102,18 +102,18 @@ impl Directory {
     }
 
     /// Takes changes of Routes; one table is published for all of them.
-    pub(crate) fn change_routes(&self, changes: impl IntoIterator<Item = Change<RouteFacts>>) {
+    pub(crate) fn change_routes(&self, changes: impl IntoIterator<Item = WatchChange<RouteFacts>>) {
         let mut routes = self.routes.lock();
         let mut resolve = |key: &RevisionKey| self.entry(key);
         let mut differs = false;
         for change in changes {
             differs |= match change {
-                Change::Applied(facts) => routes.set(facts, &mut resolve),
-                Change::Deleted(facts) => {
+                WatchChange::Applied(facts) => routes.set(facts, &mut resolve),
+                WatchChange::Deleted(facts) => {
                     let (namespace, name) = facts.key();
                     routes.remove(namespace, name)
                 }
-                Change::Replaced(all) => routes.replace(all, &mut resolve),
+                WatchChange::Replaced(all) => routes.replace(all, &mut resolve),
             };
         }
         if differs {
@@ -130,16 +130,16 @@ impl Directory {
     }
 
     /// Takes a change of Revisions.
-    pub(crate) fn change_revisions(&self, change: Change<serving::Revision>) {
+    pub(crate) fn change_revisions(&self, change: WatchChange<serving::Revision>) {
         let now = Instant::now();
         match change {
-            Change::Applied(object) => self.appear(&object, now),
-            Change::Deleted(object) => {
+            WatchChange::Applied(object) => self.appear(&object, now),
+            WatchChange::Deleted(object) => {
                 if let Some(revision) = key_of(&object).and_then(|key| self.revision(&key)) {
                     revision.disappear();
                 }
             }
-            Change::Replaced(all) => {
+            WatchChange::Replaced(all) => {
                 let keys: HashSet<_> = all.iter().filter_map(key_of).collect();
                 for revision in self.revisions() {
                     if !keys.contains(&revision.key) {
@@ -154,7 +154,7 @@ impl Directory {
     }
 
     /// Takes a change of Pods.
-    pub(crate) fn change_pods(&self, change: Change<core::Pod>) {
+    pub(crate) fn change_pods(&self, change: WatchChange<core::Pod>) {
         let now = Instant::now();
         // A pod can lose its owner or a label, and then it is as good as gone.
         let lost = |pod: &core::Pod| {
@@ -163,12 +163,12 @@ impl Directory {
             }
         };
         match change {
-            Change::Applied(pod) => match PodFacts::of(&pod) {
+            WatchChange::Applied(pod) => match PodFacts::of(&pod) {
                 Some(facts) => self.observe_pod(facts, now),
                 None => lost(&pod),
             },
-            Change::Deleted(pod) => lost(&pod),
-            Change::Replaced(all) => {
+            WatchChange::Deleted(pod) => lost(&pod),
+            WatchChange::Replaced(all) => {
                 let all: Vec<_> = all.iter().filter_map(PodFacts::of).collect();
                 let gone: Vec<PodUid> = {
                     let stay: HashSet<_> = all.iter().map(|facts| &facts.uid).collect();
@@ -202,7 +202,7 @@ impl Directory {
     fn appear(&self, object: &serving::Revision, now: Instant) {
         if let Some(key) = key_of(object) {
             self.entry(&key).appear(Settings::of(object), now);
-            self.news.tell();
+            self.arrivals.tell();
         }
     }
 
@@ -236,7 +236,7 @@ impl Directory {
         let table = routes.table();
         tracing::debug!(hosts = table.len(), "Host table changed");
         self.table.store(Arc::new(table));
-        self.news.tell();
+        self.arrivals.tell();
     }
 }
 

@@ -9,6 +9,7 @@
 //! Cores, which decide and do nothing: [`route`], [`queue`], [`dispatch`], [`load`], [`failure`],
 //! [`health`], [`pod`], [`ring`], [`settings`]. Everything else carries out what they decide.
 
+pub mod arrivals;
 pub mod cli;
 pub mod connect;
 mod directory;
@@ -17,7 +18,6 @@ pub mod error;
 pub mod failure;
 pub mod health;
 pub mod load;
-pub mod news;
 mod observer;
 pub mod pod;
 pub mod queue;
@@ -56,14 +56,14 @@ mod watch;
 pub use activator::{Activator, ActivatorOptions};
 pub use body::{BodyError, ProxyBody};
 pub use connect::{BoxedIo, Connect, TcpConnect};
-pub use directory::Change;
+pub use directory::WatchChange;
 pub use error::RequestError;
 pub use limits::Limits;
 pub use machine::Machine;
 pub use observer::{Event, Observer, ReportSink};
 pub use peers::{PORT_NAME as PEER_PORT_NAME, PeerOptions};
 pub use probe::ProbePlan;
-pub use revision::{PodStatus, RevisionStatus};
+pub use revision::{PodStanding, RevisionStanding};
 
 #[cfg(test)]
 mod tests;

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use anyhow::Context as _;
 use clap::Parser as _;
-use ebb_activator::cli::Options;
+use ebb_activator::cli::ActivatorFlags;
 use ebb_activator::route::Door;
 use ebb_activator::streams::ReportStreams;
 use ebb_activator::{Activator, ActivatorOptions, Limits, Machine, PeerOptions, TcpConnect};
@@ -20,15 +20,16 @@ use tokio_util::sync::CancellationToken;
 static ALLOCATOR: tikv_jemallocator::Jemalloc = tikv_jemallocator::Jemalloc;
 
 fn main() -> ExitCode {
-    let options = Options::parse();
+    let options = ActivatorFlags::parse();
     let common = options.common.clone();
     process::main("ebb-activator", &common, |process| run(process, options))
 }
 
-async fn run(mut process: Process, options: Options) -> anyhow::Result<()> {
+async fn run(mut process: Process, options: ActivatorFlags) -> anyhow::Result<()> {
     let (shown, doorkeeper) = identity(&mut process, &options).await?;
     let connections_per_address = options.connections_per_address;
-    let Options { listen, inner, autoscaler, peers, peers_selector, drain, common, .. } = options;
+    let ActivatorFlags { listen, inner, autoscaler, peers, peers_selector, drain, common, .. } =
+        options;
     let listener = listener::bind("--listen", listen)?;
     let inner_listener = listener::bind("--inner", inner)?;
     let peer_listener = match peers {
@@ -97,7 +98,10 @@ async fn run(mut process: Process, options: Options) -> anyhow::Result<()> {
 
 /// What this activator shows of itself, and who lets others in: by tokens, unless it is told to do
 /// without.
-async fn identity(process: &mut Process, options: &Options) -> anyhow::Result<(Shown, Doorkeeper)> {
+async fn identity(
+    process: &mut Process,
+    options: &ActivatorFlags,
+) -> anyhow::Result<(Shown, Doorkeeper)> {
     if options.no_authentication {
         if let Some(address) = options.peers {
             listener::require_loopback("--peers", address, process::OPEN)?;

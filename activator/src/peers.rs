@@ -27,7 +27,7 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::time::Instant;
 
 use crate::connect::Connect;
-use crate::directory::Change;
+use crate::directory::WatchChange;
 use crate::greeting::Introduced;
 use crate::ring::{Point, Ring};
 use crate::upstream::Upstream;
@@ -121,17 +121,17 @@ impl Peers {
     }
 
     /// Takes a change of the activators' pods.
-    pub(crate) fn change(&self, change: Change<Pod>) {
+    pub(crate) fn change(&self, change: WatchChange<Pod>) {
         let Some(change) = change.filter_map(|pod| PeerFacts::of(&pod, self.options.port)) else {
             return;
         };
         let mut known = self.known.lock();
         match change {
-            Change::Applied(facts) => self.observe(&mut known.pods, facts),
-            Change::Deleted(facts) => {
+            WatchChange::Applied(facts) => self.observe(&mut known.pods, facts),
+            WatchChange::Deleted(facts) => {
                 known.pods.remove(&facts.name);
             }
-            Change::Replaced(all) => {
+            WatchChange::Replaced(all) => {
                 known.pods.retain(|name, _| all.iter().any(|facts| facts.name == *name));
                 for facts in all {
                     self.observe(&mut known.pods, facts);

@@ -127,7 +127,7 @@ impl Client {
             // Its Route was seen before it was.
             Err(RequestError::RevisionUnknown) => {
                 let seen = || revision.live().map(drop);
-                Box::pin(self.proxy.directory.news.find(seen)).await;
+                Box::pin(self.proxy.directory.arrivals.find(seen)).await;
                 Visit::enter(revision, bytes, arrived)?
             }
             entered => entered?,
@@ -172,7 +172,7 @@ impl Client {
         }
         let _held = self.hold_for_news(checked)?;
         let look = || self.revision(checked).ok();
-        self.proxy.directory.news.find(look).await.ok_or(unknown)
+        self.proxy.directory.arrivals.find(look).await.ok_or(unknown)
     }
 
     /// The answer to the client: a response, or a tunnel if that was agreed.

@@ -31,10 +31,10 @@ use crate::upstream::Upstream;
 
 mod pods;
 mod reports;
-mod status;
+mod standing;
 mod visits;
 
-pub use status::{PodStatus, RevisionStatus};
+pub use standing::{PodStanding, RevisionStanding};
 pub(crate) use visits::Admitted;
 
 /// How long an order is kept for a revision that nothing else is known of. Its giver repeats it
@@ -42,7 +42,7 @@ pub(crate) use visits::Admitted;
 const ORDER_KEPT: Duration = Duration::from_mins(1);
 
 /// What all revisions of an activator share.
-pub(crate) struct Context {
+pub(crate) struct RevisionContext {
     /// Name of this activator in reports.
     pub(crate) id: String,
     /// Takes reports.
@@ -60,7 +60,7 @@ pub(crate) struct Context {
 /// One revision, from the first mention of it to the last.
 pub(crate) struct Revision {
     pub(crate) key: RevisionKey,
-    pub(crate) context: Arc<Context>,
+    pub(crate) context: Arc<RevisionContext>,
     state: Mutex<State>,
     /// What its requests hold in this process.
     pub(crate) held: Arc<Part>,
@@ -90,10 +90,10 @@ pub(crate) struct Pod {
 const VERDICTS_AT_ONCE: usize = 256;
 
 /// What a waiting request gets in the end.
-type Verdict = Result<(Slot, Arc<Pod>), RequestError>;
+type QueueVerdict = Result<(Slot, Arc<Pod>), RequestError>;
 
 /// Verdicts that are decided but not yet delivered.
-type Deliveries = Vec<(oneshot::Sender<Verdict>, Verdict)>;
+type Deliveries = Vec<(oneshot::Sender<QueueVerdict>, QueueVerdict)>;
 
 /// What a Revision object brings with it.
 #[derive(Debug)]
@@ -106,7 +106,7 @@ pub(crate) struct Live {
 struct State {
     /// Nothing until the Revision is seen, and again once it is deleted.
     live: Option<Arc<Live>>,
-    dispatch: Dispatch<oneshot::Sender<Verdict>, Arc<Pod>>,
+    dispatch: Dispatch<oneshot::Sender<QueueVerdict>, Arc<Pod>>,
     load: Load,
     cannot_start: Option<Arc<str>>,
     /// When the first request began to wait for a revision without a pod.
@@ -149,7 +149,7 @@ struct Tracked {
 
 impl Revision {
     /// A revision of which nothing is known yet.
-    pub(crate) fn new(key: RevisionKey, context: Arc<Context>, now: Instant) -> Self {
+    pub(crate) fn new(key: RevisionKey, context: Arc<RevisionContext>, now: Instant) -> Self {
         let state = State {
             live: None,
             dispatch: Dispatch::new(context.queue),
@@ -333,7 +333,7 @@ impl Revision {
 
 impl State {
     /// The Revision is gone, with what was true of it alone; returns those who wait.
-    fn end(&mut self) -> Vec<oneshot::Sender<Verdict>> {
+    fn end(&mut self) -> Vec<oneshot::Sender<QueueVerdict>> {
         self.live = None;
         self.cannot_start = None;
         self.waking = None;
@@ -364,7 +364,7 @@ impl State {
 }
 
 /// Tells those who waited that their revision is gone.
-fn tell_unknown(waiting: Vec<oneshot::Sender<Verdict>>) {
+fn tell_unknown(waiting: Vec<oneshot::Sender<QueueVerdict>>) {
     for waiter in waiting {
         // A client that has left needs no answer.
         let _gone = waiter.send(Err(RequestError::RevisionUnknown));

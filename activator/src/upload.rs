@@ -24,14 +24,14 @@ const STREAMS: &str = "application/grpc";
 #[derive(Debug)]
 pub(crate) enum Upload {
     /// As it comes; most requests have none, and what watches over it is for those that do.
-    Client(Incoming, Option<Box<Watch>>),
+    Client(Incoming, Option<Box<UploadWatch>>),
     /// No body, of a request that is made a second time.
     Empty,
 }
 
 /// What watches over a body.
 #[derive(Debug)]
-pub(crate) struct Watch {
+pub(crate) struct UploadWatch {
     pace: Pace,
     timer: Timer,
     state: Arc<UploadState>,
@@ -67,7 +67,7 @@ impl Upload {
         let watch = (!body.is_end_stream()).then(|| {
             let timed = AtomicBool::new(is_timed && !is_stream(&head.headers));
             let state = Arc::new(UploadState { timed, slow: false.into(), broken: false.into() });
-            Box::new(Watch { pace: Pace::new(), timer: Timer::default(), state, share: None })
+            Box::new(UploadWatch { pace: Pace::new(), timer: Timer::default(), state, share: None })
         });
         Request::from_parts(head, Self::Client(body, watch))
     }
@@ -150,9 +150,9 @@ impl Body for Upload {
     }
 }
 
-// === impl Watch ===
+// === impl UploadWatch ===
 
-impl Watch {
+impl UploadWatch {
     fn is_late(&mut self, cx: &mut Context<'_>) -> bool {
         if !self.state.timed.load(Ordering::Relaxed) {
             return false;

@@ -8,7 +8,7 @@ use k8s_openapi::api::core::v1::Pod;
 use kube::runtime::{WatchStreamExt as _, watcher};
 use kube::{Api, Client};
 
-use crate::directory::{Change, Directory};
+use crate::directory::{Directory, WatchChange};
 use crate::peers::Peers;
 use crate::route::RouteFacts;
 use crate::synced::{Synced, Watched};
@@ -26,7 +26,7 @@ pub(crate) async fn run(client: Client, directory: &Directory, synced: &Synced) 
     let watch_routes = async {
         let mut routes = std::pin::pin!(routes.ready_chunks(CHUNK));
         while let Some(chunk) = routes.next().await {
-            let listed = chunk.iter().any(|change| matches!(change, Change::Replaced(_)));
+            let listed = chunk.iter().any(|change| matches!(change, WatchChange::Replaced(_)));
             let facts = chunk
                 .into_iter()
                 .filter_map(|change| change.filter_map(|route| RouteFacts::of(&route)));
@@ -37,7 +37,7 @@ pub(crate) async fn run(client: Client, directory: &Directory, synced: &Synced) 
     let watch_revisions = async {
         let mut revisions = std::pin::pin!(revisions);
         while let Some(change) = revisions.next().await {
-            let listed = matches!(change, Change::Replaced(_));
+            let listed = matches!(change, WatchChange::Replaced(_));
             directory.change_revisions(change);
             synced.note(Watched::Revisions, listed);
         }
@@ -45,7 +45,7 @@ pub(crate) async fn run(client: Client, directory: &Directory, synced: &Synced) 
     let watch_pods = async {
         let mut pods = std::pin::pin!(pods);
         while let Some(change) = pods.next().await {
-            let listed = matches!(change, Change::Replaced(_));
+            let listed = matches!(change, WatchChange::Replaced(_));
             directory.change_pods(change);
             synced.note(Watched::Pods, listed);
         }
@@ -60,22 +60,22 @@ pub(crate) async fn run_peers(client: Client, peers: &Peers, synced: &Synced) {
     let pods = watcher(Api::<Pod>::namespaced(client, &options.namespace), activators);
     let mut pods = std::pin::pin!(changes(pods, "Pod of an activator"));
     while let Some(change) = pods.next().await {
-        let listed = matches!(change, Change::Replaced(_));
+        let listed = matches!(change, WatchChange::Replaced(_));
         peers.change(change);
         synced.note(Watched::Peers, listed);
     }
 }
 
-/// The changes that a watcher tells; a list becomes one [`Change::Replaced`].
+/// The changes that a watcher tells; a list becomes one [`WatchChange::Replaced`].
 fn changes<K: kube::ResourceExt + Send + 'static>(
     events: impl Stream<Item = watcher::Result<watcher::Event<K>>> + Send,
     kind: &'static str,
-) -> impl Stream<Item = Change<K>> + Send {
+) -> impl Stream<Item = WatchChange<K>> + Send {
     let mut listed = Vec::new();
     events.default_backoff().filter_map(move |event| {
         let change = match event {
-            Ok(watcher::Event::Apply(object)) => Some(Change::Applied(object)),
-            Ok(watcher::Event::Delete(object)) => Some(Change::Deleted(object)),
+            Ok(watcher::Event::Apply(object)) => Some(WatchChange::Applied(object)),
+            Ok(watcher::Event::Delete(object)) => Some(WatchChange::Deleted(object)),
             Ok(watcher::Event::Init) => {
                 listed.clear();
                 None
@@ -84,7 +84,9 @@ fn changes<K: kube::ResourceExt + Send + 'static>(
                 listed.push(object);
                 None
             }
-            Ok(watcher::Event::InitDone) => Some(Change::Replaced(std::mem::take(&mut listed))),
+            Ok(watcher::Event::InitDone) => {
+                Some(WatchChange::Replaced(std::mem::take(&mut listed)))
+            }
             Err(error) => {
                 tracing::warn!(%error, object.kind = kind, "Watch failed; it is tried again");
                 None

@@ -11,7 +11,7 @@ use ebb_daemon::process::Common;
 /// Several may run: all hear every activator, one leads, and another takes over within seconds.
 #[derive(Parser, Debug)]
 #[command(name = "ebb-autoscaler", version, after_help = EXAMPLES)]
-pub struct Options {
+pub struct AutoscalerFlags {
     /// Where activators report
     #[arg(long, value_name = "ADDR", default_value = "0.0.0.0:8080")]
     pub listen: SocketAddr,

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use clap::Parser as _;
-use ebb_autoscaler::cli::Options;
+use ebb_autoscaler::cli::AutoscalerFlags;
 use ebb_autoscaler::streams::{self, Listener, Streams};
 use ebb_autoscaler::{Autoscaler, AutoscalerOptions, Roster};
 use ebb_daemon::identity::Doorkeeper;
@@ -19,14 +19,20 @@ use tokio_util::sync::CancellationToken;
 static ALLOCATOR: tikv_jemallocator::Jemalloc = tikv_jemallocator::Jemalloc;
 
 fn main() -> ExitCode {
-    let options = Options::parse();
+    let options = AutoscalerFlags::parse();
     let common = options.common.clone();
     process::main("ebb-autoscaler", &common, |process| run(process, options))
 }
 
-async fn run(mut process: Process, options: Options) -> anyhow::Result<()> {
-    let Options { listen, activators_selector, unheard_notice, lease, no_authentication, common } =
-        options;
+async fn run(mut process: Process, options: AutoscalerFlags) -> anyhow::Result<()> {
+    let AutoscalerFlags {
+        listen,
+        activators_selector,
+        unheard_notice,
+        lease,
+        no_authentication,
+        common,
+    } = options;
     let doorkeeper = if no_authentication {
         listener::require_loopback("--listen", listen, process::OPEN)?;
         Doorkeeper::open()

@@ -10,7 +10,7 @@ use ebb_daemon::process::Common;
 /// Several may run: one leads, and another takes over within seconds.
 #[derive(Parser, Debug)]
 #[command(name = "ebb-controller", version, after_help = EXAMPLES)]
-pub struct Options {
+pub struct ControllerFlags {
     /// Name of the gateway's inner door in the cluster; each Route gets a Service of its own name
     /// that points there
     #[arg(long, value_name = "HOST")]

@@ -5,7 +5,7 @@ use std::process::ExitCode;
 
 use anyhow::bail;
 use clap::Parser as _;
-use ebb_controller::cli::Options;
+use ebb_controller::cli::ControllerFlags;
 use ebb_controller::webhook::{Webhook, WebhookOptions};
 use ebb_controller::{Controller, ControllerOptions};
 use ebb_daemon::lease::{Epoch, Terms};
@@ -20,12 +20,12 @@ use tokio_util::sync::CancellationToken;
 static ALLOCATOR: tikv_jemallocator::Jemalloc = tikv_jemallocator::Jemalloc;
 
 fn main() -> ExitCode {
-    let options = Options::parse();
+    let options = ControllerFlags::parse();
     let common = options.common.clone();
     process::main("ebb-controller", &common, |process| run(process, options))
 }
 
-async fn run(mut process: Process, options: Options) -> anyhow::Result<()> {
+async fn run(mut process: Process, options: ControllerFlags) -> anyhow::Result<()> {
     let terms = Terms::of(options.lease);
     let webhook = match options.webhook {
         None => None,

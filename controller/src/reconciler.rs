@@ -30,7 +30,7 @@ use crate::metrics::ControllerMetrics;
 use crate::outlets::{Outlets, Trigger};
 use crate::scale::{Fact, Scaler};
 use crate::scribe::{Scribe, WriteError};
-use crate::settling::{News, Settling, Verdict};
+use crate::settling::{News, Settlement, Settling};
 use crate::stores::{Stores, Watches};
 use crate::triggers;
 
@@ -122,9 +122,9 @@ impl Context {
     ) -> Result<Action, WriteError> {
         let key = (K::KIND, object.namespace().unwrap_or_default(), object.name_any());
         match self.settling.judge(key.clone(), news, Instant::now()) {
-            Verdict::Keep => return Ok(Action::await_change()),
-            Verdict::Wait(rest) => return Ok(Action::requeue(rest)),
-            Verdict::Write => {}
+            Settlement::Keep => return Ok(Action::await_change()),
+            Settlement::Wait(rest) => return Ok(Action::requeue(rest)),
+            Settlement::Write => {}
         }
         self.scribe.status(K::cache(&self.stores), object, status).await?;
         self.settling.forget(&key);

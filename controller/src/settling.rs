@@ -51,7 +51,7 @@ pub(crate) enum News {
 
 /// What to do about a change of status.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Verdict {
+pub(crate) enum Settlement {
     /// Leave it.
     Keep,
     /// Write it.
@@ -90,16 +90,16 @@ impl<Key: Eq + Hash> Settling<Key> {
     }
 
     /// What to do about `news` of the object `key`.
-    pub(crate) fn judge(&self, key: Key, news: News, now: Instant) -> Verdict {
+    pub(crate) fn judge(&self, key: Key, news: News, now: Instant) -> Settlement {
         let mut state = self.0.lock();
         let settle = match news {
             News::None => {
                 state.waiting.remove(&key);
-                return Verdict::Keep;
+                return Settlement::Keep;
             }
             News::Urgent => {
                 state.waiting.remove(&key);
-                return Verdict::Write;
+                return Settlement::Write;
             }
             News::Detail => SETTLE_DETAIL,
             News::Progress => SETTLE,
@@ -108,12 +108,16 @@ impl<Key: Eq + Hash> Settling<Key> {
         let waiting = waiting.entry(key).or_insert(Waiting { since: now, turn: None });
         let settled = waiting.since + settle;
         if now < settled {
-            return Verdict::Wait(settled.saturating_duration_since(now));
+            return Settlement::Wait(settled.saturating_duration_since(now));
         }
         let turn = *waiting
             .turn
             .get_or_insert_with(|| next_turn(rested_at, now, waiting.since + TOLD_LATEST));
-        if now < turn { Verdict::Wait(turn.saturating_duration_since(now)) } else { Verdict::Write }
+        if now < turn {
+            Settlement::Wait(turn.saturating_duration_since(now))
+        } else {
+            Settlement::Write
+        }
     }
 
     /// Forgets an object: its status was written, or it is gone.
@@ -190,16 +194,16 @@ mod tests {
         let settling = Settling::new();
         let start = Instant::now();
         let after = |ms| start + Duration::from_millis(ms);
-        assert_eq!(settling.judge("a", News::Progress, start), Verdict::Wait(SETTLE));
+        assert_eq!(settling.judge("a", News::Progress, start), Settlement::Wait(SETTLE));
         assert_eq!(
             settling.judge("a", News::Progress, after(400)),
-            Verdict::Wait(Duration::from_millis(1600))
+            Settlement::Wait(Duration::from_millis(1600))
         );
-        assert_eq!(settling.judge("a", News::Urgent, after(500)), Verdict::Write);
-        assert_eq!(settling.judge("a", News::Progress, after(600)), Verdict::Wait(SETTLE));
-        assert_eq!(settling.judge("a", News::Progress, after(2600)), Verdict::Write);
+        assert_eq!(settling.judge("a", News::Urgent, after(500)), Settlement::Write);
+        assert_eq!(settling.judge("a", News::Progress, after(600)), Settlement::Wait(SETTLE));
+        assert_eq!(settling.judge("a", News::Progress, after(2600)), Settlement::Write);
         settling.forget(&"a");
-        assert_eq!(settling.judge("a", News::None, after(2700)), Verdict::Keep);
+        assert_eq!(settling.judge("a", News::None, after(2700)), Settlement::Keep);
     }
 
     #[test]
@@ -207,12 +211,12 @@ mod tests {
         let settling = Settling::new();
         let start = Instant::now();
         let after = |ms| start + Duration::from_millis(ms);
-        assert_eq!(settling.judge("a", News::Detail, start), Verdict::Wait(SETTLE_DETAIL));
+        assert_eq!(settling.judge("a", News::Detail, start), Settlement::Wait(SETTLE_DETAIL));
         assert_eq!(
             settling.judge("a", News::Detail, after(3000)),
-            Verdict::Wait(Duration::from_secs(2))
+            Settlement::Wait(Duration::from_secs(2))
         );
-        assert_eq!(settling.judge("a", News::Detail, after(5000)), Verdict::Write);
+        assert_eq!(settling.judge("a", News::Detail, after(5000)), Settlement::Write);
     }
 
     #[test]
@@ -223,7 +227,7 @@ mod tests {
         for tenth in 0..100 {
             let now = start + Duration::from_millis(100 * tenth);
             for number in 0..30 {
-                if settling.judge(number, News::Progress, now) == Verdict::Write {
+                if settling.judge(number, News::Progress, now) == Settlement::Write {
                     told += 1;
                     settling.forget(&number);
                 }
@@ -232,7 +236,7 @@ mod tests {
         // The burst, and one in each of the 7.9 seconds that were left.
         assert_eq!(told, 8 + 7);
         let now = start + Duration::from_secs(10);
-        assert_eq!(settling.judge(1, News::Urgent, now), Verdict::Write);
+        assert_eq!(settling.judge(1, News::Urgent, now), Settlement::Write);
     }
 
     /// C5: a thousand that wait for their turn had their reconciles run again every two seconds.
@@ -247,13 +251,13 @@ mod tests {
             let Some((now, number)) = due.pop() else { break };
             looks += 1;
             match settling.judge(number, News::Progress, now) {
-                Verdict::Wait(rest) => due.push((now + rest, number)),
-                Verdict::Write => {
+                Settlement::Wait(rest) => due.push((now + rest, number)),
+                Settlement::Write => {
                     written += 1;
                     last = now;
                     settling.forget(&number);
                 }
-                Verdict::Keep => panic!("there is news"),
+                Settlement::Keep => panic!("there is news"),
             }
         }
         assert_eq!(written, 1000);
@@ -270,7 +274,7 @@ mod tests {
         }
         let now = start + TOLD_LATEST;
         for number in 0..1000 {
-            assert_eq!(settling.judge(number, News::Detail, now), Verdict::Write);
+            assert_eq!(settling.judge(number, News::Detail, now), Settlement::Write);
         }
     }
 }

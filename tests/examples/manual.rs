@@ -24,9 +24,9 @@ fn main() -> anyhow::Result<()> {
 fn commands() -> [Command; 4] {
     [
         ebb_local::cli::Cli::command(),
-        ebb_activator::cli::Options::command(),
-        ebb_autoscaler::cli::Options::command(),
-        ebb_controller::cli::Options::command(),
+        ebb_activator::cli::ActivatorFlags::command(),
+        ebb_autoscaler::cli::AutoscalerFlags::command(),
+        ebb_controller::cli::ControllerFlags::command(),
     ]
 }
 

@@ -46,20 +46,20 @@ fn elsewhere(peers: &Peers) -> usize {
 fn who_is_ready_and_stays_is_a_member_this_one_like_any_other() {
     let peers = peers();
     assert_eq!(elsewhere(&peers), 0, "nobody is known");
-    peers.change(Change::Replaced(vec![pod("me", json!({})), pod("other", json!({}))]));
+    peers.change(WatchChange::Replaced(vec![pod("me", json!({})), pod("other", json!({}))]));
     assert!((20..80).contains(&elsewhere(&peers)));
     for changes in
         [json!({"ready": "False"}), json!({"deleted": "2026-01-01T00:00:00Z"}), json!({"ip": null})]
     {
-        peers.change(Change::Applied(pod("other", changes.clone())));
+        peers.change(WatchChange::Applied(pod("other", changes.clone())));
         assert_eq!(elsewhere(&peers), 0, "{changes}");
-        peers.change(Change::Applied(pod("other", json!({}))));
+        peers.change(WatchChange::Applied(pod("other", json!({}))));
         assert!(elsewhere(&peers) > 0);
-        peers.change(Change::Applied(pod("me", changes)));
+        peers.change(WatchChange::Applied(pod("me", changes)));
         assert_eq!(elsewhere(&peers), 100);
-        peers.change(Change::Applied(pod("me", json!({}))));
+        peers.change(WatchChange::Applied(pod("me", json!({}))));
     }
-    peers.change(Change::Deleted(pod("other", json!({}))));
+    peers.change(WatchChange::Deleted(pod("other", json!({}))));
     assert_eq!(elsewhere(&peers), 0);
 }
 
@@ -78,10 +78,10 @@ fn the_port_is_the_pods_own_if_it_names_one() {
 #[test]
 fn who_leaves_owns_nothing_and_serves_only_what_nobody_else_can() {
     let peers = peers();
-    peers.change(Change::Replaced(vec![pod("me", json!({})), pod("other", json!({}))]));
+    peers.change(WatchChange::Replaced(vec![pod("me", json!({})), pod("other", json!({}))]));
     peers.leave();
     assert_eq!(elsewhere(&peers), 100);
-    peers.change(Change::Replaced(vec![pod("me", json!({}))]));
+    peers.change(WatchChange::Replaced(vec![pod("me", json!({}))]));
     assert_eq!(elsewhere(&peers), 0);
 }
 
@@ -89,19 +89,19 @@ fn who_leaves_owns_nothing_and_serves_only_what_nobody_else_can() {
 fn connections_are_kept_for_the_same_pod_only() {
     let peers = peers();
     let first = |peers: &Peers| peers.before_us(point(1), Instant::now())[0].clone();
-    peers.change(Change::Applied(pod("other", json!({}))));
+    peers.change(WatchChange::Applied(pod("other", json!({}))));
     let before = first(&peers);
-    peers.change(Change::Applied(pod("other", json!({"ready": "False"}))));
-    peers.change(Change::Applied(pod("other", json!({}))));
+    peers.change(WatchChange::Applied(pod("other", json!({"ready": "False"}))));
+    peers.change(WatchChange::Applied(pod("other", json!({}))));
     assert!(Arc::ptr_eq(&before, &first(&peers)));
-    peers.change(Change::Applied(pod("other", json!({"uid": "new"}))));
+    peers.change(WatchChange::Applied(pod("other", json!({"uid": "new"}))));
     assert!(!Arc::ptr_eq(&before, &first(&peers)));
 }
 
 #[test]
 fn one_request_in_a_while_finds_out_whether_a_lost_peer_is_back() {
     let peers = peers();
-    peers.change(Change::Applied(pod("other", json!({}))));
+    peers.change(WatchChange::Applied(pod("other", json!({}))));
     let tried = |now| peers.before_us(point(1), now).first().cloned();
     let now = Instant::now();
     tried(now).unwrap().unreachable(now);

@@ -8,14 +8,14 @@ use crate::guard::Activity;
 use crate::headers::ClientEnd;
 use crate::peers::Peers;
 use crate::places::Place;
-use crate::revision::Context;
+use crate::revision::RevisionContext;
 use crate::route::Door;
 use crate::tunnel::Tunnels;
 
 /// What all connections share.
 pub(crate) struct Proxy {
     pub(crate) directory: Arc<Directory>,
-    pub(crate) context: Arc<Context>,
+    pub(crate) context: Arc<RevisionContext>,
     pub(crate) tunnels: Tunnels,
     /// What all requests hold in memory.
     pub(crate) held: Arc<Budget>,

@@ -38,7 +38,7 @@ impl Client {
     pub(super) fn hold_for_news(&self, checked: &Checked) -> Result<Share, RequestError> {
         let body = body_bytes(&checked.request, Purpose::Waiting);
         let bytes = checked.head_bytes + WAITING_BYTES + body;
-        self.hold(bytes, Purpose::Waiting, &self.proxy.directory.news.held)
+        self.hold(bytes, Purpose::Waiting, &self.proxy.directory.arrivals.held)
     }
 
     /// Counts what the body of a request may take before it is read.

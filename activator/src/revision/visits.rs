@@ -12,7 +12,7 @@ use parking_lot::MutexGuard;
 use tokio::sync::oneshot;
 use tokio::time::Instant;
 
-use super::{Live, Pod, Revision, State, Verdict};
+use super::{Live, Pod, QueueVerdict, Revision, State};
 use crate::dispatch::Slot;
 use crate::error::RequestError;
 use crate::observer::Event;
@@ -43,7 +43,7 @@ enum Place {
     /// Nowhere: between two pods, or done.
     Nowhere,
     /// In the queue, or with a verdict on its way.
-    Waiting(oneshot::Receiver<Verdict>),
+    Waiting(oneshot::Receiver<QueueVerdict>),
     /// In a pod.
     Inside(Slot, Arc<Pod>),
 }

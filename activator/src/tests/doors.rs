@@ -5,7 +5,7 @@ use serde_json::json;
 use tokio::time::{Duration, Instant};
 
 use super::fixture::*;
-use crate::Change;
+use crate::WatchChange;
 use crate::route::Door;
 
 /// A private route `priv` with a tag, to the revision that the world has.
@@ -45,7 +45,7 @@ async fn answer(world: &World, door: Door, host: &str) -> (String, Duration) {
 async fn a_private_host_is_told_from_none_by_nothing_at_the_outer_door() {
     let world = World::new(json!({}));
     world.start(1, echo("hello"));
-    world.activator.change_routes([Change::Applied(private_route())]);
+    world.activator.change_routes([WatchChange::Applied(private_route())]);
     let unknown = answer(&world, Door::Outer, "nobody.default.example.com").await;
     assert!(unknown.0.starts_with("404"), "{unknown:?}");
     for name in ["priv", "blue-priv", "digits"] {

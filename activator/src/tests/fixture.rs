@@ -29,8 +29,8 @@ use tokio::sync::watch;
 
 use crate::route::Door;
 use crate::{
-    Activator, ActivatorOptions, BoxedIo, Change, Connect, Event, Limits, Observer, PeerOptions,
-    ReportSink,
+    Activator, ActivatorOptions, BoxedIo, Connect, Event, Limits, Observer, PeerOptions,
+    ReportSink, WatchChange,
 };
 
 pub(super) const HOST: &str = "digits.default.example.com";
@@ -180,8 +180,8 @@ impl World {
         };
         let activator = Activator::new(options, &mut registry);
         let world = Self { activator, network, notes, registry, _config: sender };
-        world.activator.change_routes([Change::Applied(route())]);
-        world.activator.change_revisions(Change::Applied(revision(spec)));
+        world.activator.change_routes([WatchChange::Applied(route())]);
+        world.activator.change_revisions(WatchChange::Applied(revision(spec)));
         world
     }
 
@@ -204,11 +204,11 @@ impl World {
 
     /// The watch tells of pod `number`, with `status` over the usual one.
     pub(super) fn tell(&self, number: u8, status: Value) {
-        self.activator.change_pods(Change::Applied(pod(number, status)));
+        self.activator.change_pods(WatchChange::Applied(pod(number, status)));
     }
 
     pub(super) fn untell(&self, number: u8) {
-        self.activator.change_pods(Change::Deleted(pod(number, json!({}))));
+        self.activator.change_pods(WatchChange::Deleted(pod(number, json!({}))));
     }
 
     /// A pod that listens and that the watch knows.

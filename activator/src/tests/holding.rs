@@ -237,7 +237,7 @@ async fn a_deleted_revision_answers_those_who_wait_at_once() {
     let (response, ()) = futures::join!(world.get(), async {
         settle().await;
         assert!(world.metrics().contains("digits-00001"));
-        world.activator.change_revisions(crate::Change::Deleted(revision(json!({}))));
+        world.activator.change_revisions(crate::WatchChange::Deleted(revision(json!({}))));
         assert!(!world.metrics().contains("digits-00001"), "its series are gone");
     });
     assert_eq!(response.status(), 404);

@@ -7,10 +7,10 @@ use serde_json::json;
 use tokio::time::sleep;
 
 use super::fixture::*;
-use crate::Change;
+use crate::WatchChange;
 
 fn renew(world: &World) {
-    world.activator.change_revisions(Change::Applied(revision_with_uid("r2", json!({}))));
+    world.activator.change_revisions(WatchChange::Applied(revision_with_uid("r2", json!({}))));
 }
 
 /// P12: after a delete and a create under one name.
@@ -20,7 +20,7 @@ async fn a_pod_of_an_earlier_revision_of_the_name_gets_nothing() {
     let old = world.start(1, echo("old"));
     settle().await;
     assert_eq!(text(world.get().await).await, "old");
-    world.activator.change_revisions(Change::Deleted(revision(json!({}))));
+    world.activator.change_revisions(WatchChange::Deleted(revision(json!({}))));
     renew(&world);
     let (response, ()) = futures::join!(world.get(), async {
         sleep(Duration::from_secs(1)).await;

@@ -22,7 +22,7 @@ use tokio_tungstenite::tungstenite::Message;
 use super::fixture::*;
 use super::protocols::{grpc, websocket};
 use crate::ring::{Point, Ring};
-use crate::{Change, Limits, PeerOptions, greeting};
+use crate::{Limits, PeerOptions, WatchChange, greeting};
 
 const PORT: u16 = 8082;
 
@@ -56,7 +56,9 @@ impl Pair {
         };
         let (a, b) = (world("a"), world("b"));
         for world in [&a, &b] {
-            world.activator.change_peers(Change::Replaced(vec![activator("a"), activator("b")]));
+            world
+                .activator
+                .change_peers(WatchChange::Replaced(vec![activator("a"), activator("b")]));
         }
         let ring = Ring::new(["a", "b"].map(|id| (id.to_owned(), id)));
         let owner_is_a = ring.owner(Point::of(&key())) == Some(&"a");
@@ -176,7 +178,7 @@ async fn an_activator_that_ends_sends_its_late_requests_to_who_comes_next() {
     let (waiting, late) = futures::join!(join_all((0..2).map(|_| pair.owner.get())), async {
         sleep(Duration::from_millis(1500)).await;
         for world in [&pair.owner, &pair.other] {
-            world.activator.change_peers(Change::Applied(leaving(owner)));
+            world.activator.change_peers(WatchChange::Applied(leaving(owner)));
         }
         sleep(Duration::from_secs(1)).await;
         join_all([&pair.owner, &pair.other].map(World::get)).await

@@ -6,7 +6,7 @@ use super::Revision;
 
 /// How a revision stands at one activator.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct RevisionStatus {
+pub struct RevisionStanding {
     /// The revision.
     pub revision: RevisionKey,
     /// Requests that wait for a pod.
@@ -14,14 +14,14 @@ pub struct RevisionStatus {
     /// Requests in pods.
     pub in_flight: u32,
     /// The pods that have an address.
-    pub pods: Vec<PodStatus>,
+    pub pods: Vec<PodStanding>,
     /// Why it cannot start, if it cannot.
     pub cannot_start: Option<String>,
 }
 
 /// How a pod stands at one activator.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct PodStatus {
+pub struct PodStanding {
     /// UID.
     pub uid: String,
     /// Whether it can take requests.
@@ -32,7 +32,7 @@ pub struct PodStatus {
     pub in_flight: u32,
 }
 
-impl RevisionStatus {
+impl RevisionStanding {
     /// Pods that get requests.
     pub fn ready_pods(&self) -> usize {
         self.pods.iter().filter(|pod| pod.ready && !pod.drained).count()
@@ -41,19 +41,19 @@ impl RevisionStatus {
 
 impl Revision {
     /// How it stands now.
-    pub(crate) fn status(&self) -> RevisionStatus {
+    pub(crate) fn standing(&self) -> RevisionStanding {
         let state = self.state.lock();
         let pods: Vec<_> = state
             .dispatch
             .pods()
-            .map(|view| PodStatus {
+            .map(|view| PodStanding {
                 uid: view.uid.to_string(),
                 ready: view.ready,
                 drained: view.drained,
                 in_flight: view.in_flight,
             })
             .collect();
-        RevisionStatus {
+        RevisionStanding {
             revision: self.key.clone(),
             queued: state.dispatch.queued(),
             in_flight: pods.iter().map(|pod| pod.in_flight).sum(),

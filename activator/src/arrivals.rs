@@ -20,7 +20,7 @@ const WAIT: Duration = Duration::from_millis(500);
 const WAITING_MAX: usize = 1000;
 
 /// Tells of new hosts and Revisions.
-pub(crate) struct News {
+pub(crate) struct Arrivals {
     told: watch::Sender<()>,
     places: Semaphore,
     /// How often there was no place.
@@ -29,9 +29,9 @@ pub(crate) struct News {
     pub(crate) held: Arc<Part>,
 }
 
-// === impl News ===
+// === impl Arrivals ===
 
-impl News {
+impl Arrivals {
     /// No news yet; `full` counts the requests that were refused because too many waited.
     pub(crate) fn new(full: Counter) -> Self {
         let places = Semaphore::new(WAITING_MAX);
@@ -68,32 +68,32 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn what_is_told_in_time_is_found_and_what_is_not_is_given_up() {
-        let (news, known) =
-            (Arc::new(News::new(Counter::default())), Arc::new(AtomicBool::new(false)));
+        let (arrivals, known) =
+            (Arc::new(Arrivals::new(Counter::default())), Arc::new(AtomicBool::new(false)));
         let look = || known.load(Ordering::SeqCst).then_some(7);
         let begun = Instant::now();
-        assert_eq!(news.find(look).await, None);
+        assert_eq!(arrivals.find(look).await, None);
         assert_eq!(begun.elapsed(), WAIT);
         let teller = async {
-            news.tell();
+            arrivals.tell();
             tokio::time::sleep(WAIT / 2).await;
             known.store(true, Ordering::SeqCst);
-            news.tell();
+            arrivals.tell();
         };
-        let (found, ()) = futures::join!(news.find(look), teller);
+        let (found, ()) = futures::join!(arrivals.find(look), teller);
         assert_eq!(found, Some(7));
     }
 
     #[tokio::test(start_paused = true)]
     async fn no_more_than_so_many_wait() {
-        let news = News::new(Counter::default());
-        let all = (0..WAITING_MAX).map(|_| news.find(|| None::<()>));
+        let arrivals = Arrivals::new(Counter::default());
+        let all = (0..WAITING_MAX).map(|_| arrivals.find(|| None::<()>));
         let one_more = async {
             let begun = Instant::now();
-            assert_eq!(news.find(|| None::<()>).await, None);
+            assert_eq!(arrivals.find(|| None::<()>).await, None);
             assert_eq!(begun.elapsed(), Duration::ZERO);
         };
         futures::join!(futures::future::join_all(all), one_more);
-        assert_eq!(news.full.get(), 1);
+        assert_eq!(arrivals.full.get(), 1);
     }
 }
