@@ -1,6 +1,7 @@
-# The one door to this project, for people and for CI. Long recipes live in scripts/.
+# The one entry point to this project, for people and for CI. Long recipes live in scripts/.
 
-# Build results live outside the tree: a fresh clone of a machine that built before is quick.
+# Build results live outside the tree: on a machine that has built before, a fresh clone builds
+# quickly.
 export EBB_CACHE ?= $(or $(XDG_CACHE_HOME),$(HOME)/.cache)/ebb
 export CARGO_TARGET_DIR ?= $(EBB_CACHE)/target
 

@@ -1,6 +1,6 @@
 # shellcheck shell=bash disable=SC2034
-# What the scripts here agree on: which cluster is used, names, places, and how a process of a
-# cluster that up brings up is started, known and stopped.
+# Shared by the scripts here: which cluster is used, names, places, and how the processes of a
+# cluster that up brings up are started and recognised.
 
 scripts=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
 state=${EBB_CLUSTER:-/var/lib/ebb-cluster}
@@ -8,11 +8,11 @@ netns=ebb
 # The address of the bridge in the namespace: the node's, the API server's and the registry's. Not
 # a loopback address, which kubelet refuses as a node's.
 address=10.88.0.1
-# Says where the cluster of this machine has its state. There is one at most: the namespace and the
-# cgroup have fixed names.
+# A link to the state folder of this machine's cluster. There is one cluster at most: the namespace
+# and the cgroup have fixed names.
 owner=/run/ebb-cluster
-# All that the cluster runs lies in this cgroup, so that what is left of one whose pids nobody knows
-# any more, containers and their shims included, can still be told from a stranger's processes.
+# All processes of the cluster are in this cgroup. So the rest of a cluster whose pids are no longer
+# known, containers and their shims included, can still be told from other processes.
 cgroup=ebb-cluster
 
 PATH=$PATH:/usr/sbin:/sbin
@@ -22,12 +22,12 @@ fail() {
   exit 1
 }
 
-# Whether a cluster is given, to be used as it is. KUBECONFIG alone does not give one: many people
-# have it set for other work, on clusters where nothing may be installed.
+# Whether the user gives a cluster, to be used as it is. KUBECONFIG alone does not give one: many
+# people have it set for other work, on clusters where nothing may be installed.
 given() { [ -n "${KUBECONFIG:-}" ] && [ -n "${EBB_REGISTRY:-}" ]; }
 
-# How the cluster is reached, where its nodes pull images from, and where what is done there is
-# logged; kube_limit is how many seconds a kubectl may take.
+# The kubeconfig of the cluster, the registry that its nodes pull images from, and the folder of the
+# logs; kube_limit is how many seconds a kubectl may take.
 if given; then
   kubeconfig=$(realpath -m "$KUBECONFIG") registry=$EBB_REGISTRY kube_limit=60
   logs=${EBB_CACHE:-${XDG_CACHE_HOME:-$HOME/.cache}/ebb}/cluster-logs
@@ -56,8 +56,8 @@ check_place() {
   fi
   [ -z "${EBB_REGISTRY:-}" ] ||
     fail "EBB_REGISTRY gives a cluster together with KUBECONFIG: set both, or unset EBB_REGISTRY"
-  # The configurations are templates that this path is put into, and it begins the paths of unix
-  # sockets, which have 107 bytes.
+  # This path is put into templates of configurations, and it begins the paths of unix sockets,
+  # which may have 107 bytes.
   case $state in
     /) fail "EBB_CLUSTER must not be /" ;;
     /*) ;;
@@ -74,14 +74,15 @@ check_place() {
 }
 
 # Runs a command in the cluster's network. Not by `ip netns exec`, which gives each process mounts
-# of its own: containerd must see what kubelet mounts. The environment is left behind, because a
+# of its own: containerd must see what kubelet mounts. The environment is not passed on, because a
 # proxy that is named there cannot be reached from inside.
 in_netns() {
   nsenter --net="/run/netns/$netns" env -i PATH="$PATH" HOME="$state" "$@"
 }
 
-# Runs a command, after assignments if need be, where the cluster can be reached. A given one may
-# need what is in the environment: a proxy, or an account with a cloud.
+# Runs a command, after assignments if need be, where the cluster can be reached. For a given
+# cluster the environment is passed on: the command may need a proxy, or an account with a cloud,
+# from there.
 inside() {
   if given; then env "$@"; else in_netns "$@"; fi
 }
@@ -90,13 +91,13 @@ kube() {
   inside timeout "$kube_limit" kubectl --kubeconfig="$kubeconfig" --request-timeout=10s "$@"
 }
 
-# Fails unless there is a cluster, and puts kubectl and what else is named on the PATH:
+# Fails unless there is a cluster, and puts kubectl and the named modules on the PATH:
 # require_cluster [MODULE-OF-BUILD-TOOLS...]
 require_cluster() {
   local modules=("$@") folders said
   check_place
   if given; then
-    # Whoever gives a cluster has the kubectl that fits it, if any.
+    # A user who gives a cluster has the kubectl that fits it, if there is one.
     PATH=${KUBEBUILDER_ASSETS:+$KUBEBUILDER_ASSETS:}$PATH
     type -P kubectl >/dev/null || modules+=(kubectl)
   else
@@ -109,7 +110,7 @@ require_cluster() {
   fi
   mkdir -p "$logs"
   given || return 0
-  # An object that every cluster has, and that nobody sees without an account.
+  # An object that every cluster has, and that no client sees without an account.
   said=$(kube get namespace kube-system -o name 2>&1) ||
     fail "kubectl does not reach the cluster: mend $KUBECONFIG, or unset EBB_REGISTRY to use a" \
       "cluster on this machine; kubectl says: $(tail -n 1 <<<"$said")"
@@ -124,8 +125,9 @@ cgroup_version() {
   if [ "$(stat -fc %T /sys/fs/cgroup)" = cgroup2fs ]; then echo 2; else echo 1; fi
 }
 
-# The cluster's cgroup in the hierarchy that tells which processes are the cluster's: every
-# container is in that of pids, because kubelet refuses to run without it.
+# The cluster's cgroup in the hierarchy by which the cluster's processes are found. With version 1
+# that is the one of the pids controller: every container is in it, because kubelet refuses to run
+# without it.
 tracking_cgroup() {
   local root=/sys/fs/cgroup
   if [ "$(cgroup_version)" = 1 ]; then
@@ -135,12 +137,12 @@ tracking_cgroup() {
   echo "$root/$cgroup"
 }
 
-# The pids in the cluster's cgroup, or in a part of it, without those that have ended but that
-# nobody has waited for: a shim whose containerd is dead does not.
+# The pids in the cluster's cgroup, or in a part of it, without processes that have ended but were
+# not waited for: a shim whose containerd is dead does not wait for its own.
 pids_in() {
   local pid
   [ -d "$1" ] || return 0
-  # One of its folders may end while find is on its way.
+  # A folder below may vanish while find runs.
   for pid in $({ find "$1" -name cgroup.procs -exec cat {} + 2>/dev/null || true; } | sort -un); do
     ! ended "$pid" && echo "$pid"
   done
@@ -152,8 +154,8 @@ ended() {
   grep -q '^State:[[:space:]]*Z' "/proc/$1/status" 2>/dev/null
 }
 
-# When a process was started, in ticks since the machine was: with it a pid names one process only.
-# Its name, which may hold anything, ends with the last parenthesis.
+# The start of a process, in ticks since the machine's start: a pid and this time name one process
+# only. The name of a process, which may hold anything, ends with the last parenthesis.
 start_time() {
   local stat
   stat=$(cat "/proc/$1/stat" 2>/dev/null) || return 1
@@ -169,7 +171,7 @@ start() {
   (
     echo "$BASHPID" >"$tracked/cgroup.procs"
     cd /
-    # Neither the lock of up nor the terminal's Ctrl-C is for it.
+    # The process is to have neither the lock of up nor the terminal's Ctrl-C.
     exec 9>&-
     exec setsid nsenter --net="/run/netns/$netns" env -i PATH="$PATH" HOME="$state" "$@"
   ) </dev/null >"$state/logs/$name.log" 2>&1 &
@@ -178,7 +180,7 @@ start() {
     >"$state/pids/$name"
 }
 
-# Prints the pid of a process that start has started, if it still is that process.
+# Prints the pid of a process that start has started, if that process still runs; else fails.
 pid_of() {
   local pid begun boot
   read -r pid begun boot 2>/dev/null <"$state/pids/$1" || return 1
@@ -190,8 +192,8 @@ pid_of() {
 
 alive() { pid_of "$1" >/dev/null; }
 
-# What up writes into the state folder, and down removes. The logs stay, and the
-# file that marks the folder as ours.
+# The parts of the state folder that up writes and down removes. The logs stay, and so does the file
+# that marks the folder as ours.
 state_parts=(
   addresses cni config containerd etcd kubelet pause pids pki registries registry run
   kubeconfig controller-manager.kubeconfig scheduler.kubeconfig kube-proxy.kubeconfig

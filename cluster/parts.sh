@@ -1,6 +1,6 @@
 # shellcheck shell=bash disable=SC2154
-# The parts of the cluster, one function each: how it is started and when it is ready.
-# For up, which has the names that cluster.sh sets.
+# The parts of the cluster: functions that start them and wait until they are ready. For up, which
+# has the names that cluster.sh sets.
 
 # show_log NAME MESSAGE: fails with the last lines of a log.
 show_log() {
@@ -43,10 +43,10 @@ node_ready() {
     -o 'jsonpath={.status.conditions[?(@.type=="Ready")].status}')" = True ]
 }
 
-# Whether the cluster's first name resolves: asks for its address in DNS' own words, for want of a
-# client to rely on, and looks into the head of the answer. By TCP, because bash may write a message
-# in two pieces. In hexadecimal: the message's length, its head, the name, and that an address is
-# wanted.
+# Whether the cluster's first name resolves: writes the DNS query itself, for want of a client to
+# rely on, and reads the header of the answer. By TCP, because bash may write a message in two
+# pieces. In hexadecimal: the message's length, its header, the name, and the question for an
+# address.
 # shellcheck disable=SC2016
 dns_ready() {
   answers 127.0.0.1 8181 /ready || return 1
@@ -58,22 +58,22 @@ dns_ready() {
     # No error, and at least one answer.
     ((said[5] % 16 == 0 && said[9] > 0))' "$address"
 }
-# The first service of all is there when its rules are.
+# Ready once the rules of the cluster's first Service are there.
 kube_proxy_ready() { connects 10.96.0.1 443; }
 
 make_network() {
-  # Built into some kernels and a module of others.
+  # br_netfilter is built into some kernels, and a module of others.
   [ -e /proc/sys/net/bridge ] || modprobe br_netfilter 2>/dev/null || true
   ip netns add "$netns"
   in_netns ip link set lo up
-  # With an address of its own: a bridge takes the lowest of its ports' else, and changes it as pods
-  # come and go, which breaks connections until the neighbours have noticed.
+  # With a MAC address of its own: otherwise a bridge takes the lowest address of its ports, and
+  # changes it as pods come and go, which breaks connections until the neighbours have noticed.
   in_netns ip link add cni0 address 02:eb:b0:00:00:01 type bridge
   in_netns ip address add "$address/16" dev cni0
   in_netns ip link set cni0 up
   # A connection to a ClusterIP needs a route before the rules of kube-proxy see it.
   in_netns ip route add 10.96.0.0/16 dev cni0
-  # There is nothing else: say so at once, rather than let a client wait.
+  # There is no other network: refuse at once, rather than let a client wait.
   in_netns ip route add unreachable default
   in_netns bash -c 'cd /proc/sys/net
     echo 1 >ipv4/ip_forward
@@ -118,8 +118,9 @@ overlay_works_in() {
   return $works
 }
 
-# The state folder itself, else memory, which an overlay can always lie on. A kernel without
-# overlayfs copies every image for every container: slow and large, but right.
+# Chooses where images are unpacked: the state folder itself, else memory, which an overlay can
+# always lie on. A kernel without overlayfs copies every image for every container: slow and large,
+# but right.
 choose_snapshotter() {
   if overlay_works_in "$state/containerd"; then
     snapshotter=overlayfs
@@ -188,7 +189,7 @@ start_apiserver() {
   await kube-apiserver kube get --raw /readyz
 }
 
-# Every pod has a process that holds its namespaces open. Its image comes from no registry.
+# Every pod has a process that holds its namespaces open. Its image is built here, not pulled.
 push_pause() {
   mkdir "$state/pause"
   cc -static -Os -s -o "$state/pause/pause" "$here/pause.c" 2>"$state/logs/pause.log" ||
@@ -219,6 +220,6 @@ await_rest() {
   await kubelet node_ready
   await kube-proxy kube_proxy_ready
   await coredns dns_ready
-  # No pod can be made in a namespace before it has its account.
+  # No pod can be made in a namespace before the namespace has its account.
   await kube-controller-manager kube get serviceaccount default
 }

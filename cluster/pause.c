@@ -1,5 +1,5 @@
-// What holds a pod's namespaces open: waits to be told to end, and buries the processes that a pod
-// with one namespace of processes leaves to it.
+// Holds a pod's namespaces open: waits for a signal to end, and reaps the orphaned processes of a
+// pod whose containers share a process namespace.
 #include <signal.h>
 #include <sys/wait.h>
 #include <unistd.h>

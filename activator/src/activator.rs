@@ -36,8 +36,8 @@ use crate::wake::Waker;
 
 /// Pause between two reports, as in Knative (`pkg/activator/concurrency_reporter.go`).
 const REPORT_INTERVAL: Duration = Duration::from_secs(1);
-/// One place in so many is for the inner door alone: whoever takes all that the internet can take
-/// must not keep the services of a cluster from each other.
+/// One place in so many is for the inner door alone: a client that takes every place open to the
+/// internet must not keep the services of a cluster from each other.
 const INNER_PART: usize = 8;
 
 /// What an activator needs.
@@ -48,7 +48,7 @@ pub struct ActivatorOptions {
     pub config: watch::Receiver<Arc<Config>>,
     /// Takes the reports.
     pub reports: Arc<dyn ReportSink>,
-    /// Is told of events; `Arc::new(())` when nobody listens.
+    /// Receives events; `Arc::new(())` ignores them.
     pub observer: Arc<dyn Observer>,
     /// Name of this activator, different from that of any other.
     pub id: String,
@@ -56,9 +56,9 @@ pub struct ActivatorOptions {
     pub connect: Arc<dyn Connect>,
     /// Limits.
     pub limits: Limits,
-    /// How to find the other activators; nothing where there are none. With several that do not
-    /// know each other, each applies concurrency limits on its own. [`ActivatorOptions::id`] must
-    /// be the name of this one's pod.
+    /// How to find the other activators; `None` where there are none. Of several activators that do
+    /// not know each other, each applies concurrency limits on its own. [`ActivatorOptions::id`]
+    /// must be the name of this activator's pod.
     pub peers: Option<PeerOptions>,
 }
 
@@ -76,7 +76,7 @@ struct Inner {
     directory: Arc<Directory>,
     outside: Arc<Server>,
     inside: Arc<Server>,
-    /// Nothing where this activator is the only one.
+    /// `None` where this activator is the only one.
     peer_server: Option<Arc<Server>>,
     peers: Option<Arc<Peers>>,
     synced: Synced,
@@ -131,8 +131,8 @@ impl Activator {
         Self { inner: Arc::new(inner) }
     }
 
-    /// Watches and reports until `shutdown`. Requests are served all the while, and after: an
-    /// activator that drains still reports.
+    /// Watches and reports until `shutdown`. Requests are served independently of it, so that an
+    /// activator that drains can still report.
     pub async fn run(&self, shutdown: CancellationToken) {
         let inner = &self.inner;
         let work = async {
@@ -150,19 +150,19 @@ impl Activator {
         }
     }
 
-    /// Serves clients at one door until `shutdown`, then lets what is in flight end within
+    /// Serves clients at one door until `shutdown`, then lets requests in flight end within
     /// [`Limits::drain`]. HTTP/1 and, by prior knowledge, HTTP/2.
     pub async fn serve(&self, listener: TcpListener, door: Door, shutdown: CancellationToken) {
         let server = Arc::clone(self.server(door));
         server::serve(server, listener, self.inner.limits, shutdown).await;
     }
 
-    /// Serves other activators until `shutdown`, then lets what is in flight end, as
-    /// [`Activator::serve`] does; and from then on sends them what it still gets for revisions
-    /// with a concurrency limit.
+    /// Serves other activators until `shutdown`, then lets requests in flight end, as
+    /// [`Activator::serve`] does. From then on this activator forwards to them the requests that it
+    /// still gets for revisions with a concurrency limit.
     ///
-    /// What comes here is believed once [`PeerOptions::doorkeeper`] has let it in. Does nothing
-    /// without [`ActivatorOptions::peers`].
+    /// The requests of a connection are trusted once [`PeerOptions::doorkeeper`] has let it in.
+    /// Does nothing without [`ActivatorOptions::peers`].
     pub async fn serve_peers(&self, listener: TcpListener, shutdown: CancellationToken) {
         let Some(server) = self.inner.peer_server.clone() else {
             return;
@@ -204,9 +204,9 @@ impl Activator {
         self.inner.directory.revisions()
     }
 
-    /// Obeys an order: the pods that it names get nothing more, also if they are not known yet, and
-    /// all others of the revision are taken back. Answered by a report at once. An order of a
-    /// leader that was deposed is left alone, and so is one for which there is no room.
+    /// Obeys an order: the pods that it names get no more requests, even if they are not known yet,
+    /// and all other pods of the revision are used again. A report answers it at once. An order of
+    /// a deposed leader is ignored, and so is an order for a revision that there is no room for.
     pub fn drain(&self, order: &DrainOrder) {
         let now = Instant::now();
         if !self.inner.epochs.admit(order.id.epoch, now) {
@@ -261,7 +261,7 @@ impl Activator {
         self.inner.directory.change_pods(change);
     }
 
-    /// Takes a change of the activators' Pods, as the watch does; nothing without
+    /// Takes a change of the activators' Pods, as the watch does; does nothing without
     /// [`ActivatorOptions::peers`].
     pub fn change_peers(&self, change: WatchChange<Pod>) {
         if let Some(peers) = &self.inner.peers {
@@ -284,8 +284,8 @@ impl Activator {
         }
     }
 
-    /// Says once more what was told while a report of an interval was made: that is newer than the
-    /// report, which takes the place of whatever came before it.
+    /// Sends again what was reported at once while the report of an interval was being made: it is
+    /// newer than that report, which replaces everything sent before it.
     fn tell_again(&self) {
         let revisions = self.inner.directory.active_revisions();
         let told: Vec<_> =
@@ -295,7 +295,7 @@ impl Activator {
         }
     }
 
-    /// Reports at once who waits for a pod.
+    /// Reports at once the revisions whose requests wait for a pod.
     pub fn report_waiting(&self) {
         let revisions = self.inner.directory.active_revisions();
         let reports = revisions.iter().map(|revision| revision.report_now());
@@ -305,7 +305,7 @@ impl Activator {
         }
     }
 
-    /// What it knows, for tests.
+    /// The directory, for tests.
     #[cfg(test)]
     pub(crate) fn directory(&self) -> &Directory {
         &self.inner.directory
@@ -348,15 +348,16 @@ impl Activator {
     }
 }
 
-/// The servers of the outer and the inner door, whose places are counted together, and that of the
-/// peers, if there are any.
+/// The servers of the outer and the inner door, whose places are counted together, and the server
+/// for peers, if there are any.
 fn servers(proxy: &Arc<Proxy>, limits: &Limits) -> (Arc<Server>, Arc<Server>, Option<Arc<Server>>) {
     let taken = proxy.context.meters.connections();
     let places = |most| Places::new(most, limits.connections_per_address, taken.clone());
     let outer_places = places(limits.connections - limits.connections / INNER_PART);
     let inner_places = places(limits.connections);
-    // Clients that take all places must not keep the other activators out. These are counted apart
-    // and have as many at the most; each activator opens a few for each revision that it forwards.
+    // Clients that take all places must not keep the other activators out. The connections of
+    // activators are counted apart, up to the same limit; each activator opens a few for each
+    // revision that it forwards.
     let peer_places = Places::new(limits.connections, None, Gauge::default());
     let server = |audience, places: &Arc<Places>| {
         Arc::new(Server::new(Arc::clone(proxy), audience, Arc::clone(places)))

@@ -1,8 +1,8 @@
 //! Requests that are quicker than the watches.
 //!
-//! A Route becomes Ready for people by the same write by which activators hear of its hosts, and a
-//! person may be quicker than the watch of the one activator that gets the request. So what is
-//! unknown here waits a moment for news before it is refused.
+//! One write makes a Route Ready for people and tells activators of its hosts, so a person may be
+//! quicker than the watch of the one activator that gets the request. A request for an unknown host
+//! or Revision therefore waits a moment for news before it is refused.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -13,19 +13,19 @@ use tokio::time::{Instant, timeout_at};
 
 use crate::budget::Part;
 
-/// How long to wait: a watch is milliseconds behind, and under load some hundred.
+/// How long to wait: a watch is some milliseconds behind, under load some hundred.
 const WAIT: Duration = Duration::from_millis(500);
-/// Most requests that wait so; more are refused at once. Each wakes at every piece of news, and what
-/// they hold is counted before (`proxy/held.rs`).
+/// Most requests that wait for news; further ones are refused at once. Each of them wakes at every
+/// piece of news, and the bytes that it holds are counted before (`proxy/held.rs`).
 const WAITING_MAX: usize = 1000;
 
-/// Tells of new hosts and Revisions.
+/// Wakes the requests that wait for a host or a Revision that is not known yet.
 pub(crate) struct Arrivals {
     told: watch::Sender<()>,
     places: Semaphore,
-    /// How often there was no place.
+    /// Counts the requests that found no place.
     full: Counter,
-    /// What requests for hosts and Revisions that are unknown hold while they wait.
+    /// The bytes that requests for unknown hosts and Revisions hold while they wait.
     pub(crate) held: Arc<Part>,
 }
 
@@ -38,12 +38,12 @@ impl Arrivals {
         Self { told: watch::Sender::default(), places, full, held: Arc::default() }
     }
 
-    /// Something is there that was not before.
+    /// There is news: the waiting requests look again.
     pub(crate) fn tell(&self) {
         self.told.send_replace(());
     }
 
-    /// What `look` finds, now or after news that come within [`WAIT`].
+    /// Returns what `look` finds, now or after news within [`WAIT`].
     pub(crate) async fn find<T>(&self, mut look: impl FnMut() -> Option<T>) -> Option<T> {
         let Ok(_place) = self.places.try_acquire() else {
             self.full.inc();

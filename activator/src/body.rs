@@ -1,8 +1,8 @@
 //! Response bodies: a pod's, streamed as it comes, or a short one of our own.
 //!
 //! A pod's body holds the request's place in the pod: it is given back when the body has ended or
-//! is dropped, not when the head has arrived. A body that must stop early ends in an error, so
-//! that the connection or stream is aborted; a truncated response never looks complete (class R3).
+//! is dropped, not when the head has arrived. A body that must stop early ends in an error, so that
+//! the connection or stream is aborted; a truncated response never looks complete.
 
 use std::pin::Pin;
 use std::sync::Arc;
@@ -51,9 +51,9 @@ struct PodBody {
     stay: Stay,
     /// Tells the connection's guard that a request is under way.
     _busy: Busy,
-    /// For the client of an HTTP/2 stream.
+    /// Splits the body into frames for an HTTP/2 client; `None` in HTTP/1.
     frames: Option<Box<Frames>>,
-    /// The longest pause between two frames, and when the last came.
+    /// The longest pause between two frames; `last` is when the last one came.
     idle: Option<Duration>,
     last: Instant,
     /// Made only when there is something to wait for: most bodies come with their heads.
@@ -63,9 +63,9 @@ struct PodBody {
 
 /// A body in parts that fit into frames.
 struct Frames {
-    /// Where it is told how the client takes them.
+    /// Notes when a frame is asked for and given.
     progress: Arc<Progress>,
-    /// What is left of a part that is too long for one.
+    /// The rest of a part that is too long for one frame.
     rest: Bytes,
 }
 
@@ -196,8 +196,8 @@ impl PodBody {
         }
     }
 
-    /// Ready when time has run out. The timer is moved only when it fires: a body of many parts
-    /// would otherwise pay for it at each.
+    /// Ready when the idle time has run out. The timer is moved only when it fires: a body of many
+    /// parts would otherwise pay for a move at each part.
     fn poll_timeout(&mut self, cx: &mut Context<'_>) -> Poll<BodyError> {
         let Some(idle) = self.idle else {
             return Poll::Pending;

@@ -1,31 +1,31 @@
 //! The bytes that requests may hold in this process, all revisions and connections together.
 //!
-//! A request holds its head while it waits, and in HTTP/2 what its client may send of the body
-//! before anybody reads it. Neither is bounded by the queue of one revision: a thousand sleeping
-//! revisions, or a thousand connections, add up. What is held is counted here before it is held;
-//! what does not fit is refused.
+//! A request holds its head while it waits, and in HTTP/2 also the part of its body that the client
+//! may send before the body is read. The queue of one revision bounds neither: a thousand sleeping
+//! revisions, or a thousand connections, add up. Bytes are counted here before they are held; a
+//! request whose bytes do not fit is refused.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, Ordering};
 
 use prometheus_client::metrics::gauge::Gauge;
 
-/// The most that waiting requests may take of the budget, and the most that those may take which a
-/// pod reads. Each leaves a quarter to the other: those that wait for one model must not keep the
-/// uploads of another out, nor may long uploads keep every model from being woken.
+/// The share of the budget that waiting requests may take at most, and likewise the requests that a
+/// pod reads. Each kind leaves a quarter to the other: requests that wait for one model must not
+/// keep the uploads to another out, nor may long uploads keep every model from being woken.
 const PURPOSE_SHARE: (i64, i64) = (3, 4);
-/// The most that the requests of one revision may take of what is for a purpose. The other half is
-/// for the other revisions, whatever the clients of this one do; and a revision that is alone still
-/// has 96 MiB of the chart's 1 GiB, which is a thousand waiting uploads.
+/// The share of a purpose's bytes that the requests of one revision may take at most. The other
+/// half is for the other revisions, whatever the clients of this one do. A revision that is alone
+/// still has 96 MiB of the chart's 1 GiB, which is a thousand waiting uploads.
 const REVISION_SHARE: (i64, i64) = (1, 2);
 
 /// The bytes that requests may hold.
 #[derive(Debug)]
 pub(crate) struct Budget {
     limit: i64,
-    /// Also the metric: one atomic number.
+    /// The bytes that are held: one atomic number, which is also the metric.
     held: Gauge,
-    /// The same for each purpose.
+    /// The bytes that are held for each purpose.
     parts: Part,
 }
 
@@ -55,25 +55,25 @@ pub(crate) enum Purpose {
     Passing,
 }
 
-/// Whose bytes are more than they may be.
+/// The bound that a request's bytes would exceed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Excess {
-    /// Those of all requests.
+    /// That of all requests.
     All,
-    /// Those of the revision.
+    /// That of the revision.
     Revision,
 }
 
 // === impl Budget ===
 
 impl Budget {
-    /// A budget of `limit` bytes, of which `held` shows how many are taken.
+    /// A budget of `limit` bytes; `held` shows how many of them are taken.
     pub(crate) fn new(limit: usize, held: Gauge) -> Arc<Self> {
         Arc::new(Self { limit: number(limit), held, parts: Part::default() })
     }
 
     /// Takes `bytes` for a request of the revision that has `part`; an error when that is more than
-    /// the purpose or the revision may have.
+    /// all requests, the purpose or the revision may have.
     pub(crate) fn take(
         self: &Arc<Self>,
         bytes: usize,
@@ -86,7 +86,7 @@ impl Budget {
         let alike = self.parts.add(purpose, bytes);
         let own = part.add(purpose, bytes);
         let share = Share { budget: Arc::clone(self), part: Arc::clone(part), bytes, purpose };
-        // Of two that race for the last bytes both may be refused; neither takes too much.
+        // Two requests that race for the last bytes may both be refused; neither takes too much.
         if own > most / REVISION_SHARE.1 * REVISION_SHARE.0 {
             return Err(Excess::Revision);
         }
@@ -107,7 +107,7 @@ impl Part {
         }
     }
 
-    /// How many there are after `bytes` more.
+    /// Adds `bytes` and returns the sum.
     fn add(&self, purpose: Purpose, bytes: i64) -> i64 {
         self.of(purpose).fetch_add(bytes, Ordering::Relaxed).saturating_add(bytes)
     }
@@ -116,8 +116,8 @@ impl Part {
 // === impl Share ===
 
 impl Share {
-    /// A pod reads the request from now on: its bytes are none of those that wait. It was let in
-    /// and is never refused for that; those that come next are.
+    /// A pod reads the request from now on: its bytes no longer count as waiting. A request that
+    /// was let in is never refused for that; later ones may be.
     pub(crate) fn passes(&mut self) {
         if self.purpose == Purpose::Waiting {
             for part in [&self.budget.parts, &*self.part] {
@@ -137,7 +137,7 @@ impl Drop for Share {
     }
 }
 
-/// Sizes are far below 2^63; a limit that is not means no limit.
+/// Sizes are far below 2^63; a limit above that means no limit.
 fn number(bytes: usize) -> i64 {
     i64::try_from(bytes).unwrap_or(i64::MAX)
 }

@@ -1,5 +1,5 @@
-//! How connections to pods are made, those of activators among them: one seam for forwarding and
-//! probing, so that a simulation can run both over in-memory pipes in paused time.
+//! How connections to pods, those of other activators included, are made: one seam for forwarding
+//! and probing, so that a simulation can run both over in-memory pipes in paused time.
 
 use std::io;
 use std::net::SocketAddr;
@@ -15,7 +15,7 @@ pub trait Io: AsyncRead + AsyncWrite + Send + Unpin {}
 
 impl<T: AsyncRead + AsyncWrite + Send + Unpin> Io for T {}
 
-/// A connection of whatever kind.
+/// A connection of any kind.
 pub type BoxedIo = Box<dyn Io>;
 
 /// Makes connections to pods.

@@ -1,7 +1,7 @@
-//! All routes, revisions and pods that the watches have told of, and the host table made of them.
+//! All routes, revisions and pods known from the watches, and the host table made of them.
 //!
-//! Only the table is read by requests, and only through one atomic pointer. Everything else is for
-//! the watches, the ticker and people.
+//! A client's request reads only the table, through one atomic pointer; a peer's request finds its
+//! revision by name. Everything else is for the watches, orders, the ticker and people.
 
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
@@ -22,17 +22,17 @@ use crate::revision::{Revision, RevisionContext};
 use crate::route::{Door, RouteClaims, RouteFacts, RouteTable};
 use crate::settings::Settings;
 
-/// Revisions beyond which an order adds none: more than the autoscaler scales.
+/// With this many revisions known, an order adds no further one: more than the autoscaler scales.
 const ORDERED_MAX: usize = 25_000;
 
-/// What a watch tells.
+/// A change that a watch reports.
 #[derive(Debug, Clone)]
 pub enum WatchChange<K> {
     /// The object is new or changed.
     Applied(K),
     /// The object is gone.
     Deleted(K),
-    /// These are all there are: after a list, when deletions may have been missed.
+    /// The complete set of objects, after a list, when deletions may have been missed.
     Replaced(Vec<K>),
 }
 
@@ -41,9 +41,9 @@ pub(crate) struct Directory {
     context: Arc<RevisionContext>,
     revisions: DashMap<RevisionKey, Arc<Revision>>,
     table: ArcSwap<RouteTable<Arc<Revision>>>,
-    /// For requests that came before what they are about.
+    /// For requests that came before their host or revision was known.
     pub(crate) arrivals: Arrivals,
-    /// What the table follows from. Also the lock of those who change it.
+    /// The claims that the table is made from. This lock is held for each change of the table.
     routes: Mutex<RouteClaims<Arc<Revision>>>,
     /// The revision of each pod: a label can change, and a deletion must find its pod.
     pods: Mutex<HashMap<PodUid, RevisionKey>>,
@@ -52,8 +52,8 @@ pub(crate) struct Directory {
 // === impl WatchChange ===
 
 impl<K> WatchChange<K> {
-    /// The same change of what `keep` makes of the objects; an object of which it makes nothing is
-    /// left out.
+    /// The same change with `keep` applied to each object; an object for which `keep` returns
+    /// `None` is left out.
     pub(crate) fn filter_map<T>(self, keep: impl Fn(K) -> Option<T>) -> Option<WatchChange<T>> {
         match self {
             Self::Applied(object) => keep(object).map(WatchChange::Applied),
@@ -95,7 +95,7 @@ impl Directory {
         self.revisions.iter().map(|entry| Arc::clone(&entry)).collect()
     }
 
-    /// The revisions that have something to tell, or may have.
+    /// The revisions that have, or may have, something to report.
     pub(crate) fn active_revisions(&self) -> Vec<Arc<Revision>> {
         let active = self.revisions.iter().filter(|entry| entry.is_active());
         active.map(|entry| Arc::clone(&entry)).collect()
@@ -185,8 +185,9 @@ impl Directory {
         }
     }
 
-    /// The revision that an order is for, mentioned or not: the order may be quicker than the
-    /// watches, and a pod that it names must then come up drained. Nothing when there are too many.
+    /// The revision that an order is for, even if it is not known yet: the order may be quicker
+    /// than the watches, and a pod that it names must then come up drained. `None` when there are
+    /// too many revisions.
     pub(crate) fn ordered(&self, key: &RevisionKey) -> Option<Arc<Revision>> {
         let known = self.revision(key);
         known.or_else(|| (self.revisions.len() < ORDERED_MAX).then(|| self.entry(key)))

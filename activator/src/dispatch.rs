@@ -1,9 +1,10 @@
 //! Which request goes to which pod: the decision core of one revision.
 //!
 //! Pure: generic over the waiter `W` (a channel in the shell, a number in tests) and the pod `P`.
-//! Invariants, checked by property tests: a pod never has more in flight than the limit, nobody
-//! waits while a pod with a free slot answers its dials (the shell calls [`Dispatch::next`] until
-//! it has nothing), waiters are served in the order of arrival, and each gets exactly one outcome.
+//! Invariants, checked by property tests: a pod never has more in flight than the limit, no request
+//! waits while a pod with a free slot accepts connections (the shell calls [`Dispatch::next`] until
+//! it returns `None`), waiters are served in the order of arrival, and each gets exactly one
+//! outcome.
 //!
 //! A backlog is not thrown at the first pod that is ready: a pod gets as many requests of the queue
 //! at once as its window, which grows with each connection that it accepts.
@@ -17,7 +18,7 @@ use crate::queue::{Overflow, Queue, QueueLimits, Ticket};
 #[cfg(test)]
 mod tests;
 
-/// Requests of the queue that a pod is sent before it has accepted any. Small servers keep a
+/// Queued requests that a pod is sent before it has accepted a connection. Small servers keep a
 /// backlog of 5 (Python's `socketserver`), and a SYN that does not fit is sent again after 1 s.
 const WINDOW_FIRST: u32 = 8;
 /// Most requests of the queue on their way to one pod: below the backlog of common servers (511 in
@@ -37,7 +38,7 @@ pub struct Slot {
 }
 
 impl Slot {
-    /// Whether [`Dispatch::opened`] has something to learn of it.
+    /// Whether [`Dispatch::opened`] still has to be called for it.
     pub const fn is_opening(&self) -> bool {
         self.is_opening
     }
@@ -75,9 +76,9 @@ struct Member<P> {
     /// Of these, the ones that count against the window.
     opening: u32,
     window: u32,
-    /// Where it stands in `open`.
+    /// Its index in `open`.
     place: Option<usize>,
-    /// Its part of its key in `free`.
+    /// The second part of its key in `free`.
     turn: u64,
 }
 
@@ -90,14 +91,14 @@ pub struct PodView<'a, P> {
     pub pod: &'a P,
     /// Whether it can take requests.
     pub ready: bool,
-    /// Whether it must not be given any.
+    /// Whether it must not be given requests.
     pub drained: bool,
     /// Requests in flight there.
     pub in_flight: u32,
 }
 
 impl<W, P: Clone> Dispatch<W, P> {
-    /// No pods, nobody waiting.
+    /// No pods and no waiting requests.
     pub fn new(limits: QueueLimits) -> Self {
         Self {
             limit: None,
@@ -111,7 +112,7 @@ impl<W, P: Clone> Dispatch<W, P> {
         }
     }
 
-    /// Sets the hard limit of requests at once in one pod; none means no limit.
+    /// Sets the hard limit of requests at once in one pod; `None` means no limit.
     pub fn set_limit(&mut self, limit: Option<NonZeroU32>) {
         self.limit = limit;
         self.free.clear();
@@ -169,8 +170,8 @@ impl<W, P: Clone> Dispatch<W, P> {
         self.queue.pop().map(|(_, waiter)| waiter)
     }
 
-    /// The request of a slot has its connection. True when the pod can now be sent more of the
-    /// queue.
+    /// The request of a slot has its connection. True when the pod can now be sent more queued
+    /// requests.
     pub fn opened(&mut self, slot: &mut Slot) -> bool {
         if !std::mem::take(&mut slot.is_opening) {
             return false;
@@ -200,7 +201,7 @@ impl<W, P: Clone> Dispatch<W, P> {
         }
     }
 
-    /// Adds a pod, or says anew whether it can take requests.
+    /// Adds a pod, or updates whether it can take requests.
     pub fn set_pod(&mut self, uid: &PodUid, pod: P, ready: bool, drained: bool) {
         if let Some(at) = self.known.get(uid).copied() {
             if let Some(member) = self.members[at].as_mut() {
@@ -236,7 +237,7 @@ impl<W, P: Clone> Dispatch<W, P> {
         self.reopen(at);
     }
 
-    /// Forgets a pod. What is in flight there goes on and is given back as usual.
+    /// Forgets a pod. Its requests in flight go on, and their slots are given back as usual.
     pub fn remove_pod(&mut self, uid: &str) {
         let Some(at) = self.known.remove(uid) else {
             return;
@@ -256,7 +257,7 @@ impl<W, P: Clone> Dispatch<W, P> {
         self.queue.len()
     }
 
-    /// Whether any pod can take requests at all, be it full.
+    /// Whether any pod, even a full one, can take requests at all.
     pub const fn has_open_pod(&self) -> bool {
         !self.open.is_empty()
     }
@@ -335,7 +336,7 @@ impl<W, P: Clone> Dispatch<W, P> {
         Some((Slot { at, is_opening }, pod))
     }
 
-    /// A pod for the next of the queue: below its limit, and within its window.
+    /// A pod for the next queued request: below its limit, and within its window.
     fn willing(&self, random: u64) -> Option<usize> {
         if self.limit.is_some() {
             return self.free.iter().map(|(_, _, at)| *at).find(|at| self.accepts(*at));
@@ -356,7 +357,7 @@ impl<W, P: Clone> Dispatch<W, P> {
     }
 
     /// Power of two choices: as good as least loaded when load is not the only difference between
-    /// pods, and constant in their number.
+    /// pods, at a cost that does not grow with their number.
     fn less_loaded_of_two(&self, random: u64) -> Option<usize> {
         let count = self.open.len();
         match count {

@@ -1,7 +1,7 @@
-//! Which leader's orders are obeyed: the newest that was heard of.
+//! Which leader's orders are obeyed: those of the newest leader heard of.
 //!
-//! A leader that was deposed may not know it yet, and what it ordered may be on its way for long.
-//! Its successor has a greater epoch, so that the two can be told apart here.
+//! A deposed leader may not know it yet, and its orders may be on their way for long. Its successor
+//! has a greater epoch, which tells the two apart here.
 
 use std::time::Duration;
 
@@ -13,10 +13,12 @@ use prometheus_client::registry::Registry;
 use tokio::time::Instant;
 
 /// How long an epoch stands without a word from its leader. Epochs count up in one object of the
-/// API server; should that be lost, they begin anew, and orders must be obeyed again some day.
+/// API server; should that object be lost, epochs begin anew, and orders must be obeyed again some
+/// day.
 const KEPT: Duration = Duration::from_mins(1);
 
-/// The newest epoch heard of, and when it last was; and the orders that were not obeyed.
+/// The newest epoch, with the time of its last order, and counters of the orders that were not
+/// obeyed.
 #[derive(Debug)]
 pub(crate) struct Epochs {
     newest: Mutex<Option<(u64, Instant)>>,
@@ -32,7 +34,7 @@ struct Reason {
 // === impl Epochs ===
 
 impl Epochs {
-    /// None heard of yet.
+    /// No epoch heard of yet.
     pub(crate) fn new(registry: &mut Registry) -> Self {
         let refused = Family::<Reason, Counter>::default();
         registry.sub_registry_with_prefix("ebb_activator").register(
@@ -43,7 +45,7 @@ impl Epochs {
         Self { newest: Mutex::default(), refused }
     }
 
-    /// An order was for a revision that there was no room for.
+    /// Counts an order for a revision that there was no room for.
     pub(crate) fn no_room(&self) {
         self.refused.get_or_create(&Reason { reason: "revisions" }).inc();
     }
@@ -66,7 +68,7 @@ impl Epochs {
 mod tests {
     use super::*;
 
-    /// S8: a deposed leader acts on its backlog before it notices.
+    /// A deposed leader acts on its backlog before it notices.
     #[test]
     fn an_older_epoch_is_refused_while_a_newer_one_stands() {
         let (epochs, now) = (Epochs::new(&mut Registry::default()), Instant::now());

@@ -5,8 +5,8 @@ use std::sync::Arc;
 use ebb_api::report::RevisionKey;
 use http::StatusCode;
 
-/// Nginx's word for a client that closed the connection: no response was sent, and the metric needs
-/// a class.
+/// Nginx's status for a client that closed the connection: no response was sent, but the metric
+/// needs a class.
 const CLIENT_CLOSED: u16 = 499;
 
 /// Why a request was answered by Ebb instead of a pod.
@@ -39,7 +39,7 @@ pub enum RequestError {
     /// The client broke off its request; the answer is for the metrics.
     #[error("the client broke off its request")]
     ClientGone,
-    /// The body is encoded in a way that would have to be undone here.
+    /// The body has a transfer coding that would have to be decoded here.
     #[error("transfer coding not supported: send the body as chunked alone")]
     CodingUnknown,
     /// Every pod of the revision failed, and none is starting.
@@ -50,7 +50,8 @@ pub enum RequestError {
         /// The reason that Kubernetes gives for the pods, clipped.
         reason: Arc<str>,
     },
-    /// No connection to a pod could be made, however often it was allowed to try.
+    /// The request did not reach a pod: the activator that owns the revision did not know the
+    /// revision yet, and the request's body cannot be sent again.
     #[error("no connection to the model")]
     Unreachable,
     /// The pod took the request and gave no response.
@@ -101,14 +102,14 @@ impl RequestError {
         }
     }
 
-    /// Whether what the client still sends cannot be told apart from a next request, or is not worth
-    /// waiting for.
+    /// Whether the rest of the client's data cannot be told apart from a next request, or is not
+    /// worth waiting for.
     pub(crate) const fn ends_connection(&self) -> bool {
         matches!(self, Self::Malformed(_) | Self::BodySlow | Self::ClientGone | Self::CodingUnknown)
     }
 }
 
-/// What counts for a client that left before it had an answer.
+/// The status that is counted for a client that left before it had an answer.
 pub(crate) fn client_closed() -> StatusCode {
     StatusCode::from_u16(CLIENT_CLOSED).unwrap_or(StatusCode::BAD_REQUEST)
 }

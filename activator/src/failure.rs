@@ -1,8 +1,8 @@
 //! When a revision cannot start: all its pods failed, none is ready or still starting.
 //!
-//! Pure. A judgement over the pods as they are now, so it takes itself back as soon as a pod
-//! starts again. One crash, or one image that could not be pulled, is no verdict: Kubernetes tries
-//! again at once, and most often that helps.
+//! Pure. The judgement is over the pods as they are now, so it lapses as soon as a pod starts
+//! again. One crash, or one image that could not be pulled, is no verdict: Kubernetes tries again
+//! at once, and most often that helps.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -23,22 +23,22 @@ const MESSAGE_CHARS_MAX: usize = 120;
 /// Why a pod does not run.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Failure {
-    /// Kubernetes' word for it and the first line of its message.
+    /// Kubernetes' reason, or the exit code, and the first line of the message.
     pub reason: Arc<str>,
     /// Whether Kubernetes holds the pod back, or will never run it.
     pub is_lasting: bool,
 }
 
-/// What a pod is worth to those who wait.
+/// What waiting requests may expect of a pod.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Prospect {
     /// It serves.
     Ready,
     /// It may serve soon.
     Starting,
-    /// It found no node since so long.
+    /// It has found no node for this long.
     Unschedulable(Duration, Arc<str>),
-    /// It fails since so long, and Kubernetes tries again.
+    /// It has been failing for this long, and Kubernetes tries again.
     Failing(Duration, Arc<str>),
     /// It will not serve soon without help, with the reason.
     Failed(Arc<str>),
@@ -104,12 +104,12 @@ mod tests {
         .unwrap()
     }
 
-    /// What `of_pod` says: the reason, and whether it is lasting.
+    /// The reason that `of_pod` gives, and whether it is lasting.
     fn told(state: &serde_json::Value, last: &serde_json::Value) -> Option<(String, bool)> {
         of_pod(&pod(state, last)).map(|failure| (failure.reason.to_string(), failure.is_lasting))
     }
 
-    /// P8: only back-off makes a crash a failure that lasts.
+    /// Only back-off makes a crash a failure that lasts.
     #[test]
     fn a_crash_is_told_by_its_exit_code_and_first_line() {
         let ended = json!({"terminated": {"exitCode": 1, "message": "no model\nat line 3"}});
@@ -131,7 +131,7 @@ mod tests {
         assert_eq!(told(&json!({"running": {}}), &none), None);
     }
 
-    /// Requests waited for such a pod until their own time ran out, beside a Revision that had
+    /// Formerly requests waited for such a pod until their own timeout, though its Revision had
     /// failed at once.
     #[test]
     fn a_reason_that_is_not_known_here_is_a_failure_all_the_same() {

@@ -1,8 +1,9 @@
 //! How an activator introduces itself to another, before the first byte of HTTP on a connection.
 //!
-//! A line each way: `ebb-peer TOKEN` and `ok`. Not a header of each request: who is refused has
-//! sent nothing yet, so its request can be served elsewhere, and no token is ever near a request
-//! that goes on to a pod. Whatever else comes, as of an HTTP client by mistake, is answered 401.
+//! One line each way: `ebb-peer TOKEN` and `ok`. Not a header of each request: an activator that is
+//! refused has sent no request yet, so the request can be served elsewhere, and no token is ever
+//! near a request that goes on to a pod. Anything else, for example from an HTTP client by mistake,
+//! is answered 401.
 
 use std::io;
 use std::net::SocketAddr;
@@ -16,12 +17,12 @@ use tokio::time::timeout;
 
 use crate::connect::{BoxedIo, Connect};
 
-/// What the line of an activator begins with.
+/// The start of an activator's line.
 const WORD: &[u8] = b"ebb-peer ";
 /// Stands for the token of an activator that shows none.
 const NO_TOKEN: &str = "-";
 const WELCOME: &[u8] = b"ok\n";
-/// Longest line: its word, the longest token and the end.
+/// Longest line: its word, the longest token and the newline.
 const LINE_BYTES_MAX: usize = WORD.len() + TOKEN_BYTES_MAX + 1;
 /// Longest time for the line to come: it fits into a packet or two.
 const LINE_TIMEOUT: Duration = Duration::from_secs(2);
@@ -44,7 +45,7 @@ impl Connect for Introduced {
     }
 }
 
-/// Says who this is, and waits for the answer. The caller bounds the time.
+/// Introduces this activator and waits for the answer. The caller bounds the time.
 pub(crate) async fn introduce<I>(io: &mut I, token: Option<&str>) -> io::Result<()>
 where
     I: AsyncRead + AsyncWrite + Unpin,
@@ -76,7 +77,7 @@ where
         Ok(_) => WELCOME.to_vec(),
         Err(refusal) => refused(*refusal),
     };
-    // Who does not listen to it finds the connection closed.
+    // A peer that does not read the answer finds the connection closed.
     let write = async {
         io.write_all(&said).await?;
         io.flush().await
@@ -88,7 +89,7 @@ where
     }
 }
 
-/// All that comes until the end of a line; an error if that is too much.
+/// Reads to the end of a line; an error if the line is too long or the connection ends first.
 async fn read_line<I: AsyncRead + Unpin>(io: &mut I) -> io::Result<Vec<u8>> {
     let mut line = Vec::with_capacity(LINE_BYTES_MAX.min(2048));
     let mut limited = io.take(u64::try_from(LINE_BYTES_MAX).unwrap_or(u64::MAX));
@@ -107,7 +108,7 @@ fn token_in(line: &[u8]) -> Option<&str> {
     std::str::from_utf8(token).ok().filter(|token| !token.contains('\n'))
 }
 
-/// The answer to who is not let in, for whom it may be that speaks HTTP/1.1.
+/// The answer to a caller that is not let in: in HTTP/1.1, which an unknown caller may speak.
 fn refused(refusal: IdentityRefusal) -> Vec<u8> {
     let status = match refusal {
         IdentityRefusal::Stranger => "401 Unauthorized",
@@ -126,7 +127,8 @@ fn refused(refusal: IdentityRefusal) -> Vec<u8> {
 mod tests {
     use super::*;
 
-    /// What a listener that asks nobody says to `sent`, in pieces of `size` bytes.
+    /// The result and the answer of a listener that asks for no token, to `sent` in pieces of
+    /// `size` bytes.
     async fn said_to(sent: &[u8], size: usize) -> (Result<(), IdentityRefusal>, String) {
         let (mut here, mut there) = tokio::io::duplex(64 * 1024);
         let sending = async {
@@ -157,7 +159,6 @@ mod tests {
         assert_eq!(said_to(b"ebb-peer -\n", 1000).await.0, Ok(()));
     }
 
-    /// S10.
     #[tokio::test(start_paused = true)]
     async fn whatever_else_comes_gets_one_constant_answer() {
         let endless = vec![b'a'; LINE_BYTES_MAX];

@@ -32,10 +32,10 @@ const FRESH_TIMEOUT: Duration = Duration::from_mins(1);
 /// Longest silence between two requests. Longer than the keep-alive of common load balancers (60 s
 /// at AWS, 600 s at the most), so that they close first and never lose a request to the race.
 const IDLE_TIMEOUT: Duration = Duration::from_secs(620);
-/// How HTTP/2 begins; its connections carry frames that are no heads.
+/// The preface of HTTP/2, whose connections also carry frames that are no heads.
 const H2_PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
 
-/// What the requests of a connection and its guard tell each other.
+/// The state that the requests of a connection share with its guard.
 #[derive(Debug)]
 pub(crate) struct Activity {
     born: Instant,
@@ -69,10 +69,10 @@ pub(crate) struct GuardedIo<I> {
     cut: Counter,
 }
 
-/// What a connection carries.
+/// The protocol of a connection.
 #[derive(Debug)]
 enum Wire {
-    /// It may yet be either: so many bytes of HTTP/2's beginning have come.
+    /// Not known yet: so many bytes of HTTP/2's preface have come.
     Fresh(usize),
     Http1(Heads),
     Http2(Frames),
@@ -81,7 +81,7 @@ enum Wire {
 // === impl Activity ===
 
 impl Activity {
-    /// Of a connection that was made at `now`.
+    /// The activity of a connection that was made at `now`.
     pub(crate) const fn new(now: Instant) -> Self {
         Self {
             born: now,
@@ -115,7 +115,7 @@ impl Activity {
 
 impl Drop for Busy {
     fn drop(&mut self) {
-        // Before the count: who sees that nothing is busy must see since when.
+        // Stored before the count: a reader that sees no busy request must also see since when.
         let ended = u64::try_from(self.0.born.elapsed().as_millis()).unwrap_or(u64::MAX);
         self.0.ended.store(ended, Ordering::Relaxed);
         self.0.busy.fetch_sub(1, Ordering::Release);
@@ -163,7 +163,7 @@ impl<I> GuardedIo<I> {
                     self.wire = Wire::Http2(Frames::default());
                 }
             } else {
-                // What came before were the same letters: no field's name has begun in them.
+                // The bytes that came before match the preface: no field's name has begun in them.
                 self.wire = Wire::Http1(Heads::new());
             }
         }
@@ -191,7 +191,7 @@ impl<I> GuardedIo<I> {
         }
     }
 
-    /// Until when the client must have sent something.
+    /// The time by which the client must have sent something, if there is a limit now.
     fn read_deadline(&mut self) -> Option<Instant> {
         let busy = self.activity.busy.load(Ordering::Acquire) > 0;
         let idle = self.activity.ended() + IDLE_TIMEOUT;
@@ -207,7 +207,7 @@ impl<I> GuardedIo<I> {
                     return None;
                 }
             }
-            // Whatever else goes on: nothing can come before the rest of the head.
+            // Even while requests are busy: nothing else can come before the rest of the head.
             Wire::Http2(_) if self.head.is_some() => {}
             Wire::Http2(_) if busy || self.quiet.is_none() => return None,
             // An answer to our ping is no request.
@@ -228,7 +228,8 @@ impl<I> GuardedIo<I> {
             return false;
         }
         if matches!(self.wire, Wire::Http2(_)) && self.head.is_none() {
-            // Its client is told, so that no request is lost to the race.
+            // An HTTP/2 client is told that its connection ends, so that no request is lost to a
+            // race.
             if let Some(quiet) = self.quiet.take() {
                 let _server_is_gone = quiet.send(());
             }
@@ -237,7 +238,7 @@ impl<I> GuardedIo<I> {
         true
     }
 
-    /// Whether the client takes what waits for it too slowly.
+    /// Whether the client takes the bytes that wait for it too slowly.
     fn is_stalled(&mut self, cx: &mut Context<'_>, done: &Poll<io::Result<usize>>) -> bool {
         match done {
             Poll::Ready(Ok(bytes)) => {

@@ -1,5 +1,5 @@
-//! Header hygiene on both ways: what a hop keeps to itself, what no client may say, and what the
-//! pod is told about the client.
+//! Header hygiene in both directions: fields of one hop alone, fields that no client may set, and
+//! what the pod is told about the client.
 //!
 //! One pass over the names, because a lookup for each name that might be there costs more than the
 //! rest of the request.
@@ -12,12 +12,12 @@ use http::header::{self, HeaderMap, HeaderName, HeaderValue};
 const X_FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
 const X_FORWARDED_HOST: HeaderName = HeaderName::from_static("x-forwarded-host");
 const X_FORWARDED_PROTO: HeaderName = HeaderName::from_static("x-forwarded-proto");
-/// Names the revision of a request that one activator sends another, as `namespace/name`. Heard on
+/// Names the revision of a request that one activator sends another, as `namespace/name`. Read on
 /// the listener for peers only.
 pub(crate) const PEER_REVISION: HeaderName = HeaderName::from_static("ebb-peer-revision");
 const PEER_PREFIX: &str = "ebb-peer-";
-/// Headers that only the platform may set, by prefix: what a client sends could otherwise steer
-/// routing or accounting in a Knative-shaped backend.
+/// Headers that only the platform may set, by prefix: a client's own could otherwise steer routing
+/// or accounting in a Knative-shaped backend.
 const PLATFORM_PREFIXES: [&str; 10] = [
     PEER_PREFIX,
     "knative-serving-",
@@ -31,7 +31,7 @@ const PLATFORM_PREFIXES: [&str; 10] = [
     "forwarded",
 ];
 
-/// The client's end of a connection, in the forms that headers want.
+/// The client's address, in the forms that the headers want.
 #[derive(Debug, Clone)]
 pub(crate) struct ClientEnd {
     address: HeaderValue,
@@ -82,14 +82,14 @@ pub(crate) fn for_pod(
     }
 }
 
-/// Makes the headers of a request that another activator sent fit for the pod: that one has said
-/// who the client is, and taken away what no client may say.
+/// Makes the headers of a request that another activator sent fit for the pod: that activator has
+/// already named the client and removed the fields that no client may set.
 pub(crate) fn from_peer(headers: &mut HeaderMap, upgrade: Option<HeaderValue>) {
     for_next_hop(headers, upgrade, |name| name.as_str().starts_with(PEER_PREFIX));
 }
 
-/// Makes one field of the cookies that an HTTP/2 client sent in several (RFC 9113 8.2.3): HTTP/1
-/// knows of one only, and pods read the first.
+/// Joins the cookie fields of an HTTP/2 client into one (RFC 9113 8.2.3): HTTP/1 has only one, and
+/// pods read the first.
 pub(crate) fn join_cookies(headers: &mut HeaderMap) {
     let mut crumbs = headers.get_all(header::COOKIE).iter();
     let (Some(first), Some(second)) = (crumbs.next(), crumbs.next()) else {
@@ -97,7 +97,7 @@ pub(crate) fn join_cookies(headers: &mut HeaderMap) {
     };
     let all: Vec<_> =
         [first, second].into_iter().chain(crumbs).map(HeaderValue::as_bytes).collect();
-    // What is no value when it is joined was none before.
+    // The joined bytes are a valid value, because each part is one.
     if let Ok(cookie) = HeaderValue::from_bytes(&all.join(&b"; "[..])) {
         headers.insert(header::COOKIE, cookie);
     }
@@ -108,7 +108,8 @@ pub(crate) fn for_client(headers: &mut HeaderMap) {
     strip(headers, |_| false);
 }
 
-/// The protocol of an HTTP/1 upgrade; h2c is none, as HTTP/2 is taken by prior knowledge only.
+/// The protocol of an HTTP/1 upgrade; h2c does not count, as HTTP/2 is taken by prior knowledge
+/// only.
 pub(crate) fn upgrade_of(headers: &HeaderMap) -> Option<HeaderValue> {
     let protocol = headers.get(header::UPGRADE)?;
     let asked = tokens(headers, &header::CONNECTION).any(|t| t.eq_ignore_ascii_case("upgrade"));
@@ -127,8 +128,8 @@ pub(crate) fn head_bytes(headers: &HeaderMap, path: &str) -> usize {
         + path.len()
 }
 
-/// Takes away what was for us, with all that `also` says, and asks the next hop for what we were
-/// asked for ourselves.
+/// Removes the fields of this hop and those that `also` matches, and asks the next hop for the
+/// trailers and the upgrade that this hop was asked for.
 fn for_next_hop(
     headers: &mut HeaderMap,
     upgrade: Option<HeaderValue>,
@@ -162,7 +163,8 @@ fn strip(headers: &mut HeaderMap, also: impl Fn(&HeaderName) -> bool) {
     }
 }
 
-/// Headers of this hop alone (RFC 9110 7.6.1). Transfer-Encoding too: hyper frames anew.
+/// Headers of this hop alone (RFC 9110 7.6.1). Transfer-Encoding too: hyper frames the message
+/// anew.
 fn is_hop(name: &HeaderName) -> bool {
     matches!(
         name.as_str(),
@@ -178,7 +180,7 @@ fn is_hop(name: &HeaderName) -> bool {
     )
 }
 
-/// Framing and identity never fall to a `Connection` header that lists them.
+/// Fields of framing and identity, which a `Connection` header cannot remove by listing them.
 fn is_protected(name: &HeaderName) -> bool {
     matches!(
         name.as_str(),
@@ -227,7 +229,8 @@ fn client_chain(headers: &HeaderMap) -> Option<String> {
     (!chain.is_empty()).then_some(chain)
 }
 
-/// As Knative's queue-proxy makes it of X-Forwarded-*: host and protocol at the first hop only.
+/// `Forwarded` as Knative's queue-proxy makes it of X-Forwarded-*: host and protocol at the first
+/// hop only.
 fn forwarded_chain(before: &str, host: &str, client: &ClientEnd) -> String {
     let mut all = String::new();
     for hop in before.split(',').map(str::trim).filter(|hop| !hop.is_empty()) {
@@ -241,7 +244,7 @@ fn forwarded_chain(before: &str, host: &str, client: &ClientEnd) -> String {
     all
 }
 
-/// An address as RFC 7239 writes it; what is no address is `unknown`, so that nothing a client
+/// An address as RFC 7239 writes it; anything else becomes `unknown`, so that nothing a client
 /// wrote can break out of the syntax.
 fn node(hop: &str) -> String {
     match hop.parse::<IpAddr>() {

@@ -1,4 +1,4 @@
-//! How a pod fares with what it is sent, and when it is left out for a while.
+//! How the requests to a pod end, and when the pod is left out for a while.
 //!
 //! Pure, but for counters that requests share. A pod that fails fast always has free slots, so that
 //! a balancer which looks at load alone would send it ever more. And a pod that answers its probe
@@ -16,7 +16,7 @@ pub const FAILURES_MAX: u32 = 5;
 pub const EJECTION_FIRST: Duration = Duration::from_secs(1);
 /// How long it is left out at the most.
 pub const EJECTION_MAX: Duration = Duration::from_secs(32);
-/// After so long without an ejection, the next is a first one again.
+/// After this long without an ejection, the next one counts as the first again.
 const FORGIVEN_AFTER: Duration = Duration::from_mins(1);
 /// Pause before the second probe in a row of a pod that refused a connection; doubles.
 const PROBE_PAUSE_FIRST: Duration = Duration::from_millis(10);
@@ -49,13 +49,13 @@ pub const fn is_failure(status: StatusCode) -> bool {
     )
 }
 
-/// Whether one more of the `open` pods may be left out where `ejected` are: at most half of them
-/// together, and never the only one. What all pods do is the model's fault and not theirs.
+/// Whether one more of the `open` pods may be left out when `ejected` others are: at most half of
+/// all pods, and never the only one. A failure of all pods is the model's fault, not theirs.
 pub const fn may_eject(ejected: usize, open: usize) -> bool {
     ejected + 1 < open
 }
 
-/// Whether too many are left out, after some of the others have gone.
+/// Whether too many pods are left out, after some of the others have gone.
 pub const fn is_excess(ejected: usize, open: usize) -> bool {
     ejected > open
 }
@@ -65,7 +65,7 @@ pub const fn is_excess(ejected: usize, open: usize) -> bool {
 impl Health {
     /// A request was served.
     pub fn good(&self) {
-        // Mostly there is nothing to write, and so nothing that processors must agree about.
+        // Mostly there is nothing to write, so that processors need not pass the cache line around.
         for count in [&self.failures, &self.refusals] {
             if count.load(Ordering::Relaxed) != 0 {
                 count.store(0, Ordering::Relaxed);
@@ -111,7 +111,7 @@ impl Ejection {
         self.ended = Some(now);
     }
 
-    /// Until when it is left out, if it is.
+    /// Until when the pod is left out, if it is.
     pub const fn until(&self) -> Option<Instant> {
         self.until
     }

@@ -1,13 +1,14 @@
 //! The data plane of Ebb: gateway, buffer, load balancer, concurrency limiter and meter in one hop.
 //!
-//! A request's host and the door that it came through name a revision ([`route`]); it waits until a pod of it is ready and free
-//! ([`queue`], [`dispatch`]), is forwarded as it is, and its response streamed back. Meanwhile the
-//! load is told to the autoscaler, at once when a first request finds nobody ([`ReportSink`]; over
-//! the network: [`streams`]). Among several activators one owns each revision with a concurrency
-//! limit ([`ring`]), and the others forward to it.
+//! A request's host and the door that it came through select a revision ([`route`]). The request
+//! waits until a pod of that revision is ready and free ([`queue`], [`dispatch`]); it is then
+//! forwarded as it is, and the response is streamed back. Meanwhile the load is reported to the
+//! autoscaler, at once when a first request finds no pod ([`ReportSink`]; over the network:
+//! [`streams`]). Among several activators one owns each revision with a concurrency limit
+//! ([`ring`]), and the others forward to it.
 //!
-//! Cores, which decide and do nothing: [`route`], [`queue`], [`dispatch`], [`load`], [`failure`],
-//! [`health`], [`pod`], [`ring`], [`settings`]. Everything else carries out what they decide.
+//! The cores only decide: [`route`], [`queue`], [`dispatch`], [`load`], [`failure`], [`health`],
+//! [`pod`], [`ring`], [`settings`]. Everything else carries out their decisions.
 
 pub mod arrivals;
 pub mod cli;

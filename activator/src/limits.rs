@@ -5,25 +5,25 @@ use std::time::Duration;
 
 use crate::queue::QueueLimits;
 
-/// Connections at once where nothing makes it fewer.
+/// Connections at once where neither memory nor open files allow fewer.
 const CONNECTIONS_MAX: usize = 50_000;
 /// Bytes that requests may hold where no memory limit is set: a quarter of the chart's 1 GiB.
 const HELD_BYTES: usize = 256 * 1024 * 1024;
 /// The part of a memory limit that requests may hold: one in so many. As much again is for
-/// connections; the other half is for code, tables, what passes between client and pod, and what
-/// the kernel keeps of sockets, which counts against the same limit.
+/// connections; the other half is for code, tables, bytes on their way between client and pod, and
+/// the kernel's buffers of sockets, which count against the same limit.
 const HELD_PART: u64 = 4;
 /// The part of a memory limit that is for connections: one in so many.
 const CONNECTIONS_PART: u64 = 4;
-/// What an idle connection takes, HTTP/2's larger buffers among it: 22 KiB were measured for each
-/// of 8,000 connections over HTTP/1 that held a request.
+/// Memory of an idle connection, HTTP/2's larger buffers included: 22 KiB were measured for each of
+/// 8,000 HTTP/1 connections that held a request.
 const CONNECTION_BYTES: u64 = 16 * 1024;
 /// Files that are open for other reasons than connections: watches, reports, probes, listeners.
 const OTHER_FILES: u64 = 256;
 /// One connection in so many may be a tunnel: a tunnel lasts for up to a day, and requests must
 /// find a place all the same.
 const TUNNEL_PART: usize = 2;
-/// Longest orderly end, Knative's activator's grace period.
+/// Longest orderly end: the grace period of Knative's activator.
 const DRAIN_TIMEOUT: Duration = Duration::from_mins(10);
 
 /// Limits of an activator.
@@ -33,8 +33,8 @@ pub struct Limits {
     pub queue: QueueLimits,
     /// Bytes that the requests of all revisions may hold in this process.
     pub held_bytes: usize,
-    /// Client connections at once, over both doors, of which the outer one leaves some to the inner
-    /// one; the next are told so and closed. Other activators may have as many besides.
+    /// Client connections at once over both doors, of which the outer door leaves some to the inner
+    /// one; further connections are told so and closed. Other activators may have as many besides.
     pub connections: usize,
     /// Client connections at once from one address at each door; `None` means no limit of its
     /// own, which is right behind a load balancer.
@@ -50,7 +50,7 @@ pub struct Limits {
 impl Limits {
     /// The limits that fit into `memory` bytes, if that is limited, and into `files` open files.
     pub fn within(memory: Option<u64>, files: u64) -> Self {
-        // A connection of a client leads to one to a pod as a rule.
+        // As a rule a client's connection leads to one to a pod.
         let by_files = size(files.saturating_sub(OTHER_FILES) / 2).max(1);
         let by_memory = memory
             .map_or(usize::MAX, |bytes| size(bytes / CONNECTIONS_PART / CONNECTION_BYTES).max(1));

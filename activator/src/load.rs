@@ -18,7 +18,7 @@ pub struct Load {
     last: Instant,
 }
 
-/// What one interval held.
+/// The load of one interval.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Interval {
     /// Its length.
@@ -53,7 +53,7 @@ impl Load {
         self.inside
     }
 
-    /// Begins the interval anew, after a time in which nobody was inside and nobody asked.
+    /// Begins the interval anew, if no request has been inside or arrived since it began.
     pub fn resume(&mut self, now: Instant) {
         if self.inside == 0 && self.arrivals == 0 {
             *self = Self::new(now);

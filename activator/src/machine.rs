@@ -11,7 +11,8 @@ use nix::sys::resource::{Resource, getrlimit, setrlimit};
 use crate::limits::Limits;
 
 const CGROUPS: &str = "/sys/fs/cgroup";
-/// Above this a limit means none: version 1 of control groups writes "no limit" as 2^63 less a page.
+/// A limit above this means no limit: version 1 of control groups writes "no limit" as 2^63 less a
+/// page.
 const UNLIMITED: u64 = 1 << 60;
 /// Linux's own default, for a machine that does not say.
 const FILES_DEFAULT: u64 = 1024;
@@ -28,8 +29,8 @@ pub struct Machine {
 // === impl Machine ===
 
 impl Machine {
-    /// Raises the limit of open files to what is allowed (a soft limit of 1,024 is common, and would
-    /// be 400 connections), finds out what there is, and says so in the log.
+    /// Raises the limit of open files to what is allowed (a soft limit of 1,024 is common, and
+    /// would be 400 connections), reads the limits of this process, and logs them.
     pub fn prepare() -> Self {
         let files = raise_files().unwrap_or_else(|error| {
             tracing::warn!(%error, "The limit of open files could not be raised");
@@ -50,7 +51,7 @@ impl Machine {
         machine
     }
 
-    /// The limits of an activator that has this to itself.
+    /// The limits of an activator that has this machine to itself.
     pub fn limits(self) -> Limits {
         Limits::within(self.memory, self.files)
     }
@@ -64,7 +65,7 @@ fn raise_files() -> nix::Result<u64> {
     Ok(hard)
 }
 
-/// The least of the limits that `own`, the text of `/proc/self/cgroup`, puts this process under.
+/// The least memory limit of the control groups in `own`, the text of `/proc/self/cgroup`.
 fn memory_limit(own: &str, read: impl Fn(&Path) -> Option<String>) -> Option<u64> {
     own.lines()
         .filter_map(|line| {
@@ -79,7 +80,8 @@ fn memory_limit(own: &str, read: impl Fn(&Path) -> Option<String>) -> Option<u64
             }
         })
         .flat_map(|(root, path, file)| {
-            // In a container the path may be the host's. The root of the mount is its own then.
+            // In a container the path may be the host's. The root of the mount is then the
+            // container's own group.
             let below = root.join(path.trim_start_matches('/'));
             let up: Vec<_> = below
                 .ancestors()

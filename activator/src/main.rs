@@ -15,7 +15,7 @@ use ebb_daemon::listener;
 use ebb_daemon::process::{self, Process};
 use tokio_util::sync::CancellationToken;
 
-/// Why not the system's: see the workspace's Cargo.toml.
+/// The workspace's Cargo.toml says why this is not the system's allocator.
 #[global_allocator]
 static ALLOCATOR: tikv_jemallocator::Jemalloc = tikv_jemallocator::Jemalloc;
 
@@ -70,7 +70,7 @@ async fn run(mut process: Process, options: ActivatorFlags) -> anyhow::Result<()
     let reporting = async move { streams.run(reporting, &autoscaler, end).await };
     process.tasks.spawn("report streams", &served, reporting);
     let synced = async {
-        // Who did not know the others would own everything.
+        // Without the peer list this activator would think that it owns every revision.
         activator.peers_synced().await;
         drop(others);
         activator.synced().await;
@@ -96,8 +96,8 @@ async fn run(mut process: Process, options: ActivatorFlags) -> anyhow::Result<()
     Ok(())
 }
 
-/// What this activator shows of itself, and who lets others in: by tokens, unless it is told to do
-/// without.
+/// The token that this activator shows, and the doorkeeper that admits others by theirs. With
+/// `--no-authentication` this activator shows none and admits everybody.
 async fn identity(
     process: &mut Process,
     options: &ActivatorFlags,

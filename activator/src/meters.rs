@@ -275,7 +275,7 @@ impl Meters {
         self.overflows_of(bound).inc();
     }
 
-    /// How often that was.
+    /// Counts what was refused because of `bound`.
     pub(crate) fn overflows_of(&self, bound: Bound) -> Counter {
         let bound = match bound {
             Bound::HeldBytes => "held-bytes",
@@ -289,7 +289,7 @@ impl Meters {
         self.overflows.get_or_create(&BoundLabels { bound }).clone()
     }
 
-    /// Those that were cut off for being slow on one side.
+    /// Counts the clients that were cut off for being slow on one side.
     pub(crate) fn cut(&self, side: Cut) -> Counter {
         let side = match side {
             Cut::Upload => "upload",

@@ -1,4 +1,4 @@
-//! What happens to revisions, for whoever wants to tell a person about it.
+//! Traits for the receivers of load reports, and of events that a person may want to see.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -11,8 +11,8 @@ pub trait ReportSink: Send + Sync {
     /// Called once a second, and from the request path for a first request: must not block.
     fn report(&self, report: Report);
 
-    /// How long no autoscaler has answered; nothing where that cannot be, for it is a part of this
-    /// process.
+    /// How long no autoscaler has answered; `None` where the autoscaler is part of this process and
+    /// always hears.
     fn silence(&self, now: Instant) -> Option<Duration> {
         let _ = now;
         None
@@ -48,13 +48,13 @@ pub enum Event {
     },
 }
 
-/// Is told of events.
+/// Receives events.
 pub trait Observer: Send + Sync {
     /// Called from the request path: must not block.
     fn event(&self, event: Event);
 }
 
-/// Nobody is told.
+/// Ignores events.
 impl Observer for () {
     fn event(&self, _event: Event) {}
 }

@@ -1,7 +1,7 @@
 //! How slow the other side may be.
 //!
-//! A side that must take or send bytes has a grace, which its delays use up and its bytes earn back.
-//! So a pause is allowed and so is a slow line; one byte in each half minute is not.
+//! A side that must take or send bytes has a grace, which its delays use up and its bytes earn
+//! back. So a pause is allowed and so is a slow line; one byte in each half minute is not.
 
 use std::pin::Pin;
 use std::task::{Context, Poll};
@@ -34,13 +34,14 @@ impl Pace {
         Self { left: GRACE, since: None }
     }
 
-    /// It is the other side's turn, if it was not yet; until when it must have moved.
+    /// It is the other side's turn from now on, if it was not already. Returns the time by which
+    /// that side must have moved bytes.
     pub(crate) fn wait(&mut self, now: Instant) -> Instant {
         *self.since.get_or_insert(now) + self.left
     }
 
-    /// The other side has moved `bytes`, now. The clock is read only if it was waited for: as a rule
-    /// nobody waits.
+    /// The other side has moved `bytes`, now. The clock is read only if that was waited for, which
+    /// is rare.
     pub(crate) fn moved(&mut self, bytes: usize) {
         let Some(since) = self.since.take() else {
             return self.earn(bytes);
@@ -98,7 +99,7 @@ mod tests {
         1000
     }
 
-    /// P16: one byte in 29 s is a stall, however long it goes on.
+    /// One byte in 29 s is a stall, however long it goes on.
     #[tokio::test(start_paused = true)]
     async fn a_trickle_uses_the_grace_up_and_a_slow_line_does_not() {
         assert_eq!(moves(1, 29).await, 1);

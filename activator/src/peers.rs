@@ -4,13 +4,13 @@
 //! holds its queue and gives out its slots; the others send it their requests. So a limit holds
 //! for all of them together, and no request waits at one while another knows of an idle pod.
 //!
-//! Who is a member is what the API says of the activators' pods, of this one as of all others:
-//! ready, not terminating, with an address. Those who see the same pods agree. Nobody votes, so
-//! there are times when two take themselves for the owner and a pod may get more than its limit,
+//! Members are the activators whose pods in the API are ready, not terminating, and have an
+//! address; this activator is judged like any other. Activators that see the same pods agree. There
+//! is no vote, so at times two take themselves for the owner and a pod may get more than its limit,
 //! at most the limit from each: until both have seen a change of the members, and until the
-//! requests that the earlier owner had taken have ended. A peer that can be reached by some and
-//! not by others has the same effect for as long as that lasts. To wait for agreement instead would
-//! hold requests whenever an activator dies.
+//! requests that the earlier owner had taken have ended. A peer that some can reach and others
+//! cannot has the same effect for as long as that lasts. Waiting for agreement instead would hold
+//! requests whenever an activator dies.
 
 use std::collections::BTreeMap;
 use std::net::{IpAddr, SocketAddr};
@@ -32,14 +32,14 @@ use crate::greeting::Introduced;
 use crate::ring::{Point, Ring};
 use crate::upstream::Upstream;
 
-/// Most peers that are tried for one request before it is served here: the owner, and who comes
-/// after it should it have died. Each may cost a connection timeout.
+/// Most peers that are tried for one request before it is served here: the owner, and the next in
+/// order in case the owner has died. Each may cost a connection timeout.
 const ATTEMPTS_MAX: usize = 2;
-/// Requests at one peer at once. An HTTP/1.1 request holds a connection, and there are 28,232
-/// ports for those to one address (Linux's default range).
+/// Requests at one peer at once. An HTTP/1.1 request holds a connection, and there are 28,232 ports
+/// for connections to one address (Linux's default range).
 const REQUESTS_MAX: usize = 20_000;
-/// How long a peer that could not be reached is passed over: without it each request for a lost
-/// node would wait for the connection timeout until Kubernetes notices, which takes 40 s.
+/// How long a peer that could not be reached is passed over: otherwise each request for a lost node
+/// would wait for the connection timeout until Kubernetes notices, which takes 40 s.
 const SHUN: Duration = Duration::from_secs(5);
 
 /// Name of the container port on which an activator serves the others.
@@ -52,22 +52,22 @@ pub struct PeerOptions {
     pub namespace: String,
     /// Label selector that matches these pods and no others.
     pub selector: String,
-    /// Port on which a pod serves the others, where it has none of the name [`PORT_NAME`].
+    /// Port on which a pod serves the others, if it has no port of the name [`PORT_NAME`].
     pub port: u16,
-    /// What this one shows of itself when it connects to another.
+    /// The token, if any, that this activator shows when it connects to another.
     pub shown: Shown,
-    /// Lets others in that connect to this one.
+    /// Lets in other activators that connect to this one.
     pub doorkeeper: Doorkeeper,
 }
 
 /// All activators that are known.
 pub(crate) struct Peers {
     options: PeerOptions,
-    /// Name of this one's pod.
+    /// Name of this activator's pod.
     own: String,
     connect: Arc<dyn Connect>,
     known: Mutex<Known>,
-    /// Nothing stands for this one.
+    /// `None` stands for this activator.
     ring: ArcSwap<Ring<Option<Arc<Peer>>>>,
     members: Gauge,
 }
@@ -75,18 +75,18 @@ pub(crate) struct Peers {
 #[derive(Default)]
 struct Known {
     pods: BTreeMap<String, (PeerFacts, Arc<Peer>)>,
-    /// Whether this one takes no new requests.
+    /// Whether this activator is shutting down, and so owns nothing.
     leaving: bool,
 }
 
-/// What is needed of an activator's pod.
+/// The facts of an activator's pod that matter here.
 #[derive(Debug, Clone, PartialEq, Eq)]
 struct PeerFacts {
     name: String,
     uid: String,
-    /// Nothing until it has one.
+    /// `None` until the pod has one.
     address: Option<SocketAddr>,
-    /// Whether it is ready, and not about to go.
+    /// Whether the pod is ready and not terminating.
     serves: bool,
 }
 
@@ -94,17 +94,17 @@ struct PeerFacts {
 pub(crate) struct Peer {
     /// For requests to revisions that speak HTTP/1.1: upgrades need it.
     h1: Arc<Upstream>,
-    /// For those that speak HTTP/2: an HTTP/1.1 hop would lose trailers.
+    /// For requests to revisions that speak HTTP/2: an HTTP/1.1 hop would lose trailers.
     h2: Arc<Upstream>,
     places: Arc<Semaphore>,
-    /// Until when it is passed over, after it could not be reached.
+    /// Until when the peer is passed over, after it could not be reached.
     shunned: Mutex<Option<Instant>>,
 }
 
 // === impl Peers ===
 
 impl Peers {
-    /// Nobody is known yet. `own` is the name of this activator's pod.
+    /// No activator is known yet. `own` is the name of this activator's pod.
     pub(crate) fn new(
         options: PeerOptions,
         own: String,
@@ -144,7 +144,7 @@ impl Peers {
         self.rebuild(&known);
     }
 
-    /// This one takes no new requests from now on: what still comes belongs to the others, even
+    /// This activator owns nothing from now on: requests that still come belong to the others, even
     /// if the API does not say so yet.
     pub(crate) fn leave(&self) {
         let mut known = self.known.lock();
@@ -152,8 +152,8 @@ impl Peers {
         self.rebuild(&known);
     }
 
-    /// Those that should serve a request for the revision at `point` rather than this one, in the
-    /// order in which to try them; none when it is this one's.
+    /// The peers that should serve a request for the revision at `point` rather than this
+    /// activator, in the order in which to try them; none when this activator owns it.
     pub(crate) fn before_us(&self, point: Point, now: Instant) -> Vec<Arc<Peer>> {
         let ring = self.ring.load();
         // The usual cases first, for they need no list.
@@ -223,23 +223,24 @@ impl Peer {
         }
     }
 
-    /// A place for a request, to be held until its response has ended; none when
-    /// [`REQUESTS_MAX`] are there.
+    /// A place for a request, to be held until its response has ended; `None` when [`REQUESTS_MAX`]
+    /// requests are there.
     pub(crate) fn place(&self) -> Option<OwnedSemaphorePermit> {
         Arc::clone(&self.places).try_acquire_owned().ok()
     }
 
-    /// It could not be reached.
+    /// The peer could not be reached.
     pub(crate) fn unreachable(&self, now: Instant) {
         *self.shunned.lock() = Some(now + SHUN);
     }
 
-    /// It was reached.
+    /// The peer was reached.
     pub(crate) fn reached(&self) {
         *self.shunned.lock() = None;
     }
 
-    /// True for everybody while it was reached last, and else for one request in each [`SHUN`].
+    /// True for every request if the last attempt reached the peer, and otherwise for one request
+    /// in each [`SHUN`].
     fn may_be_tried(&self, now: Instant) -> bool {
         let mut shunned = self.shunned.lock();
         match *shunned {
@@ -274,7 +275,7 @@ impl PeerFacts {
         })
     }
 
-    /// Whether connections to the one lead to the other.
+    /// Whether both are the same pod at the same address, so that its connections can be kept.
     fn is_at_the_same_place(&self, other: &Self) -> bool {
         self.uid == other.uid && self.address == other.address
     }

@@ -8,15 +8,15 @@ use std::sync::Arc;
 use parking_lot::Mutex;
 use prometheus_client::metrics::gauge::Gauge;
 
-/// So many places of a kind. Two that count with the same gauge count together, each up to a limit
-/// of its own; places of one address are counted apart.
+/// A number of places of one kind. Two `Places` with the same gauge count together, each up to its
+/// own limit; the places of one address are counted apart.
 #[derive(Debug)]
 pub(crate) struct Places {
     limit: i64,
-    /// Most places of one address; as a rule no limit, for behind a load balancer all clients have
-    /// the same few addresses.
+    /// Most places of one address; as a rule `None`, because behind a load balancer all clients
+    /// have the same few addresses.
     per_address: Option<NonZeroUsize>,
-    /// Also the metric: one atomic number.
+    /// The places that are taken: one atomic number, which is also the metric.
     taken: Gauge,
     /// Bounded by the number of places. Empty without a limit per address.
     addresses: Mutex<HashMap<IpAddr, usize>>,
@@ -42,13 +42,13 @@ pub(crate) enum Full {
 // === impl Places ===
 
 impl Places {
-    /// So many places; `taken` shows how many are taken.
+    /// `limit` places; `taken` shows how many are taken.
     pub(crate) fn new(limit: usize, per_address: Option<NonZeroUsize>, taken: Gauge) -> Arc<Self> {
         let limit = i64::try_from(limit).unwrap_or(i64::MAX);
         Arc::new(Self { limit, per_address, taken, addresses: Mutex::default() })
     }
 
-    /// A place for somebody at `address`.
+    /// A place for a client at `address`.
     pub(crate) fn take(self: &Arc<Self>, address: IpAddr) -> Result<Place, Full> {
         let mut place = self.take_any().ok_or(Full::Places)?;
         if let Some(most) = self.per_address {
@@ -64,7 +64,7 @@ impl Places {
         Ok(place)
     }
 
-    /// A place, whoever it is for.
+    /// A place that does not count for any address.
     pub(crate) fn take_any(self: &Arc<Self>) -> Option<Place> {
         let before = self.taken.inc();
         let place = Place { places: Arc::clone(self), address: None };

@@ -14,7 +14,7 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::{ObjectMeta, OwnerReference}
 use crate::dispatch::PodUid;
 use crate::failure::{self, Failure};
 
-/// What the activator needs of a pod; the rest of the object is not kept.
+/// The facts of a pod that the activator needs; the rest of the object is not kept.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct PodFacts {
     /// UID.
@@ -38,12 +38,12 @@ pub struct PodFacts {
     pub unschedulable: Option<Arc<str>>,
 }
 
-/// Where a pod stands.
+/// The state of a pod.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum PodState {
     /// It has no address yet, or only Kubernetes can tell when it is ready.
     Seen,
-    /// It is asked again and again whether it is ready.
+    /// It is probed again and again until it is ready.
     Probing,
     /// It gets requests.
     Ready,
@@ -77,7 +77,7 @@ impl PodFacts {
             restarts: status
                 .and_then(|s| s.container_statuses.as_ref())
                 .map_or(0, |all| all.iter().map(|c| c.restart_count).sum()),
-            // How a container ends that was told to says nothing about the next one.
+            // The end of a container that was told to end says nothing about the next one.
             failure: if deleted { None } else { failure::of_pod(object) },
             unschedulable: failure::unschedulable(object),
         })
@@ -87,7 +87,7 @@ impl PodFacts {
 // === impl PodState ===
 
 impl PodState {
-    /// The state after the watch told `now`, where it told `before` until then.
+    /// The state after the watch has reported `now`; its report until then was `before`.
     /// `own_probe` is false when only Kubernetes can run the probe (exec).
     #[must_use]
     pub fn after(self, before: Option<&PodFacts>, now: &PodFacts, own_probe: bool) -> Self {
@@ -101,12 +101,12 @@ impl PodState {
         let restarted = before.is_some_and(|before| before.restarts != now.restarts);
         let starting = if own_probe { Self::Probing } else { Self::Seen };
         match self {
-            // News of Kubernetes counts, its silence does not: a pod that refused a connection is
+            // Only a change of Kubernetes' verdict counts: a pod that refused a connection is
             // probed again although Kubernetes has not noticed yet.
             _ if now.ready && !was_ready => Self::Ready,
             _ if was_ready && !now.ready => Self::Unready,
             _ if restarted && !now.ready => starting,
-            // A container that ended takes no requests, whoever called the pod ready.
+            // A container that ended takes no requests, even if the pod was called ready.
             Self::Ready if now.failure.is_some() => starting,
             Self::Seen => starting,
             Self::Probing | Self::Ready | Self::Unready | Self::Draining => self,
@@ -114,12 +114,12 @@ impl PodState {
     }
 }
 
-/// Whether the pod's controller is the Deployment of `revision`, through one of its `ReplicaSet`s or,
-/// where there are none, at once.
+/// Whether the pod's controller is the Deployment of `revision`, through one of its `ReplicaSet`s
+/// or, where there are none, directly.
 ///
-/// Anybody who may make pods in the namespace can copy a label. An owner's UID that does not exist
-/// makes the garbage collector delete the pod, and one that does exist lets the `ReplicaSet` count
-/// it: who can do that could as well change the Deployment.
+/// Anybody who may make pods in the namespace can copy a label. With an owner UID that does not
+/// exist, the garbage collector deletes the pod; with one that exists, the `ReplicaSet` counts the
+/// pod, and anybody able to do that could as well change the Deployment.
 fn is_made_for(meta: &ObjectMeta, revision: &str) -> bool {
     let owners = meta.owner_references.as_deref().unwrap_or_default();
     let Some(owner) = owners.iter().find(|owner| owner.controller == Some(true)) else {
@@ -129,7 +129,8 @@ fn is_made_for(meta: &ObjectMeta, revision: &str) -> bool {
     let deployment = names::deployment(revision);
     let made = match kind.as_str() {
         "Deployment" => *name == deployment,
-        // Its name is that of the Deployment and a hash of the template, of one word.
+        // A `ReplicaSet` is named after its Deployment and a hash of the template, which has no
+        // dash.
         "ReplicaSet" => name
             .strip_prefix(&deployment)
             .and_then(|rest| rest.strip_prefix('-'))
@@ -233,7 +234,7 @@ mod tests {
         })
     }
 
-    /// P12: a label alone makes no pod of a revision.
+    /// A label alone does not make a pod belong to a revision.
     #[test]
     fn a_pod_is_of_a_revision_only_if_its_deployment_made_it() {
         let is_pod = |owners: serde_json::Value| {

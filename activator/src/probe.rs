@@ -1,12 +1,12 @@
 //! The activator's own readiness probe: the Revision's, run as soon as a pod has an address.
 //!
-//! Kubernetes probes once a second at best, so its word comes half a second late on average; asked
-//! every few milliseconds, a pod serves as soon as it can.
+//! Kubernetes probes once a second at best, so its verdict comes half a second late on average;
+//! probed every few milliseconds, a pod serves as soon as it can.
 //!
 //! The runner, which stands in for kubelet, reads the same probes in code of its own: it must know
 //! nothing of Ebb, it tells a person why a probe failed, and it asks the port that the probe names.
-//! Here every failure is only "not yet", the port may be one that each pod has anew, and
-//! connections come from the activator's [`Connect`]. Both only share twenty bytes of gRPC.
+//! Here every failure only means "not yet", the port may differ from pod to pod, and connections
+//! come from the activator's [`Connect`]. The two share only twenty bytes of gRPC.
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -29,7 +29,8 @@ use crate::upstream::dial;
 const INTERVAL_MIN: Duration = Duration::from_millis(2);
 /// The usual pause between two attempts.
 const INTERVAL_MAX: Duration = Duration::from_millis(25);
-/// The pause for a pod that takes long anyway: the share [`LATE_SHARE`] of the time it took so far.
+/// The longest pause, for a pod that takes long anyway: its pause is one part in [`LATE_SHARE`] of
+/// the time so far.
 const INTERVAL_LATE_MAX: Duration = Duration::from_millis(250);
 /// One part in so many of the start time may be lost to the pause between two attempts.
 const LATE_SHARE: u32 = 400;
@@ -117,11 +118,11 @@ pub(crate) async fn until_ready(plan: &ProbePlan, address: SocketAddr, connect: 
     }
 }
 
-/// One attempt; nothing when the pod is not ready, whatever the reason.
+/// One attempt; `None` when the pod is not ready, whatever the reason.
 async fn attempt(check: &Check, address: SocketAddr, connect: &dyn Connect) -> Option<()> {
     let at = |port: &Option<u16>| SocketAddr::new(address.ip(), port.unwrap_or(address.port()));
     match check {
-        // A suspect pod of an exec probe: that it accepts again is all that can be asked.
+        // A suspect pod whose probe only Kubernetes can run: here only a connection can be tried.
         Check::Kubernetes => dial(connect, address).await.ok().map(drop),
         Check::Tcp { port } => dial(connect, at(port)).await.ok().map(drop),
         Check::Http { port, path, headers } => get(connect, at(port), path, headers).await,
@@ -229,8 +230,8 @@ fn http_check(get: &HTTPGetAction, serving: i32) -> Check {
     Check::Http { port: own_port(&get.port, serving), path, headers }
 }
 
-/// The port of the probe where it is not the serving port, which each pod may have anew. A name
-/// can only mean the one port that a Revision may name; 0 means it too.
+/// The port of the probe; `None` where it is the serving port, which may differ from pod to pod. A
+/// name can only mean the one port that a Revision may name; 0 means that port too.
 fn own_port(port: &IntOrString, serving: i32) -> Option<u16> {
     match port {
         IntOrString::Int(port) if *port != serving && *port != 0 => u16::try_from(*port).ok(),

@@ -1,9 +1,9 @@
 //! Whether the client of an HTTP/2 stream takes its response.
 //!
 //! hyper asks a body for the next part only once the client's window had room for the one before. A
-//! client that gives no window, and answers pings, would hold its pod's slot for ever: nothing of
-//! ours is called any more. What still is called, by the runtime, is the task of the stream, which
-//! this module's executor wraps.
+//! client that gives no window, and answers pings, would hold its pod's slot for ever: hyper does
+//! not call the body any more. The runtime still polls the task of the stream, which this module's
+//! executor wraps.
 
 use std::future::poll_fn;
 use std::pin::pin;
@@ -25,7 +25,7 @@ tokio::task_local! {
     static STREAM: Arc<Progress>;
 }
 
-/// How the response on one stream is taken.
+/// How the client of one stream takes its response.
 #[derive(Debug)]
 pub(crate) struct Progress(Mutex<State>);
 
@@ -37,7 +37,7 @@ struct State {
 }
 
 /// Runs the streams of HTTP/2 connections and ends those whose client does not take its response:
-/// the stream is reset, and what it held in a pod is free.
+/// the stream is reset, and its slot in a pod is free.
 #[derive(Debug, Clone)]
 pub(crate) struct StreamExecutor {
     /// Streams that were ended.
@@ -47,7 +47,8 @@ pub(crate) struct StreamExecutor {
 // === impl Progress ===
 
 impl Progress {
-    /// That of the stream whose task this is; `None` in HTTP/1, where the connection is watched.
+    /// The progress of the stream whose task this is; `None` in HTTP/1, where the connection is
+    /// watched.
     pub(crate) fn current() -> Option<Arc<Self>> {
         STREAM.try_with(Arc::clone).ok()
     }
@@ -65,7 +66,7 @@ impl Progress {
         self.0.lock().given = Some(bytes);
     }
 
-    /// Until when what was given must be taken.
+    /// The time by which the part that was given must be taken, if there is one.
     fn deadline(&self) -> Option<Instant> {
         let mut state = self.0.lock();
         state.given?;

@@ -41,12 +41,12 @@ const SERVER_TIMING: HeaderName = HeaderName::from_static("server-timing");
 // === impl Client ===
 
 impl Client {
-    /// Answers a request, whatever it takes.
+    /// Answers a request, with a pod's response or an error.
     pub(crate) async fn answer(&self, request: Request<Incoming>) -> Response<ProxyBody> {
         let busy = self.activity.begin();
         let is_timed = matches!(self.caller, Caller::Client(..));
         let failed = match check(request, is_timed, self.activity.is_ambiguous()) {
-            // Counted when the connection was accepted.
+            // The overflow was counted when the connection was accepted.
             Ok(checked) if self.place.is_none() => checked.failed(RequestError::Overloaded),
             Ok(checked) => match self.forward(checked, busy).await {
                 Ok(response) => return response,
@@ -62,7 +62,8 @@ impl Client {
         tracing::debug!(error.kind = error.label(), "Request refused");
         let mut response = error.response();
         let mut closes = error.ends_connection() || self.place.is_none();
-        // Of one that was sent, hyper closes if a part of its body is still to come.
+        // For a request that was sent, hyper closes the connection itself if a part of the body is
+        // still to come.
         if let Some(request) = request
             && !closes
         {
@@ -81,7 +82,7 @@ impl Client {
     ) -> Result<Response<ProxyBody>, Failed> {
         let arrived = Instant::now();
         let found = match self.revision(&checked) {
-            // In a box: it is rare, and requests should not carry its state.
+            // In a box: this wait is rare, and requests should not carry its state.
             Err(unknown) => Box::pin(self.revision_by_news(&checked, unknown)).await,
             found => found,
         };
@@ -113,8 +114,8 @@ impl Client {
         self.respond(response, lease, (Stay::Here(visit), busy), prepared).map_err(Failed::sent)
     }
 
-    /// Lets a request enter its revision; counts what it holds there, and makes it fit for a pod
-    /// unless it is so already.
+    /// Lets a request enter its revision, counts the bytes that it holds there, and makes it fit
+    /// for a pod unless that is done already.
     async fn enter(
         &self,
         checked: &mut Checked,
@@ -124,7 +125,7 @@ impl Client {
     ) -> Result<(Visit, Option<Share>, Prepared), RequestError> {
         let bytes = checked.head_bytes;
         let mut visit = match Visit::enter(revision, bytes, arrived) {
-            // Its Route was seen before it was.
+            // The Route was seen before its Revision.
             Err(RequestError::RevisionUnknown) => {
                 let seen = || revision.live().map(drop);
                 Box::pin(self.proxy.directory.arrivals.find(seen)).await;
@@ -161,7 +162,7 @@ impl Client {
         }
     }
 
-    /// The same after news, for a host or a revision that is not known yet.
+    /// The same after a wait for news, for a host or a revision that is not known yet.
     async fn revision_by_news(
         &self,
         checked: &Checked,
@@ -175,7 +176,7 @@ impl Client {
         self.proxy.directory.arrivals.find(look).await.ok_or(unknown)
     }
 
-    /// The answer to the client: a response, or a tunnel if that was agreed.
+    /// The answer to the client: a response, or a tunnel if the pod agreed to one.
     fn respond(
         &self,
         response: Response<Incoming>,
@@ -207,7 +208,7 @@ fn respond(
     head.version = Version::HTTP_11;
     stay.answered(head.status);
     let now = Instant::now();
-    // The activator that held the request has said where its time went.
+    // For a request that another activator held, that activator has added its timing.
     if let Stay::Here(visit) = &stay
         && let Some(timing) = server_timing(visit, now)
     {
@@ -217,7 +218,7 @@ fn respond(
     Response::from_parts(head, body)
 }
 
-/// Where the time went, for a request that waited; in milliseconds as the header wants it.
+/// The `Server-Timing` of a request that waited; in milliseconds as the header wants it.
 fn server_timing(visit: &Visit, now: Instant) -> Option<HeaderValue> {
     let phases = visit.phases()?;
     let ms = |duration: Duration| duration.as_secs_f64() * 1e3;

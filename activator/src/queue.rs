@@ -1,7 +1,7 @@
 //! The queue of one revision: first in first out, bounded by count and by bytes.
 //!
 //! Pure. A place is a [`Ticket`], numbered by arrival, so that a request that comes back (its pod
-//! refused the connection) stands where it stood before and not behind everybody.
+//! refused the connection) stands where it stood before and not behind all others.
 
 use std::collections::BTreeMap;
 
@@ -77,9 +77,9 @@ impl<W> Queue<W> {
         Ok(())
     }
 
-    /// Lets a request that was taken out wait again, before all that arrived later and whatever the
-    /// limits say: it has been let in once. They are exceeded by no more than what newcomers took
-    /// of its room meanwhile.
+    /// Lets a request that was taken out wait again, before all that arrived later and even beyond
+    /// the limits: it has been let in once. The limits are exceeded by no more than the part of its
+    /// room that newer requests took meanwhile.
     pub fn push_back(&mut self, ticket: Ticket, waiter: W, bytes: usize) {
         self.bytes += bytes;
         self.waiting.insert(ticket, (waiter, bytes));
@@ -108,7 +108,7 @@ impl<W> Queue<W> {
         self.waiting.len()
     }
 
-    /// Whether nobody waits.
+    /// Whether no request waits.
     pub fn is_empty(&self) -> bool {
         self.waiting.is_empty()
     }
@@ -118,7 +118,7 @@ impl<W> Queue<W> {
 mod tests {
     use super::*;
 
-    /// P10: also when newcomers have filled the queue meanwhile.
+    /// Also when newer requests have filled the queue meanwhile.
     #[test]
     fn a_request_that_comes_back_goes_before_those_that_arrived_later() {
         let mut queue = Queue::new(QueueLimits { requests: 1, bytes: 1 });

@@ -1,8 +1,8 @@
 //! One revision at work: the cores put together behind one short lock.
 //!
 //! The lock is the revision's own and is held for a few dozen instructions, twice in the life of a
-//! warm request (arrival, end). Nothing is sent, awaited or logged while it is held: what a
-//! decision leads to is collected and carried out afterwards.
+//! warm request (arrival, end). Nothing is sent, awaited or logged while it is held: the
+//! consequences of a decision are collected and carried out afterwards.
 
 use std::collections::{BTreeSet, HashMap, HashSet};
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -37,8 +37,8 @@ mod visits;
 pub use standing::{PodStanding, RevisionStanding};
 pub(crate) use visits::Admitted;
 
-/// How long an order is kept for a revision that nothing else is known of. Its giver repeats it
-/// every two seconds while it stands.
+/// How long an order is kept for a revision that nothing else is known of. The autoscaler repeats
+/// an order every two seconds while it stands.
 const ORDER_KEPT: Duration = Duration::from_mins(1);
 
 /// What all revisions of an activator share.
@@ -47,7 +47,7 @@ pub(crate) struct RevisionContext {
     pub(crate) id: String,
     /// Takes reports.
     pub(crate) reports: Arc<dyn ReportSink>,
-    /// Is told of events.
+    /// Receives events.
     pub(crate) observer: Arc<dyn Observer>,
     /// Makes connections to pods.
     pub(crate) connect: Arc<dyn Connect>,
@@ -62,14 +62,15 @@ pub(crate) struct Revision {
     pub(crate) key: RevisionKey,
     pub(crate) context: Arc<RevisionContext>,
     state: Mutex<State>,
-    /// What its requests hold in this process.
+    /// The bytes that its requests hold in this process.
     pub(crate) held: Arc<Part>,
-    /// Where it stands among the activators.
+    /// Its point on the ring of activators.
     pub(crate) point: Point,
-    /// Whether it has a limit; apart, so that requests to those that have none need no second lock.
+    /// Whether it has a concurrency limit; outside the lock, so that requests to revisions without
+    /// a limit need no second locking.
     limited: AtomicBool,
-    /// Whether there may be something to tell or to do for it each second; changed under the lock
-    /// only. Of ten thousand revisions nearly all sleep, and cost a glance at this.
+    /// Whether there may be something to report or to do for it each second; changed under the lock
+    /// only. Of ten thousand revisions nearly all sleep, and each of these costs one read of this.
     active: AtomicBool,
 }
 
@@ -81,21 +82,21 @@ pub(crate) struct Pod {
     pub(crate) addressed: Instant,
     /// When it was first ready.
     pub(crate) ready: OnceLock<Instant>,
-    /// How it fares.
+    /// How its latest requests ended.
     pub(crate) health: Health,
 }
 
-/// Most waiting requests that are decided for while the lock is held: a full queue must not keep
-/// those out that come and go.
+/// Most waiting requests that are decided on in one hold of the lock: a full queue must not keep
+/// out the requests that come and go.
 const VERDICTS_AT_ONCE: usize = 256;
 
-/// What a waiting request gets in the end.
+/// The outcome for a waiting request: a slot in a pod, or an error.
 type QueueVerdict = Result<(Slot, Arc<Pod>), RequestError>;
 
 /// Verdicts that are decided but not yet delivered.
 type Deliveries = Vec<(oneshot::Sender<QueueVerdict>, QueueVerdict)>;
 
-/// What a Revision object brings with it.
+/// The settings and the metrics of a Revision object.
 #[derive(Debug)]
 pub(crate) struct Live {
     pub(crate) settings: Settings,
@@ -104,18 +105,18 @@ pub(crate) struct Live {
 
 /// Everything that the lock protects.
 struct State {
-    /// Nothing until the Revision is seen, and again once it is deleted.
+    /// `None` until the Revision is seen, and again once it is deleted.
     live: Option<Arc<Live>>,
     dispatch: Dispatch<oneshot::Sender<QueueVerdict>, Arc<Pod>>,
     load: Load,
     cannot_start: Option<Arc<str>>,
     /// When the first request began to wait for a revision without a pod.
     waking: Option<Instant>,
-    /// When the autoscaler was last told of a request at once.
+    /// When a request was last reported to the autoscaler at once.
     told: Option<Instant>,
-    /// Whether something was told at once since the last interval was taken.
+    /// Whether something was reported at once since the last interval was taken.
     is_told: bool,
-    /// The home of what is known of its pods; see [`Tracked`].
+    /// Everything that is known of its pods; see [`Tracked`].
     tracked: HashMap<PodUid, Tracked>,
     /// The pods that the last order names, seen or not.
     drained: HashSet<PodUid>,
@@ -126,14 +127,14 @@ struct State {
     ejected: BTreeSet<PodUid>,
 }
 
-/// A pod, from its first sight until its object is gone. This is the home of what is known of it;
-/// others hold the part that they need:
+/// A pod, from its first sight until its object is gone. Everything that is known of it is here;
+/// other places repeat the part that they need:
 /// - `Directory::pods` has the revision of each UID, for a deletion names no revision, and a label
 ///   that has changed names another one.
 /// - The members of [`Dispatch`] are the pods with an address, as `State::publish` has told them,
 ///   with the requests that are in flight there: a member outlives its pod until they have ended.
 /// - `State::drained` comes from orders, which may name a pod before it is seen.
-/// - `State::ejected` says at a glance, each time requests are settled, that there are none.
+/// - `State::ejected` says at a glance, each time requests are settled, that no pod is ejected.
 struct Tracked {
     facts: PodFacts,
     state: PodState,
@@ -141,7 +142,7 @@ struct Tracked {
     unschedulable_since: Option<Instant>,
     ejection: Ejection,
     pod: Option<Arc<Pod>>,
-    /// Runs while the state is probing; dropping it ends it.
+    /// Runs while the state is probing; dropping the handle ends the probe.
     probe: Option<AbortOnDropHandle<()>>,
 }
 
@@ -170,7 +171,7 @@ impl Revision {
         Self { key, context, state, held: Arc::default(), point, limited, active }
     }
 
-    /// Whether one activator must have the say over all of its requests.
+    /// Whether one activator must decide over all of its requests.
     pub(crate) fn is_limited(&self) -> bool {
         self.limited.load(Ordering::Relaxed)
     }
@@ -180,7 +181,7 @@ impl Revision {
         self.active.load(Ordering::Relaxed)
     }
 
-    /// From now on it is looked at each second, until nothing happens any more.
+    /// From now on the tick looks at it each second, until nothing happens any more.
     fn activate(&self, state: &mut State, now: Instant) {
         if !self.is_active() {
             self.active.store(true, Ordering::Relaxed);
@@ -188,13 +189,13 @@ impl Revision {
         }
     }
 
-    /// What the Revision object asks, while there is one.
+    /// The settings and the metrics of the Revision object, while there is one.
     pub(crate) fn live(&self) -> Option<Arc<Live>> {
         self.state.lock().live.clone()
     }
 
-    /// The Revision object is there. When it is another of the same name, those who wait for the
-    /// earlier one are told that it is gone.
+    /// The Revision object is there. If it is another one of the same name, the requests that wait
+    /// for the earlier one are told that it is gone.
     pub(crate) fn appear(self: &Arc<Self>, settings: Settings, now: Instant) {
         let mut state = self.state.lock();
         if state.live.as_ref().is_some_and(|live| live.settings == settings) {
@@ -211,7 +212,7 @@ impl Revision {
         tell_unknown(waiting);
     }
 
-    /// The Revision object is gone: those who wait are told so at once.
+    /// The Revision object is gone: waiting requests are told so at once.
     pub(crate) fn disappear(&self) {
         let waiting = self.state.lock().end();
         self.context.meters.forget(&self.key);
@@ -227,7 +228,7 @@ impl Revision {
             && state.ordered.is_none_or(|at| now.saturating_duration_since(at) > ORDER_KEPT)
     }
 
-    /// Stops sending to the pods that the order names, also to those that are yet to be seen; takes
+    /// Stops sending to the pods that the order names, even to those that are yet to be seen; takes
     /// all others back.
     pub(crate) fn drain(&self, order: &DrainOrder, now: Instant) {
         let mut state = self.state.lock();
@@ -243,8 +244,8 @@ impl Revision {
         self.settle(state, now);
     }
 
-    /// Once a second while it is active: what time alone changes, and the report of the last
-    /// interval.
+    /// Called once a second while the revision is active. Does what time alone brings about, and
+    /// returns the report of the last interval, unless nothing happened in it.
     pub(crate) fn tick(&self, now: Instant) -> Option<RevisionReport> {
         let mut state = self.state.lock();
         for pod in state.tracked.values().filter_map(|tracked| tracked.pod.as_ref()) {
@@ -262,7 +263,7 @@ impl Revision {
             let in_flight = report.pods.iter().map(|pod| pod.in_flight).sum();
             live.meters.state(state.dispatch.queued(), in_flight);
         }
-        // While an order stands, its giver waits to hear that it is obeyed.
+        // While an order stands, the autoscaler waits to hear that it is obeyed.
         let quiet = report.pods.is_empty()
             && state.drained.is_empty()
             && report.queued == 0
@@ -280,8 +281,8 @@ impl Revision {
         self.state.lock().report(&self.key)
     }
 
-    /// Brings queue and pods into balance and carries out what follows from it. Everything that
-    /// changes a pod, frees a slot or passes time ends here.
+    /// Brings queue and pods into balance and carries out what follows from it. Every method that
+    /// changes a pod, frees a slot or lets time pass ends here.
     fn settle<'a>(&'a self, mut state: MutexGuard<'a, State>, now: Instant) {
         let mut events = Vec::new();
         state.review_ejections(now);
@@ -304,7 +305,8 @@ impl Revision {
         }
     }
 
-    /// Notices the two turns that waiting requests care about: ready at last, or no hope left.
+    /// Notices the two changes that matter to waiting requests: a pod is ready at last, or no pod
+    /// can start.
     fn judge(&self, state: &mut State, now: Instant, events: &mut Vec<Event>) {
         let revision = || self.key.clone();
         if state.dispatch.has_open_pod() {
@@ -332,7 +334,7 @@ impl Revision {
 // === impl State ===
 
 impl State {
-    /// The Revision is gone, with what was true of it alone; returns those who wait.
+    /// The Revision is gone: clears what was true of it alone, and returns the waiting requests.
     fn end(&mut self) -> Vec<oneshot::Sender<QueueVerdict>> {
         self.live = None;
         self.cannot_start = None;
@@ -341,7 +343,7 @@ impl State {
         std::iter::from_fn(|| self.dispatch.refuse()).collect()
     }
 
-    /// Decides for as many waiting requests as can be decided for, up to [`VERDICTS_AT_ONCE`].
+    /// Decides on as many waiting requests as can be decided on, up to [`VERDICTS_AT_ONCE`].
     fn balance(&mut self, key: &RevisionKey) -> Deliveries {
         let mut deliveries = Vec::new();
         while self.dispatch.queued() > 0 && deliveries.len() < VERDICTS_AT_ONCE {
@@ -363,7 +365,7 @@ impl State {
     }
 }
 
-/// Tells those who waited that their revision is gone.
+/// Tells waiting requests that their revision is gone.
 fn tell_unknown(waiting: Vec<oneshot::Sender<QueueVerdict>>) {
     for waiter in waiting {
         // A client that has left needs no answer.
@@ -371,7 +373,7 @@ fn tell_unknown(waiting: Vec<oneshot::Sender<QueueVerdict>>) {
     }
 }
 
-/// Hands out the verdicts; slots of requests that left in the meantime come back.
+/// Hands out the verdicts; returns the slots of requests that left in the meantime.
 fn deliver(deliveries: Deliveries) -> Vec<Slot> {
     deliveries
         .into_iter()

@@ -1,8 +1,8 @@
 //! Which activator owns a revision: rendezvous hashing over the names of the members.
 //!
-//! Pure. Each member has a weight for each revision, and the heaviest owns it. All who know the
-//! same members agree without a word, and a member that leaves moves its own revisions only, each
-//! to the member that was next in the order.
+//! Pure. Each member has a weight for each revision, and the heaviest owns it. All activators that
+//! know the same members agree without a word. When a member leaves, only its own revisions move,
+//! each to the member that was next in the order.
 //!
 //! Two versions of Ebb stand side by side while one replaces the other, so weights must never
 //! change: FNV-1a, whose definition is fixed, and a mixer, because FNV alone leaves the upper bits
@@ -13,11 +13,11 @@ use std::hash::Hasher as _;
 use ebb_api::report::RevisionKey;
 use fnv::FnvHasher;
 
-/// Most members: the weights of all are compared for each request of a limited revision. Names
-/// that sort behind these own nothing, so that everybody leaves out the same.
+/// Most members: the weights of all are compared for each request of a limited revision. Members
+/// whose names sort after these own nothing, so that every activator leaves out the same ones.
 pub const MEMBERS_MAX: usize = 256;
 
-/// What stands for a revision on the ring; worth keeping, as it never changes.
+/// The place of a revision on the ring; worth keeping, as it never changes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Point(u64);
 
@@ -54,7 +54,7 @@ impl<P> Default for Ring<P> {
 }
 
 impl<P> Ring<P> {
-    /// The ring of these members, in whatever order. Of two with one name the first counts.
+    /// The ring of these members, in any order. Of two with one name the first counts.
     pub fn new(members: impl IntoIterator<Item = (String, P)>) -> Self {
         let mut members: Vec<_> = members
             .into_iter()
@@ -71,19 +71,19 @@ impl<P> Ring<P> {
         self.members.len()
     }
 
-    /// Whether nobody is a member.
+    /// Whether there is no member.
     pub const fn is_empty(&self) -> bool {
         self.members.is_empty()
     }
 
-    /// The owner of a revision; nobody only when the ring is empty.
+    /// The owner of a revision; `None` only when the ring is empty.
     pub fn owner(&self, point: Point) -> Option<&P> {
         let heaviest = self.members.iter().max_by_key(|member| member.rank(point))?;
         Some(&heaviest.place)
     }
 
-    /// All members in the order in which they own a revision: the owner, who comes after it when
-    /// it is gone, and so on.
+    /// All members in the order in which they own a revision: the owner, the member that takes over
+    /// when the owner is gone, and so on.
     pub fn order(&self, point: Point) -> Vec<&P> {
         let mut order: Vec<_> = self.members.iter().collect();
         order.sort_by_key(|member| std::cmp::Reverse(member.rank(point)));

@@ -34,7 +34,7 @@ use crate::proxy::{Caller, Client, Proxy};
 use crate::route::Door;
 use crate::sockets;
 
-/// Largest request head; also what is buffered of one connection.
+/// Largest request head; also the most that is buffered of one connection.
 const HEAD_BYTES_MAX: usize = 64 * 1024;
 /// Most header fields in a request.
 const HEADERS_MAX: usize = 128;
@@ -43,43 +43,44 @@ const HEADERS_MAX: usize = 128;
 const H2_STREAMS_MAX: u32 = 256;
 /// The same for another activator, which opens 100 (`upstream.rs`).
 const PEER_STREAMS_MAX: u32 = 128;
-/// What an HTTP/2 client may send of a body that is not read yet: enough for 64 MB/s at a
-/// millisecond's distance. The connection has room for as much of every stream, for a body that
-/// waits must not keep those of others out: one of them may be what the first is waiting for.
+/// Bytes of a body that an HTTP/2 client may send before it is read: enough for 64 MB/s at a
+/// millisecond's distance. The connection has room for as much of every stream, because a body that
+/// waits must not keep the bodies of other requests out: it may be waiting for one of these to end.
 pub(crate) const STREAM_WINDOW_BYTES: u32 = 64 * 1024;
-/// What hyper may keep of a response that an HTTP/2 client has room for and the socket has not.
+/// Bytes of a response that hyper may keep because an HTTP/2 client has room for them and the
+/// socket has not.
 const SEND_BUFFER_BYTES: usize = 64 * 1024;
 /// Streams that a client reset before we accepted them (CVE-2023-44487); hyper's default, named
 /// because it is a promise.
 const H2_PENDING_RESETS_MAX: usize = 20;
 /// Silence after which an HTTP/2 client is asked whether it is there, and how long it may take to
-/// answer: connections that a middlebox forgot would stay for ever.
+/// answer: otherwise connections that a middlebox forgot would stay for ever.
 const H2_PING: Duration = Duration::from_secs(30);
 /// Pause after accepting failed: EMFILE and its kind last until something is closed.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
-/// Connections beyond the limit that are being told so.
+/// Most connections beyond the limit that are told so at a time.
 const REFUSALS_MAX: usize = 64;
-/// How long the next one beyond the limit waits until one of those has been told, before it is
-/// closed without a word. Long enough for clients that talk, and short because nobody is accepted
-/// meanwhile: those that are silent take [`REFUSAL_TIMEOUT`] each.
+/// How long a further connection beyond the limit waits until one of those has been told, before it
+/// is closed without a word. Long enough if the clients being told talk, and short because no
+/// connection is accepted meanwhile: silent clients take [`REFUSAL_TIMEOUT`] each.
 const REFUSAL_WAIT: Duration = Duration::from_millis(20);
-/// How long telling them may take, the reading of a first request included.
+/// Longest time to tell a connection so, the reading of its first request included.
 const REFUSAL_TIMEOUT: Duration = Duration::from_secs(2);
 
-/// How long idle connections of HTTP/1 stay open when a shutdown begins. To close one at once
-/// would lose what its client is sending at that moment; who sends something until then is told
-/// with the answer that it was the last.
+/// How long idle connections of HTTP/1 stay open when a shutdown begins. Closing one at once would
+/// lose a request that its client is sending at that moment. A client that sends a request in this
+/// time is told with the answer that it was the last.
 const LINGER: Duration = Duration::from_secs(2);
 
-/// How to be asked to stop: each connection has a channel of its own, because one shared by all
+/// The channels that ask connections to stop: one for each connection, because one channel for all
 /// would be locked at every wakeup of each.
 type Stops = Mutex<HashMap<u64, oneshot::Sender<()>>>;
 
-/// Who a server serves.
+/// The callers that a server serves.
 pub(crate) enum Audience {
     /// Anybody who can connect to this door.
     Clients(Door),
-    /// Other activators, whose word counts once they are let in.
+    /// Other activators, which are believed once they are let in.
     Peers(Doorkeeper),
 }
 
@@ -96,7 +97,7 @@ impl Server {
     pub(crate) fn new(proxy: Arc<Proxy>, audience: Audience, places: Arc<Places>) -> Self {
         let cut = proxy.context.meters.cut(Cut::Download);
         let mut http = auto::Builder::new(StreamExecutor { cut });
-        // The guard times heads; see there.
+        // The guard times heads; see `guard.rs`.
         http.http1()
             .header_read_timeout(None)
             .max_buf_size(HEAD_BYTES_MAX)
@@ -130,7 +131,8 @@ impl Server {
         taken.ok().map(Arc::new)
     }
 
-    /// Serves one connection to its end, or to the end of what is in flight when `stop` says so.
+    /// Serves one connection to its end; once `stop` says so, only to the end of its requests in
+    /// flight.
     pub(crate) async fn connection<I>(
         &self,
         mut io: I,
@@ -175,7 +177,8 @@ impl Server {
         let connection = self.http.serve_connection_with_upgrades(TokioIo::new(io), service);
         let ended = match select(pin!(connection), select(stop, quieted)).await {
             Either::Left((ended, _)) => ended,
-            // The guard is dropped with the connection, and tells nobody then.
+            // Asked to stop, or told by the guard that the connection is idle. The guard was not
+            // dropped: the open connection owns it.
             Either::Right((_, mut connection)) => {
                 leaving.store(true, Ordering::Relaxed);
                 if let Ok(ended) = timeout(LINGER, connection.as_mut()).await {
@@ -192,7 +195,7 @@ impl Server {
     }
 }
 
-/// Accepts connections until `shutdown`, then lets what is in flight end, for `limits.drain` at
+/// Accepts connections until `shutdown`, then lets requests in flight end, for `limits.drain` at
 /// the most.
 pub(crate) async fn serve(
     server: Arc<Server>,

@@ -23,24 +23,24 @@ pub struct Settings {
     pub response_start_timeout: Option<Duration>,
     /// Longest pause between two parts of the response, and from arrival to the first.
     pub idle_timeout: Option<Duration>,
-    /// What the pods speak.
+    /// The protocol of the pods.
     pub protocol: Protocol,
     /// How to find out whether a pod is ready.
     pub probe: ProbePlan,
-    /// The annotations that its first scale follows from; nothing where Ebb does not scale it.
+    /// The annotations that its first scale follows from; `None` where Ebb does not scale it.
     pub scaling: Option<BTreeMap<String, String>>,
 }
 
-/// When one request runs out of time.
+/// The deadlines of one request.
 #[derive(Debug, Clone, Copy)]
 pub struct Deadlines {
-    /// The response must have started.
+    /// When the response must have started.
     pub start: Option<Instant>,
-    /// What was upgraded must have ended. Any other response may go on once it has started:
-    /// Knative's suite reads one to its end after `timeoutSeconds` (TestRevisionTimeout), and to
-    /// end one early so that it looks complete would deceive its reader.
+    /// When an upgraded connection must have ended. Any other response may go on once it has
+    /// started: Knative's suite reads one to its end after `timeoutSeconds` (TestRevisionTimeout),
+    /// and ending one early so that it looks complete would deceive its reader.
     pub tunnel_end: Option<Instant>,
-    /// The next part of the response must come within so long of the last.
+    /// Longest pause between two parts of the response.
     pub idle: Option<Duration>,
 }
 
@@ -63,7 +63,7 @@ impl Settings {
     /// The deadlines of a request that arrived at `arrived`: waiting for a pod counts, as in
     /// Knative's activator.
     pub fn deadlines(&self, arrived: Instant) -> Deadlines {
-        // Knative measures idleness from the last write, which before the first is the arrival.
+        // Knative measures idleness from the last write; before the first write, from the arrival.
         let start = [self.timeout, self.response_start_timeout, self.idle_timeout]
             .into_iter()
             .flatten()

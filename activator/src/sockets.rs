@@ -1,8 +1,8 @@
-//! Options of TCP connections: what notices that the other end is gone without a word.
+//! Options of TCP connections that notice when the other end is gone without a word.
 //!
 //! A node that loses its power, or a middlebox that forgets a connection, sends no FIN and no RST.
-//! Without these options a response that is being waited for would be waited for until its client
-//! gives up, and the slot in the pod with it.
+//! Without these options an activator would wait for a response until the client gives up, and hold
+//! the slot in the pod for as long.
 
 use std::io;
 use std::time::Duration;
@@ -14,10 +14,10 @@ use tokio::net::TcpStream;
 const KEEPALIVE_IDLE: Duration = Duration::from_secs(15);
 /// Pause between two questions.
 const KEEPALIVE_INTERVAL: Duration = Duration::from_secs(5);
-/// Questions without an answer after which it is gone: 30 s of silence in all.
+/// Questions without an answer after which the other end counts as gone: 30 s of silence in all.
 const KEEPALIVE_RETRIES: u32 = 3;
-/// How long a client may leave unacknowledged what was sent to it. Twice what `pace` allows a
-/// client that is there, so that the connection is cut there first, and counted.
+/// How long a client may leave sent bytes unacknowledged. Twice what `pace` allows a client that is
+/// there, so that `pace` cuts the connection first, and counts it.
 const CLIENT_TIMEOUT: Duration = Duration::from_mins(1);
 
 /// Readies the connection of a client.
@@ -30,7 +30,7 @@ pub(crate) fn tune_client(stream: &TcpStream) -> io::Result<()> {
 
 /// Readies a connection to a pod.
 ///
-/// Without `TCP_USER_TIMEOUT`: Linux counts it against a window that stays closed, too, and a model
+/// Not with `TCP_USER_TIMEOUT`: Linux applies that to a window that stays closed, too, and a model
 /// that computes for a minute before it reads the rest of an upload is not gone. A node that is
 /// gone in the middle of an upload is noticed by the revision's own timeout, or when its pod is
 /// removed.
@@ -54,7 +54,7 @@ mod tests {
 
     use super::*;
 
-    /// P5: a vanished end is noticed on both sides.
+    /// A vanished end is noticed on both sides.
     #[tokio::test]
     async fn both_sides_ask_whether_the_other_is_there() {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();

@@ -1,9 +1,9 @@
 //! Report streams over the network: this activator's reports to every replica of the autoscaler,
 //! and their drain orders back.
 //!
-//! Every replica hears everything, so that whichever leads next knows the load already. Reports
-//! and orders are level-triggered: what a broken stream loses, the next one begins with. Each
-//! report is answered, and so it is known how long nobody has listened.
+//! Every replica gets every report, so that the next leader knows the load already. Reports and
+//! orders are level-triggered: what a broken stream loses, the next one begins with. Each report is
+//! answered, which shows how long no autoscaler has listened.
 
 mod outlet;
 
@@ -39,28 +39,28 @@ use self::outlet::{Displaced, Outlet};
 use crate::activator::Activator;
 use crate::observer::ReportSink;
 
-/// Most replicas of the autoscaler that are told; one leads and a few stand by.
+/// Most replicas of the autoscaler that get the reports; one leads and a few stand by.
 const AUTOSCALERS_MAX: usize = 8;
-/// Time from one look at the addresses of the autoscaler to the next.
+/// Time from one lookup of the autoscaler's addresses to the next.
 const RESOLVE_EVERY: Duration = Duration::from_secs(2);
-/// Longest time for a look, and for a connection with its handshake.
+/// Longest time for a lookup, and for a connection with its handshake.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(2);
 /// Pauses between attempts: a replica that restarts is found within a report's interval.
 const RETRY_MIN: Duration = Duration::from_millis(50);
 const RETRY_MAX: Duration = Duration::from_secs(1);
-/// A replica that does not answer a ping for so long is taken for dead.
+/// Time between pings; a replica that does not answer one for as long is taken for dead.
 const PING_EVERY: Duration = Duration::from_secs(2);
 
-/// The way of reports to the autoscalers. Cheap to clone; reports go nowhere until [`run`].
+/// Carries reports to the autoscalers. Cheap to clone; reports go nowhere until [`run`].
 ///
 /// [`run`]: ReportStreams::run
 #[derive(Clone, Debug)]
 pub struct ReportStreams {
     id: Arc<str>,
-    /// What this activator shows of itself.
+    /// The token, if any, that this activator shows.
     shown: Shown,
     shared: Arc<Mutex<Shared>>,
-    /// When an autoscaler last answered; before the first time, when this began.
+    /// When an autoscaler last answered; before the first answer, when this was made.
     answered: Arc<Mutex<Instant>>,
     merged: Counter,
     dropped: Counter,
@@ -81,13 +81,13 @@ struct Link {
     activator: Activator,
 }
 
-/// One stream: what comes back, and the connection, which ends with this.
+/// One stream: the answers, and the connection, which ends when this is dropped.
 struct Stream {
     answers: Incoming,
     _connection: AbortOnDropHandle<Result<(), hyper::Error>>,
 }
 
-/// Why a stream is not, or no longer, there.
+/// Why a stream could not be opened, or has ended.
 #[derive(Debug, thiserror::Error)]
 enum Broken {
     #[error("no connection within {CONNECT_TIMEOUT:?}")]
@@ -111,8 +111,8 @@ enum Broken {
 // === impl ReportStreams ===
 
 impl ReportStreams {
-    /// No stream yet, of the activator with that name, which begins each with what is `shown`;
-    /// metrics go to the registry.
+    /// No stream yet. `id` is the name of the activator, which shows the token of `shown` on each
+    /// stream; metrics go to the registry.
     pub fn new(id: &str, shown: Shown, registry: &mut Registry) -> Self {
         let (merged, dropped) = (Counter::default(), Counter::default());
         let open = Gauge::default();
@@ -182,7 +182,8 @@ impl ReportStreams {
         Link { address, streams: self.clone(), activator: activator.clone() }
     }
 
-    /// Where the reports for a new stream wait; the first of them is the last of an interval.
+    /// Where the reports for a new stream wait; the first of them is the last report of an
+    /// interval.
     fn open(&self, address: SocketAddr) -> Arc<Outlet> {
         let mut shared = self.shared.lock();
         let outlet = Arc::new(Outlet::new(shared.latest.clone()));
@@ -210,7 +211,8 @@ impl ReportSink for ReportStreams {
     }
 }
 
-/// The addresses of all hosts; nothing when there is none, or one host's are not known now.
+/// The addresses of all hosts; `None` when there is none, or when those of one host are not known
+/// now.
 async fn resolve(hosts: &[String]) -> Option<BTreeSet<SocketAddr>> {
     let mut addresses = BTreeSet::new();
     for host in hosts {
@@ -231,7 +233,8 @@ async fn keep(link: Link) {
                 tracing::info!(%address, "An autoscaler hears the reports");
                 pause = RETRY_MIN;
                 let _open = Open::new(&link.streams.open);
-                // It may know nothing yet: who waits must not wait for the next second.
+                // The autoscaler may know nothing yet: waiting requests must not wait for the next
+                // second.
                 link.activator.report_waiting();
                 obey(stream, &link).await.err().unwrap_or(Broken::Ended)
             }
@@ -244,7 +247,7 @@ async fn keep(link: Link) {
     }
 }
 
-/// Opens a stream: its body is what comes out of the outlet, the response brings answers.
+/// Opens a stream: the request's body carries the reports of the outlet, the response the answers.
 async fn connect(link: &Link) -> Result<Stream, Broken> {
     let address = link.address;
     let token = link.streams.shown.token().await.map_err(Broken::Token)?;

@@ -1,4 +1,4 @@
-//! Whether the world has been seen once: before that, an unknown host means nothing.
+//! Whether every watch has reported everything once: before that, an unknown host means nothing.
 
 use tokio::sync::watch;
 
@@ -11,12 +11,12 @@ pub(crate) enum Watched {
     Peers,
 }
 
-/// What the watches have not told everything of yet.
+/// The kinds of which a watch has not reported everything yet.
 #[derive(Debug)]
 pub(crate) struct Synced(watch::Sender<Vec<Watched>>);
 
 impl Synced {
-    /// Nothing was seen; `peers` says whether other activators are to be.
+    /// Nothing was seen yet; `peers` says whether other activators are watched, too.
     pub(crate) fn new(peers: bool) -> Self {
         let mut missing = vec![Watched::Routes, Watched::Revisions, Watched::Pods];
         if peers {
@@ -25,7 +25,7 @@ impl Synced {
         Self(watch::Sender::new(missing))
     }
 
-    /// A watch has told something; all there is if it was `listed`.
+    /// A watch has reported something of `what`; everything, if it was `listed`.
     pub(crate) fn note(&self, what: Watched, listed: bool) {
         if listed {
             self.0.send_if_modified(|missing| {
@@ -46,13 +46,13 @@ impl Synced {
         self.until(Vec::is_empty).await;
     }
 
-    /// Returns once the other activators were seen, if they are to be.
+    /// Returns once the other activators were seen; at once if they are not watched.
     pub(crate) async fn peers_done(&self) {
         self.until(|missing| !missing.contains(&Watched::Peers)).await;
     }
 
     async fn until(&self, condition: impl Fn(&Vec<Watched>) -> bool) {
-        // The sender is ours: it cannot be gone.
+        // The sender is in `self`: it cannot be gone.
         let mut missing = self.0.subscribe();
         let _fulfilled = missing.wait_for(|missing| condition(missing)).await;
     }

@@ -1,7 +1,8 @@
-//! Upgraded connections: bytes both ways after the pod said 101, until either end is done.
+//! Upgraded connections: bytes both ways after the pod said 101, until both ends are done.
 //!
-//! Nothing a client sends after its request reaches the pod before the pod has agreed (CVE-2026-2833
-//! was a proxy that forwarded early). A tunnel counts as a request in flight until it is closed.
+//! Nothing a client sends after its request reaches the pod before the pod has agreed
+//! (CVE-2026-2833 was a proxy that forwarded early). A tunnel counts as a request in flight until
+//! it is closed.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -22,8 +23,8 @@ use crate::places::{Place, Places};
 use crate::upstream::Lease;
 use crate::visit::Stay;
 
-/// Longest tunnel of a revision without `timeoutSeconds`: a day, so that a peer that is gone without
-/// a word does not hold its slot for ever.
+/// Longest tunnel, with or without `timeoutSeconds`: a day, so that an end that is gone without a
+/// word does not hold its slot for ever.
 const TUNNEL_TIMEOUT: Duration = Duration::from_hours(24);
 
 /// All tunnels of an activator.
@@ -33,7 +34,7 @@ pub(crate) struct Tunnels {
     places: Arc<Places>,
 }
 
-/// What is let go when a tunnel closes.
+/// Held by an open tunnel and released when it closes.
 pub(crate) struct Held {
     pub(crate) lease: Lease,
     /// All else: its part in the load, its places among the tunnels and the connections.
@@ -52,7 +53,7 @@ impl Tunnels {
         self.places.take_any()
     }
 
-    /// Answers 101 and lets the bytes flow, until `end` at the latest. `held` is let go when the
+    /// Answers 101 and lets the bytes flow, until `end` at the latest. `held` is released when the
     /// tunnel closes.
     pub(crate) fn open(
         &self,

@@ -1,7 +1,7 @@
 //! Request bodies: as the client sends them, unless it sends too slowly.
 //!
-//! A body is timed only while somebody wants its next part: a pod that does not read makes no
-//! client slow.
+//! A body is timed only while its next part is asked for: a pod that does not read does not make
+//! its client slow.
 
 use std::pin::Pin;
 use std::sync::Arc;
@@ -23,13 +23,13 @@ const STREAMS: &str = "application/grpc";
 /// The body of a request on its way to a pod.
 #[derive(Debug)]
 pub(crate) enum Upload {
-    /// As it comes; most requests have none, and what watches over it is for those that do.
+    /// The client's body as it comes. Most requests have none, and only those that do have a watch.
     Client(Incoming, Option<Box<UploadWatch>>),
-    /// No body, of a request that is made a second time.
+    /// No body: for a request that is sent a second time.
     Empty,
 }
 
-/// What watches over a body.
+/// Watches over a body.
 #[derive(Debug)]
 pub(crate) struct UploadWatch {
     pace: Pace,
@@ -38,7 +38,7 @@ pub(crate) struct UploadWatch {
     share: Option<Share>,
 }
 
-/// What is known of a body after it was given away.
+/// State of an upload that its body and its request share.
 #[derive(Debug)]
 pub(crate) struct UploadState {
     timed: AtomicBool,
@@ -60,8 +60,8 @@ pub(crate) enum UploadError {
 // === impl Upload ===
 
 impl Upload {
-    /// The same request with its body watched. The body of a peer is not timed: it has been, where
-    /// the client is.
+    /// The same request with its body watched. The body of a peer's request is not timed here: the
+    /// activator that has the client times it.
     pub(crate) fn watch(request: Request<Incoming>, is_timed: bool) -> Request<Self> {
         let (head, body) = request.into_parts();
         let watch = (!body.is_end_stream()).then(|| {
@@ -72,7 +72,7 @@ impl Upload {
         Request::from_parts(head, Self::Client(body, watch))
     }
 
-    /// What can be known of it later; `None` when there is no body.
+    /// The state that is shared with the body; `None` when there is no body.
     pub(crate) fn state(&self) -> Option<Arc<UploadState>> {
         match self {
             Self::Client(_, Some(watch)) => Some(Arc::clone(&watch.state)),
@@ -87,7 +87,7 @@ impl Upload {
         }
     }
 
-    /// A pod reads it from now on.
+    /// A pod reads the body from now on.
     pub(crate) fn passes(&mut self) {
         if let Self::Client(_, Some(watch)) = self
             && let Some(share) = &mut watch.share

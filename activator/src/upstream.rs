@@ -2,8 +2,8 @@
 //!
 //! Each pod has a pool of its own, so that an address that another pod reuses never gets a
 //! connection of the old one. The pool sits on hyper's connections and not on a ready-made client
-//! because only there a request that provably never left comes back whole (class R1), and because
-//! a connection then returns to the pool without a task for each request.
+//! because only there a request that provably never left comes back whole, and because a connection
+//! then returns to the pool without a task for each request.
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -38,13 +38,13 @@ const IDLE_TIMEOUT: Duration = Duration::from_secs(4);
 const IDLE_CONNECTIONS_MAX: usize = 256;
 /// How long a connection may take to be ready again after its last response ended.
 const SETTLE_TIMEOUT: Duration = Duration::from_millis(5);
-/// How long what is in flight at a pod may go on once its pod is gone from the API: Kubernetes'
+/// How long requests in flight at a pod may go on once the pod is gone from the API: Kubernetes'
 /// default grace period. A pod leaves the API after its containers have ended, so only connections
 /// to a node that vanished are left by then.
 const RETIRE_GRACE: Duration = Duration::from_secs(30);
-/// What an HTTP/1 connection holds of a body on either way, and the largest head of a response.
-/// hyper's 400 KiB for each client that reads slowly, or for each upload that waits at another
-/// activator, would be 400 MiB for a thousand; less than 64 KiB costs throughput.
+/// Bytes of a body that an HTTP/1 connection holds in each direction, and the largest head of a
+/// response. hyper's 400 KiB for each client that reads slowly, or for each upload that waits at
+/// another activator, would be 400 MiB for a thousand; less than 64 KiB costs throughput.
 const BUFFER_BYTES: usize = 64 * 1024;
 
 /// The connections to one pod.
@@ -58,7 +58,7 @@ pub(crate) struct Upstream {
     streams: Pool,
     /// Ends all connections.
     retired: CancellationToken,
-    /// Waits to do so.
+    /// The task that waits to end them.
     retiring: Mutex<Option<AbortOnDropHandle<()>>>,
 }
 
@@ -71,7 +71,7 @@ struct Idle {
 pub(crate) enum Lease {
     /// An HTTP/1 connection, to be used again.
     H1(Arc<Upstream>, http1::SendRequest<Upload>),
-    /// One stream, counted by the existence of this.
+    /// One stream, counted as long as this exists.
     H2(#[expect(dead_code, reason = "held, never looked at")] Arc<()>),
 }
 
@@ -124,7 +124,7 @@ impl Upstream {
         self.address
     }
 
-    /// What the pod speaks.
+    /// The protocol of the pod.
     pub(crate) const fn protocol(&self) -> Protocol {
         self.protocol
     }
@@ -143,18 +143,19 @@ impl Upstream {
         }
     }
 
-    /// The pod is gone: what is still in flight there after [`RETIRE_GRACE`] is broken off.
+    /// The pod is gone: requests still in flight there after [`RETIRE_GRACE`] are broken off.
     pub(crate) fn retire(&self) {
         let retired = self.retired.clone();
         let retiring = tokio::spawn(async move {
             sleep(RETIRE_GRACE).await;
             retired.cancel();
         });
-        // Owned by what it waits for: where nothing is in flight, there is nothing to break off.
+        // The task ends with `self`, which requests in flight keep alive: without any there is
+        // nothing to break off.
         *self.retiring.lock() = Some(AbortOnDropHandle::new(retiring));
     }
 
-    /// Closes what has not been used for long.
+    /// Closes connections that have not been used for long.
     pub(crate) fn expire(&self, now: Instant) {
         self.streams.expire(now);
         self.idle.lock().retain(|idle| now.saturating_duration_since(idle.since) < IDLE_TIMEOUT);
@@ -251,7 +252,7 @@ impl Upstream {
         Ok(())
     }
 
-    /// Runs a connection to its end, which its senders bring about, or the end of the pod.
+    /// Runs a connection to its end, which comes when its senders are gone or its pod is gone.
     fn drive(&self, connection: impl Future<Output = hyper::Result<()>> + Send + 'static) {
         let (address, retired) = (self.address, self.retired.clone());
         tokio::spawn(async move {

@@ -1,7 +1,7 @@
 //! The stay of one request at a revision, from its arrival to the last byte of its response.
 //!
-//! What its revision counts of it is given back when the visit is dropped, however the request
-//! ends: its place in the queue, its slot in a pod, its part in the load.
+//! Its place in the queue, its slot in a pod and its part in the load are given back when the visit
+//! is dropped, however the request ends.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -19,13 +19,14 @@ use crate::upload::UploadState;
 pub(crate) struct Visit {
     revision: Arc<Revision>,
     admitted: Admitted,
-    /// What is counted at the end; a client that leaves early leaves no response.
+    /// The status that is counted at the end; at first that of a client that left before it had a
+    /// response.
     status: StatusCode,
     /// Whether the pod served it well, as far as that can be told.
     served: Option<bool>,
-    /// What became of its body, if it has one and the pod has answered.
+    /// The state of its upload, if it has a body and the pod has answered.
     upload: Option<Arc<UploadState>>,
-    /// Whether the revision had no pod when it came, and when it got one.
+    /// When it got its pod, if it had to wait for one.
     wait: Option<Instant>,
 }
 
@@ -34,8 +35,8 @@ pub(crate) struct Visit {
 pub(crate) enum Stay {
     /// Here.
     Here(Visit),
-    /// At the activator that owns the revision, which counts it; here it only has a place among
-    /// those that may be there at once.
+    /// At the activator that owns the revision, which counts it; here it only has a place among the
+    /// requests that may be at that activator at once.
     There(#[expect(dead_code, reason = "held, never looked at")] OwnedSemaphorePermit),
 }
 
@@ -44,7 +45,7 @@ pub(crate) enum Stay {
 pub(crate) struct Phases {
     /// From arrival until it had a pod.
     pub(crate) queue: Duration,
-    /// Until the pod had an address.
+    /// From arrival until the pod had an address.
     pub(crate) pod: Duration,
     /// From then until the pod was ready.
     pub(crate) probe: Duration,
@@ -53,8 +54,8 @@ pub(crate) struct Phases {
 // === impl Visit ===
 
 impl Visit {
-    /// A request with a head of `bytes`, which arrived at `now` or, if it was offered to others
-    /// first, somewhat earlier.
+    /// A request with a head of `bytes` that arrived at `now`, a time that has passed if other
+    /// activators were tried first.
     pub(crate) fn enter(
         revision: &Arc<Revision>,
         bytes: usize,
@@ -70,7 +71,7 @@ impl Visit {
         })
     }
 
-    /// What the revision asks of its requests.
+    /// The settings and the metrics of the Revision that let it in.
     pub(crate) fn live(&self) -> &Live {
         self.admitted.live()
     }
@@ -121,13 +122,13 @@ impl Visit {
         }
     }
 
-    /// The pod has answered while `body` may still be on its way to it.
+    /// The pod has answered while `body` may still be on its way to the pod.
     pub(crate) fn uploads(&mut self, body: Arc<UploadState>) {
         self.upload = Some(body);
     }
 
     /// The response broke off after its head was sent. It counts as a failure, unless the client
-    /// broke off its request: the connection to the pod ends with that.
+    /// broke off its request: that ends the connection to the pod, too.
     pub(crate) fn broken(&mut self) {
         let left = self.upload.as_ref().is_some_and(|body| body.was_broken());
         self.status = if left { client_closed() } else { StatusCode::BAD_GATEWAY };
@@ -158,7 +159,7 @@ impl Stay {
         }
     }
 
-    /// The response broke off after its head was sent; it counts as a failure.
+    /// The response broke off after its head was sent, as [`Visit::broken`] counts it.
     pub(crate) fn broken(&mut self) {
         if let Self::Here(visit) = self {
             visit.broken();

@@ -1,10 +1,10 @@
-//! Waking a revision without an autoscaler: for when nobody is left who would.
+//! Waking a revision without an autoscaler, for when none answers.
 //!
 //! The autoscaler answers every report. When none has answered for [`SILENCE`], and a request waits
-//! for a revision that has no pod to come, this activator asks for the first pods itself: from zero
-//! to what a Deployment of the revision begins with, and never more. The API server makes the
-//! change only if nobody has asked for anything since, so that of several activators one does it,
-//! and that an autoscaler that is back decides alone.
+//! for a revision without a pod that may yet serve it, this activator asks for the first pods
+//! itself: from zero to what a Deployment of the revision begins with, and never more. The API
+//! server makes the change only if the desired scale is still zero, so that only one of several
+//! activators does it, and an autoscaler that is back decides alone.
 //!
 //! Pods that an autoscaler drained before it fell silent are taken back when a request waits and
 //! there are no others: nobody else would call the order off, or carry it out.
@@ -31,21 +31,21 @@ use crate::directory::Directory;
 use crate::observer::ReportSink;
 use crate::revision::Live;
 
-/// How long no autoscaler has answered. One that is there does so within milliseconds, and two
-/// reports in a row were sent meanwhile.
+/// Silence of all autoscalers after which an activator acts. One that is there answers within
+/// milliseconds, and two reports in a row were sent meanwhile.
 const SILENCE: Duration = Duration::from_secs(2);
-/// Each activator waits up to so much longer, by chance: most often one of them is first by more
+/// Each activator waits a random time longer, up to this: most often one of them is first by more
 /// than a request takes.
 const JITTER: Duration = Duration::from_millis(500);
 /// Time from one look to the next.
 const LOOK_EVERY: Duration = Duration::from_millis(200);
-/// Most wakes at once, and on the average in a second: a few thousand revisions may be called while
-/// nobody is there who knows which of them matter.
+/// Most wakes at once, and on the average in a second: requests may come for a few thousand
+/// revisions while no autoscaler knows which of them matter.
 const BURST: u32 = 20;
 const RATE_S: f64 = 10.0;
 /// Longest time for one request to the API server.
 const REQUEST_TIMEOUT: Duration = Duration::from_secs(2);
-/// Pause until a revision that was woken, by whomever, may be woken again.
+/// Pause until a revision that was woken, by this activator or otherwise, may be woken again.
 const REST: Duration = Duration::from_secs(30);
 /// Pauses after failures: the first, doubled each time up to the last.
 const RETRY_MIN: Duration = Duration::from_secs(1);
@@ -65,9 +65,9 @@ pub(crate) struct Waker {
 enum Outcome {
     /// It is woken.
     Woken,
-    /// Somebody else was quicker, or it is gone.
+    /// Another process was quicker, the revision is gone, or Ebb does not scale it.
     NotNeeded,
-    /// The API server could not be asked.
+    /// The API server gave no answer, or another error.
     Failed,
 }
 
@@ -82,7 +82,8 @@ struct Plan {
     jitter: Duration,
     tokens: f64,
     filled: Instant,
-    /// Those that were tried, and when they may be again. Forgotten once somebody answers.
+    /// The revisions that were tried, and when they may be tried again. Forgotten once an
+    /// autoscaler answers.
     tried: HashMap<RevisionKey, Tried>,
 }
 
@@ -110,7 +111,8 @@ impl Waker {
         Self { client, config, outcomes }
     }
 
-    /// Wakes what nobody else does, for ever; ends at once if `reports` cannot be silent.
+    /// Wakes the revisions that no autoscaler wakes, for ever; ends at once if `reports` cannot be
+    /// silent.
     pub(crate) async fn run(&self, directory: &Directory, reports: &dyn ReportSink) {
         if reports.silence(Instant::now()).is_none() {
             return;
@@ -208,7 +210,7 @@ impl Plan {
         Self { jitter, tokens: f64::from(BURST), filled: now, tried: HashMap::new() }
     }
 
-    /// Whether nobody else is there to wake anything.
+    /// Whether no autoscaler is there to wake anything.
     fn is_alone(&mut self, silence: Duration) -> bool {
         let is_alone = silence >= SILENCE + self.jitter;
         if !is_alone {
@@ -217,7 +219,7 @@ impl Plan {
         is_alone
     }
 
-    /// Which of those that are called to wake now.
+    /// The revisions of `called` to wake now.
     fn choose<'a>(
         &mut self,
         called: impl Iterator<Item = &'a RevisionKey>,

@@ -66,7 +66,7 @@ pub(crate) async fn run_peers(client: Client, peers: &Peers, synced: &Synced) {
     }
 }
 
-/// The changes that a watcher tells; a list becomes one [`WatchChange::Replaced`].
+/// The changes that a watcher reports; a list becomes one [`WatchChange::Replaced`].
 fn changes<K: kube::ResourceExt + Send + 'static>(
     events: impl Stream<Item = watcher::Result<watcher::Event<K>>> + Send,
     kind: &'static str,

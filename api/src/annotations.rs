@@ -34,8 +34,8 @@ impl Key {
     }
 }
 
-/// Whether Ebb's own autoscaler looks after a revision with these annotations. For any other
-/// class somebody else sets the scale of the Deployment.
+/// Whether Ebb's own autoscaler scales a revision with these annotations. With any other class,
+/// something else sets the scale of the Deployment.
 pub fn is_scaled_here(annotations: Option<&BTreeMap<String, String>>) -> bool {
     CLASS.get(annotations).is_none_or(|class| class == CLASS_KPA)
 }
@@ -103,9 +103,9 @@ pub const ROLLOUT_DURATION: Key =
 /// How long a revision may take to reach its initial scale (on the template).
 pub const PROGRESS_DEADLINE: Key =
     Key(&["serving.knative.dev/progress-deadline", "serving.knative.dev/progressDeadline"]);
-/// Who created the object.
+/// Name of the user who created the object.
 pub const CREATOR: &str = "serving.knative.dev/creator";
-/// Who changed its spec last.
+/// Name of the user who last changed the spec of the object.
 pub const LAST_MODIFIER: &str = "serving.knative.dev/lastModifier";
 /// Routes that send traffic to the Configuration or Revision, comma-separated.
 pub const ROUTES: &str = "serving.knative.dev/routes";

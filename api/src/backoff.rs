@@ -1,13 +1,14 @@
-//! How long to wait before something that failed is tried again.
+//! Backoff: the pause before a failed operation is tried again.
 
 use std::time::Duration;
 
-/// Doublings after which a pause is not counted up any further: from a millisecond more than a
-/// minute, and far from the end of the number.
+/// Most doublings of a pause. From 1 ms they lead to more than a minute, and `1 << 16` is far from
+/// overflowing.
 const DOUBLINGS_MAX: u32 = 16;
 
-/// The pause after so many failures in a row: `first` after one, doubled with each further one, and
-/// never above `longest`. The caller spreads it where many may fail together.
+/// The pause after this number of failures in a row: `first` after one failure, doubled with each
+/// further failure, at most `longest`. The caller adds jitter where many operations may fail
+/// together.
 #[must_use]
 pub fn pause_after(failures: u32, first: Duration, longest: Duration) -> Duration {
     let doublings = failures.saturating_sub(1).min(DOUBLINGS_MAX);

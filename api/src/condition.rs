@@ -14,17 +14,17 @@ pub const READY: &str = "Ready";
 /// The three values of a condition.
 #[derive(Serialize, Deserialize, Clone, Copy, Debug, Default, PartialEq, Eq, JsonSchema)]
 pub enum Status {
-    /// It holds.
+    /// The condition holds.
     True,
-    /// It does not, and waiting alone will not change that.
+    /// The condition does not hold, and waiting alone will not change that.
     False,
-    /// It is not decided yet.
+    /// It is not decided yet whether the condition holds.
     #[default]
     Unknown,
 }
 
 impl Status {
-    /// The word that stands in the API.
+    /// The value as written in the API.
     pub const fn as_str(self) -> &'static str {
         match self {
             Self::True => "True",
@@ -142,7 +142,7 @@ impl Conditions<'_> {
         self.sum_up();
     }
 
-    /// Marks a condition Unknown: it is on its way.
+    /// Marks a condition Unknown: not decided yet, for this reason.
     pub fn mark_unknown(&mut self, type_: &str, reason: &str, message: &str) {
         self.set(type_, Status::Unknown, Some(reason), Some(message));
         self.sum_up();
@@ -178,7 +178,7 @@ impl Conditions<'_> {
 
     /// Ready is the worst of its dependents: the first False one, else the first Unknown one.
     fn sum_up(&mut self) {
-        // A kind whose Ready depends on nothing here sets it itself.
+        // A kind without dependents sets Ready itself.
         if self.set.dependents.is_empty() {
             return;
         }
@@ -207,8 +207,8 @@ impl Conditions<'_> {
             condition.reason = reason;
             condition.message = message;
             condition.severity = severity;
-            // As Knative has it any change counts. Compared with what was there at the start, not
-            // with what an earlier mark of the same look said.
+            // As in Knative, a change of any other field moves the time. The comparison is with the
+            // condition before this reconcile, not with an earlier mark of the same reconcile.
             condition.last_transition_time = find(&self.before, type_)
                 .filter(|before| before.says_the_same(condition))
                 .map_or(Some(Time(self.now)), |before| before.last_transition_time.clone());
@@ -269,7 +269,7 @@ mod tests {
         );
     }
 
-    /// C10: knative.dev/pkg's condition set moves the time with any field but the time itself.
+    /// knative.dev/pkg's condition set moves the time when any field but the time itself changes.
     #[test]
     fn the_transition_time_moves_with_status_reason_and_message_and_with_nothing_else() {
         let mut list = Vec::new();
@@ -295,7 +295,7 @@ mod tests {
         }
     }
 
-    /// C10: a look that says something else in between is no change.
+    /// A condition that is marked otherwise within a reconcile, but ends as it began, is unchanged.
     #[test]
     fn what_is_said_again_at_the_end_of_a_look_keeps_its_time() {
         let mut list = Vec::new();

@@ -1,7 +1,8 @@
 //! Settings of the platform: Knative's ConfigMaps with Knative's keys and defaults.
 //!
-//! Each section is one ConfigMap in the system namespace. A key that is absent has its default;
-//! an unknown key is ignored, as in Knative, whose maps carry keys for features that Ebb has not.
+//! Each section is one ConfigMap in the system namespace. A key that is absent has its default. An
+//! unknown key is ignored, as in Knative: its ConfigMaps carry keys for features that Ebb does not
+//! have.
 
 use std::collections::BTreeMap;
 use std::time::Duration;

@@ -1,12 +1,13 @@
-//! What an object means where its author said nothing: Knative's defaulting, as pure functions.
+//! Knative's defaulting, as pure functions: fills in what an object's author left out.
 //!
-//! Source: knative/serving pkg/apis/serving/v1/*_defaults.go. Only what an [`Occasion`] says is
-//! looked at besides the object and the settings, so that a default can be computed anywhere: in
-//! a webhook, in the embedded API, in a test.
+//! Source: knative/serving pkg/apis/serving/v1/*_defaults.go. The result depends only on the
+//! object, the settings and the [`Occasion`], so that a default can be computed anywhere: in a
+//! webhook, in the embedded API, in a test.
 //!
-//! Invariants: defaulting changes no value that was set (but for `timeoutSeconds: 0`, which
-//! Knative reads as unset, read-only mounts, and who changed the object), and doing it twice is
-//! the same as doing it once.
+//! Invariants: defaulting changes no value that was set, except zeros that Knative reads as unset
+//! (`timeoutSeconds`, and the thresholds and timeout of a readiness probe), mounts that become
+//! read-only, and the annotations that name the author. Defaulting twice is the same as defaulting
+//! once.
 
 use std::collections::BTreeMap;
 
@@ -26,21 +27,21 @@ use crate::serving::{
 /// Why an object is defaulted.
 #[derive(Debug)]
 pub enum Occasion<'a, T> {
-    /// It is created by somebody.
+    /// The object is created.
     Create {
-        /// Name of who creates it, if known.
+        /// Name of the user who creates it, if known.
         by: Option<&'a str>,
     },
-    /// It replaces an older one.
+    /// The object replaces an older version.
     Update {
-        /// The object that it replaces.
+        /// The version that it replaces.
         old: &'a T,
-        /// Name of who changes it, if known.
+        /// Name of the user who changes it, if known.
         by: Option<&'a str>,
     },
 }
 
-// Derived, these would ask for `T: Copy`.
+// Derived implementations would require `T: Copy`.
 impl<T> Clone for Occasion<'_, T> {
     fn clone(&self) -> Self {
         *self
@@ -60,7 +61,7 @@ impl<'a, T> Occasion<'a, T> {
     }
 }
 
-/// Defaults a Service: its template, its traffic and who changed it.
+/// Defaults a Service: its template, its traffic and the annotations that name its author.
 pub fn service(object: &mut Service, occasion: Occasion<'_, Service>, config: &Config) {
     let previous = occasion.old().map(|old| &old.spec.template);
     let ServiceSpec { template, traffic } = &mut object.spec;
@@ -71,7 +72,8 @@ pub fn service(object: &mut Service, occasion: Occasion<'_, Service>, config: &C
     author.write(&mut object.metadata);
 }
 
-/// Defaults a Configuration: its template, and who changed it unless something else owns it.
+/// Defaults a Configuration: its template, and the annotations that name its author unless it is
+/// owned by another object.
 pub fn configuration(
     object: &mut Configuration,
     occasion: Occasion<'_, Configuration>,
@@ -87,7 +89,8 @@ pub fn configuration(
     }
 }
 
-/// Defaults a Route: its targets, and who changed it unless something else owns it.
+/// Defaults a Route: its targets, and the annotations that name its author unless it is owned by
+/// another object.
 pub fn route(object: &mut Route, occasion: Occasion<'_, Route>) {
     let RouteSpec { traffic } = &mut object.spec;
     latest_revision(traffic);
@@ -106,7 +109,7 @@ pub fn revision(object: &mut Revision, occasion: Occasion<'_, Revision>, config:
     }
 }
 
-/// Whether two versions of a Service ask for something else, today's defaults in both.
+/// Whether the specs of two versions of a Service differ once both have today's defaults.
 pub(crate) fn service_changed(old: &Service, new: &Service, config: &Config) -> bool {
     let traffic = |object: &Service| {
         let mut traffic = object.spec.traffic.clone();
@@ -117,7 +120,7 @@ pub(crate) fn service_changed(old: &Service, new: &Service, config: &Config) -> 
     before != after || traffic(old) != traffic(new)
 }
 
-/// Whether two versions of a Configuration ask for something else, today's defaults in both.
+/// Whether the specs of two versions of a Configuration differ once both have today's defaults.
 pub(crate) fn configuration_changed(
     old: &Configuration,
     new: &Configuration,
@@ -127,7 +130,7 @@ pub(crate) fn configuration_changed(
     before != after
 }
 
-/// Whether two versions of a Route ask for something else, today's defaults in both.
+/// Whether the specs of two versions of a Route differ once both have today's defaults.
 pub(crate) fn route_changed(old: &Route, new: &Route) -> bool {
     let traffic = |object: &Route| {
         let mut traffic = object.spec.traffic.clone();
@@ -147,18 +150,19 @@ pub(crate) fn comparable(
     (filled(old, links, config), filled(new, links, config))
 }
 
-/// Defaults a template that replaces another, if there was one.
+/// Defaults a template; `previous` is the template that it replaces, if there is one.
 fn next_template(
     template: &mut RevisionTemplateSpec,
     previous: Option<&RevisionTemplateSpec>,
     config: &Config,
 ) {
-    // What was stored before there was this default stays without it: with it, the object would
-    // ask for a new Revision that nobody wants.
+    // An object that was stored without `enableServiceLinks`, before this default existed, stays
+    // without: with the default, it would ask for a new Revision that nobody wants.
     let links = previous.is_none_or(|old| old.spec.pod.enable_service_links.is_some());
     let next = filled(template, links, config);
-    // A template that keeps the name that its author chose is left as it is, unless it says the
-    // same as before: a default that is new since would be a change without a change of name.
+    // A template that keeps the name that its author chose stays as it is, unless its defaulted
+    // form equals the previous template: a default added since would change the template but not
+    // its name.
     let name = template_name(template);
     let keeps_its_name = name.is_some() && name == previous.and_then(template_name);
     if !keeps_its_name || Some(&next) == previous {
@@ -198,7 +202,7 @@ fn latest_revision(traffic: &mut [TrafficTarget]) {
     }
 }
 
-/// Who is recorded as having made or changed an object.
+/// The user to record as creator or last modifier of an object.
 enum Author<'a> {
     Creator(&'a str),
     Modifier(&'a str),

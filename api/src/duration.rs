@@ -16,8 +16,8 @@ const UNITS: [(&str, f64); 7] = [
 /// Largest duration that Go can hold, in nanoseconds.
 const NANOS_MAX: f64 = 9.223_372_036_854_775e18;
 
-/// The duration, or nothing when Go would not take it (a bare number but 0 has no unit; a
-/// negative duration has no meaning anywhere in this API).
+/// Parses a duration. `None` where Go would refuse the text (a bare number other than 0 has no
+/// unit), and for a negative duration, which has no meaning anywhere in this API.
 pub fn parse(text: &str) -> Option<Duration> {
     let mut rest = text.strip_prefix('+').unwrap_or(text);
     if rest == "0" {

@@ -1,12 +1,12 @@
 //! What is wrong with an object, field by field, in Knative's own words.
 //!
 //! Source of the texts: knative.dev/pkg/apis/field_error.go. A validator returns [`FieldErrors`];
-//! whoever called it says where it looked with [`FieldErrors::via_field`], so that each function
-//! knows only its own part of the path. Printing merges errors that differ only in their path,
-//! sorts them, and puts each on a line of its own.
+//! its caller adds the field that was validated with [`FieldErrors::via_field`], so that each
+//! function knows only its own part of the path. Printing merges errors that differ only in their
+//! path, sorts them, and puts each on a line of its own.
 //!
 //! Invariant: neither the collection nor its text grows with a hostile object. Values are clipped
-//! where they are echoed, and what goes beyond the limits is counted instead of kept.
+//! where they are echoed, and errors beyond the limits are counted instead of kept.
 
 use std::borrow::Cow;
 use std::collections::{BTreeMap, BTreeSet};
@@ -14,9 +14,9 @@ use std::fmt::{self, Write as _};
 
 /// Most errors kept: enough for every mistake in any object that a person wrote.
 const ERRORS_MAX: usize = 512;
-/// Most merged errors, and most paths of one, that are printed: an answer is for reading.
+/// Most merged errors that are printed, and most paths of each: an answer is for people to read.
 const PRINTED_MAX: usize = 32;
-/// Most bytes of somebody's value that are echoed: a quoted annotation can have 256 KiB.
+/// Most bytes of an object's value that are echoed: a quoted annotation can have 256 KiB.
 const ECHO_BYTES_MAX: usize = 512;
 
 /// The path of the value that a validator was given, as opposed to one of its fields.
@@ -29,7 +29,7 @@ pub struct FieldError {
     pub message: String,
     /// Fields, from the root of the object once the error has left the outermost validator.
     pub paths: Vec<String>,
-    /// A longer explanation for the line below, or empty.
+    /// A longer explanation, printed on the next line; may be empty.
     pub details: String,
 }
 
@@ -100,12 +100,12 @@ impl FieldErrors {
         Self::detailed(format!("invalid value: {}", clip(&value)), &[path], details)
     }
 
-    /// None of several fields is set, of which one must be.
+    /// Exactly one of several fields must be set, and none is.
     pub fn missing_one_of(paths: &[&str]) -> Self {
         Self::generic("expected exactly one, got neither", paths)
     }
 
-    /// Several fields are set, of which only one may be.
+    /// Only one of several fields may be set, and more than one is.
     pub fn multiple_one_of(paths: &[&str]) -> Self {
         Self::generic("expected exactly one, got both", paths)
     }
@@ -126,14 +126,14 @@ impl FieldErrors {
         Self::detailed(format!("invalid key name {:?}", clip(key)), &[path], details)
     }
 
-    /// These errors and those.
+    /// These errors and `other`.
     #[must_use]
     pub fn also(mut self, other: Self) -> Self {
         self.add(other);
         self
     }
 
-    /// Adds those errors to these.
+    /// Adds `other` to these errors.
     pub fn add(&mut self, other: Self) {
         let Self { errors, warnings, omitted } = other;
         let room = ERRORS_MAX.saturating_sub(self.errors.len());
@@ -143,14 +143,14 @@ impl FieldErrors {
         self.warnings.extend(warnings.into_iter().take(room));
     }
 
-    /// The same, found while looking at `field` (which may itself be a path).
+    /// The same errors, with `field` (which may itself be a path) in front of their paths.
     #[must_use]
     pub fn via_field(self, field: &str) -> Self {
         let moved = |list: Vec<FieldError>| list.into_iter().map(|e| e.moved(field)).collect();
         Self { errors: moved(self.errors), warnings: moved(self.warnings), omitted: self.omitted }
     }
 
-    /// The same, found while looking at one item of a list; the list's own name comes next.
+    /// The same errors, of one item of a list; the caller adds the list's own name next.
     #[must_use]
     pub fn via_index(self, index: usize) -> Self {
         // Most items are fine, and a list can be long.
@@ -160,19 +160,19 @@ impl FieldErrors {
         self.via_field(&format!("[{index}]"))
     }
 
-    /// The same, found while looking at one item of the list `field`.
+    /// The same errors, of one item of the list `field`.
     #[must_use]
     pub fn via_field_index(self, field: &str, index: usize) -> Self {
         self.via_index(index).via_field(field)
     }
 
-    /// The same, found under one key of a map.
+    /// The same errors, under one key of a map.
     #[must_use]
     pub fn via_key(self, key: &str) -> Self {
         self.via_field(&format!("[{key}]"))
     }
 
-    /// The same as mere warnings: the object is accepted, and whoever sent it is told.
+    /// The same errors as mere warnings: the object is accepted, and its sender is told.
     #[must_use]
     pub fn as_warnings(self) -> Self {
         let mut warnings = self.warnings;
@@ -216,7 +216,7 @@ impl fmt::Display for FieldErrors {
 
 impl std::error::Error for FieldErrors {}
 
-/// The beginning of a text that somebody else wrote, short enough to be repeated to them.
+/// The beginning of a text from outside, short enough to be echoed in an answer.
 pub fn clip(text: &str) -> Cow<'_, str> {
     if text.len() <= ECHO_BYTES_MAX {
         return Cow::Borrowed(text);
@@ -225,7 +225,7 @@ pub fn clip(text: &str) -> Cow<'_, str> {
     Cow::Owned(format!("{}... ({} bytes)", &text[..end], text.len()))
 }
 
-/// Message and details of an error, which make it the same as another.
+/// Message and details, by which errors are merged, and the paths of the merged errors.
 type Merged<'a> = ((&'a str, &'a str), BTreeSet<&'a str>);
 
 /// Errors that differ only in their paths as one, sorted by message and details.

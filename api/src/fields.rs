@@ -5,18 +5,18 @@
 
 use crate::config::Feature;
 
-/// What may be set in an object, in each item where a field is a list.
+/// The fields that may be set in an object, or in each item of a list of objects.
 pub(crate) struct FieldMask {
-    /// Everybody may set these.
+    /// Fields that may always be set.
     pub(crate) allowed: &'static [&'static str],
-    /// These may be set where the feature is allowed; and how the schema has them.
+    /// Fields that may be set where their feature is allowed, with their form in the schema.
     pub(crate) gated: &'static [(&'static str, Feature, Form)],
-    /// Allowed fields that are looked into.
+    /// Allowed fields whose own fields are checked too.
     pub(crate) inner: &'static [(&'static str, &'static Self)],
 }
 
-/// How the schema has a field behind a feature flag. Where Knative's CRD keeps such a field whole
-/// and undescribed, Ebb's does too.
+/// Form in the schema of a field behind a feature flag. Where Knative's CRD keeps such a field
+/// whole and undescribed, so does Ebb's.
 #[derive(Clone, Copy)]
 pub(crate) enum Form {
     /// As Kubernetes describes it.

@@ -1,6 +1,6 @@
-//! With how many replicas a Revision begins: one home for a number that three parts need. The
-//! controller makes the Deployment with it, the autoscaler starts from it, and an activator that
-//! is left alone wakes with it.
+//! The number of replicas that a Revision begins with, kept in one place because three parts need
+//! it: the controller makes the Deployment with it, the autoscaler starts from it, and an activator
+//! that no autoscaler answers wakes the Revision with it.
 
 use std::collections::BTreeMap;
 
@@ -20,7 +20,8 @@ pub fn initial_scale(annotations: Option<&Annotations>, config: &Config) -> u32 
         .unwrap_or_else(|| unsigned(scaler.initial_scale))
 }
 
-/// The scale that its Deployment is made with: the initial one within the bounds for any.
+/// The scale that a Revision's Deployment is made with: the initial one, kept within the minimum
+/// and the maximum scale.
 pub fn first_scale(annotations: Option<&Annotations>, config: &Config) -> u32 {
     let scaler = &config.autoscaler;
     let bound = |key, setting| scale(key, annotations).unwrap_or_else(|| unsigned(setting));
@@ -31,13 +32,14 @@ pub fn first_scale(annotations: Option<&Annotations>, config: &Config) -> u32 {
     }
 }
 
-/// A number of replicas; one that makes no sense counts as absent, for admission refuses it.
+/// The number of replicas in an annotation. An invalid number counts as absent, since admission
+/// refuses it.
 fn scale(key: &Key, annotations: Option<&Annotations>) -> Option<u32> {
     let value: i32 = key.get(annotations)?.trim().parse().ok()?;
     value.try_into().ok()
 }
 
-/// A number of replicas from the settings, where it is signed.
+/// A number of replicas from the settings, which hold signed numbers.
 fn unsigned(value: i32) -> u32 {
     u32::try_from(value).unwrap_or(0)
 }
@@ -46,10 +48,10 @@ fn unsigned(value: i32) -> u32 {
 mod tests {
     use super::*;
 
-    /// Annotations, whether a zero is allowed, and what follows.
+    /// Annotations, whether a zero is allowed, and the first scale expected.
     type Case = (&'static [(&'static str, &'static str)], bool, u32);
 
-    /// C13: a zero that is not allowed is the setting, in every part.
+    /// A zero that is not allowed counts as absent, in every part: the setting applies.
     #[test]
     fn the_first_scale_is_within_its_bounds() {
         let cases: [Case; 9] = [

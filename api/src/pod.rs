@@ -1,4 +1,4 @@
-//! What a pod of Kubernetes says of itself: one home for facts that several parts judge by.
+//! Facts from the status of a Kubernetes pod, in one place because several parts decide by them.
 
 use k8s_openapi::api::core::v1::{Pod, PodCondition};
 
@@ -6,11 +6,11 @@ mod trouble;
 
 pub use trouble::{Trouble, ended_before, trouble};
 
-/// The word for a condition that holds; conditions of pods are text, those of Ebb's kinds are not.
+/// Status of a pod's condition that holds: text, unlike in the conditions of Ebb's own kinds.
 const TRUE: &str = "True";
 
-/// Whether Kubernetes calls the pod ready. A pod that is being deleted may still be called so:
-/// whether that counts is for the caller to say.
+/// Whether Kubernetes reports the pod as ready. A pod that is being deleted may still be reported
+/// so; the caller decides whether that counts.
 #[must_use]
 pub fn is_ready(pod: &Pod) -> bool {
     condition(pod, "Ready").is_some_and(|ready| ready.status == TRUE)

@@ -1,8 +1,8 @@
-//! What activators and autoscalers tell each other: load upwards, drain orders downwards.
+//! Messages between activators and autoscalers: load upwards, drain orders downwards.
 //!
-//! Both are level-triggered: a report describes the interval since the last one, an order names
-//! the whole set of pods to drain. Orders are numbered, and a report says which one it was written
-//! under: what was said before an order came says nothing about it.
+//! Both are level-triggered: a report describes the interval since the last one, an order names the
+//! whole set of pods to drain. Orders are numbered, and a report names the order under which it was
+//! written: a report from before an order says nothing about that order.
 
 use std::sync::Arc;
 
@@ -10,12 +10,14 @@ use serde::{Deserialize, Serialize};
 
 pub mod wire;
 
-/// Path of a report stream between two processes: the body of a POST are the lines of reports, the
-/// response those of answers (see [`wire`]), both for as long as the two live.
+/// Path of a report stream between two processes. The body of the POST request carries the lines of
+/// reports, the body of the response the lines of answers (see [`wire`]); both last as long as the
+/// two processes live.
 ///
-/// The version in it is that of the lines: a change that an earlier end cannot read, or would read
-/// otherwise, gets another. There is only ever one, for ends that do not understand each other do
-/// no harm: no scale is lowered meanwhile, and activators wake revisions themselves.
+/// The version in the path is the version of the lines: a change that an earlier release cannot
+/// read, or would misread, gets a new one. A release speaks one version only, because ends that do
+/// not understand each other do no harm: no scale is lowered meanwhile, and activators wake
+/// revisions themselves.
 pub const STREAM_PATH: &str = "/v2/report-stream";
 /// Media type of both directions: one JSON object a line.
 pub const LINES_MEDIA_TYPE: &str = "application/x-ndjson";
@@ -32,33 +34,33 @@ pub struct RevisionKey {
 /// Load of the revisions that one activator serves.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Report {
-    /// Which activator this is; one report of an interval a second from each is expected.
+    /// Name of the activator. An interval report is expected from each activator every second.
     pub activator: String,
     /// What the report says of revisions that it does not name.
     pub scope: Scope,
-    /// The revisions with anything to say: load, queue, pods or an order that stands.
+    /// The revisions with anything to report: load, queued requests, pods, or an order in force.
     pub revisions: Vec<RevisionReport>,
 }
 
 /// What a report says of the revisions that it does not name.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Scope {
-    /// An interval has passed, and there is nothing to say of them.
+    /// The report covers an interval, in which the other revisions had nothing to report.
     #[default]
     Full,
-    /// An interval has passed, and they are as the last report of an interval said.
+    /// The report covers an interval, and the other revisions are as the last interval report said.
     Changes,
-    /// Nothing: this is news of one moment, a first request or an order obeyed.
+    /// Nothing: the report is about one moment, such as a first request or an order obeyed.
     Moment,
 }
 
-/// Which order: a later one is greater. The default comes before all orders.
+/// Identifies an order; a later order has a greater id. The default comes before all orders.
 #[derive(
     Serialize, Deserialize, Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash,
 )]
 #[serde(rename_all = "camelCase")]
 pub struct OrderId {
-    /// The term of the leader that gave it; a newer leader has a greater one.
+    /// The term of the leader that gave the order; a newer leader has a greater term.
     pub epoch: u64,
     /// Counts the orders of that term, over all revisions.
     pub number: u64,
@@ -77,16 +79,16 @@ pub struct RevisionReport {
     pub queued: u32,
     /// Length of the interval in seconds; 0 for the immediate report of a first request.
     pub interval_s: f64,
-    /// The newest order that is obeyed.
+    /// The newest order that the activator obeys.
     pub obeyed: OrderId,
-    /// Pods that this activator knows, with what it has in flight there. Cheapest on a stream when
-    /// they are sorted by UID.
+    /// Pods that the activator knows, with its requests in flight in each. Encoding is cheapest
+    /// when they are sorted by UID.
     pub pods: Vec<PodReport>,
-    /// Whether it knows more pods than it names.
+    /// Whether the activator knows more pods than the report names.
     pub is_cut: bool,
 }
 
-/// What one activator has in flight in one pod.
+/// Requests of one activator in one pod.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct PodReport {
     /// UID of the pod.
@@ -103,9 +105,9 @@ pub struct PodReport {
 pub struct DrainOrder {
     /// The revision.
     pub revision: RevisionKey,
-    /// Which order this is. One of an older term than the newest known is not obeyed.
+    /// Id of the order. An order of an older term than the newest known is not obeyed.
     pub id: OrderId,
-    /// UIDs of the pods to drain; a pod that is not named is taken back at once.
+    /// UIDs of the pods to drain; a pod that is not named gets requests again at once.
     pub pods: Vec<String>,
 }
 

@@ -19,9 +19,9 @@ impl ResourceVersion {
         Self(meta.resource_version.as_deref().and_then(|text| text.parse().ok()))
     }
 
-    /// Whether an object of this version, told by a watch, shows a write that was answered with the
-    /// version `written`. What cannot be compared counts as shown: the watch tells every change in
-    /// the end, while an answer that waits for a version may wait for ever.
+    /// Whether an object of this version, received from a watch, includes a write whose response
+    /// carried the version `written`. Versions that cannot be compared count as included: the watch
+    /// reports every change in the end, but a wait for a version might never end.
     #[must_use]
     pub fn shows(self, written: Self) -> bool {
         match (self.0, written.0) {
@@ -30,14 +30,14 @@ impl ResourceVersion {
         }
     }
 
-    /// As [`Self::shows`], where both can be compared: for what was told before the answer came, of
-    /// which nothing follows if they cannot.
+    /// As [`Self::shows`], but false where the versions cannot be compared: for an object that the
+    /// watch sent before the response came, from which nothing follows in that case.
     #[must_use]
     pub fn surely_shows(self, written: Self) -> bool {
         self.0.is_some() && written.0.is_some() && self.shows(written)
     }
 
-    /// The number; `None` where there is none, or a greater one than etcd can have.
+    /// The number; `None` if there is none, or one greater than etcd can have.
     #[must_use]
     pub fn number(self) -> Option<u64> {
         self.0.and_then(|version| version.try_into().ok())
@@ -67,8 +67,8 @@ mod tests {
         assert!(!shows("9", "10"));
     }
 
-    /// One that is missing once counted as 0 in one place and as the greatest number in another,
-    /// and both said that the watch wins.
+    /// A missing version once counted as 0 in one place and as the greatest number in another; both
+    /// meant that the watch wins.
     #[test]
     fn where_versions_cannot_be_compared_the_watch_wins() {
         for text in [None, Some(""), Some("v1"), Some("-1")] {

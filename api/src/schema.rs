@@ -1,8 +1,8 @@
 //! The structural schema of a Revision's spec: a pod's, less what Knative does not allow.
 //!
-//! k8s-openapi describes every field of a pod. Only those that Knative's own CRD keeps are kept
-//! here, so that a manifest with any other is refused (or pruned) just as it is there. Fields
-//! that Knative puts behind feature flags are kept as free objects, as its CRD does.
+//! k8s-openapi describes every field of a pod. Only the fields of Knative's own CRD are kept here,
+//! so that a manifest with any other field is refused (or pruned) just as it is there. Fields that
+//! Knative puts behind feature flags are kept in the form that its CRD gives them.
 
 use k8s_openapi::api::core::v1::PodSpec;
 use schemars::{Schema, SchemaGenerator};
@@ -10,7 +10,7 @@ use serde_json::{Map, Value, json};
 
 use crate::fields::{self, FieldMask, Form};
 
-/// Field of a pod that may be written and not set: `false` says no more than its absence.
+/// Field of a pod that may be written but not set: `false` means the same as its absence.
 const POD_FALSE: &str = "automountServiceAccountToken";
 
 /// Longest description kept: `kubectl explain` stays useful and the CRD stays small enough to
@@ -33,8 +33,8 @@ pub(crate) fn template_metadata(_: &mut SchemaGenerator) -> Schema {
     }))
 }
 
-/// Drops the default that serde's own default would put into the schema: an empty template is
-/// for code to read, never for the server to write.
+/// Drops the default that `serde(default)` would put into the schema: an empty template is for code
+/// to read, never for the API server to write.
 pub(crate) fn without_default(schema: &mut Schema) {
     schema.remove("default");
 }
@@ -121,7 +121,7 @@ fn by_key(list: &mut Value, keys: &[&str]) {
     list["x-kubernetes-list-map-keys"] = json!(keys);
 }
 
-/// The fields of the shape that Kubernetes describes in `schema`, those behind flags in their form.
+/// The fields of `schema`, Kubernetes' own, that `shape` allows; those behind flags in their form.
 fn kept(schema: &Value, shape: &FieldMask) -> Map<String, Value> {
     let mut properties = named(schema, shape.allowed);
     for (name, _, form) in shape.gated {

@@ -1,9 +1,9 @@
 //! Whether an object may be stored: Knative's rules and Knative's words, as pure functions.
 //!
-//! Sources: knative/serving pkg/apis/serving/v1/*_validation.go. An object is looked at after
-//! [`crate::defaults`] has filled it in. With an older version of the object, what must not
-//! change is compared too; both versions are then taken under today's defaults, so that a default
-//! that is new since does not look like somebody's change.
+//! Sources: knative/serving pkg/apis/serving/v1/*_validation.go. An object is validated after
+//! [`crate::defaults`] has filled it in. On an update, the parts that must not change are compared
+//! with the older version. Templates and splits are compared under today's defaults, so that a
+//! default added since does not look like a user's change.
 //!
 //! Cost is linear in the size of the object, and the answer is bounded whatever the object says
 //! (see [`crate::field_error`]).
@@ -81,7 +81,8 @@ pub fn configuration(
         return errors;
     };
     let mut errors = errors.also(name_change(&old.spec.template, &new.spec.template, config));
-    // What a Service owns, its controller changes, and nobody is recorded for that.
+    // The controller changes a Configuration that a Service owns, and is not recorded as its
+    // author.
     if new.metadata.owner_references.is_none() {
         let changed = defaults::configuration_changed(old, new, config);
         errors.add(authors(old, new, changed));

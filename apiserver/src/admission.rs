@@ -35,17 +35,17 @@ pub struct Review<'a> {
     pub kind: &'a str,
     /// What is done.
     pub operation: AdmissionOperation,
-    /// `status`, `scale` or none.
+    /// `status` or `scale`; `None` for the object itself.
     pub subresource: Option<&'a str>,
     /// Namespace, empty for a cluster-wide object.
     pub namespace: &'a str,
     /// Name; empty for a create whose name is still to be generated.
     pub name: &'a str,
-    /// The object as it shall be; none for a delete.
+    /// The object as it shall be; `None` for a delete.
     pub object: Option<&'a Value>,
-    /// The object as it is; none for a create.
+    /// The object as it is; `None` for a create.
     pub old: Option<&'a Value>,
-    /// Who asks.
+    /// User who makes the request.
     pub user: &'a str,
     /// Whether nothing will be stored.
     pub dry_run: bool,
@@ -56,7 +56,7 @@ pub struct Review<'a> {
 pub enum AdmissionVerdict {
     /// The write goes on.
     Allowed {
-        /// The object with what admission changed; `None` leaves it as it is.
+        /// The object with the changes of admission; `None` leaves it as it is.
         object: Option<Value>,
         /// Shown to the user by `kubectl`.
         warnings: Vec<String>,
@@ -65,7 +65,7 @@ pub enum AdmissionVerdict {
     Denied {
         /// HTTP status: 400 for an invalid object, 403 for a forbidden write.
         code: u16,
-        /// The whole message, with whatever envelope users know it by.
+        /// The whole message, with the envelope in which users know it.
         message: String,
     },
 }
@@ -80,7 +80,7 @@ pub trait Admission: Send + Sync {
 #[derive(Debug, Clone, Copy, Default)]
 pub struct AllowAll;
 
-// === impl Verdict ===
+// === impl AdmissionVerdict ===
 
 impl AdmissionVerdict {
     /// The write goes on as it is.

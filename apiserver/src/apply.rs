@@ -1,9 +1,9 @@
-//! Server-side apply: who owns which field, and what follows from it.
+//! Server-side apply: the owners of fields, and what follows from ownership.
 //!
-//! The rules are those of `sigs.k8s.io/structured-merge-diff` as the API server uses it. An
-//! applied object is merged over the live one; fields that its manager applied before and leaves
-//! out now are removed, unless somebody else owns them too; a change to a field that somebody
-//! else owns is a conflict, unless forced, and then they lose it. Equal values are shared.
+//! The rules are those of `sigs.k8s.io/structured-merge-diff` as the API server uses it. An applied
+//! object is merged over the live one. Fields that its manager applied before and leaves out now
+//! are removed, unless another manager owns them too. A change to a field that another manager owns
+//! is a conflict; if it is forced, the other manager loses the field. Equal values are shared.
 //!
 //! Invariants: applying the same object twice gives the same object, times included; the fields
 //! of `ownership::UNOWNED` are never owned; every manager in `metadata.managedFields` owns
@@ -27,7 +27,7 @@ use crate::schema::Schema;
 /// Why an apply was refused.
 #[derive(Debug, PartialEq, Eq, thiserror::Error)]
 pub enum ApplyError {
-    /// Others own fields with other values: a 409 of reason `Conflict`.
+    /// Other managers own fields with other values: a 409 of reason `Conflict`.
     #[error("{}", conflict_text(.0))]
     Conflicts(Vec<Conflict>),
     /// The applied object itself cannot be merged: a 400.
@@ -37,8 +37,8 @@ pub enum ApplyError {
 
 /// Applies `applied` over `live` and returns the whole new object with its `managedFields`.
 ///
-/// `applied` is the object as it was sent, less what the endpoint ignores (status of the object
-/// itself, all but status of the status subresource). What the server alone sets in metadata
+/// `applied` is the object as it was sent, less the parts that the endpoint ignores (status of the
+/// object itself, all but status of the status subresource). Metadata that only the server sets
 /// (uid, resourceVersion, times) is taken from `live`, whatever `applied` says. Fields that the
 /// schema does not know are dropped. The result equals `live` if the apply changes nothing.
 /// Defaults are not filled in.
@@ -66,7 +66,7 @@ pub fn apply(
 
     let mut managers = Managers::read(live);
     if managers.is_empty() {
-        // Nobody is known to own what is there, so nobody's fields could conflict or be kept.
+        // The live fields have no known owner, so they could neither conflict nor be kept.
         managers.adopt(ownership::without_unowned(fields::all_fields(schema, live)), writer);
     }
     let before = managers.set(writer, Operation::Apply, owned);
@@ -86,11 +86,11 @@ pub fn apply(
     Ok(merged)
 }
 
-/// Records in `new`'s `managedFields` what an ordinary write (create, update, patch) changed.
+/// Records the fields that an ordinary write (create, update, patch) changed in the `managedFields`
+/// of `new`.
 ///
-/// `new` is the object as it will be stored; its own `managedFields` are taken as the client's
-/// wish to change them only where it sets them to something else than `old`'s: an empty list
-/// (or one with an empty entry) drops all, as in the real server.
+/// `new` is the object as it will be stored. Its own `managedFields`, if it has any, replace those
+/// of `old`; an empty list (or one with an empty entry) drops all, as in the real server.
 pub fn track_update(
     schema: &Schema,
     old: Option<&Value>,

@@ -1,7 +1,7 @@
-//! Who calls through the socket: bearer tokens, and the identities that they stand for.
+//! The callers through the socket: bearer tokens, and the identities that they stand for.
 //!
-//! The server makes no tokens and knows none of its own: whoever composes it hands them in. A token
-//! comes as a bearer token and in no other way: kubectl prints the password that stands in a server's
+//! The server makes no tokens and knows none of its own: the process that opens it hands them in. A
+//! token is accepted as a bearer token only: kubectl prints the password that stands in a server's
 //! URL.
 
 use std::collections::BTreeMap;
@@ -12,25 +12,25 @@ use subtle::ConstantTimeEq as _;
 
 use crate::failure::RequestFailure;
 
-/// The one person of a machine, who may do everything: kubeadm's name for the holder of its first
-/// kubeconfig.
+/// User name of the one person of a machine, who may do everything: kubeadm's name for the holder
+/// of its first kubeconfig.
 pub const ADMIN: &str = "kubernetes-admin";
 
-/// Whom a token stands for, in the words of Kubernetes' `UserInfo`.
+/// The identity that a token stands for, in the words of Kubernetes' `UserInfo`.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Identity {
     /// Name, as admission sees it.
     pub name: String,
     /// Groups.
     pub groups: Vec<String>,
-    /// What else is known, such as the pod that a projected token is bound to.
+    /// Further attributes, such as the pod that a projected token is bound to.
     pub extra: BTreeMap<String, Vec<String>>,
-    /// Whom the token is meant for; nobody named means this server. A token for somebody else
-    /// opens nothing here.
+    /// The audiences that the token is meant for; none means this server. A token for another
+    /// audience gives no access here.
     pub audiences: Vec<String>,
 }
 
-/// The tokens that are known. There are as many as the composition hands in: a handful.
+/// The known tokens: a handful, handed in when the server is opened.
 #[derive(Clone, Default)]
 pub struct Tokens {
     known: Vec<(String, Identity)>,
@@ -48,15 +48,15 @@ impl Identity {
 // === impl Tokens ===
 
 impl Tokens {
-    /// The same, and `token` for `identity`.
+    /// The same tokens, and `token` for `identity`.
     #[must_use]
     pub fn with(mut self, token: impl Into<String>, identity: Identity) -> Self {
         self.known.push((token.into(), identity));
         self
     }
 
-    /// Whom `token` stands for. The time that it takes tells nothing about the tokens that are
-    /// known but how many and how long they are.
+    /// The identity of `token`; `None` for an unknown one. The time of the look-up reveals only the
+    /// number and the lengths of the known tokens.
     pub fn find(&self, token: &str) -> Option<&Identity> {
         let mut found = None;
         for (known, identity) in &self.known {
@@ -67,7 +67,7 @@ impl Tokens {
         found
     }
 
-    /// Who sends a request with these headers; or the refusal that it gets.
+    /// The sender of a request with these headers; or the refusal.
     pub(super) fn authenticate(&self, headers: &HeaderMap) -> Result<&Identity, RequestFailure> {
         let identity = token(headers).and_then(|token| self.find(token));
         identity.filter(|identity| identity.audiences.is_empty()).ok_or_else(|| {
@@ -81,15 +81,15 @@ impl Tokens {
     }
 }
 
-/// Names nobody's token: what is printed for debugging ends up in logs.
+/// Prints identities but no token: debug output ends up in logs.
 impl fmt::Debug for Tokens {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         formatter.debug_set().entries(self.known.iter().map(|(_, identity)| identity)).finish()
     }
 }
 
-/// The token of an `Authorization` header. A second such header makes it nobody's: two parties
-/// could each believe another one.
+/// The token of the `Authorization` header; `None` if there is a second such header, for two
+/// parties could each believe another one.
 fn token(headers: &HeaderMap) -> Option<&str> {
     let mut values = headers.get_all(header::AUTHORIZATION).iter();
     let (Some(value), None) = (values.next(), values.next()) else {
@@ -112,7 +112,7 @@ mod tests {
         values.iter().map(|value| (header::AUTHORIZATION, value.parse().unwrap())).collect()
     }
 
-    /// L4: whoever has no token of this server is nobody.
+    /// A request without a token of this server is refused.
     #[test]
     fn only_a_known_token_for_this_server_opens_it() {
         let tokens = tokens();

@@ -1,8 +1,9 @@
 //! The certificate of the embedded API, which Ebb makes itself: clients send a bearer token over
-//! TLS only, and `kubectl` prints whatever else would carry one.
+//! TLS only, and `kubectl` prints anything else that could carry one.
 //!
-//! It signs itself, and the kubeconfig names it as the one to trust. No authority stands behind it
-//! that could sign another, and it has no end: trust ends with the kubeconfig, not with a date.
+//! The certificate is self-signed, and the kubeconfig names it as the one to trust. No authority
+//! exists that could sign another one. In practice it never expires: trust ends with the
+//! kubeconfig, not with a date.
 
 use std::fmt;
 use std::io;
@@ -22,7 +23,7 @@ use crate::private;
 const FILE_NAME: &str = "certificate";
 /// The name that every client asks for, whichever loopback address it calls.
 pub const NAME: &str = "localhost";
-/// What else it is for: clients that ask for the address they call.
+/// Further names of the certificate, for clients that ask for the address they call.
 const ADDRESSES: [&str; 2] = ["127.0.0.1", "::1"];
 
 /// A certificate with its key. Its `Debug` shows neither.
@@ -35,9 +36,9 @@ pub struct Certificate {
 // === impl Certificate ===
 
 impl Certificate {
-    /// The certificate of the state folder `data`; made for `holder`, a name for people, if there is
-    /// none that can be served. It stays the same from start to start, as the token does, so that a
-    /// kubeconfig that was copied elsewhere goes on working.
+    /// The certificate of the state folder `data`; made for `holder`, a name for people, if there
+    /// is none that can be served. It stays the same from start to start, as the token does, so
+    /// that a kubeconfig that was copied elsewhere goes on working.
     ///
     /// # Errors
     ///
@@ -67,12 +68,12 @@ impl Certificate {
         Self::read(&make(holder)?)
     }
 
-    /// What a client is to trust: the certificate without its key, as PEM.
+    /// The certificate without its key, as PEM, for a client to trust.
     pub fn trusted(&self) -> &str {
         &self.trusted
     }
 
-    /// What rustls serves with it.
+    /// The configuration with which rustls serves it.
     pub fn server(&self) -> Arc<ServerConfig> {
         self.server.clone()
     }
@@ -82,7 +83,8 @@ impl Certificate {
         let certificate = CertificateDer::from_pem_slice(text.as_bytes())?;
         let key = PrivateKeyDer::from_pem_slice(text.as_bytes())?;
         let (trusted, _) = text.split_once(KEY_BEGINS).context("the certificate comes first")?;
-        // Named here: which provider is the process's own is for whoever asks first.
+        // Named here, because the provider of the process is set by its first user, whichever that
+        // is.
         let provider = Arc::new(aws_lc_rs::default_provider());
         let mut server = ServerConfig::builder_with_provider(provider)
             .with_safe_default_protocol_versions()?
@@ -119,7 +121,6 @@ mod tests {
 
     use super::*;
 
-    /// L4.
     #[test]
     fn the_certificate_of_a_folder_outlives_a_start_and_is_the_owners_alone() {
         let (one, other) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
@@ -129,7 +130,7 @@ mod tests {
         assert_ne!(trusted(other.path()), first);
         let file = one.path().join(FILE_NAME);
         assert_eq!(std::fs::metadata(&file).unwrap().permissions().mode() & 0o777, 0o600);
-        // One without its key, or with another's, cannot be served and is replaced.
+        // A certificate without its key, or with another's, cannot be served and is replaced.
         let others = std::fs::read_to_string(other.path().join(FILE_NAME)).unwrap();
         let (_, others_key) = others.split_once(KEY_BEGINS).unwrap();
         for useless in [String::new(), first.clone(), format!("{first}{KEY_BEGINS}{others_key}")] {

@@ -1,8 +1,8 @@
 //! What a deletion does to an object: a pure decision.
 //!
-//! An object without finalizers goes at once. One with finalizers is marked and goes with the
-//! last of them. A pod is marked too and given its grace period: whoever runs it deletes it for
-//! good, with a grace period of zero, once its process has ended.
+//! An object without finalizers goes at once. One with finalizers is marked and goes with the last
+//! of them. A pod is marked too and given its grace period: the runner deletes it for good, with a
+//! grace period of zero, once its processes have ended.
 
 use jiff::{SignedDuration, Timestamp};
 use serde_json::{Value, json};
@@ -27,7 +27,7 @@ pub(crate) struct Manner {
     pub(crate) propagation: Option<Propagation>,
 }
 
-/// What to do.
+/// The decision on a deletion.
 #[derive(Debug, Clone, PartialEq)]
 pub(crate) enum DeletionPlan {
     /// Remove the object.
@@ -65,7 +65,8 @@ pub(crate) fn plan(old: &Value, manner: Manner, now: Timestamp) -> DeletionPlan 
     DeletionPlan::Mark(value)
 }
 
-/// Whether a version of an object is its last: it is marked and nothing holds it any more.
+/// Whether a version of an object is its last: it is marked, its grace period is zero, and no
+/// finalizer holds it any more.
 pub(crate) fn is_over(value: &Value) -> bool {
     marked_grace(value) == Some(0) && !has_finalizers(value)
 }

@@ -48,7 +48,7 @@ pub struct RequestFailure {
 // === impl Subject ===
 
 impl Subject {
-    /// The object `name` of the resource `plural` in `group`.
+    /// The object `name` of the resource or kind `kind` in `group`.
     pub fn new(group: &str, kind: &str, name: &str) -> Self {
         Self { group: group.to_owned(), kind: kind.to_owned(), name: name.to_owned() }
     }
@@ -64,7 +64,7 @@ impl Subject {
     }
 }
 
-// === impl Failure ===
+// === impl RequestFailure ===
 
 impl RequestFailure {
     /// Any failure; the named constructors below cover the common ones.

@@ -1,9 +1,9 @@
-//! Removes what nobody owns any more: the dependents of deleted objects and the contents of
-//! deleted namespaces.
+//! Removes objects that nothing owns any more: the dependents of deleted objects and the contents
+//! of deleted namespaces.
 //!
-//! The store says which objects a change concerns ([`Store::next_due`]), and each of them is
-//! looked at as it is then: nothing depends on what kind of change it was. At the start all are
-//! due that could be garbage, so a restart goes on where a crash stopped.
+//! The store says which objects a change concerns ([`Store::next_due`]). Each of them is judged by
+//! its state at the time of the look; the kind of change does not matter. At the start every object
+//! that could be garbage is due, so a restart goes on where a crash stopped.
 
 use std::collections::HashSet;
 use std::sync::Arc;
@@ -22,15 +22,15 @@ use crate::store::{NAMESPACES, Placed, Store, StoreError};
 
 /// Pause before the next try when the journal refuses a write.
 const RETRY_AFTER: Duration = Duration::from_secs(1);
-/// Objects looked at in one go, before others have their turn: each may cost a write.
+/// Objects looked at before other tasks have their turn: each look may cost a write.
 const LOOKS_AT_ONCE: usize = 64;
 
 /// How a look at an object ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Outcome {
-    /// Nothing is left to do about it for now.
+    /// Nothing is left to do about the object for now.
     Done,
-    /// Somebody else changed it at the same time.
+    /// The object was changed at the same time.
     Raced,
 }
 
@@ -41,7 +41,7 @@ struct Look<'a> {
     placed: &'a Placed,
 }
 
-/// Looks at whatever is due until `shutdown`.
+/// Looks at the objects that are due until `shutdown`.
 pub(crate) async fn run(store: Arc<Store>, clock: Clock, shutdown: CancellationToken) {
     loop {
         let pause = match collect(&store, &clock) {
@@ -68,7 +68,7 @@ pub(crate) async fn run(store: Arc<Store>, clock: Clock, shutdown: CancellationT
     }
 }
 
-/// Takes every step that is due, up to a bound; returns whether there may be more.
+/// Looks at the objects that are due, up to a bound. Returns whether more may be due.
 fn collect(store: &Store, clock: &Clock) -> Result<bool, StoreError> {
     for _ in 0..LOOKS_AT_ONCE {
         let Some(placed) = store.next_due() else {
@@ -113,8 +113,8 @@ impl Look<'_> {
         })
     }
 
-    /// Deletes an object whose owners are all gone or waiting for it to go; cuts the references
-    /// to those that are gone otherwise.
+    /// Deletes an object whose owners are all gone or wait for its deletion. An object with any
+    /// other owner only loses its references to the owners that are gone.
     fn visit_dependent(&self) -> Result<Outcome, StoreError> {
         let object = &self.placed.object;
         let owners = self.store.owners_of(object);
@@ -141,7 +141,8 @@ impl Look<'_> {
         }
     }
 
-    /// Cuts every dependent loose from an owner that is deleted as an orphaner, then lets it go.
+    /// Cuts every dependent loose from an owner that is deleted with the policy `Orphan`, then
+    /// removes the finalizer that held the owner.
     fn release_dependents(&self) -> Result<Outcome, StoreError> {
         let owner = HashSet::from([Box::from(self.placed.object.uid())]);
         for dependent in self.store.dependents_of(&self.placed.object) {
@@ -175,8 +176,8 @@ impl Look<'_> {
         })
     }
 
-    /// Lets a namespace go that is being deleted, once nothing is in it any more. What was in it
-    /// became due when it was marked.
+    /// Once a namespace that is being deleted is empty, clears the finalizers of its spec, and
+    /// removes it if nothing else holds it. Its contents became due when it was marked.
     fn empty_namespace(&self) -> Result<Outcome, StoreError> {
         let Placed { resource, object } = self.placed;
         if &**resource != NAMESPACES || !self.store.is_empty(object.name()) {
@@ -195,7 +196,7 @@ impl Look<'_> {
     }
 }
 
-/// A step that lost a race is taken again.
+/// The outcome of a write; one that lost a race is tried again.
 fn ended(stored: Result<Arc<Object>, StoreError>) -> Result<Outcome, StoreError> {
     match stored {
         Ok(_) => Ok(Outcome::Done),

@@ -1,4 +1,4 @@
-//! From a request to its response: who may ask, what is asked for, and which verb does it.
+//! From a request to its response: reads the target and the query, and calls the verb.
 
 mod admit;
 mod create;
@@ -33,7 +33,7 @@ use crate::view::View;
 
 /// Largest request body, as in the real server: an object and nothing more.
 const BODY_BYTES_MAX: usize = OBJECT_BYTES_MAX;
-/// How often a write is computed anew when somebody else was faster, unless the client named the
+/// How often a write is computed anew when another write was faster, unless the client named the
 /// version that it builds on.
 const WRITE_ATTEMPTS_MAX: usize = 16;
 
@@ -44,15 +44,15 @@ pub type Clock = Arc<dyn Fn() -> Timestamp + Send + Sync>;
 pub(crate) struct Shared {
     /// The objects.
     pub(crate) store: Arc<Store>,
-    /// What is served.
+    /// The kinds that are served.
     pub(crate) resources: Vec<Arc<ResourceType>>,
     /// The platform's rules.
     pub(crate) admission: Arc<dyn Admission>,
     /// Output of pods.
     pub(crate) logs: Arc<dyn PodLogs>,
-    /// Who may call through a socket.
+    /// The tokens that calls through a socket need.
     pub(crate) tokens: Tokens,
-    /// What the server's documents say it is.
+    /// Title of the OpenAPI documents.
     pub(crate) title: String,
     /// Time.
     pub(crate) clock: Clock,
@@ -60,7 +60,7 @@ pub(crate) struct Shared {
     pub(crate) streams: Arc<Semaphore>,
 }
 
-/// Who asks, as admission sees it.
+/// The user of a request, as admission sees it.
 pub(crate) type User = Arc<str>;
 
 /// One request for objects.
@@ -199,7 +199,7 @@ impl Call<'_> {
         given.or(program).unwrap_or("unknown").to_owned()
     }
 
-    /// What a store's refusal means to the client.
+    /// The failure that tells a client of the store's refusal.
     fn refused(&self, error: StoreError) -> RequestFailure {
         let namespace = self.target.namespace();
         match error {

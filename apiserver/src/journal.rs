@@ -11,10 +11,10 @@
 //! came before, so at each instant the newest snapshot and the journals from its number on are
 //! the whole state. `lock` is held for as long as the folder is open.
 //!
-//! A sync that failed is final: the kernel marks the pages that it could not write as clean, so
-//! that the next sync succeeds although they are lost ("fsyncgate"). Nothing is written behind
-//! them. The next start reads what the kernel has, which may be more than the disk has, and writes
-//! the part that the disk never confirmed to a new file.
+//! A failed sync is final: the kernel marks the pages that it could not write as clean, so that the
+//! next sync succeeds although they are lost ("fsyncgate"). No record is written behind them. The
+//! next start reads the journal as the kernel has it, which may be more than the disk has. A
+//! journal that the disk has not wholly confirmed is then written anew to another file.
 
 pub(crate) mod record;
 mod recovery;
@@ -85,11 +85,11 @@ pub enum JournalError {
     /// The operating system refused.
     #[error("cannot {action} {}", path.display())]
     Io {
-        /// What was tried.
+        /// The action that failed.
         action: &'static str,
-        /// On which file or folder.
+        /// The file or folder.
         path: PathBuf,
-        /// Why not.
+        /// The system's error.
         #[source]
         source: io::Error,
     },
@@ -104,16 +104,17 @@ pub(crate) struct Journal {
     length: u64,
     /// Bytes of all journals since the last snapshot.
     bytes_since_snapshot: u64,
-    /// Bytes of this file that need no sync: confirmed by the disk, and the note of that.
+    /// Bytes of this file that need no sync: those that the disk has confirmed, and the record that
+    /// notes it.
     settled: u64,
-    /// Why nothing may be written any more.
+    /// Why nothing may be written any more; `None` while writes are allowed.
     broken: Option<&'static str>,
     buffer: Vec<u8>,
     /// Closing it releases the folder.
     _lock: Lock,
 }
 
-/// What the disk has not confirmed yet.
+/// The bytes of a journal that the disk has not confirmed yet.
 #[derive(Debug)]
 pub(crate) struct Unsynced {
     /// The file to sync, without holding up writers.
@@ -127,7 +128,7 @@ pub(crate) struct Unsynced {
 pub(crate) struct Compaction {
     folder: PathBuf,
     number: u64,
-    /// Bytes of the journals that the snapshot stands for.
+    /// Bytes of the journals that the snapshot replaces.
     replaced_bytes: u64,
 }
 
@@ -143,7 +144,7 @@ impl JournalError {
     }
 }
 
-/// Whether there was no room: on the disk, or within what this user may take of it.
+/// Whether the disk is full, or this user's quota on it.
 pub(crate) fn is_full(error: &io::Error) -> bool {
     matches!(error.kind(), io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded)
 }
@@ -159,8 +160,8 @@ impl Journal {
         let path = path(folder, JOURNAL, tail.number);
         if tail.length > tail.confirmed {
             match rewriting::rewrite(folder, &path, tail.length) {
-                // A full disk keeps nobody from starting. Once there is room the old file goes on,
-                // which does harm only if a sync of it had failed besides.
+                // A full disk must not prevent a start. The old file then stays in use once there
+                // is room, which does harm only if a sync of it had failed as well.
                 Err(error) if is_full(&error) => {
                     tracing::warn!(%error, "Cannot write the last changes anew: make room");
                 }
@@ -196,7 +197,7 @@ impl Journal {
     fn begin(&mut self) -> io::Result<()> {
         if self.file.metadata()?.len() != self.length {
             self.file.set_len(self.length)?;
-            // The next power cut must not bring back what was cut off, in the midst of what is
+            // The next power cut must not bring the cut-off bytes back among the records that are
             // written there from now on.
             self.file.sync_all()?;
         }
@@ -212,7 +213,8 @@ impl Journal {
 
     /// Writes `record`; it is in the kernel's hands when this returns.
     ///
-    /// After an error nothing of it is left in the file.
+    /// After an error no part of the record is left in the file; if it cannot be removed, the
+    /// journal takes no more writes.
     pub(crate) fn append(&mut self, record: &Record) -> io::Result<()> {
         self.usable()?;
         self.buffer.clear();
@@ -242,7 +244,7 @@ impl Journal {
         self.broken.is_none() && self.length != self.settled
     }
 
-    /// What is to be synced, if anything is.
+    /// The bytes to sync; `None` if there are none, or if the journal takes no more writes.
     pub(crate) fn unsynced(&self) -> io::Result<Option<Unsynced>> {
         if !self.is_unsynced() {
             return Ok(None);
@@ -251,21 +253,22 @@ impl Journal {
         Ok(Some(Unsynced { file, number: self.number, length: self.length }))
     }
 
-    /// The disk has confirmed `synced`: notes it in the journal, where recovery looks for it.
+    /// Notes in the journal, where recovery looks for it, that the disk has confirmed `synced`.
     ///
-    /// An error changes nothing: the note is missing, and the next one says more.
+    /// An error does no harm: the note is missing, and the next one covers more.
     pub(crate) fn settle(&mut self, synced: &Unsynced) -> io::Result<()> {
-        // A journal that others follow is known to be whole.
+        // A journal that another one follows needs no note: it was synced before the other began.
         if self.number == synced.number {
             let last = self.length == synced.length;
             self.append(&Record::Synced { length: synced.length })?;
-            // Or else the note itself would be something to sync, for ever.
+            // Otherwise each note would itself need a sync, for ever.
             self.settled = if last { self.length } else { synced.length };
         }
         Ok(())
     }
 
-    /// The disk failed to keep something: nothing may follow it.
+    /// Refuses all further writes: the disk failed to keep earlier ones, and nothing may follow
+    /// them.
     pub(crate) fn give_up(&mut self) {
         self.broken =
             Some("the disk did not keep earlier changes; check the disk, then restart ebb");
@@ -279,9 +282,9 @@ impl Journal {
 
     /// Begins a new journal. The caller then writes the snapshot of the state as it is now.
     ///
-    /// The old journal is synced first: were it torn by a power cut after the new one has
-    /// records, it could not be told from damage. After any other error the old one goes on, and
-    /// another attempt may succeed.
+    /// The old journal is synced first: torn by a power cut after the new one has records, it could
+    /// not be told from a damaged one. A failure of that sync is final. After any other error the
+    /// old journal stays in use, and another attempt may succeed.
     pub(crate) fn rotate(&mut self) -> io::Result<Compaction> {
         self.usable()?;
         if let Err(error) = self.file.sync_data() {
@@ -293,7 +296,7 @@ impl Journal {
         let file = match begun(&self.folder, &path) {
             Ok(file) => file,
             Err(error) => {
-                // Should it stay, recovery passes it over and the next attempt overwrites it.
+                // If the file stays, recovery skips it and the next attempt overwrites it.
                 drop(fs::remove_file(&path));
                 return Err(error);
             }
@@ -307,7 +310,8 @@ impl Journal {
         Ok(Compaction { folder: self.folder.clone(), number, replaced_bytes })
     }
 
-    /// The snapshot of a compaction is on disk. Until then the journals count as outgrown.
+    /// Notes that the snapshot of a compaction is on disk. Until then the journals count as
+    /// outgrown.
     pub(crate) fn compacted(&mut self, replaced_bytes: u64) {
         self.bytes_since_snapshot = self.bytes_since_snapshot.saturating_sub(replaced_bytes);
     }
@@ -317,19 +321,19 @@ impl Journal {
 
 impl Compaction {
     /// Writes the snapshot, then removes the files that it replaces; returns how many bytes of
-    /// journals it stands for. A crash at any point leaves a folder that recovers to the same
-    /// state, and so does an error.
+    /// journals it replaces. A crash at any point leaves a folder that recovers to the same state,
+    /// and so does an error.
     pub(crate) fn finish(self, records: impl Iterator<Item = Record>) -> io::Result<u64> {
         let Self { folder, number, replaced_bytes } = self;
         let path = path(&folder, SNAPSHOT, number);
         let unfinished = path.with_extension("new");
         if let Err(error) = write_snapshot(&unfinished, records) {
-            // It takes room that may be what is missing.
+            // The unfinished file takes room, which may be what is missing.
             drop(fs::remove_file(&unfinished));
             return Err(error);
         }
         fs::rename(&unfinished, &path)?;
-        // The rename must be on disk before what it replaces is gone.
+        // The rename must be on disk before the replaced files are removed.
         sync_folder(&folder)?;
         for stale in recovery::older_than(&folder, number)? {
             fs::remove_file(stale)?;
@@ -352,7 +356,7 @@ fn write_snapshot(path: &Path, records: impl Iterator<Item = Record>) -> io::Res
     file.sync_all()
 }
 
-/// A new journal. One that lies there is the rest of an attempt that failed.
+/// Begins a new journal at `path`, over the rest of a failed attempt that may lie there.
 fn begun(folder: &Path, path: &Path) -> io::Result<File> {
     let mut options = private::file();
     let mut file = options.create(true).truncate(true).read(true).write(true).open(path)?;
@@ -361,7 +365,7 @@ fn begun(folder: &Path, path: &Path) -> io::Result<File> {
     Ok(file)
 }
 
-/// Has the disk keep the names of the files in `folder`.
+/// Syncs the names of the files in `folder`.
 fn sync_folder(folder: &Path) -> io::Result<()> {
     File::open(folder)?.sync_all()
 }

@@ -10,9 +10,9 @@
 //! - [`resources`], [`schema`], [`patch`], [`apply`], [`table`] and [`openapi`] are pure: what is
 //!   served, and what Kubernetes does with values.
 //!
-//! Through a socket it serves only whoever has one of the [`authentication::Tokens`] that it was
-//! opened with; each of them may do everything. What it is not: highly available, or open to other
-//! machines.
+//! Through a socket, health checks aside, only requests with one of the [`authentication::Tokens`]
+//! that the server was opened with are served; every token may do everything. The server is neither
+//! highly available nor open to other machines.
 
 pub mod admission;
 pub mod apply;

@@ -1,11 +1,11 @@
 //! The server on a loopback socket, for `kubectl` and other programs of this machine.
 //!
-//! It speaks TLS, so that a token is shown to nobody who took the port while Ebb did not run; and
-//! because no client of Kubernetes sends a bearer token without.
+//! It speaks TLS, so that no token is shown to another process that took the port while Ebb did not
+//! run; and because no client of Kubernetes sends a bearer token without TLS.
 //!
-//! Every user of this machine reaches loopback, and so does whatever shares its network namespace:
-//! a request has to carry a token. Only health can be asked for without, as in Kubernetes: there is
-//! nothing in the answer.
+//! Every user of this machine reaches loopback, and so does every process that shares its network
+//! namespace: a request has to carry a token. Only health needs none, as in Kubernetes: its answer
+//! reveals nothing.
 //!
 //! A web page in a browser of this machine reaches loopback too. Two more rules keep it out should
 //! it ever learn a token: the `Host` must be a loopback name or address (else a page whose own DNS
@@ -42,7 +42,7 @@ const HEAD_TIMEOUT: Duration = Duration::from_secs(10);
 /// Pause after an accept that failed: out of file descriptors, most often.
 const ACCEPT_RETRY_AFTER: Duration = Duration::from_millis(100);
 
-/// Who asks for health without a token: Kubernetes' name for nobody.
+/// User name of a health request, which needs no token: Kubernetes' name for an unknown user.
 const ANONYMOUS: &str = "system:anonymous";
 
 // === impl ApiServer ===
@@ -50,9 +50,9 @@ const ANONYMOUS: &str = "system:anonymous";
 impl ApiServer {
     /// Serves HTTP/1 and HTTP/2 over TLS until `shutdown`. Open watches end then.
     ///
-    /// Only requests with one of the server's tokens are answered, and those of web pages not even
-    /// then: see this module. Who has a token runs commands as this user, so `listener`
-    /// must be bound to loopback.
+    /// Apart from health, only requests with one of the server's tokens are answered, and those of
+    /// web pages not even then: see this module. The holder of a token can run commands as this
+    /// user, so `listener` must be bound to loopback.
     pub async fn serve(
         &self,
         listener: TcpListener,
@@ -138,7 +138,7 @@ async fn serve_connection(stream: TlsStream<TcpStream>, server: ApiServer) {
     }
 }
 
-/// The server as the sender of `request` may call it; or the refusal.
+/// The server on behalf of the sender of `request`; or the refusal.
 fn admit<B>(server: &ApiServer, request: &Request<B>) -> Result<ApiService, RequestFailure> {
     if let Some(refusal) = refusal(request) {
         return Err(refusal);
@@ -217,7 +217,7 @@ mod tests {
         request.body(()).unwrap()
     }
 
-    /// L4: every user of the machine could run commands as the one who started Ebb.
+    /// Without a token, every user of the machine could run commands as the user who started Ebb.
     #[tokio::test]
     async fn nothing_but_health_is_served_without_a_token() {
         let tokens = Tokens::default().with("secret", Identity::user("someone"));
@@ -252,7 +252,7 @@ mod tests {
         TlsConnector::from(Arc::new(client)).connect(name, stream).await.unwrap()
     }
 
-    /// L4: over a real connection the refusal is a Status, as clients expect.
+    /// Over a real connection the refusal is a Status, as clients expect.
     #[tokio::test]
     async fn a_refusal_is_a_status() {
         let certificate = Certificate::fresh("test").unwrap();

@@ -2,15 +2,15 @@
 
 use std::fs::{File, TryLockError};
 
-/// A file that nobody else has locked, for as long as this value lives; the kernel lets go of it
-/// even after `kill -9`.
+/// An exclusive lock on a file, held while this value lives; the kernel releases it even after
+/// `kill -9`.
 #[derive(Debug)]
 pub struct Lock(File);
 
 // === impl Lock ===
 
 impl Lock {
-    /// Locks `file`, or says that somebody else has.
+    /// Locks `file`; [`TryLockError::WouldBlock`] if it is locked already.
     pub fn try_new(file: File) -> Result<Self, TryLockError> {
         file.try_lock()?;
         Ok(Self(file))
@@ -22,11 +22,11 @@ impl Lock {
     }
 }
 
-/// Closing the file alone would not do: a process that is just being started has a copy of it until
-/// it becomes its own program, and would keep the lock for so long.
+/// Unlocks the file. Closing it alone would not do: between fork and exec a child holds a copy of
+/// the file, which would keep the lock until then.
 impl Drop for Lock {
     fn drop(&mut self) {
-        // Whoever could not unlock it closes it now.
+        // If unlocking fails, closing the file has to do.
         drop(self.0.unlock());
     }
 }
@@ -41,7 +41,7 @@ mod tests {
         let open = || File::create(folder.path().join("lock")).unwrap();
         let mut lock = Lock::try_new(open()).unwrap();
         assert!(matches!(Lock::try_new(open()), Err(TryLockError::WouldBlock)));
-        // What a child has between its start and its own program.
+        // The copy that a child holds between fork and exec.
         let copy = lock.file().try_clone().unwrap();
         drop(lock);
         Lock::try_new(open()).unwrap();

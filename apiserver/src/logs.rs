@@ -1,11 +1,11 @@
-//! The seam through which `kubectl logs` reaches whoever runs the pods.
+//! The interface through which `kubectl logs` reaches the runner of the pods.
 
 use bytes::Bytes;
 use futures::stream::BoxStream;
 
 use crate::failure::RequestFailure;
 
-/// What of a container's output is asked for.
+/// The part of a container's output that is asked for.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct LogOptions {
     /// Container; `None` asks for the only one.
@@ -31,8 +31,8 @@ pub trait PodLogs: Send + Sync {
     ///
     /// # Errors
     ///
-    /// A [`RequestFailure`] is sent to the caller as it is: 400 for a container that does not exist or
-    /// has not started, 404 when its output is gone.
+    /// A [`RequestFailure`] is sent to the caller as it is: 400 for a container that does not exist
+    /// or has not started, 404 when its output is gone.
     fn open(
         &self,
         namespace: &str,

@@ -1,18 +1,18 @@
 //! How deep and how large a JSON value is: bounds that hold before anything is stored.
 //!
-//! What is stored must be readable, here at the next start and by every client: JSON readers give
-//! up at 128 levels, and a list or a watch event adds its own around an object.
+//! A stored object must be readable, here at the next start and by every client: JSON readers give
+//! up at 128 levels, and a list or a watch event adds its own levels around an object.
 
 use serde_json::Value;
 
 use crate::failure::RequestFailure;
 
-/// Most levels of an object, and of anything that is to become a part of one. Deeper than what any
-/// schema of Kubernetes needs; with managedFields, which are a few levels deeper than what they
-/// describe, still well below what readers take.
+/// Most levels of an object, and of anything that is to become a part of one. Deeper than any
+/// schema of Kubernetes needs; with managedFields, which are a few levels deeper than the fields
+/// that they describe, still well below the limit of readers.
 pub(super) const LEVELS_MAX: usize = 100;
-/// Most bytes of an object, as JSON: what the real server takes in a request, so that an object
-/// that can be read can be written back. Its store takes half of that.
+/// Most bytes of an object, as JSON: the real server's limit for a request, so that an object that
+/// can be read can be written back. The real server's store takes half of that.
 pub(super) const OBJECT_BYTES_MAX: usize = 3 * 1024 * 1024;
 
 /// Levels of `value`: one for a scalar. Looks no deeper than one level below [`LEVELS_MAX`].

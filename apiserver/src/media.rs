@@ -32,8 +32,8 @@ pub(crate) enum PatchKind {
     Apply,
 }
 
-/// The first shape in `Accept` that this server has. What it does not have (protobuf, aggregated
-/// discovery) is passed over, as clients list plain JSON last.
+/// The first shape in `Accept` that this server has. Shapes that it does not have (protobuf,
+/// aggregated discovery) are skipped, as clients list plain JSON last.
 pub(crate) fn shape(headers: &HeaderMap) -> Result<Shape, RequestFailure> {
     let accepted = headers.get_all(header::ACCEPT).iter();
     let accepted: Vec<&str> = accepted.filter_map(|value| value.to_str().ok()).collect();
@@ -94,8 +94,8 @@ pub(crate) fn unsupported(accepted: &str) -> RequestFailure {
     )
 }
 
-/// Decodes a body: JSON, or what its content type says. What it holds is nested no deeper than an
-/// object may be, also where it is a patch.
+/// Decodes a body: JSON, or the format of its content type. Refuses one that is nested deeper than
+/// an object may be, also a patch.
 pub(crate) fn decode(headers: &HeaderMap, body: &Bytes) -> Result<Decoded, RequestFailure> {
     let decoded = read(headers, body)?;
     measure::check_levels(&decoded.value)?;

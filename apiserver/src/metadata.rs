@@ -1,4 +1,4 @@
-//! What the server writes into an object's metadata, and what it lets nobody else write.
+//! The fields of an object's metadata that the server writes, and those that only it may write.
 
 use jiff::Timestamp;
 use serde_json::{Map, Value, json};
@@ -25,7 +25,7 @@ const OWNED_BY_SERVER: [&str; 7] = [
     "uid",
 ];
 
-/// The object's metadata, made if they are not there.
+/// The object's metadata; made empty if there are none.
 pub(crate) fn of(value: &mut Value) -> &mut Map<String, Value> {
     if !value.is_object() {
         *value = json!({});
@@ -73,8 +73,8 @@ fn begin_namespace(value: &mut Value) {
     value["status"] = json!({ "phase": "Active" });
 }
 
-/// Makes `value` a new version of `old`: keeps what only the server sets and counts a change of
-/// the desired state.
+/// Makes `value` a new version of `old`: keeps the fields that only the server sets, and counts a
+/// change of the desired state.
 pub(crate) fn carry(old: &Value, value: &mut Value, resource: &ResourceType) {
     let metadata = of(value);
     for key in OWNED_BY_SERVER {
@@ -103,8 +103,9 @@ fn same_desired(old: &Value, new: &Value) -> bool {
     same_but(old, new, &["metadata", "status"])
 }
 
-/// Whether storing `new` over `old` would change nothing that anybody could want to know. The
-/// times in managedFields alone do not count, as in Kubernetes: an apply loop writes nothing.
+/// Whether storing `new` over `old` would change nothing that matters. The resource version does
+/// not count, nor do the times in managedFields alone, as in Kubernetes: an apply loop writes
+/// nothing.
 pub(crate) fn unchanged(old: &Value, new: &Value) -> bool {
     let (was, is) = (&old["metadata"], &new["metadata"]);
     let entries = |metadata: &Value| metadata["managedFields"].as_array().cloned();

@@ -35,9 +35,9 @@ pub(crate) struct Object {
 // === impl Object ===
 
 impl Object {
-    /// Takes the facts out of `value` and keeps its bytes.
+    /// Takes the facts out of `value` and keeps it as JSON bytes.
     pub(crate) fn new(value: &Value) -> Self {
-        // A text grows by doubling, and Bytes would keep what it reserved.
+        // A `String` grows by doubling, and `Bytes` would keep its spare capacity.
         Self::with_json(value, Bytes::from(value.to_string().into_boxed_str().into_boxed_bytes()))
     }
 
@@ -150,7 +150,7 @@ mod tests {
 
     use super::*;
 
-    /// C5: tens of thousands of objects are kept.
+    /// The store may keep tens of thousands of objects.
     #[test]
     fn an_object_holds_its_bytes_and_no_more() {
         let object = Object::new(&json!({ "metadata": { "name": "a".repeat(1_100) } }));

@@ -17,8 +17,8 @@ use serde_json::{Map, Value, json};
 
 use crate::resources::ResourceType;
 
-/// Which build of the documents this is: clients keep a document under its `hash`, so it changes
-/// with every version of the program. Other kinds are handed in by another version only.
+/// Version of the documents: clients keep a document under its `hash`, so it changes with every
+/// version of the program. Other kinds come only with another version.
 const HASH: &str = env!("CARGO_PKG_VERSION");
 
 /// Body of `GET /openapi/v3`: where the document of each group version is.

@@ -50,7 +50,7 @@ pub fn json(target: &mut Value, patch: &Value) -> Result<(), PatchError> {
                 "it copies and moves more than {COPIED_BYTES_MAX} bytes: send several patches"
             )));
         }
-        // One by one: what the next one copies depends on those before it.
+        // One by one: an operation may copy the result of an earlier one.
         json_patch::patch_unsafe(&mut patched, &[operation])
             .map_err(|error| PatchError::Inapplicable(error.to_string()))?;
     }
@@ -58,8 +58,8 @@ pub fn json(target: &mut Value, patch: &Value) -> Result<(), PatchError> {
     Ok(())
 }
 
-/// How many bytes of `target` an operation puts elsewhere. Refuses one that would nest its result
-/// too deep; a place that does not exist is for the operation itself to tell.
+/// How many bytes of `target` an operation copies or moves. Refuses an operation that would nest
+/// its result too deep. A path that does not exist is reported by the operation itself.
 fn growth(target: &Value, operation: &PatchOperation) -> Result<usize, PatchError> {
     let (path, value, copied) = match operation {
         PatchOperation::Add(add) => (&add.path, Some(&add.value), false),

@@ -1,7 +1,7 @@
-//! Files and folders that nobody but their owner may read: objects hold secrets in plain text.
+//! Files and folders that only their owner may read: objects hold secrets in plain text.
 //!
-//! A umask for the whole process was rejected: replicas would inherit it, and what a model writes
-//! is not for Ebb to hide.
+//! A umask for the whole process was rejected: replicas would inherit it, and it is not for Ebb to
+//! hide the files that a model writes.
 
 use std::fs::{self, DirBuilder, OpenOptions, Permissions};
 use std::io;
@@ -12,11 +12,11 @@ use std::path::Path;
 const FOLDER_MODE: u32 = 0o700;
 const FILE_MODE: u32 = 0o600;
 
-/// Makes a folder and those above it, or closes one that is there already to everybody else.
+/// Makes a folder and those above it, or closes an existing folder to everybody else.
 ///
 /// # Errors
 ///
-/// It cannot be made, or it is open to others and belongs to somebody else.
+/// The folder cannot be made, or it is open to others and belongs to another user.
 pub fn folder(path: &Path) -> io::Result<()> {
     DirBuilder::new().recursive(true).mode(FOLDER_MODE).create(path)?;
     if is_open(path) {
@@ -25,19 +25,19 @@ pub fn folder(path: &Path) -> io::Result<()> {
     Ok(())
 }
 
-/// Whether somebody else may do anything with what lies at `path`.
+/// Whether anybody but the owner has a permission on the file or folder at `path`.
 pub fn is_open(path: &Path) -> bool {
     fs::metadata(path).is_ok_and(|found| found.permissions().mode() & 0o077 != 0)
 }
 
-/// How to open a file that is the owner's alone if it is made.
+/// Options to open a file; a new one is the owner's alone.
 pub fn file() -> OpenOptions {
     let mut options = OpenOptions::new();
     options.mode(FILE_MODE);
     options
 }
 
-/// Replaces the file at `path`, whole or not at all; in a folder that may be anybody's. A file that
+/// Replaces the file at `path`, whole or not at all, even in a folder of another user. A file that
 /// is as it shall be is left alone: a full disk must not keep Ebb from starting.
 ///
 /// # Errors
@@ -50,7 +50,7 @@ pub fn replace(path: &Path, content: &str) -> io::Result<()> {
     let mut beside = path.as_os_str().to_owned();
     beside.push(".new");
     let beside = Path::new(&beside);
-    // What a killed start left there may be open to others, or be a link to somewhere else.
+    // A file that a killed start left there may be open to others, or be a link to somewhere else.
     match fs::remove_file(beside) {
         Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
         _ => {}
@@ -71,7 +71,7 @@ mod tests {
         fs::metadata(path).unwrap().permissions().mode() & 0o777
     }
 
-    /// L4: a folder of an earlier version was readable by everybody.
+    /// Everybody could read the folders of earlier versions.
     #[test]
     fn a_folder_is_closed_to_others_also_when_it_was_open() {
         let scratch = tempfile::tempdir().unwrap();
@@ -83,7 +83,6 @@ mod tests {
         assert_eq!((mode(&new), mode(&old)), (0o700, 0o700));
     }
 
-    /// L4.
     #[test]
     fn a_replaced_file_is_the_owners_alone_whatever_lay_there() {
         let scratch = tempfile::tempdir().unwrap();
@@ -98,7 +97,7 @@ mod tests {
         assert_eq!(fs::read_dir(scratch.path()).unwrap().count(), 1);
     }
 
-    /// A full disk must not keep Ebb from starting with the kubeconfig of before.
+    /// A full disk must not keep Ebb from starting with its earlier kubeconfig.
     #[test]
     fn a_file_that_is_as_it_shall_be_needs_no_room() {
         let scratch = tempfile::tempdir().unwrap();

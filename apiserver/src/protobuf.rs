@@ -2,9 +2,9 @@
 //! `serviceaccount` send.
 //!
 //! Those commands write protobuf whatever the server says that it accepts. The messages are small
-//! and frozen (Kubernetes never renumbers a field), so a table of their fields is enough; no
-//! other kind is read, and nothing is ever answered in protobuf. A field that the table does not
-//! know makes the request fail rather than vanish.
+//! and frozen (Kubernetes never renumbers a field), so a table of their fields is enough; no other
+//! kind is read, and nothing is ever answered in protobuf. A field that the table lacks fails the
+//! request instead of being dropped.
 
 use k8s_openapi::ByteString;
 use serde_json::{Map, Value, json};

@@ -63,7 +63,7 @@ pub(super) fn failure(failure: &RequestFailure) -> Response<ReplyBody> {
 /// Adds warnings for the user to a response.
 pub(super) fn warn(response: &mut Response<ReplyBody>, warnings: &[String]) {
     for (index, warning) in warnings.iter().enumerate() {
-        // A write that was attempted again warned again.
+        // A write that was attempted again repeats its warnings.
         if warnings[..index].contains(warning) {
             continue;
         }

@@ -1,4 +1,4 @@
-//! A request's path and query, read into what is asked for.
+//! Reads a request's path and query.
 
 mod query;
 
@@ -61,7 +61,7 @@ pub(crate) enum Subresource {
     Log,
 }
 
-// === impl Target ===
+// === impl PathTarget ===
 
 impl PathTarget {
     /// Namespace as the store has it: empty for a cluster-wide object.
@@ -144,7 +144,7 @@ fn target(
     resources: &[Arc<ResourceType>],
 ) -> Result<Route, RequestFailure> {
     let (namespace, rest) = match segments {
-        // A namespace itself and its subresources; anything else is inside of it.
+        // A namespace itself and its subresources; any other path is inside the namespace.
         ["namespaces", _] | ["namespaces", _, "status" | "finalize"] => (None, segments),
         ["namespaces", namespace, rest @ ..] => (Some(*namespace), rest),
         rest => (None, rest),

@@ -23,7 +23,7 @@ pub use self::event::{event_from_events_v1, event_to_events_v1};
 /// Everything that can be done with a kind that clients may write.
 const ALL_VERBS: &[&str] =
     &["create", "delete", "deletecollection", "get", "list", "patch", "update", "watch"];
-/// What can be done with a kind that the server itself makes.
+/// What can be done with a kind whose objects the server itself makes.
 const READ_VERBS: &[&str] = &["get", "list", "watch"];
 
 /// One kind that is served.
@@ -43,7 +43,7 @@ pub struct ResourceType {
     pub plural: String,
     /// Name for one object.
     pub singular: String,
-    /// What `kubectl get` takes too.
+    /// Other names that `kubectl get` takes.
     pub short_names: Vec<String>,
     /// Groups of kinds for `kubectl get`, such as `all`.
     pub categories: Vec<String>,
@@ -54,9 +54,9 @@ pub struct ResourceType {
     pub has_status: bool,
     /// Whether there is a scale subresource.
     pub has_scale: bool,
-    /// What can be done with it, as discovery says.
+    /// Verbs, as discovery lists them.
     pub verbs: &'static [&'static str],
-    /// What its objects look like, metadata included.
+    /// Schema of its objects, metadata included.
     pub schema: Arc<Schema>,
     /// Columns of its table.
     pub columns: Vec<Column>,
@@ -69,7 +69,7 @@ pub struct ResourceType {
 // === impl ResourceType ===
 
 impl ResourceType {
-    /// `v1` or `group/version`: what objects say in `apiVersion`.
+    /// `v1` or `group/version`: the `apiVersion` of its objects.
     pub fn api_version(&self) -> String {
         if self.group.is_empty() {
             self.version.clone()

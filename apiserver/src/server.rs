@@ -38,7 +38,7 @@ const NAMESPACES_MADE: [&str; 2] = ["default", "kube-system"];
 pub enum Storage {
     /// In this folder, which is made if need be. One process at a time may use it.
     Folder(PathBuf),
-    /// Nowhere: gone with the process. No thread is started and nothing sleeps.
+    /// In memory alone: gone with the process. No thread is started.
     Memory,
 }
 
@@ -51,15 +51,16 @@ pub struct ApiOptions {
     pub definitions: Vec<CustomResourceDefinition>,
     /// Namespaces that are made at the start beside `default` and `kube-system`.
     pub namespaces: Vec<String>,
-    /// Who the holder of [`ApiServer::client`] is to admission.
+    /// User name that admission sees for calls of [`ApiServer::client`].
     pub user: String,
-    /// What the server's documents say it is.
+    /// Title of the OpenAPI documents.
     pub title: String,
     /// The platform's rules.
     pub admission: Arc<dyn Admission>,
     /// Output of pods.
     pub logs: Arc<dyn PodLogs>,
-    /// Who may call through a socket; nobody, unless tokens are handed in.
+    /// The tokens that calls through a socket need; with no token handed in, only health is
+    /// answered there.
     pub tokens: Tokens,
     /// Tells the time that objects are stamped with.
     pub clock: Clock,
@@ -90,7 +91,7 @@ pub struct ApiServer {
     _guard: Arc<DropGuard>,
 }
 
-/// The server as a [`tower::Service`], as one user calls it.
+/// The server as a [`tower::Service`], on behalf of one user.
 #[derive(Clone)]
 pub struct ApiService {
     shared: Arc<Shared>,
@@ -192,18 +193,18 @@ impl ApiServer {
         kube::Client::new(self.service(&self.user), "default")
     }
 
-    /// Who may call through a socket.
+    /// The tokens that calls through a socket need.
     pub(super) fn tokens(&self) -> &Tokens {
         &self.shared.tokens
     }
 
-    /// The server as `user` calls it, without a token: whoever holds this value is trusted.
+    /// The server on behalf of `user`, without a token: the holder of this value is trusted.
     pub fn service(&self, user: &str) -> ApiService {
         ApiService { shared: Arc::clone(&self.shared), user: user.into() }
     }
 
-    /// Ends the background tasks, syncs the journal and gives the data folder free. Writes
-    /// through clients that are still there fail from now on.
+    /// Ends the background tasks, syncs the journal and releases the data folder. Writes through
+    /// remaining clients fail from now on.
     pub async fn close(self) {
         self.shutdown.cancel();
         self.tasks.close();
@@ -246,8 +247,8 @@ impl fmt::Debug for ApiService {
     }
 }
 
-/// Makes those of the first namespaces that are not there. One that was deleted comes back at
-/// the next start, as the real server's `default` does.
+/// Makes the missing ones of the first namespaces. A deleted one comes back at the next start, as
+/// the real server's `default` does.
 fn make_namespaces<'a>(
     store: &Store,
     resources: &[Arc<ResourceType>],
@@ -263,7 +264,7 @@ fn make_namespaces<'a>(
             "apiVersion": "v1", "kind": "Namespace", "metadata": { "name": name },
         });
         metadata::begin(&mut namespace, kind, now);
-        // Any other refusal means that it is there from an earlier start.
+        // Any other refusal means that the namespace is there from an earlier start.
         if let Err(StoreError::Journal(error)) = store.create(NAMESPACES, namespace) {
             return Err(error);
         }

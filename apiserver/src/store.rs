@@ -78,8 +78,8 @@ pub(crate) struct Store {
 // === impl Store ===
 
 impl Store {
-    /// The state that a journal recovered, which is appended to from now on; or an empty one
-    /// that lives in memory only.
+    /// A store with the recovered state. Changes are appended to `journal`; without one they live
+    /// in memory only.
     pub(crate) fn new(recovered: Recovered, journal: Option<Journal>) -> serde_json::Result<Self> {
         let mut state = State {
             revision: recovered.revision,
@@ -153,13 +153,13 @@ impl Store {
         None
     }
 
-    /// Has an object looked at again.
+    /// Makes an object due again.
     pub(crate) fn look_again(&self, placed: &Placed) {
         self.state.lock().ownership.look_at(placed);
         self.garbage.notify_one();
     }
 
-    /// The owners of an object, none for each that is gone.
+    /// The owners of an object; `None` for each that is gone.
     pub(crate) fn owners_of(&self, object: &Object) -> Vec<Option<Arc<Object>>> {
         let state = self.state.lock();
         let find = |uid| state.ownership.find(uid).map(|own| Arc::clone(&own.object));
@@ -176,12 +176,12 @@ impl Store {
         self.state.lock().is_namespace_ending(object.namespace())
     }
 
-    /// Whether nothing is in the namespace.
+    /// Whether the namespace is empty.
     pub(crate) fn is_empty(&self, namespace: &str) -> bool {
         self.state.lock().contents(namespace).next().is_none()
     }
 
-    /// Creates an object; its metadata but for the revision are the caller's.
+    /// Creates an object; all its metadata except the revision are set by the caller.
     pub(crate) fn create(&self, resource: &str, value: Value) -> Result<Arc<Object>, StoreError> {
         let mut state = self.state.lock();
         let (namespace, key) = placed(&value);
@@ -218,7 +218,8 @@ impl Store {
         Ok(object)
     }
 
-    /// Removes the version `old` of an object; returns it as it was last, at its final revision.
+    /// Removes the version `old` of an object; returns its last version, at the revision of the
+    /// removal.
     pub(crate) fn remove(&self, resource: &str, old: &Object) -> Result<Arc<Object>, StoreError> {
         let mut state = self.state.lock();
         let key = key(old.namespace(), old.name());
@@ -243,7 +244,7 @@ impl Store {
         CollectionWatch::new(Arc::clone(self), resource, start)
     }
 
-    /// Gives the journal's folder free; changes are refused from now on.
+    /// Releases the journal's folder; changes are refused from now on.
     pub(crate) fn close(&self) {
         let mut state = self.state.lock();
         state.closed = true;
@@ -264,12 +265,12 @@ impl Store {
         journal.is_some_and(|own| own.is_unsynced() || own.outgrown(live_bytes))
     }
 
-    /// What the disk has not confirmed yet.
+    /// The bytes of the journal that the disk has not confirmed yet.
     pub(crate) fn unsynced(&self) -> io::Result<Option<Unsynced>> {
         self.state.lock().journal.as_ref().map_or(Ok(None), Journal::unsynced)
     }
 
-    /// Notes what a sync of that came to. After a failed one every write is refused.
+    /// Notes the outcome of a sync of `what`. After a failed sync every write is refused.
     pub(crate) fn synced(&self, what: &Unsynced, outcome: &io::Result<()>) -> io::Result<()> {
         match (self.state.lock().journal.as_mut(), outcome) {
             (None, _) => Ok(()),
@@ -281,8 +282,8 @@ impl Store {
         }
     }
 
-    /// Begins a compaction if the journal has outgrown the objects: the snapshot to write, and
-    /// what goes into it.
+    /// Begins a compaction if the journal has outgrown the objects. Returns the snapshot to write,
+    /// and its records.
     pub(crate) fn begin_compaction(&self) -> io::Result<Option<(Compaction, Vec<Record>)>> {
         let mut state = self.state.lock();
         let live_bytes = state.live_bytes;
@@ -293,7 +294,7 @@ impl Store {
         Ok(Some((compaction, state.records())))
     }
 
-    /// The snapshot of a compaction is on disk.
+    /// Notes that the snapshot of a compaction is on disk.
     pub(crate) fn compacted(&self, replaced_bytes: u64) {
         if let Some(journal) = self.state.lock().journal.as_mut() {
             journal.compacted(replaced_bytes);

@@ -78,13 +78,13 @@ async fn settle() {
     }
 }
 
-/// One raw request; for what `kube::Client` cannot say.
+/// One raw request; for requests that `kube::Client` cannot make.
 async fn raw(client: &kube::Client, request: http::request::Builder, body: Value) -> Value {
     let body = serde_json::to_vec(&body).unwrap();
     client.request(request.body(body).unwrap()).await.unwrap()
 }
 
-/// As [`raw`], with the parts of the response that are not its body.
+/// As [`raw`], with the head of the response.
 async fn answer(
     server: &ApiServer,
     request: http::request::Builder,

@@ -1,4 +1,4 @@
-//! `TokenReview`: whose a token is, asked by a process that somebody showed it to.
+//! `TokenReview`: tells a process that was shown a token whose token it is.
 //!
 //! Nothing is kept: the question is a POST, and the answer is the question with a status.
 
@@ -9,11 +9,10 @@ use crate::failure::RequestFailure;
 
 /// Group and version of the question.
 pub(super) const API_VERSION: &str = "authentication.k8s.io/v1";
-/// Whom a token is meant for that names nobody: this server, by the name that kube-apiserver has
-/// by default.
+/// The audience of a token that names none: this server, by the default name of kube-apiserver.
 const OWN_AUDIENCE: &str = "https://kubernetes.default.svc";
 
-/// The answer to a question.
+/// The TokenReview in `question`, with its status.
 pub(super) fn review(tokens: &Tokens, question: &[u8]) -> Result<Value, RequestFailure> {
     let mut review: Value = serde_json::from_slice(question)
         .map_err(|error| RequestFailure::bad_request(format!("the body is not JSON: {error}")))?;
@@ -35,7 +34,7 @@ pub(super) fn review(tokens: &Tokens, question: &[u8]) -> Result<Value, RequestF
     Ok(review)
 }
 
-/// Whom a token stands for, if it is meant for one of those who ask.
+/// The status: the identity of a token, if it is meant for one of the audiences `asked` for.
 fn status(identity: Option<&Identity>, asked: &[&str]) -> Value {
     let Some(identity) = identity else {
         return json!({"authenticated": false, "user": {}});

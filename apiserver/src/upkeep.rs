@@ -1,4 +1,4 @@
-//! What the store needs from time to time: the journal synced and compacted, old events dropped.
+//! The upkeep of a store: syncs and compacts the journal, and drops old events.
 
 use std::fs::File;
 use std::io;
@@ -15,7 +15,7 @@ use crate::handler::Clock;
 use crate::selector::Selector;
 use crate::store::{EVENTS, Store, StoreError};
 
-/// How often the disk is told to keep what was written: what a power cut may lose.
+/// How often the journal is synced, and so the most that a power cut may lose.
 const SYNC_EVERY: Duration = Duration::from_secs(1);
 /// Time from a compaction that failed to the next attempt, which writes all objects again.
 const COMPACT_RETRY_AFTER: Duration = Duration::from_secs(15);
@@ -26,8 +26,8 @@ const EVENT_TTL: SignedDuration = SignedDuration::from_hours(1);
 
 /// Syncs and compacts the journal until `shutdown`, and syncs it once more then.
 ///
-/// A compaction that fails is tried again: for lack of room, most often, and then writes go on for
-/// as long as there is some. A sync that fails is final, see `journal`.
+/// A failed compaction is tried again. Most often it lacked room; then writes go on for as long as
+/// there is some. A failed sync is final, see `journal`.
 pub(crate) async fn keep_journal(store: Arc<Store>, shutdown: CancellationToken) {
     let mut ticks = interval_at(Instant::now() + SYNC_EVERY, SYNC_EVERY);
     ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
@@ -57,7 +57,7 @@ pub(crate) async fn keep_journal(store: Arc<Store>, shutdown: CancellationToken)
     }
 }
 
-/// Has the disk confirm what was written so far.
+/// Syncs the journal, and notes the outcome.
 fn sync(store: &Store, sync: impl Fn(&File) -> io::Result<()>) {
     let synced = store.unsynced().and_then(|unsynced| {
         let Some(unsynced) = unsynced else { return Ok(()) };
@@ -72,7 +72,7 @@ fn sync(store: &Store, sync: impl Fn(&File) -> io::Result<()>) {
         store.synced(&unsynced, &outcome)
     });
     if let Err(error) = synced {
-        // There is no room for the note, or no file descriptor: the next second may have it.
+        // There is no room for the note, or no file descriptor: tried again a second later.
         tracing::debug!(%error, "Cannot note down that the journal is synced");
     }
 }
@@ -110,7 +110,7 @@ fn drop_old_events(store: &Store, now: Timestamp) -> Result<(), StoreError> {
             continue;
         }
         match store.remove(EVENTS, &event) {
-            // It was seen again, or is gone already.
+            // The event was removed, was seen again meanwhile, or is gone already.
             Ok(_) | Err(StoreError::Changed) => {}
             Err(error) => return Err(error),
         }
@@ -155,7 +155,7 @@ mod tests {
         assert!(store.get(EVENTS, "", "seen-again").is_some());
     }
 
-    /// L6: one failed sync is the end of writing, however well the next one goes.
+    /// One failed sync is the end of writing, even if the next one succeeds.
     #[test]
     fn a_failed_sync_is_final_and_says_what_to_do() {
         let folder = tempfile::TempDir::new().unwrap();

@@ -20,7 +20,7 @@ pub(crate) struct View {
     pub(crate) resource: Arc<ResourceType>,
     /// The shape.
     pub(crate) shape: Shape,
-    /// What rows carry beside their cells.
+    /// How much of its object a row carries beside the cells.
     pub(crate) include: IncludeObject,
 }
 
@@ -60,7 +60,7 @@ impl View {
         };
         let head = json!({ "kind": kind, "apiVersion": api_version, "metadata": metadata });
         let head = head.to_string();
-        // The items are bytes already: they are put in before the closing brace of the head.
+        // The items are bytes already: they are inserted before the closing brace of the head.
         let length: usize = objects.iter().map(|object| object.json().len() + 1).sum();
         let mut list = BytesMut::with_capacity(head.len() + length + 16);
         list.put_slice(&head.as_bytes()[..head.len() - 1]);
@@ -75,7 +75,7 @@ impl View {
         list.freeze()
     }
 
-    /// The object as this resource has it: events differ between their two groups.
+    /// The object in this resource's form: events differ between their two groups.
     fn whole(&self, value: Value) -> Value {
         if is_events_v1(&self.resource) { resources::event_to_events_v1(&value) } else { value }
     }

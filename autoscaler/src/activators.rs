@@ -1,15 +1,15 @@
 //! Which activators there are, which of them report, and since when all of them do.
 //!
-//! Who sends requests into pods is known from two sides: the activators' own pods, and reports. An
-//! activator *counts* while a container of its pod runs or its requests may still end, and for
-//! [`GONE_AFTER`] after a report whatever its pod is said to be. Whether the pod is Ready says
-//! nothing: one that is not gets no new connections, and those that it has go on. The last words of
-//! one that counts hold on: a silence says nothing about its load.
+//! Activators that may send requests into pods are known from two sides: their own pods, and their
+//! reports. An activator *counts* while a container of its pod runs or its requests may still end,
+//! and for [`GONE_AFTER`] after a report whatever the state of its pod. Whether the pod is Ready
+//! says nothing: a pod that is not Ready gets no new connections, but keeps those that it has. The
+//! last report of an activator that counts stands: a silence says nothing about its load.
 //!
-//! Rule: nothing is lowered unless each one that counts has told all of its load, and has said
-//! within [`STALE_AFTER`] what changed of it. An autoscaler that is cut off from some activators,
-//! that just started, or that could not list their pods knows only a part of the load, and a part
-//! is always too low.
+//! Rule: nothing is lowered unless each activator that counts has reported all of its load, and has
+//! reported within [`STALE_AFTER`] what changed of it. An autoscaler that is cut off from some
+//! activators, that just started, or that could not list their pods knows only a part of the load,
+//! and a part is always too low.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -17,9 +17,9 @@ use std::time::Duration;
 use ebb_api::report::Scope;
 use tokio::time::Instant;
 
-/// Silence after which an activator that no pod vouches for counts as gone.
+/// Silence after which an activator counts as gone, unless its pod may still serve.
 pub const GONE_AFTER: Duration = Duration::from_secs(30);
-/// Silence after which what we know is too old to lower anything by: four reports in a row lost.
+/// Silence after which the known load is too old to lower anything by: four reports in a row lost.
 pub const STALE_AFTER: Duration = Duration::from_secs(5);
 /// Most activators that are kept apart; Knative's own HorizontalPodAutoscaler stops at 20.
 pub const ACTIVATORS_MAX: usize = 256;
@@ -29,9 +29,9 @@ pub const ACTIVATORS_MAX: usize = 256;
 pub enum ReporterPod {
     /// A container of it runs, by kubelet's last word: it may serve, wherever it is.
     Running,
-    /// None does, before the first start or between two: it can send nothing.
+    /// No container of it runs, before the first start or between two: it can send nothing.
     Stopped,
-    /// It is being deleted, and its requests may take so long to end.
+    /// It is being deleted, and its requests may take this long to end.
     Terminating(Duration),
 }
 
@@ -40,7 +40,8 @@ pub enum ReporterPod {
 pub struct Activators {
     entries: Vec<Reporter>,
     next_id: u32,
-    /// Whether the pods were listed: until then nobody knows who is missing.
+    /// Whether the pods were listed and all had room: until then it is not known which activators
+    /// are missing.
     is_listed: bool,
     heard_at: Option<Instant>,
     /// Since when each one that counts has been heard without a break.
@@ -54,11 +55,11 @@ pub struct Reporter {
     /// Stands for the name in what is kept for each revision.
     pub id: u32,
     pod: Option<Pod>,
-    /// When it was first known of.
+    /// When the autoscaler first knew of it.
     known_at: Instant,
     heard_at: Option<Instant>,
-    /// When its last report of an interval came: what that did not name stands as it was said
-    /// before, or had nothing to be said of it.
+    /// When its last report of an interval came. A revision that this report did not name stands as
+    /// last reported, or had nothing to report.
     pub full_at: Option<Instant>,
     /// How many full reports came: each takes back what was said before it.
     pub fulls: u64,
@@ -68,13 +69,13 @@ pub struct Reporter {
 enum Pod {
     Running,
     Stopped,
-    /// By our own clock, for that of the API server is another.
+    /// By this process's clock, for the API server's may differ.
     Ending {
         until: Instant,
     },
 }
 
-/// Which report of which activator something was learnt from.
+/// The activator and the report that something was learnt from.
 #[derive(Debug, Clone, Copy)]
 pub struct Heard {
     /// The activator.
@@ -83,7 +84,7 @@ pub struct Heard {
     pub fulls: u64,
 }
 
-/// Who keeps the load from being known.
+/// Why the load is not wholly known.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Unheard {
     /// Not all of the activators' pods are known.
@@ -95,7 +96,7 @@ pub enum Unheard {
 // === impl Activators ===
 
 impl Activators {
-    /// Takes note of a report; nothing when there are too many activators.
+    /// Takes note of a report; `None` if there are too many activators.
     pub fn heard(&mut self, name: &str, scope: Scope, now: Instant) -> Option<Heard> {
         self.observe(now);
         let index = self.admit(name, now)?;
@@ -111,12 +112,13 @@ impl Activators {
         Some(heard)
     }
 
-    /// Takes note of the pods there are, all of them, by the names that their activators report
-    /// under. Returns how many had no room: what those would say is never known, so nothing is
-    /// lowered while there are any.
+    /// Takes note of all existing pods of activators, by the names that the activators report
+    /// under. Returns how many had no room: their reports are never known, so nothing is lowered
+    /// while there are any.
     pub fn follow(&mut self, pods: &BTreeMap<String, ReporterPod>, now: Instant) -> u64 {
         self.observe(now);
-        // One whose pod is gone for good is not waited for, not even for as long as a silent one.
+        // An activator whose pod is gone for good is not waited for, not even for as long as a
+        // silent one.
         self.entries.retain(|entry| entry.pod.is_none() || pods.contains_key(&entry.name));
         let mut refused = 0;
         for (name, state) in pods {
@@ -163,7 +165,7 @@ impl Activators {
         Some(self.entries.len() - 1)
     }
 
-    /// Drops those that no longer count and have no pod, and returns their names.
+    /// Drops the activators that no longer count and have no pod, and returns their names.
     pub fn forget_gone(&mut self, now: Instant) -> Vec<String> {
         self.observe(now);
         self.entries
@@ -172,29 +174,29 @@ impl Activators {
             .collect()
     }
 
-    /// Those that count.
+    /// The activators that count.
     pub fn iter(&self, now: Instant) -> impl Iterator<Item = &Reporter> {
         self.entries.iter().filter(move |entry| entry.counts(now))
     }
 
-    /// The one with this id, if it counts.
+    /// The activator with this id, if it counts.
     pub fn find(&self, id: u32, now: Instant) -> Option<&Reporter> {
         self.entries.iter().find(|entry| entry.id == id).filter(|entry| entry.counts(now))
     }
 
-    /// Whether anybody reports at present.
+    /// Whether any activator reports at present.
     pub fn is_any_heard(&self, now: Instant) -> bool {
         is_recent(self.heard_at, now)
     }
 
-    /// For how long each activator that counts has been heard without a break; nothing when one is
-    /// not, or when nobody knows who should be.
+    /// For how long each activator that counts has been heard without a break; `None` if one is not
+    /// heard, if none counts or if their pods are not all known.
     pub fn complete_age(&self, now: Instant) -> Option<Duration> {
         let since = self.complete_since.filter(|_| self.is_complete(now))?;
         Some(now.duration_since(since))
     }
 
-    /// Who is not heard although it counts; nothing when there is nobody.
+    /// Why the load is not wholly known; `None` if every activator that counts is heard.
     pub fn unheard(&self, now: Instant) -> Option<Unheard> {
         if !self.is_listed {
             return Some(Unheard::Pods);
@@ -224,7 +226,7 @@ impl Activators {
     }
 }
 
-// === impl Activator ===
+// === impl Reporter ===
 
 impl Reporter {
     /// Whether all of its load is known, as of a moment ago.

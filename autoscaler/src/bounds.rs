@@ -22,7 +22,8 @@ pub struct Bounds {
 pub enum Stage {
     /// It is to reach its initial scale.
     Starting,
-    /// It did not within its time: it has the pods that its load asks for, and no others.
+    /// It did not reach its initial scale in time: it has the pods that its load asks for, and no
+    /// others.
     GivenUp,
     /// It has reached its initial scale once.
     Initialized,
@@ -31,7 +32,7 @@ pub enum Stage {
 // === impl Bounds ===
 
 impl Bounds {
-    /// The bounds of a revision that has come so far.
+    /// The bounds of a revision at this stage.
     pub fn of(spec: &ScalingSpec, stage: Stage) -> Self {
         let max = if spec.max_scale == 0 {
             // Replicas are an int32 in Kubernetes.

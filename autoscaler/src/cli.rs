@@ -26,19 +26,20 @@ pub struct AutoscalerFlags {
     #[arg(long, value_name = "SECONDS", env = "EBB_UNHEARD_NOTICE", default_value_t = 600)]
     pub unheard_notice: u64,
 
-    /// Seconds that the lead of this replica lasts without a renewal: how long nobody decides when
-    /// its node is lost
-    // It is the shortest that bears an API server that takes 5 s for each answer. Only a leader
-    // answers reports, so activators wake revisions themselves until there is another.
+    /// Seconds that this replica leads without a renewal of its lease: for so long nobody decides
+    /// when its node is lost
+    // The default is the shortest that bears an API server that takes 5 s for each answer. Only a
+    // leader answers reports, so activators wake revisions themselves until there is another.
     #[arg(long, value_name = "SECONDS", default_value_t = 12)]
     #[arg(value_parser = clap::value_parser!(u64).range(2..=60))]
     pub lease: u64,
 
-    /// Let everybody report, who may then decide what is scaled: with --listen on loopback only
+    /// Accept reports without a token. Every client may then decide what is scaled, so --listen
+    /// must be on loopback
     #[arg(long)]
     pub no_authentication: bool,
 
-    /// What all daemons have.
+    /// The flags of all daemons.
     #[command(flatten)]
     pub common: Common,
 }

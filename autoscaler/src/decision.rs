@@ -1,9 +1,9 @@
 //! How many replicas a load asks for: Knative's pod autoscaler, formula by formula.
 //!
-//! Source: knative/serving pkg/autoscaler/scaling/autoscaler.go. Two windows are looked at. The
-//! long one decides; when the short one asks for a multiple of what is ready, the autoscaler
-//! *panics*: for one stable window it follows the higher of the two and never goes down. Who takes
-//! over replicas starts in panic, for it has not seen the load that they were asked for.
+//! Source: knative/serving pkg/autoscaler/scaling/autoscaler.go. There are two windows. The long
+//! one decides; when the short one asks for a multiple of what is ready, the autoscaler *panics*:
+//! for one stable window it follows the higher of the two and never goes down. An autoscaler that
+//! takes over replicas starts in panic, for it has not seen the load that they were asked for.
 
 use std::time::Duration;
 
@@ -21,12 +21,12 @@ pub struct Averages {
     pub panic: f64,
 }
 
-/// What a load asks for.
+/// The replicas that a load asks for.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Decision {
     /// Replicas, before any bounds.
     pub desired: u32,
-    /// Burst that fits beside the present load without queueing, less the one asked for.
+    /// Burst that fits beside the present load without queueing, less the burst capacity asked for.
     pub excess_burst: f64,
     /// Whether the short window rules.
     pub panicking: bool,
@@ -50,8 +50,8 @@ struct Panic {
 // === impl Decider ===
 
 impl Decider {
-    /// A decider that takes over so many replicas, ready or asked for: an earlier one had its
-    /// reasons, which this one has not seen.
+    /// A decider that takes over so many replicas, ready or asked for. An earlier decider had
+    /// reasons for them that this one has not seen.
     pub fn new(taken_over: u32, now: Instant) -> Self {
         Self {
             panic: (taken_over > 1).then_some(Panic { over_at: now, replicas: taken_over }),
@@ -59,7 +59,7 @@ impl Decider {
         }
     }
 
-    /// What the load asks for, given that many ready replicas.
+    /// The decision for this load, given that many ready replicas.
     pub fn decide(
         &mut self,
         load: Averages,
@@ -118,7 +118,7 @@ fn excess_burst(panic_load: f64, ready: u32, spec: &ScalingSpec) -> f64 {
     (f64::from(ready) * spec.total - spec.burst_capacity - panic_load).floor()
 }
 
-/// A whole number of replicas from a quotient; what is no number asks for nothing.
+/// A whole number of replicas from a quotient; NaN asks for none.
 #[allow(
     clippy::cast_possible_truncation,
     clippy::cast_sign_loss,

@@ -1,14 +1,14 @@
 //! Drain before delete: which pods go, and when a lower scale may be written.
 //!
-//! A pod is *serving*, *draining* (no new requests; still ours to take back) or *condemned* (the
-//! lower scale was written, so Kubernetes may delete it at any moment). The order to the
-//! activators names all that are draining or condemned; it is sent whole each time, so that a lost
-//! one is mended by the next. It has a number, and an activator says which one it obeys: what it
-//! said before it had the order is no answer to it, however late that arrives.
+//! A pod is *serving*, *draining* (no new requests; it can still be taken back) or *condemned* (the
+//! lower scale was written, so Kubernetes may delete it at any moment). The order to the activators
+//! names all pods that are draining or condemned. It is sent whole each time, so that the next one
+//! makes up for a lost one. Each order has a number, and an activator says which one it obeys: a
+//! report from before it had the order is no answer to it, however late that report arrives.
 //!
-//! Invariants: a pod is condemned only when every activator that counts has said that it sends it
-//! nothing and has nothing in flight there; the order always contains every condemned
-//! pod; a condemned pod serves again only when it is needed and Kubernetes has left it alone for
+//! Invariants: a pod is condemned only when every activator that counts has said that it sends the
+//! pod nothing and has nothing in flight there; the order always contains every condemned pod; a
+//! condemned pod serves again only when it is needed and Kubernetes has left it alone for
 //! [`CONDEMNED_FOR`].
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -21,18 +21,18 @@ use crate::load::ReporterView;
 use crate::pods::{Pods, RevisionPod};
 
 /// How long a condemned pod that is needed again must have been left alone. Kubernetes' controllers
-/// act on a watch event, well within a second of the write; what they have not deleted after this,
-/// the newer and higher scale will have saved.
+/// act on a watch event, well within a second of the write; a pod that they have not deleted after
+/// this time will have been saved by the newer and higher scale.
 pub const CONDEMNED_FOR: Duration = Duration::from_secs(2);
-/// How long a condemned pod that is needed again must have been left alone while a write is on its
-/// way: no attempt lasts longer than [`crate::writer::ATTEMPT_TIMEOUT`], and the next one carries
-/// the newer scale. Without an end, an API server that is down would keep a good pod from serving.
+/// The same while a write is on its way: no attempt lasts longer than
+/// [`crate::writer::ATTEMPT_TIMEOUT`], and the next one carries the newer scale. Without this
+/// limit, an API server that is down would keep a good pod from serving.
 const UNCONFIRMED_FOR: Duration = Duration::from_secs(12);
 
 /// The pods of one revision on their way out.
 #[derive(Debug, Default)]
 pub struct Drain {
-    /// The first order of those in force that names each.
+    /// The draining pods, and the first order in force that names each.
     draining: BTreeMap<String, OrderId>,
     /// When each was condemned, or the lower scale last confirmed as written.
     condemned: BTreeMap<String, Instant>,
@@ -41,7 +41,7 @@ pub struct Drain {
     ordered: Vec<String>,
 }
 
-/// What a plan depends on.
+/// The inputs of a plan.
 #[derive(Debug, Clone, Copy)]
 pub struct Scene<'a> {
     /// Replicas to aim at.
@@ -50,7 +50,7 @@ pub struct Scene<'a> {
     pub current: u32,
     /// The revision's pods.
     pub pods: &'a Pods,
-    /// What the activators said of them.
+    /// The activators' reports about them.
     pub views: &'a [ReporterView<'a>],
     /// Whether a write is on its way whose outcome is not known.
     pub is_writing: bool,
@@ -60,7 +60,7 @@ pub struct Scene<'a> {
     pub now: Instant,
 }
 
-/// What to do about the pods.
+/// The next step for the pods.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct DrainPlan {
     /// Replicas to ask for now.
@@ -106,8 +106,8 @@ impl Drain {
         plan
     }
 
-    /// Whether there is nothing to move: no pod is on its way out, and none is to go. So it is with
-    /// nearly all revisions at nearly all times, and then nobody's views are needed.
+    /// Whether there is nothing to move: no pod is on its way out, and none is to go. This holds
+    /// for nearly all revisions at nearly all times, and then the activators' views are not needed.
     pub fn is_at_rest(&self, want: u32, current: u32, pods: &Pods) -> bool {
         want >= current && self.is_empty() && self.ordered.is_empty() && !pods.is_any_marked()
     }
@@ -127,7 +127,7 @@ impl Drain {
         self.ordered.binary_search_by(|ordered| ordered.as_str().cmp(uid)).is_ok()
     }
 
-    /// Gives the last order another number; only one that names nothing may get one.
+    /// Gives the last order another number; only an order that names no pod may get one.
     pub fn renumber(&mut self, id: OrderId) {
         debug_assert!(self.ordered.is_empty(), "pods wait for an answer to the old number");
         self.id = id;
@@ -140,7 +140,7 @@ impl Drain {
         self.ordered.clear();
     }
 
-    /// Makes the order what the pods' states ask for; true if that is a new one.
+    /// Brings the order up to the pods' states; true if that makes a new one.
     fn reorder(&mut self, id: OrderId) -> bool {
         let mut order: Vec<_> = self.draining.keys().chain(self.condemned.keys()).collect();
         order.sort_unstable();
@@ -159,7 +159,7 @@ impl Drain {
 
     /// The marked pods that are not on their way out: an autoscaler that marked them ended before
     /// it lowered the scale. As long as more pods stand than are asked for, one of them may yet be
-    /// deleted for a lower scale, and none is named.
+    /// deleted for a lower scale, and none is returned.
     pub fn mismarked<'a>(&self, scale: u32, pods: &'a Pods) -> Vec<&'a RevisionPod> {
         if !pods.is_any_marked() {
             return Vec::new();
@@ -180,12 +180,12 @@ impl Drain {
 
     fn forget(&mut self, scene: &Scene<'_>) {
         self.condemned.retain(|uid, _| scene.pods.contains(uid));
-        // What somebody else deletes is no longer ours to drain.
+        // A pod that somebody else deletes is no longer ours to drain.
         self.draining.retain(|uid, _| scene.pods.get(uid).is_some_and(|pod| !pod.is_terminating));
     }
 
     /// Takes over marked pods beyond the scale asked for: an earlier autoscaler wrote that scale,
-    /// and Kubernetes may delete them at any moment.
+    /// and Kubernetes may delete these pods at any moment.
     fn adopt(&mut self, scene: &Scene<'_>) {
         let standing = self.standing(scene);
         let surplus = count(standing.len()).saturating_sub(scene.current.max(scene.want));
@@ -242,8 +242,8 @@ impl Drain {
             .iter()
             .map(|pod| {
                 let fresh = !self.draining.contains_key(&*pod.uid);
-                // A ReplicaSet deletes what is not ready before it looks at any cost, so those
-                // must be ours as well; then those that drain already; then the least busy.
+                // A ReplicaSet deletes unready pods before it looks at any cost, so these must be
+                // chosen first; then those that drain already; then the least busy.
                 (pod.is_ready, fresh, in_flight(scene.views, &pod.uid), &pod.uid)
             })
             .collect();
@@ -252,7 +252,7 @@ impl Drain {
         let chosen: BTreeSet<&str> = ranked.into_iter().map(|(.., uid)| &**uid).collect();
         self.draining.retain(|uid, _| chosen.contains(uid.as_str()));
         for uid in chosen {
-            // Whatever comes to drain changes the order, so this is the number that it will have.
+            // A pod that begins to drain changes the order, so the order will have this number.
             self.draining.entry(uid.to_owned()).or_insert(scene.order);
         }
     }
@@ -277,10 +277,11 @@ impl Drain {
     }
 }
 
-/// Whether an activator sends the pod nothing and has nothing in flight there. One that does not
-/// name it has only then let go of it if it obeys the order, which it keeps for pods to come.
+/// Whether an activator sends the pod nothing and has nothing in flight there. An activator that
+/// does not name the pod has let go of it only if it obeys the order, which it keeps for pods to
+/// come.
 fn is_let_go(view: &ReporterView<'_>, uid: &str, order: OrderId) -> bool {
-    // Obedience to another term says nothing, and one to a later order holds for this one.
+    // Obedience in another term says nothing; obedience to a later order covers this one.
     let obeys = view.obeyed.epoch == order.epoch && view.obeyed >= order;
     obeys
         && match view.pod(uid) {

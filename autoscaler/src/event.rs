@@ -1,4 +1,4 @@
-//! What the autoscaler is told and what it asks for: the whole surface of its core.
+//! The events that the autoscaler takes and the actions it asks for: the whole surface of its core.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -29,15 +29,15 @@ pub struct Moment {
 pub enum FleetEvent {
     /// An activator reported.
     Report(Report),
-    /// All Revisions there are; one that is not among them is gone.
+    /// All Revisions there are; one that is missing here is gone.
     TargetsListed(Vec<ScaleTarget>),
     /// A Revision was made or changed.
     TargetApplied(Box<ScaleTarget>),
     /// A Revision was deleted.
     TargetDeleted {
-        /// Which.
+        /// The Revision.
         key: RevisionKey,
-        /// Its UID: one of the same name may be there already.
+        /// Its UID: another Revision of the same name may be there already.
         uid: String,
     },
     /// All pods of revisions there are.
@@ -56,21 +56,21 @@ pub enum FleetEvent {
         /// Its UID.
         uid: String,
     },
-    /// The activators' pods there are, all of them, by the names that activators report under.
+    /// All existing pods of activators, by the names that the activators report under.
     Activators(BTreeMap<String, ReporterPod>),
     /// The settings changed.
     Config(Arc<Config>),
-    /// Everything that was to be written for a revision has been.
+    /// Everything there was to write for a revision is written.
     Written {
-        /// Which.
+        /// The revision.
         key: RevisionKey,
-        /// What its status said then.
+        /// Its status after that.
         seen: Seen,
     },
-    /// The scale was another one than a write was to change, so nothing was written.
+    /// The scale was not the one that a write expected, so nothing was written.
     Refused(RevisionKey),
-    /// In which term this autoscaler leads from now on. One that does not lead keeps what it hears,
-    /// so that it can take over at once, and asks for nothing.
+    /// The term in which this autoscaler leads from now on; `None` if it does not lead. A standby
+    /// keeps what the activators report, so that it can take over at once, and decides nothing.
     Leads(Option<Epoch>),
     /// Time has passed; see [`crate::Fleet::deadline`].
     Tick,
@@ -81,8 +81,8 @@ pub enum FleetEvent {
 pub enum Action {
     /// Tell every activator.
     Drain(DrainOrder),
-    /// Tell this activator, which says what changed since words that are not known here, to begin
-    /// its stream anew, with everything.
+    /// Tell this activator to begin its stream anew with a full report: it reports changes of a
+    /// state that is not known here.
     BeginAnew(String),
     /// Write to the API server. A newer write for the same revision replaces one that has not
     /// begun, and [`FleetEvent::Written`] follows when none is left.
@@ -95,10 +95,10 @@ pub enum Action {
     Forget(RevisionKey),
 }
 
-/// What is written first where not everything can be: the first of these.
+/// The order of writes when not all can be made: the first variant goes first.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Urgency {
-    /// From zero: somebody waits.
+    /// From zero: a request may wait.
     Wake,
     /// More replicas.
     #[default]
@@ -114,24 +114,24 @@ pub enum Urgency {
 pub struct Write {
     /// The revision.
     pub key: RevisionKey,
-    /// Its UID; one that was made anew is left alone.
+    /// Its UID; a Revision made anew under the same name is left alone.
     pub uid: String,
     /// How urgent the scale is.
     pub urgency: Urgency,
-    /// Whether pods go by this scale: the marks are then written before it, else after it.
+    /// Whether this scale removes pods: the marks are then written before it, else after it.
     pub is_lowering: bool,
-    /// Deletion cost of pods by name; nothing takes it away.
+    /// Deletion cost of pods by name; `None` removes it.
     pub marks: BTreeMap<String, Option<i32>>,
-    /// The replicas that the API server was last known to ask for, or nothing: if it asks for
-    /// others, the decision was made by a number that is no longer there.
+    /// The replicas that the API server was last known to ask for, if any. If it asks for others by
+    /// now, the decision is outdated and the write is refused.
     pub known: Option<u32>,
-    /// The version of the Revision that this was known by.
+    /// The version of the Revision last known: the write's condition where `known` is `None`.
     pub version: u64,
-    /// The replicas to ask for; nothing if only marks are left to write.
+    /// The replicas to ask for; `None` if only marks are left to write.
     pub desired: Option<u32>,
 }
 
-/// What people should know of a revision.
+/// A message to people about a revision.
 #[derive(Clone, Debug, PartialEq)]
 pub struct RevisionNotice {
     /// The revision.
@@ -145,7 +145,7 @@ pub struct RevisionNotice {
 /// The numbers of one revision.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Measures {
-    /// What the load is measured in.
+    /// The unit of the load.
     pub metric: Metric,
     /// Load that one replica should have.
     pub target: f64,

@@ -1,5 +1,5 @@
 //! All revisions together: a state machine from events to actions, with no clock, channel or
-//! client. A simulation, a test and the real thing step the very same one.
+//! client. A simulation, a test and the real autoscaler step the very same machine.
 //!
 //! Cost: a revision at zero with no load is never looked at; each other one every two seconds, at
 //! instants spread over that time.
@@ -40,16 +40,17 @@ pub struct Fleet {
     /// Second 0 of the load windows.
     origin: Instant,
     config: Arc<Config>,
-    /// The term in which things are decided here; nothing while they are only kept for the day
-    /// when they will be.
+    /// The term in which this autoscaler leads; `None` while it stands by and only keeps what it
+    /// hears.
     leads: Option<Epoch>,
-    /// Counts the visits, so that each may number the order it gives: over all revisions, for one
-    /// of a name that was used before must not take old obedience for its own.
+    /// Counts the visits; a visit gives its number to the order that it makes. One counter for all
+    /// revisions: a revision made anew under an old name must not count obedience to an old order
+    /// as its own.
     visits: u64,
     activators: Activators,
     /// After how long people are told of a scale that is held up.
     patience: Duration,
-    /// Those that were said in the log to be silent.
+    /// Activators that the log has already called silent.
     silent: BTreeSet<String>,
     table: Table,
     are_targets_listed: bool,
@@ -108,12 +109,12 @@ impl Fleet {
         }
     }
 
-    /// When the next [`FleetEvent::Tick`] is due; nothing while all revisions sleep.
+    /// When the next [`FleetEvent::Tick`] is due; `None` while all revisions sleep.
     pub fn deadline(&self) -> Option<Instant> {
         self.due.first().map(|(at, _)| *at)
     }
 
-    /// Whether the revisions are known: before that a report could only be lost.
+    /// Whether the revisions are known: a report before that would be lost.
     pub fn is_listed(&self) -> bool {
         self.are_targets_listed
     }
@@ -143,7 +144,7 @@ impl Fleet {
             self.faults += 1;
             return Vec::new();
         };
-        // Its words were forgotten here, or had no room, and it takes them for known.
+        // The full report was forgotten here, or had no room, and the activator takes it for known.
         let is_forgotten = scope == Scope::Changes && heard.fulls == 0;
         let mut actions: Vec<_> =
             is_forgotten.then_some(Action::BeginAnew(activator)).into_iter().collect();
@@ -217,8 +218,8 @@ impl Fleet {
         revision.dismiss()
     }
 
-    /// The newest objects are taken as they are: another autoscaler decided meanwhile. The load is
-    /// this one's own.
+    /// Every revision starts over from its newest object, for another autoscaler may have decided
+    /// meanwhile. The load is kept: this autoscaler heard it itself.
     fn on_leads(&mut self, leads: Option<Epoch>, now: Moment) -> Vec<Action> {
         if leads == self.leads {
             return Vec::new();
@@ -248,7 +249,7 @@ impl Fleet {
         }
     }
 
-    /// Keeps the pod and says where; nothing when nothing about it is new.
+    /// Keeps the pod and returns its place; `None` if nothing about it is new, or there is no room.
     fn keep_pod(&mut self, revision: &RevisionKey, pod: RevisionPod) -> Option<Id> {
         let id = self.table.open(revision);
         let pods = &mut self.table.at_mut(id).pods;
@@ -312,8 +313,8 @@ impl Fleet {
         ids.into_iter().flat_map(|id| self.visit(id, now, visit)).collect()
     }
 
-    /// Lets one revision act, and notes when it is to be looked at next. Nothing acts here while
-    /// another autoscaler leads.
+    /// Lets one revision act, and notes when it is to be looked at next. Does nothing while this
+    /// autoscaler does not lead.
     fn visit(&mut self, id: Id, now: Moment, visit: Visit) -> Vec<Action> {
         let Some(epoch) = self.leads else {
             return Vec::new();
@@ -358,7 +359,7 @@ impl Fleet {
 
 /// A part of the tick that depends only on the key.
 fn phase(key: &RevisionKey) -> Duration {
-    // Its keys are fixed, unlike those of a HashMap: equal runs stay equal.
+    // The keys of this hasher are fixed, unlike those of a HashMap: equal runs stay equal.
     let mut hasher = std::hash::DefaultHasher::new();
     key.hash(&mut hasher);
     let millis = u64::try_from(TICK.as_millis()).unwrap_or(u64::MAX);

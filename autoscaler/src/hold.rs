@@ -1,4 +1,4 @@
-//! A scale that is held up because a part of the load is not known, and when to say so.
+//! A scale that is held up because a part of the load is not known, and when people are told.
 
 use std::fmt::Write as _;
 use std::time::Duration;
@@ -37,7 +37,7 @@ impl Hold {
         self.since.is_some()
     }
 
-    /// Whether it is time to say so: after `patience`, and again each time that it has passed
+    /// Whether a notice is due: after `patience`, and again each time that `patience` has passed
     /// once more, for Kubernetes forgets an Event within an hour.
     pub fn is_to_be_told(&mut self, patience: Duration, now: Instant) -> bool {
         let since = self.told_at.or(self.since);
@@ -48,7 +48,7 @@ impl Hold {
         is_due
     }
 
-    /// What is held up, why, and what to look at.
+    /// A message to people: what is held up, why, and what to look at.
     pub fn explain(&self, current: u32, unheard: &Unheard) -> String {
         let mut note = format!("The scale stays at {current}, although {} would do: ", self.wanted);
         match unheard {

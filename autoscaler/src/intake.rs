@@ -1,8 +1,8 @@
 //! Where reports come in: a bounded buffer that never makes an activator wait.
 //!
-//! Each activator's newest words wait here, merged by revision: when the autoscaler cannot keep up,
-//! a newer report takes the place of an older one's words, and none of what it does not speak of is
-//! lost. That matters, for a report that arrives only once may name only what has changed.
+//! Each activator's newest reports wait here, merged by revision. When the autoscaler cannot keep
+//! up, a newer report of a revision replaces the older one; the revisions that it does not name
+//! keep theirs. That matters, for a report may name only what has changed, and arrives only once.
 
 use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::sync::Arc;
@@ -14,17 +14,17 @@ use tokio::sync::Notify;
 
 use crate::activators::ACTIVATORS_MAX;
 
-/// Most revisions of which an activator's news of a moment waits. What comes on top is said again
-/// by its next report of an interval.
+/// Most revisions with a waiting immediate report, for each activator. The activator's next report
+/// of an interval repeats those beyond it.
 const MOMENTS_MAX: usize = 25_000;
 
-/// The end that reports are given to; cheap to clone.
+/// The end that takes reports in; cheap to clone.
 #[derive(Clone, Debug)]
 pub struct Intake {
     shared: Arc<Shared>,
 }
 
-/// The end that they are taken from.
+/// The end that gives them out.
 #[derive(Debug)]
 pub struct Reports {
     shared: Arc<Shared>,
@@ -44,15 +44,15 @@ struct Waiting {
     words: HashMap<String, Words>,
 }
 
-/// What waits of one activator: an interval, and moments after it.
+/// The waiting reports of one activator: one of an interval, and immediate ones after it.
 #[derive(Debug, Default)]
 struct Words {
     interval: Option<Report>,
     moments: BTreeMap<RevisionKey, RevisionReport>,
 }
 
-/// Both ends of a buffer; `merged` counts the reports that newer ones took the place of, or that
-/// there was no room for.
+/// Both ends of a buffer; `merged` counts the reports that newer ones replaced, or that had no
+/// room.
 pub fn intake(merged: Counter) -> (Intake, Reports) {
     let (waiting, arrived) = (Mutex::default(), Notify::new());
     let shared = Arc::new(Shared { waiting, arrived, merged });
@@ -91,7 +91,8 @@ impl Reports {
             if let Some(report) = self.shared.waiting.lock().take() {
                 return report;
             }
-            // A permit is kept if a report came since the look above, so none is slept over.
+            // `Notify` keeps a permit for a report that came since the check above, so none is
+            // missed.
             self.shared.arrived.notified().await;
         }
     }
@@ -119,11 +120,11 @@ impl Waiting {
 // === impl Words ===
 
 impl Words {
-    /// Adds a later report. Returns how many words it took the place of.
+    /// Adds a later report. Returns how many reports of a revision it replaced, or had no room for.
     fn add(&mut self, report: Report) -> u64 {
         let mut merged = 0;
         if report.scope != Scope::Moment {
-            // A report of an interval names whatever was news of a moment before it.
+            // A report of an interval covers all immediate reports before it.
             merged += std::mem::take(&mut self.moments).len() as u64;
         }
         match (report.scope, &mut self.interval) {
@@ -138,8 +139,9 @@ impl Words {
                 }
             }
             (Scope::Changes, Some(before)) => {
-                // Only what both name is said anew; the rest stands, and with it whether the whole
-                // takes back what was said before it.
+                // Only revisions that both reports name are replaced. The rest of the older report
+                // stands, and so does its scope: a full report still takes back all that was said
+                // before it.
                 let mut newer: HashMap<_, _> = report
                     .revisions
                     .into_iter()

@@ -1,16 +1,16 @@
 //! The autoscaler: from the load that activators report to the scale of each revision.
 //!
 //! The core is [`Fleet`], a state machine that is stepped with events and returns actions. It is
-//! made of pure parts: [`spec`] (what a revision is held to), [`load`] over [`window`] (what it
-//! bears), [`decision`] (what that asks for: Knative's algorithm), [`bounds`], [`zero`] (the way to
-//! zero and back), [`steady`] (what has to last first), [`drain`] (which pods go, and when),
-//! [`activators`] (whether all of the load is known) and [`hold`] (what becomes of a lower scale
-//! when it is not).
+//! made of pure parts: [`spec`] (the parameters of a revision's scaling), [`load`] over [`window`]
+//! (its load), [`decision`] (the replicas that the load asks for: Knative's algorithm), [`bounds`],
+//! [`zero`] (the way to zero and back), [`steady`] (small changes are followed only once they
+//! last), [`drain`] (which pods go, and when), [`activators`] (whether all of the load is known)
+//! and [`hold`] (a lower scale that is held up while it is not).
 //!
 //! [`Autoscaler`] is the shell around it: [`Intake`] for reports (over the network: [`streams`]),
 //! watches, and the [`writer`].
 //!
-//! Rule that outranks all others: what is missing or out of date never lowers a scale.
+//! Rule that outranks all others: missing or outdated information never lowers a scale.
 
 pub mod activators;
 pub mod bounds;

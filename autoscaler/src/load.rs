@@ -1,8 +1,9 @@
 //! The load of one revision, gathered from the reports of all activators.
 //!
-//! Each activator's newest words count until it speaks again: a later full report that does not
-//! name the revision takes them back, a silence does not (see [`crate::activators`]). Reports come
-//! over the network, so each number is bounded here, and what is no number changes nothing.
+//! Each activator's newest report of the revision counts until its next one. A later full report
+//! that does not name the revision takes it back, a silence does not (see [`crate::activators`]).
+//! Reports come over the network, so each number is bounded here, and a value that is no number
+//! changes nothing.
 
 use std::sync::Arc;
 
@@ -22,7 +23,7 @@ pub const LOAD_MAX: f64 = 1e6;
 /// never taken for idle.
 pub const PODS_MAX: usize = 5_000;
 
-/// What is known of one revision's load.
+/// The load of one revision, as far as it is known.
 #[derive(Debug)]
 pub struct RevisionLoad {
     metric: Metric,
@@ -30,7 +31,7 @@ pub struct RevisionLoad {
     words: Vec<Words>,
 }
 
-/// The newest words of one activator about the revision.
+/// The newest report of one activator about the revision.
 #[derive(Debug)]
 struct Words {
     heard: Heard,
@@ -41,18 +42,18 @@ struct Words {
     obeyed: OrderId,
     /// Sorted by UID.
     pods: Vec<PodReport>,
-    /// Whether it knows of more.
+    /// Whether the activator knows of more pods.
     is_cut: bool,
-    /// Whether it drains any of them.
+    /// Whether the activator drains any of them.
     is_draining: bool,
 }
 
-/// What one activator that counts said of the revision's pods.
+/// The last report of one activator that counts about the revision's pods.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct ReporterView<'a> {
-    /// When it said so; nothing if it has not had its say on the revision at all.
+    /// When it reported; `None` if no report of it has covered the revision yet.
     pub at: Option<Instant>,
-    /// The order that it obeyed when it said so.
+    /// The order that it obeyed then.
     pub obeyed: OrderId,
     /// The pods it named, sorted by UID.
     pub pods: &'a [PodReport],
@@ -60,17 +61,17 @@ pub struct ReporterView<'a> {
     pub is_cut: bool,
 }
 
-// === impl View ===
+// === impl ReporterView ===
 
 impl ReporterView<'_> {
-    /// What it said of that pod.
+    /// The report about that pod.
     pub fn pod(&self, uid: &str) -> Option<&PodReport> {
         let found = self.pods.binary_search_by(|pod| (*pod.uid).cmp(uid));
         found.ok().map(|index| &self.pods[index])
     }
 }
 
-// === impl Load ===
+// === impl RevisionLoad ===
 
 impl RevisionLoad {
     /// No load yet, measured as the spec asks.
@@ -87,8 +88,9 @@ impl RevisionLoad {
         }
     }
 
-    /// Takes in what an activator said, at this second of the windows, of a revision that has these
-    /// pods. Returns how many values were no load that anything can have.
+    /// Takes in an activator's report, at this second of the windows, of a revision that has these
+    /// pods. Returns the number of faults: loads that were no number or out of bounds, and a list
+    /// of pods that was cut.
     pub fn record(
         &mut self,
         heard: Heard,
@@ -138,9 +140,9 @@ impl RevisionLoad {
         faults
     }
 
-    /// Forgets what no longer holds and brings the window up to this second. `awake` says whether
-    /// anything runs or should: a revision at zero with no load leaves no zeros behind, so that
-    /// its next burst is not averaged away.
+    /// Forgets outdated reports and brings the window up to this second. `awake` says whether
+    /// anything runs or should: a revision at zero with no load leaves no zeros behind, so that its
+    /// next burst is not averaged away.
     pub fn settle(&mut self, activators: &Activators, now: Instant, second: u64, awake: bool) {
         self.forget(activators, None, now);
         if !activators.is_any_heard(now) {
@@ -156,8 +158,8 @@ impl RevisionLoad {
         }
     }
 
-    /// Forgets the words of activators that no longer count, or have since been silent on the
-    /// revision.
+    /// Forgets the reports of activators that no longer count, or whose later full report did not
+    /// name the revision.
     fn forget(&mut self, activators: &Activators, except: Option<u32>, now: Instant) {
         self.words.retain(|words| {
             let spoken = activators
@@ -167,7 +169,8 @@ impl RevisionLoad {
         });
     }
 
-    /// The seconds since the last value, as far as the stream can vouch for them.
+    /// The seconds since the last value; the present one alone if that value is older than
+    /// [`STALE_AFTER`].
     fn window_gap(&self, second: u64) -> std::ops::RangeInclusive<u64> {
         let oldest = second.saturating_sub(STALE_AFTER.as_secs());
         match self.window.newest() {
@@ -176,7 +179,7 @@ impl RevisionLoad {
         }
     }
 
-    /// The averages of both windows; nothing when the newest value is too old to decide by.
+    /// The averages of both windows; `None` if the newest value is too old to decide by.
     pub fn averages(&self, spec: &ScalingSpec, second: u64) -> Option<Averages> {
         let newest = self.window.newest()?;
         if second.saturating_sub(newest) > STALE_AFTER.as_secs() {
@@ -205,7 +208,7 @@ impl RevisionLoad {
         words.flat_map(|words| &words.pods).filter(|pod| pod.draining)
     }
 
-    /// What each activator that counts said of the pods.
+    /// The last report of each activator that counts about the pods.
     pub fn views<'a>(&'a self, activators: &'a Activators, now: Instant) -> Vec<ReporterView<'a>> {
         activators
             .iter(now)
@@ -215,7 +218,8 @@ impl RevisionLoad {
                 });
                 match words {
                     Some(words) => ReporterView {
-                        // Unless it said otherwise since, it is still so.
+                        // A later report of changes that does not name the revision confirms the
+                        // last one.
                         at: activator.full_at.max(Some(words.at)),
                         obeyed: words.obeyed,
                         pods: &words.pods,
@@ -238,8 +242,8 @@ impl RevisionLoad {
     }
 }
 
-/// Whether a report covers an interval; one that does not tells of a first request, or of an
-/// order obeyed, and is silent about other revisions.
+/// Whether a report covers an interval. One that does not tells of a first request, or of an order
+/// obeyed, and says nothing about other revisions.
 pub fn is_full(report: &RevisionReport) -> bool {
     report.interval_s > 0.0
 }
@@ -254,7 +258,7 @@ fn share(reports: &mut [PodReport], known: &Pods) {
     }
 }
 
-/// A value as a load: what is no number or below zero leaves the last one in force.
+/// A value as a load: if it is no number, or below zero, the last one stays in force.
 fn bounded(value: f64, last: f64, faults: &mut u64) -> f64 {
     if !value.is_finite() || value < 0.0 {
         *faults += 1;

@@ -14,7 +14,7 @@ use ebb_daemon::listener;
 use ebb_daemon::process::{self, Process};
 use tokio_util::sync::CancellationToken;
 
-/// Why not the system's: see the workspace's Cargo.toml.
+/// The reason not to take the system's allocator: see the workspace's Cargo.toml.
 #[global_allocator]
 static ALLOCATOR: tikv_jemallocator::Jemalloc = tikv_jemallocator::Jemalloc;
 
@@ -55,10 +55,10 @@ async fn run(mut process: Process, options: AutoscalerFlags) -> anyhow::Result<(
     let reports = streams::router(intake, streams, doorkeeper);
     let reports = Listener::new(listener, reports, &mut process.registry);
     process.listen().await?;
-    // Never: a replica that hears no reports is of no use, not even to end well.
+    // Never cancelled: a replica that hears no reports is of no use, not even to end well.
     process.tasks.spawn("report listener", &CancellationToken::new(), reports.serve());
     autoscaler.run(process.shutdown).await;
-    // Only now: while writes are under way no other may decide.
+    // Only now: while writes are under way no other replica may decide.
     leaving.cancel();
     campaign.await?;
     Ok(())

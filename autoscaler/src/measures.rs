@@ -1,8 +1,8 @@
 //! The autoscaler's metrics, under Knative's names in Prometheus' spelling.
 //!
-//! A decision shows fourteen numbers and is made thousands of times a second; somebody looks every
-//! fifteen seconds. So a decision leaves its numbers in one place, and they become metrics when
-//! they are asked for.
+//! A decision has fourteen numbers and is made thousands of times a second; they are read every
+//! fifteen seconds. So a decision leaves its numbers in one place, and they become metrics only
+//! when they are read.
 
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
@@ -21,7 +21,7 @@ use prometheus_client::registry::Registry;
 use crate::event::Measures;
 use crate::spec::Metric;
 
-/// Which revision a number is of.
+/// The revision that a number belongs to.
 #[allow(clippy::struct_field_names, reason = "the fields are label names, and those are Knative's")]
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
 pub struct Labels {
@@ -35,7 +35,7 @@ pub struct Labels {
 #[derive(Clone, Debug, Default)]
 struct Revisions(Arc<Mutex<HashMap<RevisionKey, Shown>>>);
 
-/// The newest numbers of one.
+/// The newest numbers of one revision.
 #[derive(Clone, Debug)]
 struct Shown {
     labels: Arc<Labels>,
@@ -124,7 +124,7 @@ impl Gauges {
         gauges
     }
 
-    /// The counter of reports that newer ones took the place of.
+    /// The counter of reports that newer ones replaced.
     pub fn reports_merged(&self) -> Counter {
         self.reports_merged.clone()
     }
@@ -151,7 +151,7 @@ impl Gauges {
         self.faults.inc_by(total.saturating_sub(self.faults.get()));
     }
 
-    /// Shows the numbers of a revision. Its labels are asked for the first time only.
+    /// Shows the numbers of a revision. Its labels are looked up the first time only.
     pub fn show<'a>(
         &self,
         key: &RevisionKey,
@@ -199,7 +199,7 @@ impl Collector for Revisions {
     }
 }
 
-/// The numbers in the order of [`NAMES`]; nothing where there is none to show.
+/// The numbers in the order of [`NAMES`]; `None` where there is nothing to show.
 fn numbers(measures: &Measures) -> [Option<f64>; NAMES.len()] {
     let Measures { metric, target, desired, requested, averages, excess_burst, is_panicking, pods } =
         *measures;

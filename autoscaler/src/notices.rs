@@ -1,4 +1,4 @@
-//! What people should know, as Events of Revisions: `kubectl describe revision` shows them.
+//! Notices to people, as Events of Revisions: `kubectl describe revision` shows them.
 
 use std::time::Duration;
 
@@ -13,8 +13,8 @@ use tokio_util::task::AbortOnDropHandle;
 use crate::event::RevisionNotice;
 use crate::writer::FIELD_MANAGER;
 
-/// Notices that wait at most. One cause holds up thousands of revisions at once: the first few name
-/// it, the metrics count the rest, and an API server in trouble is spared.
+/// Most notices that wait. One cause holds up thousands of revisions at once: the first few notices
+/// name it, the metrics count the rest, and an API server in trouble is spared.
 const NOTICES_MAX: usize = 64;
 /// Longest time for one Event.
 const PUBLISH_TIMEOUT: Duration = Duration::from_secs(10);
@@ -22,26 +22,26 @@ const PUBLISH_TIMEOUT: Duration = Duration::from_secs(10);
 const REASON: &str = "ScaleDownHeld";
 const ACTION: &str = "Scaling";
 
-/// The way to the Events. Nothing is started before the first notice.
+/// Writes notices as Events. Nothing is started before the first notice.
 pub struct Notices {
     client: Client,
     dropped: Counter,
-    /// Ends with its owner: an Event that was not written is said again by who decides next.
+    /// Ends with its owner: the autoscaler that decides next repeats an Event that was not written.
     publishing: Option<(mpsc::Sender<RevisionNotice>, AbortOnDropHandle<()>)>,
 }
 
 // === impl Notices ===
 
 impl Notices {
-    /// A way to the Events; `dropped` counts notices for which there was no room.
+    /// A writer of Events; `dropped` counts notices for which there was no room.
     pub fn new(client: Client, dropped: Counter) -> Self {
         Self { client, dropped, publishing: None }
     }
 
-    /// Hands a notice over and returns at once. To be called in a runtime.
+    /// Hands a notice over and returns at once. Must be called within a Tokio runtime.
     pub fn tell(&mut self, notice: RevisionNotice) {
-        // The publisher ends only by a panic. The next notice gets a new publisher, for one Event that
-        // cannot be written is no reason to end the autoscaler.
+        // The publisher ends only by a panic. The next notice gets a new publisher, for one Event
+        // that cannot be written is no reason to end the autoscaler.
         self.publishing.take_if(|(_, task)| task.is_finished());
         let (queue, _) = self.publishing.get_or_insert_with(|| {
             let (queue, notices) = mpsc::channel(NOTICES_MAX);

@@ -1,4 +1,4 @@
-//! What scaling needs to know of a pod, and no more: thousands of these are held.
+//! The few fields of a pod that scaling needs: thousands of these are held.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -7,11 +7,11 @@ use ebb_api::report::RevisionKey;
 use ebb_api::{labels, pod};
 use k8s_openapi::api::core::v1;
 
-/// Most pods of one revision that are kept. Those on top of them are as if they were not there,
-/// which a metric counts: they are never ready, drained or marked.
+/// Most pods of one revision that are kept. Pods beyond it are ignored, which a metric counts: they
+/// are never ready, drained or marked.
 pub const PODS_MAX: usize = 10_000;
 
-/// What the ReplicaSet controller chooses by which pods to delete.
+/// The annotation by which the ReplicaSet controller chooses pods to delete.
 pub const DELETION_COST: &str = "controller.kubernetes.io/pod-deletion-cost";
 /// Deletion cost of a condemned pod: below the 0 of every pod without the annotation.
 pub const CONDEMNED_COST: i32 = -1000;
@@ -20,7 +20,8 @@ pub const CONDEMNED_COST: i32 = -1000;
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 #[allow(clippy::struct_excessive_bools, reason = "Kubernetes tells each on its own")]
 pub struct RevisionPod {
-    /// Its UID; an address or a name may be used again. Whatever else names the pod shares it.
+    /// Its UID, for an address or a name may be used again. Everything else that names the pod
+    /// shares this string.
     pub uid: Arc<str>,
     /// Its name.
     pub name: Box<str>,
@@ -30,7 +31,7 @@ pub struct RevisionPod {
     pub is_terminating: bool,
     /// Whether its container has not started yet.
     pub is_pending: bool,
-    /// Whether it has [`CONDEMNED_COST`]: an autoscaler meant it to go.
+    /// Whether it has [`CONDEMNED_COST`]: an autoscaler chose it for deletion.
     pub is_marked: bool,
 }
 
@@ -56,10 +57,10 @@ pub struct PodCounts {
     pub terminating: u32,
 }
 
-// === impl Pod ===
+// === impl RevisionPod ===
 
 impl RevisionPod {
-    /// The pod as far as scaling is concerned, and its revision; nothing if it belongs to none, or
+    /// The pod as far as scaling is concerned, and its revision; `None` if it belongs to none, or
     /// has come to its end (a finished pod is no replica, though its object may linger).
     pub fn from_object(object: &v1::Pod) -> Option<(RevisionKey, Self)> {
         let metadata = &object.metadata;
@@ -190,7 +191,7 @@ mod tests {
         assert!(starting.is_pending && !starting.is_ready);
     }
 
-    /// S3: the mark that an autoscaler left on a pod is read back.
+    /// The mark that an autoscaler left on a pod is read back.
     #[test]
     fn only_our_own_deletion_cost_is_a_mark() {
         for (cost, expected) in [(None, false), (Some("-1000"), true), (Some("5"), false)] {

@@ -1,5 +1,5 @@
 //! One revision as the autoscaler sees it: load, decision, way to zero and drain put together.
-//! Pure: every call takes the present and returns what is to be done.
+//! Pure: every call takes the present and returns the actions to take.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -27,7 +27,7 @@ mod writes;
 /// `tickInterval`).
 pub const TICK: Duration = Duration::from_secs(2);
 
-/// What a revision's scale depends on besides itself.
+/// The surroundings on which a revision's scale depends.
 #[derive(Clone, Copy, Debug)]
 pub struct Surroundings<'a> {
     /// The activators that count.
@@ -38,7 +38,7 @@ pub struct Surroundings<'a> {
     pub patience: Duration,
     /// The revision's pods.
     pub pods: &'a Pods,
-    /// Whether the pods are known at all yet, and completely.
+    /// Whether the pods have been listed yet, and completely.
     pub is_listed: bool,
     /// The number of an order that is given now.
     pub order: OrderId,
@@ -59,13 +59,13 @@ pub struct RevisionScaler {
     /// Whether another autoscaler asked for replicas before this one did.
     is_taken_over: bool,
     hold: Hold,
-    /// Replicas last asked for; nothing before the first time.
+    /// Replicas last asked for; `None` before the first time.
     current: Option<u32>,
-    /// The replicas last written, or on their way; nothing while those the Deployment was made
-    /// with are right.
+    /// The replicas last written, or on their way. `None` while those that the Deployment was made
+    /// with are right, and after a write that was refused.
     shown: Option<u32>,
     is_writing: bool,
-    /// When that was last confirmed.
+    /// When the last write was confirmed.
     confirmed: Option<Instant>,
     steadiness: Steadiness,
     drain: Drain,
@@ -73,10 +73,10 @@ pub struct RevisionScaler {
     pub due: Option<Instant>,
 }
 
-// === impl Revision ===
+// === impl RevisionScaler ===
 
 impl RevisionScaler {
-    /// A revision as the API describes it; what an earlier autoscaler decided holds on.
+    /// A revision as the API describes it; an earlier autoscaler's decision stands.
     pub fn new(target: ScaleTarget, config: &Config, now: Moment) -> Self {
         let spec = target.resolve(config);
         let activity = ActiveState::recall(target.active.as_ref(), now.instant);
@@ -110,8 +110,8 @@ impl RevisionScaler {
         &self.target
     }
 
-    /// Follows a changed Revision. A watch that lags tells of what was there before the last write,
-    /// and the answer to that is newer.
+    /// Follows a changed Revision. A watch that lags shows the state before the last write; the
+    /// answer to that write is newer, and its numbers are kept.
     pub fn follow(&mut self, target: ScaleTarget, config: &Config) {
         let known = std::mem::replace(&mut self.target, target);
         if self.target.version < known.version {
@@ -120,8 +120,8 @@ impl RevisionScaler {
         self.follow_config(config);
     }
 
-    /// Whatever comes next is newer than what is known: after a list of all that there is, which a
-    /// restored API server begins to count anew with.
+    /// Lets whatever comes next count as newer than what is known. Called with each list of all
+    /// Revisions, for a restored API server counts its versions anew.
     pub fn forget_version(&mut self) {
         self.target.version = 0;
     }
@@ -139,13 +139,13 @@ impl RevisionScaler {
         *self = Self { load, ..Self::new(target, config, now) };
     }
 
-    /// The load, to be told of reports.
+    /// The load, for reports to be recorded in.
     pub fn load_mut(&mut self) -> &mut RevisionLoad {
         &mut self.load
     }
 
-    /// Whether a report calls for a decision now instead of at the next tick: somebody waits for a
-    /// revision at (or on its way to) zero, or pods could be taken back.
+    /// Whether a report calls for a decision now instead of at the next tick: there are requests
+    /// for a revision at (or on its way to) zero, or pods could be taken back.
     pub fn is_urgent(&self) -> bool {
         let asleep = self.current.unwrap_or(0) == 0 || self.activity.is_inactive();
         (asleep && self.load.is_demanded()) || self.drain.is_draining()
@@ -198,11 +198,11 @@ impl RevisionScaler {
     }
 
     /// As [`Self::act`]. The replicas that the Deployment was made with are lowered only if
-    /// `is_tick`: within a moment of its birth a Revision may still become reachable.
+    /// `is_tick`: a moment after its creation a Revision may still become reachable.
     fn follow_through(&mut self, around: &Surroundings<'_>, is_tick: bool) -> Vec<Action> {
         let now = around.now;
         if !around.is_listed && self.current.is_some_and(|current| current > 0) {
-            // Which pods are ready is not known yet; what runs is left as it is.
+            // The ready pods are not known yet: running replicas are left as they are.
             self.due.get_or_insert(now.instant + TICK);
             return Vec::new();
         }
@@ -245,13 +245,14 @@ impl RevisionScaler {
         actions
     }
 
-    /// What is to be said again although nothing changed: an order may have been lost, and
-    /// somebody else may have written the scale.
+    /// The actions to repeat although nothing changed: an order may have been lost, and somebody
+    /// else may have written the scale.
     fn repeat(&mut self, around: &Surroundings<'_>) -> Vec<Action> {
         let mut actions = Vec::new();
         let lingers = self.load.drained().any(|pod| !self.drain.is_ordered(&pod.uid));
         if lingers && self.drain.order().1.is_empty() {
-            // What an earlier leader ordered, or this one before it lost the lead.
+            // Activators still obey an order of an earlier leader, or of this one before it lost
+            // the lead.
             self.drain.renumber(around.order);
         }
         if lingers || !self.drain.order().1.is_empty() {
@@ -261,7 +262,7 @@ impl RevisionScaler {
         actions
     }
 
-    /// What people are to be told, if it is time.
+    /// The notice to people, if one is due.
     fn notice(&mut self, around: &Surroundings<'_>) -> Option<Action> {
         let now = around.now.instant;
         let unheard = self.hold.is_held().then(|| around.activators.unheard(now)).flatten()?;
@@ -275,7 +276,7 @@ impl RevisionScaler {
         })
     }
 
-    /// Gives back what the activators hold for a revision that is gone.
+    /// The actions that end a revision that is gone: activators take its draining pods back.
     pub fn dismiss(mut self) -> Vec<Action> {
         let mut actions = vec![Action::Forget((*self.target.key).clone())];
         if !self.drain.order().1.is_empty() {
@@ -321,14 +322,15 @@ impl RevisionScaler {
         self.activity = activity;
         let is_unknown = !around.is_listed || complete_age.is_none();
         if is_unknown {
-            // What would be, had everybody been heard all the time.
+            // The scale if every activator had been heard all the time.
             let heard = Outlook { complete_age: Some(Duration::MAX), ..outlook };
             let (free, _) = activity.next(&heard, &self.spec, now);
             self.hold.follow(free < current, free, now);
         } else {
             self.hold.follow(false, want, now);
         }
-        // After a break the window holds what one of them said before it: too little to go down by.
+        // After a break the window holds outdated values of the activator that was silent: too
+        // little to go down by.
         let is_blurred = complete_age.is_none_or(|age| age < self.spec.stable_window);
         if is_unknown {
             want.max(current)
@@ -339,7 +341,7 @@ impl RevisionScaler {
         }
     }
 
-    /// A revision that was given up and is called again gets the whole of its time again.
+    /// A revision that was given up and is woken again gets the whole of its time again.
     fn follow_stage(&mut self, activity: ActiveState, ready: u32) {
         let is_up = ready >= Bounds::of(&self.spec, Stage::Starting).min_ready;
         let is_woken = self.activity.is_inactive() && !activity.is_inactive();
@@ -350,7 +352,7 @@ impl RevisionScaler {
         };
     }
 
-    /// Whether nothing can happen until something is heard.
+    /// Whether nothing can happen until an event arrives.
     fn is_asleep(&self, counts: &PodCounts) -> bool {
         self.current == Some(0)
             && *counts == PodCounts::default()

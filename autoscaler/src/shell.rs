@@ -28,13 +28,13 @@ const SHUTDOWN_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// Brings drain orders to the activators.
 pub trait DrainControl: Send + Sync {
-    /// Hands an order to every activator and returns at once. An order is the whole truth about
-    /// its revision: only the newest has to arrive, and one that connects later needs it too. It
-    /// is repeated every two seconds while it names any pod.
+    /// Hands an order to every activator and returns at once. An order is complete for its
+    /// revision: only the newest has to arrive, and an activator that connects later needs it too.
+    /// It is repeated every two seconds while it names any pod.
     fn drain(&self, order: DrainOrder);
 
-    /// Ends the stream of that activator, so that its next one begins with everything. Nothing to
-    /// do where each report says everything.
+    /// Ends the stream of that activator, so that its next one begins with a full report. Does
+    /// nothing where every report is a full one.
     fn begin_anew(&self, activator: &str) {
         let _ = activator;
     }
@@ -45,7 +45,7 @@ pub trait DrainControl: Send + Sync {
     }
 }
 
-/// How it is known which activators there are. No scale is lowered while one is not heard.
+/// How the autoscaler knows which activators there are. No scale is lowered while one is not heard.
 #[derive(Clone, Debug)]
 pub enum Roster {
     /// By their pods, which have the names that they report under.
@@ -71,8 +71,8 @@ pub struct AutoscalerOptions {
     pub drains: Arc<dyn DrainControl>,
     /// After how long an Event tells of a scale that is held up by an activator that is not heard.
     pub unheard_notice: Duration,
-    /// In which term this autoscaler leads; one that does not lead keeps up with the load and
-    /// writes nothing.
+    /// The term in which this autoscaler leads; `None` if it does not lead: it then keeps up with
+    /// the load and writes nothing.
     pub leads: watch::Receiver<Option<Epoch>>,
 }
 
@@ -134,8 +134,8 @@ impl Autoscaler {
         (autoscaler, intake)
     }
 
-    /// Runs until `shutdown`, then lets the writes under way end. Cancelling it instead loses
-    /// nothing but those: everything it holds can be had again from the API and the reports.
+    /// Runs until `shutdown`, then lets the writes under way end. Dropping the future instead loses
+    /// nothing but those: all its state can be had again from the API and the reports.
     pub async fn run(mut self, shutdown: CancellationToken) {
         let mut targets = watches::targets(self.client.clone());
         let mut pods = watches::pods(self.client.clone());
@@ -145,9 +145,9 @@ impl Autoscaler {
         loop {
             let deadline = self.fleet.deadline();
             let is_listed = self.fleet.is_listed();
-            // In this order: who leads no longer must know it before anything else, and who there
-            // is before what they say. Writes under way are few and short, and a report may be
-            // somebody's cold start; none of them can come so fast that the rest starves.
+            // In this order: a lost lead must be known before anything else, and the activators
+            // there are before their reports. Writes under way are few and short, and a report may
+            // be a cold start; none of them can come so fast that the rest starves.
             tokio::select! {
                 biased;
                 () = shutdown.cancelled() => break,
@@ -203,7 +203,7 @@ impl Autoscaler {
         }
     }
 
-    /// Follows changed settings; false when there will be no more of them.
+    /// Follows changed settings; false once there will be no more changes.
     fn on_config(&mut self, is_open: bool) -> bool {
         if is_open {
             let config = Arc::clone(&self.config.borrow_and_update());
@@ -212,10 +212,10 @@ impl Autoscaler {
         is_open
     }
 
-    /// Follows the election; false when it is over, and what it said last stands.
+    /// Follows the election; false once it is over, and its last result stands.
     fn on_leads(&mut self, is_open: bool) -> bool {
         let leads = *self.leads.borrow_and_update();
-        // What was decided in another term is not written in this one.
+        // A decision of another term is not written in this one.
         self.writer.drop_all();
         self.drains.lead(leads);
         self.step(FleetEvent::Leads(leads));

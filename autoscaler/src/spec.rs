@@ -1,8 +1,9 @@
-//! What one revision's scaling is held to: annotations over the cluster's settings.
+//! The parameters of one revision's scaling: annotations over the cluster's settings.
 //!
 //! Resolution follows knative/serving pkg/reconciler/autoscaling/resources/target.go and
-//! pkg/apis/autoscaling. Admission has checked the annotations already; what slips through all the
-//! same (a webhook that was down) counts as absent, so that one bad value never stops a revision.
+//! pkg/apis/autoscaling. Admission has checked the annotations already; a bad value that slips
+//! through all the same (a webhook that was down) counts as absent, so that it never stops a
+//! revision.
 
 use std::collections::BTreeMap;
 use std::str::FromStr;
@@ -23,11 +24,11 @@ const WINDOW_RANGE: std::ops::RangeInclusive<Duration> =
     Duration::from_secs(6)..=Duration::from_hours(1);
 /// Longest scale-down delay and retention (Knative's `WindowMax`).
 const DELAY_MAX: Duration = Duration::from_hours(1);
-/// What a pod may take after the progress deadline until an activation counts as failed
-/// (knative/serving pkg/reconciler/autoscaling/kpa/scaler.go, `activationTimeoutBuffer`).
+/// Time after the progress deadline until an activation counts as failed (knative/serving
+/// pkg/reconciler/autoscaling/kpa/scaler.go, `activationTimeoutBuffer`).
 const ACTIVATION_BUFFER: Duration = Duration::from_secs(30);
 
-/// What the load is measured in.
+/// The unit of the load.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Metric {
     /// Requests at once.
@@ -40,7 +41,7 @@ pub enum Metric {
 /// Everything that a decision about one revision depends on besides its load.
 #[derive(Clone, Debug, PartialEq)]
 pub struct ScalingSpec {
-    /// What the load is measured in.
+    /// The unit of the load.
     pub metric: Metric,
     /// How a window becomes one number.
     pub aggregation: Aggregation,
@@ -64,7 +65,7 @@ pub struct ScalingSpec {
     pub min_scale: u32,
     /// Most replicas; 0 means no limit.
     pub max_scale: u32,
-    /// Fewest replicas whenever there is load; 1 when nothing is asked for.
+    /// Fewest replicas whenever there is load; 1 without the annotation.
     pub activation_scale: u32,
     /// The scale with which the controller makes the Deployment, whether reachable or not.
     pub first_scale: u32,
@@ -149,7 +150,7 @@ impl ScalingSpec {
     }
 }
 
-/// Aimed-at and possible load of one replica.
+/// Target and total load of one replica.
 fn target(read: &Reader<'_>, metric: Metric, limit: i64, config: &Config) -> (f64, f64) {
     let scaler = &config.autoscaler;
     #[allow(clippy::cast_precision_loss, reason = "limits are at most a few thousand")]

@@ -3,22 +3,22 @@
 //! The load that a window averages is never at rest: requests that come at random move a mean of
 //! five replicas' worth across the next whole number and back some 138 times an hour, each time for
 //! two writes, a pod that starts and one that ends. Knative follows each. Here a small change has
-//! to be asked for without a break for a while first, and the while is bounded, so that what lasts
-//! is followed a little later and nothing else is different.
+//! to be asked for without a break for a while first. The while is bounded, so that a lasting
+//! change is followed a little later and nothing else is different.
 //!
 //! Never held back: the way to zero and from it, a raise while a request waits or the panic window
-//! rules, and whatever is more than small. So nobody waits longer for it, and no replica is kept
-//! for longer than half a window.
+//! rules, and every change that is not small. So no request waits longer for this, and no replica
+//! is kept for longer than half a window.
 
 use std::time::Duration;
 
 use tokio::time::Instant;
 
 /// How long a small cut must have been asked for, as a part of the stable window: 30 s of Knative's
-/// 60. What comes back within it would have been deleted for nothing.
+/// 60. A replica that is needed again within that time would have been deleted for nothing.
 const LOWER_PART: u32 = 2;
-/// The same of a small raise: 6 s, or three decisions. It is a tenth of the scale at most, which
-/// the share of a replica that is kept free by default (30 %) has room for.
+/// The same for a small raise: 6 s, or three decisions. Such a raise is a tenth of the scale at
+/// most, for which the share of a replica that is kept free by default (30 %) has room.
 const RAISE_PART: u32 = 10;
 /// A change is small up to the scale divided by this; a cut of one replica always is.
 const SMALL_PART: u32 = 10;
@@ -35,7 +35,7 @@ pub struct Steadiness {
 pub struct Wish {
     /// The scale.
     pub want: u32,
-    /// The present one.
+    /// The present scale.
     pub current: u32,
     /// Whether a raise cannot wait.
     pub is_pressing: bool,
@@ -176,7 +176,7 @@ mod tests {
         (counts[0], counts[1])
     }
 
-    /// The growth table under S: a decision that lasts no longer than its write is none.
+    /// A decision that lasts no longer than its write is not worth one.
     #[test]
     fn steady_load_makes_few_writes() {
         for mean in [3.5, 35.0] {

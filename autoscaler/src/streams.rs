@@ -1,11 +1,12 @@
 //! Report streams over the network: one from each activator, reports up and drain orders down.
 //!
-//! A stream is one HTTP request for as long as both ends live: its body are the lines of reports,
-//! its response those of answers (see [`ebb_api::report::wire`]). Nothing is trusted that comes in:
-//! lines are bounded here, what they hold by the decoder, and loads again in [`crate::load`].
+//! A stream is one HTTP request for as long as both ends live: its body carries the lines of
+//! reports, its response those of answers (see [`ebb_api::report::wire`]). No input is trusted: the
+//! length of a line is bounded here, its contents by the decoder, and loads again in
+//! [`crate::load`].
 //!
-//! An activator has one stream. A newer one ends the older, for what still comes on that was said
-//! before and would be believed for as long as it is not taken back.
+//! An activator has one stream. A newer one ends the older, for the lines that still arrive on the
+//! older one are outdated, and would count until a later report takes them back.
 
 mod listener;
 
@@ -40,8 +41,8 @@ use crate::shell::DrainControl;
 /// A stream that says nothing for so long is over: ten reports in a row are missing.
 const SILENCE_MAX: Duration = Duration::from_secs(10);
 
-/// Lines that are taken of one stream in a second, so that none keeps the others from being heard.
-/// A report of an interval is one or a few; each moment that matters is one more, and is merged
+/// Lines that are taken from one stream in a second, so that none keeps the others from being
+/// heard. A report of an interval is one or a few; each immediate report is one more, and is merged
 /// with others on its way.
 const LINES_PER_SECOND_MAX: u32 = 1_000;
 
@@ -55,19 +56,19 @@ pub struct Streams {
 struct Shared {
     /// Orders that name any pod, for activators that connect later.
     standing: BTreeMap<RevisionKey, DrainOrder>,
-    /// One for each open stream; dead once the stream is.
+    /// One for each open stream; dead once the stream has ended.
     outlets: Vec<Weak<Outlet>>,
     /// The number of each activator's newest stream.
     newest: HashMap<String, u64>,
     /// Counts the streams.
     opened: u64,
-    /// Whether this replica leads. One that does not hears every report and answers none: an
-    /// activator goes by the answers when it asks itself whether anybody will wake a revision.
+    /// Whether this replica leads. A standby hears every report and answers none: an activator
+    /// takes an answer as a sign that somebody will wake its revisions.
     leads: bool,
 }
 
-/// Orders on their way to one activator: the newest of each revision, so that a slow one makes
-/// nobody wait and misses nothing.
+/// Orders on their way to one activator: the newest of each revision, so that a slow activator
+/// makes nobody wait and misses nothing.
 #[derive(Debug, Default)]
 struct Outlet {
     /// The number of the stream.
@@ -99,7 +100,7 @@ struct Exchange {
     decoder: Decoder,
     outlet: Arc<Outlet>,
     server: Server,
-    /// Who reports.
+    /// The activator that reports.
     activator: ActivatorPod,
     pace: Pace,
     /// Keeps the connection.
@@ -110,12 +111,12 @@ struct Exchange {
 struct Pace {
     since: Instant,
     lines: u32,
-    /// When the last line came: whatever else happens on the stream, its silence goes on.
+    /// When the last line came: an order that is sent does not end the silence.
     heard_at: Instant,
 }
 
-/// Serves report streams of those whom `doorkeeper` lets in: what comes in goes to `intake`, what
-/// `streams` is told goes out.
+/// Serves the report streams of the activators that `doorkeeper` admits: their reports go to
+/// `intake`, and the orders that `streams` is given go out.
 pub fn router(intake: Intake, streams: Streams, doorkeeper: Doorkeeper) -> Router {
     Router::new().route(STREAM_PATH, post(accept)).with_state(Server {
         intake,
@@ -153,7 +154,7 @@ fn lines(body: Body) -> Lines {
 // === impl Streams ===
 
 impl Streams {
-    /// A place for one more stream, with every standing order; none when there are too many.
+    /// A place for one more stream, with every standing order; `None` if there are too many.
     fn open(&self) -> Option<Arc<Outlet>> {
         let mut shared = self.shared.lock();
         shared.outlets.retain(|outlet| outlet.strong_count() > 0);
@@ -169,14 +170,15 @@ impl Streams {
         Some(outlet)
     }
 
-    /// Hands over a report of that stream; false when its activator has a newer one, or there is no
-    /// room: then its next stream has to begin with everything again. Both under one lock: what
-    /// comes on the newer stream is handed over after it.
+    /// Hands over a report of that stream; false if its activator has a newer stream, or there is
+    /// no room: then its next stream has to begin with a full report again. The check and the
+    /// handover share one lock, so that reports of the newer stream are handed over after it.
     fn record(&self, stream: u64, report: Report, intake: &Intake) -> bool {
         let mut shared = self.shared.lock();
         let is_known = shared.newest.contains_key(&report.activator);
         if !is_known && shared.newest.len() >= 2 * ACTIVATORS_MAX {
-            // Names of streams that are over; those that are not come back with the next report.
+            // At least half of the names are of ended streams; those of open ones come back with
+            // their next report.
             shared.newest.clear();
         }
         let newest = shared.newest.entry(report.activator.clone()).or_default();
@@ -191,15 +193,16 @@ impl Streams {
 impl DrainControl for Streams {
     fn lead(&self, epoch: Option<Epoch>) {
         let mut shared = self.shared.lock();
-        // An activator that connects now must not hear what another leader, or this one in an
-        // earlier term, once wanted.
+        // An activator that connects now must not get an order of another leader, or of this one in
+        // an earlier term.
         shared.standing.clear();
         shared.leads = epoch.is_some();
     }
 
     fn begin_anew(&self, activator: &str) {
         let shared = self.shared.lock();
-        // One that is newer than what calls for this may be ended as well: it begins once more.
+        // A stream newer than the report that led to this may be ended as well: it begins once
+        // more.
         let Some(stream) = shared.newest.get(activator) else {
             return;
         };
@@ -239,7 +242,7 @@ impl Outlet {
         self.arrived.notify_one();
     }
 
-    /// The next order; nothing once the stream is to end. Loses none when it is cancelled.
+    /// The next order; `None` once the stream is to end. Loses none when it is cancelled.
     async fn next(&self) -> Option<DrainOrder> {
         loop {
             {
@@ -259,7 +262,7 @@ impl Outlet {
 // === impl Exchange ===
 
 impl Exchange {
-    /// Takes reports in until there is something to answer; nothing when the stream is over.
+    /// Takes reports in until there is an answer to send; `None` when the stream is over.
     async fn next(&mut self) -> Option<Answer> {
         loop {
             tokio::select! {
@@ -284,9 +287,9 @@ impl Exchange {
         }
     }
 
-    /// Takes in a line; true if that was a whole report that is to be answered. Nothing when the
-    /// stream is over: whatever sends such a line is no activator of this version, or what it sends
-    /// is out of date, and its next stream begins with all there is to say.
+    /// Takes in a line; true if it completes a report that is to be answered. `None` ends the
+    /// stream: its sender is no activator of this version or speaks for another, its reports are
+    /// outdated, or there is no room. The next stream begins with a full report.
     fn record(&mut self, line: &str) -> Option<bool> {
         match self.decoder.decode(line) {
             Ok(Some(report)) if !self.activator.is(&report.activator) => {
@@ -316,8 +319,8 @@ impl Pace {
     }
 }
 
-/// The next line; nothing after [`SILENCE_MAX`]. Loses none when it is cancelled. Beyond
-/// [`LINES_PER_SECOND_MAX`] it leaves them to the sender for the rest of the second.
+/// The next line; an error after [`SILENCE_MAX`] without one. Loses none when it is cancelled.
+/// Beyond [`LINES_PER_SECOND_MAX`] lines stay unread for the rest of the second.
 async fn next_line(
     pace: &mut Pace,
     lines: &mut Lines,

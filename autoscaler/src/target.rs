@@ -1,4 +1,4 @@
-//! What scaling needs to know of a Revision, and no more: thousands of these are held.
+//! The few fields of a Revision that scaling needs: thousands of these are held.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -9,7 +9,7 @@ use ebb_api::report::RevisionKey;
 
 use crate::spec::ScalingSpec;
 
-/// What is kept of a Revision.
+/// The kept fields of a Revision.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct ScaleTarget {
     /// Namespace and name; shared with each decision that is shown.
@@ -28,16 +28,16 @@ pub struct ScaleTarget {
     pub is_initialized: bool,
     /// The version of the object.
     pub version: u64,
-    /// The replicas that its status asks for; nothing before the first time.
+    /// The replicas that its status asks for; `None` before the first time.
     pub desired: Option<u32>,
-    /// What its status tells of being active.
+    /// The condition `Active` in its status.
     pub active: Option<Condition>,
 }
 
-// === impl Target ===
+// === impl ScaleTarget ===
 
 impl ScaleTarget {
-    /// What its scaling is held to under these settings.
+    /// The parameters of its scaling under these settings.
     pub fn resolve(&self, config: &Config) -> ScalingSpec {
         let Self { container_concurrency, is_reachable, annotations, .. } = self;
         ScalingSpec::resolve(*container_concurrency, *is_reachable, annotations, config)

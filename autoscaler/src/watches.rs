@@ -21,7 +21,7 @@ use crate::event::FleetEvent;
 use crate::pods::RevisionPod;
 use crate::target::ScaleTarget;
 
-/// The container of an activator's pod that is the activator, as the chart names it.
+/// Name of the activator's container in its pod, as in the chart.
 const ACTIVATOR_CONTAINER: &str = "activator";
 
 /// A watch of Revisions. Never ends; errors are logged and retried with backoff.
@@ -102,10 +102,10 @@ pub fn activators(
     })
 }
 
-/// What an activator's pod is doing; nothing once it has come to its end. What kubelet last said of
-/// its containers decides: a node that cannot be reached, or a readiness probe that fails, makes
-/// the pod not Ready and ends none of its requests. A container that waits for its next start, be
-/// it for ever, sends nothing.
+/// The state of an activator's pod; `None` once it has come to its end. Kubelet's last word on its
+/// containers decides: a node that cannot be reached, or a readiness probe that fails, makes the
+/// pod not Ready and ends none of its requests. A container that waits for its next start, be it
+/// for ever, sends nothing.
 fn activator(pod: &v1::Pod) -> Option<ReporterPod> {
     let status = pod.status.as_ref();
     if matches!(status.and_then(|status| status.phase.as_deref()), Some("Succeeded" | "Failed")) {
@@ -121,8 +121,8 @@ fn activator(pod: &v1::Pod) -> Option<ReporterPod> {
     let runs = |container: &v1::ContainerStatus| {
         container.state.as_ref().is_some_and(|state| state.running.is_some())
     };
-    // Without one of that name any of them may be it. A sidecar beside an activator that crashes
-    // again and again must hold no scale.
+    // If no container has that name, any of them may be the activator. If one has it, a sidecar
+    // beside an activator that crashes again and again must hold no scale.
     let is_running = match own {
         Some(own) => runs(own),
         None => containers.into_iter().any(runs),
@@ -150,7 +150,7 @@ fn events<K: Send + 'static>(
         .boxed()
 }
 
-/// What is kept of a Revision; nothing of one that another autoscaler class looks after.
+/// The kept fields of a Revision; `None` if another autoscaler class scales it.
 fn target(object: Revision) -> Option<ScaleTarget> {
     let is_reachable = is_reachable(&object);
     let Seen { version, replicas: desired } = Seen::of(&object);
@@ -224,8 +224,8 @@ mod tests {
         }
     }
 
-    /// S1: an activator that runs may have requests in pods, Ready or not; one whose container does
-    /// not run has none, however often it is started again.
+    /// An activator that runs may have requests in pods, Ready or not; one whose container does not
+    /// run has none, however often it is started again.
     #[test]
     fn an_activator_serves_for_as_long_as_its_container_runs() {
         let running = || serde_json::json!({"running": {"startedAt": "2026-11-25T18:00:00Z"}});

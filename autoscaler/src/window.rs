@@ -11,12 +11,12 @@ use std::collections::VecDeque;
 /// Averages are rounded to this many steps in a unit, as in Knative (`precision = 6` digits): a
 /// sum of thirds must not ask for one replica more than the exact value would.
 const ROUNDING: f64 = 1e6;
-/// Share of the whole weight that lies inside the window (Knative's `1 - 0.9999`).
+/// Share of the whole weight that lies outside the window (Knative's `1 - 0.9999`).
 const WEIGHT_OUTSIDE: f64 = 1.0 - 0.9999;
 /// Smallest weight of the newest bucket (Knative's `minExponent`).
 const WEIGHT_MIN: f64 = 0.2;
 
-/// What a bucket without a value holds: half as large as an `Option`, and there are sixty for each
+/// The value of an empty bucket: half as large as an `Option`, and there are sixty buckets for each
 /// of thousands of revisions.
 const MISSING: f64 = f64::NAN;
 
@@ -95,7 +95,7 @@ impl Window {
         (!self.buckets.is_empty()).then_some(self.newest)
     }
 
-    /// The average of the `span` seconds that end with `second`; nothing when none has a value.
+    /// The average of the `span` seconds that end with `second`; `None` if none has a value.
     pub fn average(&self, aggregation: Aggregation, second: u64, span: usize) -> Option<f64> {
         let span = span.clamp(1, self.seconds);
         match aggregation {

@@ -1,12 +1,13 @@
-//! Writes what was decided: one revision in order, many revisions at once, the urgent first.
+//! Writes the decisions: one revision in order, many revisions at once, the urgent first.
 //!
-//! Each revision has at most one request under way and at most one write waiting; a newer write
-//! takes the place of a waiting one, so that a failure is retried with the newest decision and
-//! never with an old one. Pods are marked before the scale is lowered, and the scale that is then
-//! written is the newest: demand that came back in between is not lost, and never waits for marks.
+//! Each revision has at most one request under way and at most one write waiting. A newer write
+//! replaces a waiting one, so that a failure is retried with the newest decision and never with an
+//! old one. Pods are marked before the scale is lowered, and the scale that is then written is the
+//! newest: demand that came back in between is not lost, and never waits for marks.
 //!
-//! What waits is taken by [`Urgency`], within a budget of requests (`budget`) of which wakes have
-//! a part to themselves. A revision whose write failed rests, and takes nobody's place meanwhile.
+//! Waiting writes are taken by [`Urgency`], within a budget of requests (`budget`) of which wakes
+//! have a part to themselves. A revision whose write failed rests, and takes no other's place
+//! meanwhile.
 
 use std::collections::{BTreeSet, HashMap};
 use std::panic::resume_unwind;
@@ -57,19 +58,19 @@ struct Slot {
     waiting: Option<Write>,
     place: Place,
     failures: u32,
-    /// What the last scale that was written was answered with.
+    /// The answer to the last scale that was written.
     seen: Seen,
 }
 
 /// Where a write waits.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 enum Place {
-    /// Nowhere: there is none, or an attempt is under way.
+    /// Nowhere: no write waits, or an attempt is under way.
     #[default]
     Nowhere,
     /// For its turn.
     Ready(Turn),
-    /// Until then, after a failure of something so urgent.
+    /// Until that time, after a failure of a write of this urgency.
     Resting(Instant, Urgency),
 }
 
@@ -83,12 +84,12 @@ pub struct Attempt {
     result: Result<Step, kube::Error>,
 }
 
-/// What became of a write.
+/// The result of a write.
 #[derive(Debug, PartialEq, Eq)]
 pub enum Outcome {
-    /// Nothing is left to write for this revision, whose status was this after the last scale.
+    /// Nothing is left to write for this revision; its status after the last scale.
     Written(RevisionKey, Seen),
-    /// The scale is another one than the write was to change: it has to be decided anew.
+    /// The scale was not the one that the write expected: it has to be decided anew.
     Refused(RevisionKey),
     /// A request failed and will be made again.
     Failed,
@@ -96,7 +97,7 @@ pub enum Outcome {
     Pending,
 }
 
-// === impl Writer ===
+// === impl DecisionWriter ===
 
 impl DecisionWriter {
     /// A writer with nothing to do.
@@ -124,16 +125,17 @@ impl DecisionWriter {
         self.pump();
     }
 
-    /// Drops what waits for a revision that is gone.
+    /// Drops the waiting write of a revision that is gone.
     pub fn forget(&mut self, key: &RevisionKey) {
         if let Some(slot) = self.slots.remove(key) {
             self.displace(key, slot.place);
         }
     }
 
-    /// Drops everything that waits, and gives up what is under way: another replica decides now.
-    /// A request that is on the wire already may still arrive. It changes nothing if the scale is
-    /// another one by then, or if it was the first and the Revision has changed in any way.
+    /// Drops everything that waits, and gives up what is under way: another replica decides now. A
+    /// request that is on the wire already may still arrive. It changes nothing if the scale is
+    /// another one by then or, where it would set the first scale, if the Revision has changed in
+    /// any way.
     pub fn drop_all(&mut self) {
         self.slots.clear();
         self.ready.clear();
@@ -147,7 +149,7 @@ impl DecisionWriter {
         (self.ready.len(), self.resting.len())
     }
 
-    /// The next request that ends; nothing while there is nothing to write. Loses none when
+    /// The next request that ends; `None` while there is nothing to write. Loses none when
     /// cancelled.
     pub async fn next(&mut self) -> Option<Attempt> {
         loop {
@@ -159,7 +161,8 @@ impl DecisionWriter {
                 biased;
                 Some(ended) = self.tasks.join_next() => match ended {
                     Ok(attempt) => return Some(attempt),
-                    // The revision of that write would count as being written for ever. A restart is better.
+                    // Otherwise its revision would count as being written for ever. A restart is
+                    // better.
                     Err(error) if error.is_panic() => resume_unwind(error.into_panic()),
                     Err(error) => tracing::error!(%error, "A write ended unexpectedly"),
                 },
@@ -191,7 +194,7 @@ impl DecisionWriter {
         outcome
     }
 
-    /// When something is to be done although no request ends.
+    /// When the writer has to act although no request ends.
     fn due(&self) -> Option<Instant> {
         let rested = self.resting.first().map(|(until, _)| *until);
         let next = self.ready.urgency().and_then(|urgency| self.budget.due(urgency));
@@ -209,7 +212,7 @@ impl DecisionWriter {
                 Some(slot) => slot.place = Place::Nowhere,
                 None => continue,
             }
-            // One that was refused and not decided anew has nothing to write.
+            // A revision that was refused and not decided anew has nothing to write.
             let is_idle = self.slots.get(&key).is_some_and(|slot| slot.waiting.is_none());
             if is_idle {
                 self.slots.remove(&key);
@@ -231,7 +234,7 @@ impl DecisionWriter {
         let urgency = write.step();
         let new = Turn { urgency, has_failed: slot.failures > 0, number: self.next_id };
         let turn = match slot.place {
-            // A wake waits only for itself: what failed before may have been another matter.
+            // A wake rests only after a failed wake: another failure may have had other causes.
             Place::Resting(_, failed) if urgency > Urgency::Wake || failed == Urgency::Wake => {
                 return;
             }
@@ -266,8 +269,8 @@ impl DecisionWriter {
         }
     }
 
-    /// Begins as much as the budget allows. What is less urgent than something that has to wait
-    /// waits with it.
+    /// Begins as much as the budget allows. When a write has to wait, the less urgent ones wait
+    /// too.
     fn pump(&mut self) {
         while let Some((turn, key)) = self.ready.take() {
             let urgency = turn.urgency;
@@ -309,7 +312,7 @@ async fn sleep_until(due: Option<Instant>) {
     }
 }
 
-/// What a slot does after its request ended.
+/// Brings a slot up to date after its request ended.
 fn follow_up(
     slot: &mut Slot,
     key: &RevisionKey,
@@ -332,7 +335,7 @@ fn follow_up(
             written(slot, key)
         }
         Err(kube::Error::Api(status)) if status.code == 404 => {
-            // Deleted: the watch will say so, or name the new one of the same name.
+            // Deleted: the watch will say so, or show the new Revision of the same name.
             tracing::debug!(revision.name = %key, "There is no Revision to write to any more");
             written(slot, key)
         }
@@ -342,7 +345,7 @@ fn follow_up(
                 revision.name = %key,
                 "Somebody else set the scale meanwhile; it is decided anew"
             );
-            // What waits was decided by the same number.
+            // The write that waits was decided by the same number.
             slot.waiting = None;
             Outcome::Refused(key.clone())
         }
@@ -364,7 +367,7 @@ fn written(slot: &Slot, key: &RevisionKey) -> Outcome {
     if slot.waiting.is_some() { Outcome::Pending } else { Outcome::Written(key.clone(), slot.seen) }
 }
 
-/// Puts a write back that is not done, unless a newer one waits already.
+/// Puts an unfinished write back, unless a newer one waits already.
 fn restore(slot: &mut Slot, write: Write) {
     slot.waiting = Some(match slot.waiting.take() {
         Some(newer) => newest(write, newer),

@@ -2,9 +2,9 @@
 //!
 //! Source: knative/serving pkg/reconciler/autoscaling/kpa/scaler.go (`handleScaleToZero`) and
 //! kpa.go (`computeActiveCondition`). Knative waits for a grace period so that its ingress can be
-//! turned to the activator. Ebb's activator is always in the path, which is Knative's own fast
-//! path ("in proxy mode for longer than the grace period"): what must have been in place that long
-//! are the reports of all activators, without which nobody could wake the revision again.
+//! turned to the activator. Ebb's activator is always in the path, which is Knative's own fast path
+//! ("in proxy mode for longer than the grace period"). Here all activators must have reported for
+//! that long, for without their reports nobody could wake the revision again.
 
 use std::time::Duration;
 
@@ -15,7 +15,7 @@ use tokio::time::Instant;
 use crate::bounds::Bounds;
 use crate::spec::ScalingSpec;
 
-/// What the condition `Active` says, and since when.
+/// The state that the condition `Active` says, and since when it holds.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum ActiveState {
     /// Replicas are on their way (Unknown, `Queued`).
@@ -28,16 +28,16 @@ pub enum ActiveState {
         /// When it began.
         since: Instant,
     },
-    /// Nobody calls (False).
+    /// There is no traffic (False).
     Inactive {
         /// When it began.
         since: Instant,
-        /// Whether it ended an activation that took too long (`TimedOut`, else `NoTraffic`).
+        /// Whether an activation took too long and so ended here (`TimedOut`, else `NoTraffic`).
         timed_out: bool,
     },
 }
 
-/// What the way to zero depends on.
+/// The inputs of the way to zero.
 #[derive(Clone, Copy, Debug)]
 pub struct Outlook {
     /// Replicas asked for, within the bounds.
@@ -48,15 +48,16 @@ pub struct Outlook {
     pub ready: u32,
     /// The bounds in force.
     pub bounds: Bounds,
-    /// For how long every activator has been heard, and the revision could have been woken,
-    /// without a break.
+    /// For how long without a break every activator has been heard, so that the revision could have
+    /// been woken.
     pub complete_age: Option<Duration>,
 }
 
-// === impl Activity ===
+// === impl ActiveState ===
 
 impl ActiveState {
-    /// What an earlier autoscaler's decisions led to, as far as the condition `Active` tells.
+    /// The state that an earlier autoscaler's decisions led to, as far as the condition `Active`
+    /// tells.
     pub fn recall(active: Option<&Condition>, since: Instant) -> Self {
         match active.map(|condition| (condition.status, condition.reason.as_deref())) {
             Some((Status::True, _)) => Self::Active { since },
@@ -78,12 +79,12 @@ impl ActiveState {
             if now.duration_since(*since) >= spec.activation_timeout)
     }
 
-    /// Whether it ended an activation that took too long.
+    /// Whether an activation took too long and was ended.
     pub fn is_timed_out(&self) -> bool {
         matches!(self, Self::Inactive { timed_out: true, .. })
     }
 
-    /// Whether nobody calls.
+    /// Whether there is no traffic.
     pub fn is_inactive(&self) -> bool {
         matches!(self, Self::Inactive { .. })
     }
@@ -123,7 +124,7 @@ impl ActiveState {
         }
     }
 
-    /// An activation that has reached its replicas is over, asked for or not.
+    /// Ends an activation that has reached its replicas, asked for or not.
     fn settled(self, outlook: &Outlook, now: Instant) -> Self {
         match self {
             Self::Inactive { .. } => self,
@@ -131,7 +132,7 @@ impl ActiveState {
         }
     }
 
-    /// Inactive with replicas left: how long the last one is still kept.
+    /// Inactive with replicas left: keeps the last one for as long as it must stay.
     fn last(self, outlook: &Outlook, spec: &ScalingSpec, now: Instant) -> (u32, Self) {
         let since = match self {
             Self::Inactive { since, .. } => since,

@@ -1,8 +1,9 @@
-//! Whether a write of an object is accepted, and what the object becomes by it.
+//! Whether a write of an object is accepted, and how defaults change the object.
 //!
 //! Pure: a [`Request`] and the settings go in, a [`Verdict`] comes out: of [`mutate`] first, then
 //! of [`validate`], one for each of Knative's two webhooks. An API server wraps the message of a
-//! denial by a webhook; one that calls these functions itself does so by [`Verdict::passed_on`].
+//! denial by a webhook; an API server that calls these functions itself does so by
+//! [`Verdict::passed_on`].
 //!
 //! An object is defaulted as typed value and then written back field by field, so that fields
 //! which the types do not know survive. Its size is checked before it becomes typed, because a
@@ -30,17 +31,17 @@ pub const VALIDATING_WEBHOOK: &str = "validation.webhook.serving.knative.dev";
 /// Name of the webhook that validates ConfigMaps.
 pub const CONFIG_WEBHOOK: &str = "config.webhook.serving.knative.dev";
 
-/// HTTP status of a denial; Knative's webhooks answer so whatever was wrong.
+/// HTTP status of a denial; Knative's webhooks use it for every problem.
 const BAD_REQUEST: u16 = 400;
 
-/// What is done to an object.
+/// The kind of write.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Operation {
-    /// It does not exist yet.
+    /// The object does not exist yet.
     Create,
-    /// It exists, and is replaced or patched.
+    /// The object exists, and is replaced or patched.
     Update,
-    /// It is removed.
+    /// The object is removed.
     Delete,
 }
 
@@ -54,7 +55,7 @@ pub struct Request<'a> {
     pub version: &'a str,
     /// Kind of the object.
     pub kind: &'a str,
-    /// What is done.
+    /// The kind of write.
     pub operation: Operation,
     /// The part of the object that is written, if not the whole: `status` or `scale`.
     pub subresource: Option<&'a str>,
@@ -62,7 +63,7 @@ pub struct Request<'a> {
     pub object: Option<&'a Value>,
     /// The object as it is stored, absent when it is created.
     pub old: Option<&'a Value>,
-    /// Name of who asks, recorded in annotations; nothing is recorded for nobody.
+    /// Name of the user who asks, recorded in annotations; without a name nothing is recorded.
     pub username: Option<&'a str>,
 }
 
@@ -71,21 +72,21 @@ pub struct Request<'a> {
 pub enum Verdict {
     /// The write may happen.
     Allowed {
-        /// The object to store, if it is another than the one in the request.
+        /// The object to store, if it differs from the one in the request.
         object: Option<Value>,
-        /// What whoever asked should know.
+        /// Warnings for the client.
         warnings: Vec<String>,
     },
     /// The write must not happen.
     Denied {
-        /// HTTP status for whoever asked.
+        /// HTTP status for the client.
         code: u16,
         /// What is wrong and where, in Knative's words.
         message: String,
     },
 }
 
-/// The kinds that are looked at, and how.
+/// A kind that is defaulted and validated.
 trait Admitted: Serialize + DeserializeOwned {
     fn default(&mut self, occasion: Occasion<'_, Self>, config: &Config);
     fn validate(&self, old: Option<&Self>, config: &Config) -> FieldErrors;
@@ -102,7 +103,7 @@ impl Verdict {
         Self::Denied { code: BAD_REQUEST, message }
     }
 
-    /// The same in the words in which an API server passes on what a webhook said.
+    /// The same verdict, with the words in which an API server passes on a webhook's denial.
     #[must_use]
     pub fn passed_on(self, webhook: &str) -> Self {
         match self {
@@ -177,7 +178,7 @@ pub fn mutate(request: &Request<'_>, config: &Config) -> Verdict {
     }
 }
 
-/// Validates an object that [`mutate`] has been over.
+/// Validates an object that [`mutate`] has defaulted.
 ///
 /// Denies with `validation failed: ` and every error, one a line, or with
 /// `decoding request failed: ...`. The verdict never carries an object.
@@ -245,13 +246,13 @@ fn validate_as<K: Admitted>(request: &Request<'_>, config: &Config) -> Verdict {
     }
 }
 
-/// The object that is to be looked at, if this write has one.
+/// The object to judge, if this write has one.
 fn written<'a>(request: &Request<'a>) -> Option<&'a Value> {
-    // A status is its controller's, and neither metadata nor spec can change along with it.
+    // A status belongs to its controller, and neither metadata nor spec can change along with it.
     if request.operation == Operation::Delete || request.subresource.is_some() {
         return None;
     }
-    // What is being deleted must be able to lose its finalizers, whatever the rules are by now.
+    // An object under deletion must be able to lose its finalizers, whatever the rules are by now.
     let deleted = |object: &&Value| !object["metadata"]["deletionTimestamp"].is_null();
     request.object.filter(|object| !deleted(object))
 }

@@ -1,11 +1,11 @@
-//! The newest known objects of one kind: what a watch showed, and what this process has written
-//! and the watch has not shown yet.
+//! The newest known objects of one kind: those that a watch showed, and those that this process has
+//! written and the watch has not shown yet.
 //!
-//! A watch lags behind a write by a moment. Whoever reconciles in that moment from the store
-//! alone would write the same thing again. So each written object is kept until the watch shows
-//! that version or a later one. Invariants: `get` never returns an older version than this
-//! process has written itself; what the watch said is deleted is not known, however late the
-//! answer to a write of it arrives; nothing here looks at more objects than it answers with.
+//! A watch lags behind a write by a moment. A reconcile from the store alone would write the same
+//! thing again in that moment. So each written object is kept until the watch shows that version or
+//! a later one. Invariants: `get` never returns an older version than this process has written
+//! itself; an object that the watch reported as deleted is not known, however late the response to
+//! a write of it arrives; nothing here looks at more objects than it returns.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -34,23 +34,23 @@ pub(crate) use self::stored::Stored;
 pub(crate) struct Cache<K: Stored> {
     store: Store<Packed<K>>,
     shelf: Arc<Mutex<Shelf<K>>>,
-    /// Objects that were handed out or looked at, for tests of growth.
+    /// Number of objects that were handed out or looked at, for tests of growth.
     #[cfg(test)]
     pub(crate) looked: Arc<std::sync::atomic::AtomicUsize>,
 }
 
-/// What is known beside the store. Its lock is held over every change of the store too.
+/// The state beside the store. Its lock is held over every change of the store too.
 struct Shelf<K: Stored> {
-    /// What this process wrote and the watch has not shown yet. Bounded by the writes in flight:
-    /// an entry goes as soon as its event arrives, or at a relist.
+    /// Objects that this process wrote and the watch has not shown yet. Bounded by the writes in
+    /// flight: an entry goes as soon as its event arrives, or at a relist.
     written: HashMap<ObjectRef<K>, Arc<K>>,
-    /// Writes that are not answered. Bounded by the reconciles at the same time.
+    /// Writes without a response. Bounded by the reconciles at the same time.
     flights: HashMap<ObjectRef<K>, Flight>,
     /// The marks of the newest version of every object.
     index: Index,
 }
 
-/// The writes of one object that are under way, and what the watch told meanwhile.
+/// The writes of one object in flight, and what the watch reported meanwhile.
 #[derive(Default)]
 struct Flight {
     writers: u32,
@@ -63,18 +63,19 @@ struct Flight {
 /// An object that changed, or is gone.
 pub(crate) struct Change<K: Stored> {
     object: Told<K>,
-    /// Whether it is gone.
+    /// Whether the object is gone.
     pub(crate) gone: bool,
 }
 
-/// Where a changed object is.
+/// The form in which a changed object is held.
 enum Told<K> {
     Here(Arc<K>),
-    /// In a list of all: unpacked one after another, for as structures they would not fit.
+    /// From a list of all objects: unpacked one after another, since all of them as structures
+    /// would not fit.
     Packed(Arc<Packed<K>>),
 }
 
-/// A write under way. Dropping it without an answer is a write of which nothing is known.
+/// A write in flight. Dropping it without a response means that its outcome is not known.
 pub(crate) struct Writing<K: Stored> {
     cache: Cache<K>,
     key: ObjectRef<K>,
@@ -114,12 +115,12 @@ impl<K: Stored> Cache<K> {
             .collect()
     }
 
-    /// Every object's name, as a reconciler is told it.
+    /// References to all objects, as a reconciler takes them.
     pub(crate) fn names(&self) -> Vec<ObjectRef<K>> {
         self.store.state().iter().map(|object| reference(object.meta())).collect()
     }
 
-    /// Takes an event of the watch into the store, whose writer this is; answers what changed.
+    /// Applies a watch event to the store, through its `writer`; returns what changed.
     pub(crate) fn absorb(
         &self,
         writer: &mut Writer<Packed<K>>,
@@ -167,7 +168,7 @@ impl<K: Stored> Cache<K> {
         }
     }
 
-    /// Everything was listed anew: what is not there any more is gone.
+    /// Applies a new list of all objects: an object that it lacks is gone.
     fn absorb_list(&self, known: &mut Shelf<K>, writer: &mut Writer<Packed<K>>) -> Vec<Change<K>> {
         let before = self.store.state();
         writer.apply_watcher_event(&watcher::Event::InitDone);
@@ -193,8 +194,8 @@ impl<K: Stored> Cache<K> {
         changes.into_iter().map(change).collect()
     }
 
-    /// Begins a write of the object of this name. Call before the request leaves, for its answer
-    /// may come after the news that the object was deleted.
+    /// Begins a write of the object of this name. Call before the request leaves, for its response
+    /// may come after the event that the object was deleted.
     pub(crate) fn begin(&self, object: &K) -> Writing<K> {
         let key = ObjectRef::from_obj(object);
         self.shelf.lock().flights.entry(key.clone()).or_default().writers += 1;
@@ -213,12 +214,12 @@ impl<K: Stored> Cache<K> {
         }
     }
 
-    /// The newest version, if its marks matter.
+    /// The newest version, if objects of the kind bear marks.
     fn marked_before(&self, known: &Shelf<K>, key: &ObjectRef<K>) -> Option<Arc<K>> {
         if K::HAS_MARKS { self.newest(known, key) } else { None }
     }
 
-    /// What the watch has shown of an object.
+    /// The version of an object that the watch has shown.
     fn seen(&self, key: &ObjectRef<K>) -> Option<Arc<Packed<K>>> {
         let mut packed = ObjectRef::<Packed<K>>::new(&key.name);
         packed.namespace.clone_from(&key.namespace);
@@ -272,7 +273,7 @@ impl<K: Stored> Writing<K> {
                 .deleted
                 .as_ref()
                 .is_some_and(|(uid, at)| object.meta().uid == *uid || at.shows(version(&*object)));
-            // Whether it was missing from the list or made after it, the watch will tell.
+            // The watch will tell whether the object was missing from the list or made after it.
             let is_unlisted = flight.relisted
                 && seen.as_ref().is_none_or(|seen| seen.meta().uid != object.meta().uid);
             is_deleted || is_unlisted
@@ -301,7 +302,7 @@ impl<K: Stored> Drop for Writing<K> {
     }
 }
 
-/// The object of these metadata, as it is found.
+/// The reference by which the object with these metadata is found.
 fn reference<K: Resource<DynamicType = ()>>(meta: &ObjectMeta) -> ObjectRef<K> {
     let mut reference = ObjectRef::new(meta.name.as_deref().unwrap_or_default());
     reference.namespace.clone_from(&meta.namespace);

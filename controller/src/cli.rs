@@ -7,7 +7,7 @@ use ebb_daemon::process::Common;
 
 /// Makes Deployments match Services, Configurations, Routes and Revisions.
 ///
-/// Several may run: one leads, and another takes over within seconds.
+/// Several replicas may run: one leads, and another takes over within seconds.
 #[derive(Parser, Debug)]
 #[command(name = "ebb-controller", version, after_help = EXAMPLES)]
 pub struct ControllerFlags {
@@ -16,8 +16,8 @@ pub struct ControllerFlags {
     #[arg(long, value_name = "HOST")]
     pub gateway: Option<String>,
 
-    /// Where admission reviews are taken, over TLS; without it objects are neither defaulted nor
-    /// validated here
+    /// Address on which admission reviews are taken, over TLS; without it objects are neither
+    /// defaulted nor validated here
     #[arg(long, value_name = "ADDR")]
     pub webhook: Option<SocketAddr>,
 
@@ -25,15 +25,15 @@ pub struct ControllerFlags {
     #[arg(long, value_name = "NAME", default_value = "ebb-webhook")]
     pub webhook_service: String,
 
-    /// Seconds that the lead of this replica lasts without a renewal: how long no model is woken
+    /// Seconds that the lease of this replica lasts without a renewal: how long no model is woken
     /// when its node is lost
-    // Nobody stands in for the controller: each wake needs its patch of a scale. So it is the
-    // shortest that bears an API server that takes 5 s for each answer.
+    // No other part stands in for the controller: each wake needs its patch of a scale. So this is
+    // the shortest lease that bears an API server that takes 5 s for each answer.
     #[arg(long, value_name = "SECONDS", default_value_t = 12)]
     #[arg(value_parser = clap::value_parser!(u64).range(2..=60))]
     pub lease: u64,
 
-    /// What all daemons have.
+    /// The flags of all daemons.
     #[command(flatten)]
     pub common: Common,
 }

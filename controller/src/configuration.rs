@@ -39,7 +39,7 @@ impl Reconcile for Configuration {
     }
 }
 
-/// All Revisions that this Configuration made, and the one that has the name of the next.
+/// All Revisions that this Configuration made, and any that has the name of the next one.
 pub(crate) fn dereference(configuration: &Configuration, stores: &Stores) -> Vec<Arc<Revision>> {
     let namespace = configuration.namespace().unwrap_or_default();
     let name = configuration.name_any();
@@ -60,7 +60,7 @@ pub(crate) fn is_name_taken(configuration: &Configuration, stores: &Stores) -> b
         )
 }
 
-/// Makes the newest Revision; answers what came of it, and what stood in the way.
+/// Makes the newest Revision; returns the outcome, and the error that stood in the way, if any.
 async fn apply(
     configuration: &Configuration,
     revisions: &[Arc<Revision>],
@@ -76,7 +76,7 @@ async fn apply(
     }
     match context.scribe.create(&context.stores.revisions, &desired).await {
         Ok(revision) => Ok((Newest::Made(revision), None)),
-        // Whose it is shows in the store in a moment.
+        // The store will show in a moment whose Revision that is.
         Err(error) if error.is_already_exists() => Err(error),
         Err(error) => match error.refusal() {
             Some(message) => Ok((Newest::Impossible(message.to_owned()), Some(error))),

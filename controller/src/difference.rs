@@ -1,9 +1,9 @@
 //! Whether a server-side apply would change anything.
 //!
-//! The API server fills in defaults, so an object is never equal to what was applied. What
-//! matters is that every wanted field has the wanted value, and that no field which this manager
-//! applied before has been dropped since. To be wrong in the one direction costs an apply that
-//! changes nothing, in the other the field stays for ever.
+//! The API server fills in defaults, so an object is never equal to what was applied. What matters
+//! is that every wanted field has the wanted value, and that no field which this manager applied
+//! before has been dropped since. A difference reported in error costs an apply that changes
+//! nothing; a missed one leaves the field in place for ever.
 
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{FieldsV1, ManagedFieldsEntry};
 use serde_json::{Map, Value};
@@ -31,8 +31,8 @@ const SUFFIXES: &[(&str, f64)] = &[
     ("", 1.0),
 ];
 
-/// What the API server adds inside of objects and lists that are owned as a whole (structs and
-/// lists marked atomic in Kubernetes' `core/v1/types.go`, with their `defaults.go`).
+/// Values that the API server adds inside of objects and lists that are owned as a whole (structs
+/// and lists marked atomic in Kubernetes' `core/v1/types.go`, with their `defaults.go`).
 const DEFAULTS: &[(&str, Filled)] = &[
     ("apiVersion", Filled::Text("v1")),
     ("divisor", Filled::Text("0")),
@@ -50,7 +50,7 @@ pub(crate) fn differs(existing: &Value, desired: &Value, manager: &str) -> bool 
     !covers(existing, desired, false) || drops_owned(existing, desired, manager)
 }
 
-/// Whether `existing` has all that `desired` says. An empty value is the same as none.
+/// Whether `existing` has every value of `desired`. An empty value is the same as none.
 fn covers(existing: &Value, desired: &Value, quantity: bool) -> bool {
     match (existing, desired) {
         (Value::Object(existing), Value::Object(desired)) => desired.iter().all(|(key, wanted)| {
@@ -97,8 +97,9 @@ fn quantity(text: &str) -> Option<f64> {
     })
 }
 
-/// What must be kept of an entry to answer [`differs`] for `manager`, as one line of text: as a tree
-/// of maps it would be larger than the object. Nothing of an entry that is no apply of its.
+/// The part of an entry that [`differs`] needs for `manager`, as one line of text: as a tree of
+/// maps it would be larger than the object. `None` for an entry that is not an apply of this
+/// manager.
 pub(crate) fn compact(mut entry: ManagedFieldsEntry, manager: &str) -> Option<ManagedFieldsEntry> {
     if entry.manager.as_deref() != Some(manager)
         || entry.operation.as_deref() != Some("Apply")
@@ -129,7 +130,7 @@ fn drops_owned(existing: &Value, desired: &Value, manager: &str) -> bool {
 }
 
 /// Whether a field of the set is missing from `desired`. An item of a list (`k:`) that is missing
-/// there needs no look, for [`covers`] compares how many there are and in which order.
+/// there is not looked at, since [`covers`] compares the number and the order of the items.
 fn drops(existing: &Value, desired: &Value, fields: &Map<String, Value>) -> bool {
     fields.iter().any(|(step, inner)| {
         let inner = inner.as_object().filter(|inner| !inner.is_empty());
@@ -154,8 +155,8 @@ fn drops(existing: &Value, desired: &Value, fields: &Map<String, Value>) -> bool
     })
 }
 
-/// The item of a list that these keys mean. One that was filled in by the server is not known to
-/// who applied the item.
+/// The item of a list that these keys identify. A key that the server filled in is absent from the
+/// applied item, and is not compared there.
 fn item<'a>(list: &'a Value, keys: &Map<String, Value>) -> Option<&'a Value> {
     let is_meant = |item: &&Value| {
         keys.iter().all(|(key, wanted)| item.get(key).is_none_or(|found| found == wanted))
@@ -163,8 +164,8 @@ fn item<'a>(list: &'a Value, keys: &Map<String, Value>) -> Option<&'a Value> {
     list.as_array()?.iter().find(is_meant)
 }
 
-/// Whether something that is owned as a whole has a field that `desired` lacks, and that is not
-/// what the API server fills in.
+/// Whether a value that is owned as a whole has a field that `desired` lacks and that the API
+/// server does not fill in.
 fn exceeds(existing: &Value, desired: &Value) -> bool {
     match (existing, desired) {
         (Value::Object(existing), Value::Object(desired)) => {
@@ -283,7 +284,7 @@ mod tests {
         assert!(!differs(&existing(), &desired, "somebody"));
     }
 
-    /// A container as the API server keeps it, with what it filled in; the apply said no protocol.
+    /// A container as the API server keeps it, with defaults filled in; the apply gave no protocol.
     fn container() -> Value {
         json!({
             "metadata": {"managedFields": [{
@@ -309,7 +310,7 @@ mod tests {
         })
     }
 
-    /// C10: what a template no longer says has to leave the Deployment.
+    /// A field that a template no longer has must leave the Deployment.
     #[test]
     fn a_field_dropped_inside_an_item_of_a_list_is_a_difference() {
         let same = json!({"spec": {"containers": [{
@@ -335,7 +336,7 @@ mod tests {
         }
     }
 
-    /// Knative's own kinds say of no list how it merges: each is owned as a whole.
+    /// No list of Knative's own kinds declares how it merges: each is owned as a whole.
     #[test]
     fn a_field_dropped_inside_a_list_owned_as_a_whole_is_a_difference() {
         let existing = json!({

@@ -13,7 +13,7 @@ const NOTE_BYTES_MAX: usize = 1000;
 /// Something worth telling about an object.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Notice {
-    /// Whether it needs a look.
+    /// Whether the notice needs a person's attention.
     pub(crate) warning: bool,
     /// One word in CamelCase.
     pub(crate) reason: &'static str,
@@ -35,7 +35,7 @@ impl Notice {
         Self { warning: false, reason, note }
     }
 
-    /// News that needs a look.
+    /// News that needs a person's attention.
     pub(crate) fn warning(reason: &'static str, note: String) -> Self {
         Self { warning: true, reason, note }
     }

@@ -1,4 +1,5 @@
-//! Reconcilers and admission: turns what people ask for into Deployments, and says how it went.
+//! Reconcilers and admission: turns Services, Configurations and Routes into Deployments, and
+//! reports the outcome in their statuses.
 //!
 //! Each reconciler is a row of steps: dereference what an object refers to, validate, build the
 //! wanted children, apply them, write the status. Build, validate and status are pure functions;

@@ -15,7 +15,7 @@ use ebb_daemon::readiness::Task;
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
-/// Why not the system's: see the workspace's Cargo.toml.
+/// The workspace's Cargo.toml says why this is not the system's allocator.
 #[global_allocator]
 static ALLOCATOR: tikv_jemallocator::Jemalloc = tikv_jemallocator::Jemalloc;
 
@@ -50,7 +50,8 @@ async fn run(mut process: Process, options: ControllerFlags) -> anyhow::Result<(
     tokio::try_join!(serving, lead(process, controller, terms)).map(drop)
 }
 
-/// The webhook, with what keeps this replica from being ready until it serves.
+/// The webhook, and the readiness task that keeps this replica from being ready until the webhook
+/// serves.
 fn webhook(
     process: &mut Process,
     address: SocketAddr,
@@ -79,8 +80,8 @@ async fn lead(process: Process, controller: Controller, terms: Terms) -> anyhow:
     if is_elected {
         tokio::select! {
             outcome = controller.run(shutdown) => outcome?,
-            // At once and without a farewell: another may be at work already. A start from
-            // nothing is how this one follows what the other does.
+            // At once, without finishing the reconciles: another replica may lead already. This
+            // replica follows the other's writes by starting again from nothing.
             () = heard(&mut leads, Option::is_none) => {
                 bail!("the lease ebb-controller was lost: another replica leads")
             }
@@ -91,8 +92,8 @@ async fn lead(process: Process, controller: Controller, terms: Terms) -> anyhow:
     Ok(())
 }
 
-/// Waits until the election says what `is_it` asks for. An election that panicked says nothing more,
-/// and this waits for ever then: the end of the election's task ends the process.
+/// Waits until the election's state satisfies `is_it`. After a panic of the election there is no
+/// further state, and this waits for ever: the end of the election's task ends the process.
 async fn heard(
     leads: &mut watch::Receiver<Option<Epoch>>,
     is_it: impl FnMut(&Option<Epoch>) -> bool,

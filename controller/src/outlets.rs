@@ -1,4 +1,4 @@
-//! Where the watches put what concerns the reconcilers and the scale loop.
+//! The queues from the watches to the reconcilers and to the scale loop.
 
 use ebb_api::serving::{Configuration, Revision, Route, Service};
 use futures::SinkExt as _;
@@ -30,12 +30,12 @@ pub(crate) struct Outlets {
 // === impl Outlets ===
 
 impl Outlets {
-    /// Tells the scale loop. A closed queue means shutdown: nothing is owed then.
+    /// Sends a fact to the scale loop. A closed queue means shutdown: the fact is then not needed.
     pub(crate) async fn scale(&mut self, fact: Fact) {
         let _closed = self.facts.send(fact).await;
     }
 
-    /// Has the objects reconciled. A closed queue means shutdown: nothing is owed then.
+    /// Has the objects reconciled. A closed queue means shutdown: a reconcile is then not needed.
     pub(crate) async fn reconcile(&mut self, triggers: Vec<Trigger>) {
         for trigger in triggers {
             let _closed = match trigger {

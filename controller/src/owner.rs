@@ -1,4 +1,4 @@
-//! Who owns an object: one controller reference that blocks its owner's foreground deletion.
+//! Ownership of objects: one controller reference that blocks its owner's foreground deletion.
 
 use std::collections::BTreeMap;
 
@@ -59,7 +59,7 @@ pub(crate) fn controller<K: Resource>(object: &K) -> Option<&OwnerReference> {
         .find(|reference| reference.controller == Some(true))
 }
 
-/// What to say about a foreign object in the place of ours. Text: knative/serving
+/// Message about a foreign object in the place of one of ours. Text: knative/serving
 /// pkg/apis/serving/v1/revision_lifecycle.go.
 pub(crate) fn not_owned(kind: &str, name: &str) -> String {
     format!("There is an existing {kind} {name:?} that we do not own.")

@@ -45,8 +45,8 @@ const RETRY_MIN: Duration = Duration::from_millis(20);
 /// Longest pause after failed reconciles: an object that cannot be helped costs two tries a
 /// minute.
 const RETRY_MAX: Duration = Duration::from_secs(30);
-/// First and longest pause after a refusal or a name that is taken: only a person ends that, and
-/// no event tells of a quota that was raised.
+/// First and longest pause after a refusal or while a name is taken: only a person can end that,
+/// and no event reports that a quota was raised.
 const LASTING_MIN: Duration = Duration::from_secs(1);
 const LASTING_MAX: Duration = Duration::from_mins(1);
 
@@ -67,10 +67,10 @@ pub(crate) trait Reconcile: Stored {
     /// The kind, for logs and metrics.
     const KIND: &'static str;
 
-    /// Where the objects of the kind are.
+    /// The cache with the objects of the kind.
     fn cache(stores: &Stores) -> &Cache<Self>;
 
-    /// Brings the world one step closer to what the object asks for. Must be safe to repeat.
+    /// Brings the cluster one step closer to what the object asks for. Must be safe to repeat.
     fn reconcile(
         object: Arc<Self>,
         context: Arc<Context>,
@@ -112,7 +112,7 @@ impl Context {
         self.config.borrow().clone()
     }
 
-    /// Writes `status` and publishes `notices` if the news are worth it by now.
+    /// Writes `status` and publishes `notices`, once [`Settling`] judges `news` worth a write.
     pub(crate) async fn report<K: Reconcile, S: Serialize + Sync>(
         &self,
         object: &K,
@@ -146,12 +146,12 @@ impl<K: Reconcile> Driver<K> {
     async fn reconcile(self: Arc<Self>, packed: Arc<Packed<K>>) -> Result<Action, WriteError> {
         let started = Instant::now();
         let (namespace, name) = (packed.namespace().unwrap_or_default(), packed.name_any());
-        // What was handed over may be older than our own last write.
+        // The packed object may be older than our own last write.
         let Some(object) = K::cache(&self.context.stores).get(&namespace, &name) else {
             return Ok(Action::await_change());
         };
         let result = if object.meta().deletion_timestamp.is_some() {
-            // Owned objects go with it; writing more would hold the deletion up.
+            // Owned objects are deleted along with it; further writes would hold the deletion up.
             Ok(Action::await_change())
         } else {
             K::reconcile(object.clone(), self.context.clone()).await
@@ -159,7 +159,7 @@ impl<K: Reconcile> Driver<K> {
         if result.is_ok() {
             self.failures.lock().remove(&ObjectRef::from_obj(&*packed));
         }
-        // That somebody wrote in between is part of the day's work.
+        // A conflict with another writer is no failure.
         let failed = result.as_ref().is_err_and(|error| !error.is_conflict());
         self.context.metrics.reconciled(K::KIND, started.elapsed(), failed);
         result
@@ -206,7 +206,7 @@ pub(crate) async fn run_all(
     let (facts, fact_queue) = mpsc::channel(QUEUE_EVENTS_MAX);
     let outlets = Outlets { services, configurations, revisions, routes, facts };
 
-    // Whatever ends first ends the rest: half a controller is worse than a restart.
+    // The first task to end stops the rest: half a controller is worse than a restart.
     let stop = shutdown.child_token();
     let mut tasks = JoinSet::new();
     let scaler = Scaler::new(context.client.clone(), context.metrics.clone());
@@ -271,13 +271,13 @@ fn spawn_watches(
     tasks.spawn(placeholders.run(no_fact, react, out(), stop()).map(ended));
 }
 
-/// What an object that has no part in scaling tells the scale loop.
+/// The fact of an object that has no part in scaling: none.
 fn no_fact<K>(_: &K, _: bool) -> Option<Fact> {
     None
 }
 
-/// Reconciles what depends on settings whenever they change: hosts of Routes, deadlines of
-/// Revisions.
+/// Reconciles the objects that depend on settings whenever the settings change: Routes for their
+/// hosts, Revisions for their deadlines.
 async fn follow_config(context: Arc<Context>, mut outlets: Outlets, stop: CancellationToken) {
     let mut config = context.config.clone();
     loop {
@@ -285,7 +285,7 @@ async fn follow_config(context: Arc<Context>, mut outlets: Outlets, stop: Cancel
             biased;
             () = stop.cancelled() => return,
             changed = config.changed() => if changed.is_err() {
-                // Nobody will change the settings any more.
+                // The settings will not change any more.
                 return stop.cancelled().await;
             },
         }
@@ -296,7 +296,7 @@ async fn follow_config(context: Arc<Context>, mut outlets: Outlets, stop: Cancel
     }
 }
 
-/// Reconciles what comes out of the queue until it ends, then finishes what is under way.
+/// Reconciles the objects from the queue until it ends, then finishes the reconciles under way.
 async fn drive<K: Reconcile>(context: Arc<Context>, queue: mpsc::Receiver<ObjectRef<K>>) {
     let driver =
         Arc::new(Driver::<K> { context: context.clone(), failures: Mutex::new(HashMap::new()) });
@@ -310,7 +310,8 @@ async fn drive<K: Reconcile>(context: Arc<Context>, queue: mpsc::Receiver<Object
     )
     .for_each(|outcome| {
         if let Err(controller::Error::ObjectNotFound(object)) = outcome {
-            // Deleted, or owned by somebody who is not there: its last event was for others.
+            // Deleted, or missing although another object names it as its owner. Its last event was
+            // for other objects.
             debug!(%object, "Nothing to reconcile");
             let mut gone = ObjectRef::<K>::new(&object.name);
             gone.namespace.clone_from(&object.namespace);
@@ -322,7 +323,7 @@ async fn drive<K: Reconcile>(context: Arc<Context>, queue: mpsc::Receiver<Object
     .await;
 }
 
-/// The object as it lies in its store.
+/// The reference to the object in its store.
 fn packed<K: Reconcile>(object: &ObjectRef<K>) -> ObjectRef<Packed<K>> {
     let mut packed = ObjectRef::new(&object.name);
     packed.namespace.clone_from(&object.namespace);
@@ -336,8 +337,8 @@ fn pause_after(failures: u32, is_lasting: bool) -> Duration {
     backoff::pause_after(failures, first, longest)
 }
 
-/// A pause of three quarters to all of that length, so that many that failed together do not come
-/// back together. By a hash and not by chance: a simulation must run the same way again.
+/// A pause of three quarters to all of that length, so that objects which failed together are not
+/// tried again together. By a hash and not at random: a simulation must be repeatable.
 fn spread(pause: Duration, (object, failures): (&ObjectMeta, u32)) -> Duration {
     let mut hasher = DefaultHasher::new();
     (&object.namespace, &object.name, failures).hash(&mut hasher);

@@ -1,7 +1,7 @@
 //! Revision: one Deployment.
 //!
 //! dereference (the Deployment and pods as known) → build → apply (only what is its own) → status.
-//! Replicas are the scale loop's business, except for the first number.
+//! The scale loop sets the replicas, except for the first number.
 
 use std::sync::Arc;
 
@@ -47,8 +47,8 @@ impl Reconcile for Revision {
     }
 }
 
-/// Makes the Deployment be as the Revision asks; answers what is known of it afterwards, and what
-/// stood in the way.
+/// Brings the Deployment to what the Revision asks for; returns what is known of it afterwards, and
+/// the error that stood in the way, if any.
 async fn apply(
     revision: &Revision,
     context: &Context,
@@ -69,7 +69,8 @@ async fn apply(
     let made = if known.is_some() {
         context.scribe.apply(&stores.deployments, &wanted, known.as_ref()).await
     } else {
-        // Not by apply: `replicas` is written here and must never be this manager's to remove.
+        // Not by apply: this manager would then own `replicas`, and its next apply would remove the
+        // field.
         let first = deployment::with_initial_scale(wanted.clone(), revision, &config);
         context.scribe.create_or_find(&stores.deployments, &first).await
     };

@@ -78,8 +78,8 @@ pub(crate) fn dereference(route: &Route, stores: &Stores) -> Referenced {
     referenced
 }
 
-/// Makes the core/v1 Service of the Route's name, unless none is wanted or the name is taken,
-/// which is then what stands in the way.
+/// Makes the core/v1 Service of the Route's name, unless none is wanted or the name is taken; a
+/// taken name is also returned as the error that stands in the way.
 async fn apply_placeholder(
     route: &Route,
     context: &Context,
@@ -92,7 +92,7 @@ async fn apply_placeholder(
     let existing = cache.get(&namespace, &name);
     let desired = placeholder::build(route, host, existing.as_deref());
     let made = match &existing {
-        // Whoever has the name is left alone.
+        // A foreign Service of that name is left alone.
         Some(existing) if !owner::controls(route, &**existing) => existing.clone(),
         Some(_) => context.scribe.apply(cache, &desired, existing.as_ref()).await?,
         None => context.scribe.create_or_find(cache, &desired).await?,

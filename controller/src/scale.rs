@@ -1,8 +1,8 @@
 //! Sets the replicas of Deployments to what the autoscaler wants.
 //!
-//! This is on the path of every cold start, so it is a loop of its own: a fact from a watch goes
-//! to a pure [`Ledger`], and the patch that it asks for leaves in the same turn. One merge patch
-//! of the `scale` subresource, no read before it, no reconcile around it.
+//! This is on the path of every cold start, so it is a loop of its own: a fact from a watch goes to
+//! a pure [`Ledger`], and the patch that the ledger asks for leaves in the same turn. One merge
+//! patch of the `scale` subresource, no read before it, no reconcile around it.
 
 use std::time::Duration;
 
@@ -37,18 +37,18 @@ pub(crate) struct Target {
     name: String,
 }
 
-/// What a watch showed.
+/// News from a watch.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) enum Fact {
-    /// The autoscaler wants so many replicas, or has no opinion.
+    /// The number of replicas that the autoscaler wants, if it has an opinion.
     Desired(Target, Option<i32>),
-    /// The Deployment asks for so many replicas at a version, or is gone.
+    /// The scale of the Deployment at a version; `None` if it is gone.
     Observed(Target, Option<Observed>),
 }
 
 /// How a patch ended.
 enum Outcome {
-    /// Written; the version of the Deployment with it.
+    /// Written; with the version of the Deployment after the write.
     Written(Target, ResourceVersion),
     /// The Deployment is gone: a new one starts a new page.
     Gone(Target),
@@ -70,7 +70,7 @@ pub(crate) struct Scaler {
 // === impl Fact ===
 
 impl Fact {
-    /// What a Revision's status says; no wish where somebody else sets the scale.
+    /// The fact of a Revision's status; no wish where something else sets the scale.
     pub(crate) fn of_revision(revision: &Revision, gone: bool) -> Option<Self> {
         let name = names::deployment(&revision.name_any());
         let target = Target { namespace: revision.namespace()?, name };
@@ -83,7 +83,7 @@ impl Fact {
         Some(Self::Desired(target, desired))
     }
 
-    /// What a Deployment says.
+    /// The fact of a Deployment.
     pub(crate) fn of_deployment(deployment: &Deployment, gone: bool) -> Option<Self> {
         let target = Target { namespace: deployment.namespace()?, name: deployment.name_any() };
         let going = gone || deployment.metadata.deletion_timestamp.is_some();
@@ -110,7 +110,7 @@ impl Scaler {
         loop {
             tokio::select! {
                 biased;
-                // Answers first: they free the page for what the next fact may ask.
+                // Outcomes first: they free the page for the next fact.
                 Some(outcome) = self.pending.next() => self.end(outcome),
                 fact = facts.next() => match fact {
                     Some(fact) => self.take(fact),

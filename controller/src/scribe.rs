@@ -1,10 +1,10 @@
 //! Every write of the reconcilers: only where something differs, counted, and remembered.
 //!
-//! Objects are written by server-side apply as [`MANAGER`], statuses as [`STATUS_MANAGER`], so
-//! that `managedFields` tells who said what. Three kinds are created by POST instead: a Revision
-//! (never changed afterwards, and a name that is taken must be an error), a Deployment
-//! (`replicas` must be written once and never be owned by an apply), and the core/v1 Service of a
-//! Route (its name may be taken by a Service that is none of ours, and it never loses a field).
+//! Objects are written by server-side apply as [`MANAGER`], statuses as [`STATUS_MANAGER`], so that
+//! `managedFields` tells the two apart. Three kinds are created by POST instead: a Revision (never
+//! changed afterwards, and a name that is taken must be an error), a Deployment (`replicas` must be
+//! written once and never be owned by an apply), and the core/v1 Service of a Route (a foreign
+//! Service may have the name, and ours never loses a field).
 
 use std::sync::Arc;
 
@@ -24,32 +24,33 @@ pub(crate) const MANAGER: &str = "ebb-controller";
 /// Field manager of statuses.
 pub(crate) const STATUS_MANAGER: &str = "ebb-controller-status";
 
-/// Why the world cannot be brought closer to what an object asks for.
+/// Why a reconcile cannot bring the cluster closer to what an object asks for.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum WriteError {
     /// A request to the API server failed.
     #[error("cannot {verb} {kind} {namespace}/{name}")]
     Request {
-        /// What was asked for.
+        /// The verb of the request.
         verb: &'static str,
-        /// Of what.
+        /// Kind of the object.
         kind: String,
-        /// Where.
+        /// Namespace of the object.
         namespace: String,
-        /// Its name.
+        /// Name of the object.
         name: String,
-        /// What came of it.
+        /// The cause.
         #[source]
         source: Box<kube::Error>,
     },
-    /// The place of a child is somebody else's: no event is sure to tell when it is free.
+    /// A foreign object has the place of a child: no event is sure to report when the place is
+    /// free.
     #[error("{kind} {namespace}/{name} belongs to somebody else")]
     Taken {
         /// Kind of the child.
         kind: String,
-        /// Where.
+        /// Namespace of the child.
         namespace: String,
-        /// Its name.
+        /// Name of the child.
         name: String,
     },
 }
@@ -74,7 +75,7 @@ impl WriteError {
         }
     }
 
-    /// The place of `child` is somebody else's.
+    /// A foreign object has the place of `child`.
     pub(crate) fn taken<K: Stored>(child: &K) -> Self {
         Self::Taken {
             kind: K::kind(&()).into_owned(),
@@ -83,7 +84,7 @@ impl WriteError {
         }
     }
 
-    /// What the API server said.
+    /// The status that the API server answered with, if it did.
     fn status(&self) -> Option<&Status> {
         match self {
             Self::Request { source, .. } => match source.as_ref() {
@@ -94,7 +95,7 @@ impl WriteError {
         }
     }
 
-    /// Whether the object is there already.
+    /// Whether the object exists already.
     pub(crate) fn is_already_exists(&self) -> bool {
         self.status().is_some_and(Status::is_already_exists)
     }
@@ -104,14 +105,14 @@ impl WriteError {
         self.status().is_some_and(Status::is_conflict)
     }
 
-    /// Whether the API server refused the object itself, so that trying again helps only once
-    /// somebody has changed a quota, a policy or the object; with what it said.
+    /// The API server's message, if it refused the object itself, so that trying again helps only
+    /// once somebody has changed a quota, a policy or the object.
     pub(crate) fn refusal(&self) -> Option<&str> {
         let status = self.status().filter(|status| matches!(status.code, 400 | 403 | 422))?;
         Some(status.message.as_str())
     }
 
-    /// Whether it lasts until a person does something.
+    /// Whether the error lasts until a person does something.
     pub(crate) fn is_lasting(&self) -> bool {
         matches!(self, Self::Taken { .. }) || self.refusal().is_some()
     }
@@ -138,9 +139,9 @@ impl Scribe {
         self.finish(writing, "create", desired, answer)
     }
 
-    /// Creates an object that is in no store and yet may be there already: made by somebody else
-    /// and without our label, or by us a moment ago. The one that is there is the answer then;
-    /// whose it is, the caller must look. Asking first would cost a request at every start.
+    /// Creates an object that is in no store and yet may exist already: made by somebody else and
+    /// without our label, or by us a moment ago. An existing object is then returned, and the
+    /// caller must check its owner. Asking first would cost a request at every start.
     pub(crate) async fn create_or_find<K: Stored>(
         &self,
         cache: &Cache<K>,
@@ -155,7 +156,7 @@ impl Scribe {
             Ok(Some(found)) if owner::have_same_controller(desired, &found) => {
                 Ok(reading.answered(found))
             }
-            // Not into the cache: without our label no event would ever take it out again.
+            // Not into the cache: without our label no event would ever remove the object from it.
             Ok(Some(found)) => Ok(Arc::new(found)),
             // Deleted in between: the next try creates it.
             Ok(None) => Err(error),
@@ -163,10 +164,10 @@ impl Scribe {
         }
     }
 
-    /// Makes the object be as `desired`; writes nothing when `existing` is.
+    /// Brings the object to `desired`; writes nothing if `existing` has all of that already.
     ///
     /// Without `existing` the apply is not forced: an object that somebody else made in the
-    /// meantime is then a conflict, not a prey.
+    /// meantime is then reported as a conflict, not overwritten.
     pub(crate) async fn apply<K: Stored>(
         &self,
         cache: &Cache<K>,
@@ -204,9 +205,10 @@ impl Scribe {
         self.finish(writing, "merge", object, answer)
     }
 
-    /// Replaces the whole status of an object as it was read. The version is a precondition: a
-    /// new object that got the name meanwhile keeps its own status, and no decision of the
-    /// autoscaler, whose number is part of a Revision's, is ever taken back by an older one.
+    /// Replaces the whole status of an object that has not changed since it was read. The version
+    /// is a precondition: a new object that got the name meanwhile keeps its own status, and no
+    /// decision of the autoscaler, which is part of a Revision's status, is ever replaced by an
+    /// older one.
     pub(crate) async fn status<K: Stored, S: Serialize + Sync>(
         &self,
         cache: &Cache<K>,

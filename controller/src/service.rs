@@ -36,12 +36,13 @@ impl Reconcile for Service {
     }
 }
 
-/// Makes the children be as the Service asks, as far as they are its own.
+/// Brings the children to what the Service asks for, as far as they are its own.
 async fn apply(service: &Service, context: &Context) -> Result<Children, WriteError> {
     let configuration =
         child(context, &context.stores.configurations, service, build::configuration(service))
             .await?;
-    // A revision name of the author's choice must be found good before traffic may go to it.
+    // A Revision name of the author's choice must be checked before traffic may go to that
+    // Revision.
     if let Fate::Ours(made) = &configuration
         && build::is_named(service)
         && !status::is_current(made)

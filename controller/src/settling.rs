@@ -1,14 +1,14 @@
 //! When a changed status is worth a write.
 //!
-//! A Service that starts in a second passes through a dozen intermediate statuses in four
-//! objects. Each is a write to etcd and an event to every watcher, at the very moment when the
-//! cold start wants the machine. So news that a program acts upon is written at once, and
-//! the rest only when it has been true for a while ([`SETTLE`], [`SETTLE_DETAIL`]) and when not
-//! much else is being told ([`TOLD_BURST`]): of a hundred Services that start together a person
-//! reads no progress, and pays for it in every start.
+//! A Service that starts in a second passes through a dozen intermediate statuses in four objects.
+//! Each is a write to etcd and an event to every watcher, at the very moment when the cold start
+//! wants the machine. So news that a program acts upon is written at once. The rest is written only
+//! when it has been true for a while ([`SETTLE`], [`SETTLE_DETAIL`]) and when not many other
+//! statuses are being written ([`TOLD_BURST`]): when a hundred Services start together, nobody
+//! reads the progress, but every start pays for it.
 //!
-//! Who finds too much being told is given its turn and looks again then, not before: however many
-//! wait, each looks three times.
+//! An object that meets too many other writes is given its turn and is judged again then, not
+//! before: however many objects wait, each is judged three times.
 
 use std::collections::HashMap;
 use std::hash::Hash;
@@ -18,21 +18,21 @@ use ebb_api::condition::{self, Condition, READY, Status};
 use parking_lot::Mutex;
 use tokio::time::Instant;
 
-/// How long mere progress waits for something better to say: longer than an ordinary start from an
-/// image that is there, shorter than a person's patience.
+/// How long mere progress waits for an outcome: longer than an ordinary start from an image that is
+/// present, shorter than a person's patience.
 pub(crate) const SETTLE: Duration = Duration::from_secs(2);
 
-/// How long a change of details waits for the next. Longer than a wake-up, so that it is told once
-/// and not twice.
+/// How long a change of details waits for the next one. Longer than a wake-up, so that a wake-up is
+/// written once and not twice.
 pub(crate) const SETTLE_DETAIL: Duration = Duration::from_secs(5);
 
-/// Statuses with no urgent news that may be written at once: two Services' worth.
+/// Statuses without urgent news that may be written together: two Services' worth.
 const TOLD_BURST: u32 = 8;
-/// The time in which one more may be written. A status needs an API server some 10 ms of
-/// processor time; so a burst of starts loses about a hundredth of a core.
+/// The time in which one more such status may be written. A status needs an API server some 10 ms
+/// of processor time, so a burst of starts loses about a hundredth of a core.
 const TOLD_EVERY: Duration = Duration::from_secs(1);
 
-/// However much there is to tell, no status is out of date for longer: in a large fleet something
+/// Longest time for which a status is out of date, however many wait: in a large fleet something
 /// wakes or falls asleep at every moment.
 const TOLD_LATEST: Duration = Duration::from_secs(30);
 
@@ -43,48 +43,49 @@ pub(crate) enum News {
     None,
     /// The outcome stands and something about it changed: a number of replicas.
     Detail,
-    /// Something is on its way.
+    /// A change is under way.
     Progress,
-    /// Somebody may be waiting for this.
+    /// A user may be waiting for this change.
     Urgent,
 }
 
 /// What to do about a change of status.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Settlement {
-    /// Leave it.
+    /// Write nothing.
     Keep,
     /// Write it.
     Write,
-    /// Look again after that time.
+    /// Judge again after that time.
     Wait(Duration),
 }
 
-/// What waits to be told.
+/// The changes of statuses that wait to be written.
 #[derive(Debug)]
 pub(crate) struct Settling<Key>(Mutex<State<Key>>);
 
 #[derive(Debug)]
 struct State<Key> {
-    /// What each object has to tell. Bounded by the number of objects: an entry goes with the
-    /// write, with the news, or with the object.
+    /// The waiting change of each object. Bounded by the number of objects: an entry goes when its
+    /// status is written, when there is no change any more, or when the object is gone.
     waiting: HashMap<Key, Waiting>,
-    /// The instant at which all of [`TOLD_BURST`] may be written again; the past while it is so.
+    /// The instant from which all of [`TOLD_BURST`] may be written again; in the past if they may
+    /// be written now.
     rested_at: Option<Instant>,
 }
 
-/// One object that has something to tell.
+/// A waiting change of one object.
 #[derive(Debug, Clone, Copy)]
 struct Waiting {
     since: Instant,
-    /// When it may be written, once it has settled.
+    /// When the status may be written, once it has settled.
     turn: Option<Instant>,
 }
 
 // === impl Settling ===
 
 impl<Key: Eq + Hash> Settling<Key> {
-    /// Nothing to report yet.
+    /// No changes wait yet.
     pub(crate) fn new() -> Self {
         Self(Mutex::new(State { waiting: HashMap::new(), rested_at: None }))
     }
@@ -126,8 +127,9 @@ impl<Key: Eq + Hash> Settling<Key> {
     }
 }
 
-/// When one more may be written: at once if there were not too many of late, then one after
-/// another, and `latest` when there are too many for that. Those share no turns with the others.
+/// When one more status may be written: at once if not too many were written of late, then one
+/// after another, and at `latest` when there are too many for that. Those written at `latest` take
+/// no turns from the others.
 fn next_turn(rested_at: &mut Option<Instant>, now: Instant, latest: Instant) -> Instant {
     let rested = rested_at.map_or(now, |at| at.max(now)) + TOLD_EVERY;
     let turn = rested.checked_sub(TOLD_EVERY * TOLD_BURST).map_or(now, |turn| turn.max(now));
@@ -138,7 +140,7 @@ fn next_turn(rested_at: &mut Option<Instant>, now: Instant, latest: Instant) -> 
     turn
 }
 
-/// How much the step from `old` to `new` conditions matters, given that the statuses differ.
+/// How urgent the change from `old` to `new` conditions is, given that the statuses differ.
 ///
 /// `generations` are the observed ones: a client that changed a spec waits for the new one.
 pub(crate) fn weigh(
@@ -239,7 +241,7 @@ mod tests {
         assert_eq!(settling.judge(1, News::Urgent, now), Settlement::Write);
     }
 
-    /// C5: a thousand that wait for their turn had their reconciles run again every two seconds.
+    /// A thousand objects that wait for their turn once had their reconciles run every two seconds.
     #[test]
     fn however_many_wait_each_looks_three_times_and_is_written() {
         let settling = Settling::new();

@@ -1,10 +1,10 @@
 //! One watch and one store per kind, shared by all reconcilers.
 //!
 //! kube's `Controller` opens its own watches for what it owns; with four reconcilers that look at
-//! each other's objects, everything would be fetched and held two or three times. Here each kind
-//! is watched once; an event goes into the store first, then to the scale loop, and only then is
-//! it looked up which reconcilers it concerns: a request may be waiting for the scale. Invariant:
-//! whoever is told of an event finds its object in the store.
+//! each other's objects, everything would be fetched and held two or three times. Here each kind is
+//! watched once. An event goes into the store first, then to the scale loop, for which a request
+//! may be waiting, and only then are the reconcilers that it concerns looked up. Invariant: when
+//! the scale loop or a reconciler is told of an event, the event's object is in the store already.
 
 use ebb_api::labels;
 use ebb_api::serving::{Configuration, Revision, Route, Service};
@@ -27,7 +27,7 @@ use crate::scale::Fact;
 /// The newest known objects of every kind that matters here.
 #[derive(Clone)]
 pub(crate) struct Stores {
-    /// People's Services.
+    /// Services, made by users.
     pub(crate) services: Cache<Service>,
     /// Configurations, owned by Services or not.
     pub(crate) configurations: Cache<Configuration>,
@@ -54,7 +54,7 @@ pub(crate) struct Watches {
     pub(crate) placeholders: Watch<CoreService>,
 }
 
-/// One watch and where its objects go.
+/// One watch and the store that it fills.
 pub(crate) struct Watch<K: Stored> {
     api: Api<K>,
     config: watcher::Config,
@@ -90,8 +90,8 @@ impl Stores {
         (stores, watches)
     }
 
-    /// Waits until every store has its first full list: a reconcile before that would take what
-    /// is not listed yet for missing. Fails only when a watch ended.
+    /// Waits until every store has its first full list: a reconcile before that would take objects
+    /// that are not listed yet for missing. Fails only when a watch ended.
     pub(crate) async fn ready(&self) -> Result<(), reflector::store::WriterDropped> {
         self.services.store().wait_until_ready().await?;
         self.configurations.store().wait_until_ready().await?;
@@ -106,8 +106,9 @@ impl Stores {
 // === impl Watch ===
 
 impl<K: Stored> Watch<K> {
-    /// Runs until `shutdown`, through any number of broken connections. `fact` is what the scale
-    /// loop learns of an object that changed, or is gone (`true`); `react` says who else must know.
+    /// Runs until `shutdown`, through any number of broken connections. `fact` gives the news for
+    /// the scale loop of an object that changed, or is gone (`true`); `react` gives the objects to
+    /// reconcile.
     pub(crate) async fn run(
         mut self,
         fact: impl Fn(&K, bool) -> Option<Fact>,
@@ -132,7 +133,8 @@ impl<K: Stored> Watch<K> {
     }
 }
 
-/// Tells of objects that changed or are gone: first what a request may be waiting for.
+/// Tells of objects that changed or are gone: first the scale loop, for which a request may be
+/// waiting, then the reconcilers.
 async fn tell<K: Stored>(
     changes: &[Change<K>],
     fact: impl Fn(&K, bool) -> Option<Fact>,

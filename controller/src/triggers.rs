@@ -1,4 +1,4 @@
-//! Who must look again when an object changed.
+//! The objects to reconcile when an object changed.
 //!
 //! Pure functions over the stores: an event becomes the names of the objects to reconcile.
 
@@ -36,8 +36,8 @@ pub(crate) fn of_revision(stores: &Stores, revision: &Revision) -> Vec<Trigger> 
     triggers
 }
 
-/// A Route concerns itself, its Service, and who wants a host that it has; when it is gone, the
-/// Revisions that say that it refers to them.
+/// A Route concerns itself, its Service, and the Routes that want or have one of its hosts; when it
+/// is gone, also the Revisions that carry its mark.
 pub(crate) fn of_route(stores: &Stores, route: &Route, gone: bool) -> Vec<Trigger> {
     let namespace = route.namespace().unwrap_or_default();
     let mut triggers = vec![Trigger::Route(ObjectRef::from_obj(route))];
@@ -56,7 +56,7 @@ pub(crate) fn of_route(stores: &Stores, route: &Route, gone: bool) -> Vec<Trigge
     triggers
 }
 
-/// A Deployment belongs to a Revision.
+/// A Deployment concerns its Revision.
 pub(crate) fn of_deployment(deployment: &Deployment) -> Vec<Trigger> {
     owner_of(deployment).map(Trigger::Revision).into_iter().collect()
 }
@@ -79,7 +79,7 @@ fn owner_of<K: Stored>(object: &impl Resource) -> Option<ObjectRef<K>> {
     ObjectRef::from_owner_ref(namespace, owner::controller(object)?, ())
 }
 
-/// Routes beside `object` with a target, wanted or in force, that is it.
+/// The Routes in the namespace of `object` that bear its name as this kind of mark.
 fn routes(stores: &Stores, object: &impl Resource, by: By) -> Vec<Trigger> {
     let namespace = object.meta().namespace.as_deref().unwrap_or_default();
     let name = object.meta().name.as_deref().unwrap_or_default();

@@ -36,7 +36,7 @@ use self::keeper::Keeper;
 use self::server::{Answer, Caller, Server};
 use crate::admission::{self, Request, Verdict};
 
-/// Reviews looked at at once; more wait, whole, in their share of the budget of bytes.
+/// Reviews that are judged at once; more wait, read whole, in their share of the budget of bytes.
 const REVIEWS_MAX: usize = 8;
 
 /// What the webhook needs from its process.
@@ -45,9 +45,9 @@ pub struct WebhookOptions {
     pub client: Client,
     /// The platform's settings: defaults come from there.
     pub config: watch::Receiver<Arc<Config>>,
-    /// Where it listens.
+    /// The socket on which the webhook listens.
     pub listener: TcpListener,
-    /// Name of the Service that leads there.
+    /// Name of the Service that leads to the webhook.
     pub service: String,
     /// Namespace of that Service and of the Secret with the certificate.
     pub namespace: String,
@@ -60,13 +60,13 @@ pub struct Webhook {
     evicted: Counter,
 }
 
-/// What the handlers share.
+/// State that the handlers share.
 #[derive(Clone)]
 struct Reviews {
     config: watch::Receiver<Arc<Config>>,
-    /// Bytes of bodies that are held.
+    /// The budget of bytes for all bodies that are held.
     budget: Arc<Semaphore>,
-    /// Reviews that are looked at.
+    /// The places for reviews that are judged at once.
     places: Arc<Semaphore>,
     answered: Family<ReviewLabels, Counter>,
 }
@@ -105,7 +105,7 @@ impl Webhook {
     ///
     /// # Errors
     ///
-    /// No certificate can be made.
+    /// The first certificate cannot be loaded.
     pub async fn run(self, ready: Task, shutdown: CancellationToken) -> anyhow::Result<()> {
         let WebhookOptions { client, listener, service, namespace, .. } = self.options;
         let keeper = Keeper::new(client, &service, &namespace);
@@ -148,7 +148,7 @@ impl Answer for Reviews {
         if request.method() != Method::POST {
             return text(StatusCode::METHOD_NOT_ALLOWED, "a review is sent with POST");
         }
-        // Outside of the limit on reviews, for this waits for whoever sends it.
+        // Outside of the limit on reviews, since reading waits for the client.
         let Whole { bytes, share } = match body::read(request.into_body(), &self.budget).await {
             Ok(whole) => whole,
             Err(refusal) => {

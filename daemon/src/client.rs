@@ -2,10 +2,11 @@
 //!
 //! The network may drop a connection without a word: a node or a load balancer that is gone sends
 //! no reset, and the kernel tries for a quarter of an hour. A wake needs three such connections. So
-//! the kernel gives up what nobody acknowledges within [`ACKNOWLEDGED_WITHIN`]; and what a living
-//! machine acknowledges but nobody answers (a proxy without a server behind it) ends by a timeout
-//! of each request and of each silence. A watch is asked to end after [`Patience::watch`] and goes
-//! on from where it was, so that its silence means something.
+//! the kernel gives up a connection whose bytes are not acknowledged within
+//! [`ACKNOWLEDGED_WITHIN`]. Where a living machine acknowledges but nobody answers (a proxy without
+//! a server behind it), timeouts of each request and of each silence end the wait. A watch is asked
+//! to end after [`Patience::watch`] and goes on from where it was, so that a longer silence means a
+//! fault.
 
 use std::time::Duration;
 
@@ -49,7 +50,7 @@ pub(crate) struct Patience {
     watch: Duration,
 }
 
-/// What sends a request and waits for its answer for ever.
+/// The service that sends a request and waits for its answer for ever.
 type Attempt = BoxCloneService<Request<Body>, Response<Incoming>, BoxError>;
 
 /// An answer that did not come.
@@ -114,12 +115,12 @@ fn connector() -> HttpConnector {
     connector.set_connect_timeout(Some(CONNECT_TIMEOUT));
     connector.set_keepalive(Some(PROBED_EVERY));
     connector.set_keepalive_interval(Some(PROBED_EVERY));
-    // This one decides for probes too: the kernel then does not count them.
+    // This timeout decides for probes too: with it the kernel does not count them.
     connector.set_tcp_user_timeout(Some(ACKNOWLEDGED_WITHIN));
     connector
 }
 
-/// The request, a watch shortened, and how long its answer may be silent.
+/// The request, shortened if it is a watch, and how long its answer may be silent.
 fn limit(mut request: Request<Body>, patience: Patience) -> (Request<Body>, Duration) {
     match shortened(request.uri(), patience.watch) {
         Some(uri) => {
@@ -130,7 +131,7 @@ fn limit(mut request: Request<Body>, patience: Patience) -> (Request<Body>, Dura
     }
 }
 
-/// The address of a watch, with that much time to last; nothing for anything else.
+/// The address of a watch, with that much time to last; `None` for any other request.
 fn shortened(uri: &Uri, watch: Duration) -> Option<Uri> {
     let mut parameters: Vec<&str> = uri.query()?.split('&').collect();
     parameters.iter().find(|given| matches!(**given, "watch" | "watch=true" | "watch=1"))?;

@@ -1,9 +1,9 @@
-//! The one write that scales: a Revision's `desiredReplicas`, from what they are known to be to
-//! what they shall be.
+//! The one write that scales: a Revision's `desiredReplicas`, from the number last known to a new
+//! one.
 //!
-//! It is a compare-and-swap in the API server. Whoever decided by a number that is no longer there
-//! (a leader that was deposed, an activator beside another) changes nothing. What the API server
-//! answers is newer than what a watch told so far, and may stay so for a while.
+//! It is a compare-and-swap in the API server. A writer that decided by an outdated number (a
+//! leader that was deposed, an activator beside another) changes nothing. The API server's answer
+//! is newer than what a watch told so far, and may stay so for a while.
 
 use ebb_api::report::RevisionKey;
 use ebb_api::resource_version::ResourceVersion;
@@ -17,40 +17,40 @@ use serde_json::{Value, json};
 pub struct Swap<'a> {
     /// The Revision.
     pub key: &'a RevisionKey,
-    /// Its UID: one that was made anew under the name is left alone.
+    /// Its UID: a Revision that was made anew under the name is left alone.
     pub uid: &'a str,
-    /// What its status must say now.
+    /// The state that it must be in now.
     pub from: Before,
     /// The replicas to ask for.
     pub to: u32,
 }
 
-/// What a change starts from.
+/// The state that a change starts from.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Before {
     /// So many replicas are asked for.
     Replicas(u32),
-    /// None were ever asked for, in this version of the Revision. There may be no status to test,
-    /// so any other change of the object counts as one of the number.
+    /// No number was ever asked for, in this version of the Revision. There may be no status to
+    /// test, so any change of the object counts as a change of the number.
     Unsaid(u64),
 }
 
 /// A Revision as it was at one time.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Seen {
-    /// Its version; 0, which comes before all others and is the version of nothing, if there is
-    /// none that can be read.
+    /// Its version; 0, which comes before all others and is no object's version, if it has no
+    /// readable one.
     pub version: u64,
     /// The replicas that its status asks for.
     pub replicas: Option<u32>,
 }
 
 impl Swap<'_> {
-    /// Writes it, recorded under the name of `manager`, and returns what is there then.
+    /// Writes the change, with `manager` as field manager, and returns the Revision after it.
     ///
     /// # Errors
     ///
-    /// Those of the client; see [`is_refused`] for a number that is no longer there.
+    /// Those of the client; see [`is_refused`] for a change that starts from an outdated number.
     pub async fn write(&self, client: &Client, manager: &str) -> Result<Seen, Error> {
         let namespace = Some(self.key.namespace.as_str());
         let collection = Revision::url_path(&(), namespace);
@@ -79,7 +79,7 @@ impl Swap<'_> {
                     {"op": "replace", "path": "/status/desiredReplicas", "value": to},
                 ]),
             ),
-            // Both are preconditions here, too.
+            // In a merge patch the UID and the version are preconditions, too.
             Before::Unsaid(version) => (
                 "application/merge-patch+json",
                 json!({
@@ -104,7 +104,7 @@ impl Seen {
     }
 }
 
-/// Whether the API server refused a change because what it starts from is no longer there.
+/// Whether the API server refused a change because it starts from an outdated state.
 pub fn is_refused(error: &Error) -> bool {
     matches!(error, Error::Api(status) if matches!(status.code, 409 | 412 | 422))
 }
@@ -113,7 +113,7 @@ pub fn is_refused(error: &Error) -> bool {
 mod tests {
     use super::*;
 
-    /// S2: what an earlier leader decided by must still be there.
+    /// The number that an earlier leader decided by must still be there.
     #[test]
     fn a_change_starts_from_what_is_known() {
         let key = RevisionKey::new("models", "digits-00001");

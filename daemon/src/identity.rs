@@ -1,12 +1,12 @@
-//! Who is at the other end of a connection between two processes of Ebb.
+//! The identity of the process at the other end of a connection inside Ebb.
 //!
 //! An activator shows a token of its pod's ServiceAccount, which kubelet puts into a file, renews
-//! and binds to the pod; the other end asks the API server whose it is (a TokenReview) and
-//! remembers the answer. Rejected: TLS with certificates of our own, which are keys to make, to
-//! hand out and to renew, and a second authority beside the API server.
+//! and binds to the pod. The other end asks the API server which pod the token is of (a
+//! TokenReview) and remembers the answer. Rejected: TLS with certificates of our own, which are
+//! keys to make, to hand out and to renew, and a second authority beside the API server.
 //!
-//! What tokens do not give: they cross the pods' network in the clear. Who can listen there can use
-//! one until it expires, for nothing but Ebb: its audience is named below.
+//! A limit of tokens: they cross the pods' network in the clear. An eavesdropper there can use one
+//! until it expires, but for nothing except Ebb: its audience is [`AUDIENCE`].
 
 mod shown;
 mod verdicts;
@@ -30,14 +30,14 @@ use tokio::time::{Instant, timeout};
 pub use self::shown::{Shown, TOKEN_BYTES_MAX, TOKEN_FILE};
 use self::verdicts::{Memory, Pod, Verdicts};
 
-/// Whom the tokens are meant for: what they are shown to elsewhere refuses them.
+/// The audience of the tokens: any other server refuses them.
 pub const AUDIENCE: &str = "ebb.dev/internal";
 /// ServiceAccount of the activators, in the namespace that Ebb runs in.
 pub const ACTIVATOR_ACCOUNT: &str = "ebb-activator";
 /// Where the API server names the pod that a token is bound to.
 const POD_NAME: &str = "authentication.kubernetes.io/pod-name";
-/// Reviews at once. Each activator has one token, and its answer is kept: more are somebody's who
-/// tries.
+/// Reviews at once. Each activator has one token, and the answer about it is kept: more reviews
+/// come from somebody who tries tokens.
 const REVIEWS_MAX: usize = 8;
 /// Longest time for a review, and for its turn.
 const REVIEW_TIMEOUT: Duration = Duration::from_secs(2);
@@ -45,7 +45,7 @@ const REVIEW_TIMEOUT: Duration = Duration::from_secs(2);
 /// Lets activators in and nobody else. Cheap to clone.
 #[derive(Clone)]
 pub struct Doorkeeper {
-    /// Nothing where nobody is asked for a token.
+    /// `None` where no token is asked for.
     inner: Option<Arc<Inner>>,
 }
 
@@ -63,14 +63,14 @@ struct Outcome {
     outcome: &'static str,
 }
 
-/// Whom a token let in.
+/// The activator that a token admitted.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ActivatorPod {
-    /// Its pod; nothing where nobody is asked for a token.
+    /// Its pod; `None` where no token is asked for.
     pod: Option<Pod>,
 }
 
-/// Why somebody is not let in. The words are all that a client hears.
+/// Why a client is not admitted. The client learns no more than this text.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum IdentityRefusal {
     /// No token, or not an activator's.
@@ -81,8 +81,8 @@ pub enum IdentityRefusal {
     Unheard,
 }
 
-/// The token of an `Authorization` header; none if there are two, of which two readers could each
-/// believe another.
+/// The token of the `Authorization` header; `None` if there are two such headers, for two readers
+/// could each believe a different one.
 pub fn bearer(headers: &HeaderMap) -> Option<&str> {
     let mut values = headers.get_all(header::AUTHORIZATION).iter();
     let (Some(value), None) = (values.next(), values.next()) else {
@@ -99,10 +99,10 @@ pub fn authorization(token: &str) -> Option<HeaderValue> {
     Some(value)
 }
 
-// === impl Refusal ===
+// === impl IdentityRefusal ===
 
 impl IdentityRefusal {
-    /// The status of a response that says so.
+    /// The status of the response to such a client.
     pub const fn status(self) -> StatusCode {
         match self {
             Self::Stranger => StatusCode::UNAUTHORIZED,
@@ -121,8 +121,8 @@ impl fmt::Debug for Doorkeeper {
 }
 
 impl Doorkeeper {
-    /// One that asks the API server whether a token is that of an activator in `namespace`; its
-    /// metrics go to the registry.
+    /// A doorkeeper that asks the API server whether a token is that of an activator in
+    /// `namespace`; its metrics go to the registry.
     pub fn new(client: Client, namespace: &str, registry: &mut Registry) -> Self {
         let counts = Family::default();
         registry.register(
@@ -140,16 +140,16 @@ impl Doorkeeper {
         Self { inner: Some(Arc::new(inner)) }
     }
 
-    /// One that lets everybody in: for a listener on loopback, or in memory.
+    /// A doorkeeper that admits everybody: for a listener on loopback, or in memory.
     pub const fn open() -> Self {
         Self { inner: None }
     }
 
-    /// Whether somebody who shows `token` may come in.
+    /// Admits a client that shows `token`, or refuses it.
     ///
     /// # Errors
     ///
-    /// Who may not, or of whom it is not known within two seconds.
+    /// The client is no activator, or the API server does not say within two seconds whether it is.
     pub async fn admit(&self, token: Option<&str>) -> Result<ActivatorPod, IdentityRefusal> {
         let Some(inner) = &self.inner else {
             return Ok(ActivatorPod { pod: None });
@@ -187,10 +187,10 @@ impl Inner {
         stale.ok_or(IdentityRefusal::Unheard)
     }
 
-    /// Asks; the pod whose token it is, if it may come in.
+    /// Asks the API server; returns the pod whose token it is, if that pod is to be admitted.
     async fn review(&self, token: &str) -> Result<Option<Pod>, kube::Error> {
         let _place = self.places.acquire().await;
-        // Whoever had the turn before may have asked about the same one.
+        // An earlier review may have been about the same token.
         match self.recall(token) {
             Memory::Accepted(pod) => return Ok(Some(pod)),
             Memory::Refused => return Ok(None),
@@ -219,8 +219,8 @@ impl Inner {
     }
 }
 
-/// The pod that a token is bound to, if it is one of `account` and meant for us. A server that does
-/// not know of audiences names none, and has compared none.
+/// The pod that a token is bound to, if the token is one of `account` and meant for us. An API
+/// server that does not know of audiences names none, and has compared none.
 fn pod_of(status: &TokenReviewStatus, account: &str) -> Option<Pod> {
     let user = status.user.as_ref()?;
     let audiences = status.audiences.as_deref().unwrap_or_default();
@@ -233,7 +233,7 @@ fn pod_of(status: &TokenReviewStatus, account: &str) -> Option<Pod> {
     }
 }
 
-// === impl Activator ===
+// === impl ActivatorPod ===
 
 impl ActivatorPod {
     /// Whether it may speak for the activator of that name.

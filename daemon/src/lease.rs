@@ -4,11 +4,11 @@
 //! changed for its duration *by our own clock*, so that clocks need not agree, and a holder stops
 //! before others may begin.
 //!
-//! A short lease is no cure for a crash: Kubernetes restarts a container in its place, and a
-//! replica of the same name takes back at once what it held. Nor for an orderly end, which gives
-//! the lease back. Its duration is waited for only when a node is lost or a process hangs, while an
-//! API server that is slow for some seconds would change the lead again and again. So a lease must
-//! bear answers that take 5 s, each of them.
+//! A short lease is no cure for a crash: Kubernetes restarts the container in place, and a replica
+//! of the same name takes its lease back at once. Nor does an orderly end need one, for it gives
+//! the lease back. The duration is waited out only when a node is lost or a process hangs. With a
+//! short one, an API server that is slow for some seconds would change the lead again and again. So
+//! a lease must bear answers that take 5 s, each of them.
 
 mod candidate;
 #[cfg(test)]
@@ -38,14 +38,14 @@ pub struct Terms {
     margin: Duration,
 }
 
-/// Which lease, and for whom.
+/// The lease, and the candidate for it.
 #[derive(Clone, Debug)]
 pub struct LeaseOptions {
     /// Its namespace.
     pub namespace: String,
     /// Its name: the component.
     pub name: String,
-    /// Who this is; no two replicas may share it.
+    /// Name of the candidate; no two replicas may share it.
     pub identity: String,
     /// Its times.
     pub terms: Terms,
@@ -54,8 +54,8 @@ pub struct LeaseOptions {
 // === impl Terms ===
 
 impl Terms {
-    /// Those of a lease of `seconds`. A holder counts from the beginning of the request that
-    /// renewed it, so that answers may take 7/16 of it each: 5 s of 12, 6.5 s of 15.
+    /// The times of a lease of `seconds`. A holder counts from the beginning of the request that
+    /// renewed it, so that each answer may take 7/16 of the duration: 5 s of 12, 6.5 s of 15.
     pub fn of(seconds: u64) -> Self {
         let duration = Duration::from_secs(seconds);
         Self { duration, period: duration / 8, margin: duration / 8 }
@@ -65,8 +65,8 @@ impl Terms {
 /// Takes part in the election until `shutdown` and publishes in which term this replica leads, if
 /// it does; then gives the lease back, so that another can begin at once.
 ///
-/// Failed requests are logged and tried again. Cancelling it keeps the lease until it runs out,
-/// and leaves `leads` as it is: whoever holds the other end has to end too.
+/// Failed requests are logged and tried again. Dropping the future keeps the lease until it runs
+/// out, and leaves `leads` as it is: the task that reads it has to end too.
 pub async fn campaign(
     client: Client,
     options: LeaseOptions,
@@ -137,7 +137,7 @@ async fn attempt(api: &Api<Lease>, candidate: &mut Candidate, began: Instant) ->
     match written {
         // Counted from before the request: the server may have stored it at any time since.
         Ok(lease) => candidate.acquired(lease, began),
-        // Somebody else was quicker; the next look shows who.
+        // Another candidate was quicker; the next look shows which.
         Err(Error::Api(status)) if status.code == 409 => {}
         Err(error) => return Err(error),
     }

@@ -7,11 +7,11 @@ use anyhow::Context as _;
 use tokio::net::{TcpListener, TcpSocket};
 
 /// Connections that may wait to be accepted. As many as Linux allows by itself
-/// (`net.core.somaxconn`): with tokio's 1,024 some of a thousand clients that come at once are reset.
+/// (`net.core.somaxconn`): with tokio's 1,024 some of a thousand clients that come at once are
+/// reset.
 const BACKLOG: u32 = 4096;
 
-/// Refuses an address that others than this machine can reach, for what is not for them: `why` says
-/// what that is.
+/// Refuses an address that other machines can reach; `why` is the reason, for the error.
 ///
 /// # Errors
 ///
@@ -24,7 +24,7 @@ pub fn require_loopback(option: &str, address: SocketAddr, why: &str) -> anyhow:
     Ok(())
 }
 
-/// Listens on an address that the option gave. Within a runtime.
+/// Listens on an address that the option gave. Must be called within a Tokio runtime.
 ///
 /// # Errors
 ///
@@ -56,8 +56,8 @@ mod tests {
     /// More than tokio's own backlog has room for.
     const CLIENTS: u32 = 1200;
 
-    /// Nothing is accepted here: all clients wait in the kernel's backlog. The kernel leaves a client
-    /// beyond the backlog without an answer, so that its connect goes on until the timeout.
+    /// Nothing is accepted here: all clients wait in the kernel's backlog. The kernel leaves a
+    /// client beyond the backlog without an answer, so that its connect goes on until the timeout.
     #[tokio::test]
     async fn a_thousand_clients_that_come_at_once_are_all_connected() {
         let (_, hard) = getrlimit(Resource::RLIMIT_NOFILE).unwrap();

@@ -45,7 +45,7 @@ pub struct Common {
     #[arg(long, value_name = "NAME", env = "POD_NAMESPACE", default_value = SYSTEM_NAMESPACE)]
     pub namespace: String,
 
-    /// Name of this replica, unlike that of any other: on Kubernetes the pod's
+    /// Name of this replica, which no other may have: on Kubernetes the pod's
     #[arg(long, value_name = "NAME", env = "POD_NAME")]
     pub name: String,
 }
@@ -63,23 +63,23 @@ pub enum LogFormat {
 pub struct Process {
     /// Client of the API server.
     pub client: Client,
-    /// Knative's settings, followed.
+    /// Knative's settings, kept up to date.
     pub config: watch::Receiver<Arc<Config>>,
     /// Where metrics are registered, before [`Process::listen`].
     pub registry: Registry,
-    /// What is still to be done before traffic.
+    /// The tasks still to be done before traffic.
     pub readiness: Readiness,
     /// Fires at SIGTERM and SIGINT: the work is to end.
     pub shutdown: CancellationToken,
     /// Every task that lives as long as the process: the end of one is the end of all.
     pub tasks: Tasks,
     options: Common,
-    /// Set once `config` holds what the API server says, no longer the defaults.
+    /// Set once `config` holds the API server's settings, no longer the defaults.
     listed: Arc<SetOnce<()>>,
 }
 
-/// Runs a daemon until its work ends. What keeps it from starting or made it end is one line on
-/// standard error. The exit status is 0 after an orderly end, 70 ([`BROKEN_EXIT`]) when a task
+/// Runs a daemon until its work ends. An error that keeps it from starting, or ends it, is one line
+/// on standard error. The exit status is 0 after an orderly end, 70 ([`BROKEN_EXIT`]) when a task
 /// panicked or ended before its time, else 1.
 pub fn main<W>(program: &str, options: &Common, work: impl FnOnce(Process) -> W) -> ExitCode
 where
@@ -88,8 +88,8 @@ where
     end(program, run(options, work))
 }
 
-/// The exit status of a program that ends so; its error is one line on standard error. 0 after an
-/// orderly end, 70 ([`BROKEN_EXIT`]) for a [`TaskError`], else 1.
+/// The exit status of a program with this outcome; an error is one line on standard error. 0 after
+/// an orderly end, 70 ([`BROKEN_EXIT`]) for a [`TaskError`], else 1.
 pub fn end(program: &str, outcome: anyhow::Result<()>) -> ExitCode {
     let Err(error) = outcome else { return ExitCode::SUCCESS };
     // A closed standard error is no reason for another exit status.
@@ -116,8 +116,8 @@ where
     outcome
 }
 
-/// Runs the work until it ends or panics, or a task does before its time: at once then, for
-/// requests would be served by what is not kept up any more.
+/// Runs the work until it ends or panics. A task that ends or panics before its time ends the work
+/// at once, for requests would be served by state that nobody keeps up any more.
 async fn supervise(
     tasks: &Tasks,
     work: impl Future<Output = anyhow::Result<()>>,
@@ -188,9 +188,9 @@ impl Process {
         Ok(())
     }
 
-    /// Takes part in the election for `component` once Knative's settings are known: whoever leads
-    /// has to act. Says in which term this replica leads. Ends with `until`, after which the lease
-    /// is given back: wait for the handle.
+    /// Takes part in the election for `component` once Knative's settings are known, for a leader
+    /// has to act. Returns a receiver of the term in which this replica leads, and a handle. The
+    /// election ends with `until`, after which the lease is given back: wait for the handle.
     pub fn campaign(
         &self,
         component: &str,
@@ -217,14 +217,14 @@ impl Process {
     }
 }
 
-/// Why a listener that asks nobody who they are is for this machine alone.
+/// Why a listener without authentication has to be on loopback.
 pub const OPEN: &str = "with --no-authentication everybody is let in there";
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    /// L3: with the line and the status of a process that broke, although its work goes on.
+    /// The process ends with the line and the status of a broken one, although its work goes on.
     #[tokio::test]
     async fn a_task_that_panics_ends_the_work_and_sets_the_exit_status() {
         let tasks = Tasks::new();

@@ -1,9 +1,9 @@
 //! Follows Knative's ConfigMaps and publishes typed settings.
 //!
-//! Invariants: what is published was valid as a whole, and every map that the API server has is in
-//! it. A map that cannot be used is reported and skipped, and its last good data stay in force; so
-//! does everything while a new list is under way or fails, for defaults that return for a moment
-//! rewrite every Route's URL and let a minimum scale lapse.
+//! Invariants: the published settings are valid as a whole, and every map that the API server has
+//! is in them. An invalid map is reported and skipped, and its last good data stay in force. All
+//! settings stay in force while a new list is under way or fails, for defaults that return for a
+//! moment rewrite every Route's URL and let a minimum scale lapse.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -16,10 +16,10 @@ use kube::{Api, Client, ResourceExt as _};
 use tokio::sync::{SetOnce, watch};
 use tokio_util::sync::CancellationToken;
 
-/// The settings that the ConfigMaps seen so far add up to.
+/// The settings that result from the ConfigMaps seen so far.
 #[derive(Debug)]
 struct Settings {
-    /// What holds where no ConfigMap says otherwise.
+    /// The settings where no ConfigMap says otherwise.
     base: Config,
     /// Data of every map that was applied, by name: a deleted map returns to the base.
     maps: Maps,
@@ -35,8 +35,8 @@ type Maps = BTreeMap<String, BTreeMap<String, String>>;
 pub struct Publisher {
     /// Gets the settings whenever they change; holds the base until the first list.
     pub config: watch::Sender<Arc<Config>>,
-    /// Set when the first list has arrived: whoever acts on settings waits for that, or would act
-    /// on defaults that nobody chose.
+    /// Set when the first list has arrived. A task that acts on settings waits for it: until then
+    /// they are defaults that nobody chose.
     pub listed: Arc<SetOnce<()>>,
 }
 
@@ -98,11 +98,11 @@ impl Settings {
             }
             changed
         });
-        // Only the first list is news.
+        // Only the first call sets it; a later one fails and changes nothing.
         drop(publish.listed.set(()));
     }
 
-    /// The data if they are valid, else those of the same map that were so last.
+    /// The data if they are valid, else the last valid data of the same map.
     fn usable(
         &self,
         name: &str,
@@ -163,7 +163,7 @@ mod tests {
         assert_eq!(current.borrow().autoscaler.stable_window.as_secs(), 8);
     }
 
-    /// L1: while lists fail, each attempt begins with `Init` and may get some pages further.
+    /// While lists fail, each attempt begins with `Init` and may get some pages further.
     #[test]
     fn a_new_list_changes_nothing_before_it_is_whole() {
         let (mut settings, publish, mut current) = settings();
@@ -194,7 +194,7 @@ mod tests {
         assert_eq!(after.autoscaler.stable_window, default, "it was deleted meanwhile");
     }
 
-    /// L1: a map that is broken when a list comes keeps what it said last, as it does in between.
+    /// A map that is invalid when a list comes keeps its last good data, as it does in between.
     #[test]
     fn a_map_that_a_new_list_shows_broken_keeps_its_last_good_data() {
         let (mut settings, publish, current) = settings();

@@ -1,17 +1,17 @@
 //! Long-lived tasks: each belongs to the process, and the process ends when one of them does.
 //!
-//! A task that panics ends silently in tokio. What it kept up (routes, settings, a lease) would
-//! grow stale in a process that still says that it is ready; a restart is better.
+//! A task that panics ends silently in tokio. The state that it kept up (routes, settings, a lease)
+//! would grow stale in a process that still says that it is ready; a restart is better.
 
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
-/// Exit status of a process one of whose tasks ended or panicked before its time: `EX_SOFTWARE` of
-/// sysexits.h, an internal error. Whatever keeps a process from starting is 1.
+/// Exit status of a process in which a task ended or panicked before its time: `EX_SOFTWARE` of
+/// sysexits.h, an internal error. An error that keeps a process from starting gives 1.
 pub const BROKEN_EXIT: u8 = 70;
 
-/// How a task ended that should not have.
+/// How a task ended before its time.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum TaskError {
     /// It returned.
@@ -28,7 +28,7 @@ pub struct Tasks {
     failed: watch::Sender<Option<TaskError>>,
 }
 
-/// Tells of the end of a task when it is dropped: after a return and while a panic unwinds.
+/// Reports the end of a task when it is dropped: after a return and while a panic unwinds.
 struct Watched {
     name: &'static str,
     until: CancellationToken,
@@ -43,9 +43,9 @@ impl Tasks {
         Self { failed: watch::channel(None).0 }
     }
 
-    /// Starts a task that may end once `until` is cancelled; an earlier end is told to
-    /// [`Tasks::failure`]. The handle may be dropped: it is only for waiting. What still runs when
-    /// the work of the process has ended is dropped with the runtime.
+    /// Starts a task that may end once `until` is cancelled; [`Tasks::failure`] reports an earlier
+    /// end. The handle may be dropped: it is only for waiting. A task that still runs when the work
+    /// of the process has ended is dropped with the runtime.
     pub fn spawn(
         &self,
         name: &'static str,
@@ -55,7 +55,7 @@ impl Tasks {
         tokio::spawn(self.watched(name, until, work))
     }
 
-    /// The same work for a task that the caller starts and waits for.
+    /// As [`Tasks::spawn`], for a task that the caller starts and waits for.
     pub fn watched<W: Future<Output = ()>>(
         &self,
         name: &'static str,
@@ -69,7 +69,7 @@ impl Tasks {
         }
     }
 
-    /// Tells of a failure that the task itself has found, such as that of a part of it. The first
+    /// Reports a failure that the task itself has found, such as that of a part of it. The first
     /// failure counts.
     pub fn fail(&self, failure: TaskError) {
         tell(&self.failed, failure);

@@ -1,8 +1,8 @@
-//! L3, in a process of its own: a watch that panics ends a daemon, with a line and a status that
-//! say so.
+//! In a process of its own: a watch that panics ends a daemon, with a line and a status that say
+//! so.
 //!
-//! Without the test harness, because the daemon is this program once more, and its exit status that
-//! of `main`.
+//! There is no test harness, because the daemon is this same program, and its exit status that of
+//! `main`.
 
 #![allow(clippy::unwrap_used, reason = "a test may fail")]
 
@@ -37,8 +37,8 @@ fn main() -> ExitCode {
     ExitCode::SUCCESS
 }
 
-/// Far beyond the moment in which the watch panics: a daemon that does not notice ends in order, and
-/// fails the test, instead of never.
+/// Far longer than the watch takes to panic. A daemon that does not notice the panic ends in order
+/// after this time and fails the test, instead of running for ever.
 const UNNOTICED: Duration = Duration::from_secs(30);
 
 /// Work beside a watch whose fault is that it panics at an error.

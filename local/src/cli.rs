@@ -49,8 +49,8 @@ pub struct Local {
     #[arg(long, value_name = "ADDR", default_value = "127.0.0.1:8080")]
     pub listen: SocketAddr,
 
-    /// Where requests are taken to cluster-local hosts too (NAME.NAMESPACE, NAME.NAMESPACE.svc), on
-    /// loopback only: what a cluster's pods reach
+    /// Where requests to cluster-local hosts (NAME.NAMESPACE, NAME.NAMESPACE.svc) are taken too, on
+    /// loopback only; on a cluster this is the door for pods
     #[arg(long, value_name = "ADDR", default_value = "127.0.0.1:8081")]
     pub inner: SocketAddr,
 
@@ -62,7 +62,7 @@ pub struct Local {
     #[arg(long, value_name = "ADDR")]
     pub admin: Option<SocketAddr>,
 
-    /// Folder of the state, which the next start goes on from [default: ~/.local/state/ebb]
+    /// Folder of the state, with which the next start goes on [default: ~/.local/state/ebb]
     #[arg(long, value_name = "DIR", env = "EBB_DATA")]
     pub data: Option<PathBuf>,
 
@@ -70,7 +70,7 @@ pub struct Local {
     #[arg(long, value_name = "FILE")]
     pub kubeconfig: Option<PathBuf>,
 
-    /// How to say what happens
+    /// Format of the events on standard output
     #[arg(short, long, value_name = "FORMAT", default_value = "text")]
     pub output: Output,
 

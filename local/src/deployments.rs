@@ -1,5 +1,5 @@
 //! The stand-in for Kubernetes' Deployment controller: keeps as many pods of a Deployment's
-//! template as it asks for, and says in its status how far that is.
+//! template as the Deployment asks for, and reports the progress in its status.
 //!
 //! Pods belong to the Deployment itself, there are no ReplicaSets: a pod's `pod-template-hash`
 //! label tells which template it was made from, and a superseded template needs no history here.

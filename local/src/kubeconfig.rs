@@ -13,7 +13,7 @@ use serde_json::json;
 const NAME: &str = "ebb-local";
 
 /// Writes a kubeconfig for the API at `address` to `path`, whole or not at all. Only the owner may
-/// read it: who has `token` may do everything.
+/// read it: `token` allows everything.
 pub fn write(
     path: &Path,
     address: SocketAddr,
@@ -27,7 +27,7 @@ pub fn write(
 }
 
 fn content(address: SocketAddr, certificate: &Certificate, token: &str) -> String {
-    // The token stands where `kubectl config view` blackens it, and nowhere else.
+    // The token stands where `kubectl config view` redacts it, and nowhere else.
     let cluster = json!({
         "server": format!("https://{address}"),
         "tls-server-name": certificate::NAME,

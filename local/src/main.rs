@@ -8,7 +8,7 @@ use ebb_local::cli::{Cli, Command};
 use ebb_local::platform;
 use ebb_runner::guardian;
 
-/// Why not the system's: see the workspace's Cargo.toml.
+/// The reason not to take the system's allocator: see the workspace's Cargo.toml.
 #[global_allocator]
 static ALLOCATOR: tikv_jemallocator::Jemalloc = tikv_jemallocator::Jemalloc;
 

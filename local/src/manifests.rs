@@ -6,7 +6,7 @@ use kube::api::{DynamicObject, GroupVersionKind, Patch, PatchParams};
 use kube::{Api, Client, discovery};
 use serde_json::Value;
 
-/// Field manager of what was given with `-f`.
+/// Field manager of the manifests given with `-f`.
 const MANAGER: &str = "ebb-local";
 
 /// Largest manifest file: the bound that Kubernetes puts on one object, for a file of many.
@@ -141,8 +141,8 @@ fn parse(file: &Path, text: &str, into: &mut Vec<Manifest>) -> Result<(), Manife
 }
 
 impl Manifest {
-    /// Applies the object server-side, refusing unknown fields; kind and name, as `kubectl` prints
-    /// them. What `kubectl` set on it since stays, unless the manifest says otherwise.
+    /// Applies the object server-side, refusing unknown fields. Returns kind and name, as `kubectl`
+    /// prints them. Changes made with `kubectl` since stay, unless the manifest says otherwise.
     pub(crate) async fn apply(&self, client: &Client) -> Result<String, ManifestError> {
         let object = if self.kind.group.is_empty() {
             format!("{}/{}", self.kind.kind.to_lowercase(), self.name)

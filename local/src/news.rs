@@ -1,7 +1,7 @@
-//! What is new: turns changes of objects into the events that the terminal shows.
+//! News: turns changes of objects into the events that the terminal shows.
 //!
-//! The core remembers what was said of each object, so that a change that matters to nobody (a
-//! new resourceVersion, a condition that was reported already) is not repeated.
+//! The core remembers the events that it gave for each object, so that a change that matters to
+//! nobody (a new resourceVersion, a condition that was reported already) gives none.
 
 use std::collections::BTreeMap;
 
@@ -14,12 +14,12 @@ use tokio_util::sync::CancellationToken;
 
 use crate::terminal::{Terminal, TerminalEvent};
 
-/// What was said last.
+/// The news last given.
 #[derive(Debug, Default)]
 struct News {
     /// Service → the URL and revision that it was last announced with.
     deployed: BTreeMap<String, (String, String)>,
-    /// Revision → why it last failed; none while it does not.
+    /// Revision → why it failed; no entry while it does not fail.
     failed: BTreeMap<String, (String, String)>,
     /// Revision → its ready replicas.
     replicas: BTreeMap<String, i32>,

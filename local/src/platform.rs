@@ -40,26 +40,26 @@ use parts::{Parts, Settings};
 /// short enough for a person who waits. A second Ctrl-C does not wait.
 const DRAIN_TIMEOUT: Duration = Duration::from_secs(30);
 
-/// Who holds the certificate of the API, for people who read it.
+/// The holder that the certificate of the API names, for people who read it.
 const HOLDER: &str = "Ebb local API";
 
 /// Runs `ebb local` until it is told to stop.
 ///
 /// # Errors
 ///
-/// Whatever keeps it from starting or running, as one line that says what to do. The state folder
-/// is as it was then.
+/// The reason that keeps it from starting or running, as one line that says what to do. The state
+/// folder stays as it was then.
 pub fn run(options: &Local) -> anyhow::Result<()> {
     logs::start(logs::Format::Text, &options.log).context("--log")?;
     let manifests = manifests::read(&options.filename)?;
     let data = options.data_folder();
     let instance = Instance::claim(&data).context("--data")?;
-    // Started before the runtime, whose threads a child would otherwise be born among.
+    // Started before the runtime, so that the child is not born among the runtime's threads.
     let own = std::env::current_exe().context("the path of the ebb program is not known")?;
     let guardian = Guardian::start(instance.identity(), &own)?;
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
     let outcome = runtime.block_on(serve(options, &instance, &guardian, &manifests));
-    // Before the runtime goes: dropping it waits for blocking calls, the replicas need not.
+    // Not simply dropped: that would wait for blocking calls, and with it the end of the replicas.
     runtime.shutdown_timeout(Duration::from_secs(1));
     guardian.close();
     outcome
@@ -132,7 +132,7 @@ async fn serve(
     outcome.and_then(|()| tasks.failure().now_or_never().map_or(Ok(()), |it| Err(it.into())))
 }
 
-/// The second signal: at once. The guardian ends the replicas.
+/// Ends at once at the second signal. The guardian ends the replicas.
 fn force() {
     std::process::exit(FORCED_EXIT);
 }

@@ -1,4 +1,4 @@
-//! What the terminal shows: one line for each thing that happens to a service.
+//! The terminal's output: one line for each thing that happens to a service.
 //!
 //! Two forms of the same events: sentences for people (in colour on a terminal) and one JSON
 //! object a line for programs (`-o json`).
@@ -27,7 +27,7 @@ pub enum TerminalEvent {
         files: u64,
         /// Clients that may be connected at once, which the files and the memory allow.
         connections: usize,
-        /// The file that tells `kubectl` so.
+        /// The kubeconfig with which `kubectl` finds the API.
         kubeconfig: String,
     },
     /// A manifest given with `-f` was applied.

@@ -53,8 +53,8 @@ async fn a_replica_starts_serves_on_a_port_of_its_own_and_ends() {
 async fn a_program_runs_within_milliseconds_of_a_change_of_scale() {
     let platform = Platform::start("test-quick");
     platform.deploy(0, json!({"command": ["/bin/sh", "-c", "exec sleep 600"]})).await;
-    // The first round warms caches; the best of the others is what the code costs, the rest is
-    // what else the machine does.
+    // The first round warms caches. The best round shows the cost of the code; the rest is other
+    // work of the machine.
     let mut best = Duration::MAX;
     for _ in 0..5 {
         let begin = Instant::now();

@@ -11,12 +11,12 @@ const FILE_NAME: &str = "token";
 const DIGITS: usize = 64;
 
 /// The token of the state folder `data`; made if there is none. It stays the same from start to
-/// start, so that a kubeconfig that was copied elsewhere goes on working; removing the file makes
-/// the next start give out another.
+/// start, so that a kubeconfig that was copied elsewhere goes on working. If the file is removed,
+/// the next start makes another token.
 pub fn of(data: &Path) -> io::Result<String> {
     let path = data.join(FILE_NAME);
     match std::fs::read_to_string(&path) {
-        // Anything else is what a crash left of it.
+        // Any other content is a token cut short by a crash.
         Ok(token) if is_token(&token) => return Ok(token),
         Ok(_) => {}
         Err(error) if error.kind() == io::ErrorKind::NotFound => {}
@@ -27,7 +27,7 @@ pub fn of(data: &Path) -> io::Result<String> {
     Ok(token)
 }
 
-/// A token that nobody has yet.
+/// A fresh random token.
 pub fn fresh() -> String {
     let [high, low]: [u128; 2] = rand::random();
     format!("{high:032x}{low:032x}")
@@ -43,7 +43,7 @@ mod tests {
 
     use super::*;
 
-    /// L4.
+    /// A kubeconfig that was copied elsewhere goes on working, and nobody else can read the token.
     #[test]
     fn the_token_of_a_folder_outlives_a_start_and_is_the_owners_alone() {
         let (one, other) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
@@ -53,7 +53,7 @@ mod tests {
         assert_ne!(of(other.path()).unwrap(), token);
         let file = one.path().join(FILE_NAME);
         assert_eq!(std::fs::metadata(&file).unwrap().permissions().mode() & 0o777, 0o600);
-        // A torn one is replaced: an empty or short token must never open anything.
+        // A torn token is replaced: an empty or short token must never open anything.
         std::fs::write(&file, "").unwrap();
         assert!(is_token(&of(one.path()).unwrap()));
     }

@@ -6,7 +6,7 @@ use std::time::Duration;
 const BASE: Duration = Duration::from_secs(10);
 /// Kubelet's longest wait.
 const LONGEST: Duration = Duration::from_mins(5);
-/// A container that ran this long starts with a clean sheet: twice the longest wait, as kubelet.
+/// After a run this long earlier ends no longer count: twice the longest wait, as kubelet.
 const FORGIVEN_AFTER: Duration = Duration::from_mins(10);
 
 /// Counts the ends of one container.

@@ -15,13 +15,13 @@ use super::expansion::{START_BYTES_MAX, TooLong, expand};
 pub(super) struct Surroundings {
     /// The folder of the running executable: programs that ship with Ebb stand there.
     pub(super) beside: Option<PathBuf>,
-    /// Ebb's working directory, which is a container's when it names none.
+    /// Ebb's working directory, which a container gets when it names none.
     pub(super) directory: PathBuf,
     /// The variables that every container inherits.
     pub(super) inherited: BTreeMap<String, String>,
 }
 
-/// What to execute.
+/// The program to execute, its arguments and its working directory.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct CommandLine {
     pub(super) program: PathBuf,
@@ -49,14 +49,14 @@ pub(super) enum CommandError {
     NotFound { program: String, places: String },
 }
 
-/// The variables of Ebb's own environment that a container sees. The rest stays out: what runs
-/// here should need no more than what a container would have.
+/// The variables of Ebb's own environment that a container sees. The rest stays out: a program
+/// should need no more here than a real container would give it.
 const INHERITED: [&str; 3] = ["PATH", "HOME", "LANG"];
 
 // === impl Surroundings ===
 
 impl Surroundings {
-    /// Those of this process.
+    /// The surroundings of this process.
     pub(super) fn here() -> Self {
         let inherited = INHERITED
             .into_iter()

@@ -21,11 +21,11 @@ use super::process::Launch;
 use super::refusal::refusal;
 use super::state::{CONFIG_ERROR, CRASH_LOOP, CREATING, ContainerState, End, Phase, PodState};
 
-/// Pause before a container is tried again whose ConfigMap or Secret was missing. Kubelet looks
+/// Pause before a container whose ConfigMap or Secret was missing is tried again. Kubelet looks
 /// again within some ten seconds; one request a second to this process costs nothing.
 const LOOK_AGAIN: Duration = Duration::from_secs(1);
 
-/// What every container of this machine shares.
+/// The parts that every container of this machine shares.
 pub(super) struct Machine {
     pub(super) client: Client,
     pub(super) logs: Logs,
@@ -43,7 +43,7 @@ pub(super) struct Stop {
     pub(super) has_hook: bool,
 }
 
-/// Which of the pod's containers.
+/// The place of a container among the pod's containers.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Place {
     Init(usize),
@@ -60,11 +60,11 @@ pub(super) struct Supervisor {
     pub(super) stop: watch::Receiver<Option<Stop>>,
 }
 
-/// Why there is nothing to start.
+/// Why a container cannot be started.
 enum Obstacle {
-    /// Only another manifest helps.
+    /// Only a changed manifest helps.
     Final(String),
-    /// Something may appear.
+    /// It may pass, as when a missing object appears: tried again after a pause.
     Passing(String),
     /// The program cannot be started: counts as an end, with back-off.
     Program(String),
@@ -120,7 +120,7 @@ impl Supervisor {
         }
     }
 
-    /// Everything up to the start: on the fast path no question to anybody.
+    /// Everything up to the start; on the fast path, without references, no request to the API.
     async fn prepare(&self) -> Result<Launch, Obstacle> {
         if let Some(message) = refusal(&self.pod, &self.container) {
             return Err(Obstacle::Final(message));
@@ -154,8 +154,8 @@ impl Supervisor {
         })
     }
 
-    /// Waits before the next start, and says so unless it is immediate: then the next status is
-    /// that of the new run, with this end as its last.
+    /// Waits before the next start, and shows that in the status unless the start is immediate:
+    /// then the next status is that of the new run, with this end as its last.
     async fn hold_back(&mut self, end: End, wait: Duration) {
         let pod = self.pod.name_any();
         let namespace = self.pod.namespace().unwrap_or_default();
@@ -202,7 +202,7 @@ impl Supervisor {
         });
     }
 
-    /// Sleeps, or less when the container is to stop.
+    /// Sleeps; ends early when the container is to stop.
     async fn pause(&mut self, time: Duration) {
         tokio::select! {
             () = sleep(time) => {}
@@ -212,7 +212,7 @@ impl Supervisor {
 
     /// Returns when the container is to stop.
     async fn stopped(&mut self) {
-        // Whoever could order it is gone: that is an order as well.
+        // An error means that the sender of orders is gone: that is an order as well.
         let _ = self.stop.wait_for(Option::is_some).await;
     }
 

@@ -1,7 +1,7 @@
 //! A container's environment: inherited variables, `envFrom`, `env` with references.
 //!
-//! What the references name is fetched first ([`fetch`], the only part that asks the API); the
-//! rest is a pure function of it. A container without references asks nothing.
+//! The objects that the references name are fetched first ([`fetch`], the only part that asks the
+//! API); the rest is a pure function of them. A container without references asks nothing.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -20,7 +20,7 @@ pub(super) struct References {
     secrets: BTreeSet<String>,
 }
 
-/// What the references named; an object that does not exist is not in it.
+/// The contents of the objects that the references name; one that does not exist is absent.
 #[derive(Debug, Default)]
 pub(super) struct Sources {
     config_maps: BTreeMap<String, BTreeMap<String, String>>,
@@ -79,7 +79,7 @@ impl References {
     }
 }
 
-/// Asks the API for what `references` name.
+/// Asks the API for the objects that `references` name.
 pub(super) async fn fetch(
     client: &Client,
     namespace: &str,
@@ -179,7 +179,7 @@ pub(super) fn build(
     Ok(variables)
 }
 
-/// The value that a reference names; `None` for an optional one that names nothing.
+/// The value that a reference names; `None` if an optional reference names nothing.
 fn refer(
     pod: &Pod,
     variable: &str,
@@ -249,7 +249,7 @@ fn field_of(
     })
 }
 
-/// `metadata.labels['app']` to its two parts.
+/// Splits `metadata.labels['app']` into its two parts.
 fn subscript(path: &str) -> Option<(&str, &str)> {
     path.strip_suffix("']")?.split_once("['")
 }
@@ -331,7 +331,7 @@ mod tests {
         }
     }
 
-    /// L5: thirty variables of a few bytes each were a gibibyte, and again at each start.
+    /// Thirty variables of a few bytes each could make a gibibyte, and again at each start.
     #[test]
     fn a_chain_of_variables_that_doubles_is_refused() {
         let chain = |links: u32, length: usize| {

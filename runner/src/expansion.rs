@@ -8,8 +8,9 @@ use std::collections::BTreeMap;
 /// take all memory, and again at each start.
 pub(super) const EXPANDED_BYTES_MAX: usize = 128 * 1024;
 
-/// Most bytes of all words of a command line, and of all names and values of an environment: what
-/// Linux starts a program with, one and the other together (a quarter of the usual stack of 8 MiB).
+/// Most bytes of all words of a command line, and of all names and values of an environment:
+/// Linux's limit at the start of a program, for both together (a quarter of the usual stack of 8
+/// MiB).
 pub(super) const START_BYTES_MAX: usize = 2 * 1024 * 1024;
 
 /// A text that is too long once it is expanded.
@@ -75,7 +76,6 @@ mod tests {
         }
     }
 
-    /// L5.
     #[test]
     fn a_text_that_grows_beyond_what_a_program_takes_is_refused() {
         let half = "x".repeat(EXPANDED_BYTES_MAX / 2);

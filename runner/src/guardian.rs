@@ -3,15 +3,14 @@
 //! A replica is a process on this machine and nothing ends it when Ebb dies: there is no container
 //! and no cgroup to take down. So Ebb starts one small process beside itself, the guardian, which
 //! reads a pipe whose write end only Ebb holds. When Ebb ends, in whatever way, the kernel closes
-//! that end, the guardian reads end-of-file and ends what is left. A death signal set in the
-//! child (`PR_SET_PDEATHSIG`) was rejected: it needs unsafe code between fork and exec, does not
-//! reach grandchildren, and fires when the *thread* that forked ends.
+//! that end, the guardian reads end-of-file and ends the remaining processes. A death signal set in
+//! the child (`PR_SET_PDEATHSIG`) was rejected: it needs unsafe code between fork and exec, does
+//! not reach grandchildren, and fires when the *thread* that forked ends.
 //!
-//! Whom it ends is decided by three facts, none of which can name a stranger's process:
-//! an environment that carries [`INSTANCE_VARIABLE`] with this instance's identity (inherited by
-//! every descendant, `setsid` or not), membership of a process group that Ebb registered (covers
-//! programs such as `setproctitle` users, which overwrite their environment), and descent from
-//! one of those.
+//! Three facts decide which processes it ends, and none of them can name a stranger's process: an
+//! environment that carries [`INSTANCE_VARIABLE`] with this instance's identity (inherited by every
+//! descendant, `setsid` or not), membership of a process group that Ebb registered (covers programs
+//! such as `setproctitle` users, which overwrite their environment), and descent from one of those.
 
 mod census;
 mod instance;
@@ -44,17 +43,17 @@ pub const ORPHAN_GRACE: Duration = Duration::from_secs(1);
 
 /// The body of the hidden subcommand `ebb guardian`.
 ///
-/// Blocks until the pipe on standard input ends, then ends what is left of the instance. It
-/// blocks on nothing else, starts no runtime and no thread of its own. Signals that a terminal sends
-/// are blocked: Ctrl-C is for Ebb, and the guardian must outlive it. The allocator's threads block
-/// all signals themselves.
+/// Blocks until the pipe on standard input ends, then ends the remaining processes of the instance.
+/// It blocks on nothing else, starts no runtime and no thread of its own. Signals that a terminal
+/// sends are blocked: Ctrl-C is for Ebb, and the guardian must outlive it. The allocator's threads
+/// block all signals themselves.
 pub fn main() -> ExitCode {
     // Blocked and never unblocked is as good as ignored, and unlike a handler needs no unsafe code.
-    // SIGKILL and SIGSTOP stay; nobody else has a reason to signal this process.
+    // SIGKILL and SIGSTOP stay; no other process has a reason to signal this one.
     if SigSet::all().thread_block().is_err() {
         return ExitCode::FAILURE;
     }
-    // Fails only for a process group leader, which nothing that starts the guardian makes it.
+    // Fails only for a process group leader, and nothing that starts the guardian makes it one.
     let _ = nix::unistd::setsid();
     let mut input = BufReader::new(std::io::stdin().lock());
     let mut identity = String::new();

@@ -1,10 +1,10 @@
 //! The stand-in for kubelet: runs each pod's containers as processes of this machine.
 //!
-//! A container is a process group, its image a label nobody pulls: what runs is
-//! `command` and `args`. A pod has its own port on loopback instead of its own address. Everything
-//! else is as kubelet does it, told in the pod's status: probes, restarts with back-off,
-//! termination with grace, logs. What cannot be had without containers is refused in the status in
-//! words that say what to do.
+//! A container is a process group. Its image is a label that is never pulled: the program that runs
+//! is `command` with `args`. A pod has its own port on loopback instead of its own address.
+//! Everything else works as in kubelet and is reported in the pod's status: probes, restarts with
+//! back-off, termination with grace, logs. A feature that needs real containers is refused in the
+//! status, with a message that says what to do.
 //!
 //! Starting is on the path of a waiting request. So a pod is started from the watch event that
 //! shows it, with no write before the process and one after it.

@@ -51,7 +51,7 @@ struct Runs {
 #[derive(Debug, Clone)]
 struct Run {
     path: PathBuf,
-    /// Ends with the run.
+    /// Its sender is dropped when the run ends.
     progress: watch::Receiver<Progress>,
 }
 
@@ -64,7 +64,7 @@ struct Progress {
     bytes: u64,
 }
 
-/// Whose output a writer takes.
+/// The container and run whose output a writer takes.
 #[derive(Debug, Clone)]
 pub(super) struct Source<'a> {
     pub(super) namespace: &'a str,
@@ -77,8 +77,8 @@ pub(super) struct Source<'a> {
 // === impl Logs ===
 
 impl Logs {
-    /// Logs under `root`, a folder of their own; what a former Ebb left there is of pods that are
-    /// no more and is removed by [`clear_stale_pods`](super::clear_stale_pods).
+    /// Logs under `root`, a folder of their own. Logs that a former Ebb left there belong to pods
+    /// that no longer exist; [`clear_stale_pods`](super::clear_stale_pods) removes them.
     pub fn new(root: PathBuf) -> Self {
         Self { root: root.into(), pods: Arc::default() }
     }

@@ -16,10 +16,10 @@ use super::container::{Machine, Place, Stop, Supervisor};
 use super::state::PodState;
 use super::status;
 
-/// Pause before a write is tried again that failed.
+/// Pause before a failed write is tried again.
 const WRITE_AGAIN: Duration = Duration::from_millis(200);
-/// Tries to remove the object of a pod that ended. More would hold up a shutdown; what is left is
-/// stale at the next start and removed then.
+/// Tries to remove the object of a pod that ended. More would hold up a shutdown; a pod that is
+/// left is stale at the next start and removed then.
 const REMOVE_TRIES: u32 = 25;
 
 /// What the shell has ordered for a pod.
@@ -27,7 +27,7 @@ const REMOVE_TRIES: u32 = 25;
 pub(super) struct Orders {
     /// When and how to stop; `None` while the pod is wanted.
     pub(super) stop: Option<Stop>,
-    /// Whether the object is left in the API when the pod ended: Ebb stops, or it is gone already.
+    /// Whether the object is left in the API when the pod ended: set when Ebb itself stops.
     pub(super) keeps_object: bool,
 }
 
@@ -37,7 +37,7 @@ pub(super) struct Worker {
     pod: Arc<Pod>,
     orders: watch::Receiver<Orders>,
     states: watch::Sender<PodState>,
-    /// Cut down from `orders`, for the containers.
+    /// The stop in `orders`, passed on to the containers.
     stop: watch::Sender<Option<Stop>>,
     written: Option<PodStatus>,
 }
@@ -64,7 +64,7 @@ impl Worker {
         }
     }
 
-    /// Runs the pod until it is ordered to stop and everything of it ended; then removes its
+    /// Runs the pod until it is ordered to stop and all its containers have ended; then removes its
     /// object, unless ordered otherwise.
     pub(super) async fn run(mut self) {
         let mut states = self.states.subscribe();
@@ -78,7 +78,7 @@ impl Worker {
             }
             tokio::select! {
                 changed = self.orders.changed() => self.follow_orders(changed.is_ok()),
-                // A pod that is ending is watched by its deletion, not by its status.
+                // The status of a pod that is ending is not written: its end shows in the deletion.
                 _ = states.changed(), if !must_end => is_behind = true,
                 _ = &mut containers, if !is_over => is_over = true,
                 () = sleep(WRITE_AGAIN), if is_behind && !must_end => {}
@@ -142,7 +142,8 @@ impl Worker {
         })
     }
 
-    /// Passes the order to stop on. Without anybody to give orders the pod ends at once.
+    /// Passes the order to stop on to the containers. Once the shell is gone, which gives the
+    /// orders, the pod ends at once.
     fn follow_orders(&mut self, is_ordered: bool) {
         let orders = *self.orders.borrow_and_update();
         if is_ordered {
@@ -184,7 +185,7 @@ impl Worker {
         }
     }
 
-    /// Removes the object: its processes ended.
+    /// Removes the object of a pod whose processes have ended.
     async fn remove(&self) {
         let name = self.pod.name_any();
         let params = removal(self.pod.metadata.uid.clone());
@@ -201,7 +202,7 @@ impl Worker {
     }
 }
 
-/// Deletes at once the object with this UID.
+/// Parameters to delete the object with this UID at once.
 pub(super) fn removal(uid: Option<String>) -> DeleteParams {
     DeleteParams {
         grace_period_seconds: Some(0),

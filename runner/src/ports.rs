@@ -29,10 +29,10 @@ pub struct PortReservation {
 impl Ports {
     /// A free number.
     ///
-    /// The kernel is asked for one by binding, and the socket is closed at once: the pod binds it
-    /// later itself. In between Linux hands the number to nobody who binds port 0 (it would be in
-    /// the set) and hardly to a connection going out, since `connect` prefers even numbers and
-    /// `bind` odd ones.
+    /// The kernel is asked for one by binding, and the socket is closed at once: the pod binds the
+    /// number later itself. If Linux hands the number to another reservation in between, that is
+    /// noticed (it is in the set) and another one is tried. An outgoing connection hardly gets it,
+    /// since `connect` prefers even numbers and `bind` odd ones.
     ///
     /// Fails when the machine has no free port.
     pub fn reserve(&self) -> io::Result<PortReservation> {

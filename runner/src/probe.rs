@@ -1,8 +1,8 @@
 //! Probes of one run of a container: when to ask, and what the answers mean.
 //!
-//! As kubelet's, with one difference: until a container was ready for the first time the readiness
-//! and startup probes are asked again within milliseconds, not after `periodSeconds`. A request
-//! may be waiting for that answer.
+//! They work as kubelet's, with one difference: until a container was ready for the first time the
+//! readiness and startup probes are asked again within milliseconds, not after `periodSeconds`. A
+//! request may be waiting for that answer.
 
 mod action;
 mod grpc;
@@ -90,7 +90,7 @@ impl Probes {
         let Self { startup, readiness, liveness } = self;
         if let Some(check) = startup {
             if let Err(message) = check.first_success(&target, true).await {
-                // Whoever listened is gone, and so is the container.
+                // If sending fails, the receiver is gone, and so is the container.
                 let _ = verdicts.send(Verdict::Unhealthy(message)).await;
                 return;
             }
@@ -117,7 +117,7 @@ impl Probes {
 // === impl Check ===
 
 impl Check {
-    /// `None` for a probe that names no action, which asks nothing.
+    /// `None` for a probe that names no action and so asks nothing.
     fn of(name: &'static str, probe: &Probe, container: &Container) -> Option<Self> {
         let seconds = |value: Option<i32>, default: i32| {
             let value = value.filter(|value| *value > 0).unwrap_or(default);
@@ -145,7 +145,7 @@ impl Check {
         }
     }
 
-    /// Asks impatiently until it succeeds. With `is_bounded` it fails after as long as kubelet
+    /// Asks impatiently until it succeeds. With `is_bounded`, fails after the time that kubelet
     /// would have waited.
     async fn first_success(&self, target: &ProbeTarget, is_bounded: bool) -> Result<(), String> {
         let begin = Instant::now();

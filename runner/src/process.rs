@@ -23,7 +23,8 @@ pub(super) struct Launch {
     pub(super) variables: BTreeMap<String, String>,
     /// The identity of this Ebb, for the guardian.
     pub(super) instance: String,
-    /// Names pod and container, so that what a container leaves behind can be told from others.
+    /// Names pod and container, so that the processes that a container leaves behind can be told
+    /// from others.
     pub(super) replica: String,
 }
 
@@ -37,7 +38,7 @@ pub(super) struct Process {
     _registration: Option<Registration>,
 }
 
-/// Its output, to be read or the process stalls.
+/// The output of a process, which stalls unless its output is read.
 #[derive(Debug)]
 pub(super) struct Output {
     pub(super) stdout: ChildStdout,
@@ -47,7 +48,7 @@ pub(super) struct Output {
 // === impl Launch ===
 
 impl Launch {
-    /// The command, with the markers by which what it starts is found again.
+    /// The command, with the marks by which the processes that it starts are found again.
     pub(super) fn command(&self) -> Command {
         let mut command = std::process::Command::new(&self.line.program);
         command
@@ -55,7 +56,7 @@ impl Launch {
             .current_dir(&self.line.directory)
             .env_clear()
             .envs(&self.variables)
-            // After the container's own variables, which must not hide it from the guardian.
+            // Set after the container's own variables, which must not hide it from the guardian.
             .env(INSTANCE_VARIABLE, &self.instance)
             .env(REPLICA_VARIABLE, &self.replica)
             .process_group(0)
@@ -92,7 +93,8 @@ impl Launch {
         Ok((process, Output { stdout, stderr }))
     }
 
-    /// Names the working directory if it is what is missing; the system's error names nothing.
+    /// Names the working directory if it is missing, else the program; the system's error names
+    /// nothing.
     fn explain(&self, error: &io::Error) -> io::Error {
         let directory = &self.line.directory;
         let program = self.line.program.display();
@@ -107,20 +109,20 @@ impl Launch {
 // === impl Process ===
 
 impl Process {
-    /// Waits for the program's end. Cancelling loses nothing, call it again.
+    /// Waits for the program's end. Cancel-safe: call it again.
     pub(super) async fn wait(&mut self) -> io::Result<ExitStatus> {
         self.child.wait().await
     }
 
-    /// Signals the whole group; call it only before [`wait`](Self::wait) returned, for as long
-    /// the group's number is nobody else's.
+    /// Signals the whole group; call it only before [`wait`](Self::wait) returned: until then no
+    /// other group can get its number.
     pub(super) fn signal(&self, signal: Signal) {
-        // No such group means that it ended, which the wait will tell.
+        // No such group means that it has ended, which `wait` will tell.
         let _ = killpg(Pid::from_raw(self.leader), signal);
     }
 
-    /// Ends what the program left behind: as in a container, whose processes end with the first.
-    /// Looks through `/proc` on a thread for blocking work, some milliseconds.
+    /// Ends the processes that the program left behind, as in a container, whose processes end with
+    /// the first. Looks through `/proc` on a thread for blocking work, some milliseconds.
     pub(super) async fn clear(self) {
         let Self { child, leader: _, groups, replica, _registration } = self;
         drop(child);

@@ -1,12 +1,12 @@
-//! What a pod may ask for that cannot be had without containers, found before anything starts.
+//! Features of a pod that need real containers, found before anything starts.
 //!
-//! A field that is passed over in silence would make a program behave here as it does nowhere
-//! else; so what changes its meaning is refused in words. `resources`, `securityContext` and
-//! scheduling are passed over: they bound a program and never change what it does.
+//! A field that is silently ignored would make a program behave here as it does nowhere else; so a
+//! field that changes what a program does is refused with a message. `resources`, `securityContext`
+//! and scheduling are ignored: they bound a program and never change what it does.
 
 use k8s_openapi::api::core::v1::{Container, Pod, Probe};
 
-/// Why `container` of `pod` cannot run here, if so; for `waiting.message`.
+/// Why `container` of `pod` cannot run here, for `waiting.message`; `None` if it can.
 pub(super) fn refusal(pod: &Pod, container: &Container) -> Option<String> {
     volume(pod, container)
         .or_else(|| lifecycle(container))

@@ -26,19 +26,19 @@ use super::pod::{Orders, Worker, removal};
 /// Kubernetes' default of `terminationGracePeriodSeconds`.
 const DEFAULT_GRACE_S: i64 = 30;
 
-/// What is left to the processes of a pod whose object somebody removed by force.
+/// Grace of the processes of a pod whose object was removed by force.
 const FORCED_GRACE: Duration = Duration::from_secs(2);
 
-/// What the runner needs beside the client.
+/// Options of the runner, which it needs beside the client.
 #[derive(Debug, Clone)]
 pub struct RunnerOptions {
     /// Where output of containers is kept.
     pub logs: Logs,
     /// The value of `EBB_INSTANCE` in every replica's environment.
     pub instance: String,
-    /// Whom to tell of process groups; without one, replicas outlive a killed Ebb.
+    /// The guardian that is told of process groups; without one, replicas outlive a killed Ebb.
     pub guardian: Option<Guardian>,
-    /// Between SIGTERM and SIGKILL of all replicas when Ebb itself stops.
+    /// Time between SIGTERM and SIGKILL of all replicas when Ebb itself stops.
     pub shutdown_grace: Duration,
 }
 
@@ -68,7 +68,7 @@ struct Shell {
 /// Removes what a former Ebb left: the pods in the store, whose processes are gone, and their
 /// logs. To be called before anything creates pods, so that Deployments make new ones.
 ///
-/// Fails when the API does; what was removed until then stays removed.
+/// Fails when the API does; pods that were removed until then stay removed.
 pub async fn clear_stale_pods(client: &Client, options: &RunnerOptions) -> Result<(), kube::Error> {
     let pods: Api<Pod> = Api::all(client.clone());
     let stale = pods.list(&ListParams::default()).await?;
@@ -144,7 +144,7 @@ impl Shell {
         }
     }
 
-    /// A pod as it is now: taken up if it is new, ended if it is being deleted.
+    /// Takes up a pod if it is new, and ends it if it is being deleted.
     fn apply(&mut self, pod: Pod) {
         let Some(uid) = pod.uid() else {
             return;
@@ -169,7 +169,7 @@ impl Shell {
         });
     }
 
-    /// The object is gone: its processes have to go soon.
+    /// The object of a pod is gone: its processes have to end soon.
     fn force(&mut self, uid: &str) {
         if let Some(worker) = self.workers.get(uid) {
             let stop = Stop { deadline: Instant::now() + FORCED_GRACE, has_hook: false };

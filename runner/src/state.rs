@@ -1,5 +1,5 @@
-//! What is known of a pod's containers while they run: values, changed by their tasks and read by
-//! whoever writes the status.
+//! The state of a pod's containers while they run: values, changed by the tasks of the containers
+//! and read by the writer of the status.
 
 use std::os::unix::process::ExitStatusExt as _;
 use std::process::ExitStatus;
@@ -17,10 +17,10 @@ pub(super) const CRASH_LOOP: &str = "CrashLoopBackOff";
 
 /// Kubelet's exit code for a program that could not be started.
 const START_ERROR_CODE: i32 = 128;
-/// A process that a signal ended has this more than the signal's number as its code.
+/// Added to the number of the signal that ended a process, this gives its exit code.
 const SIGNAL_BASE: i32 = 128;
 
-/// All of a pod.
+/// State of a pod.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct PodState {
     /// When the runner took the pod up.
@@ -29,7 +29,7 @@ pub(super) struct PodState {
     pub(super) containers: Vec<ContainerState>,
 }
 
-/// One container.
+/// State of one container.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct ContainerState {
     pub(super) now: Phase,
@@ -73,7 +73,7 @@ impl PodState {
         }
     }
 
-    /// After the last init container: the others are about to start.
+    /// Marks the regular containers as about to start, after the last init container.
     pub(super) fn leave_initialization(&mut self) {
         for container in &mut self.containers {
             if matches!(container.now, Phase::Waiting { reason, .. } if reason == INITIALIZING) {
@@ -82,7 +82,7 @@ impl PodState {
         }
     }
 
-    /// Whether a status says more than that the pod starts: false only in the instant before its
+    /// Whether the state says more than that the pod starts: false only in the instant before its
     /// processes run, which is not worth a write.
     pub(super) fn is_settled(&self) -> bool {
         let starts = |container: &ContainerState| matches!(container.now, Phase::Waiting { reason, .. } if reason == CREATING);

@@ -23,7 +23,7 @@ pub(super) fn build(
         return PodStatus::default();
     };
     let phase = phase(state, spec.restart_policy.as_deref());
-    // Before a process runs there is nobody behind the address.
+    // Before a process runs, nothing can listen on the address.
     let has_address = phase != "Pending";
     PodStatus {
         phase: Some(phase.to_owned()),
@@ -104,7 +104,7 @@ fn conditions(
     .collect()
 }
 
-/// True without an obstacle.
+/// A condition; `True` without an obstacle.
 fn condition(
     before: Option<&PodStatus>,
     kind: &str,

@@ -25,7 +25,7 @@ use tokio_tungstenite::WebSocketStream;
 use tokio_tungstenite::tungstenite::handshake::derive_accept_key;
 use tokio_tungstenite::tungstenite::protocol::Role;
 
-/// Answers who it is on `/`, and does what its other routes are named after.
+/// Answers on `/` with its identity; each other route does what its name says.
 #[derive(Parser, Debug)]
 struct Options {
     /// Port to listen on.
@@ -52,7 +52,7 @@ struct Options {
     /// Ask this URL for its text instead of listening.
     #[arg(long)]
     ask: Option<http::Uri>,
-    /// Succeed if a backend listens here, instead of listening: what a probe runs.
+    /// Instead of listening, succeed if a backend listens here: for exec probes.
     #[arg(long)]
     check: bool,
 }
@@ -87,7 +87,7 @@ async fn main() -> anyhow::Result<()> {
     if let Some(url) = options.ask {
         return ask(url).await;
     }
-    // Written to, so that it is not only promised.
+    // Written to, so that the kernel really gives the memory.
     let held = vec![1_u8; options.hold_mib << 20];
     std::hint::black_box(&held);
     // The first process of a container is not ended by a signal that it does not handle.
@@ -118,7 +118,7 @@ async fn main() -> anyhow::Result<()> {
             let served = hyper_util::server::conn::auto::Builder::new(TokioExecutor::new())
                 .serve_connection_with_upgrades(TokioIo::new(stream), service)
                 .await;
-            // A client that goes away is what some tests are about.
+            // An error is ignored: in some tests the client disconnects.
             drop(served);
         });
     }
@@ -164,7 +164,7 @@ async fn answer(
     Ok(response)
 }
 
-/// Fails when another request is inside: the proof that a limit of one was kept.
+/// Fails when two requests were ever inside at once: the proof that a limit of one was kept.
 async fn exclusive(inside: &Inside, wait_ms: u64) -> Response<Body> {
     tokio::time::sleep(Duration::from_millis(wait_ms)).await;
     match inside.0.inside_max.load(Ordering::SeqCst) {
@@ -173,7 +173,7 @@ async fn exclusive(inside: &Inside, wait_ms: u64) -> Response<Body> {
     }
 }
 
-/// One line now and then, for streams that must arrive as they are sent.
+/// A line after each pause, for streams that must arrive as they are sent.
 fn ticks(inside: Inside, count: u64, wait_ms: u64) -> Response<Body> {
     let stream = futures::stream::unfold((0, inside), move |(tick, inside)| async move {
         if tick == count {
@@ -229,7 +229,7 @@ fn who(backend: &Backend, request: &Request<Incoming>) -> Response<Body> {
     text(StatusCode::OK, &body.to_string())
 }
 
-/// What no other replica has, be it a process or a container.
+/// An identity that no other replica has, be it a process or a container.
 fn instance() -> String {
     // A container has its pod's name; the processes of one machine have numbers.
     let host = std::env::var("HOSTNAME").unwrap_or_default();

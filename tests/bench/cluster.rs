@@ -1,4 +1,4 @@
-//! Ebb on a cluster beside what the same cluster does without it: bare Deployments.
+//! Measures Ebb on a cluster beside bare Deployments on the same cluster.
 //!
 //! Run by cluster/bench inside the cluster's network.
 
@@ -18,13 +18,13 @@ use self::floor::Token;
 use crate::figures::Figure;
 use crate::note;
 
-/// How long the cluster takes to come to rest before each measurement: what is not urgent about a
-/// scale-down is told up to two ticks of the autoscaler and 5 s of the controller later.
+/// Time for the cluster to come to rest before each measurement: status writes of a scale-down that
+/// are not urgent come up to two ticks of the autoscaler and 5 s of the controller later.
 const REST: Duration = Duration::from_secs(8);
 /// Pairs with a mounted token: enough to tell whether it makes a difference to Ebb.
 const TOKEN_PAIRS: usize = 3;
 
-/// Where everything is measured.
+/// The Ebb and the namespace in which everything is measured.
 pub(crate) struct Site {
     ebb: Ebb,
     client: Client,

@@ -8,12 +8,12 @@ pub(crate) struct Figure {
     pub(crate) name: &'static str,
     pub(crate) value: f64,
     pub(crate) unit: &'static str,
-    /// What the value should not exceed; none for a figure that only informs.
+    /// The value should not exceed this; `None` for a figure that only informs.
     pub(crate) goal: Option<f64>,
     pub(crate) paired: Option<Paired>,
 }
 
-/// What stood beside it in the same run.
+/// The figure that another was paired with, from the same run.
 #[derive(Serialize, Clone, Debug)]
 pub(crate) struct Paired {
     pub(crate) name: &'static str,

@@ -1,9 +1,9 @@
-//! What one more service costs when there are many: CPU and memory of `ebb local` at growing
-//! numbers of services that sleep.
+//! The cost of one more service among many: CPU and memory of `ebb local` at growing numbers of
+//! services that sleep.
 //!
 //! The services are made in bulk, their conditions are waited for, and the process is left alone
-//! for a while, so that what is told late is counted too. CPU is that of the services of a step;
-//! memory is all there is, divided by the services so far.
+//! for a while, so that late writes are counted too. CPU is that of the services of a step; memory
+//! is that of the whole process, divided by the services so far.
 
 mod plot;
 
@@ -22,16 +22,17 @@ use tokio::time::Instant;
 use crate::figures::{Figure, Paired};
 use crate::note;
 
-/// How often the CPU time of a service may grow from the first step to the last.
+/// The factor by which the CPU time of a service may grow from the first step to the last.
 const GOAL_RATIO: f64 = 1.5;
 /// Memory of the whole process for each of its services, at the last step.
 const GOAL_KIB: f64 = 80.0;
-/// Requests under way at once: a few pipelines that deploy, more than two cores can work on.
+/// Requests in flight at once: as many as a few deploy pipelines send, more than two cores can work
+/// on.
 const CREATED_AT_ONCE: usize = 16;
-/// How long the process is left alone after the last service is ready: progress is told after 2 s
-/// and details after 5 s.
+/// How long the process is left alone after the last service is ready: statuses are written 2 s
+/// later for progress and 5 s later for details.
 const REST: Duration = Duration::from_secs(8);
-/// Without one more ready service for so long something is broken.
+/// Longest time without one more ready service: after that something is broken.
 const PATIENCE: Duration = Duration::from_mins(1);
 const SETTINGS: &str = "\
 apiVersion: v1
@@ -67,26 +68,26 @@ const STEPS: [Step; 5] = [
     },
 ];
 
-/// A number of services to come to, and the names of its figures.
+/// A number of services to reach, and the names of its figures.
 struct Step {
     services: usize,
     cpu: &'static str,
     memory: &'static str,
 }
 
-/// What a step showed.
+/// The measurements of a step.
 #[derive(Clone, Copy, Debug)]
 struct Point {
     services: usize,
-    /// Of each service of the step.
+    /// CPU time of each service of the step.
     cpu_ms: f64,
-    /// Of the whole process, for each service.
+    /// Memory of the whole process, for each service.
     memory_kib: f64,
-    /// The same without what an empty Ebb needs.
+    /// The same without the memory of an empty Ebb.
     added_kib: f64,
-    /// Until the last service was ready.
+    /// Time until the last service was ready.
     took_s: f64,
-    /// CPU of a second in which nothing happens.
+    /// CPU time of a second in which nothing happens.
     idle_ms: f64,
 }
 
@@ -94,7 +95,7 @@ struct Point {
 struct Site {
     ebb: Ebb,
     services: Api<Service>,
-    /// Bytes before the first service.
+    /// Memory before the first service, in bytes.
     empty: u64,
 }
 
@@ -162,7 +163,7 @@ impl Site {
         let ebb = Ebb::start().await?;
         ebb.kubectl().apply(SETTINGS).await?;
         let services = Api::default_namespaced(kube::Client::try_from(ebb.api().await?)?);
-        // Settings are followed by a watch.
+        // Ebb hears of the settings by a watch, some time after the apply.
         let trial = PostParams { dry_run: true, ..PostParams::default() };
         eventually("an initial scale of zero is allowed", || async {
             services.create(&trial, &service(0).ok()?).await.ok()
@@ -173,7 +174,7 @@ impl Site {
         Ok(Self { ebb, services, empty })
     }
 
-    /// Makes services until there are `services`, `before` of which there are already.
+    /// Creates services until there are `services`; `before` of them exist already.
     async fn grow(&self, before: usize, services: usize) -> anyhow::Result<Point> {
         let (began, cpu) = (Instant::now(), self.cpu_time()?);
         stream::iter(before..services)
@@ -202,7 +203,7 @@ impl Site {
         })
     }
 
-    /// Waits until so many services were told to be ready.
+    /// Waits until so many services were reported as ready.
     async fn all_ready(&self, services: usize) -> anyhow::Result<()> {
         let (mut ready, mut since) = (0, Instant::now());
         loop {

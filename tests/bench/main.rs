@@ -25,20 +25,20 @@ struct Options {
     /// Also write the figures as JSON to this file, and the plot of the growth beside it.
     #[arg(long, value_name = "FILE")]
     out: Option<PathBuf>,
-    /// Pairs for each figure; odd, so that the median was really seen.
+    /// Pairs for each figure; odd, so that the median is one of the measured values.
     #[arg(long, default_value_t = 11)]
     pairs: usize,
     /// Measure this alone.
     #[arg(long)]
     only: Option<Subject>,
-    /// Leave the steps of the growth out that go beyond so many services.
+    /// Leave out the steps of the growth that go beyond so many services.
     #[arg(long, value_name = "NUMBER", default_value_t = usize::MAX)]
     services_max: usize,
     #[command(subcommand)]
     part: Option<Part>,
 }
 
-/// What is measured of `ebb local`.
+/// A measurement of `ebb local`.
 #[derive(ValueEnum, Clone, Copy, Debug, PartialEq, Eq)]
 enum Subject {
     /// Memory with nothing to do.
@@ -53,7 +53,7 @@ enum Subject {
     Growth,
 }
 
-/// Another thing to do than to measure `ebb local`.
+/// A task other than measuring `ebb local`.
 #[derive(Subcommand, Debug)]
 enum Part {
     /// Measures the Ebb on a cluster instead: run by make bench-cluster.
@@ -64,7 +64,7 @@ enum Part {
     /// The bare pass-through that the proxy is compared with, a process that the benchmark starts.
     #[command(hide = true)]
     PassThrough {
-        /// Where it sends every request.
+        /// Address to which it sends every request.
         to: SocketAddr,
     },
 }

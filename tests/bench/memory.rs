@@ -1,4 +1,5 @@
-//! Resident memory of `ebb local` and its guardian, with the examples deployed and asleep.
+//! Proportional memory (PSS) of `ebb local` and its guardian, with the examples deployed and
+//! asleep.
 
 use ebb_tests::ebb::Ebb;
 use ebb_tests::{eventually, manifest, processes};

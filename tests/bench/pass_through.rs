@@ -1,4 +1,5 @@
-//! The bare hyper pass-through: no routes, no limits, no metrics. What a proxy costs at least.
+//! The bare hyper pass-through: no routes, no limits, no metrics. It shows the least that a proxy
+//! costs.
 
 use std::net::SocketAddr;
 

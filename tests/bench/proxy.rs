@@ -1,7 +1,7 @@
 //! CPU time of the proxy per warm request, at a fixed open-loop rate, beside the bare
 //! pass-through with the same backend.
 //!
-//! Not requests per second: on two cores the load generator would be what is measured.
+//! Not requests per second: on two cores that would measure the load generator.
 
 use std::net::SocketAddr;
 use std::process::Stdio;
@@ -90,7 +90,7 @@ async fn per_request_us(pid: i32, gateway: SocketAddr, host: &str) -> anyhow::Re
     Ok(us / f64::from(sent))
 }
 
-/// One round of load; the number of requests, all answered 200.
+/// Sends one round of load. Returns the number of requests, all answered 200.
 async fn load(gateway: SocketAddr, host: &str) -> anyhow::Result<u32> {
     let gap = Duration::from_secs(1) * CONNECTIONS / RATE;
     let worker = |index: u32| async move {

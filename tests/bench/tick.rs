@@ -1,9 +1,9 @@
 //! The autoscaler's core at the size of a large cluster: time of a tick, of a report, and memory.
 //!
 //! A tick here is one decision about each revision, with all metrics shown: what an autoscaler does
-//! every two seconds, at instants spread over them. It runs in a process of its own, because what
-//! that process holds is one of the figures. Times are those of a core, not of a clock on the wall:
-//! who else uses the machine is no matter.
+//! every two seconds, at instants spread over them. It runs in a process of its own, because the
+//! memory of that process is one of the figures. Times are CPU time, not wall-clock time, so that
+//! other programs on the machine do not matter.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -29,17 +29,17 @@ use crate::figures::{Figure, Paired, median};
 const REVISIONS: usize = 10_000;
 const PODS: usize = 10;
 const ACTIVATORS: usize = 5;
-/// Load of each revision at each activator: 6.5 in all, for which a target of 0.7 wants the pods
-/// there are.
+/// Load of each revision at each activator: 6.5 in all, for which a target of 0.7 asks for exactly
+/// the existing pods.
 const LOAD: f64 = 1.3;
-/// Seconds of reports before anything is measured: the windows are full.
+/// Seconds of reports before anything is measured: then the windows are full.
 const WARM_UP_S: u64 = 70;
 /// A tenth of one core in the worst case, when all decisions fall together.
 const TICK_GOAL_MS: f64 = 20.0;
 /// Half of what the chart allows an autoscaler, which also decodes lists and reports.
 const MEMORY_GOAL_MIB: f64 = 128.0;
 
-/// What the process says.
+/// The figures that the process prints.
 #[derive(serde::Serialize, serde::Deserialize)]
 struct Said {
     tick_ms: f64,
@@ -48,7 +48,7 @@ struct Said {
     empty_mib: f64,
 }
 
-/// Runs the process and shows what it says.
+/// Runs the process and returns the figures that it prints.
 pub(crate) async fn measure() -> anyhow::Result<Vec<Figure>> {
     let program = std::env::current_exe()?;
     let said = tokio::process::Command::new(program).arg("tick").output().await?;
@@ -128,7 +128,8 @@ impl Autoscaler {
         }
     }
 
-    /// A second passes and everybody reports, without a tick; the mean time for one report.
+    /// Lets a second pass, in which every activator reports and no tick comes. Returns the mean
+    /// time for one report, in milliseconds.
     fn second(&mut self) -> f64 {
         self.now += Duration::from_secs(1);
         let mut took = 0.0;
@@ -142,7 +143,7 @@ impl Autoscaler {
         took / f64::from(u32::try_from(ACTIVATORS).unwrap_or(u32::MAX))
     }
 
-    /// One decision about each revision.
+    /// Makes one decision about each revision. Returns the time that it took, in milliseconds.
     fn tick(&mut self) -> f64 {
         let before = self.decisions;
         let begun = core_ms();
@@ -196,7 +197,7 @@ fn target(index: usize) -> ScaleTarget {
     }
 }
 
-/// What one of the activators says of them all: a load that asks for the pods there are.
+/// One activator's report of all revisions: a load that asks for the existing pods.
 fn report(activator_index: usize) -> Report {
     let revisions = (0..REVISIONS).map(|index| RevisionReport {
         revision: key(index),
@@ -219,7 +220,7 @@ fn report(activator_index: usize) -> Report {
     }
 }
 
-/// Time that this thread has had a core for, in milliseconds.
+/// CPU time of this thread so far, in milliseconds.
 fn core_ms() -> f64 {
     let clock = ClockId::CLOCK_THREAD_CPUTIME_ID;
     let took = clock.now().map_or(f64::NAN, |spent| Duration::from(spent).as_secs_f64());

@@ -1,4 +1,4 @@
-//! Nobody is left who decides: what activators do then.
+//! Activators when no autoscaler is left to decide.
 
 use ebb_tests::ebb::Ebb;
 use ebb_tests::eventually;
@@ -7,13 +7,13 @@ use ebb_tests::manifest::backend;
 
 const AUTOSCALERS: [&str; 4] = ["-n", "knative-serving", "deployment/ebb-autoscaler", "-o"];
 
-/// Sets how many autoscalers there are.
+/// Scales the autoscaler's Deployment.
 async fn scale(kubectl: &Kubectl, replicas: &str) -> anyhow::Result<()> {
     let scale = ["-n", "knative-serving", "scale", "--replicas", replicas];
     kubectl.ok(&[&scale[..], &["deployment/ebb-autoscaler"]].concat()).await.map(drop)
 }
 
-/// Waits until none is left.
+/// Waits until no pod of an autoscaler is left.
 async fn gone(kubectl: &Kubectl) {
     let selector = "app.kubernetes.io/component=autoscaler";
     let pods = ["get", "pods", "-n", "knative-serving", "-l", selector, "-o", "name"];
@@ -38,13 +38,13 @@ async fn a_cold_request_is_served_although_no_autoscaler_is_left() -> anyhow::Re
         ebb.client().get(&ebb.host("alone"), "/").await
     };
     let asked = asked.await;
-    // Whatever came of it: others need them.
+    // Whatever the outcome: other tests need the autoscalers.
     scale(&kubectl, replicas.trim()).await?;
     let answer = asked?;
     assert_eq!(answer.status, 200, "{}", answer.text);
     let asks_for = kubectl.field("rev/alone-00001", "{.status.desiredReplicas}").await?;
     assert_eq!(asks_for, "1", "to the initial scale and never more");
-    // Those that come back put it to sleep again.
+    // The autoscalers that come back put the service to sleep again.
     kubectl.wait_asleep("alone").await;
     Ok(())
 }

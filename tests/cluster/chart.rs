@@ -1,4 +1,4 @@
-//! What helm does to an installed Ebb while requests flow.
+//! Upgrade, test and uninstall of an installed Ebb by helm, while requests flow.
 
 use std::path::PathBuf;
 use std::process::Stdio;
@@ -13,7 +13,7 @@ use tokio::process::Command;
 
 use crate::load::Load;
 
-/// Longest for helm: activators may take as long as `activator.drainSeconds` to end.
+/// Timeout of helm: activators may take as long as `activator.drainSeconds` to end.
 const LIMIT: &str = "--timeout=180s";
 
 /// The real helm, on the cluster under test.
@@ -27,7 +27,8 @@ async fn helm(arguments: &[&str]) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// Takes from a map of settings what helm knows its own by, as `kubectl replace` does; its UID.
+/// Removes the annotation by which helm recognises a map of settings as its own; `kubectl replace`
+/// does the same. Returns the map's UID.
 async fn disown(kubectl: &Kubectl, map: &str) -> anyhow::Result<String> {
     let annotate = ["-n", "knative-serving", "annotate", map, "meta.helm.sh/release-name-"];
     kubectl.ok(&annotate).await?;
@@ -55,7 +56,7 @@ async fn no_request_fails_while_helm_replaces_everything() -> anyhow::Result<()>
     let load = Load::on(&ebb, "busy");
     let chart = source().join("deploy/helm/ebb");
     let chart = chart.to_str().context("the path of the chart")?;
-    // Another annotation is another template: every pod of all three is replaced.
+    // A new annotation changes the pod templates: every pod of all three components is replaced.
     let change = format!("--set-string=podAnnotations.upgrade={:016x}", rand::random::<u64>());
     helm(&["upgrade", "ebb", chart, "--reuse-values", "--wait", LIMIT, &change]).await?;
     let woken = ebb.client().get(&ebb.host("sleeper"), "/").await?;
@@ -67,12 +68,12 @@ async fn no_request_fails_while_helm_replaces_everything() -> anyhow::Result<()>
     let after = kubectl.ok(&pods).await?;
     let made = after.lines().filter(|pod| !before.contains(pod)).count();
     assert!(made >= before.lines().count(), "of {before} only {made} were replaced: {after}");
-    // C20: helm deletes what an upgrade no longer names.
+    // Helm deletes objects that an upgrade no longer names.
     assert_eq!(identity(&kubectl, map).await?, disowned, "the settings were made anew");
     Ok(())
 }
 
-/// L10: what the chart's own test asks, the webhooks answer.
+/// The webhooks answer the question of the chart's own test.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn helms_test_of_the_release_passes() -> anyhow::Result<()> {
     let ebb = Ebb::start_quick().await?;
@@ -82,7 +83,7 @@ async fn helms_test_of_the_release_passes() -> anyhow::Result<()> {
     Ok(())
 }
 
-/// Last of all, because it takes Ebb away; tests/cluster/uninstall also looks what is left.
+/// Runs last of all, because it uninstalls Ebb; tests/cluster/uninstall also checks what is left.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 #[ignore = "takes Ebb away: run by tests/cluster/uninstall"]
 async fn helm_takes_ebb_away_and_leaves_what_people_made() -> anyhow::Result<()> {
@@ -104,9 +105,9 @@ async fn helm_takes_ebb_away_and_leaves_what_people_made() -> anyhow::Result<()>
         kubectl.ok(&pods).await.ok()?.is_empty().then_some(())
     })
     .await;
-    // What was under way when the end came is answered.
+    // The request that was in flight during the uninstall is answered.
     assert_eq!(long.await??.status, 200);
-    // Whoever comes later finds nobody, which is no answer with an error in it.
+    // A later request finds no server at all; it gets no response with an error in it.
     let refused = load.end().await.expect_err("somebody still answers");
     assert!(refused.to_string() == "no response", "{refused:#}");
     let kept = kubectl.ok(&["get", "ksvc/busy", "rev/busy-00001", "-o", "name"]).await?;

@@ -10,7 +10,7 @@ const PRIVATE: &str = "networking.knative.dev/visibility=cluster-local";
 const TAG: &str = r#"{"spec":{"traffic":[
     {"revisionName":"priv-00001","percent":100,"tag":"blue"}]}}"#;
 
-/// P1: the load balancer's address answered for every name that a Route has inside the cluster.
+/// The load balancer's address once answered for every name that a Route has inside the cluster.
 #[tokio::test]
 async fn a_private_service_is_reached_by_pods_and_by_nobody_outside() -> anyhow::Result<()> {
     let ebb = Ebb::start_quick().await?;

@@ -1,9 +1,10 @@
-//! Pods that cannot be had: the Revision says why, in the words of whoever refused.
+//! Pods that cannot be started: the Revision says why, in the words of the component that refused.
 
 use ebb_tests::ebb::Ebb;
 use ebb_tests::manifest::{backend, image, service};
 
-/// Deploys something that gets no pod; reason and message of the Revision's Ready condition.
+/// Deploys a service whose pods cannot run. Returns reason and message of the Revision's Ready
+/// condition.
 async fn refused(ebb: &Ebb, name: &str, manifest: &str) -> anyhow::Result<(String, String)> {
     let kubectl = ebb.kubectl();
     kubectl.apply(manifest).await?;

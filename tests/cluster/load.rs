@@ -7,7 +7,7 @@ use ebb_tests::ebb::Ebb;
 use futures::future::join_all;
 use tokio::task::JoinHandle;
 
-/// Clients that ask one after another without a pause.
+/// Clients, each of which sends its requests one after another without a pause.
 const CLIENTS: usize = 4;
 
 /// Requests that go on until they are told to end.
@@ -18,7 +18,7 @@ pub(crate) struct Load {
 }
 
 impl Load {
-    /// Starts it.
+    /// Starts the requests.
     pub(crate) fn on(ebb: &Ebb, service: &str) -> Self {
         let (stop, answered) = (Arc::<AtomicBool>::default(), Arc::<AtomicUsize>::default());
         let ask = |_| {
@@ -37,7 +37,7 @@ impl Load {
         Self { stop, answered, clients }
     }
 
-    /// Ends it; how many requests were answered, if every one was.
+    /// Ends the requests. Returns how many were answered, or an error if one was not.
     pub(crate) async fn end(self) -> anyhow::Result<usize> {
         self.stop.store(true, Ordering::Relaxed);
         for client in join_all(self.clients).await {

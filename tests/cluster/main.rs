@@ -1,4 +1,4 @@
-//! What only a real Kubernetes shows: its kubelet, its scheduler, its quotas, and a rollout of
+//! Tests that need a real Kubernetes: its kubelet, its scheduler, its quotas, and a rollout of
 //! Ebb's own pods under load. Run by tests/cluster/e2e against an Ebb installed by its Helm chart.
 
 #![allow(clippy::unwrap_used, clippy::panic, clippy::print_stdout, reason = "a test may fail")]

@@ -1,4 +1,5 @@
-//! Firewall rules of a test, in the network of the cluster, and what they have dropped.
+//! Firewall rules of a test, in the network of the cluster, with a count of the packets that they
+//! dropped.
 
 use std::process::Stdio;
 
@@ -7,7 +8,7 @@ use serde_json::Value;
 use tokio::io::AsyncWriteExt as _;
 use tokio::process::Command;
 
-/// A table of rules; gone when this is. With the cluster it would go as well.
+/// A table of rules; dropping this deletes the table, and so would the end of the cluster.
 pub(crate) struct Table {
     name: &'static str,
 }
@@ -24,7 +25,7 @@ impl Table {
         Ok(Self { name })
     }
 
-    /// How many packets its rules have counted. Without any, a test has shown nothing.
+    /// How many packets the rules have counted. If there are none, the test has shown nothing.
     pub(crate) async fn counted(&self) -> anyhow::Result<u64> {
         let list = ["-j", "list", "table", "inet", self.name];
         let listed = Command::new("nft").args(list).stdin(Stdio::null()).output().await?;

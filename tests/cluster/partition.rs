@@ -1,5 +1,5 @@
-//! S1: a firewall between one of two activators and the autoscalers. What that activator has in
-//! flight nobody knows then, so nothing is taken away, and it is said why.
+//! A firewall between one of two activators and the autoscalers. The autoscalers then do not know
+//! what that activator has in flight, so no scale is lowered, and an Event says why.
 
 use std::process::Stdio;
 use std::time::Duration;
@@ -14,9 +14,9 @@ use tokio::time::Instant;
 
 use crate::nft::Table;
 
-/// The table of the test's own rule.
+/// Name of the table with the test's own rule.
 const TABLE: &str = "ebb_test_cut";
-/// Seconds after which an Event is to tell, instead of the 600 of an installed Ebb.
+/// Seconds after which an Event is to report it, instead of the 600 of an installed Ebb.
 const NOTICE: &str = "EBB_UNHEARD_NOTICE=10";
 /// Longer than a silent activator was once waited for (30 s), with the windows on top of that.
 const LONG: Duration = Duration::from_secs(75);
@@ -24,7 +24,8 @@ const LONG: Duration = Duration::from_secs(75);
 /// Drops what one activator sends to the autoscalers.
 async fn cut(activator: &str, autoscalers: &str) -> anyhow::Result<Table> {
     let autoscalers = autoscalers.split_whitespace().collect::<Vec<_>>().join(", ");
-    // Before the rules of kube-proxy. Pods on one bridge pass here, for up asks for that.
+    // Before the rules of kube-proxy. Packets between pods on one bridge pass this hook, because
+    // cluster/up asks for that.
     let chain = format!(
         "chain forward {{
            type filter hook forward priority -10; policy accept;
@@ -54,7 +55,7 @@ async fn set_notice(kubectl: &Kubectl, setting: &str) -> anyhow::Result<()> {
     kubectl.ok(&[&autoscaler[..], &set].concat()).await?;
     let wait = ["rollout", "status", "--timeout=110s", "deployment/ebb-autoscaler"];
     kubectl.ok(&[&autoscaler[..], &wait].concat()).await?;
-    // The old ones are no longer among the pods that the rule names.
+    // The rule is to name the new pods alone, so the old ones have to be gone.
     eventually("two autoscalers are left", || async {
         let names = pods(kubectl, "autoscaler", ".metadata.name").await.ok()?;
         (names.split_whitespace().count() == 2).then_some(())
@@ -68,7 +69,7 @@ async fn desired(kubectl: &Kubectl) -> anyhow::Result<String> {
 }
 
 async fn cut_off(kubectl: &Kubectl) -> anyhow::Result<()> {
-    // With everybody heard a silent service goes to sleep.
+    // While every activator is heard, a silent service goes to sleep.
     kubectl.apply(&backend("before", &[])).await?;
     kubectl.wait_ready("before").await?;
     kubectl.wait_asleep("before").await;

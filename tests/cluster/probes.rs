@@ -3,7 +3,7 @@
 use ebb_tests::ebb::Ebb;
 use ebb_tests::manifest::service;
 
-/// The backend with a probe of its author's, in flow style.
+/// A Service of the backend with the readiness probe `probe`, in flow style.
 fn probed(name: &str, probe: &str, arguments: &[&str], annotations: &str) -> String {
     service(name, "ebb-backend", arguments, annotations, "")
         .replace("command", &format!("readinessProbe: {{{probe}}}, command"))

@@ -1,4 +1,4 @@
-//! What Ebb's own accounts may not do, though RBAC alone would let them.
+//! Changes that Ebb's own accounts are refused, though RBAC alone would allow them.
 
 use anyhow::Context as _;
 use ebb_tests::ebb::Ebb;
@@ -11,7 +11,7 @@ use serde_json::{Value, json};
 const AUTOSCALER: &str = "system:serviceaccount:knative-serving:ebb-autoscaler";
 const COST: &str = "controller.kubernetes.io/pod-deletion-cost";
 
-/// A client that the API server takes for `user`.
+/// A client that impersonates `user`, and its default namespace.
 async fn client_as(ebb: &Ebb, user: &str) -> anyhow::Result<(Client, String)> {
     let mut config = ebb.api().await?;
     config.auth_info.impersonate = Some(user.to_owned());
@@ -19,7 +19,7 @@ async fn client_as(ebb: &Ebb, user: &str) -> anyhow::Result<(Client, String)> {
     Ok((Client::try_from(config)?, namespace))
 }
 
-/// C17: whoever had the autoscaler's token could run any image in every pod.
+/// Without the policy the holder of the autoscaler's token could run any image in every pod.
 #[tokio::test]
 async fn the_autoscaler_marks_pods_and_changes_nothing_else_of_them() -> anyhow::Result<()> {
     let ebb = Ebb::start().await?;
@@ -53,7 +53,7 @@ async fn the_autoscaler_marks_pods_and_changes_nothing_else_of_them() -> anyhow:
         let annotations = marked.metadata.annotations.unwrap_or_default();
         assert_eq!(annotations.get(COST).map(String::as_str), cost.as_str());
     }
-    // The policy is about the autoscaler alone.
+    // The policy applies to the autoscaler alone.
     ebb.kubectl().ok(&["annotate", "pod", &name, "other=1"]).await?;
     Ok(())
 }

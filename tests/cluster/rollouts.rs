@@ -1,5 +1,5 @@
-//! What is replaced while requests flow: Ebb's own pods, of which none may be missed, and Services of
-//! one name, of which none may answer for another.
+//! Replacements while requests flow: of Ebb's own pods, during which no request may fail, and of
+//! Services of one name, of which none may answer for another.
 
 use ebb_tests::ebb::Ebb;
 use ebb_tests::incarnations;
@@ -28,7 +28,7 @@ async fn no_request_fails_while_each_component_is_restarted() -> anyhow::Result<
     for component in ["ebb-activator", "ebb-autoscaler", "ebb-controller"] {
         let load = Load::on(&ebb, "busy");
         restart(&kubectl, component).await?;
-        // What was replaced also still does its work.
+        // The replaced component still does its work.
         kubectl.wait_asleep("sleeper").await;
         let woken = ebb.client().get(&ebb.host("sleeper"), "/").await?;
         assert_eq!(woken.status, 200, "{component}: {}", woken.text);
@@ -39,7 +39,7 @@ async fn no_request_fails_while_each_component_is_restarted() -> anyhow::Result<
     kubectl.wait_ready("after").await
 }
 
-/// P12: old pods live on for a while, with the label of a Revision that has taken the name.
+/// Old pods live on for a while, with the label of a new Revision that has taken the name.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_name_that_is_used_again_is_never_answered_by_its_earlier_owner() -> anyhow::Result<()> {
     let ebb = Ebb::start().await?;

@@ -1,5 +1,5 @@
-//! L2: the network drops established connections to the API server without a word: no reset comes,
-//! packets vanish in both directions. New connections work.
+//! The network drops established connections to the API server silently: no reset comes, packets
+//! vanish in both directions. New connections work.
 
 use std::collections::BTreeSet;
 use std::net::{IpAddr, SocketAddr};
@@ -14,9 +14,10 @@ use tokio::time::Instant;
 
 use crate::nft::Table;
 
-/// A wake that lost every connection is served within this time, where it took a quarter of an hour.
+/// A wake that loses every connection is served within this time; it once took a quarter of an
+/// hour.
 const SERVED_WITHIN: Duration = Duration::from_secs(5);
-/// The table of the rules that drop.
+/// Name of the table with the rules that drop.
 const TABLE: &str = "ebb_severed";
 
 /// The other ends of the API server's connections with Ebb's pods, as its machine sees them.
@@ -73,7 +74,8 @@ async fn a_wake_that_loses_its_connections_to_the_api_server_is_served() -> anyh
     assert_eq!(answer.status, 200, "{}", answer.text);
     let took = began.elapsed();
     assert!(took < SERVED_WITHIN, "{took:?} with {} connections", connections.len());
-    // Within a minute each: the autoscaler's watches, then the controller's, then the activators'.
+    // The watches recover within a minute each: the autoscaler's, then the controller's, then the
+    // activators'.
     kubectl.wait_asleep("hello").await;
     kubectl.apply(&backend("later", &[])).await?;
     kubectl.wait_ready("later").await?;

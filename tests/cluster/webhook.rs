@@ -1,4 +1,4 @@
-//! Whoever reaches the webhook cannot keep the API server from it.
+//! A client that reaches the webhook cannot keep the API server from it.
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -23,14 +23,14 @@ use tokio_rustls::TlsConnector;
 
 /// Connections to each replica of the webhook.
 const CONNECTIONS: usize = 64;
-/// What they may cost whoever applies something.
+/// Longest delay that these connections may cause for `kubectl apply`.
 const DELAY_MAX: Duration = Duration::from_secs(3);
 /// The name that the API server asks for.
 const NAME: &str = "ebb-webhook.knative-serving.svc";
 /// A head, and one byte of the body that it promises.
 const HALF: &str = "POST /resource-validation HTTP/1.1\r\nhost: a\r\ncontent-length: 1000\r\n\r\n{";
 
-/// A way to the webhook of one replica, which ends with the process.
+/// Forwards a local port to the webhook of one replica, until the returned process ends.
 async fn forward(kubectl: &Kubectl, pod: &str) -> anyhow::Result<(Child, SocketAddr)> {
     let arguments = ["-n", "knative-serving", "port-forward", pod, ":8443"];
     let mut child = kubectl.spawn(&arguments)?;
@@ -38,7 +38,7 @@ async fn forward(kubectl: &Kubectl, pod: &str) -> anyhow::Result<(Child, SocketA
     let line = lines.next_line().await?.context("kubectl port-forward said nothing")?;
     let address = line.split_whitespace().find_map(|word| word.parse().ok());
     let address = address.with_context(|| format!("no address in {line:?}"))?;
-    // It writes a line for each connection: it must not wait for a reader.
+    // kubectl writes a line for each connection, and must not wait for a reader.
     let mut errors = BufReader::new(child.stderr.take().context("its errors")?).lines();
     tokio::spawn(async move { while let Ok(Some(_)) = lines.next_line().await {} });
     tokio::spawn(async move { while let Ok(Some(_)) = errors.next_line().await {} });
@@ -63,7 +63,8 @@ async fn connector(kubectl: &Kubectl) -> anyhow::Result<TlsConnector> {
     Ok(TlsConnector::from(Arc::new(client)))
 }
 
-/// Sends half a review and waits for what comes of it, again and again; counts them in `sent`.
+/// Sends half a review and waits for the end of the connection, again and again; counts the half
+/// reviews in `sent`.
 async fn linger(connector: TlsConnector, address: SocketAddr, sent: Arc<AtomicUsize>) {
     loop {
         let once = async {
@@ -81,7 +82,7 @@ async fn linger(connector: TlsConnector, address: SocketAddr, sent: Arc<AtomicUs
     }
 }
 
-/// The longest of a few calls of `kubectl apply`.
+/// How long the slowest of a few calls of `kubectl apply` took.
 async fn slowest(kubectl: &Kubectl, round: &str) -> anyhow::Result<Duration> {
     let mut slowest = Duration::ZERO;
     for number in 0..4 {
@@ -92,7 +93,7 @@ async fn slowest(kubectl: &Kubectl, round: &str) -> anyhow::Result<Duration> {
     Ok(slowest)
 }
 
-/// C14: eight connections that sent a head and one byte stopped every `kubectl apply`.
+/// Eight connections that sent a head and one byte once stopped every `kubectl apply`.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn half_reviews_on_many_connections_delay_nobody() -> anyhow::Result<()> {
     let ebb = Ebb::start().await?;
@@ -113,7 +114,7 @@ async fn half_reviews_on_many_connections_delay_nobody() -> anyhow::Result<()> {
         .flat_map(|(_, address)| std::iter::repeat_n(*address, CONNECTIONS))
         .map(|address| tokio::spawn(linger(connector.clone(), address, Arc::clone(&sent))))
         .collect();
-    // They come back as they are sent away.
+    // The clients connect again when the webhook closes their connections.
     eventually("half reviews wait on all connections", || async {
         (sent.load(Ordering::Relaxed) >= clients.len()).then_some(())
     })

@@ -28,7 +28,7 @@ async fn a_cold_request_is_served_although_no_autoscaler_runs() -> anyhow::Resul
     }
     let asks_for = kubectl.field("rev/hello-00001", "{.status.desiredReplicas}").await?;
     assert_eq!(asks_for, "1", "to the initial scale and never more");
-    // One that comes back decides again.
+    // An autoscaler that comes back decides again.
     let _back = bed.autoscaler_at("autoscaler-1", address).await?;
     kubectl.wait_asleep("hello").await;
     Ok(())

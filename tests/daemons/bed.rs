@@ -1,4 +1,5 @@
-//! What the daemons run on: the embedded API with a Deployment controller and a kubelet's stand-in.
+//! The daemons' environment: the embedded API, with stand-ins for the Deployment controller and
+//! kubelet.
 
 use std::net::{SocketAddr, TcpListener};
 use std::path::PathBuf;
@@ -29,13 +30,13 @@ use tokio::process::{Child, Command};
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
-/// Seconds of a lease: a test that kills who leads waits for its end, and this API server is never
-/// slow.
+/// Seconds of a lease: a test that kills the leader waits for the end of its lease, and this API
+/// server is never slow.
 const LEASE: &str = "3";
 
-/// Where the API server names the pod that a token is bound to.
+/// The key under which the API server names the pod that a token is bound to.
 const POD_NAME: &str = "authentication.kubernetes.io/pod-name";
-/// The activators that have a token, and what it is.
+/// The activators that have a token, each with its token.
 const TOKENS: [(&str, &str); 2] =
     [("activator-0", "token-of-activator-0"), ("activator-1", "token-of-activator-1")];
 
@@ -58,7 +59,7 @@ pub(crate) struct Daemon {
 // === impl Bed ===
 
 impl Bed {
-    /// Starts it, with a scaling window of 6 s.
+    /// Starts an API server, with a scaling window of 6 s.
     pub(crate) async fn start() -> anyhow::Result<Self> {
         let folder = TempDir::with_prefix("ebb-daemons-")?;
         let instance = format!("ebb-daemons-{}", rand::random::<u64>());
@@ -122,7 +123,7 @@ impl Bed {
         self.activator_with(name, autoscalers, self.own(name)?).await
     }
 
-    /// An activator that shows a token which nobody gave out.
+    /// An activator that shows a token which was never issued.
     pub(crate) async fn impostor(
         &self,
         name: &str,
@@ -143,8 +144,8 @@ impl Bed {
         Ok(vec!["--token".to_owned(), file.display().to_string()])
     }
 
-    /// An activator that serves others, with the Pod by which they find it: what runs there is
-    /// nothing, its name and port are the activator's.
+    /// An activator that serves others, with the Pod by which they find it. The Pod runs only
+    /// `sleep`; its name and its port are the activator's.
     pub(crate) async fn activator_among_others(
         &self,
         name: &str,
@@ -242,7 +243,8 @@ impl Daemon {
         Ok(tokio::time::timeout(PATIENCE, self.child.wait()).await??.code())
     }
 
-    /// A number that it shows among its metrics, by its name or by name and labels.
+    /// The value of one of its metrics, by the metric's name or by name and labels; `None` if it
+    /// shows no such metric.
     pub(crate) async fn metric(&self, name: &str) -> Option<f64> {
         let text = Client::new(self.admin).get("admin", "/metrics").await.ok()?.text;
         let is_it =
@@ -252,7 +254,7 @@ impl Daemon {
     }
 }
 
-/// Whom the token of an activator's pod stands for, as on a cluster.
+/// The identity behind the token of an activator's pod, as on a cluster.
 fn of(pod: &str) -> Identity {
     Identity {
         extra: [(POD_NAME.to_owned(), vec![pod.to_owned()])].into(),
@@ -264,7 +266,8 @@ fn of(pod: &str) -> Identity {
     }
 }
 
-/// A Service of the tests' backend: found by its path, for no `ebb` runs that it lies beside.
+/// A Service of the tests' backend, named by its path: there is no `ebb` process beside which it
+/// would be found by its name.
 pub(crate) fn backend(name: &str) -> String {
     service(name, &binary("ebb-backend").display().to_string(), &[], "", "")
 }
@@ -276,7 +279,8 @@ pub(crate) fn narrow_backend(name: &str) -> String {
     service(name, &program, &[], annotations, "containerConcurrency: 1")
 }
 
-/// The host of a Service in `default`: without another domain, its name in the cluster.
+/// The host of a Service in `default`: no domain is set, so it is the Service's name in the
+/// cluster.
 pub(crate) fn host(name: &str) -> String {
     format!("{name}.default.svc.cluster.local")
 }

@@ -1,4 +1,4 @@
-//! What happens to a service when the process that leads is no more.
+//! A service when the leading process has ended.
 
 use ebb_tests::client::Client;
 use ebb_tests::eventually;
@@ -6,7 +6,7 @@ use ebb_tests::kubectl::Kubectl;
 
 use crate::bed::{Bed, Daemon, backend, host};
 
-/// Who holds a lease, once anybody but `not` does.
+/// Waits until a replica other than `not` holds a lease. Returns its name.
 async fn holder(kubectl: &Kubectl, lease: &str, not: &str) -> String {
     eventually(&format!("{lease} is held"), || async {
         let path = ["get", "lease", lease, "-n", "knative-serving", "-o"];
@@ -17,7 +17,7 @@ async fn holder(kubectl: &Kubectl, lease: &str, not: &str) -> String {
     .await
 }
 
-/// The one of the two that leads, and the other.
+/// The leader of the two, and the other.
 fn split(pair: [Daemon; 2], holder: &str) -> (Daemon, Daemon) {
     let [first, second] = pair;
     if holder.ends_with('0') { (first, second) } else { (second, first) }
@@ -42,7 +42,7 @@ async fn a_request_wakes_a_service_although_the_leading_autoscaler_just_died() -
     let answer = client.get(&host("hello"), "/").await?;
     assert_eq!(answer.status, 200, "{}", answer.text);
     assert_ne!(holder(&kubectl, "ebb-autoscaler", &leader).await, leader);
-    // And what has taken over also lets it sleep again.
+    // The autoscaler that took over also puts the service to sleep again.
     kubectl.wait_asleep("hello").await;
     Ok(())
 }

@@ -1,4 +1,4 @@
-//! S10: who speaks for an activator without its token.
+//! A process that speaks for an activator without its token.
 
 use anyhow::Context as _;
 use ebb_tests::eventually;
@@ -9,11 +9,12 @@ const STREAMS: &str = "ebb_activator_report_streams";
 
 async fn introductions(autoscaler: &Daemon, outcome: &str) -> f64 {
     let name = format!("ebb_introductions_total{{outcome=\"{outcome}\"}}");
-    // There is none before the first.
+    // The series does not exist before the first introduction.
     autoscaler.metric(&name).await.unwrap_or_default()
 }
 
-/// Over the wire, with the API server asked: none of it is a stand-in.
+/// Over real connections, with the API server asked about the tokens: no step is replaced by a
+/// mock.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn an_autoscaler_hears_who_shows_its_own_token_and_nobody_else() -> anyhow::Result<()> {
     let bed = Bed::start().await?;

@@ -6,7 +6,7 @@ use futures::future::join_all;
 
 use crate::bed::{Bed, Daemon, host, narrow_backend};
 
-/// Waits until an activator divides the revisions among so many.
+/// Waits until an activator divides the revisions among `count` activators.
 async fn members(activator: &Daemon, count: f64) {
     eventually(&format!("{count} activators know each other"), || async {
         let members = activator.metric("ebb_activator_ring_members").await?;
@@ -38,7 +38,7 @@ async fn two_activators_keep_one_limit_and_one_of_them_can_die() -> anyhow::Resu
     let (by_first, by_second) =
         (forwarded(&first).await.unwrap_or(0.0), forwarded(&second).await.unwrap_or(0.0));
     assert!((by_first + by_second - 20.0).abs() < 0.5, "{by_first} and {by_second} forwarded");
-    // The owner dies, and its Pod still says that it is ready.
+    // The owner dies, while its Pod still says that it is ready.
     let (owner, client) = if by_first > 0.0 { (second, &clients[0]) } else { (first, &clients[1]) };
     owner.kill().await?;
     let answer = client.get(&host, "/").await?;

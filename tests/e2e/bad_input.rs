@@ -1,5 +1,5 @@
-//! Wrong manifests are refused with Knative's words and nothing is stored; programs that cannot
-//! run say why in the Revision.
+//! Wrong manifests are refused with Knative's words and nothing is stored; for programs that cannot
+//! run the Revision says why.
 
 use ebb_tests::ebb::Ebb;
 use ebb_tests::kubectl::Kubectl;
@@ -57,7 +57,7 @@ async fn a_wrong_manifest_is_refused_with_the_fields_path() -> anyhow::Result<()
     refused(&kubectl, &unnamed, &["missing field(s): spec.template.spec.containers[0].image"]).await
 }
 
-/// Deploys something that cannot run; reason and message of the revision's Ready condition.
+/// Deploys a service that cannot run. Returns reason and message of the revision's Ready condition.
 pub(crate) async fn broken(
     ebb: &Ebb,
     name: &str,
@@ -68,7 +68,7 @@ pub(crate) async fn broken(
     kubectl.wait_failed(name).await?;
     let service = format!("ksvc/{name}");
     kubectl.ok(&["wait", "--for=condition=Ready=False", "--timeout=60s", &service]).await?;
-    // Once more: what the service waits for is the revision's last word.
+    // Read once more: the service has waited for the revision's final reason.
     kubectl.wait_failed(name).await
 }
 
@@ -77,7 +77,7 @@ async fn a_command_that_does_not_exist_is_named() -> anyhow::Result<()> {
     let ebb = Ebb::start().await?;
     let manifest = service("missing", "no-such-program", &[], "", "");
     let (reason, message) = broken(&ebb, "missing", &manifest).await?;
-    // A kubelet says the first until it has tried again.
+    // A kubelet reports the first reason until it has tried again.
     assert!(["RunContainerError", "ExitCode128"].contains(&reason.as_str()), "{reason}: {message}");
     assert!(message.contains("no-such-program"), "{message}");
     Ok(())

@@ -1,4 +1,4 @@
-//! What people do with `kubectl`, against the real binary.
+//! Common uses of `kubectl`, with the real binary.
 
 use ebb_tests::ebb::Ebb;
 use ebb_tests::eventually;

@@ -1,5 +1,5 @@
-//! What only the process `ebb local` has: a start, an end, a state folder, programs instead of
-//! images.
+//! Tests of what only the process `ebb local` has: a start, an end, a state folder, programs
+//! instead of images.
 
 mod broken;
 mod crash;

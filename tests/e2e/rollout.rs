@@ -70,7 +70,8 @@ async fn a_split_sends_half_to_each_revision_and_a_tag_has_a_host_of_its_own() -
     Ok(())
 }
 
-/// C10: what is taken out of an item of a list leaves everything that was made from it.
+/// A field that is removed from an item of a list is also gone from everything that was made from
+/// it.
 #[tokio::test]
 async fn arguments_and_a_tag_that_are_taken_out_are_gone() -> anyhow::Result<()> {
     let ebb = Ebb::start().await?;
@@ -150,7 +151,7 @@ async fn a_revision_that_fails_leaves_the_traffic_where_it_was() -> anyhow::Resu
     Ok(())
 }
 
-/// P12: tests/cluster does it two hundred times.
+/// tests/cluster repeats this two hundred times.
 #[tokio::test]
 async fn a_name_that_is_used_again_is_never_answered_by_its_earlier_owner() -> anyhow::Result<()> {
     let ebb = Ebb::start().await?;

@@ -74,7 +74,7 @@ async fn min_scale_keeps_a_replica_and_max_scale_bounds_them_under_load() -> any
     kubectl.apply(&manifest).await?;
     kubectl.wait_ready("bounded").await?;
     let (client, host) = (ebb.client(), ebb.host("bounded"));
-    // A replica that is on its way out no longer counts, here as in a Deployment's status.
+    // A replica that is being deleted no longer counts, here as in a Deployment's status.
     let names =
         "{{range .items}}{{if not .metadata.deletionTimestamp}}{{.metadata.name}}\n{{end}}{{end}}";
     let names = format!("go-template={names}");
@@ -102,7 +102,7 @@ async fn min_scale_keeps_a_replica_and_max_scale_bounds_them_under_load() -> any
         (kubectl.ok(&pods).await.ok()?.lines().count() == 1).then_some(())
     })
     .await;
-    // Longer than the window and the grace period together: it must stay.
+    // Longer than the window and the grace period together: the replica must stay.
     tokio::time::sleep(std::time::Duration::from_secs(10)).await;
     assert_eq!(kubectl.ok(&pods).await?.lines().count(), 1);
     Ok(())

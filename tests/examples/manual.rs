@@ -42,13 +42,13 @@ fn write(folder: &Path, command: &Command) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// What is hidden from help is not to be completed either, which `clap_complete` would do.
+/// A copy of a command without its hidden subcommands, which `clap_complete` would complete.
 fn without_hidden(command: &Command) -> Command {
     let shown = command.get_subcommands().filter(|each| !each.is_hide_set());
-    // A `Command` keeps names for ever, and this program ends at once.
+    // A `Command` takes a `'static` name; the leak does no harm, because this program ends at once.
     let name: &'static str = command.get_name().to_owned().leak();
     Command::new(name)
-        // With any version there is a `--version` to complete; its number stands in no completion.
+        // With any version `--version` is completed; the number itself appears in no completion.
         .version(env!("CARGO_PKG_VERSION"))
         .propagate_version(true)
         .about(command.get_about().cloned().unwrap_or_default())

@@ -1,4 +1,4 @@
-//! What the chart hands out, read from what it renders: rights, doors and walls.
+//! The rights, doors and network policies of the chart, read from what it renders.
 
 mod values;
 
@@ -48,7 +48,7 @@ Role ebb-controller: core configmaps: list watch
 Role ebb-controller: core secrets [ebb-webhook-certs]: get update
 ";
 
-/// What people may be given by the roles that aggregate to admin, edit and view: this group alone.
+/// The only API group of the roles for people, which aggregate to admin, edit and view.
 const PEOPLES_GROUP: &str = "serving.knative.dev";
 
 /// Every object of deploy/ebb.yaml, which is what the chart renders.
@@ -87,7 +87,7 @@ fn line(role: &Value, right: &Value) -> String {
     line
 }
 
-/// C17: a right more than these needs a line here, and somebody who reads it.
+/// A further right needs a line here, which a reviewer will read.
 #[test]
 fn the_chart_grants_the_rights_that_are_listed_and_no_others() {
     let objects = objects();
@@ -110,7 +110,7 @@ fn the_chart_grants_the_rights_that_are_listed_and_no_others() {
     assert_eq!(granted, listed);
 }
 
-/// C17: each account gets the roles of its own name, and nobody else gets any.
+/// Each account gets the roles of its own name, and nobody else gets any.
 #[test]
 fn the_roles_are_bound_to_the_account_of_their_name() {
     let objects = objects();
@@ -129,7 +129,7 @@ fn the_roles_are_bound_to_the_account_of_their_name() {
     }
 }
 
-/// C17: the right to patch pods is for one annotation, which a policy says and binds.
+/// The right to patch pods is for one annotation: a policy says so, and a binding enforces it.
 #[test]
 fn the_autoscalers_patch_of_pods_is_held_to_one_annotation() {
     let objects = objects();
@@ -148,7 +148,7 @@ fn the_autoscalers_patch_of_pods_is_held_to_one_annotation() {
     assert_eq!(binding["spec"], bound);
 }
 
-/// P1: pods of any namespace reach the inner door, and nobody who is no pod does.
+/// Pods of any namespace reach the inner door, and nothing else does.
 #[test]
 fn the_inner_door_is_for_pods_alone() {
     let objects = objects();
@@ -181,7 +181,7 @@ fn the_inner_door_is_for_pods_alone() {
     assert!(words(arguments).contains(&gateway), "{arguments}");
 }
 
-/// S10: what activators show has an audience of its own, and lies where they look for it.
+/// The token that activators show has an audience of its own, and lies where they look for it.
 #[test]
 fn activators_have_a_token_for_each_other_and_for_the_autoscaler_alone() {
     let objects = objects();
@@ -197,7 +197,7 @@ fn activators_have_a_token_for_each_other_and_for_the_autoscaler_alone() {
     assert_eq!(pod["serviceAccountName"], identity::ACTIVATOR_ACCOUNT);
 }
 
-/// A selector of a Deployment can never change: one more label in it, and no upgrade works.
+/// A selector of a Deployment can never change: one more label in it would break every upgrade.
 #[test]
 fn every_object_has_the_usual_labels_and_is_found_by_two_of_them() {
     let objects = objects();
@@ -225,7 +225,7 @@ fn every_object_has_the_usual_labels_and_is_found_by_two_of_them() {
     }
 }
 
-/// C20: an upgrade that no longer named one of them would have helm delete it.
+/// Helm would delete a map of settings that an upgrade no longer names.
 #[test]
 fn the_release_remembers_which_settings_it_installed() {
     let objects = objects();

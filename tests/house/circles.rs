@@ -1,9 +1,9 @@
-//! No file imports, by way of others, itself: each can be read after those that it names.
+//! No file imports itself by way of others: each can be read after the files that it names.
 //!
 //! Imports are read from the `use` lines that begin with `crate::`, `super::` or `self::`, outside
 //! tests. A file may name its children (`use child::X`): such lines and paths within code are not
 //! read. Children may name their parent, and that makes no circle here; but in the crates of
-//! [`ONE_WAY`] they name their siblings alone. What the root of a crate holds is not read either.
+//! [`ONE_WAY`] they name their siblings alone. Names in the root of a crate are not read either.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
@@ -12,7 +12,7 @@ use ebb_tests::binaries::source;
 
 use crate::files::{code_in, code_of};
 
-/// Crates that are held to this: all that Ebb is made of.
+/// Crates to which this rule applies: all that Ebb is made of.
 const CRATES: &[&str] =
     &["api", "activator", "autoscaler", "controller", "daemon", "apiserver", "runner", "local"];
 
@@ -75,7 +75,7 @@ fn an_import_of_a_parent_is_found() {
     assert_eq!(upward, ["a::d → a"]);
 }
 
-/// The imports of a parent, but those of the files in `rooms`.
+/// The imports of a parent, except those of the files in the folders `rooms`.
 fn upward_in(imports: &Imports, rooms: &[&str]) -> impl Iterator<Item = String> {
     let free = imports
         .iter()

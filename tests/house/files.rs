@@ -1,4 +1,4 @@
-//! The Rust files of this house, and what in them is no test.
+//! The Rust files of this house, and their code without its tests.
 
 use std::path::{Path, PathBuf};
 
@@ -26,8 +26,8 @@ pub(crate) fn rust_files() -> Vec<PathBuf> {
     files
 }
 
-/// The Rust files of a folder that hold no tests alone, each with its code: what stands before its
-/// own tests.
+/// The Rust files of a folder, without those that hold nothing but tests; each with its code, which
+/// is the part before its own tests.
 pub(crate) fn code_in(folder: &Path) -> Vec<(PathBuf, String)> {
     let is_code = |path: &PathBuf| {
         let inside = path.strip_prefix(folder).unwrap_or(path).with_extension("");
@@ -40,7 +40,7 @@ pub(crate) fn code_in(folder: &Path) -> Vec<(PathBuf, String)> {
     files_in(folder).into_iter().filter(is_code).map(read).collect()
 }
 
-/// What stands before the tests of a file.
+/// The part of a file before its tests.
 pub(crate) fn code_of(text: &str) -> &str {
     text.split("#[cfg(test)]\nmod tests {").next().unwrap_or_default()
 }

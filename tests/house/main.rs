@@ -17,7 +17,7 @@ use regex::Regex;
 
 use files::{FOLDERS, rust_files};
 
-/// Longest file: one that needs more has two subjects.
+/// Lines of the longest file: one that needs more has two subjects.
 const FILE_LINES_MAX: usize = 400;
 
 /// Names that say nothing about what is inside.

@@ -1,5 +1,5 @@
-//! A name means one thing in the whole house: no type that other files of its crate can name stands
-//! in two crates.
+//! A name means one thing in the whole house: two crates never share the name of a type that other
+//! files of its crate can name.
 
 use std::collections::BTreeMap;
 use std::collections::BTreeSet;

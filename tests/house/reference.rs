@@ -1,8 +1,8 @@
-//! `docs/reference.md` says what the code says: its tables are compared with the code's own lists.
+//! `docs/reference.md` agrees with the code: its tables are compared with the code's own lists.
 //!
 //! Names of metrics, errors, flags, annotations and settings stand in the code once, where they are
-//! registered, parsed or matched; there they are read. What a table says beside them (types,
-//! labels, states, defaults, bounds) is compared, too; what only people can judge is the meaning.
+//! registered, parsed or matched, and are read from there. The other columns of a table (types,
+//! labels, statuses, defaults, bounds) are compared, too; only people can judge the meaning.
 
 mod document;
 mod errors;
@@ -77,7 +77,7 @@ fn every_variable_that_is_read_is_in_the_reference() {
     assert_eq!(missing, BTreeSet::new());
 }
 
-/// Whole keys, as the code writes them, but for the group's version in an object.
+/// Compares whole keys, as the code writes them; the group and version of an object is no such key.
 #[test]
 fn every_annotation_and_label_is_in_the_reference() {
     let key = pattern(r#""((?:[a-z]+\.)*(?:knative|ebb|kubernetes)\.(?:dev|io)/[A-Za-z.-]+)""#);
@@ -88,7 +88,7 @@ fn every_annotation_and_label_is_in_the_reference() {
     for name in pattern(r#""([^"]+)""#).captures_iter(&list) {
         written.insert(format!("{}/{}", ebb_api::annotations::NETWORKING_GROUP, &name[1]));
     }
-    // The one that has no group.
+    // The only label without a group.
     written.insert(ebb_api::labels::APP.to_owned());
     let document = Document::read();
     let section = document.section("## Annotations and labels");
@@ -99,7 +99,7 @@ fn every_annotation_and_label_is_in_the_reference() {
         if let Some(heading) = line.strip_prefix("### ") {
             group = quoted.captures(heading).map(|name| name[1].to_owned()).unwrap_or_default();
         } else if line.starts_with("| `") {
-            // Key and older spelling.
+            // The cells of the key and its older spelling.
             let names = line.split('|').skip(1).take(2).collect::<String>();
             documented
                 .extend(quoted.captures_iter(&names).map(|name| format!("{group}{}", &name[1])));
@@ -116,7 +116,8 @@ fn every_setting_is_in_the_reference_with_its_default_and_bounds() {
     let bound = pattern(r#""([\w.-]+)",\s*"(must [^"]+|templates [^"]+)""#);
     let mut settings = 0;
     for (path, code) in code_in(&source().join("api/src/config")) {
-        // Of two maps in a file, one is a list of names that people choose.
+        // Of two maps in a file, the last has keys; the other is a list of names that people
+        // choose.
         let map = maps.captures_iter(&code).last().unwrap()[1].to_owned();
         let rows = document.rows(&format!("### `{map}`"));
         let documented: BTreeSet<_> = rows.iter().map(|row| row[0].clone()).collect();
@@ -135,7 +136,8 @@ fn every_setting_is_in_the_reference_with_its_default_and_bounds() {
     assert!(settings > 40, "only {settings} settings were found");
 }
 
-/// The code takes the default and is not changed by it; nonsense it refuses by the key's name.
+/// The default as a value changes nothing in the code's settings; a nonsensical value is refused
+/// with the key's name.
 fn is_default(map: &str, key: &str, default: &str) {
     let with = |value: &str| {
         let data = [(key.to_owned(), value.to_owned())].into();
@@ -145,7 +147,7 @@ fn is_default(map: &str, key: &str, default: &str) {
     assert_eq!(with("{{nonsense").unwrap_err().key, key, "{map}");
 }
 
-/// A map that nobody documented would be read without a table.
+/// Every map of settings that the code reads has a section of its own.
 #[test]
 fn every_map_of_settings_is_in_the_reference() {
     let maps = pattern(r#"const (?:\w+_)?MAP: &str = "([\w-]+)""#);

@@ -1,5 +1,5 @@
 //! Every task has an owner: one that lasts as long as its process is started by
-//! `ebb_daemon::tasks::Tasks`, or by a set that its owner joins; others stand here.
+//! `ebb_daemon::tasks::Tasks`, or by a set that its owner joins; all others are listed here.
 
 use std::collections::BTreeMap;
 
@@ -11,7 +11,7 @@ use crate::files::code_in;
 const CRATES: &[&str] =
     &["activator", "autoscaler", "controller", "daemon", "apiserver", "runner", "local"];
 
-/// How many bare spawns a file has, and who owns those tasks.
+/// The files with bare spawns: how many each has, and the owner of those tasks.
 const BARE: &[(&str, usize, &str)] = &[
     ("activator/src/progress.rs", 1, "one of hyper's, for a connection: ends with it"),
     ("activator/src/revision/pods.rs", 1, "a pod's probe: aborted with what is tracked of the pod"),

@@ -1,11 +1,12 @@
-//! The version stands once, in the workspace's Cargo.toml; what cannot read it there agrees with it.
+//! The version stands once, in the workspace's Cargo.toml; files that cannot read it there agree
+//! with it.
 
 use std::path::Path;
 
 use ebb_tests::binaries::source;
 use serde_json::Value;
 
-/// That of every crate of the workspace.
+/// The version of every crate of the workspace.
 const VERSION: &str = env!("CARGO_PKG_VERSION");
 
 fn read(path: impl AsRef<Path>) -> String {

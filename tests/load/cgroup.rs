@@ -8,7 +8,7 @@ use tokio::process::Command;
 
 const ROOT: &str = "/sys/fs/cgroup";
 
-/// A control group; dropping it removes it, once nobody is inside.
+/// A control group; dropping it removes the group, once no process is inside.
 #[derive(Debug)]
 pub(crate) struct Cgroup {
     folder: PathBuf,
@@ -24,7 +24,8 @@ enum Version {
 // === impl Cgroup ===
 
 impl Cgroup {
-    /// A group that may have `bytes`, swap included; an error where this machine or user cannot.
+    /// A group whose memory is limited to `bytes`; with version 2 of cgroups it gets no swap. An
+    /// error where this machine or user cannot make one.
     pub(crate) fn make(bytes: u64) -> anyhow::Result<Self> {
         let one = Path::new(ROOT).join("memory");
         let (root, version) = if one.join("memory.limit_in_bytes").exists() {
@@ -46,7 +47,7 @@ impl Cgroup {
         Ok(group)
     }
 
-    /// The same command, inside from its first instruction on.
+    /// The same command, inside the group from its first instruction on.
     pub(crate) fn wrap(&self, command: &Command) -> Command {
         let command = command.as_std();
         let mut wrapped = Command::new("sh");
@@ -69,7 +70,8 @@ impl Cgroup {
         line.context("the kernel does not count its kills")?.parse().context("oom_kill")
     }
 
-    /// The most that the group ever had, in bytes; what the kernel could have dropped included.
+    /// The most memory that the group ever had, in bytes, pages that the kernel could have dropped
+    /// included.
     pub(crate) fn peak(&self) -> Option<u64> {
         let file = match self.version {
             Version::One => "memory.max_usage_in_bytes",
@@ -87,7 +89,7 @@ impl Cgroup {
 
 impl Drop for Cgroup {
     fn drop(&mut self) {
-        // What was inside was told to end, and may take a moment.
+        // The processes inside were told to end, and may take a moment.
         for _ in 0..100 {
             if fs::remove_dir(&self.folder).is_ok() {
                 return;

@@ -22,14 +22,14 @@ use storm::Storm;
 const MEMORY: u64 = 128 * 1024 * 1024;
 const CONNECTIONS: usize = 1000;
 const BODY_BYTES: usize = 1024 * 1024;
-/// What an Ebb at rest may have more after it was flooded.
+/// The factor by which the memory of an Ebb at rest may have grown after a flood.
 const LEFT_OVER: f64 = 1.10;
 /// How long Ebb has rested when its memory is measured.
 const REST: Duration = Duration::from_mins(1);
 /// How much slower the slowest hundredth of warm requests may be beside the flood.
 const SLOWER: u32 = 2;
-/// And what is added to that: the clients of the flood run on the same processors as Ebb, and a turn
-/// of the scheduler there is more than a quiet p99.
+/// Added to that: the clients of the flood run on the same processors as Ebb, and a turn of the
+/// scheduler there is more than a quiet p99.
 const SLACK: Duration = Duration::from_millis(50);
 /// Longest time for an upload beside a held one: many times what it takes when nothing holds it up,
 /// and a fraction of the seconds for which the held one waits.
@@ -83,12 +83,12 @@ async fn a_thousand_uploads_to_a_sleeping_service_end_nothing_in_128_mib() -> an
     Ok(())
 }
 
-/// P2: what one held request may send takes nothing from the others on its connection.
+/// The part that a held upload may send takes nothing from the other requests on its connection.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn an_upload_beside_a_held_one_is_answered_while_that_one_waits() -> anyhow::Result<()> {
     let ebb = Ebb::start().await?;
     let storm = deploy(&ebb, "6000").await?;
-    // So that the measured one pays for no connection to the pod.
+    // So that the measured request need not wait for a new connection to the pod.
     storm.warm_for(Duration::from_secs(1)).await?;
     let took = storm.beside(2_000_000, 200_000).await?;
     say(&format!("200 kB beside a held upload of 2 MB on one HTTP/2 connection: {took:?}"));
@@ -96,8 +96,8 @@ async fn an_upload_beside_a_held_one_is_answered_while_that_one_waits() -> anyho
     Ok(())
 }
 
-/// A warm service, and one that is asleep and takes `start_ms` to start: long enough that all its
-/// requests are held or refused by then.
+/// Deploys a warm service, and one that is asleep and takes `start_ms` to start: long enough that
+/// all its requests are held or refused by then.
 async fn deploy(ebb: &Ebb, start_ms: &str) -> anyhow::Result<Storm> {
     let kubectl = ebb.kubectl();
     let warm = r#"autoscaling.knative.dev/min-scale: "1""#;
@@ -111,7 +111,7 @@ async fn deploy(ebb: &Ebb, start_ms: &str) -> anyhow::Result<Storm> {
     Ok(Storm { gateway: ebb.gateway, warm: ebb.host("warm"), cold: ebb.host("cold") })
 }
 
-/// So that a service may be made without being started.
+/// Allows services to be made without being started.
 const ALLOW_ZERO: &str = "\
 apiVersion: v1
 kind: ConfigMap
@@ -124,9 +124,9 @@ fn resident(ebb: &Ebb) -> anyhow::Result<f64> {
     mib(processes::resident_bytes(ebb.pid()))
 }
 
-/// Memory of Ebb's own, in MiB: a leak shows here, and not behind the pages of the program, which
-/// the kernel may take away and bring back. The first flood raises it for good, for reasons
-/// that are not known; a second must not.
+/// Anonymous memory of Ebb, in MiB: a leak shows here, without the pages of the program, which the
+/// kernel may drop and read again. The first flood raises it for good, for reasons that are not
+/// known; a second must not.
 fn own(ebb: &Ebb) -> anyhow::Result<f64> {
     mib(processes::own_bytes(ebb.pid()))
 }

@@ -21,19 +21,19 @@ const UPLOAD_TIMEOUT: Duration = Duration::from_mins(2);
 /// Clients of the warm service at once.
 const WARM_CLIENTS: usize = 4;
 
-/// Where the clients go.
+/// The gateway and the two services that the clients call.
 pub(crate) struct Storm {
     pub(crate) gateway: SocketAddr,
     pub(crate) warm: String,
     pub(crate) cold: String,
 }
 
-/// What became of a flood.
+/// The outcome of a flood.
 #[derive(Debug, Default)]
 pub(crate) struct Flood {
     /// Answered 200.
     pub(crate) served: usize,
-    /// Answered 503 with the time to come back.
+    /// Answered 503 with `retry-after`.
     pub(crate) refused: usize,
     /// Anything else.
     pub(crate) other: Vec<String>,
@@ -52,7 +52,7 @@ pub(crate) struct Warm {
 // === impl Storm ===
 
 impl Storm {
-    /// So many HTTP/2 connections, each with one upload of `bytes`.
+    /// Opens so many HTTP/2 connections, each with one upload of `bytes`.
     pub(crate) async fn flood(&self, connections: usize, bytes: usize) -> Flood {
         let body = Bytes::from(vec![b'x'; bytes]);
         let uploads = (0..connections).map(|_| timeout(UPLOAD_TIMEOUT, self.upload(body.clone())));
@@ -68,8 +68,8 @@ impl Storm {
         flood
     }
 
-    /// How long an upload of `bytes` to the warm service takes beside one of `held` bytes to the
-    /// cold one, on the same HTTP/2 connection, while that one waits.
+    /// Measures how long an upload of `bytes` to the warm service takes beside one of `held` bytes
+    /// to the cold one, on the same HTTP/2 connection, while the held one waits.
     pub(crate) async fn beside(&self, held: usize, bytes: usize) -> anyhow::Result<Duration> {
         let (mut sender, connection) = self.connect().await?;
         let post = |host: &str, bytes| {
@@ -77,7 +77,7 @@ impl Storm {
             Request::post(format!("http://{host}/echo")).body(body)
         };
         let held = tokio::spawn(sender.send_request(post(&self.cold, held)?));
-        // What may be sent of it has been sent by then.
+        // By then as much of the held upload has been sent as may be.
         sleep(Duration::from_millis(500)).await;
         let begun = Instant::now();
         let response = sender.send_request(post(&self.warm, bytes)?).await?;
@@ -110,7 +110,7 @@ impl Storm {
         Ok((status.as_u16(), headers.contains_key("retry-after")))
     }
 
-    /// Ordinary requests to the warm service, one after another from each client.
+    /// Sends ordinary requests to the warm service, one after another from each client.
     pub(crate) async fn warm_for(&self, time: Duration) -> anyhow::Result<Warm> {
         let end = Instant::now() + time;
         let clients = (0..WARM_CLIENTS).map(|_| async move {

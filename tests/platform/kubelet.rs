@@ -1,7 +1,7 @@
 //! Simulated machines: pods that take a while to start, serve over pipes, and die without mercy.
 //!
-//! A process here is the worst that is allowed: it drops whatever it does the moment it gets
-//! SIGTERM. Only the preStop sleep stands between the deletion of a pod and that moment.
+//! A process here behaves as badly as is allowed: it drops all its work the moment it gets SIGTERM.
+//! Only the preStop sleep stands between the deletion of a pod and that moment.
 
 use std::collections::HashMap;
 use std::convert::Infallible;
@@ -32,7 +32,7 @@ use crate::seed::Chance;
 #[derive(Clone)]
 pub(crate) struct Machines {
     chance: Chance,
-    /// Port of a pod → what runs there; gone when the process is.
+    /// Port of a pod → its process, for as long as that lives.
     processes: Arc<Mutex<HashMap<u16, Process>>>,
 }
 
@@ -40,7 +40,7 @@ struct Process {
     revision: String,
     /// Whether it listens yet.
     listens: bool,
-    /// Its connections: they end with it, whatever they carry.
+    /// Its connections: they end with the process, whatever they carry.
     connections: JoinSet<()>,
 }
 
@@ -101,7 +101,7 @@ impl Machines {
         self.processes.lock().remove(&port(pod));
         tokio::time::sleep(self.chance.between(0, 50)).await;
         let pods: Api<Pod> = Api::namespaced(client.clone(), "default");
-        // It may have been removed with its Deployment meanwhile.
+        // The pod may have been removed with its Deployment meanwhile.
         drop(pods.delete(&pod.name_any(), &DeleteParams::default().grace_period(0)).await);
     }
 

@@ -17,8 +17,8 @@ use tower::Service;
 
 use crate::seed::Chance;
 
-/// Longest time that one step takes. More would only stretch the simulated time: what matters is
-/// that a later event of one watch can overtake an earlier one of another.
+/// Longest time that one step takes. More would only stretch the simulated time: it is enough that
+/// a later event of one watch can overtake an earlier one of another.
 const STEP_MS_MAX: u64 = 8;
 
 /// A client of `api` whose every step takes a random while.

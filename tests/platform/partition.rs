@@ -1,4 +1,4 @@
-//! S1: an autoscaler that is cut off from one of two activators.
+//! An autoscaler that is cut off from one of two activators.
 
 use std::time::Duration;
 
@@ -9,8 +9,8 @@ use crate::seed::{self, Chance};
 use crate::world::{UNHEARD_NOTICE, World};
 
 const REVISION: &str = "model-00001";
-/// From the last request to the decision to sleep: the window twice, for it must have been whole
-/// since all were heard, the grace period, and ticks around them.
+/// From the last request to the decision to sleep: the window twice, because a whole one must have
+/// passed since all activators were heard, the grace period, and ticks around them.
 const UNTIL_DECISION: Duration = Duration::from_secs(30);
 
 #[tokio::test(start_paused = true)]
@@ -29,7 +29,7 @@ async fn a_model_that_only_the_unheard_activator_calls_stays_up_and_an_event_say
     let notes = world.notes(REVISION).await;
     assert!(notes.iter().any(|note| note.contains("activator-1 (for ")), "{notes:?}");
 
-    // The other one is heard all the time, and it knows no reason why the model should stay.
+    // The other activator is heard all the time, and it knows no reason why the model should stay.
     world.cut(1, false);
     timeout(UNTIL_DECISION, world.decided_to_sleep(REVISION)).await.expect("all are heard");
 }

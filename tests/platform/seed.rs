@@ -1,4 +1,4 @@
-//! Where chance comes from: one seed for a whole world, printed so that it can be repeated.
+//! The source of chance: one seed for a whole world, printed so that a run can be repeated.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -11,7 +11,7 @@ use rand::{RngExt as _, SeedableRng as _};
 #[derive(Clone)]
 pub(crate) struct Chance(Arc<Mutex<SmallRng>>);
 
-/// Seeds for so many worlds: `EBB_SEED`, or `otherwise`, and the numbers after it. Says which.
+/// Seeds for so many worlds: `EBB_SEED`, or `otherwise`, and the numbers after it. Prints them.
 pub(crate) fn from_environment(otherwise: u64, worlds: usize) -> impl Iterator<Item = u64> {
     let seed = std::env::var("EBB_SEED").ok().and_then(|seed| seed.parse().ok());
     let seed = seed.unwrap_or(otherwise);

@@ -36,7 +36,7 @@ use crate::seed::Chance;
 
 /// Knative's smallest window: the decision to sleep comes soonest.
 const WINDOW: Duration = Duration::from_secs(6);
-/// After how long an Event tells of a scale that is held up: as it is on a cluster.
+/// Time after which an Event reports a scale that is held up: the same as on a cluster.
 pub(crate) const UNHEARD_NOTICE: Duration = Duration::from_mins(10);
 
 /// A platform that runs.
@@ -45,7 +45,7 @@ pub(crate) struct World {
     api: ApiServer,
     /// By index; the autoscaler knows them as `activator-0` and so on.
     activators: Vec<Activator>,
-    /// Those between which and the autoscaler nothing gets through.
+    /// For each activator, whether it is cut off from the autoscaler.
     cut: Arc<Vec<AtomicBool>>,
     /// Revision → the scale that the autoscaler wants, as the API has it.
     desired: watch::Sender<BTreeMap<String, i32>>,
@@ -86,7 +86,7 @@ impl World {
         Self::with_activators(1, chance).await
     }
 
-    /// A platform with so many activators, each of which serves everything on its own.
+    /// A platform with several activators, each of which serves everything on its own.
     pub(crate) async fn with_activators(activators: usize, chance: &Chance) -> Self {
         let autoscaler = AutoscalerConfig {
             stable_window: WINDOW,
@@ -152,12 +152,12 @@ impl World {
         Self { machines, api, activators, cut, desired, stop }
     }
 
-    /// Cuts one activator off from the autoscaler, both ways, or ends that.
+    /// Cuts one activator off from the autoscaler, both ways, or connects it again.
     pub(crate) fn cut(&self, activator: usize, is_cut: bool) {
         self.cut[activator].store(is_cut, Ordering::Relaxed);
     }
 
-    /// What the Events of a revision say.
+    /// The messages of a revision's Events.
     pub(crate) async fn notes(&self, revision: &str) -> Vec<String> {
         let events: Api<Event> = Api::namespaced(self.api.client(), "default");
         let events = events.list(&ListParams::default()).await.expect("they can be listed");
@@ -195,7 +195,7 @@ impl World {
         self.call_by(0, service).await
     }
 
-    /// One request, to that activator.
+    /// One request to the given activator, on a connection of its own.
     pub(crate) async fn call_by(
         &self,
         activator: usize,
@@ -239,8 +239,8 @@ impl Drop for World {
     }
 }
 
-/// Follows the decisions without delay: the observer is outside of the simulated network. Holds
-/// the settings' sender too, whose end would end the parts.
+/// Follows the decisions without delay: the observer is outside of the simulated network. Also
+/// keeps the sender of the settings, because dropping it would end the parts.
 async fn follow(
     client: Client,
     desired: watch::Sender<BTreeMap<String, i32>>,

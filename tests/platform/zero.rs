@@ -22,7 +22,7 @@ const UNTIL_DECISION_MS: u64 = 11_000;
 
 #[derive(Default)]
 struct Tally {
-    /// Requests that came while the decision was made and the process not gone.
+    /// Requests that came after the decision to sleep and before the end of the process.
     between: AtomicUsize,
     /// Requests that came at another time.
     otherwise: AtomicUsize,
@@ -76,7 +76,8 @@ async fn live(chance: &Chance, total: &Tally) {
     total.otherwise.fetch_add(tally.otherwise.load(Ordering::Relaxed), Ordering::Relaxed);
 }
 
-/// Mostly right after the decision, sometimes at any time around it.
+/// Waits until the next request is due: mostly right after the decision, sometimes at any time
+/// around it.
 async fn wait_for_the_moment(world: &World, revision: &str, chance: &Chance) {
     if chance.one_in(8) {
         tokio::time::sleep(chance.between(4_000, UNTIL_DECISION_MS + GAP_MS)).await;

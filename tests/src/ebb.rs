@@ -47,7 +47,7 @@ impl Ebb {
         Self::start_in(Arc::new(TempDir::with_prefix("ebb-test-")?), &[]).await
     }
 
-    /// An Ebb whose autoscaler uses a window of 6 s; on a cluster that is how it is installed.
+    /// An Ebb whose autoscaler uses a window of 6 s; on a cluster Ebb is installed that way.
     pub async fn start_quick() -> anyhow::Result<Self> {
         let ebb = Self::start().await?;
         if matches!(ebb.place, Place::Local(_)) {
@@ -85,7 +85,7 @@ impl Ebb {
         }
     }
 
-    /// What kube reads of that kubeconfig, for a client of the API.
+    /// That kubeconfig as kube reads it, for a client of the API.
     pub async fn api(&self) -> anyhow::Result<kube::Config> {
         let kubeconfig = Kubeconfig::read_from(self.kubeconfig())?;
         let options = KubeConfigOptions::default();
@@ -97,7 +97,7 @@ impl Ebb {
         Client::new(self.gateway)
     }
 
-    /// A client of the door for cluster-local hosts, which on a cluster only pods can have.
+    /// A client of the door for cluster-local hosts, which on a cluster only pods can reach.
     pub fn inner_client(&self) -> Client {
         Client::new(self.local().inner)
     }
@@ -110,7 +110,7 @@ impl Ebb {
         }
     }
 
-    /// How often a revision in the namespace was woken, where that is told.
+    /// How often a revision in the namespace was woken; `None` on a cluster, which does not tell.
     pub fn wakes(&self, revision: &str) -> Option<usize> {
         let Place::Local(local) = &self.place else { return None };
         let name = format!("default/{revision}");
@@ -118,7 +118,7 @@ impl Ebb {
         Some(local.events().iter().filter(|event| named(event)).count())
     }
 
-    /// How many services were told to be ready to be called; one that changes is told again.
+    /// How often `ebb local` reported a service as deployed; one that changes is reported again.
     pub fn deployed(&self) -> usize {
         self.local().count("deployed")
     }
@@ -144,7 +144,7 @@ impl Ebb {
         Ok(self.folder())
     }
 
-    /// Ends the process as Ctrl-C does; the exit status.
+    /// Ends the process as Ctrl-C does. Returns its exit status and its folder.
     pub async fn stop(mut self) -> anyhow::Result<(Option<i32>, Arc<TempDir>)> {
         let status = self.local_mut().end(Signal::SIGINT).await?;
         Ok((status, self.folder()))

@@ -11,9 +11,9 @@ use crate::ebb::Ebb;
 use crate::eventually;
 use crate::manifest::backend;
 
-/// Clients that ask one after another.
+/// Clients, each of which sends its requests one after another.
 const CLIENTS: usize = 4;
-/// Pause of a client between two requests: most of them are there while the Service is not, and
+/// Pause of a client between two requests: most requests come while the Service does not exist, and
 /// the machine has to make it meanwhile.
 const PAUSE: Duration = Duration::from_millis(10);
 const NAME: &str = "again";
@@ -21,15 +21,17 @@ const NAME: &str = "again";
 /// What is certain about the Service so far.
 #[derive(Debug, Default)]
 struct Known {
-    /// The youngest incarnation that was Ready or has answered: from then on no older one may.
+    /// The youngest incarnation that was Ready or has answered: from then on no older one may
+    /// answer.
     youngest: AtomicUsize,
     answered: AtomicUsize,
     is_over: AtomicBool,
 }
 
 /// Makes the Service `times` times, each incarnation with a text of its own. Fails when a request
-/// is answered by an earlier incarnation than the one that was there when it was sent; that nobody
-/// answers between two incarnations is right. Returns how many requests were answered.
+/// is answered by an earlier incarnation than the one that was there when it was sent; a request
+/// that gets no answer between two incarnations is no failure. Returns how many requests were
+/// answered.
 pub async fn follow(ebb: &Ebb, times: usize) -> anyhow::Result<usize> {
     let (kubectl, known) = (ebb.kubectl(), Arc::new(Known::default()));
     let clients =
@@ -46,7 +48,7 @@ pub async fn follow(ebb: &Ebb, times: usize) -> anyhow::Result<usize> {
             (asked || failed).then_some(())
         })
         .await;
-        // Its pods go after it, and for a while they are still there.
+        // Its pods are deleted after the Service, and live on for a while.
         kubectl.ok(&["delete", "ksvc", NAME]).await?;
     }
     known.is_over.store(true, Ordering::SeqCst);

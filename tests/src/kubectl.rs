@@ -20,7 +20,7 @@ pub struct Kubectl {
     cache: PathBuf,
 }
 
-/// What a command said and how it ended.
+/// The output of a command, and whether it succeeded.
 #[derive(Clone, Debug)]
 pub struct Said {
     /// Standard output.
@@ -43,7 +43,7 @@ impl Kubectl {
         self.command(arguments).spawn().context("kubectl cannot be started")
     }
 
-    /// Runs a command to its end, whatever it says.
+    /// Runs a command to its end, whether it succeeds or not.
     pub async fn run(&self, arguments: &[&str], input: Option<&str>) -> anyhow::Result<Said> {
         let mut child = self.command(arguments).stdin(Stdio::piped()).spawn()?;
         if let Some(mut stdin) = child.stdin.take() {
@@ -84,7 +84,8 @@ impl Kubectl {
         self.ok(&["wait", "--for=condition=Ready", "--timeout=60s", &object]).await.map(drop)
     }
 
-    /// Waits until the first revision of a service is made and not Ready; reason and message.
+    /// Waits until the first revision of a service is made and not Ready. Returns reason and
+    /// message.
     pub async fn wait_failed(&self, service: &str) -> anyhow::Result<(String, String)> {
         let revision = format!("rev/{service}-00001");
         self.ok(&["wait", "--for=create", "--timeout=60s", &revision]).await?;

@@ -14,11 +14,11 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
-/// How long anything may take that is not about time: generous, because the machines that run
-/// tests are small and busy. A test that waits for a condition ends as soon as it holds.
+/// Longest wait in a test that is not about time: generous, because the machines that run tests are
+/// small and busy. A test that waits for a condition ends as soon as it holds.
 pub const PATIENCE: Duration = Duration::from_mins(1);
 
-/// Asks until the answer is there, and panics with `what` after [`PATIENCE`].
+/// Calls `ask` until it returns an answer; panics with `what` after [`PATIENCE`].
 pub async fn eventually<T, F, Fut>(what: &str, mut ask: F) -> T
 where
     F: FnMut() -> Fut,

@@ -1,4 +1,4 @@
-//! What the tests deploy, and where its images are.
+//! The manifests that the tests deploy, and the references of their images.
 
 use crate::binaries::source;
 
@@ -41,8 +41,8 @@ spec:
     )
 }
 
-/// The reference of an image by its name here: where the cluster under test finds it; the name
-/// itself where images are not looked at.
+/// The reference under which the cluster under test finds an image of that name; the name itself in
+/// local mode, which does not look at images.
 pub fn image(name: &str) -> String {
     let images = std::env::var(IMAGES).unwrap_or_default();
     let pairs = images.split_whitespace().filter_map(|pair| pair.split_once('='));

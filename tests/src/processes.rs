@@ -8,7 +8,7 @@ use nix::unistd::Pid;
 /// The unit of times in /proc: `USER_HZ` is 100 on every architecture that Ebb is built for.
 const TICK_MS: u64 = 10;
 
-/// Processes that run a binary of that name with `marker` in their environment.
+/// Processes with the entry `marker` in their environment.
 pub fn with_environment(marker: &str) -> Vec<i32> {
     let entries = std::fs::read_dir("/proc").into_iter().flatten().flatten();
     entries

@@ -110,7 +110,7 @@ impl Driver {
                 let at = which % self.running.len();
                 self.core.opened(&mut self.running[at].2);
             }
-            // The pod refused it: it stands where it stood.
+            // The pod refused the request, which gets its old place back.
             Step::ComeBack(which) if !self.running.is_empty() => {
                 let at = which % self.running.len();
                 let (request, ticket, slot) = self.running.swap_remove(at);
@@ -161,7 +161,7 @@ proptest! {
             driver.run(step);
             driver.check();
         }
-        // However it went, one good pod is enough to serve everybody who is left.
+        // However it went, one good pod is enough to serve the requests that are left.
         let last: PodUid = "last".into();
         driver.core.set_pod(&last, 9, true, false);
         driver.pump();
@@ -200,7 +200,7 @@ fn without_a_limit_a_ready_pod_takes_everything_at_once() {
     }
 }
 
-/// P10: a backlog is sent to a new pod as fast as it takes connections, and no faster.
+/// A backlog is sent to a new pod as fast as it takes connections, and no faster.
 #[test]
 fn a_pod_gets_more_of_the_queue_as_it_accepts_what_it_got() {
     let mut core: Dispatch<u32, u8> = Dispatch::new(QueueLimits::default());

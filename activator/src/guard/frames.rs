@@ -1,4 +1,4 @@
-//! The frames that an HTTP/2 client sends, as far as it takes to see whether a head is half sent.
+//! Reads the frames of an HTTP/2 client just far enough to see whether a head is half sent.
 //!
 //! Pure. Between the first frame of a head and its last nothing else may come (RFC 9113 6.10), so a
 //! client that stops there stops its whole connection.
@@ -8,11 +8,11 @@ const HEADERS: u8 = 0x1;
 const CONTINUATION: u8 = 0x9;
 const END_HEADERS: u8 = 0x4;
 
-/// Where in the frames the last byte was.
+/// The position in the frames after the last byte.
 #[derive(Debug, Default)]
 pub(super) struct Frames {
     header: [u8; HEADER_BYTES],
-    /// Bytes of the header that are there.
+    /// Bytes of the header that have come.
     have: usize,
     /// Bytes of the frame that are still to come.
     left: usize,
@@ -47,7 +47,7 @@ impl Frames {
         }
     }
 
-    /// The number of the head that is half sent.
+    /// The number of the head that is half sent, if one is.
     pub(super) fn open_head(&self) -> Option<u32> {
         self.in_head.then_some(self.heads)
     }
@@ -81,7 +81,8 @@ mod tests {
         bytes
     }
 
-    /// P18: a head is open from its first byte to the last of its last frame, however it is cut.
+    /// A head is open from the header of its first frame to the last byte of its last frame,
+    /// however its bytes are cut.
     #[test]
     fn a_head_is_open_until_its_last_byte() {
         let whole = [

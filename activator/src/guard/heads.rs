@@ -1,34 +1,35 @@
-//! The heads that an HTTP/1 client sends, as far as it takes to see whether the length of the body
-//! is given twice.
+//! Reads the heads of an HTTP/1 client just far enough to see whether the length of the body is
+//! given twice.
 //!
 //! Pure. hyper repairs such a message in one of the ways that RFC 9112 6.3 allows, and closes the
-//! connection; what it leaves of the head does not show it. A hop behind may have repaired it the
-//! other way, so it is refused here. A head that a client sends before its last request has been
-//! answered is not looked at: hyper's way holds for those.
+//! connection; the head that it passes on does not show the repair. Another hop may repair the
+//! message the other way, so it is refused here. A head that a client sends before its last request
+//! has been answered is not looked at: hyper's way holds for such a head.
 
 const NAME_BYTES_MAX: usize = 17;
 const LENGTH: &[u8] = b"content-length";
 const CODING: &[u8] = b"transfer-encoding";
 
-/// Where in a head the last byte was.
+/// The position in a head after the last byte.
 #[derive(Debug)]
 pub(super) struct Heads {
     state: State,
     name: [u8; NAME_BYTES_MAX],
-    /// Letters of the field's name so far; more than fit for a name that is none of ours.
+    /// Letters of the field's name so far; more than `name` holds mean that it is neither name
+    /// looked for.
     length: usize,
     found: u32,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum State {
-    /// At the start of a line: nothing of it yet.
+    /// At the start of a line, before its first byte.
     Start,
     /// In a field's name, or in the first line.
     Name,
     /// In the rest of a line.
     Rest,
-    /// Behind the empty line.
+    /// After the empty line.
     Done,
 }
 
@@ -76,7 +77,7 @@ impl Heads {
 mod tests {
     use super::*;
 
-    /// P17: the length of a body is given once.
+    /// The length of a body must be given once.
     #[test]
     fn two_fields_for_the_length_are_seen_however_the_head_is_cut() {
         for (fields, ambiguous) in [

@@ -1,4 +1,5 @@
-//! What is no request for a pod, and what a request says of itself that is needed on the way.
+//! Refuses requests that are not fit for any pod, and reads from the others what is needed on the
+//! way.
 
 use http::header::{self, HeaderMap, HeaderValue};
 use http::{Method, Request, Version};
@@ -16,7 +17,7 @@ const METHOD_BYTES_MAX: usize = 32;
 /// A request that the checks have passed.
 pub(super) struct Checked {
     pub(super) request: Request<Upload>,
-    /// What its head, as it came, takes in memory while it waits.
+    /// Bytes that its head, as it came, takes in memory while it waits.
     pub(super) head_bytes: usize,
     pub(super) host: HeaderValue,
     pub(super) upgrade: Option<(HeaderValue, OnUpgrade)>,
@@ -25,14 +26,15 @@ pub(super) struct Checked {
 // === impl Checked ===
 
 impl Checked {
-    /// What is left when it is not sent.
+    /// The failure of this request, of which nothing was sent.
     pub(super) fn failed(self, error: RequestError) -> Failed {
         Failed::unsent(self.request, error)
     }
 }
 
-/// Refuses what is no request for a pod, and takes apart what is. `is_timed` says whether its body
-/// must come at some pace, `is_ambiguous` whether the connection saw two lengths in its head.
+/// Refuses a request that is not fit for any pod, and takes any other apart. `is_timed` says
+/// whether its body must come at some pace, `is_ambiguous` whether the connection saw two lengths
+/// in its head.
 pub(super) fn check(
     request: Request<Incoming>,
     is_timed: bool,
@@ -52,7 +54,7 @@ pub(super) fn check(
     }
 }
 
-/// The host of a good request.
+/// The host of a request that passes the checks.
 fn refusal(request: &Request<Upload>, is_ambiguous: bool) -> Result<HeaderValue, RequestError> {
     let method = request.method();
     if *method == Method::TRACE || *method == Method::CONNECT {
@@ -72,8 +74,8 @@ fn refusal(request: &Request<Upload>, is_ambiguous: bool) -> Result<HeaderValue,
     host_of(request)
 }
 
-/// Only `chunked`, said once: any other coding would have to be undone here, or the pod would take
-/// the coded bytes for the body.
+/// Accepts only `chunked`, said once: any other coding would have to be decoded here, or the pod
+/// would take the coded bytes for the body.
 fn check_coding(headers: &HeaderMap) -> Result<(), RequestError> {
     let mut codings = headers.get_all(header::TRANSFER_ENCODING).iter();
     match (codings.next(), codings.next()) {

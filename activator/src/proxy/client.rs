@@ -1,4 +1,4 @@
-//! Whose requests are served, and what all of them share.
+//! The callers whose requests are served, and the state that all of them share.
 
 use std::sync::Arc;
 
@@ -12,14 +12,14 @@ use crate::revision::RevisionContext;
 use crate::route::Door;
 use crate::tunnel::Tunnels;
 
-/// What all connections share.
+/// State that all connections share.
 pub(crate) struct Proxy {
     pub(crate) directory: Arc<Directory>,
     pub(crate) context: Arc<RevisionContext>,
     pub(crate) tunnels: Tunnels,
-    /// What all requests hold in memory.
+    /// The bytes that all requests hold in memory.
     pub(crate) held: Arc<Budget>,
-    /// Nothing where this activator is the only one.
+    /// `None` where this activator is the only one.
     pub(crate) peers: Option<Arc<Peers>>,
 }
 
@@ -32,9 +32,9 @@ pub(crate) struct Client {
     pub(crate) place: Option<Arc<Place>>,
 }
 
-/// Who is at the other end.
+/// The other end of a connection.
 pub(crate) enum Caller {
-    /// Anybody who reached this door: nothing that it says about revisions or other clients is
+    /// A client that reached this door: nothing that it says about revisions or other clients is
     /// believed.
     Client(ClientEnd, Door),
     /// Another activator.

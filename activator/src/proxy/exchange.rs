@@ -20,8 +20,8 @@ use crate::visit::Visit;
 // === impl Client ===
 
 impl Client {
-    /// Sends the request to a pod, and waits for another as often as it provably was not sent, all
-    /// until `deadline`. `held` is given back as soon as there is a pod.
+    /// Sends the request to a pod. As often as the request provably was not sent, it waits for
+    /// another pod, all until `deadline`. `held` is given back as soon as there is a pod.
     pub(super) async fn exchange(
         &self,
         visit: &mut Visit,
@@ -41,7 +41,7 @@ impl Client {
             let sent = pod.upstream.send(request, &mut opened).map_err(Box::new);
             match within(deadline, sent).await.map_err(Failed::sent)?.map_err(|error| *error) {
                 Ok(mut answer) => {
-                    // A model's words are never ours: another activator goes by this one.
+                    // A model must not set this header: another activator goes by it.
                     answer.0.headers_mut().remove(ERROR_HEADER);
                     if let Some(body) = body {
                         body.answered();
@@ -66,7 +66,7 @@ impl Client {
         }
     }
 
-    /// What became of a request that got no response: whose fault it is.
+    /// The error for a request that got no response, which depends on whose fault that is.
     pub(super) fn lost(
         &self,
         source: &hyper::Error,
@@ -91,7 +91,7 @@ impl Client {
     }
 }
 
-/// What `work` gives until `deadline`.
+/// The result of `work`, or a timeout at `deadline`.
 pub(super) async fn within<T>(
     deadline: Option<Instant>,
     work: impl Future<Output = T>,

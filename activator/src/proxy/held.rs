@@ -1,4 +1,4 @@
-//! What requests hold in this process, before they hold it.
+//! Counts the bytes that requests hold in this process, before they hold them.
 
 use std::sync::Arc;
 
@@ -13,17 +13,17 @@ use crate::meters::Bound;
 use crate::server::STREAM_WINDOW_BYTES;
 use crate::upload::Upload;
 
-/// What a request that waits takes besides its head and its body: its task, and its place in the
-/// queue. With its connection, 22 KiB were measured.
+/// Memory of a waiting request besides its head and its body: its task, and its place in the queue.
+/// With its connection, 22 KiB were measured.
 const WAITING_BYTES: usize = 8 * 1024;
-/// What comes of an HTTP/1 body together with its head, in hyper's buffer.
+/// The part of an HTTP/1 body that comes together with its head, in hyper's buffer.
 const H1_BODY_BYTES: usize = 8 * 1024;
 
 // === impl Client ===
 
 impl Client {
-    /// Counts what a request will hold until a pod takes it; the share
-    /// is for that time, what its body may take is held by the body.
+    /// Counts the bytes that a request will hold until a pod takes it. The share that is returned
+    /// is for that time; the body keeps a share of its own.
     pub(super) fn hold_waiting(
         &self,
         checked: &mut Checked,
@@ -33,15 +33,16 @@ impl Client {
         self.hold(checked.head_bytes + WAITING_BYTES, Purpose::Waiting, part)
     }
 
-    /// Counts what a request holds, its body among it, while it waits for news of its host or its
-    /// revision: it is none of a revision's yet, and all such requests have one part together.
+    /// Counts the bytes that a request holds, its body included, while it waits for news of its
+    /// host or its revision: it belongs to no revision yet, and all such requests have one part
+    /// together.
     pub(super) fn hold_for_news(&self, checked: &Checked) -> Result<Share, RequestError> {
         let body = body_bytes(&checked.request, Purpose::Waiting);
         let bytes = checked.head_bytes + WAITING_BYTES + body;
         self.hold(bytes, Purpose::Waiting, &self.proxy.directory.arrivals.held)
     }
 
-    /// Counts what the body of a request may take before it is read.
+    /// Counts the bytes that the body of a request may take before it is read.
     pub(super) fn hold_body(
         &self,
         checked: &mut Checked,
@@ -74,7 +75,7 @@ impl Client {
     }
 }
 
-/// What may come of a body that nobody reads.
+/// Bytes of a body that may come before anything reads it.
 fn body_bytes(request: &Request<Upload>, purpose: Purpose) -> usize {
     if request.body().is_end_stream() {
         return 0;
@@ -82,8 +83,8 @@ fn body_bytes(request: &Request<Upload>, purpose: Purpose) -> usize {
     let window = match (request.version(), purpose) {
         (Version::HTTP_2, _) => usize::try_from(STREAM_WINDOW_BYTES).unwrap_or(usize::MAX),
         (_, Purpose::Waiting) => H1_BODY_BYTES,
-        // Its pod reads, and hyper keeps no more than it is about to write. One that waited before
-        // keeps what was counted then.
+        // The pod reads, and hyper keeps no more than it is about to write. A request that waited
+        // before keeps the share that it got then.
         (_, Purpose::Passing) => 0,
     };
     let declared = request.body().size_hint().upper();

@@ -1,7 +1,8 @@
 //! What to do with the body of a request that is answered without a pod.
 //!
 //! The rest of a body must never be taken for the next request, and a client that is still sending
-//! should get to read the answer: a small body is read to its end, a larger one ends the connection.
+//! should get to read the answer: a small body is read to its end, a larger one ends the
+//! connection.
 
 use std::pin::pin;
 use std::time::Duration;
@@ -24,7 +25,7 @@ pub(super) async fn must_close(request: Request<Upload>) -> bool {
     if request.body().is_end_stream() {
         return false;
     }
-    // Reading would ask the client to send what it waits to be asked for.
+    // Reading would ask the client for a body that it has not begun to send.
     let waits = request.headers().contains_key(header::EXPECT);
     if waits || request.body().size_hint().lower() > DRAIN_BYTES_MAX {
         return true;

@@ -1,4 +1,4 @@
-//! A request in the form that a pod is sent: its headers, its target, its tunnel's place.
+//! Brings a request into the form that a pod is sent: its headers, its target, its tunnel's place.
 
 use ebb_api::serving::Protocol;
 use http::header::{self, HeaderValue};
@@ -17,7 +17,7 @@ use crate::places::Place;
 use crate::settings::{Deadlines, Settings};
 use crate::upload::Upload;
 
-/// What a request that is fit for a pod brings with it: its upgrade and its deadlines.
+/// The upgrade and the deadlines of a request that is fit for a pod.
 pub(super) struct Prepared {
     /// The client's side of a tunnel, and the place that it will have among the tunnels.
     pub(super) upgrade: Option<(OnUpgrade, Place)>,
@@ -92,7 +92,7 @@ fn address(
         request.headers_mut().insert(header::HOST, host.clone());
     }
     *request.version_mut() = Version::HTTP_11;
-    // hyper takes it for granted that these have no body, unless they say so.
+    // hyper assumes that a GET or HEAD has no body, unless a header says so.
     if matches!(*request.method(), Method::GET | Method::HEAD)
         && !request.body().is_end_stream()
         && !request.headers().contains_key(header::CONTENT_LENGTH)

@@ -1,9 +1,9 @@
 //! Requests between activators: sent to the owner of a revision, and taken from others.
 //!
-//! While a request waits at the owner, a part of its body is already under way: what fits into the
-//! buffers of the hop (`BUFFER_BYTES` in `upstream`) and of its sockets. So a client that
+//! While a request waits at the owner, a part of its body is already under way: as much as fits
+//! into the buffers of the hop (`BUFFER_BYTES` in `upstream`) and of its sockets. So a client that
 //! expects a `100 Continue` gets it once the owner is reached, and not only once there is a pod:
-//! hyper's client does not wait for one itself.
+//! hyper's client does not wait for a `100 Continue` itself.
 
 use std::sync::Arc;
 
@@ -32,11 +32,11 @@ use crate::upstream::{Lease, SendError};
 /// The response of another activator, its connection, and the place that the request has there.
 type Answer = (Response<Incoming>, Lease, OwnedSemaphorePermit);
 
-/// What comes of offering a request to other activators.
+/// The result of offering a request to other activators.
 pub(super) enum Relayed {
-    /// One of them has answered it.
+    /// One of them has answered the request.
     Answered(Answer, Prepared),
-    /// None can be reached: the request is fit for a pod of this activator.
+    /// None of them takes the request, which is fit for a pod of this activator.
     Alone(Checked, Prepared),
 }
 
@@ -44,8 +44,8 @@ pub(super) enum Relayed {
 
 impl Client {
     /// The activators that should serve the request rather than this one: none for a revision
-    /// without a limit. What a peer sent is never sent on, for two that disagree must not pass it
-    /// to and fro.
+    /// without a limit. A request from a peer is never sent on: two activators that disagree must
+    /// not pass it to and fro.
     pub(super) fn owners_of(&self, revision: &Revision, now: Instant) -> Vec<Arc<Peer>> {
         if !revision.is_limited() {
             return Vec::new();
@@ -81,15 +81,15 @@ impl Client {
         revision: &Revision,
         arrived: Instant,
     ) -> Result<(Protocol, Prepared), RequestError> {
-        // It may wait there.
+        // The request may wait at the peer.
         self.hold_body(checked, Purpose::Passing, &revision.held)?;
         let live = revision.live().ok_or(RequestError::RevisionUnknown)?;
         Ok((live.settings.protocol, self.prepare(checked, &live.settings, arrived)?))
     }
 
     /// Sends a request, which is fit for a pod, to the first of `peers` that can be reached until
-    /// `deadline`. The request comes back when none can: it is as it was, and provably nobody has
-    /// seen it.
+    /// `deadline`. If none takes the request, it comes back as it was, and provably no pod has seen
+    /// it.
     async fn send_to_peers(
         &self,
         peers: &[Arc<Peer>],
@@ -114,7 +114,7 @@ impl Client {
             match within(deadline, sent).await.map_err(Failed::sent)?.map_err(|error| *error) {
                 Ok((response, _)) if is_behind(&response) => {
                     peer.reached();
-                    // It has refused the request before it did anything with it.
+                    // The peer has refused the request before it did anything with it.
                     request = again.ok_or(Failed::sent(RequestError::Unreachable))?;
                 }
                 Ok((response, lease)) => {

@@ -1,4 +1,4 @@
-//! The pods of a revision: what the watch says of them, what the probe finds out, what follows.
+//! The pods of a revision: news from the watch, results of the probe, and what follows from both.
 
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
@@ -16,7 +16,7 @@ use crate::probe;
 use crate::upstream::Upstream;
 
 impl Revision {
-    /// The watch says something of a pod.
+    /// The watch has reported a pod.
     pub(crate) fn observe_pod(self: &Arc<Self>, facts: PodFacts, now: Instant) {
         let mut state = self.state.lock();
         self.activate(&mut state, now);
@@ -64,8 +64,8 @@ impl Revision {
         }
     }
 
-    /// A pod refused a connection: it gets nothing more until it answers its probe again, which it
-    /// is asked for ever more rarely while it serves nothing.
+    /// A pod refused a connection: it gets no more requests until it answers its probe again. While
+    /// it serves nothing, it is probed ever more rarely.
     pub(super) fn suspect(self: &Arc<Self>, state: &mut State, uid: &PodUid, now: Instant) {
         let Some(tracked) = state.tracked.get_mut(uid) else {
             return;
@@ -79,7 +79,8 @@ impl Revision {
         }
     }
 
-    /// A pod failed too often in a row: it gets nothing for a while, unless too few would be left.
+    /// A pod failed too often in a row: it gets no requests for a while, unless too few pods would
+    /// be left.
     pub(super) fn eject(&self, state: &mut State, pod: &Pod, now: Instant) {
         let open = state.dispatch.open_pods();
         if state.ejected.contains(&pod.uid) || !health::may_eject(state.ejected.len(), open) {
@@ -110,7 +111,8 @@ impl Revision {
         }
     }
 
-    /// Makes true what the state of a pod says: a handle, a probe, a place among the open pods.
+    /// Brings about what the state of a pod asks for: a handle, a probe, a place among the open
+    /// pods.
     fn enact(self: &Arc<Self>, state: &mut State, uid: &PodUid, now: Instant) {
         let Some(live) = state.live.clone() else {
             return;
@@ -183,8 +185,8 @@ impl Live {
         self.settings.uid.as_ref() == Some(&facts.revision_uid)
     }
 
-    /// Where a pod stands after the watch told `now`; another Revision's pod is never more than
-    /// seen.
+    /// The state of a pod after the watch has reported `now`; another Revision's pod is never more
+    /// than seen.
     fn state_of(&self, pod: &Tracked, before: Option<&PodFacts>, now: &PodFacts) -> PodState {
         if self.owns(now) {
             pod.state.after(before, now, self.settings.probe.is_own())
@@ -203,7 +205,7 @@ impl State {
             .filter(move |(_, tracked)| live.is_some_and(|live| live.owns(&tracked.facts)))
     }
 
-    /// Tells the dispatcher how a pod stands.
+    /// Tells the dispatcher the state of a pod.
     pub(super) fn publish(&mut self, uid: &PodUid) {
         let Some(tracked) = self.tracked.get(uid) else {
             return;
@@ -215,7 +217,8 @@ impl State {
         }
     }
 
-    /// Takes pods back whose time is over, and those that are needed because others went.
+    /// Takes back the ejected pods whose time is over, and those that are needed because others are
+    /// gone.
     pub(super) fn review_ejections(&mut self, now: Instant) {
         if self.ejected.is_empty() {
             return;
@@ -257,7 +260,7 @@ impl State {
             let facts = &tracked.facts;
             match tracked.state {
                 PodState::Ready => Prospect::Ready,
-                // Its Deployment makes another for it.
+                // Its Deployment makes another pod in its place.
                 PodState::Draining => Prospect::Leaving,
                 _ => match (&facts.failure, &facts.unschedulable) {
                     (Some(Failure { reason, is_lasting: true }), _) => {

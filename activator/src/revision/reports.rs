@@ -12,8 +12,9 @@ use crate::dispatch::PodUid;
 use crate::pod::PodState;
 
 impl Revision {
-    /// What there is to know of it if a request waits and it has no pod that may yet serve it:
-    /// those that go away or have ended, and those of an earlier Revision of its name, never will.
+    /// The settings and the metrics of the Revision, if a request waits and there is no pod that
+    /// may yet serve it: pods that go away or have ended, and pods of an earlier Revision of the
+    /// name, never will.
     pub(crate) fn stranded(&self) -> Option<Arc<Live>> {
         if !self.is_active() {
             return None;
@@ -24,15 +25,16 @@ impl Revision {
         state.live.clone().filter(|_| is_stranded)
     }
 
-    /// Its report of this moment, if something was told of it since [`Revision::tick`] was last
-    /// called.
+    /// Its report of this moment, if something was reported at once since [`Revision::tick`] was
+    /// last called.
     pub(crate) fn told_since_tick(&self) -> Option<RevisionReport> {
         let state = self.state.lock();
         state.is_told.then(|| state.report(&self.key))
     }
 
-    /// Serves waiting requests with the pods that an order has drained, if it has no others. Only
-    /// for when nobody is left who could call the order off. Says whether it did.
+    /// Serves waiting requests with the pods that an order has drained, if the revision has no
+    /// others. Only for when no autoscaler is left to call the order off. Returns whether it did
+    /// so.
     pub(crate) fn take_back(&self, now: Instant) -> bool {
         if !self.is_active() {
             return false;
@@ -65,8 +67,8 @@ impl State {
         }
     }
 
-    /// All pods of the revision that are known, also those without an address: an order to drain
-    /// one of them must be seen to be obeyed.
+    /// All pods of the revision that are known, even those without an address: the autoscaler must
+    /// see that an order to drain one of them is obeyed.
     fn pod_reports(&self) -> Vec<PodReport> {
         let in_flight: HashMap<_, _> =
             self.dispatch.pods().map(|view| (view.uid, view.in_flight)).collect();
@@ -94,7 +96,7 @@ impl State {
 
 #[cfg(test)]
 impl Revision {
-    /// Its lock, held until this is dropped.
+    /// Its lock, held until the result is dropped.
     pub(crate) fn locked(&self) -> impl Sized {
         self.state.lock()
     }

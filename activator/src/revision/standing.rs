@@ -1,4 +1,4 @@
-//! A revision as a person wants to see it.
+//! The state of a revision, for people to see.
 
 use ebb_api::report::RevisionKey;
 
@@ -26,7 +26,7 @@ pub struct PodStanding {
     pub uid: String,
     /// Whether it can take requests.
     pub ready: bool,
-    /// Whether it is given none because of a drain order.
+    /// Whether it gets no requests because of a drain order.
     pub drained: bool,
     /// Requests in flight from this activator.
     pub in_flight: u32,

@@ -1,7 +1,7 @@
 //! The stay of one request, as its revision sees it: the only way to the queue and to a slot.
 //!
-//! Each step changes what the lock protects and ends in [`Revision::settle`] where others may be
-//! concerned, so that no caller can forget it.
+//! Each step changes what the lock protects and ends in [`Revision::settle`] where other requests
+//! may be concerned, so that no caller can forget it.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -23,8 +23,8 @@ use crate::queue::Ticket;
 const REFUSED_REPORT_PAUSE: Duration = Duration::from_secs(1);
 
 /// Pause between two immediate reports of requests that found no pod. Where clients come and give
-/// up again and again, each is the first that waits; what comes within the pause is told by the
-/// tick, if it still waits then.
+/// up again and again, each request is the first that waits; one that comes within the pause is
+/// reported by the tick, if it still waits then.
 const FIRST_REPORT_PAUSE: Duration = Duration::from_millis(50);
 
 /// A request that its revision counts, from [`Revision::enter`] on; to be given back once with
@@ -51,7 +51,7 @@ enum Place {
 // === impl Admitted ===
 
 impl Admitted {
-    /// What the revision asks of its requests.
+    /// The settings and the metrics of the Revision that let it in.
     pub(crate) fn live(&self) -> &Live {
         &self.live
     }
@@ -96,9 +96,9 @@ impl Admitted {
 // === impl Revision ===
 
 impl Revision {
-    /// Counts a request with a head of `bytes`, which arrived at `now` or, if it was offered to
-    /// others first, somewhat earlier: it gets a slot in a pod or a place in the queue. One that is
-    /// refused is counted too, with the status that its client gets.
+    /// Counts a request with a head of `bytes` that arrived at `now`, a time that has passed if
+    /// other activators were tried first. The request gets a slot in a pod or a place in the queue.
+    /// A request that is refused is counted too, with the status that its client gets.
     pub(crate) fn enter(&self, bytes: usize, now: Instant) -> Result<Admitted, RequestError> {
         let mut state = self.state.lock();
         let Some(live) = state.live.clone() else {
@@ -175,8 +175,8 @@ impl Revision {
     }
 
     /// The pod could not be reached: takes the slot back and queues the request again at its old
-    /// place. What was never sent is not refused for the pod's sake, whatever it costs: it is held
-    /// until its own time runs out.
+    /// place. A request that was never sent is not refused because of a pod, whatever that costs:
+    /// it is held until its own time runs out.
     pub(crate) fn again(
         self: &Arc<Self>,
         admitted: &mut Admitted,
@@ -222,8 +222,8 @@ impl Revision {
             }
             Place::Waiting(mut receiver) => {
                 if !state.dispatch.cancel(admitted.ticket) {
-                    // The verdict is on its way. Once closed, either it is here already or its
-                    // sender notices and gives the slot back itself.
+                    // The verdict is on its way. Once the channel is closed, either the verdict is
+                    // here already or its sender notices and gives the slot back itself.
                     receiver.close();
                     if let Ok(Ok((slot, _))) = receiver.try_recv() {
                         state.dispatch.release(slot);
@@ -231,7 +231,7 @@ impl Revision {
                 }
             }
         }
-        // The warm path ends here: nobody waits, nothing follows.
+        // The warm path ends here: no request waits, nothing follows.
         if state.dispatch.queued() > 0 {
             self.settle(state, now);
         }

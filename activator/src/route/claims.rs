@@ -14,8 +14,8 @@ type Key = (String, String);
 
 /// All Routes, every claim of theirs, and the table that follows from them.
 ///
-/// When several claim a host, the first has it by namespace, name and order in the Route, so that
-/// all activators agree; when it goes, the next has it.
+/// When a host has several claims, the first by namespace, name and order in the Route gets it, so
+/// that all activators agree; when that claim goes, the next one gets the host.
 #[derive(Debug)]
 pub struct RouteClaims<T> {
     routes: HashMap<Arc<Key>, RouteFacts>,
@@ -24,7 +24,7 @@ pub struct RouteClaims<T> {
     cluster_domain: String,
 }
 
-/// One claim; those of a host are sorted by it.
+/// One claim; the claims of a host are sorted by Route and order.
 #[derive(Debug)]
 struct Claim<T> {
     route: Arc<Key>,
@@ -130,7 +130,7 @@ impl<T> RouteClaims<T> {
         true
     }
 
-    /// Takes back all claims of a Route; the hosts.
+    /// Takes back all claims of a Route, and returns their hosts.
     fn retract(&mut self, key: &Key) -> HashSet<Arc<str>> {
         let mut touched = HashSet::new();
         let Some(facts) = self.routes.get(key) else {
@@ -145,7 +145,7 @@ impl<T> RouteClaims<T> {
         touched
     }
 
-    /// Lets the table say of each host what the first claim says.
+    /// Puts the first claim of each host into the table, and takes out hosts without a claim.
     fn refresh(&mut self, hosts: HashSet<Arc<str>>) {
         for host in hosts {
             match self.claims.get(&host).map(|claims| claims.first()) {

@@ -10,15 +10,15 @@ use ebb_api::serving::Route;
 
 use super::host::normalise;
 
-/// What the table needs of a Route; the rest of the object is not kept.
+/// The facts of a Route that the table needs; the rest of the object is not kept.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct RouteFacts {
     namespace: String,
     name: String,
     /// The host in `status.url`, if it has one yet.
     host: Option<String>,
-    /// Whether its label keeps it off the outer door. The label alone is enough, for a status may
-    /// be older than it.
+    /// Whether its label keeps it off the outer door. The label alone is enough, because a status
+    /// may be older than the label.
     is_private: bool,
     targets: Vec<TargetFacts>,
 }
@@ -36,7 +36,7 @@ struct Tag {
     host: Option<String>,
 }
 
-/// What one address of a Route asks for: its own, or that of a tag.
+/// One address of a Route: its own, or that of a tag.
 pub(super) struct Address {
     /// Each host, and whether the outer door knows it.
     pub(super) hosts: Vec<(String, bool)>,
@@ -85,7 +85,7 @@ impl RouteFacts {
     pub(super) fn addresses(&self, cluster_domain: &str) -> Vec<Address> {
         let hosts = |name: &str, url: Option<&str>| {
             let local = names::cluster_local_hosts(name, &self.namespace, cluster_domain);
-            // Where no domain is set for a Route, its URL lies in the cluster's own.
+            // Where no domain is set for a Route, its URL lies in the cluster's own domain.
             let is_public = |host: &str| !self.is_private && !is_inside(host, cluster_domain);
             let url = url.map(|host| (host.to_owned(), is_public(host)));
             local.map(|host| (host, false)).into_iter().chain(url).collect()
@@ -105,7 +105,7 @@ impl RouteFacts {
     }
 }
 
-/// The normalised host of a URL. A port stands in URLs for clients only, it is no part of a host.
+/// The normalised host of a URL. A port in a URL is for clients only and no part of the host.
 fn host_of_url(url: &str) -> Option<String> {
     let uri: http::Uri = url.parse().ok()?;
     normalise(uri.authority()?.as_str()).ok().map(Cow::into_owned)

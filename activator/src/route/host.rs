@@ -10,7 +10,7 @@ const HOST_BYTES_MAX: usize = 253;
 #[error("host")]
 pub struct HostError;
 
-/// The host in the form of the table. No copy is made of one that has it already.
+/// The host in the form of the table. A host that has this form already is not copied.
 ///
 /// Refuses user information, paths, lists and bad ports. Address literals are refused too: no
 /// route can have one, and a lookup of what a client wrote must not happen anywhere.

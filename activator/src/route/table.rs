@@ -79,7 +79,7 @@ impl<T> Clone for Entry<T> {
 // === impl Split ===
 
 impl<T> Split<T> {
-    /// Nothing when no share is above zero.
+    /// `None` when no share is above zero.
     pub(super) fn of(targets: impl IntoIterator<Item = (u32, T)>) -> Option<Self> {
         let mut total = 0_u32;
         let shares: Vec<_> = targets

@@ -87,7 +87,7 @@ fn a_route_without_a_share_has_no_main_host() {
     assert_eq!(table.pick("digits.default", Door::Inner, 0), None);
 }
 
-/// P1: cluster-local names of any Route, public or not, are unknown at the outer door.
+/// Cluster-local names of any Route, public or not, are unknown at the outer door.
 #[test]
 fn inner_hosts_of_a_public_route_are_known_at_the_inner_door_only() {
     let table = table(&[("one", 100, None), ("two", 0, Some("blue"))]);
@@ -102,7 +102,7 @@ fn inner_hosts_of_a_public_route_are_known_at_the_inner_door_only() {
     }
 }
 
-/// P1: a private Route has no host at the outer door at all, whatever its status says so far.
+/// A private Route has no host at the outer door at all, whatever its status says so far.
 #[test]
 fn a_private_route_is_unknown_at_the_outer_door() {
     for domain in ["svc.cluster.local", "example.com"] {
@@ -119,8 +119,8 @@ fn a_private_route_is_unknown_at_the_outer_door() {
     }
 }
 
-/// P1: without a domain of its own a Route's URL is its name in the cluster, which Knative takes for
-/// private too.
+/// Without a domain of its own, a Route's URL is its name in the cluster; Knative takes such a
+/// Route for private too.
 #[test]
 fn a_route_whose_url_lies_in_the_clusters_domain_is_private() {
     let table = table_of(&route("svc.cluster.local", &[("one", 100, Some("blue"))]));

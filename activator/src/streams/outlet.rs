@@ -1,10 +1,10 @@
-//! What waits for one replica of the autoscaler: the newest words on each revision.
+//! The reports that wait for one replica of the autoscaler: the newest of each revision.
 //!
 //! A burst of first requests at a thousand sleeping revisions is a thousand reports of one revision
-//! each. None of them may push out another, and a replica that reads slowly must not make them
-//! pile up: so they are merged by revision, and a report of an interval, which names everything,
-//! takes the place of all that came before it. What was told while it was made, and so is newer,
-//! the activator says once more behind it.
+//! each. None of them may push out another, and a replica that reads slowly must not make them pile
+//! up: so they are merged by revision, and a report of an interval, which names everything, takes
+//! the place of all that came before it. A report that was sent at once while that one was being
+//! made is newer; the activator reports its revision again behind it.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -13,16 +13,16 @@ use ebb_api::report::{Report, RevisionKey, RevisionReport, Scope};
 use parking_lot::Mutex;
 use tokio::sync::Notify;
 
-/// Most revisions of which news of a moment waits: more than are ever reported. What comes on top
-/// is said by the next report of an interval.
+/// Most revisions whose reports of a moment wait: more than are ever reported. Any further ones are
+/// in the next report of an interval.
 const MOMENTS_MAX: usize = 25_000;
 
-/// What became of the words that waited, or were to wait.
+/// How many reports of a revision will not be sent, by reason.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub(super) struct Displaced {
-    /// Revisions whose earlier words newer ones took the place of.
+    /// Revisions whose waiting report a newer one replaced.
     pub(super) merged: u64,
-    /// Revisions for whose words there was no room.
+    /// Revisions for whose report there was no room.
     pub(super) dropped: u64,
 }
 
@@ -36,7 +36,7 @@ pub(super) struct Outlet {
 #[derive(Debug, Default)]
 struct Waiting {
     interval: Option<Arc<Report>>,
-    /// Whose the moments are.
+    /// The activator that the moments come from.
     activator: String,
     moments: BTreeMap<RevisionKey, RevisionReport>,
 }
@@ -44,7 +44,7 @@ struct Waiting {
 // === impl Outlet ===
 
 impl Outlet {
-    /// A stream begins, with that report if there is one.
+    /// The outlet of a new stream, which begins with `interval` if there is one.
     pub(super) fn new(interval: Option<Arc<Report>>) -> Self {
         let waiting = Waiting { interval, ..Waiting::default() };
         Self { waiting: Mutex::new(waiting), arrived: Notify::new() }
@@ -90,7 +90,7 @@ impl Outlet {
 // === impl Waiting ===
 
 impl Waiting {
-    /// The interval first: what waits beside it came later.
+    /// The interval first: the moments that wait beside it came later.
     fn take(&mut self) -> Option<Arc<Report>> {
         if let Some(report) = self.interval.take() {
             return Some(report);
@@ -124,7 +124,7 @@ mod tests {
         Displaced { merged, dropped: 0 }
     }
 
-    /// P11: a hundred wakes at once, and nobody reads before the last of them.
+    /// A hundred wakes at once, and nobody reads before the last of them.
     #[tokio::test(start_paused = true)]
     async fn no_wake_of_a_burst_is_lost() {
         let outlet = Outlet::new(None);
@@ -151,7 +151,7 @@ mod tests {
         assert!(outlet.waiting.lock().take().is_none());
     }
 
-    /// What is lost is not to be counted as if something newer had been said.
+    /// A report that is lost must not count as replaced by a newer one.
     #[tokio::test(start_paused = true)]
     async fn words_without_room_count_as_dropped() {
         let outlet = Outlet::new(None);

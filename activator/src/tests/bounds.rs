@@ -43,7 +43,7 @@ fn is_refused(response: &Response<Incoming>, error: &str) -> bool {
     response.status() == 503 && headers["ebb-error"] == error && headers["retry-after"] == "1"
 }
 
-/// P2: what one held request may send takes nothing from the others on its connection.
+/// The bytes that a held request may send take no room from the others on its connection.
 #[tokio::test(start_paused = true)]
 async fn an_upload_goes_on_beside_a_held_one_on_the_same_connection() {
     let world = World::new(json!({"containerConcurrency": 1}));
@@ -68,7 +68,8 @@ async fn an_upload_goes_on_beside_a_held_one_on_the_same_connection() {
     assert_eq!(text(held.await.unwrap().unwrap()).await, "2000000");
 }
 
-/// P2: what all connections together may hold is bounded, and the excess is told when to come back.
+/// The bytes that all connections together may hold are bounded, and refused requests are told when
+/// to come back.
 #[tokio::test(start_paused = true)]
 async fn requests_beyond_the_budget_of_bytes_are_refused_and_the_others_served() {
     let limits = Limits { held_bytes: 1024 * 1024, ..Limits::default() };
@@ -81,7 +82,8 @@ async fn requests_beyond_the_budget_of_bytes_are_refused_and_the_others_served()
     let sent = clients.iter_mut().map(|sender| tokio::spawn(sender.send_request(post(body()))));
     let sent: Vec<_> = sent.collect();
     settle().await;
-    // Of a revision's half of three quarters, 64 KiB of each body and some 8 KiB more.
+    // The revision may have half of three quarters; each request takes 64 KiB for its body and some
+    // 8 KiB more.
     assert_eq!(world.queued(), 5);
     assert!(world.metric("held_bytes") <= 384 * 1024);
     assert_eq!(world.metric("overflows_total{bound=\"revision-bytes\"}"), 25);
@@ -113,7 +115,7 @@ async fn heads_count_as_bodies_do() {
     assert_eq!(world.get().await.status(), 200, "warm requests hold nothing");
 }
 
-/// A flood for hosts that nobody knows holds no more than any other, and leaves as much free.
+/// A flood of requests for unknown hosts holds no more than any other, and leaves as much free.
 #[tokio::test(start_paused = true)]
 async fn requests_for_unknown_hosts_are_counted_while_they_wait_for_news() {
     let limits = Limits { held_bytes: 100 * 1024, ..Limits::default() };
@@ -134,7 +136,7 @@ async fn requests_for_unknown_hosts_are_counted_while_they_wait_for_news() {
     assert_eq!(world.metric("held_bytes"), 0);
 }
 
-/// P13: an upgraded connection is a connection.
+/// An upgraded connection still counts as a connection.
 #[tokio::test(start_paused = true)]
 async fn a_tunnel_keeps_its_place_among_the_connections() {
     let limits = Limits { connections: 1, ..Limits::default() };
@@ -175,8 +177,8 @@ async fn the_outer_door_leaves_places_to_the_inner_one() {
     drop(outside);
 }
 
-/// Connections beyond the limit are told so, however many come at once; those that say nothing keep
-/// nobody from being accepted.
+/// Connections beyond the limit are told so, however many come at once; silent ones keep no others
+/// from being accepted.
 #[tokio::test]
 async fn silent_connections_beyond_the_limit_hold_up_no_others() {
     let limits = Limits { connections: 8, ..Limits::default() };
@@ -214,7 +216,7 @@ async fn silent_connections_beyond_the_limit_hold_up_no_others() {
     timeout(Duration::from_secs(20), async { futures::join!(accepting, coming) }).await.unwrap();
 }
 
-/// Waits until it is so, in real time: sockets of the machine know no other.
+/// Waits until `is_so` holds, in real time: sockets of the machine know no other.
 async fn eventually(is_so: impl Fn() -> bool) {
     for _ in 0..100 {
         if is_so() {
@@ -241,7 +243,7 @@ async fn tunnels_leave_connections_to_requests() {
     drop(socket);
 }
 
-/// P18: one address can be kept from taking all places, if that is asked for.
+/// One address can be kept from taking all places, if that is asked for.
 #[tokio::test(start_paused = true)]
 async fn one_address_has_no_more_connections_than_it_may() {
     let limits = Limits { connections_per_address: NonZeroUsize::new(2), ..Limits::default() };

@@ -18,7 +18,7 @@ fn half() -> Vec<u8> {
     format!("POST / HTTP/1.1\r\nhost: {HOST}\r\ncontent-length: 1000\r\n\r\nhalf").into()
 }
 
-/// A pod may say at once that it will not take a body; what it says reaches the client.
+/// A pod may say at once that it will not take a body; its answer reaches the client.
 #[tokio::test(start_paused = true)]
 async fn an_answer_that_comes_before_the_body_is_read_is_passed_on() {
     let world = World::new(json!({}));
@@ -66,7 +66,7 @@ async fn a_pod_is_not_blamed_for_clients_that_break_off_their_uploads() {
     assert_eq!((of("4xx"), of("5xx")), (u64::from(4 * FAILURES_MAX), 0));
 }
 
-/// Nor is it where the pod had begun to answer.
+/// A client that leaves after the pod has begun to answer is no fault of the pod either.
 #[tokio::test(start_paused = true)]
 async fn a_pod_is_not_blamed_for_a_client_that_leaves_while_both_talk() {
     let world = World::new(json!({}));
@@ -95,7 +95,7 @@ async fn a_pod_is_not_blamed_for_a_client_that_leaves_while_both_talk() {
     assert_eq!(world.metric("ejections_total"), 0);
 }
 
-/// A model does not pass for Ebb: what Ebb says of itself is taken out of what a model says.
+/// A model cannot pass for Ebb: the header for Ebb's own errors is taken out of a model's response.
 #[tokio::test(start_paused = true)]
 async fn a_model_cannot_say_that_ebb_failed() {
     let world = World::new(json!({}));

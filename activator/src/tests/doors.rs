@@ -1,4 +1,4 @@
-//! The outer and the inner door: what is not for a door is unknown there.
+//! The outer and the inner door: a host that is not for a door is unknown there.
 
 use http::header::{DATE, HOST};
 use serde_json::json;
@@ -40,7 +40,7 @@ async fn answer(world: &World, door: Door, host: &str) -> (String, Duration) {
     (format!("{head} {}", text(response).await), took)
 }
 
-/// P1: `curl -H 'Host: priv.default.svc.cluster.local' GATEWAY` was answered by the model.
+/// Formerly the model answered `curl -H 'Host: priv.default.svc.cluster.local' GATEWAY`.
 #[tokio::test(start_paused = true)]
 async fn a_private_host_is_told_from_none_by_nothing_at_the_outer_door() {
     let world = World::new(json!({}));

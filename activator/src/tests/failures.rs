@@ -33,18 +33,18 @@ async fn when_no_pod_can_start_those_who_wait_are_told_why() {
     assert_eq!(response.headers()["ebb-error"], "cannot-start");
     let want = "revision default/digits-00001 cannot start: ExitCode3: no such model\n";
     assert_eq!(text(response).await, want);
-    // The next is refused at once, and still counts as demand.
+    // The next request is refused at once, and still counts as demand.
     sleep(Duration::from_secs(2)).await;
     assert_eq!(world.get().await.status(), 503);
     assert_eq!(world.notes.reports.lock().last().unwrap().revisions[0].queued, 1);
-    // A second pod is hope.
+    // With a second pod a request may be served, so it waits.
     let (response, ()) = futures::join!(world.get(), async {
         world.start(2, echo("hello"));
     });
     assert_eq!(text(response).await, "hello");
 }
 
-/// P8: kubelet starts a container again at once after its first crash.
+/// Kubelet starts a container again at once after its first crash.
 #[tokio::test(start_paused = true)]
 async fn one_crash_is_no_verdict() {
     let world = World::new(json!({}));
@@ -60,7 +60,7 @@ async fn one_crash_is_no_verdict() {
         world.start(1, echo("hello"));
     });
     assert_eq!(text(response).await, "hello");
-    // What stays so for long is a verdict, even if nobody calls it one.
+    // A failure that lasts is a verdict, even if Kubernetes does not call it one.
     world.hang_up(1);
     world.tell(1, json!({"podIP": null}));
     world.tell(1, ended);
@@ -81,7 +81,7 @@ async fn a_refused_connection_is_tried_again_on_another_pod() {
         world.start(2, echo("two"));
     });
     assert_eq!(text(response).await, "two");
-    // The first pod is asked for its probe until it answers again.
+    // The first pod is probed until it answers again.
     world.listen(1, echo("one"));
     sleep(Duration::from_millis(300)).await;
     world.untell(2);

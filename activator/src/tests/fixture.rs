@@ -49,7 +49,8 @@ pub(super) struct Network {
     pub(super) pause: Mutex<Duration>,
     /// Connections that are being made.
     pub(super) dialling: AtomicU32,
-    /// Whether every second connection is refused: a probe gets one, a request then none.
+    /// Whether every second connection is refused: a probe gets a connection, the request after it
+    /// none.
     pub(super) refuses_requests: AtomicBool,
     /// The error of the operating system that every attempt to connect ends with.
     pub(super) fault: Mutex<Option<i32>>,
@@ -63,12 +64,12 @@ pub(super) struct FakePod {
     pub(super) served: AtomicU32,
 }
 
-/// Keeps what it is told.
+/// Keeps the reports and events that it gets.
 #[derive(Default)]
 pub(super) struct Notes {
     pub(super) reports: Mutex<Vec<Report>>,
     pub(super) events: Mutex<Vec<Event>>,
-    /// Happens once, when a report of an interval is made and not yet handed over.
+    /// Called once, when a report of an interval is made and not yet handed over.
     pub(super) meanwhile: Mutex<Option<Box<dyn FnOnce() + Send>>>,
 }
 
@@ -123,7 +124,7 @@ impl FakePod {
             }
         });
         let server = auto::Builder::new(TokioExecutor::new());
-        // How a client leaves is the client's affair.
+        // How a client leaves does not matter here.
         let _ended = server.serve_connection_with_upgrades(TokioIo::new(io), service).await;
     }
 }
@@ -353,8 +354,8 @@ pub(super) fn revision_with_uid(uid: &str, spec: Value) -> Revision {
     .unwrap()
 }
 
-/// A pod of the revision with the UID `r`. Three fields of `status` are none: `deleted`,
-/// `revisionUID` and `owner`, the name of its `ReplicaSet`.
+/// A pod of the revision with the UID `r`. Three fields of `status` go elsewhere in the pod:
+/// `deleted`, `revisionUID` and `owner`, the name of its `ReplicaSet`.
 fn pod(number: u8, status: Value) -> Pod {
     let mut whole = json!({"podIP": format!("10.0.0.{number}"), "phase": "Running"});
     let Value::Object(status) = status else { panic!("a status is an object") };

@@ -63,7 +63,7 @@ async fn one_connection_serves_one_request_after_another() {
         settle().await;
     }
     assert_eq!(world.network.dials.load(Ordering::SeqCst), probes + 1);
-    // Left alone longer than model servers keep a connection, it is not trusted.
+    // A connection left alone for longer than model servers keep one is not trusted.
     sleep(Duration::from_secs(5)).await;
     assert_eq!(text(world.get().await).await, "hello");
     assert_eq!(world.network.dials.load(Ordering::SeqCst), probes + 2);

@@ -12,7 +12,7 @@ use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use super::fixture::*;
 use super::wire::*;
 
-/// What comes back for `sent` on a connection of its own, up to `length` bytes.
+/// The first `length` bytes that come back for `sent` on a connection of its own.
 async fn answer(world: &World, sent: &str, length: usize) -> String {
     let mut connection = world.dial();
     connection.write_all(sent.replace('@', HOST).as_bytes()).await.unwrap();
@@ -21,7 +21,7 @@ async fn answer(world: &World, sent: &str, length: usize) -> String {
     String::from_utf8_lossy(&answer).into_owned()
 }
 
-/// P14: a body is no less a body for the method.
+/// A body is a body whatever the method.
 #[tokio::test(start_paused = true)]
 async fn a_chunked_body_of_a_get_reaches_the_pod() {
     let world = World::new(json!({}));
@@ -36,8 +36,8 @@ async fn a_chunked_body_of_a_get_reaches_the_pod() {
     assert!(answer.ends_with("\r\n\r\n5"), "{answer}");
 }
 
-/// P14: what would have to be decoded here is refused, for the pod would not know of the coding.
-/// P17: a length that is given twice is refused, even where both say the same.
+/// A coding that would have to be decoded here is refused, because the pod would not know of it. A
+/// length that is given twice is refused, even where both say the same.
 #[tokio::test(start_paused = true)]
 async fn codings_that_are_not_known_and_lengths_that_are_given_twice_are_refused() {
     let world = World::new(json!({}));
@@ -59,7 +59,7 @@ async fn codings_that_are_not_known_and_lengths_that_are_given_twice_are_refused
     }
 }
 
-/// P14: RFC 9113 8.2.3.
+/// RFC 9113 8.2.3.
 #[tokio::test(start_paused = true)]
 async fn cookie_crumbs_of_http2_are_one_field_in_http1() {
     let world = World::new(json!({}));

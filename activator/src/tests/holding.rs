@@ -144,7 +144,8 @@ async fn a_drained_pod_gets_nothing_and_serves_again_when_taken_back() {
     assert_eq!(response.status(), 200);
 }
 
-/// Whoever drained a pod may be gone before the scale was lowered or the order called off.
+/// The autoscaler that drained a pod may be gone before the scale was lowered or the order called
+/// off.
 #[tokio::test(start_paused = true)]
 async fn a_drained_pod_is_taken_back_only_if_a_request_waits_and_there_is_no_other() {
     let world = World::new(json!({}));
@@ -163,7 +164,8 @@ async fn a_drained_pod_is_taken_back_only_if_a_request_waits_and_there_is_no_oth
     assert!(!revision.take_back(Instant::now()), "it is served already");
 }
 
-/// A request that no pod will ever serve must be able to wake the revision, whatever lies about.
+/// A request that no pod will ever serve must be able to wake the revision, whatever other pods are
+/// still there.
 #[tokio::test(start_paused = true)]
 async fn pods_that_never_serve_again_keep_nobody_from_waking_a_revision() {
     let failing = json!([{
@@ -193,7 +195,7 @@ async fn pods_that_never_serve_again_keep_nobody_from_waking_a_revision() {
     }
 }
 
-/// S9: an order may be quicker than the watch that tells of the revision and its pods.
+/// An order may be quicker than the watch that tells of the revision and its pods.
 #[tokio::test(start_paused = true)]
 async fn an_order_for_a_revision_that_is_not_seen_yet_is_kept_and_obeyed() {
     let world = World::new(json!({}));
@@ -203,18 +205,18 @@ async fn an_order_for_a_revision_that_is_not_seen_yet_is_kept_and_obeyed() {
     world.activator.drain(&order);
     let told = || world.notes.reports.lock().last().unwrap().revisions.clone();
     assert_eq!((told()[0].obeyed, told().len()), (id, 1));
-    // And so it is told for as long as it stands, though nothing else is known.
+    // The order is reported for as long as it stands, though nothing else is known of the revision.
     world.activator.report();
     let kept = told().into_iter().find(|report| report.revision == other).unwrap();
     assert_eq!((kept.obeyed, kept.pods), (id, Vec::new()));
-    // Nobody repeats it: it is forgotten.
+    // An order that is not repeated is forgotten.
     sleep(Duration::from_secs(61)).await;
     world.activator.report();
     world.activator.report();
     assert!(!told().iter().any(|report| report.revision == other));
 }
 
-/// S8: a leader that was deposed does not know it at once.
+/// A leader that was deposed does not know it at once.
 #[tokio::test(start_paused = true)]
 async fn an_order_of_a_deposed_leader_is_not_obeyed() {
     let world = World::new(json!({}));

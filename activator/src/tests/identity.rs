@@ -1,4 +1,4 @@
-//! Whose pod it is: a name can be used again, a label can be copied.
+//! Which Revision a pod belongs to: a name can be used again, a label can be copied.
 
 use std::sync::atomic::Ordering;
 use std::time::Duration;
@@ -13,7 +13,7 @@ fn renew(world: &World) {
     world.activator.change_revisions(WatchChange::Applied(revision_with_uid("r2", json!({}))));
 }
 
-/// P12: after a delete and a create under one name.
+/// After a delete and a create under one name.
 #[tokio::test(start_paused = true)]
 async fn a_pod_of_an_earlier_revision_of_the_name_gets_nothing() {
     let world = World::new(json!({}));
@@ -36,7 +36,7 @@ async fn a_pod_of_an_earlier_revision_of_the_name_gets_nothing() {
     assert_eq!(old.served.load(Ordering::SeqCst), 1);
 }
 
-/// P12: the pod of the new revision may be seen before the new revision is.
+/// The pod of the new revision may be seen before the new revision is.
 #[tokio::test(start_paused = true)]
 async fn a_pod_that_comes_before_its_revision_waits_for_it() {
     let world = World::new(json!({}));
@@ -54,7 +54,7 @@ async fn a_pod_that_comes_before_its_revision_waits_for_it() {
     }
 }
 
-/// P12, F25: a list after a gap in the watch tells of the new revision alone.
+/// A list after a gap in the watch tells of the new revision alone.
 #[tokio::test(start_paused = true)]
 async fn a_request_for_the_earlier_revision_is_not_served_by_the_new_one() {
     let world = World::new(json!({}));
@@ -66,7 +66,7 @@ async fn a_request_for_the_earlier_revision_is_not_served_by_the_new_one() {
     assert_eq!(response.headers()["ebb-error"], "revision-unknown");
 }
 
-/// P12: also not after a pod of the earlier one refused it.
+/// Not even after a pod of the earlier revision refused it.
 #[tokio::test(start_paused = true)]
 async fn a_request_that_comes_back_does_not_go_on_to_the_new_revision() {
     let world = World::new(json!({}));
@@ -85,7 +85,7 @@ async fn a_request_that_comes_back_does_not_go_on_to_the_new_revision() {
     assert_eq!(new.served.load(Ordering::SeqCst), 0);
 }
 
-/// P12: anybody who may make pods can copy labels.
+/// Anybody who may make pods can copy labels.
 #[tokio::test(start_paused = true)]
 async fn a_pod_that_no_deployment_of_ours_made_gets_nothing() {
     let world = World::new(json!({}));
@@ -99,7 +99,7 @@ async fn a_pod_that_no_deployment_of_ours_made_gets_nothing() {
     assert_eq!(forged.served.load(Ordering::SeqCst), 0);
 }
 
-/// P12: a pod that loses its owner is taken out.
+/// A pod that loses its owner is taken out.
 #[tokio::test(start_paused = true)]
 async fn a_pod_that_loses_its_owner_gets_nothing_more() {
     let world = World::new(json!({}));

@@ -13,7 +13,7 @@ use super::fixture::*;
 use crate::Limits;
 use crate::queue::QueueLimits;
 
-/// P10: whatever newcomers do, and however often it happens.
+/// Whatever newer requests do, and however often a connection is refused.
 #[tokio::test(start_paused = true)]
 async fn what_was_never_sent_keeps_its_place_and_is_never_refused() {
     let queue = QueueLimits { requests: 2, ..QueueLimits::default() };
@@ -31,7 +31,7 @@ async fn what_was_never_sent_keeps_its_place_and_is_never_refused() {
             sleep(Duration::from_millis(100)).await;
             assert_eq!(world.queued(), 3, "the first is back although the queue is full");
             for number in 2..8 {
-                // Each answers its probe, which takes 10 ms, and then nobody.
+                // Each pod answers its probe, which takes 10 ms, and then nothing more.
                 world.start(number, echo("none"));
                 sleep(Duration::from_millis(5)).await;
                 world.hang_up(number);
@@ -47,7 +47,7 @@ async fn what_was_never_sent_keeps_its_place_and_is_never_refused() {
     assert!(rest.iter().all(|response| response.status() == 200));
 }
 
-/// P10: the whole backlog at once would overflow the pod's own.
+/// The whole backlog at once would overflow the pod's own.
 #[tokio::test(start_paused = true)]
 async fn a_backlog_is_dialled_as_fast_as_the_pod_accepts() {
     let world = World::new(json!({}));
@@ -70,7 +70,7 @@ async fn a_backlog_is_dialled_as_fast_as_the_pod_accepts() {
         settle().await;
         *world.network.pause.lock() = Duration::from_millis(100);
         let first = world.start(2, slow(10));
-        // Its probe has its answer, and its first requests have none.
+        // The pod's probe has been answered, and its first requests have not.
         sleep(Duration::from_millis(150)).await;
         assert_eq!(world.network.dialling.load(Ordering::SeqCst), 8);
         assert_eq!(world.queued(), 492, "the others are free to go elsewhere");
@@ -82,7 +82,7 @@ async fn a_backlog_is_dialled_as_fast_as_the_pod_accepts() {
     assert!(second.served.load(Ordering::SeqCst) > 100, "its share");
 }
 
-/// P10: a pod that answers its probe and refuses requests is not probed and tried without a pause.
+/// A pod that answers its probe and refuses requests is not probed and tried without a pause.
 #[tokio::test(start_paused = true)]
 async fn a_pod_that_always_refuses_is_tried_ever_more_rarely() {
     let world = World::new(json!({"timeoutSeconds": 60}));
@@ -105,7 +105,7 @@ fn flaky(broken: &Arc<AtomicBool>, name: &'static str) -> Handler {
     })
 }
 
-/// P9: it frees its slots at once, so that it always is the least loaded.
+/// Such a pod frees its slots at once, so that it always is the least loaded.
 #[tokio::test(start_paused = true)]
 async fn a_pod_that_fails_fast_is_left_out_and_tried_again_later() {
     for limit in [0, 4] {
@@ -148,7 +148,7 @@ async fn text_of(world: &World) -> String {
     text(world.get().await).await
 }
 
-/// P9: what all pods do is no pod's fault, and an only pod is better than none.
+/// A failure of all pods is no pod's fault, and the only pod is better than none.
 #[tokio::test(start_paused = true)]
 async fn at_most_half_of_the_pods_are_left_out() {
     let world = World::new(json!({}));
@@ -163,7 +163,7 @@ async fn at_most_half_of_the_pods_are_left_out() {
     settle().await;
     let ready = || world.activator.snapshot()[0].ready_pods();
     assert_eq!(ready(), 2);
-    // The good ones go: the others must serve.
+    // The pods that were not left out go: the others must serve.
     let left: Vec<_> = world.activator.snapshot()[0].pods.clone();
     for pod in left.iter().filter(|pod| pod.ready) {
         world.untell(pod.uid.trim_start_matches("uid-").parse().unwrap());
@@ -173,8 +173,8 @@ async fn at_most_half_of_the_pods_are_left_out() {
     assert_eq!(text_of(&world).await, "any");
 }
 
-/// P9: a status that says that the pod is broken counts, one that says that the request is does
-/// not.
+/// A status that says that the pod is broken counts; a status that says that the request is broken
+/// does not.
 #[tokio::test(start_paused = true)]
 async fn a_gateway_error_of_the_pod_is_a_failure_and_a_500_is_none() {
     for (status, ejections) in

@@ -33,12 +33,12 @@ struct Pair {
 }
 
 impl Pair {
-    /// Both know both, and a revision of `spec`.
+    /// Both activators know both, and a revision of `spec`.
     fn new(spec: &Value) -> Self {
         Self::guarded(spec, &Doorkeeper::open())
     }
 
-    /// The same, where each lets in whom `doorkeeper` does. They show no token.
+    /// The same, where each lets in the callers that `doorkeeper` admits. They show no token.
     fn guarded(spec: &Value, doorkeeper: &Doorkeeper) -> Self {
         let network = Arc::default();
         let options = PeerOptions {
@@ -66,7 +66,7 @@ impl Pair {
         Self { owner, other, owner_is_a }
     }
 
-    /// A pod that both know.
+    /// A pod that both activators know.
     async fn start(&self, number: u8, handler: Handler) -> Arc<FakePod> {
         let pod = self.owner.start(number, handler);
         self.other.tell(number, json!({}));
@@ -97,7 +97,7 @@ fn activator(id: &str) -> Pod {
     .unwrap()
 }
 
-/// The same once it is asked to end.
+/// The same pod once it is asked to end.
 fn leaving(id: &str) -> Pod {
     let mut pod = activator(id);
     pod.metadata.deletion_timestamp =
@@ -214,7 +214,7 @@ async fn the_pod_is_told_once_who_asked_and_clients_choose_no_revision() {
     }
 }
 
-/// A connection to where activators serve each other.
+/// A connection to the listener on which an activator serves others.
 fn dial_as_peer(world: &World) -> DuplexStream {
     let (here, there) = tokio::io::duplex(16 * 1024);
     let activator = world.activator.clone();
@@ -224,7 +224,7 @@ fn dial_as_peer(world: &World) -> DuplexStream {
     here
 }
 
-/// S10: whoever reached the port of peers reached every revision past its Route.
+/// Formerly any caller that reached the port of peers reached every revision past its Route.
 #[tokio::test(start_paused = true)]
 async fn who_shows_no_token_is_not_believed_and_an_activator_serves_what_it_cannot_pass_on() {
     let unused = tower::service_fn(|_: Request<kube::client::Body>| async {
@@ -259,7 +259,7 @@ async fn a_peer_must_name_a_revision_that_exists() {
         (Some("default/digits-00002"), 404, Some("revision-unknown")),
         (Some("default/digits-00001"), 200, None),
     ] {
-        // Also one that does not own it: what a peer sends is served.
+        // An activator that does not own the revision, too, serves what a peer sends.
         for world in [&pair.owner, &pair.other] {
             let mut here = dial_as_peer(world);
             greeting::introduce(&mut here, None).await.unwrap();

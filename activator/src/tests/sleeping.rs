@@ -1,4 +1,4 @@
-//! What revisions cost that nobody asks for, and what is told of those that are asked.
+//! The cost of revisions without requests, and the reports of those that get some.
 
 use std::sync::mpsc;
 use std::time::Duration;
@@ -9,7 +9,7 @@ use tokio::time::sleep;
 
 use super::fixture::*;
 
-/// Growth: ten thousand of them must not be locked and settled every second.
+/// Growth: ten thousand sleeping revisions must not be locked and settled every second.
 #[tokio::test(start_paused = true)]
 async fn a_tick_does_not_touch_a_revision_that_sleeps() {
     let world = World::new(json!({}));
@@ -36,7 +36,7 @@ async fn a_tick_does_not_touch_a_revision_that_sleeps() {
     drop(held);
 }
 
-/// Growth: and when it wakes, what is told is of the time since then.
+/// Growth: when a revision wakes, its report covers the time since then.
 #[tokio::test(start_paused = true)]
 async fn the_first_interval_after_a_long_sleep_is_a_short_one() {
     let world = World::new(json!({}));
@@ -53,7 +53,7 @@ async fn the_first_interval_after_a_long_sleep_is_a_short_one() {
     assert_eq!(text(response).await, "hello");
 }
 
-/// Growth: each is the first that waits, and one report says it for all.
+/// Growth: each request is the first that waits, and one report is enough for all.
 #[tokio::test(start_paused = true)]
 async fn clients_that_come_and_give_up_are_told_at_once_only_now_and_then() {
     let world = World::new(json!({}));
@@ -77,8 +77,8 @@ async fn clients_that_come_and_give_up_are_told_at_once_only_now_and_then() {
     assert!((1..=3).contains(&reports), "{reports} reports in 100 ms");
 }
 
-/// P11: a report of an interval takes the place of what was said before it. What was told at once
-/// while it was made is newer than it, and must not go under with the rest.
+/// A report of an interval takes the place of the reports before it. One that was sent at once
+/// while it was being made is newer, and must not go under with the rest.
 #[tokio::test(start_paused = true)]
 async fn what_is_told_while_an_interval_is_reported_is_said_again_behind_it() {
     let world = World::new(json!({}));
@@ -92,7 +92,7 @@ async fn what_is_told_while_an_interval_is_reported_is_said_again_behind_it() {
     assert_eq!(scopes, [Scope::Moment, Scope::Full, Scope::Moment]);
     assert!(told[1].revisions.is_empty());
     assert_eq!(told[2].revisions[0].obeyed, id);
-    // A request that begins to wait, the same.
+    // The same for a request that begins to wait.
     let revision = world.activator.directory().revision(&key()).unwrap();
     *world.notes.meanwhile.lock() = Some(Box::new(move || {
         assert!(revision.is_news());

@@ -1,5 +1,5 @@
-//! Clients that are slow: in sending, in taking, in saying anything. And models that are, which is
-//! nobody's fault.
+//! Clients that are slow in sending, in taking, or in saying anything. And slow models, which are
+//! no client's fault.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -22,7 +22,7 @@ const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
 /// An empty SETTINGS frame.
 const SETTINGS: &[u8] = &[0, 0, 0, 4, 0, 0, 0, 0, 0];
 
-/// So many parts of `length` bytes, each after a `pause`.
+/// `count` parts of `length` bytes, each after `pause` seconds.
 fn parts(count: usize, length: usize, pause: u64) -> Handler {
     Arc::new(move |_| {
         Box::pin(async move {
@@ -39,7 +39,7 @@ fn to_h2() -> Request<Full<Bytes>> {
     Request::get(format!("http://{HOST}/")).body(Full::default()).unwrap()
 }
 
-/// P4: what is left of a long response in the buffers is not cut off when the model is done.
+/// The rest of a long response in the buffers is not cut off when the model is done.
 #[tokio::test(start_paused = true)]
 async fn a_response_of_many_minutes_keeps_its_tail() {
     let world = World::new(json!({}));
@@ -60,7 +60,7 @@ async fn a_response_of_many_minutes_keeps_its_tail() {
     assert!(answer.ends_with(b"\r\n0\r\n\r\n"), "{} bytes and no end", answer.len());
 }
 
-/// P3: a client that takes nothing and answers pings does not hold its slot for ever.
+/// A client that takes nothing and answers pings does not hold its slot for ever.
 #[tokio::test(start_paused = true)]
 async fn a_stream_that_nobody_takes_is_reset_and_its_connection_goes_on() {
     let world = World::new(json!({}));
@@ -79,7 +79,8 @@ async fn a_stream_that_nobody_takes_is_reset_and_its_connection_goes_on() {
     assert_eq!(text(other).await.len(), 1_000_000);
 }
 
-/// P3: nor does a client that gives no room for an answer of our own hold its stream.
+/// A client that gives no room for an answer of Ebb itself does not hold its stream for ever
+/// either.
 #[tokio::test(start_paused = true)]
 async fn an_answer_of_ours_that_nobody_takes_is_reset() {
     let world = World::new(json!({}));
@@ -93,7 +94,7 @@ async fn an_answer_of_ours_that_nobody_takes_is_reset() {
     assert!(response.into_body().collect().await.is_err());
 }
 
-/// P16: a client that takes a byte now and then holds its slot no longer than one that takes none.
+/// A client that takes a byte now and then holds its slot no longer than one that takes none.
 #[tokio::test(start_paused = true)]
 async fn a_response_that_is_taken_byte_by_byte_is_cut_off() {
     let world = World::new(json!({}));
@@ -111,7 +112,7 @@ async fn a_response_that_is_taken_byte_by_byte_is_cut_off() {
     assert_eq!(world.metric("cut_clients_total{side=\"download\"}"), 1);
 }
 
-/// P16, P3: a model that says something once in a minute has no slow client.
+/// A model that sends something once in a minute does not make its client slow.
 #[tokio::test(start_paused = true)]
 async fn a_slow_model_makes_no_slow_client() {
     let world = World::new(json!({}));
@@ -122,7 +123,7 @@ async fn a_slow_model_makes_no_slow_client() {
     assert_eq!(text(sender.send_request(to_h2()).await.unwrap()).await.len(), 50);
 }
 
-/// P16: an upload must come at some pace.
+/// An upload must come at some pace.
 #[tokio::test(start_paused = true)]
 async fn an_upload_of_a_byte_in_half_a_minute_gives_its_slot_back() {
     let world = World::new(json!({}));
@@ -133,7 +134,7 @@ async fn an_upload_of_a_byte_in_half_a_minute_gives_its_slot_back() {
     connection.write_all(head.as_bytes()).await.unwrap();
     let begun = Instant::now();
     for _ in 0..3 {
-        // Nobody listens to the last.
+        // The connection is closed before the last byte is sent.
         let _closed = connection.write_all(b"x").await;
         sleep(Duration::from_secs(29)).await;
     }
@@ -146,7 +147,8 @@ async fn an_upload_of_a_byte_in_half_a_minute_gives_its_slot_back() {
     assert!(begun.elapsed() < Duration::from_secs(100));
 }
 
-/// P16: two that talk to each other may think for as long as they like, and so may a gRPC client.
+/// A client and a pod that talk to each other may think for as long as they like, and so may a gRPC
+/// client.
 #[tokio::test(start_paused = true)]
 async fn a_conversation_is_no_slow_upload() {
     let mirror: Handler = Arc::new(|request| {
@@ -187,7 +189,7 @@ async fn a_conversation_is_no_slow_upload() {
     assert_eq!(text(answer).await, "4");
 }
 
-/// P17: a connection that is opened ahead of need is no slow head.
+/// A connection that is opened ahead of need is no slow head.
 #[tokio::test(start_paused = true)]
 async fn a_fresh_connection_may_wait_for_its_first_request() {
     let world = World::new(json!({}));
@@ -201,7 +203,7 @@ async fn a_fresh_connection_may_wait_for_its_first_request() {
     assert_eq!(&answer, b"HTTP/1.1 200 OK");
 }
 
-/// P17: four letters make no HTTP/2. P18: in HTTP/2, too, a head has ten seconds.
+/// Four letters make no HTTP/2. In HTTP/2, too, a head has ten seconds.
 #[tokio::test(start_paused = true)]
 async fn half_a_head_is_cut_off_in_either_protocol() {
     let world = World::new(json!({}));
@@ -216,7 +218,7 @@ async fn half_a_head_is_cut_off_in_either_protocol() {
     }
 }
 
-/// P17: HTTP/2 is known for what it is, however its beginning is cut.
+/// HTTP/2 is recognised, however its preface is cut.
 #[tokio::test(start_paused = true)]
 async fn an_http2_connection_whose_first_bytes_come_apart_may_be_silent() {
     let world = World::new(json!({}));
@@ -236,7 +238,7 @@ async fn an_http2_connection_whose_first_bytes_come_apart_may_be_silent() {
     assert!(rest[..read].windows(8).any(|bytes| bytes == &ping[9..]), "cut off, not answered");
 }
 
-/// P18: an idle HTTP/2 connection ends, though its client answers every ping.
+/// An idle HTTP/2 connection ends, though its client answers every ping.
 #[tokio::test(start_paused = true)]
 async fn an_idle_http2_connection_ends_in_good_order() {
     let world = World::new(json!({}));

@@ -1,6 +1,6 @@
-//! The three limits of time of a Revision: `timeoutSeconds` from arrival to the first byte and to
-//! the end of a tunnel, `responseStartTimeoutSeconds` from arrival to the first byte,
-//! `idleTimeoutSeconds` between two parts.
+//! The three timeouts of a Revision: `timeoutSeconds` from arrival to the first byte and to the end
+//! of a tunnel, `responseStartTimeoutSeconds` from arrival to the first byte, `idleTimeoutSeconds`
+//! between two parts.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -16,7 +16,7 @@ use tokio::time::{Instant, sleep};
 
 use super::fixture::*;
 
-/// So many bytes, one in each `pause`.
+/// `count` bytes, one in each `pause`.
 fn drips(count: usize, pause: Duration) -> Handler {
     Arc::new(move |_| {
         Box::pin(async move {
@@ -98,7 +98,7 @@ async fn a_response_that_pauses_too_long_is_broken_off_and_never_looks_complete(
     assert_eq!(world.in_flight(), 0);
 }
 
-/// P7: the first limit ends what was upgraded, although bytes flow both ways.
+/// `timeoutSeconds` ends an upgraded connection, although bytes flow both ways.
 #[tokio::test(start_paused = true)]
 async fn a_tunnel_is_closed_at_the_end_of_the_timeout() {
     let world = World::new(json!({"timeoutSeconds": 3}));

@@ -1,4 +1,4 @@
-//! Pods that are gone without a word, and attempts that fail on this machine.
+//! Pods that are gone without a word, and connection attempts that fail on this machine.
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -35,7 +35,7 @@ async fn is_idle(world: &World) -> bool {
     world.notes.reports.lock().last().unwrap().revisions.is_empty()
 }
 
-/// P5: what is in flight in a pod that is gone ends some time after it.
+/// A request in flight in a pod that is gone ends some time after the pod.
 #[tokio::test(start_paused = true)]
 async fn what_is_left_in_a_removed_pod_is_broken_off_after_the_grace() {
     let world = World::new(json!({}));
@@ -51,7 +51,7 @@ async fn what_is_left_in_a_removed_pod_is_broken_off_after_the_grace() {
     assert!(is_idle(&world).await);
 }
 
-/// P5: nor does a tunnel hold its slot for a day.
+/// A tunnel to a pod that is gone does not hold its slot for a day.
 #[tokio::test(start_paused = true)]
 async fn a_tunnel_to_a_removed_pod_ends_after_the_grace() {
     let world = World::new(json!({}));
@@ -66,7 +66,7 @@ async fn a_tunnel_to_a_removed_pod_ends_after_the_grace() {
     assert!(is_idle(&world).await);
 }
 
-/// P18: a machine without files to spare says so, and blames no pod.
+/// A machine without files to spare says so, and blames no pod.
 #[tokio::test(start_paused = true)]
 async fn a_fault_of_this_machine_is_no_fault_of_the_pod() {
     let world = World::new(json!({}));
@@ -89,7 +89,7 @@ async fn a_fault_of_this_machine_is_no_fault_of_the_pod() {
     assert_eq!(world.metric("retries_total"), 0, "it was ready all the while");
 }
 
-/// P17: connections to HTTP/2 pods do not stay for ever.
+/// Unused connections to HTTP/2 pods do not stay for ever.
 #[tokio::test(start_paused = true)]
 async fn an_unused_http2_connection_to_a_pod_is_closed() {
     let spec = json!({"containers": [{"name": "c", "image": "i", "ports": [{"name": "h2c"}]}]});

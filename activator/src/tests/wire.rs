@@ -15,7 +15,7 @@ use tokio::sync::mpsc;
 use super::fixture::{Handler, World, reply};
 
 impl World {
-    /// An HTTP/2 connection of a client, with the windows that `builder` says.
+    /// An HTTP/2 connection of a client, with the windows that `builder` sets.
     pub(super) async fn connect_h2<B>(
         &self,
         builder: &http2::Builder<TokioExecutor>,
@@ -30,7 +30,7 @@ impl World {
     }
 }
 
-/// A body whose parts are sent by hand, and ends when the sender is dropped.
+/// A body whose parts are sent by hand, and which ends when the sender is dropped.
 pub(super) fn by_hand() -> (mpsc::Sender<Bytes>, BoxBody<Bytes, io::Error>) {
     let (parts, mut receiver) = mpsc::channel(1);
     let stream = futures::stream::poll_fn(move |cx| receiver.poll_recv(cx));

@@ -35,7 +35,7 @@ impl ConnectError {
     }
 }
 
-/// Connects within [`CONNECT_TIMEOUT`]; within that time, too, waits for a file or port to be free.
+/// Connects within [`CONNECT_TIMEOUT`]; within that time also waits for a file or port to be free.
 pub(crate) async fn dial(connect: &dyn Connect, address: SocketAddr) -> io::Result<BoxedIo> {
     let mut fault = None;
     let dialing = async {

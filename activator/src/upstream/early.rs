@@ -1,10 +1,10 @@
 //! Pods that answer before they have read the whole request, and close.
 //!
-//! Their kernel refuses the rest of the body with a reset. hyper takes a failed write for the end of
-//! the exchange, and what the pod has said would be lost unread. So a write that fails because
-//! nobody reads at the other end waits instead, and the reading decides: it comes to the answer or
-//! to the end of the connection. There the write fails after all, for a tunnel writes and reads each
-//! for itself.
+//! Their kernel refuses the rest of the body with a reset. hyper takes a failed write for the end
+//! of the exchange, and the pod's answer would be lost unread. So a write that fails because the
+//! other end no longer reads waits instead, and reading decides: it comes to the answer or to the
+//! end of the connection. At that end the write fails after all, because a tunnel writes and reads
+//! independently.
 
 use std::io::{self, ErrorKind, IoSlice};
 use std::pin::Pin;
@@ -17,7 +17,8 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 pub(super) struct PodIo<I> {
     inner: I,
     writing: Writing,
-    /// Whether there is nothing more to read. A pod may end what it says and go on reading.
+    /// Whether there is nothing more to read. A pod may end its side of the stream and go on
+    /// reading.
     is_over: bool,
     /// The task that waits to write, since a write was refused.
     writer: Option<Waker>,
@@ -26,9 +27,9 @@ pub(super) struct PodIo<I> {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Writing {
     Open,
-    /// The pod had said that this was all, or nothing is known.
+    /// The pod had properly ended its side of the stream, or nothing is known of that.
     Ended,
-    /// The pod broke off without such a word. Linux tells an error once: after the write has had
+    /// The pod broke off without a proper end. Linux reports an error once: after the write has got
     /// it, the reading side would see a proper end, and take half a response for a whole one.
     Reset,
 }
@@ -40,7 +41,7 @@ impl<I> PodIo<I> {
         Self { inner, writing: Writing::Open, is_over: false, writer: None }
     }
 
-    /// Writes with `write`, unless nobody reads at the other end.
+    /// Writes with `write`, unless the other end no longer reads.
     fn attempt(
         &mut self,
         cx: &mut Context<'_>,
@@ -60,7 +61,8 @@ impl<I> PodIo<I> {
                 ErrorKind::ConnectionReset => Writing::Reset,
                 _ => return done,
             };
-            // Whoever drives the connection has looked for an answer before this write.
+            // The task that drives the connection has looked for an answer before this write, so it
+            // must look again.
             cx.waker().wake_by_ref();
         }
         if self.is_over {
@@ -87,7 +89,7 @@ impl<I: AsyncRead + Unpin> AsyncRead for PodIo<I> {
         if !is_end {
             return done;
         }
-        // A tunnel reads no more after the end, so a write that is refused later asks for it here.
+        // A tunnel reads no more after the end, so a write that is refused later looks at this.
         self.is_over = true;
         if let Some(writer) = self.writer.take() {
             writer.wake();
@@ -143,7 +145,7 @@ mod tests {
 
     use super::*;
 
-    /// What Linux shows of a pod that said `said`, took so many writes and refused the rest with
+    /// What Linux shows of a pod that sent `said`, took `takes` writes and refused the rest with
     /// `error`.
     struct Refusing {
         said: VecDeque<u8>,
@@ -211,11 +213,11 @@ mod tests {
         assert_eq!(other.write(b"more").await.unwrap_err().kind(), ErrorKind::TimedOut);
     }
 
-    /// P5: a tunnel whose pod is gone ends, although its client says on and on.
+    /// A tunnel whose pod is gone ends, although its client sends on and on.
     #[tokio::test(start_paused = true)]
     async fn a_tunnel_ends_with_what_is_read_of_a_pod_that_refused_a_write() {
-        // As the second, a pod that closed: its kernel takes what comes first, and its end is read
-        // before anything is refused.
+        // The second case is a pod that closed: its kernel takes the first writes, and its end is
+        // read before any write is refused.
         for takes in [0, 3] {
             let mut pod = Refusing::new(b"half", takes, ErrorKind::BrokenPipe);
             let (mut client, mut ours) = duplex(64);

@@ -20,19 +20,21 @@ use crate::upload::Upload;
 const STREAMS_MAX: u32 = 100;
 /// A dead HTTP/2 connection is noticed after this interval and as much again.
 const PING_INTERVAL: Duration = Duration::from_secs(10);
-/// What a pod may send of a response that its client does not take yet: 256 MB/s at a millisecond's
-/// distance. The connection has room for as much of every stream: a client that reads slowly must
-/// not keep the responses of others out.
+/// Bytes of a response that a pod may send before its client takes them: 256 MB/s at a
+/// millisecond's distance. The connection has room for as much of every stream: a client that reads
+/// slowly must not keep the responses of others out.
 const STREAM_WINDOW_BYTES: u32 = 256 * 1024;
 /// How long a connection without a stream is kept. GOAWAY tells in good order that it ends, so
-/// there is no race to lose as with HTTP/1; longer than that only costs the pod and us memory.
+/// there is no race to lose as with HTTP/1; keeping it longer only costs the pod and this process
+/// memory.
 const IDLE_TIMEOUT: Duration = Duration::from_mins(1);
 
 /// The connections.
 #[derive(Default)]
 pub(super) struct Pool {
     open: Mutex<Vec<Connection>>,
-    /// The dial that all who need a connection wait for; it ends when none of them waits any more.
+    /// The dial that all requests without a connection wait for; it ends when none of them waits
+    /// any more.
     dial: Mutex<Option<WeakShared<Dial>>>,
 }
 
@@ -51,7 +53,7 @@ struct Connection {
 #[derive(Clone)]
 pub(super) struct Streams {
     pub(super) sender: http2::SendRequest<Upload>,
-    /// Each open stream holds a clone: the count of streams without a counter to forget.
+    /// Each open stream holds a clone: so streams are counted without a counter to forget.
     pub(super) open: Arc<()>,
 }
 
@@ -67,15 +69,17 @@ impl Pool {
         Some(connection.streams.clone())
     }
 
-    /// A place on a connection, for which `dial` makes connections. A burst shares one dial at a
-    /// time: its success gives places to the first [`STREAMS_MAX`], its failure is everybody's.
+    /// A place on a connection; `dial` makes a connection where none has a place. A burst of
+    /// requests shares one dial at a time: its success gives places to the first [`STREAMS_MAX`],
+    /// its failure is a failure for all.
     pub(super) async fn place(&self, dial: impl Fn() -> Dial) -> Result<Streams, ConnectError> {
         loop {
             if let Some(streams) = self.free() {
                 return Ok(streams);
             }
             self.dial(&dial).await?;
-            // All that were made are full, and another is to be made; or the pod closed it at once.
+            // Either all connections are full, and another is to be made; or the pod closed the new
+            // one at once.
             if self.is_empty() {
                 let closed = io::Error::from(io::ErrorKind::ConnectionAborted);
                 return Err(ConnectError::Connect(Arc::new(closed)));
@@ -87,7 +91,7 @@ impl Pool {
         self.open.lock().is_empty()
     }
 
-    /// Closes what has had no stream for [`IDLE_TIMEOUT`].
+    /// Closes connections that have had no stream for [`IDLE_TIMEOUT`].
     pub(super) fn expire(&self, now: Instant) {
         self.open.lock().retain_mut(|connection| {
             if connection.streams.count() > 0 {
@@ -99,7 +103,7 @@ impl Pool {
         });
     }
 
-    /// A connection that was made.
+    /// Adds a connection that was made.
     pub(super) fn add(&self, sender: http2::SendRequest<Upload>) {
         let streams = Streams { sender, open: Arc::new(()) };
         self.open.lock().push(Connection { streams, idle: None });
@@ -118,7 +122,7 @@ impl Pool {
 }
 
 impl Streams {
-    /// How many there are: the pool's own clone of `open` is none.
+    /// How many streams are open: the pool's own clone of `open` is none.
     fn count(&self) -> u32 {
         u32::try_from(Arc::strong_count(&self.open)).unwrap_or(u32::MAX).saturating_sub(1)
     }

@@ -18,7 +18,7 @@ impl Connect for Nowhere {
     }
 }
 
-/// P6: one dial at a time, and its failure is for all who waited for it.
+/// One dial at a time, and its failure is for all requests that waited for it.
 #[tokio::test(start_paused = true)]
 async fn a_dial_that_fails_fails_for_all_who_wait() {
     let address = ([10, 0, 0, 1], 80).into();
@@ -28,14 +28,14 @@ async fn a_dial_that_fails_fails_for_all_who_wait() {
     let sent = join_all((0..10).map(|_| attempt())).await;
     assert!(sent.iter().all(|sent| matches!(sent, Err(SendError::Unsent { .. }))));
     assert_eq!(begun.elapsed(), CONNECT_TIMEOUT);
-    // Nobody waits for it any more: the next begins anew.
+    // No request waits for the dial any more: the next one begins anew.
     assert!(timeout(CONNECT_TIMEOUT / 2, attempt()).await.is_err());
     let begun = Instant::now();
     assert!(attempt().await.is_err());
     assert_eq!(begun.elapsed(), CONNECT_TIMEOUT);
 }
 
-/// Refuses what is written, and only then shows what it said before.
+/// Refuses a write, and only then shows the answer that it gave before.
 struct Early(bool, &'static [u8]);
 
 impl Connect for Early {
@@ -78,7 +78,7 @@ impl AsyncWrite for Early {
     }
 }
 
-/// What a pod said before it closed counts, though nothing more can be written to it.
+/// A pod's answer before it closed counts, though nothing more can be written to it.
 #[tokio::test(start_paused = true)]
 async fn an_answer_is_read_after_a_write_was_refused() {
     let send = async |said: &'static str| {

@@ -35,7 +35,7 @@ fn a_revision_is_woken_once_and_tried_again_after_a_failure_only() {
     assert_eq!(plan.choose([&one].into_iter(), now + RETRY_MIN).len(), 1);
     plan.tried(one.clone(), Outcome::Woken, now + RETRY_MIN);
     assert!(plan.choose([&one].into_iter(), now + REST).is_empty());
-    // Somebody answered in between: what comes then is another story.
+    // An autoscaler answered in between: earlier attempts no longer count.
     assert!(!plan.is_alone(Duration::ZERO));
     assert_eq!(plan.choose([&one].into_iter(), now + REST).len(), 1);
 }

@@ -28,7 +28,7 @@ pub struct AutoscalerConfig {
     pub max_scale_up_rate: f64,
     /// Largest factor by which one decision may lower the scale.
     pub max_scale_down_rate: f64,
-    /// Whether the last replica may go.
+    /// Whether a revision may lose its last replica.
     pub enable_scale_to_zero: bool,
     /// How long the machinery that wakes a revision must have been in place before its last
     /// replica goes.

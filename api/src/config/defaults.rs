@@ -7,7 +7,7 @@ use crate::names;
 
 pub(super) const MAP: &str = "config-defaults";
 
-/// What a Revision gets when its author says nothing.
+/// Defaults of a Revision's fields, and their bounds.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct DefaultsConfig {
     /// `timeoutSeconds`.

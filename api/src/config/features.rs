@@ -6,14 +6,14 @@ use super::{ConfigError, Reader};
 
 pub(super) const MAP: &str = "config-features";
 
-/// Whether a part of a pod that Knative does not allow everybody is allowed here.
+/// Whether a part of a pod that Knative puts behind a feature flag is allowed here.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Flag {
-    /// Nobody may use it.
+    /// The feature may not be used.
     Disabled,
-    /// It may be used.
+    /// The feature may be used.
     Allowed,
-    /// It may be used, and is used by default where that has a meaning.
+    /// The feature may be used, and is used by default where that has a meaning.
     Enabled,
 }
 
@@ -83,7 +83,7 @@ const KEYS: &[(Feature, &str)] = &[
     (Feature::VolumesImage, "kubernetes.podspec-volumes-image"),
 ];
 
-/// Which parts of a pod people may use beyond those that everybody may.
+/// Which parts of a pod may be used beyond those that are always allowed.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct FeaturesConfig {
     set: BTreeMap<Feature, Flag>,
@@ -121,7 +121,8 @@ impl FeaturesConfig {
                     "enabled" => Flag::Enabled,
                     _ => return Err(read.error(key, "must be Enabled, Allowed or Disabled")),
                 };
-                // What is so by default is no change, whether it is written or not.
+                // A flag that equals its default is not stored: writing it down changes no
+                // settings.
                 if flag != config.get(*feature) {
                     config.set.insert(*feature, flag);
                 }

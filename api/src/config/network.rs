@@ -11,8 +11,8 @@ pub(super) const MAP: &str = "config-network";
 /// Hosts and URLs of routes.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct NetworkConfig {
-    /// Domain of external hosts, `name.namespace.DOMAIN`. It may carry a port, which then stands
-    /// in URLs only: a gateway that does not listen on 80 still gets addresses that work.
+    /// Domain of external hosts, `name.namespace.DOMAIN`. The domain may carry a port, which then
+    /// stands in URLs only: a gateway that does not listen on 80 still gets addresses that work.
     pub domain: String,
     /// Domain of the cluster's own names.
     pub cluster_domain: String,

@@ -12,11 +12,11 @@ use crate::serving::RevisionSpec;
 
 /// Name of an init container that has none (`init-container-name-template` in config-defaults).
 const INIT_CONTAINER: &str = "init-container";
-/// What Kubernetes writes for a probe with a period and without these.
+/// Kubernetes' own defaults for a probe that has a period.
 const PROBE_FAILURE_THRESHOLD: i32 = 3;
 const PROBE_TIMEOUT_S: i32 = 1;
 
-/// Defaults a spec; `links` says whether service links are too (see the caller).
+/// Defaults a spec; `links` says whether `enableServiceLinks` is defaulted too (see the caller).
 pub(super) fn spec(spec: &mut RevisionSpec, links: bool, config: &Config) {
     limits(spec, &config.defaults);
     container_names(spec, &config.defaults.container_name);
@@ -55,7 +55,7 @@ fn limits(spec: &mut RevisionSpec, defaults: &DefaultsConfig) {
         Some(timeout_s) => timeout_s,
     };
     spec.timeout_seconds = Some(timeout_s);
-    // Neither has a meaning of its own unless it ends a request before the timeout does.
+    // Each of these two timeouts has a meaning only if it ends a request before the whole timeout.
     let below = |default_s: i64| (default_s != 0 && default_s < timeout_s).then_some(default_s);
     if spec.response_start_timeout_seconds.is_none() {
         spec.response_start_timeout_seconds = below(defaults.response_start_timeout_s);
@@ -75,7 +75,8 @@ fn container_names(spec: &mut RevisionSpec, default: &str) {
     fill_names(init, &mut taken, INIT_CONTAINER);
 }
 
-/// Names what has no name: by the default alone, or numbered when that would not be unique.
+/// Names the containers that have no name: by the default alone, or numbered when that would not be
+/// unique.
 fn fill_names(containers: &mut [Container], taken: &mut BTreeSet<String>, default: &str) {
     let several = containers.len() > 1;
     let mut next = 0_usize;

@@ -1,18 +1,19 @@
 //! Why a pod does not run: one judgement for the Revision's conditions and for the requests that
-//! wait for the pod. Both must agree, or a Revision has failed while its requests keep waiting.
+//! wait for the pod. Both must agree, or a Revision would count as failed while its requests keep
+//! waiting.
 
 use k8s_openapi::api::core::v1::{ContainerStateTerminated, ContainerStatus, Pod};
 
 use super::condition;
 
-/// Reasons of a waiting container that mean progress. Every other reason is trouble, one that
-/// nobody here has heard of too: runtimes and later releases of Kubernetes have words of their own
-/// for it, and have kept to these two for a container that comes.
+/// Reasons of a waiting container that mean progress. Every other reason is trouble, even an
+/// unknown one: runtimes and later releases of Kubernetes add reasons for failures, but have kept
+/// to these two for a container that is starting.
 const STARTING: [&str; 2] = ["ContainerCreating", "PodInitializing"];
-/// The container runs and ends, again and again; what it ended with says more.
+/// The container starts and ends, again and again; its last termination says more.
 const CRASH_LOOP: &str = "CrashLoopBackOff";
-/// Reasons of a waiting container that was tried more than once, or that can never run. With every
-/// other one Kubernetes tries again, so that may pass.
+/// Reasons of a waiting container that was tried more than once, or that can never run. After any
+/// other reason Kubernetes tries again, so the trouble may pass.
 const LASTING: [&str; 4] =
     [CRASH_LOOP, "ImagePullBackOff", "ErrImageNeverPull", "InvalidImageName"];
 
@@ -22,25 +23,25 @@ pub enum Trouble<'a> {
     /// No node has taken the pod: there is none with room, the scheduler failed, or a gate holds
     /// the pod back.
     Unscheduled {
-        /// The scheduler's word for it.
+        /// The scheduler's reason.
         reason: &'a str,
-        /// Its sentence.
+        /// The scheduler's message.
         message: Option<&'a str>,
     },
     /// A container is not started.
     Waiting {
-        /// Kubernetes' word for it.
+        /// Kubernetes' reason.
         reason: &'a str,
-        /// Its sentence.
+        /// Kubernetes' message.
         message: Option<&'a str>,
         /// Whether Kubernetes holds the container back, or will never run it.
         is_lasting: bool,
     },
     /// A container has ended.
     Ended {
-        /// How.
+        /// How the container ended.
         end: &'a ContainerStateTerminated,
-        /// Whether it ended before, too, and Kubernetes holds it back.
+        /// Whether the container ended before, too, and Kubernetes holds it back.
         is_lasting: bool,
     },
 }
@@ -57,7 +58,7 @@ pub fn trouble(pod: &Pod) -> Option<Trouble<'_>> {
     containers(pod).find_map(of_container)
 }
 
-/// How a container ended that has not become ready since, where it runs or starts again.
+/// The last termination of a container that runs or starts again and is not ready since.
 #[must_use]
 pub fn ended_before(pod: &Pod) -> Option<&ContainerStateTerminated> {
     containers(pod).find_map(|status| status.last_state.as_ref()?.terminated.as_ref())
@@ -90,7 +91,7 @@ fn of_container(status: &ContainerStatus) -> Option<Trouble<'_>> {
     let last = status.last_state.as_ref().and_then(|state| state.terminated.as_ref());
     let is_lasting = LASTING.contains(&reason);
     Some(match last {
-        // How it crashed says more than that it did.
+        // The termination says more than the fact of the crash loop.
         Some(end) if reason == CRASH_LOOP => Trouble::Ended { end, is_lasting },
         _ => Trouble::Waiting { reason, message: waiting.message.as_deref(), is_lasting },
     })
@@ -110,7 +111,7 @@ mod tests {
         .unwrap()
     }
 
-    /// The word for the trouble, and whether it is lasting.
+    /// The reason or exit code of the trouble, and whether it is lasting.
     fn told(pod: &Pod) -> Option<(String, bool)> {
         trouble(pod).map(|trouble| match trouble {
             Trouble::Unscheduled { reason, .. } => (reason.to_owned(), false),
@@ -119,7 +120,7 @@ mod tests {
         })
     }
 
-    /// The controller and the activator once had a list each.
+    /// The controller and the activator once had a list of reasons each.
     #[test]
     fn a_reason_to_wait_that_nobody_knows_is_trouble_that_may_pass() {
         let waiting = |reason: &str| {
@@ -160,7 +161,7 @@ mod tests {
         assert_eq!(told(&main), Some(("0".to_owned(), false)), "a server does not end");
     }
 
-    /// The activator once knew of one reason only, the controller of all.
+    /// The activator once knew one reason only, the controller all of them.
     #[test]
     fn a_pod_that_no_node_has_taken_is_unscheduled_whatever_the_reason() {
         for reason in ["Unschedulable", "SchedulerError", "SchedulingGated"] {

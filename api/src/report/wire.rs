@@ -1,12 +1,13 @@
-//! How reports and orders travel: one JSON object a line, small because a stream has a memory.
+//! Wire format of reports and orders: one JSON object a line, short because a stream has a memory.
 //!
 //! A revision is named once in a stream and has a number from then on, and so has each of its pods
-//! within the revision. The first report of an interval is a full statement; those after it name
-//! only what has load or has changed, so a revision that idles costs nothing. Lines are numbered
-//! and say how many revisions have a number: an end that counts otherwise ends the stream, and the
-//! next one begins with a full statement again. Each whole report is answered with its number.
+//! within the revision. The first interval report is a full statement. Later ones name only the
+//! revisions that have load or have changed, so an idle revision costs nothing. Lines are numbered
+//! and say how many revisions have a number: an end whose count differs ends the stream, and the
+//! next stream begins with a full statement again. Each complete report is answered with the number
+//! of its last line.
 //!
-//! [`Encoder`] and [`Decoder`] are pure, one of each for each stream. Whatever a line holds is
+//! [`Encoder`] and [`Decoder`] are pure, one of each for each stream. Every value of a line is
 //! bounded here, before it is kept.
 
 use std::borrow::Cow;
@@ -22,13 +23,14 @@ mod encode;
 pub use decode::Decoder;
 pub use encode::Encoder;
 
-/// Longest line, in bytes: the most pods of one revision, or an order that names them all.
+/// Longest line, in bytes: enough for the most pods of one revision, or for an order that names
+/// them all.
 pub const LINE_BYTES_MAX: usize = 1 << 20;
-/// A report goes on in another line once one is so long.
+/// A line that has reached this length ends, and the report goes on in another line.
 const LINE_BYTES_AIM: usize = 128 << 10;
 /// Most revisions with a number in one stream: as many as the autoscaler scales.
 pub const REVISIONS_MAX: usize = 20_000;
-/// Most pods of one revision that are named; of the rest it is only said that they are there.
+/// Most pods of one revision that are named; of the rest the report only says that there are more.
 pub const PODS_MAX: usize = 10_000;
 /// Most pods with a number in one stream: ten for each revision, and some 20 MB.
 pub const STREAM_PODS_MAX: usize = 200_000;
@@ -41,7 +43,7 @@ const NAME_CHARS_MAX: usize = 253;
 /// Longest interval that a report may cover, in seconds.
 const INTERVAL_S_MAX: f64 = 3600.0;
 
-/// Why a line is no part of a stream.
+/// Why a line is refused; the stream ends with it.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum WireError {
     /// Not the JSON that is expected.
@@ -52,7 +54,7 @@ pub enum WireError {
     Senseless {
         /// Which line of the stream.
         line: u64,
-        /// What is wrong, in words of [`Report`](super::Report).
+        /// The wrong field, named as in [`Report`](super::Report).
         field: &'static str,
     },
     /// Both ends have counted differently.
@@ -76,7 +78,7 @@ pub struct Answer {
     pub order: Option<DrainOrder>,
 }
 
-/// One line of a report. Names are short, for there may be thousands a second.
+/// One line of a report. Field names are short, for there may be thousands of lines a second.
 #[derive(Serialize, Deserialize, Debug, Default)]
 #[serde(default)]
 struct Line<'a> {
@@ -92,7 +94,7 @@ struct Line<'a> {
     /// Length of the interval in seconds.
     #[serde(skip_serializing_if = "is_zero")]
     interval: f64,
-    /// Numbers of revisions of which there is nothing more to say: they are free from here on.
+    /// Numbers of revisions with nothing more to report; the numbers are free from here on.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     gone: Vec<u32>,
     /// How many revisions have a number after this line.
@@ -110,11 +112,12 @@ enum Kind {
     Moment,
 }
 
-/// What a line says of one revision. What it leaves out is zero, or none, or as it was: see each.
+/// Entry of one revision in a line. A field that is left out means zero, none or no change: see
+/// each.
 #[derive(Serialize, Deserialize, Debug, Default)]
 #[serde(default)]
 struct Entry<'a> {
-    /// Its number.
+    /// Number of the revision.
     i: u32,
     /// Namespace and name, at the first mention.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -128,19 +131,19 @@ struct Entry<'a> {
     /// Requests that wait.
     #[serde(skip_serializing_if = "is_none")]
     q: u32,
-    /// Epoch and number of the order that is obeyed, if it is another one than before.
+    /// Epoch and number of the order that is obeyed, if it is another one than in the last entry.
     #[serde(skip_serializing_if = "Option::is_none")]
     o: Option<(u64, u64)>,
-    /// UIDs of pods that come in, numbered on from the last ones.
+    /// UIDs of new pods, which get the next numbers.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     add: Vec<Cow<'a, str>>,
     /// Numbers of pods that are gone.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     cut: Vec<u32>,
-    /// Pods with something in flight, and how much.
+    /// Numbers of pods with requests in flight, and how many.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     busy: Vec<(u32, u32)>,
-    /// Pods that drain.
+    /// Numbers of pods that drain.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     drain: Vec<u32>,
     /// Whether there are pods that have no number.
@@ -151,9 +154,9 @@ struct Entry<'a> {
 // === impl Answer ===
 
 impl Answer {
-    /// The line, with its end.
+    /// The answer as a line, with its newline.
     pub fn encode(&self) -> Vec<u8> {
-        // Maps with other keys than text would fail, and there are none.
+        // Serializing would fail only for a map with other keys than text, and there are none.
         let mut line = serde_json::to_vec(self).unwrap_or_default();
         line.push(b'\n');
         line
@@ -163,7 +166,8 @@ impl Answer {
     ///
     /// # Errors
     ///
-    /// What makes no sense, or is beyond its bound.
+    /// An error for a line that is unreadable, or has a value without a meaning or beyond its
+    /// bound.
     pub fn decode(line: &str) -> Result<Self, WireError> {
         let answer: Self = serde_json::from_str(line).map_err(|e| unreadable(&e))?;
         if let Some(order) = &answer.order {

@@ -32,13 +32,13 @@ use crate::condition::{Condition, ConditionSet};
 )]
 #[serde(rename_all = "camelCase")]
 pub struct ConfigurationSpec {
-    /// The template of the next Revision; changing it makes one.
+    /// The template of the next Revision; a change of the template makes a new Revision.
     #[serde(default)]
     #[schemars(transform = crate::schema::without_default)]
     pub template: RevisionTemplateSpec,
 }
 
-/// What is known of a Configuration.
+/// Observed state of a Configuration.
 #[derive(Serialize, Deserialize, Clone, Debug, Default, PartialEq, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct ConfigurationStatus {

@@ -61,7 +61,7 @@ pub struct RevisionSpec {
     pub idle_timeout_seconds: Option<i64>,
 }
 
-/// What is known of a Revision.
+/// Observed state of a Revision.
 #[derive(Serialize, Deserialize, Clone, Debug, Default, PartialEq, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct RevisionStatus {
@@ -100,7 +100,7 @@ pub struct ContainerStatus {
     pub image_digest: Option<String>,
 }
 
-/// What a Revision's containers speak.
+/// The protocol that a Revision's containers speak.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub enum Protocol {
     /// HTTP/1.1.
@@ -119,37 +119,38 @@ impl RevisionStatus {
     pub const CONTAINER_HEALTHY: &'static str = "ContainerHealthy";
     /// There are replicas (True), some are on their way (Unknown), or none (False).
     pub const ACTIVE: &'static str = "Active";
-    /// Why a Revision is inactive in the ordinary way. Reasons and messages are Knative's
-    /// (knative/serving pkg/reconciler/autoscaling/kpa/kpa.go).
+    /// Reason and message of a Revision that is inactive in the ordinary way. Reasons and messages
+    /// are Knative's (knative/serving pkg/reconciler/autoscaling/kpa/kpa.go).
     pub const NO_TRAFFIC: (&'static str, &'static str) =
         ("NoTraffic", "The target is not receiving traffic.");
-    /// Why a Revision is inactive after an activation that took too long.
+    /// Reason and message of a Revision that is inactive after an activation that took too long.
     pub const TIMED_OUT: (&'static str, &'static str) =
         ("TimedOut", "The target could not be activated.");
-    /// Why a Revision that was up before is neither active nor inactive.
+    /// Reason and message of a Revision that was up before and is neither active nor inactive.
     pub const QUEUED: (&'static str, &'static str) =
         ("Queued", "Requests to the target are being buffered as resources are provisioned.");
-    /// What makes a Revision Ready; Active is information only.
+    /// The conditions that make up Ready; Active is information only.
     pub const CONDITIONS: ConditionSet =
         ConditionSet { dependents: &[Self::CONTAINER_HEALTHY, Self::RESOURCES_AVAILABLE] };
 
-    /// Whether the start that is told of went wrong.
+    /// Whether the start that the conditions describe went wrong.
     pub fn has_failed(&self) -> bool {
         [Self::RESOURCES_AVAILABLE, Self::CONTAINER_HEALTHY]
             .iter()
             .any(|type_| condition::find(&self.conditions, type_).is_some_and(Condition::is_false))
     }
 
-    /// Whether the initial scale was ever reached. That is told by a start that went well, or by
-    /// `Active` having said anything but that the first start is under way.
+    /// Whether the initial scale was ever reached: either a start went well, or `Active` says
+    /// anything but that the first start is under way.
     pub fn was_initialized(&self) -> bool {
         let is_available = condition::find(&self.conditions, Self::RESOURCES_AVAILABLE);
         let active = condition::find(&self.conditions, Self::ACTIVE);
         is_available.is_some_and(Condition::is_true)
             || active.is_some_and(|active| match active.status {
                 Status::True => true,
-                // A first start may be given up, having failed or not. That of a Revision which
-                // was up before may look the same: it gets a first start's time once more.
+                // A first start that was given up, failed or not, is also False here. A Revision
+                // that was up before may look the same: it gets the time of a first start once
+                // more.
                 Status::False => {
                     self.has_failed() && active.reason.as_deref() != Some(Self::TIMED_OUT.0)
                 }
@@ -176,7 +177,7 @@ impl RevisionSpec {
             .unwrap_or(names::DEFAULT_PORT)
     }
 
-    /// What the containers speak: `h2c` when the port has that name.
+    /// The protocol of the containers: `h2c` when the port has that name.
     pub fn protocol(&self) -> Protocol {
         let name = self.serving_container().and_then(serving_port).and_then(|p| p.name.as_deref());
         if name == Some("h2c") { Protocol::H2c } else { Protocol::Http1 }
@@ -204,7 +205,8 @@ impl RevisionSpec {
 }
 
 impl Revision {
-    /// Whether a Route sends requests here, by the routing-state label; unlabelled counts as yes.
+    /// Whether a Route sends requests to this Revision, by the routing-state label. Without the
+    /// label, and in any state but `reserve`, the answer is yes.
     pub fn is_reachable(&self) -> bool {
         self.labels().get(labels::ROUTING_STATE).is_none_or(|state| state != ROUTING_RESERVE)
     }
@@ -264,7 +266,7 @@ mod tests {
             (&[(up, yes, ""), (healthy, no, "ExitCode1"), (active, unknown, "Queued")], true),
             (&[(up, no, "ErrImagePull"), (active, unknown, "Queued")], true),
             (&[(up, no, "ErrImagePull"), (active, no, "NoTraffic")], true),
-            // S4: given up before it was ever up.
+            // Given up before it was ever up.
             (&[(up, no, "ErrImagePull"), (active, no, "TimedOut")], false),
         ];
         for (conditions, expected) in cases {

@@ -66,7 +66,7 @@ pub struct Addressable {
     pub url: Option<String>,
 }
 
-/// What is known of a Route.
+/// Observed state of a Route.
 #[derive(Serialize, Deserialize, Clone, Debug, Default, PartialEq, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct RouteStatus {
@@ -76,7 +76,7 @@ pub struct RouteStatus {
     /// Ready, AllTrafficAssigned, IngressReady and CertificateProvisioned.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub conditions: Vec<Condition>,
-    /// Where requests are sent.
+    /// The URL that requests are sent to.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub url: Option<String>,
     /// The address inside the cluster.
@@ -94,7 +94,7 @@ impl RouteStatus {
     pub const INGRESS_READY: &'static str = "IngressReady";
     /// Certificates are there, or not wanted.
     pub const CERTIFICATE_PROVISIONED: &'static str = "CertificateProvisioned";
-    /// What makes a Route Ready.
+    /// The conditions that make up Ready.
     pub const CONDITIONS: ConditionSet = ConditionSet {
         dependents: &[
             Self::ALL_TRAFFIC_ASSIGNED,

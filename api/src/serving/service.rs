@@ -33,7 +33,7 @@ use crate::condition::{Condition, ConditionSet};
 )]
 #[serde(rename_all = "camelCase")]
 pub struct ServiceSpec {
-    /// The template of the next Revision; changing it makes one.
+    /// The template of the next Revision; a change of the template makes a new Revision.
     #[serde(default)]
     #[schemars(transform = crate::schema::without_default)]
     pub template: RevisionTemplateSpec,
@@ -42,7 +42,7 @@ pub struct ServiceSpec {
     pub traffic: Vec<TrafficTarget>,
 }
 
-/// What is known of a Service.
+/// Observed state of a Service.
 #[derive(Serialize, Deserialize, Clone, Debug, Default, PartialEq, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct ServiceStatus {
@@ -58,7 +58,7 @@ pub struct ServiceStatus {
     /// The last Revision that became Ready.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub latest_ready_revision_name: Option<String>,
-    /// Where requests are sent.
+    /// The URL that requests are sent to.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub url: Option<String>,
     /// The address inside the cluster.
@@ -74,7 +74,7 @@ impl ServiceStatus {
     pub const CONFIGURATIONS_READY: &'static str = "ConfigurationsReady";
     /// The Route is ready.
     pub const ROUTES_READY: &'static str = "RoutesReady";
-    /// What makes a Service Ready.
+    /// The conditions that make up Ready.
     pub const CONDITIONS: ConditionSet =
         ConditionSet { dependents: &[Self::CONFIGURATIONS_READY, Self::ROUTES_READY] };
 }

@@ -1,7 +1,7 @@
 //! Annotations that set how a Revision scales.
 //!
-//! Source: knative/serving pkg/apis/autoscaling/annotation_validation.go. Stricter than that in
-//! one respect: what is not a finite number is refused, where Go's comparisons let NaN through.
+//! Source: knative/serving pkg/apis/autoscaling/annotation_validation.go. Stricter than that in one
+//! respect: a number that is not finite is refused, where Go's comparisons let NaN through.
 
 use std::collections::BTreeMap;
 use std::num::IntErrorKind;
@@ -117,7 +117,7 @@ fn initial_scale(annotations: &Annotations, config: &AutoscalerConfig) -> FieldE
     }
 }
 
-/// A count of replicas, 0 or more; what is wrong with it goes to `errors`.
+/// A count of replicas, 0 or more; an invalid one is reported in `errors`.
 fn count(annotations: &Annotations, key: Key, errors: &mut FieldErrors) -> Option<i32> {
     let (key, text) = key.find(Some(annotations))?;
     let out_of_bounds = || FieldErrors::out_of_bounds(text, 0, i32::MAX, key);

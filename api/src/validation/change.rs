@@ -14,7 +14,7 @@ use crate::field_error::clip;
 /// Most changed fields that are printed: enough to see what happened.
 const CHANGES_MAX: usize = 16;
 
-/// The changed fields of something at `path`, or nothing if nothing changed.
+/// The changed fields of the object at `path`; `None` if nothing changed.
 pub(super) fn between<T: Serialize + PartialEq>(old: &T, new: &T, path: &str) -> Option<String> {
     if old == new {
         return None;
@@ -22,7 +22,7 @@ pub(super) fn between<T: Serialize + PartialEq>(old: &T, new: &T, path: &str) ->
     let value = |object: &T| serde_json::to_value(object).unwrap_or_default();
     let mut changes = Changes::default();
     changes.compare(&value(old), &value(new), path);
-    // Different in memory, the same on the wire: nothing that anybody can see changed.
+    // Different in memory, the same on the wire: no user can see a change.
     (changes.count > 0).then(|| changes.finish())
 }
 

@@ -19,7 +19,7 @@ const RESERVED_NAME: &str = "queue-proxy";
 /// Ports of Knative's proxy: 8012 and 8013 for requests, 8022 for its administration, 9090 and
 /// 9091 for metrics, 8008 for profiles.
 const RESERVED_PORTS: &[i32] = &[8008, 8012, 8013, 8022, 9090, 9091];
-/// Names of a port, which say what is spoken there.
+/// Allowed names of a port: they tell the protocol that is spoken there.
 const PORT_NAMES: &[&str] = &["", "h2c", "http1"];
 const PORT_MAX: i32 = 65535;
 
@@ -112,7 +112,7 @@ fn validate_ports(ports: &[ContainerPort], place: Place) -> FieldErrors {
         }
         return errors;
     }
-    // A second port is an error already, and says nothing about the first.
+    // Only the first port is looked at: a second one is an error already.
     let Some(port) = ports.first() else {
         return errors;
     };

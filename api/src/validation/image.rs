@@ -1,7 +1,7 @@
 //! Image references: registry, repository, and a tag or digest.
 //!
-//! The rules are those of go-containerregistry's `name.ParseReference` with weak validation,
-//! which is what Knative parses with: what one of them takes, the other takes too.
+//! The rules are those of go-containerregistry's `name.ParseReference` with weak validation, which
+//! Knative parses with: both accept the same references.
 
 /// Shortest and longest repository, in bytes.
 const REPOSITORY_BYTES: std::ops::RangeInclusive<usize> = 2..=255;
@@ -24,7 +24,7 @@ fn is_tagged(text: &str) -> bool {
     }
 }
 
-/// `repository@sha256:...`, perhaps with a tag, which then says nothing.
+/// `repository@sha256:...`, perhaps with a tag, which then has no effect.
 fn is_by_digest(text: &str) -> bool {
     let Some((base, digest)) = text.split_once('@') else {
         return false;

@@ -1,7 +1,7 @@
 //! Which fields of a pod may be set at all.
 //!
-//! The tree of [`FieldMask`]s is laid over the JSON of the typed pod: what is not named is refused,
-//! so that a field that Kubernetes adds is refused too until somebody has thought about it.
+//! The tree of [`FieldMask`]s is laid over the JSON of the typed pod. A field that is not named is
+//! refused, so that a field that Kubernetes adds stays refused until somebody has thought about it.
 
 use k8s_openapi::api::core::v1::PodSpec;
 use serde_json::Value;
@@ -52,8 +52,8 @@ impl FieldMask {
     }
 }
 
-/// Whether a field says more than its absence would. `false` does not: that is how
-/// `privileged` and `automountServiceAccountToken` may be written, but not set.
+/// Whether a field says more than its absence would. `false` does not, so `privileged` and
+/// `automountServiceAccountToken` may be written as `false`, but not set.
 fn is_set(value: &Value) -> bool {
     match value {
         Value::Null | Value::Bool(false) => false,

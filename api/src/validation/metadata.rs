@@ -32,8 +32,8 @@ const NETWORKING_KEYS: &[&str] = &[
     "ingress.class",
 ];
 
-/// Quantities for Knative's proxy in each pod. There is none here, but what is written must be
-/// right: the same manifest may go to a cluster that has it.
+/// Quantities for the proxy that Knative runs in each pod. Ebb has no such proxy, but the values
+/// must be valid: the same manifest may go to a cluster that has one.
 const SIDECAR_QUANTITIES: &[&str] = &[
     "queue.sidecar.serving.knative.dev/cpu-resource-limit",
     "queue.sidecar.serving.knative.dev/cpu-resource-request",
@@ -73,7 +73,7 @@ pub(super) fn object_name(metadata: &ObjectMeta) -> FieldErrors {
     FieldErrors::generic(format!("not a DNS 1035 label: {problems}"), &["name"])
 }
 
-/// Autoscaling annotations where they would do nothing, because only a template carries them.
+/// Refuses autoscaling annotations where they have no effect: they belong on a template.
 pub(super) fn no_autoscaling(annotations: &BTreeMap<String, String>) -> FieldErrors {
     let mut errors = FieldErrors::default();
     for key in annotations.keys().filter(|key| key.starts_with(AUTOSCALING_GROUP)) {
@@ -110,7 +110,7 @@ pub(super) fn owner_label(metadata: &ObjectMeta, key: &str, kind: &str) -> Field
     }
 }
 
-/// Who made an object never changes, and who changed it last only with the spec.
+/// The recorded creator of an object never changes; the last modifier changes only with the spec.
 pub(super) fn authors(old: &ObjectMeta, new: &ObjectMeta, spec_changed: bool) -> FieldErrors {
     let of = |metadata: &ObjectMeta, key: &str| annotation(metadata, key).map(ToOwned::to_owned);
     let mut errors = FieldErrors::default();
@@ -129,7 +129,7 @@ pub(super) fn rollout_duration(annotations: &BTreeMap<String, String>) -> FieldE
     whole_seconds(annotations, ROLLOUT_DURATION, "rollout-duration", true)
 }
 
-/// What is wrong with the annotations of a template, but for those that scale.
+/// What is wrong with the annotations of a template, except those for autoscaling.
 pub(super) fn template_annotations(annotations: &BTreeMap<String, String>) -> FieldErrors {
     let mut errors = whole_seconds(annotations, PROGRESS_DEADLINE, "progress-deadline", false)
         .also(sidecar(annotations));
@@ -142,7 +142,7 @@ pub(super) fn template_annotations(annotations: &BTreeMap<String, String>) -> Fi
         }
     }
     // The API server checks this for the object itself, but a template is only checked when a
-    // Revision is made from it, which is too late to tell anybody.
+    // Revision is made from it, which is too late to tell the user.
     let bytes: usize = annotations.iter().map(|(key, value)| key.len() + value.len()).sum();
     if bytes > ANNOTATIONS_BYTES_MAX {
         errors.add(FieldErrors::generic(
@@ -180,7 +180,7 @@ fn sidecar(annotations: &BTreeMap<String, String>) -> FieldErrors {
     errors
 }
 
-/// A duration in whole seconds; `zero` says whether it may be none at all.
+/// A duration in whole seconds; `zero` says whether it may be 0.
 fn whole_seconds(
     annotations: &BTreeMap<String, String>,
     key: Key,

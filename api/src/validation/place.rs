@@ -1,14 +1,14 @@
-//! What a container is for among those of its pod.
+//! The role of a container in its pod.
 
-/// What a container is for, which decides what it may have.
+/// The role of a container, which decides the fields that it may have.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(super) enum Place {
-    /// It is alone, and gets the requests.
+    /// The only container, which gets the requests.
     Only,
-    /// It gets the requests, others stand beside it.
+    /// The container that gets the requests, beside others.
     Serving,
-    /// It stands beside the one that gets the requests.
+    /// A container beside the one that gets the requests.
     Sidecar,
-    /// It runs before the others.
+    /// A container that runs before the others.
     Init,
 }

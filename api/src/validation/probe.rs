@@ -5,7 +5,7 @@ use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
 
 use crate::field_error::FieldErrors;
 
-/// Name of a port that has none, for probes that name it.
+/// Name of a port that has none, for probes that refer to it by name.
 const UNNAMED_PORT: &str = "http";
 
 /// What is wrong with any probe of a container that has this port.
@@ -32,7 +32,7 @@ pub(super) fn validate_readiness(probe: &Probe, port: Option<&ContainerPort>) ->
         .also(at_least(0, period_s, "periodSeconds"))
         .also(at_least(0, probe.initial_delay_seconds.unwrap_or(0), "initialDelaySeconds"))
         .also(at_least(1, probe.success_threshold.unwrap_or(0), "successThreshold"));
-    // Without a period the container is probed as often as is useful, and these mean nothing.
+    // Without a period the container is probed as often as is useful, and these two mean nothing.
     if period_s == 0 {
         for (field, value) in [("failureThreshold", failures), ("timeoutSeconds", timeout_s)] {
             if value != 0 {

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use crate::duration;
 
-/// What Kubernetes says of a quantity that is none.
+/// Kubernetes' error for a text that is not a quantity.
 pub(super) const QUANTITY_RULE: &str = "quantities must match the regular expression \
                                         '^([+-]?[0-9.]+)([eEinumkKMGTP]*[-+]?[0-9]*)$'";
 
@@ -33,13 +33,13 @@ pub(super) fn is_negative(text: &str) -> bool {
     text.strip_prefix('-').is_some_and(|rest| rest.contains(|c: char| ('1'..='9').contains(&c)))
 }
 
-/// The number, if it is one that can be computed with: neither NaN nor without end.
+/// The number, if it is finite.
 pub(super) fn finite(text: &str) -> Option<f64> {
     text.parse().ok().filter(|number: &f64| number.is_finite())
 }
 
-/// Whether the duration is below 0, and how long it is without the sign. Nothing when Go would
-/// not take it.
+/// Whether the duration is below 0, and its length without the sign. `None` where Go would refuse
+/// the text.
 pub(super) fn signed_duration(text: &str) -> Option<(bool, Duration)> {
     let Some(rest) = text.strip_prefix('-') else {
         return duration::parse(text).map(|span| (false, span));

@@ -1,4 +1,4 @@
-//! Security contexts: bounds of users and groups, and a word about unsafe defaults.
+//! Security contexts: bounds of users and groups, and warnings about unsafe defaults.
 
 use k8s_openapi::api::core::v1::{PodSecurityContext, PodSpec, SecurityContext};
 
@@ -49,8 +49,9 @@ fn id(value: Option<i64>, field: &str) -> FieldErrors {
     }
 }
 
-/// What Kubernetes leaves open unless it is set, in the pod or in the container. Knative says so
-/// in these words; a dangerous setting that somebody wrote down is their decision.
+/// Warns of fields that are insecure by Kubernetes' default and set in neither the pod nor the
+/// container, in Knative's words. A dangerous setting that is written down is its author's
+/// decision.
 fn warnings(shared: Option<&PodSecurityContext>, own: Option<&SecurityContext>) -> FieldErrors {
     let mut unset = Vec::new();
     let shared_non_root = shared.and_then(|c| c.run_as_non_root);

@@ -8,10 +8,10 @@ use super::name;
 use crate::field_error::{CURRENT, FieldErrors, clip};
 use crate::serving::TrafficTarget;
 
-/// What the shares sum to.
+/// The sum of all shares.
 const WHOLE_PERCENT: i64 = 100;
 
-/// Whose traffic it is: within a Service the Configuration is known, and may not be named.
+/// The kind that has the split: a Service's Configuration is known, and may not be named.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(super) enum Owner {
     Service,
@@ -115,7 +115,7 @@ fn validate_destination(
     }
 }
 
-/// A text that says something: Go's types cannot tell an empty one from none.
+/// The text, unless it is empty: Go's types cannot tell an empty text from a missing one.
 fn set(text: Option<&str>) -> Option<&str> {
     text.filter(|text| !text.is_empty())
 }

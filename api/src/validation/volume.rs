@@ -68,7 +68,7 @@ impl<'a> Volumes<'a> {
     }
 }
 
-/// What is wrong with the volumes of a pod whose containers mount those named.
+/// What is wrong with the volumes of a pod, of which its containers mount those in `mounted`.
 pub(super) fn validate(
     pod: &PodSpec,
     mounted: &BTreeSet<&str>,
@@ -109,7 +109,7 @@ fn validate_name(name: &str) -> FieldErrors {
     }
 }
 
-/// Says which feature is off, beside the bare fact that the field must not be set.
+/// Names the feature that is off, besides the error that the field must not be set.
 fn validate_gates(volume: &Volume, features: &FeaturesConfig) -> FieldErrors {
     let mut errors = FieldErrors::default();
     if let Some(claim) = &volume.persistent_volume_claim {

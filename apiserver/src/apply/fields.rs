@@ -2,7 +2,7 @@
 //!
 //! A set is a trie whose steps are FieldsV1's own: `f:name` for a field, `k:{"name":"a"}` for an
 //! item of a list that is a map, `v:"a"` for an item of a set. A node can be in the set itself
-//! (`.`) and have nodes below it that are.
+//! (`.`) and have nodes below it that are in the set.
 
 use std::collections::BTreeMap;
 
@@ -19,20 +19,20 @@ pub(super) struct FieldSet {
     pub(super) below: BTreeMap<Box<str>, Self>,
 }
 
-/// Which nodes that only hold others are members.
+/// Which of the nodes that hold others are members of the set.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Holders {
-    /// Items of lists, empty objects, and objects under keys that the schema does not declare:
-    /// what an applier says.
+    /// Items of lists, empty objects, and objects under keys that the schema does not declare: the
+    /// nodes that an applier owns.
     Applied,
-    /// All: what an update that adds them changes.
+    /// All: the nodes that an update changes by adding them.
     All,
 }
 
 // === impl FieldSet ===
 
 impl FieldSet {
-    /// The set of one node, this one.
+    /// The set that holds this node alone.
     pub(super) fn leaf() -> Self {
         Self { member: true, below: BTreeMap::new() }
     }
@@ -134,7 +134,7 @@ pub(super) fn applied_fields(schema: &Schema, value: &Value) -> FieldSet {
 /// Every field of `value`, and every node that holds some.
 pub(super) fn all_fields(schema: &Schema, value: &Value) -> FieldSet {
     let mut set = collect(schema, value, Holders::All);
-    // The object itself is nobody's.
+    // The object itself has no owner.
     set.member = false;
     set
 }

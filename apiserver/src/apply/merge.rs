@@ -1,4 +1,4 @@
-//! Laying an applied object over the live one, and taking out what was dropped from it.
+//! Merges an applied object over the live one, and removes the fields that were dropped from it.
 
 use std::collections::{HashMap, HashSet};
 
@@ -7,7 +7,8 @@ use serde_json::{Map, Value};
 use super::fields::FieldSet;
 use crate::schema::{ListKind, Schema, item_key, weave};
 
-/// Says why `applied` cannot be merged: an item of a merged list without identity, or twice.
+/// Refuses an `applied` that cannot be merged: an item of a merged list has no identity, or occurs
+/// twice.
 pub(super) fn check(schema: &Schema, applied: &Value) -> Result<(), String> {
     check_below(schema, applied, "")
 }
@@ -34,11 +35,11 @@ pub(super) fn merge(schema: &Schema, live: Option<&Value>, applied: &Value) -> V
     }
 }
 
-/// Takes out of `value` what is in `before` (what a manager owned) and not in `kept` (what all
-/// own now).
+/// Removes from `value` the fields of `before` (owned by a manager until now) that are not in
+/// `kept` (owned by any manager now).
 ///
-/// An item, or a field that the schema names, goes as a whole if nobody owns anything in it; with
-/// it go defaults inside that nobody owns. The object's own metadata always stays.
+/// An item, or a field that the schema names, is removed as a whole if no manager owns anything in
+/// it, together with defaults inside that have no owner. The object's own metadata always stays.
 pub(super) fn remove_dropped(
     schema: &Schema,
     value: &mut Value,
@@ -131,7 +132,8 @@ fn merge_lists(items: &Schema, kind: &ListKind, live: &[Value], applied: &[Value
 }
 
 /// The distinct items by key, and their order. Only an update can have written an item twice or
-/// without its key; the first of equal ones counts, and one without a key goes by its value.
+/// without its key; the first of equal items counts, and an item without a key is known by its
+/// value.
 fn keyed<'a>(
     items: &Schema,
     kind: &ListKind,

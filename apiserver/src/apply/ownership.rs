@@ -7,8 +7,8 @@ use serde_json::{Map, Value, json};
 
 use super::fields::FieldSet;
 
-/// Fields that nobody owns: identity, and what the server alone sets
-/// (`stripMeta` of `k8s.io/apimachinery/pkg/util/managedfields`).
+/// Fields without an owner: identity, and those that only the server sets (`stripMeta` of
+/// `k8s.io/apimachinery/pkg/util/managedfields`).
 pub(super) const UNOWNED: &[&[&str]] = &[
     &["apiVersion"],
     &["kind"],
@@ -24,7 +24,7 @@ pub(super) const UNOWNED: &[&[&str]] = &[
     &["metadata", "uid"],
 ];
 
-/// Metadata that an applied object may carry, as read from the server, and that does not count.
+/// Metadata that an applied object may carry, as read from the server, and that is ignored.
 const SERVER_METADATA: &[&str] = &[
     "creationTimestamp",
     "deletionGracePeriodSeconds",
@@ -36,16 +36,16 @@ const SERVER_METADATA: &[&str] = &[
     "uid",
 ];
 
-/// Managers by update that are kept apart, as in the real server; beyond it the oldest become
-/// one. An object that is written by ever new names would grow without end.
+/// Most managers by update that are kept apart, as in the real server; beyond it the oldest become
+/// one. Otherwise an object that is written under ever new names would grow without end.
 const UPDATERS_MAX: usize = 10;
 
 /// Name of the manager that the oldest updaters become.
 const ANCIENT: &str = "ancient-changes";
-/// Name of the manager of all that was there before the first apply.
+/// Name of the manager of all fields that were there before the first apply.
 const BEFORE_FIRST_APPLY: &str = "before-first-apply";
 
-/// Who writes, through what, and when.
+/// The author of a write, its way and its time.
 #[derive(Clone, Copy, Debug)]
 pub struct FieldWriter<'a> {
     /// The field manager.
@@ -58,7 +58,7 @@ pub struct FieldWriter<'a> {
     pub now: Timestamp,
 }
 
-/// A field that somebody else owns with another value.
+/// A field that another manager owns with another value.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Conflict {
     /// Path of the field, such as `.spec.replicas`.
@@ -127,7 +127,7 @@ impl Managers {
         self.entries.is_empty()
     }
 
-    /// Gives `fields` to the manager of all that was there before the first apply.
+    /// Gives `fields` to the manager [`BEFORE_FIRST_APPLY`].
     pub(super) fn adopt(&mut self, fields: FieldSet, writer: &FieldWriter<'_>) {
         self.entries.push(Entry {
             manager: BEFORE_FIRST_APPLY.to_owned(),
@@ -139,7 +139,7 @@ impl Managers {
         });
     }
 
-    /// Makes `fields` all that the writer owns, and returns what it owned.
+    /// Makes `fields` the only ones of the writer, and returns those that it owned before.
     pub(super) fn set(
         &mut self,
         writer: &FieldWriter<'_>,
@@ -154,7 +154,7 @@ impl Managers {
         std::mem::replace(&mut entry.fields, fields)
     }
 
-    /// Adds `fields` to what the writer owns.
+    /// Adds `fields` to those of the writer.
     pub(super) fn add(
         &mut self,
         writer: &FieldWriter<'_>,
@@ -166,7 +166,7 @@ impl Managers {
         entry.fields.union_with(fields);
     }
 
-    /// All that is owned.
+    /// All fields that have an owner.
     pub(super) fn union(&self) -> FieldSet {
         let mut union = FieldSet::default();
         for entry in &self.entries {
@@ -175,7 +175,7 @@ impl Managers {
         union
     }
 
-    /// The changes that an apply of the writer makes to what others own.
+    /// The conflicts of an apply by the writer: the `changed` fields that other managers own.
     pub(super) fn conflicts(&self, writer: &FieldWriter<'_>, changed: &FieldSet) -> Vec<Conflict> {
         let mut entries: Vec<&Entry> =
             self.entries.iter().filter(|entry| !entry.is_of(writer, Operation::Apply)).collect();
@@ -192,7 +192,7 @@ impl Managers {
         conflicts
     }
 
-    /// Takes the fields from all but the writer.
+    /// Takes the fields from every manager but the writer.
     pub(super) fn take_from_others(
         &mut self,
         writer: &FieldWriter<'_>,
@@ -206,7 +206,7 @@ impl Managers {
         }
     }
 
-    /// Takes the fields from everybody.
+    /// Takes the fields from every manager.
     pub(super) fn remove_from_all(&mut self, fields: &FieldSet) {
         for entry in &mut self.entries {
             entry.fields.subtract(fields);
@@ -304,8 +304,8 @@ impl Entry {
         entry
     }
 
-    /// An applier is one manager in all versions; updates through another version are told
-    /// apart, as in the real server.
+    /// Whether the entry is that of the writer. An applier is one manager in all API versions;
+    /// updates through another version are kept apart, as in the real server.
     fn is_of(&self, writer: &FieldWriter<'_>, operation: Operation) -> bool {
         self.manager == writer.manager
             && self.operation == operation
@@ -334,7 +334,7 @@ impl Entry {
     }
 }
 
-/// The set without the fields that nobody owns.
+/// The set without the fields that have no owner.
 pub(super) fn without_unowned(mut set: FieldSet) -> FieldSet {
     let mut unowned = FieldSet::default();
     for path in UNOWNED {
@@ -344,7 +344,7 @@ pub(super) fn without_unowned(mut set: FieldSet) -> FieldSet {
         }
         node.member = true;
     }
-    // Everything inside managedFields is nobody's either.
+    // The fields inside managedFields have no owner either.
     if let Some(metadata) = set.below.get_mut("f:metadata") {
         metadata.below.remove("f:managedFields");
     }
@@ -352,7 +352,7 @@ pub(super) fn without_unowned(mut set: FieldSet) -> FieldSet {
     set
 }
 
-/// Drops what only the server says about an object.
+/// Drops the metadata that only the server sets.
 pub(super) fn strip_server_metadata(object: &mut Value) {
     if let Some(metadata) = object.get_mut("metadata").and_then(Value::as_object_mut) {
         metadata.retain(|name, _| !SERVER_METADATA.contains(&name.as_str()));

@@ -1,5 +1,5 @@
-//! The gauntlet of a write: identity, strict decoding, pruning, defaults, admission, validation, and
-//! who wrote which field.
+//! The steps of a write: identity, strict decoding, pruning, defaults, admission, validation, and
+//! ownership of fields.
 
 use std::sync::Arc;
 
@@ -15,8 +15,9 @@ use crate::schema::Schema;
 use crate::{measure, metadata};
 
 impl Call<'_> {
-    /// Deals with fields that the schema does not know, as `fieldValidation` says, and drops
-    /// them; then fills in the schema's defaults. `strict` makes the failure of strictness.
+    /// Refuses or reports faults and fields that the schema does not know, as `fieldValidation`
+    /// says. Then drops those fields and fills in the schema's defaults. `strict` makes the failure
+    /// of a refusal.
     pub(super) fn conform(
         &mut self,
         value: &mut Value,
@@ -71,7 +72,7 @@ impl Call<'_> {
             return Err(RequestFailure::invalid(subject, causes.collect()));
         }
         self.review(Phase::Validate, operation, old, Some(value))?;
-        // What is stored has to be readable at the next start, whoever put it together.
+        // A stored object has to be readable at the next start, however it was put together.
         measure::check_levels(value)?;
         measure::check_bytes(value)
     }
@@ -129,7 +130,7 @@ impl Call<'_> {
         resource.group.is_empty() && resource.plural == "namespaces"
     }
 
-    /// The schema of what is stored: events.k8s.io/v1 Events are kept as core v1 ones.
+    /// The schema of the stored form: events.k8s.io/v1 Events are kept as core v1 ones.
     pub(super) fn schema(&self) -> Arc<Schema> {
         let resource = &self.target.resource;
         let stored = is_events_v1(resource).then(|| {
@@ -139,7 +140,7 @@ impl Call<'_> {
         Arc::clone(&stored.flatten().unwrap_or(resource).schema)
     }
 
-    /// Records who wrote which field.
+    /// Records the writer of each changed field.
     pub(super) fn track(&self, old: Option<&Value>, value: &mut Value) {
         let manager = self.manager();
         let api_version = self.target.resource.api_version();
@@ -152,8 +153,8 @@ impl Call<'_> {
         apply::track_update(&self.schema(), old, value, &writer);
     }
 
-    /// Checks that a body is of the kind, namespace and name that the path says, and fills in
-    /// what it leaves out. Events come out in their stored form.
+    /// Checks that a body is of the kind, namespace and name that the path says, and fills in those
+    /// that it leaves out. Events come out in their stored form.
     pub(super) fn check_identity(&self, value: &mut Value) -> Result<(), RequestFailure> {
         if !value.is_object() {
             return Err(RequestFailure::bad_request("the body of the request is not an object"));

@@ -27,8 +27,8 @@ impl Call<'_> {
         self.create_decoded(&value, true)
     }
 
-    /// Creates the object of a decoded body or of a server-side apply, of which only the former
-    /// has still to be `tracked` in managedFields.
+    /// Creates the object of a decoded body or of a server-side apply. Only the fields of the
+    /// former have still to be `tracked` in managedFields.
     pub(super) fn create_decoded(
         &mut self,
         template: &Value,
@@ -63,7 +63,7 @@ impl Call<'_> {
         Err(self.refused(StoreError::Exists))
     }
 
-    /// What would refuse the creation, for a dry run.
+    /// For a dry run: the checks that the store makes at a creation.
     fn check_creatable(&self) -> Result<(), RequestFailure> {
         let store = &self.shared.store;
         let (namespace, name) = (self.target.namespace(), self.target.name());

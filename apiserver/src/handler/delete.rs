@@ -37,11 +37,11 @@ struct Preconditions {
     resource_version: Option<String>,
 }
 
-/// What a deletion left.
+/// The outcome of a deletion.
 enum Outcome {
-    /// Nothing: the object as it was last.
+    /// The object is gone; this is its last version.
     Gone(Arc<Object>),
-    /// The object, marked.
+    /// The object is marked as being deleted, or unchanged by a dry run.
     Marked(Value),
 }
 
@@ -76,7 +76,7 @@ impl Call<'_> {
         for object in &page.objects {
             self.target.name = Some(object.name().to_owned());
             match self.delete_one(Arc::clone(object), manner, &preconditions) {
-                // Somebody else deleted it first: that was asked for.
+                // Another client deleted the object first: the wish is fulfilled.
                 Err(failure) if failure.code == 404 => {}
                 other => {
                     other?;

@@ -60,7 +60,7 @@ impl Call<'_> {
 
     fn replicas(&self, scale: &Value) -> Result<Value, RequestFailure> {
         let given = &scale["spec"]["replicas"];
-        // An absent number is zero: the field is omitted when it is.
+        // An absent number is zero: clients omit the field when it is zero.
         let replicas = if given.is_null() { Some(0) } else { given.as_i64() };
         let in_range = |replicas: &i64| (0..=i64::from(i32::MAX)).contains(replicas);
         replicas.filter(in_range).map(Value::from).ok_or_else(|| {

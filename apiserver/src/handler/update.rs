@@ -1,7 +1,8 @@
 //! `PUT` and `PATCH`: new versions of objects.
 //!
-//! Each attempt reads the current version, computes the next from it and stores that if nobody
-//! was faster. A client that named a version gets the conflict; one that did not, a new attempt.
+//! Each attempt reads the current version, computes the next one and stores it, unless another
+//! write was faster. Then a client that named a version gets the conflict; otherwise a new attempt
+//! is made.
 
 use std::sync::Arc;
 
@@ -29,11 +30,12 @@ pub(super) struct Patch {
     duplicates: Vec<String>,
 }
 
-/// What storing a new version came to.
+/// The outcome of storing a new version.
 pub(super) enum Stored {
     /// The object as it is now.
     Object(Arc<Object>),
-    /// The object as it would be, or as it was when its last finalizer went.
+    /// The object as a dry run would leave it, or its last version when its last finalizer was
+    /// removed.
     Unstored(Value),
 }
 
@@ -198,7 +200,7 @@ impl Call<'_> {
         Ok(reply::json(200, body))
     }
 
-    /// As [`Self::rewrite`], for those who answer with something else than the object.
+    /// As [`Self::rewrite`], for answers other than the object.
     pub(super) fn store_next(
         &mut self,
         next: &mut dyn FnMut(&mut Self, &Value) -> Result<Value, RequestFailure>,
@@ -270,7 +272,7 @@ impl Call<'_> {
         stored.map(Stored::Object).map_err(|error| self.lost(error))
     }
 
-    /// The new version with only that part changed which the request is about: the status or
+    /// The new version, changed only in the part that the request may write: the status or
     /// everything else.
     fn isolated(&self, old: &Value, mut value: Value) -> Value {
         match self.target.subresource {
@@ -311,9 +313,9 @@ impl Call<'_> {
 
 /// Why a version was not stored.
 enum Attempt {
-    /// Somebody else was faster.
+    /// Another write was faster; a new attempt may succeed.
     Lost,
-    /// For good.
+    /// A failure that ends the request.
     Failed(RequestFailure),
 }
 

@@ -19,10 +19,10 @@ use crate::selector::Selector;
 use crate::store::{ChangeKind, CollectionWatch, Expired, ObjectChange, WatchStart};
 use crate::view::View;
 
-/// How often a quiet watch is told the current revision, so that it can go on from there after
-/// a disconnection. Kubernetes' own value.
+/// How often a quiet watch is told the current revision, so that its client can go on from there
+/// after a disconnection. Kubernetes' own value.
 const BOOKMARK_EVERY: Duration = Duration::from_mins(1);
-/// Longest watch when the client names no limit: Kubernetes' upper bound.
+/// Longest watch, also when the client names no limit: Kubernetes' upper bound.
 const WATCH_MAX: Duration = Duration::from_hours(1);
 
 /// The state of one watch's stream.
@@ -117,7 +117,7 @@ impl Feed {
             if self.mark_initial {
                 self.put_bookmark(&mut chunk, true);
             }
-            // An empty first chunk still sends the headers off at once.
+            // Without a first chunk the headers still go out at once.
             if !chunk.is_empty() {
                 return Some(chunk.freeze());
             }
@@ -198,7 +198,8 @@ impl Feed {
         put_event(chunk, "BOOKMARK", &object);
     }
 
-    /// The log has moved past this watch: it says so and ends, and the client lists again.
+    /// The log has moved past this watch: the stream ends with an error, and the client lists
+    /// again.
     fn expire(&mut self, Expired { asked, oldest }: Expired) -> BytesMut {
         self.over = true;
         let status = RequestFailure::expired(oldest, asked).status().to_string();

@@ -37,14 +37,14 @@ pub(crate) enum Record {
         /// Key of the object in its collection.
         key: String,
     },
-    /// A snapshot is whole.
+    /// The end of a snapshot, which is whole only with this record.
     End {
         /// Revision of the store when it was taken.
         revision: u64,
         /// How many objects it holds.
         count: u64,
     },
-    /// The disk has confirmed the first bytes of this journal: what is unreadable among them is
+    /// The disk has confirmed the first bytes of this journal: unreadable ones among them are
     /// damage. Behind them a power cut may leave anything.
     Synced {
         /// How many bytes.
@@ -52,7 +52,7 @@ pub(crate) enum Record {
     },
 }
 
-/// What stands at an offset of a file.
+/// The content at an offset of a file.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum Found {
     /// A whole record, and where the next one begins.
@@ -126,7 +126,7 @@ fn encode_head(out: &mut Vec<u8>, kind: u8, revision: u64, resource: &str) {
     out.extend_from_slice(resource.as_bytes());
 }
 
-/// Reads what stands at `offset` of `file`.
+/// Reads the content at `offset` of `file`.
 pub(super) fn read(file: &[u8], offset: usize) -> Found {
     let rest = &file[offset..];
     if rest.is_empty() {
@@ -155,10 +155,10 @@ pub(super) fn read(file: &[u8], offset: usize) -> Found {
     }
 }
 
-/// How many bytes of `file` the disk has confirmed, as far as what stands behind `offset` says.
+/// How many bytes of `file` the disk has confirmed, according to the records behind `offset`.
 ///
-/// Looks at every byte, for what stands there may be no records any more. An object cannot pass for
-/// a record: its JSON holds no zero bytes.
+/// Looks at every byte, because the bytes there may no longer be a row of records. An object cannot
+/// pass for a record: its JSON holds no zero bytes.
 pub(super) fn synced_behind(file: &[u8], offset: usize) -> usize {
     let claim = |at| match read(file, at) {
         Found::Record(Record::Synced { length }, _) => usize::try_from(length).ok(),
@@ -166,7 +166,7 @@ pub(super) fn synced_behind(file: &[u8], offset: usize) -> usize {
     };
     let mut example = Vec::new();
     Record::Synced { length: 0 }.encode(&mut example);
-    // The length of the payload, which all of them have: most places are none at a glance.
+    // All of these records have the same length of payload: its bytes rule out most places at once.
     let candidates = (offset..file.len()).filter(|at| file[*at..].starts_with(&example[..4]));
     candidates.filter_map(claim).max().unwrap_or(0)
 }

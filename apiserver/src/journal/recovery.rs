@@ -1,10 +1,10 @@
 //! Reading a data folder back: the newest snapshot, then every journal since.
 //!
-//! Only what the disk had not yet confirmed may be unreadable: the end of the last journal, behind
-//! what its records say was synced. A power cut leaves anything there: a part of a record, zeros,
-//! pages that were written beside pages that were not. All from the first unreadable byte on is cut
-//! off. Anything else that does not read is damage and ends the recovery with an error that changes
-//! nothing on disk: guessing would lose objects without a word.
+//! Only bytes that the disk had not yet confirmed may be unreadable: the end of the last journal,
+//! behind the part that its records say was synced. A power cut may leave anything there: a part of
+//! a record, zeros, written pages beside unwritten ones. Everything from the first unreadable byte
+//! on is cut off. Unreadable bytes anywhere else are damage and end the recovery with an error that
+//! changes nothing on disk: guessing would lose objects without a word.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -31,17 +31,17 @@ pub(crate) struct Recovered {
 pub(super) struct Tail {
     /// Number of the last journal.
     pub(super) number: u64,
-    /// Bytes of it that are whole; zero when it has to be begun anew.
+    /// Bytes of it that are whole; zero if it has to be begun anew.
     pub(super) length: u64,
-    /// Bytes of it that the disk has confirmed, and the note of that.
+    /// Bytes of it that the disk has confirmed, with the record that notes it.
     pub(super) confirmed: u64,
     /// Bytes of all journals since the snapshot.
     pub(super) bytes_since_snapshot: u64,
-    /// Files that a newer snapshot has made useless.
+    /// Files without a use: older than the snapshot, unfinished, or never begun.
     pub(super) stale: Vec<PathBuf>,
 }
 
-/// Numbers of the snapshots and journals of a folder.
+/// Numbers of the snapshots and journals of a folder, and its unfinished files.
 #[derive(Debug, Default)]
 struct Listing {
     snapshots: Vec<u64>,
@@ -81,7 +81,8 @@ pub(super) fn recover(folder: &Path) -> Result<(Recovered, Tail), JournalError> 
     };
     tail.stale.extend(listing.unfinished);
     let mut live: Vec<u64> = listing.journals.into_iter().filter(|n| *n >= first).collect();
-    // One that a full disk or a crash kept from being begun: its predecessor went on.
+    // A last journal that a full disk or a crash kept from being begun is dropped: its predecessor
+    // stayed in use.
     while let [_, .., last] = live.as_slice() {
         let path = super::path(folder, JOURNAL, *last);
         let file = fs::read(&path).map_err(|source| JournalError::io("read", &path, source))?;
@@ -171,8 +172,8 @@ fn load_snapshot(path: &Path, recovered: &mut Recovered) -> Result<(), JournalEr
     }
 }
 
-/// Applies the records of one journal; returns how many of its bytes are whole, and how many of
-/// those the disk has confirmed, with the note of that.
+/// Applies the records of one journal. Returns how many of its bytes are whole, and how many of
+/// those the disk has confirmed, with the record that notes it.
 fn replay(path: &Path, last: bool, recovered: &mut Recovered) -> Result<(u64, u64), JournalError> {
     let file = fs::read(path).map_err(|source| JournalError::io("read", path, source))?;
     let damaged = |offset, detail| JournalError::damaged(path, offset, detail);
@@ -184,7 +185,7 @@ fn replay(path: &Path, last: bool, recovered: &mut Recovered) -> Result<(u64, u6
         };
     }
     let mut offset = MAGIC.len();
-    // The beginning alone holds nothing that could be lost.
+    // The magic bytes need no confirmation: they hold nothing that could be lost.
     let mut confirmed = offset as u64;
     loop {
         match record::read(&file, offset) {
@@ -213,8 +214,8 @@ fn replay(path: &Path, last: bool, recovered: &mut Recovered) -> Result<(u64, u6
     Ok((offset as u64, confirmed))
 }
 
-/// Whether nothing of a journal was ever synced and its first bytes never reached the disk: there
-/// is a part of them, or zeros. Later ones may have reached it.
+/// Whether nothing of a journal was ever synced and its first bytes never reached the disk: they
+/// are cut short, or zeros. Later bytes may have reached it.
 fn is_unbegun(file: &[u8]) -> bool {
     let head = &file[..file.len().min(MAGIC.len())];
     let torn = head.len() < MAGIC.len() && MAGIC.starts_with(head);

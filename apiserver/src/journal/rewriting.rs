@@ -1,10 +1,10 @@
-//! Writing the last journal anew where the disk may lack some of it.
+//! Writes the last journal anew if the disk may lack some of its bytes.
 //!
-//! After a failed sync the kernel holds bytes that the disk does not, and calls them clean: a later
-//! sync of the same file succeeds without them. Whoever opens the journal next reads them and cannot
-//! tell. A new file has no such bytes. That a sync failed is noted nowhere, for the note would be on
-//! the same disk: what no record says was confirmed counts as lacking, a second's worth after a
-//! crash.
+//! After a failed sync the kernel holds bytes that the disk does not, and marks them as clean: a
+//! later sync of the same file succeeds without them. The next process that opens the journal reads
+//! them and cannot tell. A new file has no such bytes. A failed sync is noted nowhere, for the note
+//! would be on the same disk. Instead all bytes that no record notes as confirmed count as lacking,
+//! a second's worth after a crash.
 
 use std::fs;
 use std::io::{self, Write as _};
@@ -13,20 +13,21 @@ use std::path::Path;
 use super::sync_folder;
 use crate::private;
 
-/// Ending of a file that is not whole yet.
+/// Extension of a file that is not whole yet.
 pub(super) const UNFINISHED: &str = "new";
 
 /// Replaces the journal at `path` by a new file with its first `length` bytes, whole or not at all.
 ///
-/// After an error of the writing it is what it was; after one of the last sync, either.
+/// If writing the new file fails, the journal is unchanged; if the last sync fails, it is either of
+/// the two.
 pub(super) fn rewrite(folder: &Path, path: &Path, length: u64) -> io::Result<()> {
-    // Read and written, not copied by the file system: that may let the new file share the places on
-    // the disk where the bytes never arrived.
+    // Read and written, not copied by the file system: such a copy may share the places on the disk
+    // where the bytes never arrived.
     let mut bytes = fs::read(path)?;
     bytes.truncate(usize::try_from(length).unwrap_or(usize::MAX));
     let unfinished = path.with_extension(UNFINISHED);
     if let Err(error) = write(&unfinished, &bytes) {
-        // It takes room that may be what is missing.
+        // The unfinished file takes room, which may be what is missing.
         drop(fs::remove_file(&unfinished));
         return Err(error);
     }

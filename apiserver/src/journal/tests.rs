@@ -35,7 +35,7 @@ fn written() -> (TempDir, Vec<String>) {
     (folder, states)
 }
 
-/// Has the disk confirm everything so far.
+/// Syncs everything so far, and notes it.
 fn sync(journal: &mut Journal) {
     let unsynced = journal.unsynced().unwrap().expect("something was written");
     unsynced.file.sync_data().unwrap();
@@ -188,12 +188,13 @@ fn filled(changes: u64, filler: usize) -> Written {
     Written { bytes: fs::read(&file).unwrap(), synced, states }
 }
 
-/// A folder in memory where there is such a thing: thousands of syncs are not what is tested.
+/// A folder in memory if the machine has one: the tests do not need thousands of real syncs.
 fn scratch() -> TempDir {
     TempDir::new_in("/dev/shm").or_else(|_| TempDir::new()).unwrap()
 }
 
-/// Opens a folder with such a journal, writes to it, and opens it again; the revision at first.
+/// Opens a folder whose journal is `bytes`, checks its state, writes to it, and opens it again.
+/// Returns the revision after the first opening.
 fn reopen(bytes: &[u8], states: &[String], what: &str) -> u64 {
     let folder = scratch();
     fs::write(path(folder.path(), JOURNAL, 1), bytes).unwrap();
@@ -209,7 +210,7 @@ fn reopen(bytes: &[u8], states: &[String], what: &str) -> u64 {
     revision
 }
 
-/// L6: cut short at a byte, or as long as it was with zeros or garbage from there on.
+/// The journal is cut short at a byte, or keeps its length with zeros or garbage from there on.
 #[test]
 fn torn_at_any_byte_behind_the_last_sync_a_journal_keeps_what_was_synced() {
     let Written { bytes, synced, states } = filled(SYNCED + 4, 10);
@@ -225,7 +226,7 @@ fn torn_at_any_byte_behind_the_last_sync_a_journal_keeps_what_was_synced() {
     }
 }
 
-/// L6: of the pages that were not synced any may have reached the disk before the power went.
+/// Any of the pages that were not synced may have reached the disk before the power went.
 #[test]
 fn whichever_pages_behind_the_last_sync_are_missing_a_journal_keeps_what_was_synced() {
     const PAGE: usize = 4096;
@@ -246,7 +247,7 @@ fn whichever_pages_behind_the_last_sync_are_missing_a_journal_keeps_what_was_syn
     }
 }
 
-/// L6: before anything was synced even the first page may be missing.
+/// Before anything was synced even the first page may be missing.
 #[test]
 fn a_journal_that_was_never_synced_may_lack_its_first_page() {
     let (folder, states) = written();
@@ -255,7 +256,7 @@ fn a_journal_that_was_never_synced_may_lack_its_first_page() {
     assert_eq!(reopen(&bytes, &states, "first page"), 0);
 }
 
-/// L6: what the disk had confirmed is never dropped without a word.
+/// Bytes that the disk had confirmed are never dropped without a word.
 #[test]
 fn a_missing_page_before_the_last_sync_is_an_error() {
     let Written { bytes, synced, .. } = filled(SYNCED + 1, 900);
@@ -270,7 +271,8 @@ fn a_missing_page_before_the_last_sync_is_an_error() {
     }
 }
 
-/// L6: a crash between the making of a journal and its first bytes; the one before it went on.
+/// A crash came between the creation of a journal and its first bytes; the journal before it stayed
+/// in use.
 #[test]
 fn a_journal_that_was_never_begun_is_passed_over() {
     for left in [b"".as_slice(), b"ebb", &[0; 8]] {
@@ -284,8 +286,8 @@ fn a_journal_that_was_never_begun_is_passed_over() {
     }
 }
 
-/// L6: after a failed sync the disk lacks what the kernel still shows, and a later sync of the same
-/// file would succeed without it.
+/// After a failed sync the disk lacks bytes that the kernel still shows, and a later sync of the
+/// same file would succeed without them.
 #[test]
 fn what_the_disk_never_confirmed_goes_to_a_new_file_at_the_next_start() {
     let folder = TempDir::new().unwrap();
@@ -304,7 +306,7 @@ fn what_the_disk_never_confirmed_goes_to_a_new_file_at_the_next_start() {
     assert_eq!(fs::read(&file).unwrap(), bytes);
     assert_eq!(fs::metadata(&file).unwrap().permissions().mode() & 0o777, 0o600);
 
-    // What is confirmed to its end stays as it is: a start writes nothing.
+    // A journal that is confirmed to its end stays as it is: a start writes nothing.
     journal.append(&put(3, "c")).unwrap();
     sync(&mut journal);
     drop(journal);
@@ -329,7 +331,7 @@ fn a_sync_with_nothing_new_is_none() {
     assert!(journal.unsynced().unwrap().is_some(), "b came after the sync began");
 }
 
-/// L6: the kernel forgets what it could not write: a later sync would succeed without it.
+/// The kernel forgets pages that it could not write: a later sync would succeed without them.
 #[test]
 fn after_a_failed_sync_nothing_is_written_any_more() {
     let folder = TempDir::new().unwrap();

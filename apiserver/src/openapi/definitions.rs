@@ -35,7 +35,7 @@ impl Definitions {
         if self.schemas.contains_key(name) {
             return;
         }
-        // Taken before its parts are written, so that a type is written once.
+        // The name is taken before the parts are written, so that a type is written once.
         self.schemas.insert(name.to_owned(), Value::Null);
         let mut written = self.written_out(schema);
         if let Some(description) = &schema.description {

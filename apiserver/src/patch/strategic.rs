@@ -162,7 +162,7 @@ fn union(mut current: Vec<Value>, patch: &[Value]) -> Vec<Value> {
 }
 
 /// Puts the items into the order that the client saw; items that it did not know of keep their
-/// place before what they preceded.
+/// place before the items that they preceded.
 fn reorder(kind: &ListKind, items: &mut Vec<Value>, order: &[Value]) {
     let identity = |item: &Value| match kind {
         ListKind::Map(keys) => item.get(&*keys[0]).cloned(),
@@ -187,7 +187,7 @@ fn reorder(kind: &ListKind, items: &mut Vec<Value>, order: &[Value]) {
     items.extend(ordered.iter().filter_map(|key| by_key.remove(key)));
 }
 
-/// What `$patch` asks for.
+/// The action that `$patch` asks for.
 #[derive(Clone, Copy)]
 enum Directive {
     Merge,

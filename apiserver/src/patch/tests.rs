@@ -31,7 +31,7 @@ fn a_json_patch_is_done_whole_or_not_at_all() {
     assert!(matches!(json(&mut target, &many), Err(PatchError::Malformed(_))));
 }
 
-/// L5: each copy doubled what the one before had made.
+/// Each copy doubles the result of the one before.
 #[test]
 fn copies_and_moves_are_bounded_by_what_they_carry() {
     let mut target = json!({"a": "x".repeat(1_000)});
@@ -54,7 +54,7 @@ fn copies_and_moves_are_bounded_by_what_they_carry() {
     assert!(matches!(json(&mut target, &many), Err(PatchError::Inapplicable(_))));
 }
 
-/// L5: moves and copies into each other nested an object so deep that reading it ended the process.
+/// Moves and copies into each other could nest an object so deep that reading it ended the process.
 #[test]
 fn no_patch_nests_an_object_too_deep() {
     let mut target = json!({"a": 1});

@@ -26,7 +26,7 @@ struct BuiltIn {
     kind: &'static str,
     plural: &'static str,
     short_names: &'static [&'static str],
-    /// In `kubectl get all`.
+    /// Whether `kubectl get all` shows it.
     in_all: bool,
     scope: Scope,
     subresources: Subresources,
@@ -97,8 +97,8 @@ const KINDS: &[BuiltIn] = &[
     },
 ];
 
-/// A namespaced kind of the core group without subresources. Its type name is empty: that of a
-/// core kind follows from the kind.
+/// A namespaced kind of the core group without subresources. Its type name is left empty: the type
+/// name of a core kind follows from the kind.
 const fn core(
     kind: &'static str,
     plural: &'static str,

@@ -54,7 +54,7 @@ fn resource(
     }
 }
 
-/// The schema as JSON; an open object if a version has none, which a shipped one always has.
+/// The schema as JSON; an open object if a version has none, though every shipped version has one.
 pub(super) fn structural_schema(version: &CustomResourceDefinitionVersion) -> Value {
     version
         .schema

@@ -7,7 +7,7 @@ use super::*;
 
 static SERVED: LazyLock<Vec<ResourceType>> = LazyLock::new(|| all(&ebb_api::crd::all()));
 
-/// What [`all`] gives, made once for all tests.
+/// The result of [`all`], made once for all tests.
 pub(crate) fn served() -> &'static [ResourceType] {
     &SERVED
 }

@@ -1,9 +1,9 @@
-//! What k8s-openapi's types do not say of themselves: how lists merge, which objects are atomic,
-//! and the defaults that the real server fills in.
+//! Facts that k8s-openapi's types lack: how lists merge, which objects are atomic, and the defaults
+//! that the real server fills in.
 //!
 //! The facts are those of Kubernetes' OpenAPI document (`x-kubernetes-list-map-keys`,
-//! `x-kubernetes-patch-merge-key`, `x-kubernetes-map-type`) and of `pkg/apis/*/v1/defaults.go`,
-//! for the kinds that are served here. Types go by the last part of their name.
+//! `x-kubernetes-patch-merge-key`, `x-kubernetes-map-type`) and of `pkg/apis/*/v1/defaults.go`, for
+//! the kinds that are served here. Types are known by the last part of their name.
 
 use serde_json::{Value, json};
 
@@ -20,8 +20,8 @@ pub(super) const KIND: &str = "Kind is a string value representing the REST reso
 pub(super) const METADATA: &str = "Standard object's metadata. More info: \
     https://git.k8s.io/community/contributors/devel/sig-architecture/api-conventions.md#metadata";
 
-/// Lists that merge item by item, and the fields that tell items apart. The first field is the
-/// one that strategic merge patch goes by.
+/// Lists that merge item by item, and the fields that tell items apart. Strategic merge patch goes
+/// by the first field alone.
 const MAPS: &[(&str, &str, &[&str])] = &[
     ("Container", "env", &["name"]),
     ("Container", "ports", &["containerPort", "protocol"]),
@@ -76,7 +76,7 @@ const ATOMIC: &[&str] = &[
 /// Maps that are replaced as a whole.
 const ATOMIC_MAPS: &[(&str, &str)] = &[("PodSpec", "nodeSelector"), ("ServiceSpec", "selector")];
 
-/// The shape of a type that its schema says too little of.
+/// The shape of a type whose schema says too little; `None` for every other type.
 pub(super) fn whole_shape(type_name: &str) -> Option<Shape> {
     match last_part(type_name) {
         "Quantity" => Some(Shape::Quantity),
@@ -84,7 +84,7 @@ pub(super) fn whole_shape(type_name: &str) -> Option<Shape> {
         | "JSONSchemaPropsOrArray"
         | "JSONSchemaPropsOrBool"
         | "JSONSchemaPropsOrStringArray" => Some(Shape::Any),
-        // It contains itself, and definitions are only read here, never written.
+        // The type contains itself, and definitions are only read here, never written.
         "JSONSchemaProps" => {
             Some(Shape::Object(Fields { known: Box::default(), open: true, atomic: true }))
         }
@@ -98,13 +98,13 @@ pub(super) fn is_atomic(type_name: &str) -> bool {
 }
 
 /// Whether field `name` may be left out although the type requires it: the server itself fills in
-/// metadata, and does not check what a status lacks.
+/// metadata, and does not check a status for missing fields.
 pub(super) fn is_optional(parent: &str, name: &str) -> bool {
     name == "metadata" || last_part(parent).ends_with("Status")
 }
 
-/// The schema of field `name` of the type `parent` with what is known beyond it; `None` if
-/// nothing is.
+/// The schema of field `name` of the type `parent`, completed by the facts above; `None` if there
+/// are none about it.
 pub(super) fn adapted(parent: &str, name: &str, schema: &Value) -> Option<Value> {
     let parent = last_part(parent);
     let mut more = Vec::new();

@@ -1,8 +1,8 @@
 //! From JSON schemas to [`Schema`]s.
 //!
-//! Two dialects come in: the structural schemas of CRDs, and what k8s-openapi's types say of
-//! themselves through schemars, where named types refer to each other. Keywords that neither
-//! uses are not read; a test over every kind that is shipped holds that.
+//! Two dialects come in: the structural schemas of CRDs, and the schemas that schemars makes of
+//! k8s-openapi's types, where named types refer to each other. Keywords that neither uses are not
+//! read; a test over every kind that is shipped checks that.
 
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
@@ -12,7 +12,7 @@ use serde_json::{Map, Value};
 use super::builtin;
 use super::shape::{Field, Fields, ListKind, Null, Rules, Schema, Shape};
 
-/// Where schemars refers to named types.
+/// Prefix of a reference to a named type, as schemars writes it.
 const REFERENCE_PREFIX: &str = "#/$defs/";
 
 /// Compiles schemas and shares their equal parts; drop it when all kinds are compiled.
@@ -24,7 +24,7 @@ pub struct Compiler {
     texts: HashSet<Arc<str>>,
 }
 
-/// What differs between the dialects.
+/// The dialect of a schema.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Dialect {
     Custom,

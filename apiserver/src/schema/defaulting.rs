@@ -7,7 +7,7 @@ use super::shape::{Null, Schema, Shape};
 // === impl Schema ===
 
 impl Schema {
-    /// Fills in defaults in the objects that are there; no object is made to hold one.
+    /// Fills in defaults in the objects that are there; no object is made only to hold a default.
     ///
     /// A `null` that the schema does not allow counts as a field that is left out.
     pub fn apply_defaults(&self, object: &mut Value) {

@@ -32,8 +32,8 @@ pub(crate) fn item_key(items: &Schema, kind: &ListKind, item: &Value) -> Option<
     }
 }
 
-/// The order of a merged list: items of `leading` in their order, and the items that only
-/// `other` has right before the first shared item that they preceded there, or at the end.
+/// The order of a merged list: the items of `leading` in their order. An item that only `other` has
+/// stands right before the first shared item that it preceded there, or at the end.
 ///
 /// Both lists are of distinct items.
 pub(crate) fn weave<K: Eq + Hash + Clone>(leading: &[K], other: &[K]) -> Vec<K> {

@@ -10,7 +10,7 @@ use super::shape::{Null, Schema, Shape};
 impl Schema {
     /// Paths of fields that the schema does not know, such as `spec.template.spec.foo`.
     ///
-    /// Values of a wrong type have none: that is for [`Schema::validate`] to say.
+    /// A value of a wrong type has none: [`Schema::validate`] reports it.
     pub fn unknown_fields(&self, object: &Value) -> Vec<String> {
         let mut found = Vec::new();
         collect(self, object, &mut Path::default(), &mut found);

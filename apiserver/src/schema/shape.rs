@@ -52,9 +52,9 @@ pub(crate) enum Shape {
 pub(crate) struct Fields {
     /// Sorted by name.
     pub(crate) known: Box<[Field]>,
-    /// Fields that are not known are kept.
+    /// Whether fields that are not known are kept.
     pub(crate) open: bool,
-    /// Server-side apply replaces it as a whole.
+    /// Whether server-side apply replaces the object as a whole.
     pub(crate) atomic: bool,
 }
 
@@ -93,7 +93,7 @@ pub(crate) enum Null {
 /// Limits on a value beyond its form.
 #[derive(Debug, Default, PartialEq, Eq, Hash)]
 pub(crate) struct Rules {
-    /// The only values; none means any.
+    /// The allowed values; an empty list allows any.
     pub(crate) allowed: Box<[Value]>,
     pub(crate) minimum: Option<serde_json::Number>,
     pub(crate) maximum: Option<serde_json::Number>,
@@ -151,7 +151,8 @@ impl Schema {
         }
     }
 
-    /// The items and the way of merging of a list that is not replaced as a whole.
+    /// The schema of the items and the kind of a list that merges; `None` for one that is replaced
+    /// as a whole.
     pub(crate) fn merged_list(&self) -> Option<(&Self, &ListKind)> {
         match &self.shape {
             Shape::List { items, kind } if *kind != ListKind::Atomic => Some((items, kind)),
@@ -170,7 +171,7 @@ impl Fields {
     }
 }
 
-/// What stands below an open object: nothing is known of it.
+/// The schema of an unknown field of an open object: anything.
 static ANY: Schema = Schema {
     type_name: None,
     description: None,

@@ -1,8 +1,9 @@
 //! Values that a schema refuses, in the words of the real server.
 //!
 //! The words are those of kube-openapi's validator as the API server wraps them for custom kinds
-//! (`k8s.io/apiextensions-apiserver/pkg/apiserver/validation`). Of a built-in kind the real server
-//! would fail to decode the object instead and name a Go struct; here it gets the same words.
+//! (`k8s.io/apiextensions-apiserver/pkg/apiserver/validation`). For a built-in kind the real server
+//! fails to decode the object instead and names a Go struct; here built-in kinds get the same
+//! words.
 
 use std::fmt;
 
@@ -11,8 +12,8 @@ use serde_json::{Number, Value};
 use super::path::{Path, Step};
 use super::shape::{Fields, Null, Rules, Schema, Shape};
 
-/// Problems that are named before the rest is left out: enough to see what is wrong, and a
-/// response stays small whatever was sent.
+/// Most problems that are named: enough to see what is wrong, and a response stays small whatever
+/// was sent.
 const PROBLEMS_MAX: usize = 64;
 
 /// Why a field is refused.
@@ -71,8 +72,8 @@ impl fmt::Display for FieldProblem {
 // === impl Schema ===
 
 impl Schema {
-    /// What the schema refuses in `object`, at most 64 problems. Fields that it does not know are
-    /// no problem here.
+    /// The problems of `object`, at most 64. Fields that the schema does not know are no problem
+    /// here.
     pub fn validate(&self, object: &Value) -> Vec<FieldProblem> {
         let mut walk = Walk { path: Path::default(), problems: Vec::new() };
         walk.value(self, object);

@@ -1,7 +1,7 @@
 //! The log of a collection's last changes, from which watches read.
 //!
-//! One log serves every watch of the collection, each with its own position: nothing is queued
-//! per watch, so a slow one costs nothing. It is cut off once the log has moved past it.
+//! One log serves every watch of the collection, each with its own position: nothing is queued per
+//! watch, so a slow watch costs nothing. It is cut off once the log has moved past it.
 
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -30,12 +30,12 @@ pub(crate) enum ChangeKind {
 /// One change of a collection.
 #[derive(Debug, Clone)]
 pub(crate) struct ObjectChange {
-    /// What it did.
+    /// What the change did.
     pub(crate) kind: ChangeKind,
     /// The new version, or the last one at the revision of its removal.
     pub(crate) object: Arc<Object>,
-    /// The version before, or the new one again where no selector can tell them apart: old
-    /// versions are not held for what they no longer tell.
+    /// The version before. Where no selector can tell the two apart, it is the new version again,
+    /// so that the log does not hold an old one for nothing.
     pub(crate) before: Option<Arc<Object>>,
 }
 
@@ -91,7 +91,7 @@ impl ChangeLog {
         self.changes.range(first..)
     }
 
-    /// Wakes at each change.
+    /// Subscribes to the revision of each change.
     pub(super) fn subscribe(&self) -> watch::Receiver<u64> {
         self.announce.subscribe()
     }
@@ -117,7 +117,7 @@ mod tests {
         watch.take().unwrap().pop().unwrap()
     }
 
-    /// C5: of a thousand changes of status the log holds a thousand versions, not two thousand.
+    /// Of a thousand changes of status the log holds a thousand versions, not two thousand.
     #[test]
     fn the_log_holds_an_old_version_only_where_a_selector_may_ask_for_it() {
         let holds_old = |resource, first, second| {

@@ -1,8 +1,10 @@
-//! Who owns whom, and which objects the garbage collector has still to look at.
+//! Owners and dependents of objects, and the objects that the garbage collector has still to look
+//! at.
 //!
-//! Kept with every change, so that a change costs what it touches and not what there is: with a
-//! look at all objects for each that is made or goes, work would grow with their square.
-//! Invariant: an object about which something can be done is due.
+//! Kept up to date with every change, so that the cost of a change grows with the objects that it
+//! concerns and not with all objects: a look at all of them for each creation and deletion would
+//! make the work grow with their square. Invariant: an object about which something can be done is
+//! due.
 
 use std::collections::{BTreeSet, HashMap};
 use std::sync::Arc;
@@ -19,14 +21,14 @@ pub(crate) struct Placed {
     pub(crate) object: Arc<Object>,
 }
 
-/// Where an object is: key of its collection, and its own in there.
+/// The place of an object: the key of its collection, and its own key there.
 pub(super) type Place = (Arc<str>, String);
 
 /// The relations among objects, by UID. Each map is bounded by the objects and their owners.
 #[derive(Debug, Default)]
 pub(super) struct Ownership {
     objects: HashMap<Arc<str>, Placed>,
-    /// UIDs of an owner, which need not be there, and of an object that names it.
+    /// Pairs of the UID of an owner, which need not exist, and that of an object that names it.
     dependents: BTreeSet<(Arc<str>, Arc<str>)>,
     /// In order, so that equal runs stay equal.
     due: BTreeSet<Place>,
@@ -69,7 +71,7 @@ impl Ownership {
         self.due.pop_first()
     }
 
-    /// Has an object looked at.
+    /// Makes an object due.
     pub(super) fn look_at(&mut self, placed: &Placed) {
         self.due.insert(placed.place());
     }
@@ -94,14 +96,15 @@ impl Ownership {
         }
     }
 
-    /// Takes in that an object is gone.
+    /// Takes in the removal of an object.
     pub(super) fn erased(&mut self, before: &Object) {
         self.objects.remove(before.uid());
         self.release(before.shared_uid(), before.owners());
         self.look_at_dependents(before.shared_uid());
     }
 
-    /// Cuts `uid` loose from owners, which may have waited for that.
+    /// Cuts `uid` loose from its owners. One that is being deleted may have waited for that, and
+    /// becomes due.
     fn release(&mut self, uid: &Arc<str>, owners: &[crate::object::Owner]) {
         for owner in owners {
             let owner = self.shared(&owner.uid);
@@ -117,7 +120,7 @@ impl Ownership {
         self.due.extend(places);
     }
 
-    /// The UID as its object holds it, if it is there.
+    /// The UID, shared with its object if that exists.
     fn shared(&self, uid: &str) -> Arc<str> {
         self.objects.get_key_value(uid).map_or_else(|| Arc::from(uid), |(own, _)| Arc::clone(own))
     }
@@ -149,7 +152,7 @@ mod tests {
             .collect()
     }
 
-    /// C5: among however many objects, a change has only those looked at that it concerns.
+    /// However many objects there are, a change makes only those due that it concerns.
     #[test]
     fn a_change_makes_due_what_it_concerns_and_nothing_else() {
         let store = store();

@@ -13,15 +13,15 @@ use super::{EVENTS, NAMESPACES, StoreError};
 use crate::journal::{Journal, Record};
 use crate::object::Object;
 
-/// Most events kept; the oldest go first. An hour of a busy laptop is far below.
+/// Most events kept; the oldest go first. An hour of a busy laptop makes far fewer.
 const EVENTS_MAX: usize = 2_000;
-/// How many go when there are more.
+/// How many events go at once when there are more.
 const EVENTS_DROPPED: usize = 100;
 
 /// Keys of the collections that may be selected by more than labels, name and namespace.
 const SELECTED_BY_CONTENT: [&str; 3] = [EVENTS, NAMESPACES, "pods"];
 
-/// What the lock of a store protects.
+/// The state that the lock of a store protects.
 #[derive(Debug)]
 pub(super) struct State {
     /// Revision of the last change.
@@ -32,11 +32,11 @@ pub(super) struct State {
     pub(super) live_bytes: u64,
     /// By the resource's key.
     pub(super) collections: BTreeMap<Arc<str>, Collection>,
-    /// Who owns whom.
+    /// Owners and dependents of objects.
     pub(super) ownership: Ownership,
-    /// None when objects live in memory only.
+    /// `None` when objects live in memory only.
     pub(super) journal: Option<Journal>,
-    /// Set when the journal was given up: a change would be lost.
+    /// Set once the store is closed: a later change would be lost.
     pub(super) closed: bool,
 }
 
@@ -87,7 +87,7 @@ impl State {
         Ok(object)
     }
 
-    /// Removes an object; returns it as it was last, at the next revision.
+    /// Removes an object; returns its last version, at the next revision.
     pub(super) fn erase(
         &mut self,
         resource: &str,
@@ -132,7 +132,7 @@ impl State {
         self.collection(resource).log.push(ObjectChange { kind, object, before });
     }
 
-    /// Keeps [`Ownership`] up with a change.
+    /// Updates [`Ownership`] with a change.
     fn relate(
         &mut self,
         resource: &str,
@@ -143,7 +143,7 @@ impl State {
         if kind == ChangeKind::Deleted {
             self.ownership.erased(object);
             if self.is_namespace_ending(object.namespace()) {
-                // It may have been the last one in there.
+                // The object may have been the last one in its namespace.
                 self.look_at_namespace(object.namespace());
             }
             return;
@@ -159,7 +159,7 @@ impl State {
         }
     }
 
-    /// [`Ownership`] of everything that was recovered.
+    /// Builds the [`Ownership`] of all recovered objects.
     pub(super) fn recall_ownership(&mut self) {
         for (resource, collection) in &self.collections {
             for object in collection.objects.values() {

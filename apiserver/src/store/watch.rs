@@ -39,7 +39,7 @@ pub(crate) struct CollectionWatch {
     announced: watch::Receiver<u64>,
 }
 
-// === impl Watch ===
+// === impl CollectionWatch ===
 
 impl CollectionWatch {
     pub(super) fn new(
@@ -64,7 +64,7 @@ impl CollectionWatch {
         Ok(Self { store, resource: resource.into(), revision, announced })
     }
 
-    /// Every object at the position of this watch, when it has just been opened.
+    /// Opens a watch, and returns every object as of its position.
     pub(crate) fn initial(
         store: &Arc<Store>,
         resource: &str,

@@ -3,7 +3,7 @@
 use jiff::Timestamp;
 use serde_json::Value;
 
-/// What stands for an age that is not known.
+/// The text for an age that is not known.
 const UNKNOWN: &str = "<unknown>";
 const MINUTE: i64 = 60;
 const HOUR: i64 = 60 * MINUTE;

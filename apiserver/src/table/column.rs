@@ -1,4 +1,4 @@
-//! One column: its heading, and what of an object stands in it.
+//! One column: its heading, and the part of an object that stands in it.
 
 use jiff::Timestamp;
 use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomResourceColumnDefinition;
@@ -15,19 +15,19 @@ pub struct Column {
     kind: String,
     format: String,
     description: String,
-    /// 0 is shown always, all else only by `-o wide`.
+    /// 0 is always shown, any other only by `-o wide`.
     priority: i32,
     cell: Cell,
 }
 
-/// What stands in a column.
+/// The content of a column.
 #[derive(Clone, Debug)]
 enum Cell {
     /// The value at a path of a custom kind, shown as a value of the column's type.
     Path(JsonPath),
     /// The text at a JSON pointer of a built-in kind.
     Text(&'static str),
-    /// What a built-in kind computes.
+    /// A value that a built-in kind computes.
     Computed(fn(&Value, Timestamp) -> Value),
 }
 

@@ -139,7 +139,8 @@ fn events() -> Vec<Column> {
     ]
 }
 
-/// The time of the latest occurrence that is told of, newest field first.
+/// The age of the latest occurrence, from the first of these fields that is set; the newest field
+/// comes first.
 fn last_seen(object: &Value, now: Timestamp) -> String {
     let time = [
         "/series/lastObservedTime",

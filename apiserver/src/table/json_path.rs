@@ -25,7 +25,7 @@ enum Step {
 // === impl JsonPath ===
 
 impl JsonPath {
-    /// Reads a path. What is not understood leads nowhere: a column then stays empty, as one
+    /// Reads a path. A part that is not understood leads nowhere: a column then stays empty, as one
     /// whose path matches nothing does.
     pub(super) fn parse(text: &str) -> Self {
         let mut rest = text.trim();
@@ -74,7 +74,7 @@ fn named(name: String) -> Step {
     if name.is_empty() { Step::Unknown } else { Step::Field(name.into()) }
 }
 
-/// What stands in brackets, of which the first is gone.
+/// Reads the content of brackets, behind the opening one; returns the step and the rest.
 fn bracketed(text: &str) -> (Step, &str) {
     if let Some((name, rest)) = quoted(text) {
         return match rest.strip_prefix(']') {
@@ -91,7 +91,7 @@ fn bracketed(text: &str) -> (Step, &str) {
     }
 }
 
-/// `field=='value')]` and what follows.
+/// Reads `field=='value')]`; returns the step and the rest.
 fn filtered(text: &str) -> Option<(Step, &str)> {
     let (field, rest) = text.split_once("==")?;
     let (equals, rest) = quoted(rest.trim_start())?;
@@ -100,7 +100,7 @@ fn filtered(text: &str) -> Option<(Step, &str)> {
     Some((step, rest))
 }
 
-/// A text in single or double quotes, and what follows.
+/// A text in single or double quotes, and the rest.
 fn quoted(text: &str) -> Option<(String, &str)> {
     let quote = text.chars().next().filter(|&char| char == '\'' || char == '"')?;
     let mut inside = String::new();

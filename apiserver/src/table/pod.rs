@@ -81,7 +81,7 @@ fn container_reason(status: &Value) -> Option<String> {
     })
 }
 
-/// What the first init container that is not done says, if any is left.
+/// The state of the first init container that has not succeeded; `None` if there is none.
 fn waiting_init(pod: &Value) -> Option<String> {
     let total = list_at(pod, "/spec/initContainers").len();
     for (index, status) in list_at(pod, "/status/initContainerStatuses").iter().enumerate() {

@@ -1,4 +1,5 @@
-//! L5: objects that are made to break what reads them: refused, or harmless, and every start works.
+//! Objects that are made to break their readers: each is refused or harmless, and every start
+//! works.
 
 use tempfile::TempDir;
 
@@ -18,7 +19,7 @@ fn refused_or_done(head: &http::response::Parts, what: &str) -> bool {
 
 const SERVICES: &str = "/apis/serving.knative.dev/v1/namespaces/default/services";
 
-/// A Service whose template's metadata, which are kept as they come, are nested that deep.
+/// A Service whose template's metadata, which are kept as they come, are nested `levels` deep.
 fn service(name: &str, levels: usize) -> Value {
     json!({
         "apiVersion": "serving.knative.dev/v1", "kind": "Service", "metadata": { "name": name },
@@ -29,7 +30,7 @@ fn service(name: &str, levels: usize) -> Value {
     })
 }
 
-/// Wraps `deep` of such a Service into itself, `times` over, whose path is then longer each time.
+/// A patch that wraps `deep` of such a Service into one more object, `times` over.
 fn wraps(times: usize) -> Value {
     let deep = "/spec/template/metadata/deep";
     let wraps = (0..times).flat_map(|_| {

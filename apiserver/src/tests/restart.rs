@@ -60,7 +60,8 @@ async fn what_a_crash_left_half_collected_is_collected_at_the_next_start() {
         "apiVersion": "v1", "kind": "ConfigMap", "name": "owner", "uid": owner.metadata.uid,
     }))]);
     create(&client, &child).await;
-    // Nothing runs between these two: the collector sees the deletion only after the restart.
+    // No task runs between the deletion and the copy: the collector sees the deletion only after
+    // the restart.
     let copy = TempDir::new().unwrap();
     config_maps(&client).delete("owner", &DeleteParams::default()).await.unwrap();
     for entry in std::fs::read_dir(folder.path()).unwrap() {

@@ -1,4 +1,4 @@
-//! The gauntlet of a write: strictness, schema, admission, dry run, limits.
+//! The steps of a write: strictness, schema, admission, dry run, limits.
 
 use kube::api::{ListParams, Patch, PatchParams};
 

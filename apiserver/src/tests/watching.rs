@@ -8,7 +8,7 @@ use kube::runtime::watcher::{self, Event};
 
 use super::*;
 
-/// What an event is and about whom.
+/// The type of an event and the name of its object.
 fn told(event: WatchEvent<ConfigMap>) -> String {
     let name = |object: ConfigMap| object.metadata.name.unwrap_or_default();
     match event {

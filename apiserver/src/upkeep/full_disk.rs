@@ -1,4 +1,4 @@
-//! L6: a small disk that is full for a while: a tmpfs in a mount namespace of this test's thread.
+//! A small disk that is full for a while: a tmpfs in a mount namespace of this test's thread.
 
 use std::fs;
 use std::path::Path;
@@ -22,7 +22,7 @@ fn mount_small_disk(folder: &Path) -> nix::Result<()> {
     mount(Some("tmpfs"), folder, Some("tmpfs"), MsFlags::empty(), Some(SIZE))
 }
 
-/// Fills what is left of the disk.
+/// Fills the rest of the disk; returns the file that does so.
 fn fill(folder: &Path) -> std::path::PathBuf {
     let filler = folder.join("filler");
     let mut size = 0;
@@ -49,7 +49,7 @@ fn snapshots(folder: &Path) -> usize {
     names.filter(|name| name.to_string_lossy().starts_with("snapshot-")).count()
 }
 
-/// Runs `test` on a small disk; tells when that cannot be had here.
+/// Runs `test` on a small disk; says so if none can be mounted here.
 fn on_a_small_disk(test: impl FnOnce(&Path) + Send + 'static) {
     let thread = std::thread::spawn(move || {
         let folder = TempDir::new().unwrap();
@@ -68,7 +68,7 @@ fn open(folder: &Path) -> Store {
     Store::new(recovered, Some(journal)).unwrap()
 }
 
-/// Writes until the journal has outgrown the objects; the number of the last write.
+/// Writes until the journal has outgrown the objects; returns the number of the last write.
 fn outgrow(store: &Store) -> usize {
     store.create(COLLECTION, thing("one", 0)).unwrap();
     for at in 1.. {
@@ -82,7 +82,7 @@ fn outgrow(store: &Store) -> usize {
     unreachable!("it grows with each write")
 }
 
-/// L6: a journal that could not be begun for lack of room stood in its own way until a restart.
+/// A journal that cannot be begun for lack of room must not stand in the way of later attempts.
 #[test]
 fn a_full_disk_refuses_writes_and_compaction_goes_on_once_there_is_room() {
     on_a_small_disk(|disk| {
@@ -117,7 +117,7 @@ fn a_full_disk_refuses_writes_and_compaction_goes_on_once_there_is_room() {
     });
 }
 
-/// L6: the new journal found room, its snapshot did not.
+/// There is room for the new journal, but not for its snapshot.
 #[test]
 fn a_snapshot_without_room_leaves_none_of_it_behind_and_is_tried_again() {
     on_a_small_disk(|disk| {
@@ -137,7 +137,8 @@ fn a_snapshot_without_room_leaves_none_of_it_behind_and_is_tried_again() {
     });
 }
 
-/// L6: what the disk has not confirmed goes to a new file at a start, for which there is no room.
+/// At a start, changes that the disk has not confirmed go to a new file; here there is no room for
+/// one.
 #[test]
 fn a_full_disk_keeps_nobody_from_starting() {
     on_a_small_disk(|disk| {

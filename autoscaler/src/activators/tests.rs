@@ -1,4 +1,4 @@
-//! Who counts, and when all of them are heard.
+//! Which activators count, and when all of them are heard.
 
 use super::*;
 
@@ -24,7 +24,7 @@ impl Scene {
         assert_eq!(self.activators.follow(&pods, now), 0);
     }
 
-    /// A full report of each, every second from one to the other.
+    /// A full report of each, every second of the range.
     fn heard(&mut self, names: &[&str], seconds: std::ops::RangeInclusive<u64>) {
         for second in seconds {
             for name in names {
@@ -42,8 +42,8 @@ impl Scene {
     }
 }
 
-/// S1: one of two that serves and is not heard keeps the picture incomplete for as long as its pod
-/// is ready, however long that is.
+/// One of two activators that serves and is not heard keeps the picture incomplete for as long as
+/// its container runs, however long that is.
 #[test]
 fn a_part_of_the_activators_is_never_all_of_them() {
     let mut scene = scene(&[("a", ReporterPod::Running), ("b", ReporterPod::Running)]);
@@ -57,7 +57,7 @@ fn a_part_of_the_activators_is_never_all_of_them() {
     assert_eq!((scene.complete(904), scene.activators.unheard(scene.at(904))), (Some(3), None));
 }
 
-/// S1: after a start, and after all were silent, the first that is heard is not all of them.
+/// After a start, and after all were silent, the first activator that is heard is not all of them.
 #[test]
 fn who_was_never_heard_is_waited_for() {
     let mut scene = scene(&[("a", ReporterPod::Running), ("b", ReporterPod::Running)]);
@@ -70,7 +70,7 @@ fn who_was_never_heard_is_waited_for() {
     assert_eq!(scene.complete(602), None);
 }
 
-/// S1: without a list of the pods nobody knows who is missing.
+/// Without a list of the pods it is not known which activators are missing.
 #[test]
 fn before_the_pods_are_listed_nothing_is_complete() {
     let mut scene = Scene { activators: Activators::default(), start: Instant::now() };
@@ -89,7 +89,7 @@ fn a_break_between_two_reports_is_noticed_although_nobody_looked() {
     assert_eq!(scene.complete(17), Some(1));
 }
 
-/// S1: what changed says nothing to who does not know what it changed from.
+/// A report of changes says nothing without the state that they changed.
 #[test]
 fn news_is_no_full_report() {
     let mut scene = scene(&[("a", ReporterPod::Running)]);
@@ -108,7 +108,7 @@ fn one_that_is_being_deleted_counts_for_its_grace_period_and_not_after_it_is_gon
     let going = ReporterPod::Terminating(Duration::from_mins(5));
     scene.pods(&[("a", ReporterPod::Running), ("b", going)], 10);
     scene.heard(&["a"], 11..=200);
-    // Told again of the same deletion: the time it has left does not begin anew.
+    // The same deletion is told again: the time it has left does not begin anew.
     scene.pods(&[("a", ReporterPod::Running), ("b", going)], 200);
     assert_eq!(scene.complete(200), None);
     scene.heard(&["a"], 201..=309);
@@ -155,11 +155,11 @@ fn there_are_never_more_than_the_limit_and_pods_come_first() {
     assert!(scene.activators.heard("pod-0", Scope::Full, now).is_some());
     pods.insert("pod-x".to_owned(), ReporterPod::Running);
     assert_eq!(scene.activators.follow(&pods, now), 1);
-    // Of that one nothing is ever known.
+    // Nothing is ever known of the activator that had no room.
     assert_eq!(scene.activators.unheard(now), Some(Unheard::Pods));
 }
 
-/// S1: what is not Ready any more still has the connections that it had.
+/// An activator that is not Ready any more still has its connections.
 #[test]
 fn one_whose_container_runs_is_waited_for_and_one_that_starts_again_and_again_is_not() {
     let mut scene = scene(&[("a", ReporterPod::Running), ("b", ReporterPod::Running)]);

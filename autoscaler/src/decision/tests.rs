@@ -49,7 +49,7 @@ async fn one_decision_follows_the_formulae() {
 async fn a_cut_takes_at_most_half_of_the_ready_replicas() {
     let start = Instant::now();
     let mut decider = Decider::new(10, start);
-    // The instance began in panic with 10; 60 s and a tick later it ends.
+    // The decider began in panic with 10 replicas; the panic ends 60 s and a tick later.
     let held = decider.decide(load(0.0, 0.0), 10, &spec(), after(start, 60));
     assert_eq!((held.desired, held.panicking), (10, true));
     // floor(10/2) = 5, floor(5/2) = 2, floor(2/2) = 1, floor(1/2) = 0

@@ -35,7 +35,7 @@ impl Case {
         assert!(self.pods.insert(pod));
     }
 
-    /// Plans at a time, each activator having said those pods under the order last given.
+    /// Plans at a time; each activator reported those pods while it obeyed the last order.
     fn plan(&mut self, want: u32, current: u32, views: &[&[PodReport]], at_ms: u64) -> DrainPlan {
         let obeyed = self.drain.order().0;
         let views: Vec<_> = views
@@ -97,7 +97,7 @@ fn without_anybody_to_answer_nothing_is_lowered() {
     }
 }
 
-/// S6, S7, S9: who does not name a pod may be about to learn of it, or know too many to name.
+/// An activator that does not name a pod may be about to learn of it, or know too many to name.
 #[test]
 fn a_pod_that_an_activator_does_not_name_is_let_go_only_once_it_obeys() {
     let mut case = case(&[("a", false)]);
@@ -109,7 +109,7 @@ fn a_pod_that_an_activator_does_not_name_is_let_go_only_once_it_obeys() {
     assert_eq!(case.plan_by(0, 1, &[ReporterView { is_cut: false, ..cut }], 60_002).scale, 0);
 }
 
-/// S6: after a stall an acknowledgement of an earlier drain may come however late.
+/// After a stall an acknowledgement of an earlier drain may arrive, however late.
 #[test]
 fn an_echo_of_a_drain_that_was_called_off_does_not_count() {
     let mut case = case(&[("a", true)]);
@@ -125,7 +125,7 @@ fn an_echo_of_a_drain_that_was_called_off_does_not_count() {
     assert_eq!(case.plan_by(0, 1, &[answer], 3_600_001).scale, 0);
 }
 
-/// S6: the numbers of another leader are other numbers.
+/// Another leader numbers its orders on its own.
 #[test]
 fn obedience_to_another_leader_does_not_count() {
     let mut case = case(&[("a", true)]);
@@ -186,7 +186,8 @@ fn replicas_that_do_not_exist_are_given_up_at_once() {
     assert!(case.drain.is_empty());
 }
 
-/// S3: what an autoscaler marked before it ended is told from what it was about to delete.
+/// A pod that was only marked when its autoscaler ended is told from one that is about to be
+/// deleted.
 #[test]
 fn a_mark_is_stale_once_no_more_pods_stand_than_are_asked_for() {
     let mut case = case(&[("a", true), ("b", true), ("c", true)]);
@@ -195,7 +196,7 @@ fn a_mark_is_stale_once_no_more_pods_stand_than_are_asked_for() {
     case.plan(2, 2, &[&[]], 0);
     assert_eq!(case.drain.order().1, ["b"]);
     assert!(case.drain.mismarked(2, &case.pods).is_empty());
-    // It was not: the mark is all that there is.
+    // The lower scale was not written: there is only the mark.
     let mut case = Case { drain: Drain::default(), ..case };
     case.plan(3, 3, &[&[]], 0);
     assert!(case.drain.is_empty());

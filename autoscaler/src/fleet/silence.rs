@@ -1,4 +1,4 @@
-//! Activators that are not heard: how many, and what the log says of them.
+//! Activators that are not heard: how many there are, and the log lines about them.
 
 use std::collections::BTreeSet;
 
@@ -8,8 +8,8 @@ use super::Fleet;
 use crate::activators::{GONE_AFTER, Unheard};
 
 impl Fleet {
-    /// How many activators are not heard although they may send requests. Where not even that is
-    /// known, it is one.
+    /// How many activators are not heard although they may send requests; 1 if not all activators
+    /// are known.
     pub fn unheard(&self, instant: Instant) -> usize {
         match self.activators.unheard(instant) {
             None => 0,
@@ -18,7 +18,7 @@ impl Fleet {
         }
     }
 
-    /// Says once of each activator that it is silent, and what that means.
+    /// Logs once for each activator that it is silent, and what that means.
     pub(super) fn tell_silence(&mut self, now: Instant) {
         for name in self.activators.forget_gone(now) {
             tracing::warn!(

@@ -1,5 +1,5 @@
-//! Where revisions and their pods are held: found by name for what comes from outside, by number
-//! for what happens thousands of times a second.
+//! The table of revisions and their pods: found by name for events from outside, by number for what
+//! happens thousands of times a second.
 
 use std::collections::BTreeMap;
 
@@ -8,7 +8,7 @@ use ebb_api::report::RevisionKey;
 use crate::pods::Pods;
 use crate::revision::RevisionScaler;
 
-/// The number of a place; used again after what had it is gone.
+/// The number of a place; used again once nothing is left in the place.
 pub(super) type Id = u32;
 
 /// All places. There is one for each name that has a revision or pods.
@@ -20,7 +20,7 @@ pub(super) struct Table {
     revisions: usize,
 }
 
-/// What is known under one name: pods may be heard of before their revision.
+/// The revision and the pods of one name: pods may be heard of before their revision.
 #[derive(Debug, Default)]
 pub(super) struct Place {
     pub(super) revision: Option<RevisionScaler>,

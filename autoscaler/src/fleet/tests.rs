@@ -33,7 +33,7 @@ fn asleep(activators: usize) -> Cluster {
 fn a_new_revision_reaches_its_initial_scale_without_any_report() {
     let mut cluster = Cluster::new(1, &[("initial-scale", "2")]);
     cluster.run_until_ready(2);
-    // The Deployment was made with as many.
+    // The Deployment was made with that many replicas.
     assert_eq!(cluster.writes.len(), 0);
 }
 
@@ -194,7 +194,7 @@ fn an_activator_that_dies_in_the_middle_of_a_drain_is_waited_for_and_then_not() 
     cluster.set_dead(1, true);
     cluster.run(GONE_AFTER.saturating_sub(seconds(3)));
     assert_eq!(cluster.desired(), 1, "it may only be slow");
-    // Then what it had is missing from the window for a while.
+    // After that its load is missing from the window for a while.
     cluster.run(IDLE);
     assert_eq!(cluster.desired(), 0);
 }
@@ -246,8 +246,8 @@ fn a_status_that_somebody_else_lowered_is_put_right_at_the_next_tick() {
     assert_eq!((write.known, write.desired, write.urgency), (Some(0), Some(1), Urgency::Wake));
 }
 
-/// S2: a leader that was deposed may have raised the scale late, or an activator that was alone.
-/// What is up then was never drained: it goes as any other pod does, which the cluster checks.
+/// A deposed leader, or an activator that heard no autoscaler, may have raised the scale late. The
+/// pods of that raise were never drained: they go as any others do, which the cluster checks.
 #[test]
 fn a_status_that_somebody_else_raised_is_taken_over_and_lowered_by_draining() {
     let mut cluster = Cluster::new(2, &[("min-scale", "1")]);
@@ -302,8 +302,8 @@ fn hostile_numbers_are_counted_and_change_nothing() {
     }
 }
 
-/// Requests come and go at random, activators die and come back, the controller stalls: the rules
-/// are checked by the cluster at each write and each deletion, the bounds here.
+/// Requests come and go at random, activators become deaf and hear again, the controller stalls.
+/// The cluster checks the rules at each write and each deletion; the bounds are checked here.
 fn random_sequence(seed: u64) {
     let mut random = StdRng::seed_from_u64(seed);
     let activators = random.random_range(1..4usize);

@@ -62,7 +62,7 @@ fn the_load_is_the_sum_over_activators() {
     scene.report("a", 1, mean(3.0));
     scene.report("b", 1, mean(4.0));
     assert_eq!(scene.stable(1), Some(7.0));
-    // Only a has spoken again: b's word stands. (7 + 9) / 2
+    // Only a has reported again: b's last report stands. (7 + 9) / 2
     scene.report("a", 2, mean(5.0));
     assert_eq!(scene.stable(2), Some(8.0));
 }

@@ -1,4 +1,4 @@
-//! What a revision asks the API server for, and what follows from its answers.
+//! A revision's writes to the API server, and the consequences of its answers.
 
 use std::collections::BTreeMap;
 
@@ -11,14 +11,14 @@ use crate::event::{Action, Urgency, Write};
 use crate::pods::{CONDEMNED_COST, Pods};
 
 impl RevisionScaler {
-    /// Takes note of what a write was answered with.
+    /// Takes note of the answer to a write.
     pub fn learn(&mut self, seen: Seen) {
         if seen.version > self.target.version {
             (self.target.version, self.target.desired) = (seen.version, seen.replicas);
         }
     }
 
-    /// Takes note that everything given out so far was written.
+    /// Takes note that all writes given out so far were made.
     pub fn confirm_written(&mut self, around: &Surroundings<'_>) -> Vec<Action> {
         let now = around.now.instant;
         self.is_writing = false;
@@ -27,8 +27,8 @@ impl RevisionScaler {
         Vec::new()
     }
 
-    /// Takes note that the scale was another one than was known, so that nothing was written. From
-    /// here on what counts is what the Revision says; nothing is lowered but from there.
+    /// Takes note that a write was refused, for the scale was not the known one. From here on the
+    /// scale in the Revision's status counts; nothing is lowered but from there.
     pub fn refuse(&mut self, around: &Surroundings<'_>) -> Vec<Action> {
         self.is_writing = false;
         self.shown = None;
@@ -36,8 +36,8 @@ impl RevisionScaler {
         self.act(around)
     }
 
-    /// Writes the scale and marks if they differ and it is time to; false if some is left to the
-    /// next tick.
+    /// Writes the scale and marks if they differ and it is time to; false if the write is left to
+    /// the next tick.
     pub(super) fn show(
         &mut self,
         around: &Surroundings<'_>,
@@ -66,11 +66,11 @@ impl RevisionScaler {
         true
     }
 
-    /// Somebody else set the scale. A lower one is corrected. A higher one is taken over: there are
-    /// pods that were never drained, and what an older decision says is no reason to end them.
+    /// Reacts to a scale that somebody else set. A lower one is corrected. A higher one is taken
+    /// over: it has pods that were never drained, and an older decision is no reason to end them.
     pub(super) fn correct(&mut self, now: Instant) -> Option<Action> {
         let shown = self.shown.unwrap_or(self.spec.first_scale);
-        // The watch may not have told yet of what was just written.
+        // The watch may not show the last write yet.
         let is_settled = self.confirmed.is_none_or(|at| now.duration_since(at) >= TICK);
         let told = self.target.desired.filter(|told| *told != shown)?;
         if self.is_writing || !is_settled {
@@ -81,7 +81,8 @@ impl RevisionScaler {
             self.current = self.current.max(Some(told));
             return None;
         }
-        // Until something is asked for here, whatever the Deployment was made with is right.
+        // Before the first write from here the replicas that the Deployment was made with are
+        // right.
         self.shown?;
         self.is_writing = true;
         Some(self.write(Some(told), Some(shown), false, BTreeMap::new()))
@@ -108,7 +109,8 @@ impl RevisionScaler {
     }
 }
 
-/// The deletion costs to write, by pod name. With no replica left to choose from they are moot.
+/// The deletion costs to write, by pod name. None is needed for condemned pods where no replica is
+/// left to choose from.
 fn marks(pods: &Pods, plan: &DrainPlan) -> BTreeMap<String, Option<i32>> {
     let condemned = plan.condemned.iter().filter(|_| plan.scale > 0);
     condemned

@@ -87,7 +87,7 @@ struct Running {
     orders: Arc<Orders>,
     shutdown: CancellationToken,
     task: tokio::task::JoinHandle<()>,
-    /// Without its sender the settings would be over, which is no matter here.
+    /// Keeps the channel of the settings open; nothing here depends on it.
     _settings: watch::Sender<Arc<Config>>,
 }
 
@@ -137,7 +137,7 @@ async fn a_first_request_reaches_the_api_server_as_one_patch_and_no_time_passes(
     assert!(running.orders.0.lock().is_empty());
 }
 
-/// S8: what came before it knew is for who leads now to decide about.
+/// A report that came before it knew that it was deposed is for the new leader to decide about.
 #[tokio::test(start_paused = true)]
 async fn a_deposed_leader_does_not_work_off_its_backlog() {
     let api = Api::default();
@@ -148,7 +148,7 @@ async fn a_deposed_leader_does_not_work_off_its_backlog() {
     lead.send_replace(None);
     tokio::time::sleep(Duration::from_secs(3)).await;
     assert!(api.patches.lock().is_empty());
-    // It kept what it heard, and decides once it is its turn.
+    // It kept the report, and decides once it leads again.
     lead.send_replace(Some(3));
     assert_eq!(api.patch().await[2]["value"], 1);
     running.shutdown.cancel();

@@ -1,9 +1,10 @@
-//! The listener of report streams, which every pod can reach: what a connection may hold without
-//! being an activator's is bounded, and so is for how long.
+//! The listener of report streams, which every pod can reach: connections that are not an
+//! activator's are bounded in what they hold, and in time.
 //!
-//! An activator makes one connection, HTTP/2 by prior knowledge, for its one stream. So one without
-//! a stream is worth little: it has a short while to get one, and is the first to go when places
-//! run out. Streams are given to activators alone, and there are fewer of them than places.
+//! An activator makes one connection, HTTP/2 by prior knowledge, for its one stream. So a
+//! connection without a stream is worth little: it has a short while to get one, and is the first
+//! to go when places run out. Streams are given to activators alone, and there are fewer of them
+//! than places.
 
 use std::collections::BTreeMap;
 use std::pin::pin;
@@ -25,7 +26,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::activators::ACTIVATORS_MAX;
 
-/// Most connections: one for each stream there may be, and as many that have none so far.
+/// Most connections: one for each stream there may be, and as many without a stream.
 const CONNECTIONS_MAX: usize = 2 * ACTIVATORS_MAX;
 /// How long a connection may be without a stream: some round trips, and a review of the token,
 /// which an API server in trouble answers within seconds.
@@ -34,8 +35,8 @@ const STREAMLESS_MAX: Duration = Duration::from_secs(15);
 const HEAD_BYTES_MAX: u32 = 16 * 1024;
 /// Requests at once on one connection: one, and one that ends.
 const REQUESTS_MAX: u32 = 2;
-/// What may be sent before it is read, of a request and of a connection. A stream is read at once,
-/// so that this holds none of them up.
+/// Bytes that may be sent before they are read, for a request and for a connection. A stream is
+/// read at once, so this limit holds none up.
 const WINDOW_BYTES: u32 = 64 * 1024;
 /// Silence after which a client is asked whether it is there, and how long it may take to answer.
 const PING: Duration = Duration::from_secs(5);
@@ -51,7 +52,7 @@ pub struct Listener {
     closed: Counter,
 }
 
-/// What a stream takes hold of for as long as it lives: its connection is an activator's.
+/// Lets a stream mark its connection as an activator's for as long as it lives.
 #[derive(Clone, Debug)]
 pub(super) struct Opening(Weak<()>);
 
@@ -67,7 +68,7 @@ struct Place {
     number: u64,
     /// Held by the stream, too.
     held: Arc<()>,
-    /// Fires when it must make room.
+    /// Fires when the connection must make room.
     close: CancellationToken,
 }
 
@@ -86,7 +87,7 @@ impl Listener {
         Self { socket, router, closed }
     }
 
-    /// Serves for ever. Connections end with this.
+    /// Serves for ever. Dropping the future ends all connections.
     pub async fn serve(self) {
         let Self { socket, router, closed } = self;
         let places = Arc::new(Mutex::new(Places::default()));
@@ -123,7 +124,7 @@ impl Listener {
     }
 }
 
-/// Serves one connection to its end; nothing if it was closed before.
+/// Serves one connection to its end; `None` if it was closed from here.
 async fn connection<I>(io: I, router: Router, place: &Place) -> Option<()>
 where
     I: AsyncRead + AsyncWrite + Send + Unpin + 'static,
@@ -173,7 +174,7 @@ impl Opening {
 // === impl Place ===
 
 impl Place {
-    /// Whether more than the list and the connection hold it.
+    /// Whether a stream holds it besides the list and the connection.
     fn has_stream(&self) -> bool {
         Arc::strong_count(&self.held) > 2
     }
@@ -182,7 +183,7 @@ impl Place {
 // === impl Places ===
 
 impl Places {
-    /// A place for a new connection, if need be that of the oldest one without a stream; nothing if
+    /// A place for a new connection, if need be that of the oldest one without a stream; `None` if
     /// all have one.
     fn take(&mut self) -> Option<Place> {
         if self.taken.len() >= CONNECTIONS_MAX {

@@ -83,7 +83,7 @@ async fn reports_go_up_while_orders_come_down() {
     assert_eq!(heard(&mut response).await, Some(ordered(order("digits-00001", &["a"]))));
 }
 
-/// An answer of one who wakes nothing would keep the activators from it.
+/// An answer of a standby, which wakes nothing, would keep the activators from waking anything.
 #[tokio::test(start_paused = true)]
 async fn only_the_leader_answers_reports() {
     let (router, streams, mut reports) = server();
@@ -150,7 +150,7 @@ async fn streams_are_bounded_and_a_closed_one_makes_room() {
     assert_eq!(response.status(), StatusCode::OK);
 }
 
-/// S8: what stood in an earlier term is not said to who connects in this one.
+/// An order of an earlier term is not given to an activator that connects in this one.
 #[tokio::test(start_paused = true)]
 async fn a_new_term_begins_without_the_orders_of_the_last() {
     let (router, streams, _reports) = server();
@@ -162,8 +162,8 @@ async fn a_new_term_begins_without_the_orders_of_the_last() {
     assert_eq!(heard(&mut response).await, Some(ordered(order("other-00001", &["b"]))));
 }
 
-/// What an older stream still brings was said before the newer one began, and nothing that comes
-/// later would take it back.
+/// Reports that still arrive on an older stream were made before the newer one began, and no later
+/// report would take them back.
 #[tokio::test(start_paused = true)]
 async fn a_newer_stream_of_an_activator_ends_the_older_one() {
     let (router, _streams, mut reports) = server();
@@ -180,8 +180,8 @@ async fn a_newer_stream_of_an_activator_ends_the_older_one() {
     assert_eq!(heard(&mut old_response).await, None);
 }
 
-/// What an activator said may be forgotten here while its stream lives, which says only what
-/// changes from then on.
+/// An activator's reports may be forgotten here while its stream lives, which from then on carries
+/// only changes.
 #[tokio::test(start_paused = true)]
 async fn an_activator_that_is_to_begin_anew_loses_its_stream_and_no_other() {
     let (router, streams, mut reports) = server();
@@ -206,8 +206,7 @@ async fn an_activator_that_is_to_begin_anew_loses_its_stream_and_no_other() {
     assert!(heard(&mut response).await.is_some());
 }
 
-/// An order is repeated every two seconds while it stands, and none of them is a word of the
-/// activator.
+/// An order is repeated every two seconds while it stands, and that is no line of the activator.
 #[tokio::test(start_paused = true)]
 async fn orders_do_not_make_a_silent_stream_live_longer() {
     let (router, streams, _reports) = server();
@@ -224,7 +223,7 @@ async fn orders_do_not_make_a_silent_stream_live_longer() {
     ordering.abort();
 }
 
-/// An API server to which the token `good` is that of the activator `one`.
+/// Streams behind an API server to which the token `good` is that of the activator `one`.
 fn guarded() -> (Router, Reports) {
     let answer = |request: HttpRequest<kube::client::Body>| async move {
         let body = request.into_body().collect().await.unwrap().to_bytes();
@@ -262,7 +261,7 @@ async fn connect_with(router: &Router, token: Option<&str>) -> (Sender, Response
     (lines, router.clone().oneshot(request).await.unwrap())
 }
 
-/// S10: whoever reached the port decided what is scaled, under any name.
+/// Without a token any client that reached the port could decide what is scaled, under any name.
 #[tokio::test(start_paused = true)]
 async fn only_an_activator_reports_and_only_for_itself() {
     let (router, mut reports) = guarded();
@@ -282,11 +281,11 @@ async fn only_an_activator_reports_and_only_for_itself() {
             assert_eq!(reports.next().await.activator, name);
         }
     }
-    // Nothing of the other one is left to be taken in.
+    // No report in the other name was taken in.
     assert!(futures::FutureExt::now_or_never(reports.next()).is_none());
 }
 
-/// S10: a stream that talks without end keeps nobody else from being heard.
+/// A stream that talks without end keeps no other from being heard.
 #[tokio::test(start_paused = true)]
 async fn no_stream_is_read_faster_than_so_many_lines_a_second() {
     let (router, _streams, mut reports) = server();

@@ -1,8 +1,8 @@
 //! How many requests the API server gets from the writer, and for what.
 //!
-//! An API server and its etcd take some 10 ms of processor time for a write. Wakes are what
-//! somebody waits for, so that the rest leaves them room in both measures: requests under way, and
-//! requests in a second.
+//! An API server and its etcd take some 10 ms of processor time for a write. Requests wait for
+//! wakes, so all other writes leave wakes room in both measures: requests under way, and requests
+//! in a second.
 
 use std::time::Duration;
 
@@ -15,7 +15,7 @@ use crate::event::Urgency;
 pub(super) const UNDER_WAY_MAX: usize = 128;
 /// Most attempts under way that mark pods, each with as many requests as it marks pods.
 const MARKING_MAX: usize = 4;
-/// Requests in a second on the average: what keeps one core of an API server busy.
+/// Requests in a second on the average: as many as keep one core of an API server busy.
 const RATE_S: f64 = 100.0;
 /// Requests at once after a pause.
 const BURST: f64 = 200.0;
@@ -36,7 +36,7 @@ impl Budget {
         Self { tokens: BURST, filled: now, under_way: 0, marking: 0 }
     }
 
-    /// Begins an attempt of so many requests, if there is room and budget for one that urgent.
+    /// Begins an attempt of so many requests, if there is room and budget for one of this urgency.
     pub(super) fn begin(&mut self, urgency: Urgency, requests: usize, now: Instant) -> bool {
         self.fill(now);
         if !self.has_room(urgency) || self.tokens < least(urgency) {
@@ -60,11 +60,11 @@ impl Budget {
         (self.under_way, self.marking) = (0, 0);
     }
 
-    /// When there will be budget for something so urgent; nothing if it waits for an attempt to
+    /// When there will be budget for a write of this urgency; `None` if it waits for an attempt to
     /// end.
     pub(super) fn due(&self, urgency: Urgency) -> Option<Instant> {
         let lacking = (least(urgency) - self.tokens).max(0.0);
-        // Up to the next millisecond, which is what timers keep to.
+        // Rounded up to the next millisecond, the resolution of timers.
         let millis = (lacking / RATE_S * 1000.0).ceil();
         self.has_room(urgency).then(|| self.filled + Duration::from_secs_f64(millis / 1000.0))
     }
@@ -85,7 +85,7 @@ impl Budget {
     }
 }
 
-/// Tokens that must be there: what is left is for what is more urgent.
+/// Tokens that must be there: below that they are kept for more urgent writes.
 fn least(urgency: Urgency) -> f64 {
     match urgency {
         Urgency::Wake => 1.0,

@@ -13,19 +13,19 @@ use serde_json::{Value, json};
 use crate::event::{Urgency, Write};
 use crate::pods::DELETION_COST;
 
-/// Name under which the API server records what we write.
+/// The field manager of all writes from here.
 pub const FIELD_MANAGER: &str = "ebb-autoscaler";
 /// Longest time that one attempt may take.
 pub const ATTEMPT_TIMEOUT: Duration = Duration::from_secs(10);
 /// Most pods of one revision that are marked in one attempt, all at the same time.
 const MARKS_AT_ONCE: usize = 16;
 
-/// What an attempt did.
+/// The result of an attempt.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum Step {
     /// These pods are marked.
     Marked(BTreeSet<String>),
-    /// The scale is written, and the status said this then.
+    /// The scale is written; the status after it.
     Shown(Seen),
 }
 
@@ -37,12 +37,12 @@ impl Write {
         if self.is_marking() { Urgency::Mark } else { self.urgency }
     }
 
-    /// How many requests it makes.
+    /// How many requests the next attempt makes.
     pub(super) fn requests(&self) -> usize {
         if self.is_marking() { self.marks.len().min(MARKS_AT_ONCE) } else { 1 }
     }
 
-    /// Whether it marks pods: before a lower scale, and after a higher one.
+    /// Whether the next attempt marks pods: before a lower scale, and after a higher one.
     pub(super) fn is_marking(&self) -> bool {
         let is_first = self.is_lowering || self.desired.is_none();
         is_first && !self.marks.is_empty()

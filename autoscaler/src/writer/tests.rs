@@ -13,7 +13,7 @@ use tokio::time::timeout;
 use super::budget::UNDER_WAY_MAX;
 use super::*;
 
-/// Requests as `path body`, and the status codes still to answer with (then 200).
+/// Requests as `path body`, and the status codes of the next answers (200 after them).
 #[derive(Clone, Default)]
 struct Api {
     requests: Arc<Mutex<Vec<String>>>,
@@ -87,7 +87,7 @@ fn shown(desired: u32) -> String {
     json!({"op": "replace", "path": path, "value": desired}).to_string()
 }
 
-/// Lets everything under way end; returns how often all was written.
+/// Lets everything under way end; returns how often a revision was wholly written.
 async fn finish(writer: &mut DecisionWriter) -> usize {
     let mut written = 0;
     while let Some(attempt) = writer.next().await {
@@ -177,7 +177,7 @@ async fn many_revisions_are_written_at_once_but_not_without_bound() {
     assert_eq!(finish(&mut writer).await, UNDER_WAY_MAX + 50);
 }
 
-/// S5: 128 failing revisions held every place, and every wake behind them.
+/// Without the pause 128 failing revisions would hold every place, and every wake behind them.
 #[tokio::test(start_paused = true)]
 async fn a_wake_waits_for_nobody_that_rests_after_a_failure() {
     let api = Api::default();
@@ -198,7 +198,7 @@ async fn a_wake_waits_for_nobody_that_rests_after_a_failure() {
     assert_eq!(names(&api.requests()), ["woken"]);
 }
 
-/// S5: one failure puts nobody behind all who will ever come, more than can be written.
+/// One failure puts no wake behind all later ones, even if more come than can be written.
 #[tokio::test(start_paused = true)]
 async fn a_wake_that_failed_once_is_written_however_many_come() {
     let api = Api::default();
@@ -218,7 +218,7 @@ async fn a_wake_that_failed_once_is_written_however_many_come() {
     assert_eq!(attempts, 2);
 }
 
-/// S5: what fails again and again uses up the budget of a second, and yet a wake is not behind it.
+/// Writes that fail again and again use up the budget, and yet a new wake is not behind them.
 #[tokio::test(start_paused = true)]
 async fn a_wake_goes_before_those_that_failed() {
     let api = Api::default();
@@ -245,12 +245,12 @@ async fn a_wake_goes_before_those_that_failed() {
     assert!(names(&requests)[..2].contains(&"woken"), "{requests:?}");
 }
 
-/// S5: what somebody waits for goes first, and marks go last.
+/// Wakes go first, and marks go last.
 #[tokio::test(start_paused = true)]
 async fn the_urgent_goes_first() {
     let api = Api::default();
     let mut writer = DecisionWriter::new(api.client());
-    // They take all that is not kept for what is more urgent.
+    // These take all places that are not kept for more urgent writes.
     for number in 0..UNDER_WAY_MAX {
         writer.submit(write_of(&format!("first-{number}"), Urgency::Lower));
     }
@@ -270,7 +270,7 @@ async fn the_urgent_goes_first() {
     assert_eq!(marked, requests.len() - 2, "only the scale that it was for comes after it");
 }
 
-/// The growth table under S: ten thousand decisions at once do not arrive at once.
+/// Ten thousand decisions at once do not reach the API server at once.
 #[tokio::test(start_paused = true)]
 async fn writes_are_bounded_in_a_second_and_wakes_have_a_part_to_themselves() {
     let api = Api::default();
@@ -289,7 +289,7 @@ async fn writes_are_bounded_in_a_second_and_wakes_have_a_part_to_themselves() {
         at_once += 1;
     }
     assert!((100..=102).contains(&at_once), "{at_once}");
-    // What is left of the budget is for the likes of these.
+    // The rest of the budget is kept for writes like these.
     for number in 0..90 {
         writer.submit(write_of(&format!("woken-{number}"), Urgency::Wake));
     }
@@ -299,7 +299,7 @@ async fn writes_are_bounded_in_a_second_and_wakes_have_a_part_to_themselves() {
     assert!((9..=11).contains(&all), "{all} s for 1,090 writes");
 }
 
-/// S5: thousands of pods are marked a few at a time.
+/// Thousands of pods are marked a few at a time.
 #[tokio::test(start_paused = true)]
 async fn marks_are_written_in_parts() {
     let api = Api::default();
@@ -318,21 +318,21 @@ async fn marks_are_written_in_parts() {
     assert_eq!(api.requests().len(), 6 * 41);
 }
 
-/// S2: who decided by a scale that is no longer there changes nothing, and decides anew.
+/// A write that was decided by an outdated scale changes nothing, and the scale is decided anew.
 #[tokio::test(start_paused = true)]
 async fn a_write_by_an_old_scale_is_refused_and_not_repeated() {
     let api = Api::default();
     api.answers.lock().extend([422]);
     let mut writer = DecisionWriter::new(api.client());
     writer.submit(write(3, &[], true));
-    // Decided by the same number, so it goes with it.
+    // Decided by the same number, so it is dropped with the first.
     writer.submit(write(2, &[], true));
     let attempt = writer.next().await.unwrap();
     let key = RevisionKey::new("models", "digits-00001");
     assert_eq!(writer.settle(attempt), Outcome::Refused(key));
     let requests = api.requests();
     assert!(requests[0].contains(r#""op":"test","path":"/status/desiredReplicas","value":9"#));
-    // What is decided then waits for its pause: the watch may be as old as before.
+    // The next decision waits for the pause: the watch may be as old as before.
     writer.submit(write(4, &[], false));
     let start = Instant::now();
     assert_eq!(finish(&mut writer).await, 1);
@@ -340,7 +340,7 @@ async fn a_write_by_an_old_scale_is_refused_and_not_repeated() {
     assert!(api.requests()[0].contains(&shown(4)));
 }
 
-/// S2: where there is no number to start from, the version of the whole stands for it: a late
+/// Where there is no number to start from, the version of the whole object is the condition: a late
 /// request of a leader that was deposed changes nothing.
 #[tokio::test(start_paused = true)]
 async fn a_first_scale_is_written_on_condition_too() {
@@ -356,7 +356,7 @@ async fn a_first_scale_is_written_on_condition_too() {
     assert_eq!(serde_json::from_str::<serde_json::Value>(body).unwrap(), expected);
 }
 
-/// The answer to a write is newer than what the watch told so far.
+/// The answer to a write is newer than the watch.
 #[tokio::test(start_paused = true)]
 async fn what_a_scale_was_answered_with_is_handed_on() {
     let api = Api::default();

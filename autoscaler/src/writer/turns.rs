@@ -1,4 +1,4 @@
-//! Whose turn it is to be written.
+//! The order in which waiting writes are made.
 
 use std::collections::BTreeSet;
 
@@ -6,10 +6,10 @@ use ebb_api::report::RevisionKey;
 
 use crate::event::Urgency;
 
-/// One attempt in so many is for a write that failed before, if one as urgent as the most urgent
-/// waits. What fails again and again must not keep a new wake waiting; but a failure may also have
-/// been an accident, and then it must be written however many come. Many that failed once share this
-/// part: ten a second at the rate that is kept.
+/// One attempt in so many is for a write that failed before, if a failed one of the highest urgency
+/// waits. A write that fails again and again must not keep a new wake waiting; but a failure may
+/// also have been an accident, and then its write must be made however many new ones come. All
+/// writes that failed share this part: ten a second at the rate that is kept.
 const FAILED_EVERY: u64 = 10;
 
 /// The order of writes: the most urgent first; of those, the ones that have not failed; of those,

@@ -2,11 +2,11 @@
 
 use serde_json::Value;
 
-/// Brings what defaulting added or changed, from the typed object `before` to the one `after`,
-/// into `target`, the JSON that `before` was read from.
+/// Writes the changes that defaulting made, from the typed object `before` to the typed object
+/// `after`, into `target`, the JSON that `before` was read from.
 ///
 /// Fields that are required and absent come along with their empty value, as they do in Knative,
-/// whose typed round trip writes `port: 0` into a probe. What the types do not know stays.
+/// whose typed round trip writes `port: 0` into a probe. Fields that the types do not know stay.
 /// Recursion is as deep as the typed objects are.
 pub(super) fn fill(target: &mut Value, before: Option<&Value>, after: &Value) {
     match (target, after) {

@@ -1,4 +1,4 @@
-//! What a person gets back from a write, word for word.
+//! The answers to writes, word for word.
 
 use proptest::prelude::*;
 use serde_json::json;

@@ -1,20 +1,21 @@
-//! Which objects bear a mark: one ordered set of short texts, in which those that belong together
-//! are neighbours. Two hundred bytes a mark, and no work for what does not bear it.
+//! The objects that bear a mark: one ordered set of short texts, in which objects with the same
+//! mark are neighbours. A mark costs two hundred bytes, and a lookup does no work for objects
+//! without it.
 
 use std::collections::BTreeSet;
 use std::ops::Bound;
 
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 
-/// Stands between the parts of an entry: no name and no label value contains it.
+/// Separates the parts of an entry: no name and no label value contains it.
 const END: char = '\0';
 
-/// What objects are found by.
+/// The kinds of marks by which objects are found.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum By {
     /// Revisions, by the name of their Configuration.
     Configuration,
-    /// Revisions, by each Route that says it refers to them.
+    /// Revisions, by each Route that is marked on them.
     Route,
     /// Pods, by the UID of their Revision.
     Revision,
@@ -26,7 +27,7 @@ pub(crate) enum By {
     Host,
 }
 
-/// One of the things by which an object is found.
+/// A kind of mark and its value, by which an object is found.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Mark(pub(crate) By, pub(crate) String);
 

@@ -1,8 +1,8 @@
-//! An object as its text.
+//! An object as JSON text.
 //!
 //! A pod template alone takes 5 KiB as a structure, used or not, and half a dozen objects of each
-//! service are kept while it sleeps: 42 KiB in all, of which their JSON is a quarter. An object is
-//! read when it is reconciled, which compares it as JSON anyway.
+//! service are kept while the service sleeps: 42 KiB in all, of which their JSON is a quarter. An
+//! object is parsed when it is reconciled, which compares it as JSON anyway.
 
 use std::borrow::Cow;
 use std::fmt;
@@ -14,7 +14,7 @@ use kube::Resource;
 
 use super::stored::Stored;
 
-/// An object of a kind, as text, with so much of its metadata as makes it known.
+/// An object of a kind as text, with the part of its metadata that identifies it.
 pub(crate) struct Packed<K> {
     metadata: ObjectMeta,
     text: Box<[u8]>,

@@ -1,4 +1,4 @@
-//! What a kind must be able to do to be kept here.
+//! What a cache needs from a kind.
 
 use std::fmt::Debug;
 
@@ -9,7 +9,7 @@ use serde::de::DeserializeOwned;
 
 use super::index::Mark;
 
-/// What every kind that is watched and written here can do.
+/// A kind that is watched and written here.
 pub(crate) trait Stored:
     Resource<DynamicType = (), Scope = NamespaceResourceScope>
     + Clone
@@ -23,11 +23,11 @@ pub(crate) trait Stored:
     /// Whether objects of the kind bear marks at all.
     const HAS_MARKS: bool = false;
 
-    /// By what others find the object.
+    /// The marks by which the object is found.
     fn marks(&self) -> Vec<Mark> {
         Vec::new()
     }
 
-    /// Drops what nobody here reads: tens of thousands of objects are kept.
+    /// Drops the fields that nothing here reads: tens of thousands of objects are kept.
     fn trim(&mut self);
 }

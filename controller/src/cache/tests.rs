@@ -66,7 +66,7 @@ fn a_deleted_object_is_gone_although_it_was_written_here() {
     assert!(cache.shelf.lock().index.is_empty());
 }
 
-/// C11: the answer to a write that comes after the news of the deletion made a ghost.
+/// A response to a write that came after the deletion once brought the object back as a ghost.
 #[test]
 fn an_answer_that_comes_after_the_deletion_makes_no_ghost() {
     let (cache, mut writer) = new();
@@ -80,7 +80,7 @@ fn an_answer_that_comes_after_the_deletion_makes_no_ghost() {
     assert!(shelf.flights.is_empty() && shelf.index.is_empty());
 }
 
-/// C11: the next object of the name is no ghost, whichever of its news comes first.
+/// The next object of the name is no ghost, whichever of its event and its response comes first.
 #[test]
 fn a_new_object_of_the_name_is_known_although_an_older_one_was_deleted() {
     let (cache, mut writer) = new();
@@ -90,7 +90,7 @@ fn a_new_object_of_the_name_is_known_although_an_older_one_was_deleted() {
     writing.answered(route("a", "2", 12));
     assert_eq!(version_of(&cache).as_deref(), Some("12"));
 
-    // The answer was faster than the news of the older one's end.
+    // The response was faster than the event of the older object's deletion.
     cache.absorb(&mut writer, watcher::Event::Apply(route("a", "2", 12)));
     write(&cache, route("a", "3", 21));
     let changes = cache.absorb(&mut writer, watcher::Event::Delete(route("a", "2", 20)));
@@ -98,7 +98,7 @@ fn a_new_object_of_the_name_is_known_although_an_older_one_was_deleted() {
     assert_eq!(version_of(&cache).as_deref(), Some("21"));
 }
 
-/// C11: a deletion that only the next list shows.
+/// Only the next list shows the deletion.
 #[test]
 fn an_answer_that_comes_after_a_list_without_the_object_makes_no_ghost() {
     let (cache, mut writer) = new();
@@ -136,7 +136,7 @@ fn a_write_that_a_list_has_not_seen_yet_is_kept() {
     assert_eq!(follow(&cache, "new"), ["a"]);
 }
 
-/// C5: finding the objects that belong together looks at none beside them.
+/// Finding the objects that bear a mark looks at no others.
 #[test]
 fn marks_follow_the_newest_version_and_nothing_else_is_looked_at() {
     let (cache, mut writer) = new();
@@ -146,7 +146,7 @@ fn marks_follow_the_newest_version_and_nothing_else_is_looked_at() {
     }
     cache.absorb(&mut writer, watcher::Event::Apply(following("a", 2, "x")));
     cache.absorb(&mut writer, watcher::Event::Apply(following("b", 3, "x")));
-    // A longer name that begins alike is another.
+    // A longer name with the same beginning is another name.
     cache.absorb(&mut writer, watcher::Event::Apply(following("c", 3, "x-y")));
     cache.looked.store(0, std::sync::atomic::Ordering::Relaxed);
     assert_eq!(follow(&cache, "x"), ["a", "b"]);
@@ -161,7 +161,7 @@ fn marks_follow_the_newest_version_and_nothing_else_is_looked_at() {
     assert_eq!(follow(&cache, "x"), ["a", "b"]);
 }
 
-/// C5: what is kept of an object is its text, and the object is read from it.
+/// An object is kept as text, and read from that text.
 #[test]
 fn an_object_is_the_same_after_it_was_packed() {
     let mut route = following("a", 9, "x");

@@ -25,8 +25,8 @@ pub(super) fn name(configuration: &Configuration) -> String {
     )
 }
 
-/// The Revision of this generation: the template's metadata and spec, nothing of the
-/// Configuration's own metadata but who asked for it.
+/// The Revision of this generation: the template's metadata and spec. Of the Configuration's own
+/// metadata it takes only the labels of the Service, the Routes and the user who changed it last.
 pub(super) fn revision(configuration: &Configuration, now: Timestamp) -> Revision {
     let name = name(configuration);
     let template = configuration.spec.template.clone();

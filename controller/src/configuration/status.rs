@@ -14,8 +14,7 @@ use crate::owner;
 use crate::settling::{self, News};
 
 const REVISION_FAILED: &str = "RevisionFailed";
-/// Ready stands for itself. With no dependents at all, the conjunction over them would be True
-/// whatever is marked.
+/// Ready stands for itself: it is marked directly, and no other condition counts towards it.
 const CONDITIONS: ConditionSet = ConditionSet { dependents: &[READY] };
 
 /// The status that follows from the Revisions.
@@ -49,8 +48,8 @@ pub(super) fn of(
                     conditions.mark_false(READY, REVISION_FAILED, &text);
                 }
                 Some(ready) if ready.is_true() && is_latest => conditions.mark_true(READY),
-                // A Revision that was ready and looks again (say, at a new generation of its
-                // own) does not make its Configuration doubtful.
+                // A Revision that was ready and is Unknown again (say, at a new generation of its
+                // own) leaves the Configuration's Ready as it is.
                 _ if is_latest => {}
                 _ => conditions.mark_unknown(READY, "", ""),
             }
@@ -60,12 +59,12 @@ pub(super) fn of(
     status
 }
 
-/// How much the step from `old` to `new` matters to anybody.
+/// How urgent the change from `old` to `new` is.
 pub(super) fn news(old: &ConfigurationStatus, new: &ConfigurationStatus) -> News {
     if old == new {
         News::None
     } else if old.latest_ready_revision_name != new.latest_ready_revision_name {
-        // The Route moves on this.
+        // The Route moves its requests to that Revision on this change.
         News::Urgent
     } else {
         let generations = (old.observed_generation, new.observed_generation);
@@ -73,10 +72,10 @@ pub(super) fn news(old: &ConfigurationStatus, new: &ConfigurationStatus) -> News
     }
 }
 
-/// What a person may want to be told about the step from `old` to `new`.
+/// Events for people about the change from `old` to `new`.
 pub(super) fn notices(old: &ConfigurationStatus, new: &ConfigurationStatus) -> Vec<Notice> {
     let mut notices = Vec::new();
-    // The first one replaces nothing, and that it is ready is what everybody looks at anyway.
+    // The first ready Revision replaces none, and its readiness shows in the status anyway.
     if let Some(replaced) = &old.latest_ready_revision_name
         && let Some(name) = &new.latest_ready_revision_name
         && replaced != name
@@ -102,7 +101,7 @@ pub(super) fn notices(old: &ConfigurationStatus, new: &ConfigurationStatus) -> V
 }
 
 /// The newest Revision that is ready, from the one that was latest ready up to the one that was
-/// created last; nothing when none of them is, so that an old one keeps serving.
+/// created last; `None` if none of them is ready, so that the old one keeps serving.
 fn latest_ready(
     configuration: &Configuration,
     status: &ConfigurationStatus,

@@ -13,19 +13,19 @@ use crate::owner;
 /// The Revision of the current generation.
 #[derive(Debug, PartialEq)]
 pub(super) enum Latest {
-    /// It is there.
+    /// The Revision exists.
     Exists(Arc<Revision>),
-    /// It is to be made.
+    /// The Revision must be made.
     Missing,
-    /// Its name belongs to another; what to say.
+    /// Another Revision has its name; the message for the status.
     Taken(String),
 }
 
-/// What came of making it.
+/// The outcome of making the newest Revision.
 pub(super) enum Newest {
-    /// It is there now.
+    /// The Revision exists now.
     Made(Arc<Revision>),
-    /// It cannot be made; why.
+    /// The Revision cannot be made, for this reason.
     Impossible(String),
 }
 

@@ -18,7 +18,7 @@ fn pauses_double_up_to_a_bound() {
     assert_eq!(pause(u32::MAX), RETRY_MAX);
 }
 
-/// C2: a refusal is tried again, rarely and not by all at once.
+/// A refusal is tried again, rarely and not for all objects at once.
 #[test]
 fn what_only_a_person_can_mend_is_tried_again_ever_more_rarely() {
     let pauses = [1, 2, 6, 7, u32::MAX].map(|failures| pause_after(failures, true).as_secs());
@@ -62,7 +62,7 @@ fn refusing(written: Arc<Mutex<Vec<Value>>>) -> Client {
     Client::new(tower::service_fn(serve), "default")
 }
 
-/// A context in which Service `a` and its objects are known, and what was written to statuses.
+/// A context in which Service `a` and its objects are known, and the statuses that were written.
 fn refused() -> (World, Arc<Context>, Arc<Mutex<Vec<Value>>>) {
     let written = Arc::new(Mutex::new(Vec::new()));
     let mut world = World::new();
@@ -80,7 +80,7 @@ fn reason(status: &Value) -> Option<&str> {
     conditions.iter().find(|it| it["type"] == "Ready")?["reason"].as_str()
 }
 
-/// C2: after the status said so nothing was ever tried again.
+/// Formerly nothing was tried again once the status told of the refusal.
 #[tokio::test]
 async fn a_deployment_that_is_refused_is_said_and_tried_again() {
     let (world, context, written) = refused();
@@ -90,7 +90,7 @@ async fn a_deployment_that_is_refused_is_said_and_tried_again() {
     assert_eq!(reason(&written.lock()[0]), Some("FailedCreate"));
 }
 
-/// C2: the same for a Revision that its Configuration may not make.
+/// The same for a Revision that the API server refuses to its Configuration.
 #[tokio::test]
 async fn a_revision_that_is_refused_is_said_and_tried_again() {
     let (mut world, context, written) = refused();
@@ -103,7 +103,7 @@ async fn a_revision_that_is_refused_is_said_and_tried_again() {
     assert_eq!(reason(&written.lock()[0]), Some("RevisionFailed"));
 }
 
-/// C2: no event tells when somebody else's object has gone out of the way.
+/// No event tells that a foreign object has gone out of the way.
 #[tokio::test]
 async fn a_child_that_is_somebody_elses_is_said_and_looked_for_again() {
     let (mut world, context, written) = refused();

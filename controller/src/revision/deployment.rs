@@ -34,8 +34,8 @@ pub(super) fn labels(revision: &Revision) -> BTreeMap<String, String> {
     own
 }
 
-/// Whether an annotation of a Revision is about its routing: it changes while the Revision runs
-/// and means nothing to its children.
+/// Whether an annotation of a Revision is bookkeeping, such as that of its routing: it changes
+/// while the Revision runs and means nothing to its children.
 pub(super) fn is_bookkeeping(key: &str) -> bool {
     [annotations::ROUTES, annotations::ROUTING_STATE_MODIFIED].contains(&key)
         || key == "serving.knative.dev/lastPinned"
@@ -80,7 +80,7 @@ pub(super) fn build(revision: &Revision, config: &Config) -> Deployment {
     }
 }
 
-/// The Deployment as it is created. Later the scale is the autoscaler's alone.
+/// The Deployment as it is created. Later only the autoscaler decides the scale.
 pub(super) fn with_initial_scale(
     mut deployment: Deployment,
     revision: &Revision,
@@ -108,7 +108,7 @@ fn progress_deadline_s(revision: &Revision, config: &Config) -> i32 {
     i32::try_from(deadline.as_secs()).unwrap_or(i32::MAX)
 }
 
-/// Annotations of the Deployment and its pods. Those of the autoscaler stay out: editing a
+/// Annotations of the Deployment and its pods. The autoscaling annotations stay out: editing a
 /// min-scale on a Revision must not restart its pods.
 fn notes(revision: &Revision) -> BTreeMap<String, String> {
     owner::without(revision.annotations(), |key| {

@@ -1,7 +1,7 @@
 //! Why the pods of a Revision do not run, as far as Kubernetes says.
 //!
 //! Knative looks at the first pod only, and at a waiting container only after the progress
-//! deadline: ten minutes of silence for a misspelt image. Here what is wrong is said at once.
+//! deadline: ten minutes of silence for a misspelt image. Here a failure is reported at once.
 
 use std::sync::Arc;
 
@@ -9,7 +9,7 @@ use ebb_api::pod::{self, Trouble};
 use k8s_openapi::api::core::v1::{ContainerStateTerminated, ContainerStatus, Pod};
 use kube::ResourceExt as _;
 
-/// What to do about a process that runs and is never ready: by far the most common cause.
+/// Advice for a process that runs and is never ready: by far the most common cause, and its cure.
 const SILENT: &str = "the process runs but its readiness probe never passed: it must listen on \
                       the port that the variable PORT names";
 
@@ -30,8 +30,8 @@ pub(super) struct Failure {
     pub(super) message: String,
 }
 
-/// The first failure among the pods that are meant to run, in an order that does not change
-/// between looks.
+/// The first failure among the pods that are meant to run, in an order that does not change between
+/// reconciles.
 pub(super) fn find(pods: &[Arc<Pod>]) -> Option<Failure> {
     let mut living: Vec<&Pod> = pods
         .iter()
@@ -42,7 +42,7 @@ pub(super) fn find(pods: &[Arc<Pod>]) -> Option<Failure> {
     living.into_iter().find_map(of_pod)
 }
 
-/// What the pods say about not being ready, for a Revision that ran out of time.
+/// A pod's message about not being ready, for a Revision that ran out of time.
 pub(super) fn unready(pods: &[Arc<Pod>]) -> Option<String> {
     pods.iter()
         .filter(|pod| pod.metadata.deletion_timestamp.is_none())
@@ -54,7 +54,7 @@ pub(super) fn unready(pods: &[Arc<Pod>]) -> Option<String> {
         .min()
 }
 
-/// Whether every process of the pod runs, and yet it is not ready.
+/// Whether all containers of the pod run; asked only of a pod that is not ready.
 fn is_silent(pod: &Pod) -> bool {
     let containers = pod.status.as_ref().and_then(|status| status.container_statuses.as_ref());
     let runs = |container: &ContainerStatus| {
@@ -63,8 +63,8 @@ fn is_silent(pod: &Pod) -> bool {
     containers.is_some_and(|containers| containers.iter().all(runs))
 }
 
-/// What keeps the pod from running now, or how it ended before: until it is ready that is the best
-/// explanation there is.
+/// The trouble that keeps the pod from running now, or else the way in which a container ended
+/// before: until the pod is ready, that is the best explanation there is.
 fn of_pod(pod: &Pod) -> Option<Failure> {
     Some(match pod::trouble(pod) {
         Some(Trouble::Unscheduled { reason, message }) => Failure {
@@ -89,7 +89,7 @@ fn of_waiting(reason: &str, message: Option<&str>) -> Failure {
 
 /// Texts: knative/serving pkg/apis/serving/v1/revision_lifecycle.go.
 fn of_end(end: &ContainerStateTerminated) -> Failure {
-    // A process that died without a word: the runtime's reason (OOMKilled, Error) is all there is.
+    // Without a termination message, the runtime's reason (OOMKilled, Error) is all there is.
     let words = end.message.as_deref().filter(|text| !text.trim().is_empty());
     let said = words.or(end.reason.as_deref()).unwrap_or_default();
     Failure {

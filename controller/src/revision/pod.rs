@@ -18,8 +18,8 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::LabelSelector;
 use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
 use kube::ResourceExt as _;
 
-/// How long a pod that is deleted by others keeps serving: the time for "it terminates" to reach
-/// every activator. Our own scale-downs have drained the pod before.
+/// How long a pod that others delete keeps serving: the time for the news of its termination to
+/// reach every activator. Ebb's own scale-downs have drained the pod before.
 const PRE_STOP_SLEEP_S: i64 = 3;
 
 /// Annotations of the pods.
@@ -74,7 +74,7 @@ pub(super) fn container_name(revision: &Revision, index: usize) -> String {
     }
 }
 
-/// What every container gets.
+/// Adds what the runtime contract gives to every container.
 fn finish(container: &mut Container, revision: &Revision, grace_s: i64) {
     let own = revision.labels();
     let of = |key: &str| own.get(key).cloned().unwrap_or_default();
@@ -99,7 +99,7 @@ fn finish(container: &mut Container, revision: &Revision, grace_s: i64) {
     container.termination_message_policy.get_or_insert_with(|| "FallbackToLogsOnError".to_owned());
 }
 
-/// What the container that gets the requests gets besides.
+/// Adds what only the container that gets the requests has: its port, `PORT` and its probes.
 fn open(container: &mut Container, port: i32) {
     let named =
         container.ports.as_ref().and_then(|ports| ports.first()).and_then(|port| port.name.clone());

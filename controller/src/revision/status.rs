@@ -1,9 +1,9 @@
 //! The status of a Revision. Reasons and texts: knative/serving
 //! pkg/apis/serving/v1/revision_lifecycle.go and pkg/reconciler/revision.
 //!
-//! Ready means "its last start went well", not "it has pods": scale to zero keeps it. A start
-//! that fails later, when a request wakes it, makes it not Ready, and the next start that works
-//! heals it.
+//! Ready means "the last start went well", not "there are pods": scale to zero keeps it. A start
+//! that fails later, when a request wakes the Revision, makes it not Ready, and the next start that
+//! works makes it Ready again.
 
 use std::sync::Arc;
 
@@ -26,37 +26,37 @@ const ACTIVE: &str = RevisionStatus::ACTIVE;
 const TIMED_OUT: (&str, &str) = RevisionStatus::TIMED_OUT;
 const DEPLOYING: &str = "Deploying";
 const DEADLINE_EXCEEDED: &str = "ProgressDeadlineExceeded";
-/// kubelet alternates between the two while an image cannot be had.
+/// kubelet alternates between these two reasons while it cannot pull an image.
 const PULLING: [&str; 2] = ["ErrImagePull", "ImagePullBackOff"];
 
-/// An object of somebody else in the place of a child.
+/// A foreign object in the place of a child.
 pub(super) struct Occupied {
     pub(super) kind: &'static str,
     pub(super) name: String,
 }
 
-/// What is known after the Deployment was applied.
+/// The outcome of applying the Deployment.
 pub(super) enum Observed {
-    /// Its name belongs to somebody else.
+    /// A foreign Deployment has the name.
     Occupied(Occupied),
-    /// The API server refuses the Deployment; why.
+    /// The API server refuses the Deployment, with this message.
     Refused(String),
-    /// It is there.
+    /// The Deployment exists.
     Made(Box<Running>),
 }
 
-/// The Deployment and what became of it.
+/// The Deployment and its pods.
 pub(super) struct Running {
     deployment: Arc<Deployment>,
     pods: Vec<Arc<Pod>>,
-    /// Replicas to reach once.
+    /// Replicas that must be reached once.
     first: i32,
 }
 
 // === impl Observed ===
 
 impl Observed {
-    /// The Deployment's name belongs to somebody else.
+    /// A foreign Deployment has the name.
     pub(super) fn occupied(by: Occupied) -> Self {
         Self::Occupied(by)
     }
@@ -66,7 +66,7 @@ impl Observed {
         Self::Refused(message)
     }
 
-    /// The Deployment is there; `first` replicas of it are to be reached once.
+    /// The Deployment exists; `first` replicas of it must be reached once.
     pub(super) fn made(deployment: Arc<Deployment>, pods: Vec<Arc<Pod>>, first: i32) -> Self {
         Self::Made(Box::new(Running { deployment, pods, first }))
     }
@@ -90,7 +90,7 @@ impl Running {
         conditions.iter().find(|condition| condition.type_ == type_ && condition.status == status)
     }
 
-    /// The Deployment controller's word that the deadline has passed.
+    /// The Deployment controller's message that the deadline has passed, if it has.
     fn overdue(&self) -> Option<String> {
         let progressing = self
             .deployment_condition("Progressing", "False")
@@ -98,15 +98,15 @@ impl Running {
         Some(progressing.message.clone().unwrap_or_default())
     }
 
-    /// Why no pod object can be made, if that is so: a quota, or a policy.
+    /// Reason and message if no pod object can be made, because of a quota or a policy.
     fn refused_pod(&self) -> Option<(&str, &str)> {
         let failure = self.deployment_condition("ReplicaFailure", "True")?;
         let reason = failure.reason.as_deref().unwrap_or("FailedCreate");
         Some((reason, failure.message.as_deref().unwrap_or_default()))
     }
 
-    /// Whether the initial scale is reached now. The autoscaler asks for no less before; load may
-    /// make it ask for more.
+    /// Whether the initial scale is reached now. Before that the autoscaler asks for no less; under
+    /// load it may ask for more.
     fn is_up(&self) -> bool {
         let available = self.available();
         available >= self.first.min(self.wanted()) && (available > 0 || self.first == 0)
@@ -135,7 +135,8 @@ pub(super) fn of(revision: &Revision, observed: &Observed, now: Timestamp) -> Re
         }
         Observed::Refused(message) => conditions.mark_false(RESOURCES, "FailedCreate", message),
         Observed::Made(running) => {
-            // Until the autoscaler asks for something else it is what the Deployment was made with.
+            // Until Ebb's autoscaler decides, and for any other class, the Deployment's own number
+            // counts.
             let is_ours = annotations::is_scaled_here(revision.metadata.annotations.as_ref());
             let decided = status.desired_replicas.filter(|_| is_ours);
             let desired = decided.unwrap_or_else(|| running.wanted());
@@ -151,7 +152,7 @@ pub(super) fn of(revision: &Revision, observed: &Observed, now: Timestamp) -> Re
     status
 }
 
-/// How much the step from `old` to `new` matters to anybody.
+/// How urgent the change from `old` to `new` is.
 pub(super) fn news(old: &RevisionStatus, new: &RevisionStatus) -> News {
     if old == new {
         return News::None;
@@ -160,7 +161,7 @@ pub(super) fn news(old: &RevisionStatus, new: &RevisionStatus) -> News {
     settling::weigh(&old.conditions, &new.conditions, generations)
 }
 
-/// What a person may want to be told about the step from `old` to `new`.
+/// Events for people about the change from `old` to `new`.
 pub(super) fn notices(old: &RevisionStatus, new: &RevisionStatus) -> Vec<Notice> {
     let before = condition::find(&old.conditions, READY);
     let Some(ready) = condition::find(&new.conditions, READY) else {
@@ -195,7 +196,7 @@ fn describe_images(revision: &Revision, status: &mut RevisionStatus) {
         .collect();
 }
 
-/// Whether the last start, or the one under way, goes well.
+/// Judges the last start, or the start under way.
 fn judge_start(
     running: &Running,
     failed: bool,
@@ -212,7 +213,7 @@ fn judge_start(
     } else if running.wanted() > 0 {
         judge_stalled(running, failed, is_initialized, conditions);
     } else if failed {
-        // Scaled to zero after a start that failed: still what happened last.
+        // Scaled to zero after a failed start: the failure is still what happened last.
     } else if is_initialized {
         conditions.mark_true(RESOURCES);
         conditions.mark_true(HEALTHY);
@@ -223,7 +224,7 @@ fn judge_start(
     }
 }
 
-/// There should be pods and none is available.
+/// Judges a Revision that should have pods and has none available.
 fn judge_stalled(
     running: &Running,
     failed: bool,
@@ -239,7 +240,7 @@ fn judge_stalled(
         if !is_same_trouble(conditions.get(type_), &found.reason) {
             conditions.mark_false(type_, &found.reason, &found.message);
         }
-        // One cause at a time: the earlier one is over if something else is wrong now.
+        // One cause at a time: the earlier trouble is over if something else is wrong now.
         if conditions.get(other).is_some_and(Condition::is_false) {
             conditions.mark_unknown(other, DEPLOYING, "");
         }
@@ -257,7 +258,7 @@ fn judge_stalled(
         }
         conditions.mark_false(RESOURCES, DEADLINE_EXCEEDED, &message);
     } else if is_initialized {
-        // A wake under way. After one that failed, only success is news.
+        // A wake is under way. After a failed wake, only success changes the conditions.
         if !failed {
             conditions.mark_true(RESOURCES);
             conditions.mark_true(HEALTHY);
@@ -272,13 +273,13 @@ fn deploying(conditions: &mut Conditions<'_>) {
     conditions.mark_unknown(HEALTHY, DEPLOYING, "");
 }
 
-/// Whether the autoscaler took the pods away because they took too long.
+/// Whether the autoscaler removed the pods because their start took too long.
 fn gave_up(conditions: &Conditions<'_>) -> bool {
     let active = conditions.get(ACTIVE);
     active.is_some_and(|it| it.is_false() && it.reason.as_deref() == Some(TIMED_OUT.0))
 }
 
-/// Whether the condition already tells of this, under another of kubelet's names for it.
+/// Whether the condition already reports this trouble under the other of kubelet's reasons for it.
 fn is_same_trouble(condition: Option<&Condition>, reason: &str) -> bool {
     condition.is_some_and(|condition| {
         let told = condition.reason.as_deref().unwrap_or_default();
@@ -286,7 +287,7 @@ fn is_same_trouble(condition: Option<&Condition>, reason: &str) -> bool {
     })
 }
 
-/// Whether there are pods, or are to be.
+/// Judges whether there are pods, or will be.
 fn judge_activity(
     running: &Running,
     desired: i32,
@@ -299,8 +300,8 @@ fn judge_activity(
         if before.is_some_and(Condition::is_false) {
             return;
         }
-        // The autoscaler gives an activation up some time after the deadline, and asks for none
-        // before that only where nobody calls.
+        // The autoscaler gives up an activation only some time after the deadline. If it asks for
+        // no replicas before that, no request waits.
         let since = before.filter(|it| it.status == Status::Unknown);
         let since = since.and_then(|it| it.last_transition_time.as_ref());
         let is_late = since.is_some_and(|since| now.duration_since(since.0) >= running.deadline());

@@ -1,9 +1,9 @@
-//! Whose a host is: tag `x` of Route `a` and a Route `x-a` beside it want the same one.
+//! Ownership of hosts: tag `x` of Route `a` and a Route `x-a` beside it want the same host.
 //!
-//! As in Knative, where each of them is a core/v1 Service of that name, who has it keeps it and
-//! the other is told NotOwned. Where both have it, or neither, which watches that lag can bring
-//! about, a Route's own name goes before a tag, and an older Route before a younger one. The
-//! activator goes by the statuses that come of this.
+//! As in Knative, where each host is a core/v1 Service of that name, the Route that has the host
+//! keeps it and the other Route is told NotOwned. If both have it, or neither, which watches that
+//! lag can bring about, a Route's own name goes before a tag, and an older Route before a younger
+//! one. The activator goes by the resulting statuses.
 
 use ebb_api::names;
 use ebb_api::serving::{Route, TrafficTarget};
@@ -12,7 +12,8 @@ use kube::ResourceExt as _;
 use crate::cache::By;
 use crate::stores::Stores;
 
-/// Names of the hosts of tags, wanted or in force: who wants one of them looks there.
+/// Names of the hosts of these targets' tags: the marks by which Routes that want the same host
+/// find each other.
 pub(crate) fn tag_hosts<'a>(
     route: &'a Route,
     targets: impl IntoIterator<Item = &'a TrafficTarget>,
@@ -22,7 +23,7 @@ pub(crate) fn tag_hosts<'a>(
     tags.filter(|tag| !tag.is_empty()).map(move |tag| names::tag(tag, &own))
 }
 
-/// The hosts that the Route wants and others have, its own first.
+/// The hosts that the Route wants and other Routes have, its own name first.
 pub(super) fn taken(route: &Route, stores: &Stores) -> Vec<String> {
     let namespace = route.namespace().unwrap_or_default();
     let own = route.name_any();
@@ -38,7 +39,7 @@ pub(super) fn taken(route: &Route, stores: &Stores) -> Vec<String> {
     for host in tag_hosts(route, &route.spec.traffic) {
         let has = has_tag(route, &host);
         let named = stores.routes.get(&namespace, &host);
-        // The Route itself cannot have that name: it is shorter.
+        // The Route itself cannot have that name: its own is shorter.
         let is_named = named.is_some_and(|named| !in_force(&named).is_empty() || !has);
         let is_tagged = others(&host).iter().any(|other| {
             let theirs = has_tag(other, &host);
@@ -51,7 +52,7 @@ pub(super) fn taken(route: &Route, stores: &Stores) -> Vec<String> {
     taken
 }
 
-/// The split in force, without the tags whose hosts others have.
+/// The split in force, without the tags whose hosts other Routes have.
 pub(super) fn without(route: &Route, taken: &[String]) -> Vec<TrafficTarget> {
     let mut kept = in_force(route).to_vec();
     for target in &mut kept {
@@ -102,7 +103,7 @@ mod tests {
         route
     }
 
-    /// What each of two Routes is told.
+    /// The hosts that each of two Routes cannot have.
     fn told(one: &Route, two: &Route) -> (Vec<String>, Vec<String>) {
         let mut world = World::new();
         world.watches.routes.feed(one.clone());
@@ -110,11 +111,11 @@ mod tests {
         (taken(one, &world.stores), taken(two, &world.stores))
     }
 
-    /// C9: the tag took the other's host without a word.
+    /// The tag once took the other Route's host silently.
     #[tokio::test]
     async fn who_has_a_host_keeps_it_and_the_other_is_told() {
         let host = || vec!["x-a".to_owned()];
-        // (the tag is in force, the Route of that name is, who is told: the tag, the other)
+        // (tag in force, Route of that name in force, tag refused, Route of that name refused)
         for (tag, name, is_tag, is_name) in [
             (true, false, false, true),
             (false, true, true, false),
@@ -128,7 +129,7 @@ mod tests {
         assert_eq!(told(&route("a", Some("y"), true), &route("x-a", None, true)), (vec![], vec![]));
     }
 
-    /// C9: two tags can make one host as well.
+    /// Two tags can make the same host as well.
     #[tokio::test]
     async fn of_two_tags_the_one_in_force_or_the_older_has_the_host() {
         let host = || vec!["x-y-a".to_owned()];

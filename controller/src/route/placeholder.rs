@@ -15,8 +15,8 @@ use crate::owner;
 /// Port that cluster-local addresses have.
 const HTTP_PORT: i32 = 80;
 
-/// The Service, with the Route's own metadata as Knative copies it: when the Service is made, so
-/// that what the Route loses later stays here.
+/// The Service, with the Route's own metadata. Knative copies them when it makes the Service, so
+/// labels and annotations that the Route loses later stay here.
 pub(super) fn build(route: &Route, gateway_host: &str, existing: Option<&Service>) -> Service {
     let name = route.name_any();
     let mut own = existing.map(|existing| existing.labels().clone()).unwrap_or_default();
@@ -44,7 +44,7 @@ pub(super) fn build(route: &Route, gateway_host: &str, existing: Option<&Service
     }
 }
 
-/// A Service of that name beside the Route, to speak of it.
+/// A Service of that name beside the Route, for an error that names it.
 pub(super) fn named(route: &Route, name: &str) -> Service {
     Service {
         metadata: owner::child(route, name, BTreeMap::new(), BTreeMap::new()),

@@ -1,4 +1,5 @@
-//! Which Revisions a Route refers to, as labels on them: `active` ones keep their min-scale.
+//! The marks of a Route on the Revisions that it refers to; `active` Revisions keep their
+//! min-scale.
 //! Source: knative/serving pkg/reconciler/labeler.
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -15,7 +16,7 @@ use crate::cache::By;
 use crate::owner;
 use crate::stores::Stores;
 
-/// The patches that make the marks right, none for a Revision whose marks are. `marked` are the
+/// The patches that correct the marks, none for a Revision whose marks are right. `marked` are the
 /// Revisions that carry the Route's mark now.
 pub(super) fn changes(
     route: &Route,
@@ -47,8 +48,8 @@ pub(super) fn changes(
         .collect()
 }
 
-/// The patch that takes the marks of Routes that are gone off a Revision, which would keep its
-/// min-scale for ever. A finalizer on Routes would do too, at two writes more for each.
+/// The patch that removes the marks of deleted Routes from a Revision, which would otherwise keep
+/// its min-scale for ever. A finalizer on Routes would do too, at two writes more for each Route.
 pub(crate) fn unmark(revision: &Revision, stores: &Stores, now: Timestamp) -> Option<Value> {
     let namespace = revision.namespace().unwrap_or_default();
     let mut routes = routes_of(revision);
@@ -58,9 +59,9 @@ pub(crate) fn unmark(revision: &Revision, stores: &Stores, now: Timestamp) -> Op
         return None;
     }
     match promised(revision, &namespace, stores) {
-        // It is about to be deleted as well.
+        // The Revision is about to be deleted as well.
         Promise::Ending => return None,
-        // Revisions are born with the mark, before there is the Route.
+        // Revisions are created with the mark, before the Route exists.
         Promise::Of(route) if routes_of(revision).contains(&route) => drop(routes.insert(route)),
         Promise::Of(_) | Promise::None => {}
     }
@@ -70,9 +71,9 @@ pub(crate) fn unmark(revision: &Revision, stores: &Stores, now: Timestamp) -> Op
 /// The Route that a Revision is sure to get.
 enum Promise {
     None,
-    /// The one of its Service.
+    /// The Route of its Service.
     Of(String),
-    /// Its owner is gone.
+    /// One of its owners is gone.
     Ending,
 }
 
@@ -91,8 +92,9 @@ fn promised(revision: &Revision, namespace: &str, stores: &Stores) -> Promise {
     }
 }
 
-/// Names of the Revisions that the Route refers to: in the split in force, in the one asked for,
-/// and the newest of a Configuration that is followed, so that it starts with its min-scale.
+/// Names of the Revisions that the Route refers to: in the split in force, in the split asked for,
+/// and the newest of each Configuration that the Route follows, so that it starts with its
+/// min-scale.
 fn wanted(route: &Route, in_force: &[TrafficTarget], referenced: &Referenced) -> BTreeSet<String> {
     let mut wanted = BTreeSet::new();
     for target in route.spec.traffic.iter().chain(in_force) {
@@ -107,9 +109,10 @@ fn wanted(route: &Route, in_force: &[TrafficTarget], referenced: &Referenced) ->
     wanted
 }
 
-/// Whether the Revision is of a newer template than its Configuration, which the Route follows, is
-/// known to have: watches are not in step, and a Revision is born with the mark before the
-/// Configuration's status names it. Without the mark for a moment it would lose its first replica.
+/// Whether the Revision is of a newer template than its Configuration's status tells of, where the
+/// Route follows that Configuration. Watches are not in step, and a Revision is created with the
+/// mark before the Configuration's status names it. Without the mark for a moment it would lose its
+/// first replica.
 fn is_ahead(revision: &Revision, route: &Route, referenced: &Referenced) -> bool {
     let Some(configuration) = revision.labels().get(labels::CONFIGURATION) else {
         return false;
@@ -125,7 +128,7 @@ fn is_ahead(revision: &Revision, route: &Route, referenced: &Referenced) -> bool
     born_of.is_some_and(|born_of| known.is_none_or(|known| born_of > known))
 }
 
-/// The Revisions that say that the Route refers to them.
+/// The Revisions that carry the Route's mark.
 pub(crate) fn marked(route: &Route, stores: &Stores) -> Vec<Arc<Revision>> {
     let namespace = route.namespace().unwrap_or_default();
     stores.revisions.marked(&namespace, By::Route, &route.name_any())
@@ -150,7 +153,7 @@ fn patch(revision: &Revision, routes: &BTreeSet<String>, now: Timestamp) -> Opti
     }
     let list = routes.iter().map(String::as_str).collect::<Vec<_>>();
     let mut notes = json!({
-        // Null removes it.
+        // Null removes the annotation.
         annotations::ROUTES: (!list.is_empty()).then(|| list.join(",")),
     });
     if old != Some(state) {
@@ -220,7 +223,7 @@ mod tests {
 
     #[test]
     fn a_revision_that_its_configuration_does_not_name_yet_keeps_its_mark() {
-        // (generation it was born of, generation the Configuration's status tells of, kept)
+        // (generation of the Revision, generation that the status tells of, is the mark kept)
         for (born_of, known, kept) in
             [("1", None, true), ("3", Some(2), true), ("2", Some(2), false), ("1", Some(2), false)]
         {
@@ -251,7 +254,7 @@ mod tests {
             told(vec![latest(Some(100), None)], &in_force, &both),
             [("digits-00001".to_owned(), "reserve".to_owned(), Value::Null)]
         );
-        // While requests still go there, it stays.
+        // A Revision that still gets requests stays active.
         let in_force = [pinned("digits-00001", Some(100), None)];
         assert_eq!(told(vec![latest(Some(100), None)], &in_force, &both), []);
     }
@@ -271,7 +274,7 @@ mod tests {
         );
     }
 
-    /// C6: a Route that was deleted left its Revisions active, and their min-scale in force.
+    /// A deleted Route once left its Revisions active, and their min-scale in force.
     #[tokio::test]
     async fn a_revision_loses_the_marks_of_routes_that_are_gone() {
         let mut world = World::new();
@@ -284,13 +287,13 @@ mod tests {
             patch.map(|patch| patch["metadata"]["annotations"][annotations::ROUTES].clone())
         };
         assert_eq!(unmark(&world, "digits"), None);
-        // A Route of somebody's own that was deleted.
+        // Route `own`, which belonged to no Service, was deleted.
         assert_eq!(unmark(&world, "digits,own"), Some(json!("digits")));
         let route = world.stores.routes.get("default", "digits").unwrap();
         let told = of_route(&world.stores, &route, true);
         assert!(told.contains(&Trigger::Revision(ObjectRef::from_obj(&*find(&world)))));
         world.watches.routes.lose(Route::clone(&route));
-        // The Service makes it again.
+        // The Service will make its Route again.
         assert_eq!(unmark(&world, "digits,own"), Some(json!("digits")));
         let service = world.stores.services.get("default", "digits").unwrap();
         world.watches.services.lose(ebb_api::serving::Service::clone(&service));

@@ -18,11 +18,11 @@ const CERTIFICATE: &str = RouteStatus::CERTIFICATE_PROVISIONED;
 /// Whether the gateway can serve the Route inside the cluster.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum Gateway {
-    /// It can.
+    /// The gateway can serve the Route.
     Serving,
     /// Another core/v1 Service has the name.
     NameTaken,
-    /// Another Route has these hosts, so that the split cannot be had.
+    /// Another Route has these hosts, so the split cannot be put in force.
     HostsTaken(Vec<String>),
 }
 
@@ -43,7 +43,7 @@ pub(super) fn of(
     status.url = Some(url(route, &route.name_any(), network));
     status.address =
         Some(Addressable { url: Some(network.cluster_local_url(&route.name_any(), &namespace)) });
-    // Certificates are the gateway's affair; Knative says the same while its own are switched off.
+    // The gateway handles certificates; Knative reports the same while its own are switched off.
     let why = if is_cluster_local(route) {
         "TLS is not enabled for cluster-local"
     } else {
@@ -77,12 +77,12 @@ pub(super) fn of(
     status
 }
 
-/// How much the step from `old` to `new` matters to anybody.
+/// How urgent the change from `old` to `new` is.
 pub(super) fn news(old: &RouteStatus, new: &RouteStatus) -> News {
     if old == new {
         return News::None;
     }
-    // The activator serves by these two.
+    // The activator routes by these two fields.
     let moved = old.traffic != new.traffic || (old.url.is_some() && old.url != new.url);
     if moved {
         return News::Urgent;
@@ -198,7 +198,7 @@ mod tests {
         assert_eq!(told(&status, READY), (Status::False, "NotOwned".to_owned()));
     }
 
-    /// C9: a split that needs another's host is not put in force, and it is said why.
+    /// A split that needs another Route's host is not put in force, and the status says why.
     #[test]
     fn a_split_with_a_host_of_another_leaves_the_last_one_in_force() {
         let mut route = route(Vec::new());

@@ -1,4 +1,4 @@
-//! From the split that was asked for to Revisions. Source: knative/serving
+//! Resolves the split that was asked for to Revisions. Source: knative/serving
 //! pkg/reconciler/route/traffic.
 //!
 //! All or nothing: one target that cannot be resolved leaves the whole split as it was, for half
@@ -19,7 +19,7 @@ pub(crate) struct Referenced {
     pub(super) revisions: BTreeMap<String, Arc<Revision>>,
 }
 
-/// Why a split cannot be had, in Knative's words.
+/// Why a split cannot be resolved, in Knative's words.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Problem {
     /// Whether waiting alone will not help.
@@ -39,7 +39,7 @@ pub(super) fn resolve(
     for target in &route.spec.traffic {
         match resolve_one(route, target, referenced) {
             Ok(Some(target)) => merge(&mut resolved, target),
-            // A failure outweighs what may still come right.
+            // A failure outweighs a problem that may pass.
             Err(found) if found.failed || problem.is_none() => problem = Some(found),
             Ok(None) | Err(_) => {}
         }
@@ -93,8 +93,8 @@ fn find<'a, K>(
     })
 }
 
-/// A Service's Route must not send requests to another Service's Revision: its author may not
-/// have been allowed to see it.
+/// A Service's Route must not send requests to another Service's Revision: the Route's author may
+/// not have been allowed to see that Revision.
 fn check_owner(route: &Route, revision: &Revision) -> Result<(), Problem> {
     let Some(service) = route.labels().get(labels::SERVICE) else {
         return Ok(());
@@ -148,7 +148,7 @@ fn never_ready(configuration: &Configuration) -> Problem {
     Problem { failed, reason: "RevisionMissing", message }
 }
 
-/// Adds a target; one with the same Revision, tag and latest-flag takes its share instead.
+/// Adds a target, or only its share where one with the same Revision, tag and latest-flag exists.
 fn merge(resolved: &mut Vec<TrafficTarget>, target: TrafficTarget) {
     let same = resolved.iter_mut().find(|other| {
         other.tag == target.tag

@@ -1,8 +1,7 @@
-//! What each Deployment should have, has, and was last told: pure decisions of the scale loop.
+//! Wanted, observed and last written scale of each Deployment: pure decisions of the scale loop.
 //!
-//! Invariants: at most one write of a Deployment is under way; a write that was answered is not
-//! repeated because a watch event from before it arrives late; no write without both a wish and
-//! a Deployment.
+//! Invariants: at most one write of a Deployment is under way; an answered write is not repeated
+//! because an older watch event arrives late; no write without both a wish and a Deployment.
 
 use std::collections::HashMap;
 use std::hash::Hash;
@@ -55,12 +54,12 @@ impl<Key> Default for Ledger<Key> {
 }
 
 impl<Key: Clone + Eq + Hash> Ledger<Key> {
-    /// The autoscaler's wish; answers what to write now.
+    /// Notes the autoscaler's wish; returns the number to write now, if any.
     pub(crate) fn desire(&mut self, key: &Key, desired: Option<i32>) -> Option<i32> {
         self.on(key, |page| page.desired = desired)
     }
 
-    /// What the watch shows; answers what to write now.
+    /// Notes what the watch shows; returns the number to write now, if any.
     pub(crate) fn observe(&mut self, key: &Key, observed: Option<Observed>) -> Option<i32> {
         self.on(key, |page| {
             page.observed = observed;
@@ -72,7 +71,7 @@ impl<Key: Clone + Eq + Hash> Ledger<Key> {
         })
     }
 
-    /// The write was answered; answers what to write next.
+    /// Notes that the write was answered; returns the number to write next, if any.
     pub(crate) fn written(&mut self, key: &Key, version: ResourceVersion) -> Option<i32> {
         self.on(key, |page| {
             page.failures = 0;
@@ -87,7 +86,7 @@ impl<Key: Clone + Eq + Hash> Ledger<Key> {
         })
     }
 
-    /// The Deployment was not there to be written.
+    /// Notes that the write found no Deployment.
     pub(crate) fn gone(&mut self, key: &Key) {
         self.on(key, |page| {
             page.observed = None;
@@ -96,7 +95,8 @@ impl<Key: Clone + Eq + Hash> Ledger<Key> {
         });
     }
 
-    /// The write failed; answers how often in a row. Nothing is written until [`Self::rested`].
+    /// Notes that the write failed; returns the number of failures in a row. Nothing is written
+    /// until [`Self::rested`].
     pub(crate) fn failed(&mut self, key: &Key) -> u32 {
         self.pages.get_mut(key).map_or(1, |page| {
             page.write = Write::Resting;
@@ -105,7 +105,7 @@ impl<Key: Clone + Eq + Hash> Ledger<Key> {
         })
     }
 
-    /// The pause after a failure is over; answers what to write now.
+    /// Ends the pause after a failure; returns the number to write now, if any.
     pub(crate) fn rested(&mut self, key: &Key) -> Option<i32> {
         self.on(key, |page| page.write = Write::None)
     }
@@ -188,7 +188,8 @@ mod tests {
         assert_eq!(ledger.observe(&"a", Some(at(7, 2))), Some(1));
     }
 
-    /// Such an answer once counted as newer than all that the watch can tell, for ever.
+    /// An answer without a version once counted as newer than all that the watch can show, for
+    /// ever.
     #[test]
     fn an_answer_without_a_version_does_not_outlast_what_the_watch_shows() {
         let mut ledger = Ledger::default();

@@ -55,8 +55,8 @@ fn own_labels(service: &Service) -> BTreeMap<String, String> {
     own
 }
 
-/// The split with what admission would have filled in, so that a Service made while the webhook
-/// was away works too.
+/// The split with the defaults that admission fills in, so that a Service made while the webhook
+/// was down works too.
 fn traffic(service: &Service) -> Vec<TrafficTarget> {
     let latest = TrafficTarget {
         latest_revision: Some(true),
@@ -73,7 +73,7 @@ fn traffic(service: &Service) -> Vec<TrafficTarget> {
             target.configuration_name = Some(service.name_any());
         }
         target.latest_revision.get_or_insert(!pinned);
-        // Status only, whatever the author wrote there.
+        // The field belongs to a status only, whatever the author wrote there.
         target.url = None;
     }
     traffic

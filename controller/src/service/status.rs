@@ -17,15 +17,15 @@ use crate::settling::{self, News};
 
 const OUT_OF_DATE: &str = "OutOfDate";
 
-/// What became of a child.
+/// The state of a child.
 pub(super) enum Fate<K> {
-    /// It is there and as it should be.
+    /// The child exists and is as it should be.
     Ours(Arc<K>),
-    /// Something else has its name.
+    /// A foreign object has the child's name.
     Foreign,
-    /// It is not made yet, for something else must be known first.
+    /// The child is not made yet: something else must be known first.
     Waiting,
-    /// It was left as it is: the next Revision's name belongs to another.
+    /// The child was left as it is: the name of the next Revision is taken.
     NameTaken,
 }
 
@@ -38,8 +38,8 @@ pub(super) struct Children {
 // === impl Children ===
 
 impl Children {
-    /// What only somebody else can take out of the way. That the name of the next Revision is
-    /// taken is the Configuration's to find out.
+    /// The error if a foreign object has the name of a child: only somebody else can remove that
+    /// object. A taken name of the next Revision is the Configuration's to find out.
     pub(super) fn obstacle(&self, service: &Service) -> Option<WriteError> {
         if matches!(self.configuration, Fate::Foreign) {
             Some(WriteError::taken(&build::configuration(service)))
@@ -81,12 +81,12 @@ pub(super) fn of(service: &Service, children: &Children, now: Timestamp) -> Serv
     status
 }
 
-/// How much the step from `old` to `new` matters to anybody.
+/// How urgent the change from `old` to `new` is.
 pub(super) fn news(old: &ServiceStatus, new: &ServiceStatus) -> News {
     if old == new {
         return News::None;
     }
-    // Tools that shift traffic wait for it to be said here.
+    // Tools that shift traffic wait until the new split is in this status.
     if !old.traffic.is_empty() && old.traffic != new.traffic {
         return News::Urgent;
     }
@@ -165,7 +165,7 @@ fn follow_route(
     }
 }
 
-/// Takes over a child's Ready; a child that has none yet leaves things as they are.
+/// Takes over a child's Ready; a child that has none yet leaves the condition as it is.
 fn follow(type_: &str, theirs: &[Condition], conditions: &mut Conditions<'_>) {
     match condition::find(theirs, READY) {
         Some(ready) if ready.status == Status::True => conditions.mark_true(type_),

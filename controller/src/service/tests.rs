@@ -8,8 +8,8 @@ use super::*;
 use crate::metrics::ControllerMetrics;
 use crate::stores::tests::World;
 
-/// A Service of that name for its next Revision, and the Configuration that tells in words of its
-/// own why it has none.
+/// A Service that gives its next Revision that name, and its Configuration, whose message says in
+/// words of its own why there is none.
 fn named(revision: &str) -> (Service, Configuration) {
     let mut service = Service::default();
     service.metadata.name = Some("named".to_owned());
@@ -34,8 +34,8 @@ fn named(revision: &str) -> (Service, Configuration) {
     (service, configuration)
 }
 
-/// What becomes of the Route beside a Revision `other-00001` of somebody else, where the API server
-/// takes no write; `None` if one was tried.
+/// The state of the Route beside a foreign Revision `other-00001`, when the Service names its next
+/// Revision `revision` and the API server takes no write; `None` if a write was tried.
 async fn route_beside(revision: &str) -> Option<Fate<ebb_api::serving::Route>> {
     let mut world = World::new();
     world.add_service("other");
@@ -50,7 +50,7 @@ async fn route_beside(revision: &str) -> Option<Fate<ebb_api::serving::Route>> {
     apply(&service, &context).await.ok().map(|children| children.route)
 }
 
-/// C16: that a name is taken was told by the words of the Configuration's message.
+/// A taken name was once recognised by the words of the Configuration's message.
 #[tokio::test]
 async fn a_name_that_is_taken_holds_the_route_whatever_the_configuration_says_of_it() {
     assert!(matches!(route_beside("other-00001").await, Some(Fate::NameTaken)));

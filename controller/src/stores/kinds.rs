@@ -1,8 +1,8 @@
-//! What is kept of the objects of each kind, and by what they are found.
+//! The parts of each kind's objects that are kept, and the marks by which the objects are found.
 //!
-//! A service is half a dozen objects, and all of them are kept while it sleeps: what nobody here
-//! reads is dropped as it comes in. `managedFields` alone are a tree of maps that takes more memory
-//! than the object.
+//! A service is half a dozen objects, and all of them are kept while it sleeps: fields that nothing
+//! here reads are dropped as an object comes in. `managedFields` alone are a tree of maps that
+//! takes more memory than the object.
 
 use ebb_api::labels;
 use ebb_api::serving::{Configuration, Revision, Route, Service, TrafficTarget};
@@ -86,7 +86,7 @@ impl Stored for Pod {
         uid.map(|uid| Mark(By::Revision, uid.clone())).into_iter().collect()
     }
 
-    /// Only what a pod says about its start is read here; its spec is the larger part.
+    /// Of a pod only its status is read here; the spec is the larger part.
     fn trim(&mut self) {
         self.spec = None;
         let metadata = &mut self.metadata;
@@ -118,7 +118,7 @@ fn marks_of(target: &TrafficTarget) -> impl Iterator<Item = Mark> {
     followed.into_iter().chain(mark(By::Names, &target.revision_name))
 }
 
-/// For kinds that are never applied here: a Service is its author's, a Revision is made once.
+/// For kinds that are never applied here: a Service belongs to its author, a Revision is made once.
 fn forget_fields(metadata: &mut ObjectMeta) {
     metadata.managed_fields = None;
     if let Some(notes) = &mut metadata.annotations {

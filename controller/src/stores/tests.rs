@@ -16,7 +16,7 @@ fn nobody() -> Client {
     Client::new(tower::service_fn(refuse), "default")
 }
 
-/// The stores of a cluster that is told about by hand.
+/// Stores that a test fills by hand.
 pub(crate) struct World {
     pub(crate) stores: Stores,
     pub(crate) watches: Watches,
@@ -73,7 +73,7 @@ impl World {
         self.watches.pods.feed(serde_json::from_value(pod).expect(read));
     }
 
-    /// Objects that were looked at since the last call, of all kinds.
+    /// Number of objects of all kinds that were looked at since the last call.
     fn looked(&self) -> usize {
         let Stores { services, configurations, revisions, routes, deployments, pods, placeholders } =
             &self.stores;
@@ -102,8 +102,8 @@ impl<K: Stored> Watch<K> {
     }
 }
 
-/// What one event of each kind of one service's objects, and what its reconcilers read of others,
-/// look at.
+/// Number of objects that are looked at when objects of one service change: for the triggers, and
+/// for what its reconcilers read of other objects.
 fn looks(world: &World, name: &str) -> usize {
     let stores = &world.stores;
     let revision_name = format!("{name}-00001");
@@ -122,7 +122,7 @@ fn looks(world: &World, name: &str) -> usize {
     world.looked()
 }
 
-/// C5: the work for one service does not grow with the number of others.
+/// The work for one service does not grow with the number of others.
 #[tokio::test]
 async fn a_reconcile_looks_at_as_many_objects_beside_a_thousand_services_as_alone() {
     let mut world = World::new();
@@ -135,7 +135,7 @@ async fn a_reconcile_looks_at_as_many_objects_beside_a_thousand_services_as_alon
     assert!(alone < 20, "{alone}");
 }
 
-/// C5: the scale is on the way of a cold start; who else is concerned is looked up behind it.
+/// The scale is on the path of a cold start; the reconcilers concerned are looked up behind it.
 #[tokio::test]
 async fn the_scale_loop_is_told_before_anything_is_looked_up() {
     let (services, _services) = mpsc::channel(1);
@@ -183,7 +183,7 @@ fn sample<K: Stored>(metadata: &serde_json::Value, mut all: serde_json::Value) -
     serde_json::from_value(all).unwrap()
 }
 
-/// How many entries of `managedFields` are kept, and that notes of kubectl's are not.
+/// Checks how many entries of `managedFields` are kept, and that kubectl's annotations are not.
 fn check<K: Stored>(cache: &Cache<K>, entries: usize) {
     let kept = cache.get("default", "a").unwrap();
     let fields = kept.meta().managed_fields.as_ref().map_or(0, Vec::len);
@@ -192,7 +192,7 @@ fn check<K: Stored>(cache: &Cache<K>, entries: usize) {
     assert_eq!(notes, ["team"], "{}", K::kind(&()));
 }
 
-/// C5: what nobody reads is not kept, neither from a watch nor from the answer to a write.
+/// Fields that nothing reads are not kept, neither from a watch nor from the answer to a write.
 #[tokio::test]
 async fn what_nobody_reads_is_not_kept() {
     let mut world = World::new();

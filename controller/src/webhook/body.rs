@@ -1,5 +1,5 @@
-//! Reading the body of a review: of a bounded length, within a bounded time, and out of one
-//! budget of bytes for all, so that what is not whole yet takes nothing from what is.
+//! Reading the body of a review: of a bounded length, within a bounded time, and out of one budget
+//! of bytes for all bodies, so that incomplete reviews take nothing from complete ones.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -13,25 +13,25 @@ use tokio::time::timeout;
 
 /// Longest review: the API server takes objects of 3 MiB, and an update carries two of them.
 pub(super) const REVIEW_BYTES_MAX: usize = 7 * 1024 * 1024;
-/// Bytes of all reviews that are read or looked at: a few of the longest.
+/// Bytes of all reviews that are read or judged: a few of the longest.
 pub(super) const REVIEWS_BYTES_MAX: usize = 32 * 1024 * 1024;
 /// How long a body may take: an API server sends it at once.
 const READ: Duration = Duration::from_secs(2);
 
-/// Why there is no body.
+/// Why a body was not read.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Refusal {
-    /// It is longer than [`REVIEW_BYTES_MAX`].
+    /// The body is longer than [`REVIEW_BYTES_MAX`].
     TooLong,
-    /// It took longer than [`READ`].
+    /// The body took longer than [`READ`].
     Late,
-    /// There was no room for it within [`READ`].
+    /// There was no room for the body within [`READ`].
     Crowded,
     /// The connection broke.
     Broken,
 }
 
-/// A body, and its share of the budget: to be kept as long as it is.
+/// A body and its share of the budget; the share must be kept as long as the body.
 pub(super) struct Whole {
     pub(super) bytes: Vec<u8>,
     pub(super) share: Option<OwnedSemaphorePermit>,
@@ -50,7 +50,7 @@ impl Refusal {
         }
     }
 
-    /// What is answered.
+    /// Status and text of the answer.
     pub(super) fn answer(self) -> (StatusCode, &'static str) {
         match self {
             Self::TooLong => (
@@ -98,7 +98,7 @@ where
     let mut whole = Whole { bytes: Vec::new(), share: None };
     while let Some(frame) = body.frame().await {
         let frame = frame.map_err(|_| Refusal::Broken)?;
-        // Trailers say nothing here.
+        // Trailers have no meaning here.
         let Ok(data) = frame.into_data() else { continue };
         if whole.bytes.len() + data.remaining() > REVIEW_BYTES_MAX {
             return Err(Refusal::TooLong);
@@ -134,7 +134,7 @@ mod tests {
         StreamBody::new(Box::pin(first.chain(stream::pending())))
     }
 
-    /// C14: nothing ended a body that never ends.
+    /// Formerly nothing ended the reading of a body that never ends.
     #[tokio::test(start_paused = true)]
     async fn a_body_that_does_not_end_is_given_up_and_its_share_of_the_budget_is_free() {
         let (budget, start) = (Arc::new(Semaphore::new(10)), Instant::now());

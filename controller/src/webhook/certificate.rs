@@ -1,8 +1,8 @@
 //! The certificate of the webhook: made, read back, and judged. No clock and no client.
 //!
-//! An authority is made for one certificate and its key is thrown away, so that there is nothing
-//! to steal with which another could be signed. Renewal makes a new authority; the API server is
-//! told both for a while, for other replicas serve the older certificate until they look again.
+//! An authority is made for one certificate and the authority's key is thrown away: there is no key
+//! to steal that could sign another certificate. Renewal makes a new authority; the API server
+//! trusts both for a while, since other replicas serve the older certificate until their next look.
 
 use std::collections::BTreeMap;
 
@@ -22,34 +22,37 @@ const AUTHORITY: &str = "ca.crt";
 const CERTIFICATE: &str = "tls.crt";
 const KEY: &str = "tls.key";
 
-/// How long a certificate holds.
+/// How long a certificate is valid.
 const VALIDITY: SignedDuration = SignedDuration::from_hours(90 * 24);
-/// It is renewed when less than this is left: a third, so that weeks of trouble do no harm.
+/// A certificate is renewed when less than this is left: a third, so that weeks of trouble do no
+/// harm.
 const RENEWAL: SignedDuration = SignedDuration::from_hours(30 * 24);
-/// It holds from a while ago: clocks of API server and pod may differ.
+/// A certificate is valid from this long before it is made: clocks of API server and pod may
+/// differ.
 const BACKDATE: SignedDuration = SignedDuration::from_hours(1);
 /// Name of the authority, for people who read it.
 const AUTHORITY_NAME: &str = "Ebb webhook authority";
 
-/// A certificate with its key and who vouches for it, all PEM. Its `Debug` shows no key.
+/// A certificate with its key and its authority, all PEM. Its `Debug` shows no key.
 #[derive(Clone, PartialEq, Eq)]
 pub(super) struct Certificate {
-    /// What the API server is to trust: the authority, and after a renewal the one before.
+    /// The authorities that the API server must trust: the certificate's own, and after a renewal
+    /// the one before.
     pub(super) authority: String,
-    /// What is served.
+    /// The certificate that is served.
     pub(super) chain: String,
-    /// Its key.
+    /// The key of the certificate.
     pub(super) key: String,
 }
 
-/// What is to be done about a certificate.
+/// Whether a certificate can be served, and for how long.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum Standing {
-    /// It can be served for long.
+    /// The certificate can be served for long.
     Good,
-    /// It can be served and is to be replaced.
+    /// The certificate can be served, and must be replaced.
     Due,
-    /// It cannot be served.
+    /// The certificate cannot be served, for this reason.
     Bad(String),
 }
 
@@ -86,9 +89,10 @@ impl Certificate {
         Ok(Self { authority: authority_pem, chain: server.pem(), key: key.serialize_pem() })
     }
 
-    /// The same certificate, with the authority of `old` trusted as well, even if that one cannot
-    /// be served: another replica may serve it until its next look, and clocks differ about when
-    /// one is over. Only its newest: the list must not grow with each renewal.
+    /// The same certificate, with the authority of `old` trusted as well, even if `old` cannot be
+    /// served: another replica may serve it until its next look, and clocks differ about when a
+    /// certificate is over. Only the newest authority of `old`: the list must not grow with each
+    /// renewal.
     pub(super) fn after(mut self, old: Option<&Self>) -> Self {
         let trusted = old.map(|old| pem::parse_many(&old.authority).unwrap_or_default());
         if let Some(newest) = trusted.unwrap_or_default().first() {
@@ -97,7 +101,7 @@ impl Certificate {
         self
     }
 
-    /// Reads it from the data of a Secret.
+    /// Reads a certificate from the data of a Secret.
     pub(super) fn read(data: &BTreeMap<String, ByteString>) -> Option<Self> {
         let text = |key: &str| String::from_utf8(data.get(key)?.0.clone()).ok();
         Some(Self { authority: text(AUTHORITY)?, chain: text(CERTIFICATE)?, key: text(KEY)? })
@@ -110,8 +114,8 @@ impl Certificate {
             .into()
     }
 
-    /// Whether it can be served for this name at this time. That key and certificate belong
-    /// together is found by whoever loads them.
+    /// Whether the certificate can be served for this name at this time. Whether key and
+    /// certificate belong together shows when they are loaded.
     pub(super) fn standing(&self, name: &str, now: Timestamp) -> Standing {
         match self.until(name, now) {
             Ok(until) if until.duration_since(now) < RENEWAL => Standing::Due,
@@ -120,7 +124,7 @@ impl Certificate {
         }
     }
 
-    /// When it ends, if it is for this name and holds now.
+    /// When the certificate ends; an error if it is not for this name or not valid now.
     fn until(&self, name: &str, now: Timestamp) -> anyhow::Result<Timestamp> {
         let pem = pem::parse(&self.chain)?;
         let (_, certificate) = parse_x509_certificate(pem.contents())?;

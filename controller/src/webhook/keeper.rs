@@ -1,9 +1,10 @@
 //! Keeps the certificate: in a Secret that all replicas share, in the webhook configurations by
 //! which the API server trusts it, and in the server itself.
 //!
-//! It looks every few seconds, for the Secret is changed by other replicas, and at once when a
-//! webhook configuration changes: until a caBundle that some tool took out is back, every write of
-//! these objects fails. The verbs for both can be granted for these objects alone.
+//! It looks every few seconds, since other replicas change the Secret, and at once when a webhook
+//! configuration changes: until a caBundle that some tool took out is back, every write of the
+//! kinds under admission fails. The verbs for the Secret and the configurations can be granted for
+//! these objects alone.
 
 use std::pin::pin;
 use std::sync::Arc;
@@ -38,15 +39,15 @@ use crate::scribe::MANAGER;
 const SECRET: &str = "ebb-webhook-certs";
 /// Time between two looks if nothing happens.
 const PERIOD: Duration = Duration::from_secs(10);
-/// The same until all is in place: at the start, and as long as a webhook configuration is
-/// missing, for whoever installs Ebb may make it after the controller has begun.
+/// Time between two looks until all is in place: at the start, and as long as a webhook
+/// configuration is missing, since an installation may create it after the controller has begun.
 const PERIOD_AT_START: Duration = Duration::from_millis(500);
-/// Shortest time between two looks, should another tool undo at once what this one does.
+/// Shortest time between two looks, in case another tool undoes at once what the keeper does.
 const PAUSE: Duration = Duration::from_millis(500);
 /// Longest time for one look.
 const TIMEOUT: Duration = Duration::from_secs(10);
 
-/// What one look came to.
+/// The result of one look.
 struct Look {
     certificate: Certificate,
     /// Whether all webhook configurations were there.
@@ -65,7 +66,7 @@ pub(super) struct Keeper {
 trait Configured:
     kube::Resource<DynamicType = ()> + Clone + DeserializeOwned + std::fmt::Debug + Send + 'static
 {
-    /// Names of its webhooks with what each trusts.
+    /// Names of its webhooks with the caBundle of each.
     fn trusted(&self) -> Vec<(&str, Option<&ByteString>)>;
 }
 
@@ -94,7 +95,7 @@ impl Keeper {
         Self { client, secrets, name: format!("{service}.{namespace}.svc") }
     }
 
-    /// The certificate to begin with, once the API server trusts it; nothing after `shutdown`.
+    /// The certificate to begin with, once the API server trusts it; `None` after `shutdown`.
     pub(super) async fn first(&self, shutdown: &CancellationToken) -> Option<Certificate> {
         loop {
             if let Some(look) = self.look().await {
@@ -107,14 +108,14 @@ impl Keeper {
         }
     }
 
-    /// Keeps it from now on, until `shutdown`.
+    /// Keeps the certificate from now on, until `shutdown`.
     pub(super) async fn run(self, served: Arc<ArcSwap<ServerConfig>>, shutdown: CancellationToken) {
         let (mut current, mut pause) = (None, PERIOD_AT_START);
         let mut changes = pin!(self.changes());
         loop {
             let change = async {
                 sleep(PAUSE).await;
-                // Its end would be that of all watches: then the period is what is left.
+                // The stream ends only if all watches end: then only the period is left.
                 if changes.next().await.is_none() {
                     std::future::pending::<()>().await;
                 }
@@ -164,7 +165,8 @@ impl Keeper {
         ])
     }
 
-    /// One look: the certificate that is to be served, which the API server trusts by then.
+    /// One look: returns the certificate to serve, which the API server then trusts; `None` if the
+    /// look failed.
     async fn look(&self) -> Option<Look> {
         let look = async {
             let certificate = self.shared().await?;
@@ -191,11 +193,11 @@ impl Keeper {
         }
     }
 
-    /// The certificate in the Secret; a new one is put there when it is time.
+    /// The certificate in the Secret, after a new one was put there if it was time.
     async fn shared(&self) -> anyhow::Result<Certificate> {
         let now = Timestamp::now();
         let Some(secret) = self.secrets.get_opt(SECRET).await? else {
-            // To make one takes the right to make any.
+            // The keeper creates no Secret: that would take the right to create any.
             anyhow::bail!(
                 "there is no Secret {SECRET}: make it again by helm upgrade, or by kubectl create \
                  secret generic {SECRET}"
@@ -215,7 +217,7 @@ impl Keeper {
                 tracing::info!(certificate.name = self.name, "The webhook has a new certificate");
                 Ok(fresh)
             }
-            // Another replica was quicker: the next look finds what it made.
+            // Another replica was quicker: the next look finds its certificate.
             Err(Error::Api(status)) if status.code == 409 => match stored {
                 Some(stored) if self.standing(&stored, now) == Standing::Due => Ok(stored),
                 _ => anyhow::bail!("another replica has just made one"),
@@ -236,13 +238,13 @@ impl Keeper {
     async fn store(&self, secret: Secret, certificate: &Certificate) -> Result<(), Error> {
         let parameters =
             PostParams { field_manager: Some(MANAGER.to_owned()), ..PostParams::default() };
-        // Its version makes a second writer lose.
+        // The Secret's version makes a second writer lose.
         let secret = Secret { data: Some(certificate.data()), ..secret };
         self.secrets.replace(SECRET, &parameters, &secret).await.map(drop)
     }
 
-    /// Makes every webhook of a configuration trust the certificate's authority; whether there is
-    /// such a configuration.
+    /// Makes every webhook of a configuration trust the certificate's authority; returns whether
+    /// there is such a configuration.
     async fn make_trusted<K: Configured>(
         &self,
         name: &str,

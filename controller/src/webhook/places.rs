@@ -1,9 +1,9 @@
-//! Who may stay connected when there are too many: pure decisions.
+//! Which connections stay when there are too many: pure decisions.
 //!
 //! Every pod can connect, and the API server must get through. So a new connection always gets a
-//! place, and who goes for it is chosen by what a flood cannot fake: it comes from few addresses,
-//! and no review of it was ever answered. An API server's connection is one of few from its
-//! address and answers many.
+//! place, and the connection that is closed for it is chosen by what a flood cannot fake: a flood
+//! comes from few addresses, and no review of it was ever answered. An API server's connection is
+//! one of few from its address, and many of its reviews were answered.
 
 use std::collections::HashMap;
 use std::net::IpAddr;
@@ -15,7 +15,7 @@ use tokio_util::sync::CancellationToken;
 /// servers hold one or two each.
 pub(super) const CONNECTIONS_MAX: usize = 128;
 
-/// The connections there are.
+/// The open connections.
 #[derive(Debug)]
 pub(super) struct Places {
     most: usize,
@@ -26,34 +26,34 @@ pub(super) struct Places {
 #[derive(Debug)]
 struct Held {
     address: IpAddr,
-    /// Reviews that were read whole and are not answered.
+    /// Reviews that were read whole and are not answered yet.
     asked: u32,
-    /// Whether one was ever answered.
+    /// Whether a review was ever answered.
     is_known: bool,
-    /// When it came, or was answered last.
+    /// When the connection came, or had its last answer.
     since: Instant,
     close: CancellationToken,
 }
 
-/// What a new connection is given.
+/// The place of a new connection.
 pub(super) struct Taken {
-    /// Its number.
+    /// Number of the connection.
     pub(super) id: u64,
-    /// Fires when it must make room.
+    /// Fires when the connection must make room.
     pub(super) close: CancellationToken,
-    /// Whether another had to make room for it.
+    /// Whether another connection had to make room for this one.
     pub(super) has_evicted: bool,
 }
 
 // === impl Places ===
 
 impl Places {
-    /// No connection yet, and at most so many.
+    /// No connection yet, and never more than `most`.
     pub(super) fn new(most: usize) -> Self {
         Self { most, last: 0, held: HashMap::new() }
     }
 
-    /// Gives a place to a new connection, another's if need be.
+    /// Gives a place to a new connection, if need be that of another.
     pub(super) fn take(&mut self, address: IpAddr, now: Instant) -> Taken {
         let loser = (self.held.len() >= self.most).then(|| self.least()).flatten();
         if let Some(loser) = loser.and_then(|id| self.held.remove(&id)) {
@@ -82,7 +82,7 @@ impl Places {
         }
     }
 
-    /// Nobody waits for the answer of a review any more.
+    /// The client no longer waits for the answer to a review.
     pub(super) fn gave_up(&mut self, id: u64) {
         if let Some(held) = self.held.get_mut(&id) {
             held.asked = held.asked.saturating_sub(1);
@@ -94,14 +94,15 @@ impl Places {
         self.held.remove(&id);
     }
 
-    /// How many of its reviews are not answered.
+    /// Number of the connection's reviews that are not answered.
     #[cfg(test)]
     pub(super) fn waiting(&self, id: u64) -> u32 {
         self.held.get(&id).map_or(0, |held| held.asked)
     }
 
-    /// The connection that is missed least: none that waits for its answer if there is another;
-    /// of the address that has most of them; never answered; the oldest.
+    /// The connection to close: one that waits for no answer, if there is any; of those, one of the
+    /// address with the most connections; of those, one that was never answered; of those, the
+    /// oldest.
     fn least(&self) -> Option<u64> {
         let mut crowds: HashMap<IpAddr, usize> = HashMap::new();
         for held in self.held.values() {
@@ -125,7 +126,7 @@ mod tests {
         IpAddr::from([10, 0, 0, last])
     }
 
-    /// C14: the API server's connection outlives any number of idle ones.
+    /// The API server's connection outlives any number of idle ones.
     #[test]
     fn a_flood_makes_room_for_itself_and_not_at_the_cost_of_others() {
         let start = Instant::now();
@@ -138,7 +139,7 @@ mod tests {
         let closed = flood.iter().filter(|taken| taken.close.is_cancelled()).count();
         assert_eq!((closed, places.held.len()), (8, 4));
         assert_eq!(flood.iter().filter(|taken| taken.has_evicted).count(), 8);
-        // The older of the flood went first.
+        // The older connections of the flood went first.
         assert!(!flood[9].close.is_cancelled() && !flood[8].close.is_cancelled());
     }
 
@@ -157,7 +158,7 @@ mod tests {
         places.leave(next.id);
         let again = places.take(address(1), start + Duration::from_secs(3));
         assert!(!again.has_evicted && !known.close.is_cancelled());
-        // Among the last ones, one that waits goes only if all do.
+        // A connection that waits for an answer is closed only if all do.
         places.take(address(1), start + Duration::from_secs(4));
         assert!(again.close.is_cancelled() && !waiting.close.is_cancelled());
     }

@@ -49,7 +49,7 @@ struct User {
 ///
 /// # Errors
 ///
-/// A sentence for whoever sent bytes that are no review.
+/// A message for the client whose bytes are no review.
 pub(super) fn answer(
     body: &[u8],
     decide: impl FnOnce(&Request<'_>) -> Verdict,

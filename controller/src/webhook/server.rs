@@ -1,5 +1,5 @@
 //! The connections of the webhook: TLS, HTTP/2 or HTTP/1.1, and a bound of time or bytes on
-//! everything that whoever connects could make this process wait for or keep.
+//! everything that a client could make this process wait for or keep.
 
 use std::convert::Infallible;
 use std::pin::pin;
@@ -35,7 +35,7 @@ const HEAD: Duration = Duration::from_secs(2);
 const HEAD_BYTES_MAX: usize = 64 * 1024;
 /// Reviews that one connection may have open: an API server sends as many as it has writers.
 const STREAMS_MAX: u32 = 128;
-/// Streams that a client reset before we accepted them (CVE-2023-44487); hyper's default, named
+/// Streams that a client reset before they were accepted (CVE-2023-44487): hyper's default, named
 /// because it is a promise.
 const PENDING_RESETS_MAX: usize = 20;
 /// What may be sent of a body before it is read, and of all bodies of one connection.
@@ -44,15 +44,15 @@ const CONNECTION_WINDOW_BYTES: u32 = 256 * 1024;
 /// Silence after which an HTTP/2 client is asked whether it is there, and how long it may take to
 /// answer.
 const PING: Duration = Duration::from_secs(10);
-/// Pause after accepting failed: EMFILE and its kind last until something is closed.
+/// Pause after accepting failed: errors such as EMFILE last until something is closed.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
 /// How long reviews in flight may take to end at a shutdown: an API server gives up after 10 s,
 /// and a review takes milliseconds.
 const DRAIN: Duration = Duration::from_secs(5);
 
-/// Who answers.
+/// A handler of requests.
 pub(super) trait Answer: Clone + Send + Sync + 'static {
-    /// Answers a request of the caller's.
+    /// Answers a request of this caller.
     fn answer(
         &self,
         request: Request<Incoming>,
@@ -60,20 +60,20 @@ pub(super) trait Answer: Clone + Send + Sync + 'static {
     ) -> impl Future<Output = Response<Full<Bytes>>> + Send;
 }
 
-/// Whose request it is; says what the connection is worth.
+/// The connection that a request came on; its reviews protect it from being closed.
 pub(super) struct Caller {
     id: u64,
     places: Arc<Mutex<Places>>,
 }
 
-/// A review that was read whole: its connection is worth more until it is answered or, when this
-/// is dropped without that, given up by whoever asked.
+/// A review that was read whole. It protects its connection until it is answered, or until this is
+/// dropped because the client gave the review up.
 pub(super) struct Asked(Option<Caller>);
 
 /// The webhook's server.
 pub(super) struct Server<A> {
     pub(super) listener: TcpListener,
-    /// The certificate; a new one goes to the connections that come then.
+    /// The certificate; a new one is served to later connections.
     pub(super) tls: Arc<ArcSwap<ServerConfig>>,
     pub(super) answers: A,
     /// Connections that had to make room for others.
@@ -224,7 +224,8 @@ mod tests {
 
     use super::*;
 
-    /// C14: a flood that takes its reviews back keeps no place by them.
+    /// A review that the client gave up no longer protects its connection: a flood cannot keep
+    /// places by it.
     #[tokio::test]
     async fn a_review_that_is_given_up_protects_its_connection_no_longer() {
         let places = Arc::new(Mutex::new(Places::new(1)));

@@ -63,7 +63,7 @@ impl Running {
         self.connector.connect(ServerName::try_from(NAME).unwrap(), stream).await.unwrap()
     }
 
-    /// A connection on which something was sent.
+    /// A connection on which `bytes` were sent.
     async fn send(&self, bytes: &[u8]) -> TlsStream<TcpStream> {
         let mut stream = self.connect().await;
         stream.write_all(bytes).await.unwrap();
@@ -71,13 +71,13 @@ impl Running {
         stream
     }
 
-    /// What a whole review is answered, with the status line in front.
+    /// The answer to a whole review, from the status line on.
     async fn review(&self) -> String {
         let body = review().to_string();
         let head = head(body.len());
         let mut stream = self.send(format!("{head}{body}").as_bytes()).await;
         let mut said = String::new();
-        // Without a farewell in TLS this is an error after all was read.
+        // Without a close_notify of TLS this is an error after everything was read.
         drop(stream.read_to_string(&mut said).await);
         said
     }
@@ -108,7 +108,7 @@ fn review() -> Value {
     }})
 }
 
-/// C14: with eight of these nobody else was heard any more.
+/// Eight such connections once kept all other reviews from being answered.
 #[tokio::test]
 async fn connections_that_send_a_head_and_one_byte_keep_no_review_from_being_answered() {
     let running = Running::start().await;
@@ -118,7 +118,7 @@ async fn connections_that_send_a_head_and_one_byte_keep_no_review_from_being_ans
     }
     let said = timeout(Duration::from_secs(3), running.review()).await.expect("an answer");
     assert!(said.starts_with("HTTP/1.1 200") && said.contains(r#""allowed":true"#), "{said}");
-    // They are told, and not kept.
+    // The slow connections get an answer and are closed.
     let mut end = String::new();
     drop(slow[0].read_to_string(&mut end).await);
     assert!(end.starts_with("HTTP/1.1 408"), "{end}");
@@ -127,7 +127,7 @@ async fn connections_that_send_a_head_and_one_byte_keep_no_review_from_being_ans
     running.stop().await;
 }
 
-/// C14: any number of connections that say nothing at all.
+/// Any number of connections that send no review at all.
 #[tokio::test]
 async fn connections_beyond_the_bound_make_room_and_reviews_are_answered() {
     let running = Running::start().await;

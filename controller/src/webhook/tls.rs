@@ -1,4 +1,4 @@
-//! What rustls needs of a certificate.
+//! The rustls configuration of a certificate.
 
 use std::sync::Arc;
 
@@ -14,14 +14,14 @@ use super::certificate::Certificate;
 ///
 /// # Errors
 ///
-/// It cannot be read, or key and certificate do not belong together.
+/// The certificate or its key cannot be read, or they do not belong together.
 pub(super) fn server(certificate: &Certificate) -> anyhow::Result<Arc<ServerConfig>> {
     let chain = CertificateDer::pem_slice_iter(certificate.chain.as_bytes())
         .collect::<Result<Vec<_>, _>>()
         .context("the certificate cannot be read")?;
     let key = PrivateKeyDer::from_pem_slice(certificate.key.as_bytes())
         .context("the key of the certificate cannot be read")?;
-    // Named here: which provider is the process's own is for whoever asks first.
+    // The provider is named here: the process-wide default belongs to whichever code sets it first.
     let mut server = ServerConfig::builder_with_provider(Arc::new(aws_lc_rs::default_provider()))
         .with_safe_default_protocol_versions()?
         .with_no_client_auth()

@@ -1,4 +1,4 @@
-//! Against a server on loopback that accepts, and then falls silent.
+//! The client against a server on loopback that accepts, and then falls silent.
 
 use std::os::fd::AsFd as _;
 
@@ -38,7 +38,7 @@ async fn head(stream: &mut TcpStream) -> String {
     text.lines().next().unwrap().to_owned()
 }
 
-/// L2: a black hole held a wake for a quarter of an hour.
+/// Without timeouts a connection into a black hole would hold a wake for a quarter of an hour.
 #[tokio::test]
 async fn a_request_that_nobody_answers_ends_and_the_next_takes_another_connection() {
     let (listener, client) = server().await;
@@ -63,7 +63,7 @@ async fn a_request_that_nobody_answers_ends_and_the_next_takes_another_connectio
     second.unwrap();
 }
 
-/// L2: an answer that begins and never ends.
+/// An answer that begins and never ends.
 #[tokio::test]
 async fn an_answer_that_stops_half_way_ends() {
     let (listener, client) = server().await;
@@ -78,7 +78,8 @@ async fn an_answer_that_stops_half_way_ends() {
     answer.unwrap_err();
 }
 
-/// L2: a watch noticed a stall after 290 s, and began again with a list.
+/// With kube's own timeout a watch would notice a stall only after 290 s, and begin again with a
+/// list.
 #[tokio::test(start_paused = true)]
 async fn a_watch_that_falls_silent_goes_on_from_where_it_was() {
     let (listener, client) = server().await;
@@ -125,7 +126,7 @@ async fn a_watch_that_falls_silent_goes_on_from_where_it_was() {
     }
 }
 
-/// L2: what the kernel does about a connection whose other end is gone.
+/// The socket options by which the kernel gives up a connection whose other end is gone.
 #[tokio::test]
 async fn a_connection_is_probed_and_given_up() {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();

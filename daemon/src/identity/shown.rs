@@ -1,4 +1,4 @@
-//! The token that this process shows of itself.
+//! The token that this process shows to others.
 
 use std::fmt;
 use std::io;
@@ -13,20 +13,20 @@ use tokio::time::Instant;
 pub const TOKEN_BYTES_MAX: usize = 8 << 10;
 /// Where the chart mounts it.
 pub const TOKEN_FILE: &str = "/var/run/secrets/ebb.dev/token";
-/// How long the file is not looked at again. kubelet renews a token when a fifth of its time is
-/// left, minutes before it ends.
+/// How long a token that was read is used before the file is read again. kubelet renews a token
+/// when a fifth of its time is left, minutes before it ends.
 const READ_EVERY: Duration = Duration::from_secs(10);
 
 /// The token that this process shows. Cheap to clone.
 #[derive(Clone)]
 pub struct Shown {
-    /// Nothing where nobody asks for one.
+    /// `None` where nobody asks for a token.
     file: Option<Arc<File>>,
 }
 
 struct File {
     path: PathBuf,
-    /// When it was read last, and what it held.
+    /// When the file was last read, and the token that it held.
     held: Mutex<Option<(Instant, Arc<str>)>>,
 }
 
@@ -40,21 +40,22 @@ impl fmt::Debug for Shown {
 }
 
 impl Shown {
-    /// The token in a file, which somebody keeps up.
+    /// The token in a file that kubelet or another program keeps up to date.
     pub fn file(path: PathBuf) -> Self {
         Self { file: Some(Arc::new(File { path, held: Mutex::default() })) }
     }
 
-    /// None: for who is not asked.
+    /// No token: for a process that is never asked for one.
     pub const fn nothing() -> Self {
         Self { file: None }
     }
 
-    /// The token of this moment; nothing where none is shown.
+    /// The token at this moment; `None` where none is shown.
     ///
     /// # Errors
     ///
-    /// The file cannot be read or holds no token. An older one is no way out: it may have ended.
+    /// The file cannot be read or holds no token. An older token is no way out: it may have
+    /// expired.
     pub async fn token(&self) -> io::Result<Option<Arc<str>>> {
         let Some(file) = &self.file else {
             return Ok(None);
@@ -79,7 +80,7 @@ impl Shown {
     }
 }
 
-/// Whether it has the form of a token: what has not is not worth a question.
+/// Whether the text has the form of a token: other text is not worth a review.
 pub(super) fn is_token(text: &str) -> bool {
     let is_part = |byte: u8| byte.is_ascii_alphanumeric() || b"-._~+/=".contains(&byte);
     !text.is_empty() && text.len() <= TOKEN_BYTES_MAX && text.bytes().all(is_part)

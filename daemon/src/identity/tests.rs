@@ -15,7 +15,7 @@ const ACCOUNT: &str = "system:serviceaccount:ebb:ebb-activator";
 #[derive(Default)]
 struct Server {
     questions: AtomicUsize,
-    /// Most at once.
+    /// Most questions at once.
     most: AtomicUsize,
     inside: AtomicUsize,
     is_down: std::sync::atomic::AtomicBool,
@@ -68,7 +68,7 @@ fn doorkeeper() -> (Doorkeeper, Arc<Server>, Registry) {
     (Doorkeeper::new(client, "ebb", &mut registry), server, registry)
 }
 
-/// S10: another account, another audience, no pod: none of them is an activator.
+/// Another account, another audience, no pod: none of them is an activator.
 #[test]
 fn only_an_activators_token_for_us_that_is_bound_to_one_pod_counts() {
     let pod = |status: &Value| {
@@ -98,7 +98,7 @@ fn only_an_activators_token_for_us_that_is_bound_to_one_pod_counts() {
     }
 }
 
-/// S10: whoever has no token of an activator stays outside, and cannot speak for another.
+/// A client without an activator's token stays outside, and no activator can speak for another.
 #[tokio::test(start_paused = true)]
 async fn an_activator_comes_in_under_its_own_name_and_strangers_do_not() {
     let (doorkeeper, server, _) = doorkeeper();

@@ -1,4 +1,4 @@
-//! What the API server has said about tokens, for a while and for so many.
+//! The API server's verdicts about tokens, kept for a while and up to a bound.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -6,20 +6,20 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
-/// How long a yes is believed without asking again: a pod that was deleted keeps its say for no
-/// longer than that.
+/// How long a yes is believed without asking again: the token of a pod that was deleted is accepted
+/// for no longer than that.
 const ACCEPTED_FOR: Duration = Duration::from_mins(1);
 /// How long a yes is believed when the API server gives no answer: requests between activators must
 /// outlive its absence.
 const ACCEPTED_UNHEARD_FOR: Duration = Duration::from_mins(10);
 /// How long a no is believed. Short, for an account or a token may only be too new.
 const REFUSED_FOR: Duration = Duration::from_secs(5);
-/// Pause after a review that failed, for whom an older yes still counts.
+/// Pause after a failed review of a token for which an older yes still counts.
 const FAILED_FOR: Duration = Duration::from_secs(5);
 /// Most tokens that are kept: two for each of the 256 activators that an autoscaler tells apart,
 /// for they change while their pod runs.
 const ACCEPTED_MAX: usize = 512;
-/// Most refused ones. Who invents more has each of the rest reviewed, one after another.
+/// Most refused tokens that are kept. Invented tokens beyond these are all reviewed, in turn.
 const REFUSED_MAX: usize = 256;
 
 /// The pod that shows a token.
@@ -30,11 +30,11 @@ pub(super) type Pod = Arc<str>;
 pub(super) enum Memory {
     /// It is that pod's.
     Accepted(Pod),
-    /// It is nobody's who may come in.
+    /// It belongs to nobody who may come in.
     Refused,
     /// It was that pod's; the API server should be asked again.
     Stale(Pod),
-    /// Nothing.
+    /// Nothing is known.
     Unknown,
 }
 
@@ -81,7 +81,7 @@ impl Verdicts {
             self.accepted.retain(|_, known| now < known.at + ACCEPTED_UNHEARD_FOR);
         }
         if self.accepted.len() >= ACCEPTED_MAX {
-            // The one that was seen longest ago has most likely been renewed since.
+            // The token that was accepted longest ago has most likely been renewed since.
             let oldest = self.accepted.iter().min_by_key(|(_, known)| known.at);
             if let Some(oldest) = oldest.map(|(token, _)| token.clone()) {
                 self.accepted.remove(&oldest);

@@ -11,7 +11,7 @@ use tokio::time::Instant;
 /// replica leads again. Never 0.
 pub type Epoch = u64;
 
-/// What to write.
+/// The write to make.
 #[derive(Debug, PartialEq)]
 pub(super) enum Step {
     /// Nothing: somebody else holds it.
@@ -22,14 +22,14 @@ pub(super) enum Step {
     Replace(Lease),
 }
 
-/// One of those who want the lease.
+/// A candidate for the lease.
 #[derive(Debug)]
 pub(super) struct Candidate {
     name: String,
     identity: String,
     duration: Duration,
     margin: Duration,
-    /// The version last read, and when it was new here.
+    /// The version last read, and when this candidate first saw it.
     seen: Option<(String, Instant)>,
     /// Most changes of the lead ever seen: a lease that was deleted goes on from there.
     transitions: Option<i32>,
@@ -57,19 +57,19 @@ impl Candidate {
         &self.name
     }
 
-    /// The term in which this candidate leads; nothing when it does not.
+    /// The term in which this candidate leads; `None` if it does not.
     pub(super) fn leads(&self, now: Instant) -> Option<Epoch> {
         let (lease, _) = self.held.as_ref().filter(|_| self.leads_until(now).is_some())?;
         let transitions = lease.spec.as_ref()?.lease_transitions.unwrap_or(0);
         Some(Epoch::from(transitions.unsigned_abs()) + 1)
     }
 
-    /// When the lead that it has ends, unless it is prolonged.
+    /// When its present lead ends, unless it is prolonged; `None` if it does not lead.
     pub(super) fn leads_until(&self, now: Instant) -> Option<Instant> {
         self.held.as_ref().map(|(_, until)| *until).filter(|until| now < *until)
     }
 
-    /// The lease to write to keep the lead; nothing when there is none to keep. Carries the version
+    /// The lease to write to keep the lead; `None` if there is none to keep. Carries the version
     /// that was written last: a holder need not read what it wrote itself.
     pub(super) fn renewal(&self, now: Instant, wall: Timestamp) -> Option<Lease> {
         let (held, until) = self.held.as_ref()?;
@@ -98,7 +98,7 @@ impl Candidate {
         let holder = spec.holder_identity.as_deref().unwrap_or_default();
         let is_mine = holder == self.identity;
         if !is_mine && !holder.is_empty() && now.duration_since(since) < self.lasts(&spec) {
-            // Whatever was held here once is another's now.
+            // The lead that this candidate may have had is another's now.
             self.held = None;
             return Step::Wait;
         }
@@ -117,7 +117,7 @@ impl Candidate {
         self.held = Some((lease, began + self.duration - self.margin));
     }
 
-    /// The lease to write to give it back; nothing when it is not held. Ends the lead.
+    /// The lease to write to give it back; `None` if it is not held. Ends the lead.
     pub(super) fn release(&mut self, wall: Timestamp) -> Option<Lease> {
         let (mut lease, _) = self.held.take()?;
         let spec = lease.spec.get_or_insert_default();
@@ -126,15 +126,15 @@ impl Candidate {
         Some(lease)
     }
 
-    /// How long the record holds; one that says nothing holds no longer than ours would.
+    /// How long a record holds; one without a duration is taken to hold as long as ours.
     fn lasts(&self, spec: &LeaseSpec) -> Duration {
         let seconds = spec.lease_duration_seconds.and_then(|seconds| u64::try_from(seconds).ok());
         seconds.map_or(self.duration, Duration::from_secs)
     }
 
-    /// The lease as it is to be written. One that is not a renewal begins a new term, also where
-    /// this identity held the last one: it may have been another process, or another may have
-    /// led in between.
+    /// The lease as it is to be written. If it is not a renewal it begins a new term, also where
+    /// this identity held the last one: that may have been another process, or another candidate
+    /// may have led in between.
     fn spec(&self, before: Option<&LeaseSpec>, is_renewal: bool, wall: Timestamp) -> LeaseSpec {
         let same_holder = before.filter(|_| is_renewal);
         let transitions = before.and_then(|before| before.lease_transitions).max(self.transitions);

@@ -112,7 +112,7 @@ impl Replica {
     }
 }
 
-/// Looks every 50 ms for that long; how long the first and the second led, and both of them.
+/// Looks every 50 ms for `time`. Returns how long the first led, the second, and both at once.
 async fn look(pair: [&Replica; 2], time: Duration) -> [Duration; 3] {
     let step = Duration::from_millis(50);
     let mut led = [Duration::ZERO; 3];
@@ -134,7 +134,7 @@ async fn pair(server: &Server, terms: Terms) -> [Replica; 2] {
     [first, server.replica("second", terms)]
 }
 
-/// L7 and F7: a renewal that took more than 1.75 s was given up, and 3 s later another led.
+/// If a renewal were given up after 1.75 s, another would lead 3 s later.
 #[tokio::test(start_paused = true)]
 async fn answers_that_each_take_five_seconds_do_not_change_the_lead() {
     for seconds in [12, 15] {
@@ -145,7 +145,7 @@ async fn answers_that_each_take_five_seconds_do_not_change_the_lead() {
         let time = Duration::from_mins(2);
         let led = look([&first, &second], time).await;
         assert_eq!(led, [time, Duration::ZERO, Duration::ZERO], "a lease of {seconds} s");
-        // And one that is away for as long just once.
+        // The same for an API server that is away for as long just once.
         server.set_latency(Duration::ZERO);
         look([&first, &second], Duration::from_secs(3)).await;
         server.set_latency(Duration::from_secs(5));

@@ -17,7 +17,7 @@ fn wordless() -> Client {
     Client::new(service, "default")
 }
 
-/// L3: a watch that panics is a failure of the process, named, and not the end of one task alone.
+/// A watch that panics is a failure of the process, named, and not the end of one task alone.
 #[tokio::test]
 async fn a_watch_that_panics_is_told_by_its_name() {
     let tasks = Tasks::new();

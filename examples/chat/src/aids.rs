@@ -1,5 +1,5 @@
 //! Routes that serve tests of a platform rather than callers: a request of known length, a body
-//! that comes back, and what the platform told the process.
+//! that comes back, and the variables that the platform gave the process.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -41,7 +41,7 @@ pub async fn sleep(
     Ok(Json(json!({ "slept_ms": ms })))
 }
 
-/// `/echo`: sends the body back as it comes. It has no limit, as none of it is kept.
+/// `/echo`: sends the body back as it comes. The body has no size limit, as none of it is kept.
 pub async fn echo(State(service): State<Service>, request: Request) -> Result<Response, Refusal> {
     let visit = service.load().enter()?;
     let (parts, body) = request.into_parts();

@@ -6,7 +6,7 @@
 /// How every answer begins.
 const OPENING: &str = "I am ebb-chat, a simulator: no language model is behind this answer.";
 
-/// What follows once the question is quoted, over and over until the answer is long enough.
+/// The sentence that follows the quoted question, over and over until the answer is long enough.
 const FILLER: &str = "These words only take their time, as those of a real engine would.";
 
 /// How much of the question is quoted, in words and in characters of each. It shows that the
@@ -20,7 +20,7 @@ pub struct ChatAnswer {
     opening: Vec<String>,
 }
 
-// === impl Answer ===
+// === impl ChatAnswer ===
 
 impl ChatAnswer {
     /// The answer to a question.

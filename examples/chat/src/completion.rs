@@ -1,7 +1,7 @@
 //! One generation: at its pace, as a whole or as a stream of events.
 //!
-//! A generation lives in the future or stream that answers its request. When the client leaves,
-//! that is dropped, and with it the place: nothing is generated for nobody.
+//! A generation lives in the future or stream that answers its request. When the client leaves, the
+//! future or stream is dropped, and with it the place: no generation goes on without a client.
 
 use std::convert::Infallible;
 use std::time::Duration;

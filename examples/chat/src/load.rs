@@ -9,7 +9,7 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use crate::refusal::Refusal;
 
 /// Requests that may wait for a place, whatever the number of places. A real engine's queue is of
-/// this order; beyond it the proxy in front should have held them.
+/// this order; the proxy in front should have held requests beyond it.
 pub const WAITING_MAX: usize = 1024;
 
 /// The numbers of `/stats`, since the process started.
@@ -53,7 +53,7 @@ pub struct GenerationPlace {
     _permit: Option<OwnedSemaphorePermit>,
 }
 
-// === impl Load ===
+// === impl ServerLoad ===
 
 impl ServerLoad {
     /// Places for `concurrency` generations at a time.
@@ -92,7 +92,7 @@ impl ServerLoad {
     }
 }
 
-// === impl Visit ===
+// === impl ServerVisit ===
 
 impl ServerVisit {
     /// Marks the request as answered to its end.
@@ -113,7 +113,7 @@ impl Drop for ServerVisit {
     }
 }
 
-// === impl Place ===
+// === impl GenerationPlace ===
 
 impl Drop for GenerationPlace {
     fn drop(&mut self) {

@@ -13,7 +13,7 @@ use tokio::signal::unix::{SignalKind, signal};
 use tokio_util::sync::CancellationToken;
 use tracing_subscriber::EnvFilter;
 
-/// Why not the system's: see the workspace's Cargo.toml.
+/// Why not the system's allocator: see the workspace's Cargo.toml.
 #[global_allocator]
 static ALLOCATOR: tikv_jemallocator::Jemalloc = tikv_jemallocator::Jemalloc;
 
@@ -34,13 +34,13 @@ fn main() -> ExitCode {
         .context("could not start the threads")
         .and_then(|threads| threads.block_on(run(settings)));
     ended.unwrap_or_else(|error| {
-        // One line, so that whoever reads only the last one has the reason.
+        // One line, so that the last line of the log has the whole reason.
         tracing::error!("Cannot go on: {error:#}");
         ExitCode::FAILURE
     })
 }
 
-/// Lines for people at a terminal, and without colours for whoever collects them.
+/// Logs lines to standard error: for people at a terminal, and without colours for a log collector.
 fn start_log(default: &str) {
     let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new(default));
     tracing_subscriber::fmt()
@@ -98,7 +98,7 @@ async fn serve(settings: ChatSettings, stop: CancellationToken) -> anyhow::Resul
     Ok(ExitCode::SUCCESS)
 }
 
-/// Returns after that long, or never.
+/// Returns after `time`; never if it is `None`.
 async fn crash_after(time: Option<Duration>) {
     match time {
         Some(time) => tokio::time::sleep(time).await,

@@ -1,5 +1,5 @@
-//! The request of the OpenAI chat API, as far as a simulator heeds it. What changes only the
-//! sampling (`temperature` and the like) is passed over, as there is nothing to sample.
+//! The request of the OpenAI chat API, as far as a simulator heeds it. Fields that change only the
+//! sampling (`temperature` and the like) are ignored, as there is nothing to sample.
 
 use serde::Deserialize;
 
@@ -70,7 +70,7 @@ struct Part {
     text: String,
 }
 
-/// What to generate: a request that was found good.
+/// What to generate: a request that passed the checks.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Order {
     /// The text of the last message of the user.

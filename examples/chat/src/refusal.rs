@@ -97,7 +97,7 @@ impl Refusal {
         }
     }
 
-    /// Clients branch on these two codes; the others have none in the original either.
+    /// Clients branch on these two codes; other errors have none in the OpenAI API either.
     fn code(&self) -> Option<&'static str> {
         match self {
             Self::UnknownModel { .. } => Some("model_not_found"),

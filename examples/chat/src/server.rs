@@ -23,7 +23,7 @@ use crate::settings::ChatSettings;
 /// How long a body may take to arrive. The proxy in front has it nearly complete already.
 const BODY_TIME_MAX: Duration = Duration::from_secs(30);
 
-/// Tells nginx and its like to pass each event on at once.
+/// Tells nginx and similar proxies to pass each event on at once.
 const NO_BUFFERING: (HeaderName, HeaderValue) =
     (HeaderName::from_static("x-accel-buffering"), HeaderValue::from_static("no"));
 

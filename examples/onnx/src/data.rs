@@ -39,7 +39,7 @@ pub struct Data {
     values: Vec<Scalar>,
     /// Length of the arrays at each depth; one entry means flat.
     lengths: Vec<usize>,
-    /// How many arrays enclose each value, once the first was seen.
+    /// How many arrays enclose each value; `None` before the first value.
     leaf_depth: Option<usize>,
 }
 
@@ -53,7 +53,7 @@ pub enum Misfit {
         index: usize,
         /// The value.
         value: Scalar,
-        /// What it should become.
+        /// The datatype that it should have.
         datatype: Datatype,
     },
     /// More or fewer values than the shape has places.
@@ -219,7 +219,7 @@ impl<'de> Deserialize<'de> for Data {
     }
 }
 
-/// Reads what stands inside `depth` arrays.
+/// Reads a value or an array that stands inside `depth` arrays.
 struct Level<'a> {
     data: &'a mut Data,
     depth: usize,
@@ -342,8 +342,8 @@ pub fn serialize<S: Serializer>(tensor: &Tensor, serializer: S) -> Result<S::Ok,
     }
 }
 
-/// The elements of a tensor whose type was just matched. Results kept elsewhere than in plain
-/// memory were turned away in [`crate::model::Model::infer`], so none is lost here.
+/// The elements of a tensor whose type was just matched. Results outside plain memory were refused
+/// in [`crate::model::Model::infer`], so none is lost here.
 fn elements<T: Datum>(tensor: &Tensor) -> &[T] {
     tensor.as_plain_ram().and_then(|view| view.as_slice::<T>().ok()).unwrap_or(&[])
 }

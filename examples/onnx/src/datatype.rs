@@ -1,7 +1,7 @@
 //! The datatypes that protocol and runtime have in common.
 //!
-//! BYTES and BF16 are of the protocol too, but the runtime computes with neither: they are refused
-//! by name, at load where a model wants them and at a request that sends them.
+//! BYTES and BF16 are in the protocol too, but the runtime computes with neither. They are refused
+//! by name: a model that needs them at load, a request that sends them when it comes.
 
 use std::fmt;
 
@@ -53,12 +53,12 @@ const NAMES: [(Datatype, &str); 12] = [
 ];
 
 impl Datatype {
-    /// The datatype of that name; nothing for a name unknown or not supported.
+    /// The datatype of that name; `None` for a name that is unknown or not supported.
     pub fn named(name: &str) -> Option<Self> {
         NAMES.iter().find(|(_, known)| *known == name).map(|(datatype, _)| *datatype)
     }
 
-    /// The protocol's datatype for the runtime's; nothing where the protocol has none.
+    /// The protocol's datatype for the runtime's; `None` if the protocol has none.
     pub fn of(datum: DatumType) -> Option<Self> {
         Some(match datum {
             DatumType::Bool => Self::Bool,

@@ -16,7 +16,7 @@ use tokio::signal::unix::{SignalKind, signal};
 use tokio::time::Instant;
 use tracing_subscriber::EnvFilter;
 
-/// Why not the system's: see the workspace's Cargo.toml.
+/// Why not the system's allocator: see the workspace's Cargo.toml.
 #[global_allocator]
 static ALLOCATOR: tikv_jemallocator::Jemalloc = tikv_jemallocator::Jemalloc;
 
@@ -73,14 +73,14 @@ fn main() -> ExitCode {
     match run(&arguments, started) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
-            // One line, so that whoever reads only the last one has the reason.
+            // One line, so that the last line of the log has the whole reason.
             tracing::error!("Cannot go on: {error:#}");
             ExitCode::FAILURE
         }
     }
 }
 
-/// Lines for people at a terminal, and without colours for whoever collects them.
+/// Logs lines to standard error: for people at a terminal, and without colours for a log collector.
 fn start_log(default: &str) {
     let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new(default));
     tracing_subscriber::fmt()

@@ -18,8 +18,8 @@ use crate::protocol::{InferRequest, InferResponse, ModelMetadata, OutputTensor};
 use crate::rejection::Rejection;
 use crate::signature::{Dimension, Signature, TensorSpec};
 
-/// The version of every model: a file has no other, and replacing it means a new revision of the
-/// whole server.
+/// The version of every model: a file names none of its own, and replacing it means a new revision
+/// of the whole server.
 pub const VERSION: &str = "1";
 
 /// A model ready to infer.

@@ -1,7 +1,7 @@
 //! The JSON of the Open Inference Protocol v2.
 //!
-//! Unknown fields and all `parameters` are passed over: the protocol lets clients send extensions
-//! that a server need not know.
+//! Unknown fields and all `parameters` are ignored: the protocol lets clients send extensions that
+//! a server need not know.
 
 use serde::{Deserialize, Serialize};
 use tract_onnx::prelude::{TValue, Tensor};
@@ -89,9 +89,9 @@ pub struct ModelMetadata {
     pub versions: [String; 1],
     /// Format and framework.
     pub platform: &'static str,
-    /// What it takes.
+    /// The inputs that it takes.
     pub inputs: Vec<TensorMetadata>,
-    /// What it gives.
+    /// The outputs that it gives.
     pub outputs: Vec<TensorMetadata>,
 }
 

@@ -219,7 +219,8 @@ impl Rejection {
             Self::BodySlow { .. } => StatusCode::REQUEST_TIMEOUT,
             Self::Busy { .. } => StatusCode::TOO_MANY_REQUESTS,
             Self::NotFinite { .. } => StatusCode::UNPROCESSABLE_ENTITY,
-            // The protocol wants 4xx for errors of the request; these two are not the caller's.
+            // The protocol wants 4xx for errors of the request; these two are not the caller's
+            // fault.
             Self::Failed(_) | Self::Panicked => StatusCode::INTERNAL_SERVER_ERROR,
             _ => StatusCode::BAD_REQUEST,
         }

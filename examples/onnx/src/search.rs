@@ -1,6 +1,7 @@
-//! Which model files to serve, from what the command line names and the folders that exist.
+//! Finds the model files to serve: those that the command line names, or those in the folders that
+//! exist.
 //!
-//! The rules are one for a checkout, an installation and a container image, so that the same
+//! The rules are the same for a checkout, an installation and a container image, so that the same
 //! command runs in all three.
 
 use std::path::{Path, PathBuf};
@@ -23,21 +24,21 @@ pub struct Found {
     pub file: PathBuf,
 }
 
-/// Why there is nothing to serve.
+/// Why the search failed.
 #[derive(Debug, Error)]
 pub enum SearchError {
-    /// A named file is nowhere.
+    /// A named file was not found.
     #[error("there is no model file `{}`; looked in {folders}", file.display())]
     NoFile {
         /// As on the command line.
         file: PathBuf,
-        /// Where it could have been.
+        /// The places that were searched.
         folders: String,
     },
     /// No file was named, and no folder has one.
     #[error("there is no .onnx file in {folders}; name one with --model or a folder with --models")]
     NoModels {
-        /// Where they could have been.
+        /// The folders that were searched.
         folders: String,
     },
     /// A folder exists but cannot be listed.
@@ -143,7 +144,7 @@ fn stem(file: &Path) -> String {
     file.file_stem().unwrap_or_default().to_string_lossy().into_owned()
 }
 
-/// Names stand in paths, so what would need escaping there is refused early.
+/// Names stand in paths, so characters that would need escaping there are refused early.
 fn check_name(name: &str) -> Result<(), SearchError> {
     let fits = |c: char| c.is_ascii_alphanumeric() || matches!(c, '-' | '_' | '.');
     if name.is_empty() || name.len() > 128 || !name.chars().all(fits) {

@@ -1,8 +1,8 @@
 //! The HTTP face: routes of the protocol, admission, and the way to the threads that compute.
 //!
 //! Parsing, inference and writing the answer all happen on blocking threads, at most
-//! [`ServerLimits::concurrency`] at once, so that health routes answer whatever the models do. A request
-//! whose client leaves while it waits is dropped; one that computes already is finished.
+//! [`ServerLimits::concurrency`] at once, so that health routes answer whatever the models do. A
+//! request whose client leaves while it waits is dropped; one that computes already is finished.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -51,7 +51,7 @@ struct Server {
 /// Name and version in the path.
 type ModelPath = Path<BTreeMap<String, String>>;
 
-// === impl Limits ===
+// === impl ServerLimits ===
 
 impl ServerLimits {
     /// Requests that are computing or waiting; those beyond are refused.
@@ -97,8 +97,8 @@ impl Server {
         let body = read(body, self.limits.body_bytes).await?;
         let running = Arc::clone(&self.running).acquire_owned().await;
         let work = move || {
-            // Held by the work, not by the request: a client that leaves must not let the next
-            // one in while its own inference still computes.
+            // The permit is held by the work, not by the request: when a client leaves, the next
+            // request must not start while the first inference still computes.
             let _running = running;
             model.infer_json(&body)
         };
@@ -123,7 +123,7 @@ pub fn router(models: Vec<Model>, limits: ServerLimits) -> Router {
     });
     Router::new()
         .route("/v2", get(server_metadata))
-        // Models are loaded before the port opens: whoever can ask finds the server ready.
+        // Models are loaded before the port opens, so a server that can be asked is ready.
         .route("/v2/health/live", get(|| async {}))
         .route("/v2/health/ready", get(|| async {}))
         .route("/v2/models/{model}", get(model_metadata))

@@ -1,4 +1,4 @@
-//! What a model takes and gives: names, datatypes and shapes, and the checks against them.
+//! The inputs and outputs of a model: names, datatypes and shapes, and the checks against them.
 
 use std::collections::BTreeMap;
 
@@ -185,7 +185,8 @@ impl Signature {
                     known: names(&self.inputs),
                 });
             }
-            // Names seen so far are all known ones, so this stays as short as the signature.
+            // The names before this one are known and distinct, so they are no more than the
+            // signature has.
             if sent[..position].iter().any(|earlier| earlier.name == tensor.name) {
                 return Err(Rejection::DuplicateInput { input: tensor.name.clone() });
             }

@@ -245,7 +245,7 @@ fn endless() -> Body {
     Body::from_stream(futures::stream::repeat_with(move || Ok::<_, Infallible>(chunk.clone())))
 }
 
-/// A body of which nothing ever comes.
+/// A body that never sends anything.
 fn silence() -> Body {
     Body::from_stream(futures::stream::pending::<Result<Bytes, Infallible>>())
 }

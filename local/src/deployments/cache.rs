@@ -1,8 +1,8 @@
-//! What the shell knows of Pods: watch events, and the answers to its own writes.
+//! The shell's view of Pods: watch events, and the answers to its own writes.
 //!
-//! The answer to a write is stored at once, so the next decision counts a pod that was just
-//! created although its watch event has not come. Events older than what is stored are passed
-//! over by resource version, which this API counts up in one row for all objects.
+//! The answer to a write is stored at once, so the next decision counts a pod that was just created
+//! although its watch event has not come. Events older than the stored object are skipped by
+//! resource version, which this API counts up in one sequence for all objects.
 
 use std::collections::{BTreeSet, HashMap};
 
@@ -14,12 +14,12 @@ use kube::{Resource, ResourceExt};
 #[derive(Debug)]
 pub(super) struct Cache<K> {
     objects: HashMap<String, K>,
-    /// UIDs of a controller and of an object of its own.
+    /// Pairs of UIDs: a controller, and an object that it owns.
     owned: BTreeSet<(String, String)>,
     listed: HashMap<String, K>,
 }
 
-/// An object before and after an event; the shell finds out from them who is concerned.
+/// An object that was stored, by UID, or that is gone; the shell finds its Deployment from it.
 #[derive(Debug, PartialEq)]
 pub(super) enum Change<K> {
     Stored(String),
@@ -67,8 +67,8 @@ impl<K: Resource> Cache<K> {
         }
     }
 
-    /// Stores an object unless a newer one is stored; without who wrote which field, which is the
-    /// larger part of most.
+    /// Stores an object unless a newer one is stored. Drops its managed fields, which are the
+    /// larger part of most objects.
     pub(super) fn store(&mut self, mut object: K) -> Option<Change<K>> {
         object.meta_mut().managed_fields = None;
         let uid = object.uid()?;
@@ -144,7 +144,7 @@ mod tests {
         assert_eq!(cache.follow(Event::Apply(pod("a", 8))).len(), 1);
     }
 
-    /// C5: what a Deployment owns is found without a look at everybody's pods.
+    /// The pods of a Deployment are found without a look at all pods.
     #[test]
     fn pods_are_found_by_their_controller() {
         let mut cache = Cache::default();

@@ -10,7 +10,7 @@ use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
 
 use super::template::{POD_TEMPLATE_HASH, template_hash};
 
-/// Lower goes first when a Deployment shrinks; Kubernetes' own annotation.
+/// Kubernetes' own annotation: pods with a lower cost go first when a Deployment shrinks.
 const DELETION_COST: &str = "controller.kubernetes.io/pod-deletion-cost";
 
 /// Kubernetes' default of `maxSurge`, in percent.
@@ -77,8 +77,8 @@ impl<'a> Census<'a> {
 /// Decides for `deployment`, whose own pods (owned and selected) are `pods`.
 ///
 /// A changed template rolls with nothing unavailable: pods of earlier templates go as pods of the
-/// current one become available, and at most `maxSurge` more than `replicas` live at once.
-/// Pods that ended are replaced. Among equals the order of `ReplicaSet` decides who goes
+/// current one become available, and at most `maxSurge` more than `replicas` live at once. Pods
+/// that ended are replaced. Among equals the order of `ReplicaSet` decides which pod goes
 /// (`k8s.io/kubernetes/pkg/controller/controller_utils.go`, `ActivePodsWithRanks`).
 pub fn plan<'a>(
     deployment: &Deployment,
@@ -129,7 +129,7 @@ pub fn plan<'a>(
         .filter(|pod| available_since(pod, min_ready).is_some_and(|since| since <= now))
         .count();
     superseded.sort_by_key(|pod| keep_rank(pod));
-    // What the current pods do not serve yet, the best of the earlier ones still have to.
+    // For every wanted pod that does not serve yet one of the earlier ones stays, the best first.
     let surplus = superseded.len().saturating_sub(wanted.saturating_sub(serving));
     delete.extend(superseded.drain(..surplus));
     Actions { create, delete: delete.into_iter().map(victim).collect() }
@@ -142,7 +142,8 @@ pub(super) fn available_since(pod: &Pod, min_ready_s: i32) -> Option<Timestamp> 
     since.checked_add(wait).ok()
 }
 
-/// Since when a pod is ready; the earliest time there is when its condition does not say.
+/// Since when a pod is ready: the earliest time there is if its condition does not say, `None` if
+/// it is not ready.
 pub(super) fn ready_since(pod: &Pod) -> Option<Timestamp> {
     if !pod::is_ready(pod) {
         return None;

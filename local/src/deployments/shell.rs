@@ -22,11 +22,11 @@ use super::plan::{Actions, Victim, plan};
 use super::status::observe;
 use super::template;
 
-/// Events taken in one go. What has come is taken together, and nothing is waited for.
+/// Events taken in one go. Those that have arrived are taken together, without a wait for more.
 const EVENTS_AT_ONCE: usize = 256;
 
-/// Pods created for one Deployment in one go; the answers bring it back for the rest. As many
-/// processes starting at once as a machine's cores can make use of, and then some.
+/// Pods created for one Deployment in one go; their watch events bring it back for the rest. As
+/// many processes starting at once as a machine's cores can make use of, and then some.
 const CREATED_AT_ONCE: usize = 64;
 
 /// Pause before a Deployment is looked at again after a write of it failed.
@@ -45,8 +45,8 @@ pub struct DeploymentOptions {
 struct Shell {
     client: Client,
     ports: Ports,
-    /// Namespace and name of every Deployment, by UID. One is read when it is looked at, for the
-    /// API is in this process: ten thousand that sleep would be held for nothing.
+    /// Namespace and name of every Deployment, by UID. The object is read when it is looked at, for
+    /// the API is in this process: ten thousand that sleep would be held for nothing.
     deployments: HashMap<String, (String, String)>,
     /// UIDs of a list that is not complete yet.
     listed: HashSet<String>,
@@ -57,7 +57,7 @@ struct Shell {
     timers: HashMap<String, Instant>,
 }
 
-/// Deployments to look at, by UID, as the watch told of them if it just did.
+/// Deployments to look at, by UID; with the object if the watch has just delivered it.
 type Waiting = HashMap<String, Option<Box<Deployment>>>;
 
 /// Keeps the pods of every Deployment until `shutdown`; leaves everything as it is then.
@@ -184,7 +184,7 @@ impl Shell {
         self.timers.extract_if(|_, at| *at <= now).map(|(uid, _)| uid).collect()
     }
 
-    /// Looks at one Deployment, as it was `told` of or as it is.
+    /// Looks at one Deployment: the object that the watch `told`, or else a fresh read.
     async fn reconcile(&mut self, uid: &str, told: Option<Box<Deployment>>) {
         self.timers.remove(uid);
         let deployment = match told {
@@ -214,7 +214,7 @@ impl Shell {
         }
     }
 
-    /// A Deployment as it is; none when it is gone, or cannot be read, and then it is due again.
+    /// Reads a Deployment; `None` if it is gone, or cannot be read, and then it is due again.
     async fn read(&mut self, uid: &str) -> Option<Box<Deployment>> {
         let (namespace, name) = self.deployments.get(uid)?;
         let api: Api<Deployment> = Api::namespaced(self.client.clone(), namespace);

@@ -1,7 +1,8 @@
 //! A Deployment's status from its pods: counts, `Available` and `Progressing`.
 //!
-//! The rules of `Progressing` are those of `k8s.io/kubernetes/pkg/controller/deployment/progress.go`:
-//! once a rollout completed, a change of scale neither restarts it nor lets it exceed its deadline.
+//! The rules of `Progressing` are those of
+//! `k8s.io/kubernetes/pkg/controller/deployment/progress.go`: once a rollout completed, a change of
+//! scale neither restarts it nor lets it exceed its deadline.
 
 use std::time::Duration;
 
@@ -36,7 +37,7 @@ pub fn observe<'a>(
     let available = count(readiness.iter().filter(|since| **since <= now).count());
     let replicas = count(current.len() + superseded.len());
     let mut status = DeploymentStatus {
-        // Zeros are written out: left away, a merge patch would keep the old number.
+        // Zeros are written out: if they were left out, a merge patch would keep the old number.
         replicas: Some(replicas),
         updated_replicas: Some(count(current.len())),
         ready_replicas: Some(count(live().filter(|pod| ready_since(pod).is_some()).count())),
@@ -65,7 +66,7 @@ fn availability(before: &DeploymentStatus, available: bool, now: Timestamp) -> D
     condition(before, AVAILABLE, available, (reason, message), now)
 }
 
-/// The condition, none without a deadline, and when the deadline is.
+/// The condition, `None` without a deadline, and the time of the deadline while it is awaited.
 fn progressing(
     deployment: &Deployment,
     before: &DeploymentStatus,

@@ -29,8 +29,9 @@ const MAX_BASE_LENGTH: usize = 253 - 2 - 10 - SUFFIX_LENGTH;
 pub fn template_hash(template: &PodTemplateSpec) -> String {
     // The JSON text is canonical: fields come in the order of the type, maps are sorted.
     let text = serde_json::to_vec(template).unwrap_or_default();
-    // FNV-1a, 32 bits, as Kubernetes' own label; collisions only delay a rollout of one's own. By
-    // hand, for the crate `fnv` has 64 bits only, and other labels would replace every pod.
+    // FNV-1a, 32 bits, as Kubernetes' own label; a collision only delays the Deployment's own
+    // rollout. By hand, for the crate `fnv` has 64 bits only, and other labels would replace every
+    // pod.
     let digest = text.iter().fold(0x811c_9dc5_u32, |digest, byte| {
         (digest ^ u32::from(*byte)).wrapping_mul(0x0100_0193)
     });
@@ -61,8 +62,8 @@ pub(super) fn wants_port(template: &PodTemplateSpec) -> bool {
         .is_some_and(|spec| spec.containers.iter().any(|c| user_port(c).is_some()))
 }
 
-/// The pod to create. `port` replaces the template's `user-port`, everywhere the number is told:
-/// on one machine every pod needs a number of its own.
+/// The pod to create. `port` replaces the template's `user-port` wherever that number stands: on
+/// one machine every pod needs a number of its own.
 pub(super) fn pod(deployment: &Deployment, hash: &str, suffix: &str, port: Option<u16>) -> Pod {
     let template = deployment.spec.as_ref().map(|spec| spec.template.clone());
     let template = template.unwrap_or_default();

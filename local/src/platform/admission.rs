@@ -8,11 +8,11 @@ use ebb_apiserver::admission::{Admission, AdmissionOperation, AdmissionVerdict, 
 use ebb_controller::admission as rules;
 use tokio::sync::watch;
 
-/// Who the platform's own parts are to admission: an account in the namespace of the platform.
+/// The account under which admission sees the platform's own parts, in the platform's namespace.
 const SYSTEM_ACCOUNT: &str = "controller";
 
-/// What an embedded API needs to be the API of Ebb, in memory: Ebb's kinds, its namespace, and its
-/// rules under the settings of the moment.
+/// The options that make an embedded API the API of Ebb, in memory: Ebb's kinds, its namespace, and
+/// its rules under the settings of the moment.
 pub fn api_options(config: watch::Receiver<Arc<Config>>) -> ApiOptions {
     ApiOptions {
         definitions: ebb_api::crd::all(),

@@ -53,7 +53,7 @@ impl Listeners {
         self.api_address
     }
 
-    /// The event that says so, and how many files and connections may be open.
+    /// The event that tells these addresses, and how many files and connections may be open.
     pub(super) fn started(
         &self,
         options: &Local,

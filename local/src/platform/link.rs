@@ -8,10 +8,10 @@ use ebb_autoscaler::{DrainControl, Intake};
 
 use crate::terminal::{Terminal, TerminalEvent};
 
-/// Reports upwards.
+/// Takes reports up to the autoscaler.
 pub(super) struct Up(pub(super) Intake);
 
-/// Orders downwards. The activator is made after the autoscaler, which needs this end first.
+/// Takes orders down to the activator. The autoscaler needs this end before the activator is made.
 #[derive(Clone, Default)]
 pub(super) struct Down(Arc<OnceLock<Activator>>);
 
@@ -19,7 +19,7 @@ pub(super) struct Down(Arc<OnceLock<Activator>>);
 pub(super) struct Narrator(pub(super) Terminal);
 
 impl Down {
-    /// Ties the other end; once.
+    /// Ties the activator to this end; once.
     pub(super) fn tie(&self, activator: Activator) {
         let tied = self.0.set(activator);
         debug_assert!(tied.is_ok(), "the link is tied once");
@@ -50,7 +50,7 @@ impl Observer for Narrator {
                 took_ms: u64::try_from(took.as_millis()).unwrap_or(u64::MAX),
             },
             Seen::Asleep { revision } => TerminalEvent::Asleep { revision: revision.to_string() },
-            // The Revision's condition says it, with the exit code: see `news`.
+            // `news` tells it from the Revision's condition, with the exit code.
             Seen::Failed { .. } => return,
         });
     }

@@ -31,13 +31,13 @@ const ACTIVATOR: &str = "local";
 /// Name of the part that follows the settings, which all others wait for.
 const SETTINGS: &str = "settings";
 
-/// After how long an Event tells that the activator is not heard: as on a cluster. It is a function
-/// call away, so that would be a bug.
+/// After how long an Event tells that the activator is not heard: as on a cluster. The activator is
+/// a function call away, so its silence would be a bug.
 const UNHEARD_NOTICE: Duration = Duration::from_mins(10);
 
 /// The settings and both ends of their channel.
 pub(super) struct Settings {
-    /// What holds where no ConfigMap says otherwise.
+    /// The settings where no ConfigMap says otherwise.
     pub(super) base: Config,
     pub(super) publish: watch::Sender<Arc<Config>>,
     pub(super) config: watch::Receiver<Arc<Config>>,
@@ -65,7 +65,7 @@ pub(super) struct Running {
     /// Ends the replicas, last.
     ending: CancellationToken,
     runner: JoinHandle<()>,
-    /// Told when a part ends or panics that should not have.
+    /// Learns when a part ends or panics before its time.
     tasks: Tasks,
 }
 
@@ -87,7 +87,7 @@ impl Parts {
             activators: Roster::Fixed(vec![ACTIVATOR.to_owned()]),
             drains: Arc::new(down.clone()),
             unheard_notice: UNHEARD_NOTICE,
-            // There is no other.
+            // There is no other autoscaler.
             leads: watch::channel(Some(1)).1,
         };
         let (autoscaler, intake) = Autoscaler::new(options, registry);
@@ -129,7 +129,7 @@ impl Parts {
         let run = |name, work: futures::future::BoxFuture<'static, ()>| {
             let (stopping, listed) = (stopping.clone(), Arc::clone(&listed));
             control.spawn(tasks.watched(name, &stopping.clone(), async move {
-                // Nothing but what follows the settings works before they are known.
+                // Only the part that follows the settings works before they are known.
                 if name != SETTINGS {
                     tokio::select! {
                         () = listed.wait() => {}
@@ -177,7 +177,7 @@ impl Parts {
 // === impl Running ===
 
 impl Running {
-    /// The tasks of the process, whose end is its end.
+    /// The tasks of the process: it ends when one of them ends before its time.
     pub(super) const fn tasks(&self) -> &Tasks {
         &self.tasks
     }

@@ -1,4 +1,4 @@
-//! What the tests run: the embedded API, Deployments and runner.
+//! The platform that the tests run: the embedded API, Deployments and runner.
 
 use std::sync::Arc;
 use std::time::Duration;

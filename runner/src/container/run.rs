@@ -21,7 +21,7 @@ use super::{Stop, Supervisor};
 /// Verdicts in flight: probes send changes only, so one each is plenty.
 const VERDICTS: usize = 4;
 
-/// What SIGTERM is given although the hook used the whole grace; kubelet's
+/// Least time after SIGTERM, although the hook used the whole grace; kubelet's
 /// `minimumGracePeriodInSeconds`.
 const LEAST_GRACE: Duration = Duration::from_secs(2);
 
@@ -52,8 +52,8 @@ impl Drop for Watch {
 // === impl Supervisor ===
 
 impl Supervisor {
-    /// Starts the process and stays with it. Returns when it and everything that it left behind
-    /// ended.
+    /// Starts the process and stays with it. Returns when it and all processes that it left behind
+    /// have ended.
     pub(super) async fn run(&mut self, launch: &Launch) -> End {
         let started = launch.start(self.machine.guardian.as_ref());
         let since = Timestamp::now();
@@ -101,7 +101,8 @@ impl Supervisor {
         self.machine.logs.begin(&source).copy(output)
     }
 
-    /// Follows probes and orders until the process ends. Also says which probe ended it.
+    /// Follows probes and orders until the process ends. Also returns the message of the probe that
+    /// ended it, if one did.
     async fn attend(
         &mut self,
         process: &mut Process,
@@ -146,9 +147,10 @@ impl Supervisor {
             least = Instant::now() + LEAST_GRACE;
         }
         process.signal(Signal::SIGTERM);
-        // Nobody left to give orders ends it at once.
+        // Without an order, because its sender is gone, SIGKILL follows at once.
         while let Some(stop) = self.order() {
-            // What the hook used up is made good, but not against a later, more urgent order.
+            // The time that the hook used up is made good, but not against a later, more urgent
+            // order.
             let deadline =
                 if Some(stop) == order { stop.deadline.max(least) } else { stop.deadline };
             tokio::select! {

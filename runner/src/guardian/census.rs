@@ -1,7 +1,7 @@
-//! Who runs on this machine, read from `/proc`, and who of them is condemned.
+//! The processes of this machine, read from `/proc`, and which of them are condemned.
 //!
 //! Reading is I/O; [`condemned`] is pure. A process is identified by its number *and* its start
-//! time, so that a number that was used again is never mistaken for the process it once named.
+//! time, so that a reused number is never mistaken for the process that it once named.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
@@ -45,8 +45,8 @@ impl Groups {
         self.0.iter().map(|(leader, started)| added_line(*leader, *started)).collect()
     }
 
-    /// Follows one line from the pipe; a line that makes no sense is passed over, for a torn last
-    /// line is what a killed writer leaves.
+    /// Follows one line from the pipe. A malformed line is skipped, for a killed writer may leave a
+    /// torn last line.
     pub(super) fn obey(&mut self, line: &str) {
         if let Some(rest) = line.strip_prefix('+') {
             let mut numbers = rest.split(' ');
@@ -97,7 +97,7 @@ pub(super) fn read_stat(pid: i32) -> Option<Process> {
     parse_stat(pid, &String::from_utf8_lossy(&stat))
 }
 
-/// The fields after the name, which stands in parentheses and may itself hold some.
+/// Reads the fields after the name, which stands in parentheses and may itself hold some.
 fn parse_stat(pid: i32, stat: &str) -> Option<Process> {
     let (_, rest) = stat.rsplit_once(") ")?;
     let fields: Vec<&str> = rest.split(' ').collect();
@@ -114,12 +114,12 @@ fn parse_stat(pid: i32, stat: &str) -> Option<Process> {
     })
 }
 
-/// Who is to end: the marked, the members of registered groups, and everything that descends from
+/// The processes to end: the marked ones, the members of registered groups, and every descendant of
 /// either. Never `myself` and never the first process.
 pub(super) fn condemned(census: &[Process], groups: &Groups, myself: i32) -> Vec<Process> {
     let started: BTreeMap<i32, u64> = census.iter().map(|p| (p.pid, p.started)).collect();
-    // While a group has members the kernel gives its number to nobody else. So only a leader that
-    // is another process than the registered one says that the number was used again.
+    // While a group has members, the kernel gives its number to no other process. So the number was
+    // reused only if the leader is another process than the registered one.
     let is_ours = |group: i32| {
         groups
             .0

@@ -20,7 +20,7 @@ pub enum InstanceError {
     /// Another Ebb runs on the same folder.
     #[error("another ebb runs with the data folder {}: stop it, or name another folder", .0.display())]
     Taken(PathBuf),
-    /// The folder is used for other things by others, who would be shut out.
+    /// The folder is open to others, who use it for other things and would be shut out.
     #[error(
         "the folder {} is open to others and holds other things: name a folder for Ebb alone",
         .0.display()
@@ -31,7 +31,7 @@ pub enum InstanceError {
     File {
         /// The identity file.
         path: PathBuf,
-        /// What the system said.
+        /// The system's error.
         #[source]
         source: io::Error,
     },
@@ -48,8 +48,8 @@ pub struct Instance {
 // === impl Instance ===
 
 impl Instance {
-    /// Takes the data folder for this process, ends what a killed predecessor left running, and
-    /// writes a fresh identity.
+    /// Takes the data folder for this process, ends the processes that a killed predecessor left
+    /// running, and writes a fresh identity.
     ///
     /// Blocks while leftovers end, a few seconds at most; immediate when there are none.
     pub fn claim(data: &Path) -> Result<Self, InstanceError> {
@@ -78,7 +78,7 @@ impl Instance {
             if previous.is_empty() { Sweep { found: 0, left: 0 } } else { sweep(previous) };
         let identity = fresh_identity();
         file.rewind().map_err(fail)?;
-        // Over the old one, which is as long: most file systems need no room for that.
+        // Written over the old identity, which is as long: most file systems need no room for that.
         file.write_all(identity.as_bytes()).map_err(fail)?;
         let length = file.stream_position().map_err(fail)?;
         file.set_len(length).map_err(fail)?;
@@ -91,19 +91,19 @@ impl Instance {
         &self.identity
     }
 
-    /// What a killed predecessor had left running.
+    /// The processes that a killed predecessor had left running.
     pub fn leftovers(&self) -> Sweep {
         self.leftovers
     }
 }
 
-/// Whether the folder is an Ebb's already, or nobody's yet.
+/// Whether the folder is an Ebb's already, or still empty.
 fn is_ours(data: &Path, identity_file: &Path) -> io::Result<bool> {
     Ok(identity_file.exists() || fs::read_dir(data)?.next().is_none())
 }
 
-/// 128 random bits from the keys that the standard library draws for its hash maps: enough never
-/// to meet a stranger's, and not a secret.
+/// 128 random bits from the keys that the standard library draws for its hash maps: enough never to
+/// equal another Ebb's, and not a secret.
 fn fresh_identity() -> String {
     let draw = || RandomState::new().hash_one(std::process::id());
     format!("{:016x}{:016x}", draw(), draw())
@@ -124,7 +124,7 @@ mod tests {
         let refused = Instance::claim(folder.path()).expect_err("it is shared");
         assert!(matches!(refused, InstanceError::Shared(_)), "{refused}");
         assert!(private::is_open(folder.path()));
-        // One that an earlier version left open is an Ebb's, whatever else lies there.
+        // A folder that an earlier version left open is an Ebb's, whatever else lies there.
         fs::write(folder.path().join(FILE_NAME), "").expect("it is ours");
         Instance::claim(folder.path()).expect("it is Ebb's");
         assert!(!private::is_open(folder.path()));

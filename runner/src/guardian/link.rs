@@ -18,13 +18,14 @@ pub enum GuardianError {
     Start {
         /// The program that was started.
         program: String,
-        /// What the system said.
+        /// The system's error.
         #[source]
         source: io::Error,
     },
 }
 
-/// A running guardian. Dropping the last clone, like the end of Ebb, makes it end what is left.
+/// A running guardian. Dropping the last clone, like the end of Ebb, makes it end the remaining
+/// processes.
 #[derive(Debug, Clone)]
 pub struct Guardian {
     link: Arc<Mutex<Link>>,
@@ -55,8 +56,7 @@ impl Guardian {
         Self::start_with(command, identity)
     }
 
-    /// Starts the guardian through a command of the caller's, which must end up in
-    /// [`main`](super::main).
+    /// Starts the guardian through `command`, which must run [`main`](super::main).
     pub(super) fn start_with(mut command: Command, identity: &str) -> Result<Self, GuardianError> {
         // Rust opens pipes with CLOEXEC, so replicas never hold the write end.
         command.stdin(Stdio::piped()).stdout(Stdio::null()).stderr(Stdio::null());
@@ -69,7 +69,7 @@ impl Guardian {
     }
 
     /// Tells the guardian of a process group by the number of its leader. `None` when the leader
-    /// ended already, whose group the caller has to end itself.
+    /// has ended already; the caller then has to end its group itself.
     ///
     /// One small write to a pipe that is always read: microseconds.
     pub fn register(&self, leader: i32) -> Option<Registration> {
@@ -108,8 +108,8 @@ impl Drop for Registration {
 // === impl Link ===
 
 impl Link {
-    /// Sends one line; when the guardian is gone (killed by hand or for memory), starts another
-    /// and tells it everything.
+    /// Sends one line; when the guardian is gone (killed by hand or for memory), starts another and
+    /// tells it the identity and all groups.
     fn send(&mut self, line: &str) {
         let Some(pipe) = self.child.stdin.as_mut() else {
             return;

@@ -1,8 +1,8 @@
-//! By what Ebb's processes are known: a variable in their environment, which children inherit.
+//! The mark of Ebb's processes: a variable in their environment, which children inherit.
 
 use super::{INSTANCE_VARIABLE, REPLICA_VARIABLE};
 
-/// What a process's environment must hold for it to be ended.
+/// The entry in its environment that marks a process to be ended.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ProcessMark(String);
 

@@ -1,4 +1,4 @@
-//! Ends marked processes: SIGTERM, a grace, SIGKILL, until nobody is left or the bound is reached.
+//! Ends marked processes: SIGTERM, a grace, SIGKILL, until none is left or the bound is reached.
 
 use std::collections::BTreeSet;
 use std::thread;
@@ -15,12 +15,13 @@ const ROUND: Duration = Duration::from_millis(20);
 /// Looks after the grace ended. SIGKILL needs one or two; a process in an uninterruptible wait
 /// (a dead network disk) is left to the kernel, which ends it when the wait does.
 const ROUNDS_AFTER_KILL: u32 = 100;
-/// Looks in a row that found nobody before a sweep with a grace is over: a child that Ebb was about
-/// to start when it was killed carries no marker between fork and exec and is seen only by the next
-/// look. A sweep without grace follows the end of one replica, all of whose processes are marked.
+/// Looks in a row that find no process before a sweep with a grace is over: a child that Ebb was
+/// about to start when it was killed carries no mark between fork and exec, and only the next look
+/// sees it. A sweep without grace follows the end of one replica, all of whose processes are
+/// marked.
 const QUIET_ROUNDS: u32 = 2;
 
-/// What a sweep did.
+/// The outcome of a sweep.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Sweep {
     /// Processes that were found and signalled.
@@ -61,14 +62,14 @@ pub fn sweep_marked(mark: &ProcessMark, groups: &Groups, grace: Duration) -> Swe
     Sweep { found: warned.len(), left }
 }
 
-/// Signals one process, after a last look that it is still the one that was condemned. Without a
-/// pidfd, which needs unsafe code here, microseconds remain in which the number could be used
-/// again; the kernel hands numbers out in turn, so that takes a whole round of them.
+/// Signals one process, after a last check that it is still the condemned one. Without a pidfd,
+/// which needs unsafe code here, microseconds remain in which the number could be reused; the
+/// kernel hands numbers out in turn, so that takes a whole round of them.
 fn end(victim: &Process, mark: &ProcessMark, signal: Signal) {
     let is_same = observe(victim.pid, mark)
         .is_some_and(|now| now.started == victim.started && now.marked == victim.marked);
     if is_same {
-        // It may be gone by now, which is what was wanted.
+        // The process may be gone by now, as is wanted.
         let _ = kill(Pid::from_raw(victim.pid), signal);
     }
 }

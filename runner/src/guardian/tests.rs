@@ -29,7 +29,7 @@ fn is_alive(pid: i32) -> bool {
     read_stat(pid).is_some()
 }
 
-/// Waits up to five seconds; real time, for real processes end in it.
+/// Waits up to five seconds of real time, in which real processes end.
 fn wait_until(what: impl Fn() -> bool) -> bool {
     (0..250).any(|_| {
         thread::sleep(Duration::from_millis(20));
@@ -54,8 +54,8 @@ fn the_guardian() {
     }
 }
 
-/// What Ebb does: a guardian, a replica with a grandchild of its own session, and one that hides
-/// its environment; then it sleeps until it is killed.
+/// Plays Ebb: starts a guardian, a replica with a grandchild in a session of its own, and a replica
+/// that hides its environment; then sleeps until it is killed.
 #[test]
 #[ignore = "a part that a copy of this program acts, started by the test below"]
 fn the_parent() {

@@ -49,7 +49,7 @@ impl Splitter {
         }
     }
 
-    /// The end of the stream: what has no line end is a line as well.
+    /// The end of the stream: a rest without a line end is a line as well.
     pub(super) fn finish(&mut self, each: impl FnOnce(&[u8], bool)) {
         if !self.rest.is_empty() {
             each(&self.rest, true);
@@ -62,7 +62,7 @@ impl Splitter {
 
 impl Tail {
     pub(super) fn push(&mut self, text: &[u8]) {
-        // From the end: that is where the reason stands.
+        // Only the end of a long line: that is where the reason stands.
         let text = &text[text.len().saturating_sub(TAIL_BYTES)..];
         let line = String::from_utf8_lossy(text).into_owned();
         self.bytes += line.len() + 1;

@@ -1,4 +1,4 @@
-//! From a run's files to whoever asked for them.
+//! From a run's files to the client that asked for them.
 
 use std::collections::VecDeque;
 use std::fs::File;
@@ -22,9 +22,9 @@ const MOST_AT_ONCE: u64 = 1024 * 1024;
 pub(super) struct Reader {
     run: Run,
     options: LogOptions,
-    /// What of the file was sent: `None` before the first answer.
+    /// How much of the file was sent; `None` before the first answer.
     sent: Option<Progress>,
-    /// A part of a line at the end of what was read.
+    /// A part of a line at the end of the bytes that were read.
     rest: Vec<u8>,
     /// Whether the next text continues a line whose beginning was sent.
     is_inside: bool,
@@ -79,7 +79,7 @@ impl Reader {
         }
     }
 
-    /// What there is, from the beginning or the last lines of it.
+    /// The output until now, from the beginning or only its last lines.
     async fn first(&mut self) -> io::Result<Vec<u8>> {
         let before = *self.run.progress.borrow();
         let path = self.run.path.clone();
@@ -88,8 +88,8 @@ impl Reader {
             if before.rotations > 0 {
                 read_from(&aside(&path), 0, u64::MAX, &mut text)?;
             }
-            // No further than the file was known to be, so that what is written meanwhile is not
-            // sent twice. A rotation in this instant loses the followed lines before it.
+            // Read no further than the known end of the file, so that lines written meanwhile are
+            // not sent twice. A rotation in this instant loses the followed lines before it.
             let read = read_from(&path, 0, before.bytes, &mut text)?;
             Ok((text, read))
         })
@@ -99,7 +99,7 @@ impl Reader {
         Ok(self.render(&text))
     }
 
-    /// What was written since; waits for it, and ends with the run.
+    /// The output since the last answer; waits for it, and ends with the run.
     async fn more(&mut self, sent: Progress) -> io::Result<Vec<u8>> {
         let mut now = *self.run.progress.borrow_and_update();
         if now == sent {
@@ -121,8 +121,8 @@ impl Reader {
         .await?;
         let is_aside = now.rotations > sent.rotations;
         self.sent = Some(if is_aside && read < MOST_AT_ONCE {
-            // All of the file that was moved aside; the new one next. More than one rotation
-            // between two reads is lost, as it is on the disk.
+            // All of the file that was moved aside was read; the new one is next. More than one
+            // rotation between two reads is lost, as it is on the disk.
             Progress { rotations: now.rotations, bytes: 0 }
         } else {
             Progress { rotations: sent.rotations, bytes: sent.bytes + read }
@@ -163,7 +163,7 @@ impl Reader {
         text[from..].to_vec()
     }
 
-    /// Takes the file's marks off; keeps a torn line for later.
+    /// Strips the time, stream and tag of each line; keeps a torn line for later.
     fn render(&mut self, text: &[u8]) -> Vec<u8> {
         let mut whole = std::mem::take(&mut self.rest);
         whole.extend_from_slice(text);

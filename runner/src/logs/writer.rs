@@ -50,7 +50,7 @@ struct Sink {
     file: Option<File>,
     written: Progress,
     rotate_at: u64,
-    /// Whether a failure was told.
+    /// Whether a failure was logged.
     is_told: bool,
 }
 
@@ -95,7 +95,7 @@ impl LogWriter {
         tail: Arc<Mutex<Tail>>,
     ) {
         if let Some(path) = &self.obsolete {
-            // Either may not exist, when the run said nothing.
+            // Either may not exist, for example if the run printed nothing.
             let _ = fs::remove_file(path).await;
             let _ = fs::remove_file(aside(path)).await;
         }
@@ -152,8 +152,8 @@ impl LogTask {
 // === impl Sink ===
 
 impl Sink {
-    /// Appends to the file. A failure (a full disk) loses lines and is told once; it never stalls
-    /// the program, whose pipes have to be read on.
+    /// Appends to the file. A failure (a full disk) loses lines and is logged once. It never stalls
+    /// the program: its pipes are read on.
     async fn write(&mut self, lines: &[u8]) {
         if lines.is_empty() {
             return;
@@ -178,7 +178,7 @@ impl Sink {
         } else {
             if let Some(folder) = self.path.parent() {
                 let folder = folder.to_owned();
-                // Models print what they were asked.
+                // A private folder: models print the requests that they get.
                 spawn_blocking(move || private::folder(&folder))
                     .await
                     .map_err(io::Error::other)??;
@@ -188,7 +188,7 @@ impl Sink {
             self.file.insert(options.open(&self.path).await?)
         };
         file.write_all(lines).await?;
-        // Until then the bytes may be on their way to another thread.
+        // Until the flush ends, the bytes may be on their way to another thread.
         file.flush().await?;
         self.written.bytes += lines.len() as u64;
         self.progress.send_replace(self.written);

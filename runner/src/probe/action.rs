@@ -19,13 +19,13 @@ use crate::status::LOOPBACK;
 
 use super::grpc;
 
-/// What kubelet calls itself.
+/// Kubelet's name for itself.
 const USER_AGENT: &str = "kube-probe/1.36";
 
-/// Bytes kept of what a command says; kubelet's limit.
+/// Bytes kept of the output of a command; kubelet's limit.
 const SAID_BYTES_MAX: usize = 10 * 1024;
 
-/// What to ask, ready to be asked again and again.
+/// The question of a probe or hook, ready to be asked again and again.
 #[derive(Debug, Clone)]
 pub(crate) enum ProbeAction {
     Http {
@@ -48,13 +48,13 @@ pub(crate) enum ProbeAction {
     Sleep(Duration),
 }
 
-/// Whom to ask: what a command in the container runs with.
+/// The container that is asked: what a command in it runs with.
 #[derive(Debug, Clone)]
 pub(crate) struct ProbeTarget {
     launch: Launch,
 }
 
-// === impl Action ===
+// === impl ProbeAction ===
 
 impl ProbeAction {
     pub(super) fn of(probe: &Probe, container: &Container) -> Option<Self> {
@@ -110,7 +110,7 @@ impl ProbeAction {
         })
     }
 
-    /// Asks; an error says what is wrong. Bounds no time, and stops when dropped.
+    /// Asks; an error says what is wrong. Has no time limit, and stops when dropped.
     pub(crate) async fn perform(&self, target: &ProbeTarget) -> Result<(), String> {
         match self {
             Self::Http { address, authority, path, headers } => {
@@ -127,7 +127,7 @@ impl ProbeAction {
     }
 }
 
-// === impl Target ===
+// === impl ProbeTarget ===
 
 impl ProbeTarget {
     pub(crate) fn new(launch: Launch) -> Self {
@@ -169,13 +169,13 @@ impl ProbeTarget {
     }
 }
 
-/// The first [`SAID_BYTES_MAX`] bytes of an output, which is read to its end: a program that is not
-/// listened to would stand still.
+/// The first [`SAID_BYTES_MAX`] bytes of an output, which is read to its end: a program whose
+/// output is not read would stand still.
 async fn beginning(output: Option<impl AsyncRead + Unpin>) -> Vec<u8> {
     let mut said = Vec::new();
     if let Some(output) = output {
         let mut output = BufReader::new(output);
-        // What cannot be read is not said.
+        // An output that cannot be read counts as ended.
         let first = (&mut output).take(SAID_BYTES_MAX as u64).read_to_end(&mut said).await;
         drop(first);
         drop(tokio::io::copy_buf(&mut output, &mut tokio::io::sink()).await);
@@ -291,7 +291,7 @@ mod tests {
         assert!(problem.contains(&address), "{problem}");
     }
 
-    /// L5: a probe that prints without end took memory without end.
+    /// A probe that prints without end must not take memory without end.
     #[tokio::test]
     async fn of_what_a_command_prints_the_beginning_is_kept() {
         let line = command::CommandLine {

@@ -10,9 +10,9 @@ use hyper::client::conn::http2;
 use hyper_util::rt::{TokioExecutor, TokioIo};
 use tokio::net::TcpStream;
 
-/// The answer is a handful of bytes.
+/// Most bytes of an answer, which is a handful.
 const MOST_BYTES: usize = 1024;
-/// A name that fits in one length byte; longer ones are no health service's.
+/// Longest name of a service, which fits in one length byte; no health service has a longer one.
 const LONGEST_SERVICE: usize = 127;
 /// Tag and wire type of field 1, as a string and as a number.
 const FIELD_1_STRING: u8 = 0x0a;
@@ -38,7 +38,7 @@ pub(super) async fn check(stream: TcpStream, service: &str) -> Result<(), String
             .collect()
             .await
             .map_err(|error| format!("gRPC health check: {error}"))?;
-        // Where the call failed at once the code stands in the headers instead.
+        // If the call failed at once, the code stands in the headers instead.
         let trailers = body.trailers().unwrap_or(&headers);
         let code = trailers.get("grpc-status").and_then(|code| code.to_str().ok());
         match code {

@@ -1,4 +1,4 @@
-//! Thirty at once: made, and woken.
+//! Thirty services at once: created, and woken.
 
 use std::collections::HashSet;
 use std::fmt::Debug;
@@ -20,10 +20,11 @@ use super::floor::{Floor, Token};
 use crate::figures::{Figure, Paired, median};
 use crate::note;
 
-/// How many at once.
+/// Services at once.
 const COUNT: usize = 30;
-/// Rounds; odd, so that the median was really seen. More than a few, because bursts of bare
-/// Deployments took from 8.0 to 11.7 s within one hour of the machine that this was written on.
+/// Rounds; odd, so that the median is one of the measured values. More than a few, because bursts
+/// of bare Deployments took from 8.0 to 11.7 s within one hour of the machine that this was written
+/// on.
 const ROUNDS: usize = 7;
 /// Longest time for one burst.
 const LIMIT: Duration = Duration::from_mins(4);
@@ -65,7 +66,7 @@ pub(super) async fn measure(site: &Site) -> anyhow::Result<Vec<Figure>> {
     ])
 }
 
-/// Makes them all; seconds until the last is Ready.
+/// Creates all services. Returns the seconds until the last is Ready.
 async fn create(site: &Site, names: &[String]) -> anyhow::Result<f64> {
     let api: Api<Service> = Api::namespaced(site.client.clone(), &site.namespace);
     let services: Vec<Service> = names
@@ -84,7 +85,7 @@ async fn create(site: &Site, names: &[String]) -> anyhow::Result<f64> {
     Ok(began.elapsed().as_secs_f64())
 }
 
-/// Calls them all; seconds until each answered.
+/// Calls all services. Returns the seconds until each answered.
 async fn wake(site: &Site, names: &[String]) -> anyhow::Result<Vec<f64>> {
     let client = site.ebb.client();
     let calls = names.iter().map(|name| {
@@ -111,8 +112,8 @@ async fn delete(site: &Site) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// Watches until that many objects are as they should be. A watch, because asking again and again
-/// would slow down what is measured.
+/// Watches until `is_done` holds for `count` objects. A watch, because polling would slow down the
+/// measured work.
 pub(super) async fn until<K>(
     client: &Client,
     namespace: &str,
@@ -148,7 +149,7 @@ where
     timeout(LIMIT, rest).await.context("not all came about")?
 }
 
-/// The median of the rounds' own ratios: the machine's speed drifts from round to round, and both
+/// The median of the ratios of the rounds: the machine's speed drifts from round to round, and both
 /// sides of one round drift together.
 fn ratio(name: &'static str, pairs: &[Pair], goal: f64) -> Figure {
     let of = |value: fn(&Pair) -> f64| median(&mut pairs.iter().map(value).collect::<Vec<_>>());

@@ -1,7 +1,7 @@
-//! Bare Deployments: what Kubernetes itself needs for the pod that Ebb makes.
+//! Bare Deployments: the time that Kubernetes itself needs for the pod that Ebb makes.
 //!
 //! Both sides are probed as Knative's default has it, and neither mounts a service account's token
-//! unless that is what is measured: kubelet looks for mounted volumes every 300 ms, so a token
+//! unless the token is what is measured: kubelet looks for mounted volumes every 300 ms, so a token
 //! alone makes any first start some 0.3 s longer.
 
 use std::collections::HashMap;
@@ -38,7 +38,7 @@ const WATCH_SECONDS: u32 = 280;
 pub(super) enum Token {
     /// Kubernetes' default.
     Mounted,
-    /// `automountServiceAccountToken: false`, for a model that calls nobody.
+    /// `automountServiceAccountToken: false`, for a model that never calls that API.
     None,
 }
 
@@ -94,7 +94,7 @@ impl<'a> Floor<'a> {
         sleep(super::REST).await;
     }
 
-    /// Scales all of them from zero at once; how long each took until it answered.
+    /// Scales all Deployments from zero at once. Returns how long each took to answer.
     pub(super) async fn wake(&self, names: &[String]) -> anyhow::Result<Vec<Duration>> {
         let all = WatchParams::default().labels(LABEL).timeout(WATCH_SECONDS);
         let version = self.pods.list(&ListParams::default().labels(LABEL)).await?;
@@ -118,7 +118,7 @@ impl<'a> Floor<'a> {
         times
     }
 
-    /// Waits until that many have their replica.
+    /// Waits until `count` Deployments have their replica.
     pub(super) async fn available(&self, count: usize) -> anyhow::Result<()> {
         let all = ListParams::default().labels(LABEL);
         let is_available = |deployment: &Deployment| {

@@ -4,7 +4,7 @@ use ebb_tests::processes::{named, proportional_bytes};
 
 use crate::figures::{Figure, Paired};
 
-/// For one replica of each of the three together.
+/// Goal for one replica of each of the three components together.
 const GOAL_MIB: f64 = 40.0;
 const COMPONENTS: [(&str, &str); 3] = [
     ("ebb-activator", "memory of an activator, idle"),
@@ -21,7 +21,7 @@ pub(super) fn measure() -> Vec<Figure> {
     components.into_iter().chain([together("memory of one of each, idle")]).collect()
 }
 
-/// One of each together: of replicas the largest counts.
+/// One replica of each component together; of several replicas the largest counts.
 pub(super) fn together(name: &'static str) -> Figure {
     let (mut value, mut everything) = (0.0, 0.0);
     for (program, _) in COMPONENTS {

@@ -6,7 +6,7 @@ use super::Site;
 use super::floor::{Floor, Token};
 use crate::figures::{Figure, Paired, median};
 
-/// What Ebb may add to what Kubernetes needs.
+/// Time that Ebb may add to a bare Deployment's.
 const GOAL_MS: f64 = 30.0;
 
 pub(super) async fn measure(

@@ -17,16 +17,17 @@ use super::Site;
 use super::floor::{Floor, Token};
 use crate::figures::{Figure, Paired, median};
 
-/// How long writes may trail what caused them: a status of no urgency waits up to 5 s for the
-/// next. Shorter than [`WINDOW`], so that no scale-down is counted.
+/// How long writes may trail their cause: a status that is not urgent waits up to 5 s for the next.
+/// Shorter than [`WINDOW`], so that no scale-down is counted.
 const SETTLE: Duration = Duration::from_secs(12);
 /// How long a counted service stays awake.
 const WINDOW: &str = "autoscaling.knative.dev/window: 30s";
-/// One group serves events to old clients and another to new ones: the same objects.
+/// Events are served by one group for old clients and by this one for new clients: the same
+/// objects, which are counted once.
 const OTHER_EVENTS: &str = "events.k8s.io";
 
-/// Rounds; odd, so that the median was really seen. One count of the same thing is sometimes one
-/// more than the next.
+/// Rounds; odd, so that the median is one of the measured values. Counts of the same operation
+/// sometimes differ by one.
 const ROUNDS: usize = 3;
 
 /// Writes of each round.
@@ -77,7 +78,7 @@ impl Count {
         Ok(Self { writes, watches })
     }
 
-    /// The writes until now and a while.
+    /// The writes until [`SETTLE`] from now.
     #[allow(clippy::cast_precision_loss, reason = "a few dozen")]
     async fn end(self) -> f64 {
         sleep(SETTLE).await;
@@ -88,7 +89,7 @@ impl Count {
     }
 }
 
-/// The kinds of which a namespace can hold objects that can be watched.
+/// The namespaced kinds that can be watched.
 async fn kinds(client: &Client) -> anyhow::Result<Vec<ApiResource>> {
     let discovery = Discovery::new(client.clone()).exclude(&[OTHER_EVENTS]).run().await?;
     let kinds = discovery.groups().flat_map(ApiGroup::recommended_resources);
@@ -118,7 +119,7 @@ pub(super) async fn measure(site: &Site) -> anyhow::Result<Vec<Figure>> {
 async fn bare(site: &Site) -> anyhow::Result<(f64, f64)> {
     let floor = Floor::new(site);
     let names = ["bare".to_owned()];
-    // What was measured before is still being deleted.
+    // The objects of the previous measurement are still being deleted.
     sleep(SETTLE).await;
     let count = Count::start(site).await?;
     floor.create(&names[0], 1, Token::None).await?;
@@ -143,7 +144,7 @@ async fn ours(site: &Site) -> anyhow::Result<(f64, f64)> {
     kubectl.wait_ready("counted").await?;
     let creation = count.end().await;
     site.asleep("counted").await;
-    // What the scale-down left to tell is not to be counted as the wake-up's.
+    // Late writes of the scale-down must not be counted as the wake-up's.
     sleep(SETTLE).await;
     let count = Count::start(site).await?;
     site.ebb.client().get(&site.ebb.host("counted"), "/").await?;

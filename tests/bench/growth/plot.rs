@@ -19,7 +19,7 @@ struct Curve<'a> {
     values: Vec<(f64, f64)>,
 }
 
-/// Writes both curves; none for no points.
+/// Writes both curves; writes nothing if there are no points.
 pub(super) fn write(path: &Path, points: &[Point]) -> anyhow::Result<()> {
     let (Some(first), Some(last)) = (points.first(), points.last()) else {
         return Ok(());

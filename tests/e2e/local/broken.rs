@@ -20,7 +20,7 @@ async fn requests_that_wait_for_a_program_that_dies_fail_and_others_do_not() -> 
     let ebb = Ebb::start_quick().await?;
     let kubectl = ebb.kubectl();
     kubectl.apply(&backend("good", &[])).await?;
-    // It runs once and never again: its first process removes what the next would need.
+    // The program runs once and never again: the test removes the link before the next start.
     let once = ebb.data().join("runs-once");
     std::os::unix::fs::symlink(ebb_tests::binaries::binary("ebb-backend"), &once)?;
     let program = once.display().to_string();

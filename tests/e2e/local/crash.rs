@@ -1,4 +1,4 @@
-//! Ebb is killed in the middle of its work, and goes on as if nothing had been.
+//! Ebb is killed in the middle of its work, and goes on after a restart as if nothing had happened.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -7,7 +7,7 @@ use ebb_tests::ebb::Ebb;
 use ebb_tests::manifest::{backend, service};
 use ebb_tests::{eventually, processes};
 
-/// Processes that run on behalf of this Ebb: marked by its instance in their environment.
+/// The child processes of this Ebb that are alive: the replicas and their guardian.
 fn replicas(ebb: &Ebb) -> Vec<i32> {
     let own = processes::children(ebb.pid());
     own.into_iter().filter(|pid| processes::is_alive(*pid)).collect()
@@ -31,7 +31,8 @@ async fn after_kill_9_under_load_no_process_is_left_and_everything_is_as_it_was(
             let (client, host, stop) = (ebb.client(), ebb.host("hello"), stop.clone());
             tokio::spawn(async move {
                 while !stop.load(Ordering::Relaxed) {
-                    // Requests in flight when the process dies may fail: that is the fault.
+                    // Requests that are in flight when the process dies may fail: the kill is the
+                    // fault under test.
                     drop(client.get(&host, "/sleep?ms=5").await);
                 }
             })

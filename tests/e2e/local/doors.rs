@@ -10,7 +10,7 @@ const PRIVATE: &str = "networking.knative.dev/visibility=cluster-local";
 const TAG: &str = r#"{"spec":{"traffic":[
     {"revisionName":"priv-00001","percent":100,"tag":"blue"}]}}"#;
 
-/// P1: `curl -H 'Host: priv.default.svc.cluster.local' GATEWAY` was answered by the model.
+/// `curl -H 'Host: priv.default.svc.cluster.local' GATEWAY` was once answered by the model.
 #[tokio::test]
 async fn a_private_service_is_unknown_outside_and_answers_inside() -> anyhow::Result<()> {
     let ebb = Ebb::start().await?;

@@ -1,4 +1,4 @@
-//! L4: what others who use the same machine see and can do: nothing.
+//! Other users of the same machine see nothing and can do nothing.
 
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::Path;
@@ -9,7 +9,7 @@ use ebb_tests::manifest::backend;
 use serde_json::Value;
 use tempfile::TempDir;
 
-/// Everything in a folder that somebody else could read.
+/// The entries of a folder whose mode does not keep them for their owner alone.
 fn open_to_others(folder: &Path) -> anyhow::Result<Vec<String>> {
     let mut open = Vec::new();
     for entry in std::fs::read_dir(folder)? {
@@ -30,7 +30,8 @@ fn open_to_others(folder: &Path) -> anyhow::Result<Vec<String>> {
     Ok(open)
 }
 
-/// `kubectl` with that kubeconfig but for one entry; the copy goes to `folder`.
+/// `kubectl` with a copy of that kubeconfig in which one entry is changed; the copy goes to
+/// `folder`.
 fn changed(
     kubeconfig: &Path,
     (entry, value): (&str, &str),
@@ -57,7 +58,7 @@ async fn nobody_without_the_kubeconfig_reads_or_does_anything() -> anyhow::Resul
         let said = stranger.fails(request, None).await?;
         assert!(said.contains("Unauthorized") || said.contains("logged in"), "{said}");
     }
-    // Whoever else listened at that port would get no token: the certificate is not theirs.
+    // A stranger who listened at that port would get no token, for want of the right certificate.
     let authority = ("/clusters/0/cluster/certificate-authority-data", "");
     let careful = changed(&ebb.kubeconfig(), authority, elsewhere.path())?;
     let said = careful.fails(&["get", "pods"], None).await?;
@@ -79,7 +80,7 @@ async fn nobody_without_the_kubeconfig_reads_or_does_anything() -> anyhow::Resul
         assert!(!said.contains(&secret), "kubectl {shown:?} prints the token: {said}");
     }
 
-    // A kubeconfig that somebody keeps elsewhere is good for the next start as well.
+    // A copy of the kubeconfig that is kept elsewhere is good for the next start as well.
     let trusted = view(&kubectl, authority).await?;
     let (_, folder) = ebb.stop().await?;
     let ebb = Ebb::start_in(folder, &[]).await?;

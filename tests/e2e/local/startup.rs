@@ -1,4 +1,4 @@
-//! What can go wrong before the first request: one clear line, an exit code, nothing lost.
+//! Failures before the first request: one clear line, an exit code, nothing lost.
 
 use std::process::Stdio;
 use std::sync::Arc;
@@ -7,7 +7,7 @@ use ebb_tests::ebb::{Ebb, command};
 use ebb_tests::manifest::backend;
 use tempfile::TempDir;
 
-/// Runs an `ebb local` that must not start; what it said on standard error.
+/// Runs an `ebb local` that must not start. Returns its standard error.
 async fn refused(folder: &std::path::Path, arguments: &[&str]) -> anyhow::Result<String> {
     let mut command = command(folder, arguments);
     let output = command.stderr(Stdio::piped()).kill_on_drop(true).output();
@@ -38,7 +38,7 @@ async fn a_port_in_use_is_named_with_the_flag_that_changes_it() -> anyhow::Resul
     Ok(())
 }
 
-/// P1: private services are for this machine alone.
+/// Private services are for this machine alone.
 #[tokio::test]
 async fn the_inner_door_is_on_loopback_only() -> anyhow::Result<()> {
     let folder = TempDir::with_prefix("ebb-test-")?;

@@ -1,18 +1,19 @@
-//! What the chart says of itself: the table of its values, its icon, the metrics of its alerts.
+//! What the chart says about itself: the table of its values, its icon, the metrics of its alerts.
 
 use std::fmt::Write as _;
 
 use ebb_tests::binaries::source;
 
-/// Leads to the comment of a value, in the form of helm-docs.
+/// Begins the comment of a value, in the form of helm-docs.
 const DOCUMENTED: &str = "# -- ";
 
 fn chart(file: &str) -> String {
     std::fs::read_to_string(source().join("deploy/helm/ebb").join(file)).unwrap()
 }
 
-/// The table of README.md, from what values.yaml has: each value with its key, default and comment.
-/// By lines, for a parser would drop the comments; so values.yaml has one value on each.
+/// The table of README.md, made from values.yaml: each value with its key, default and comment. It
+/// is read by lines, because a parser would drop the comments; so values.yaml has one value on each
+/// line.
 fn table(values: &str) -> String {
     let mut table = "| Key | Default | Description |\n|-----|---------|-------------|\n".to_owned();
     let (mut path, mut comment) = (Vec::new(), None::<String>);
@@ -47,7 +48,7 @@ fn the_readmes_table_is_what_the_values_say() {
     let readme = chart("README.md");
     let expected = table(&chart("values.yaml"));
     assert!(readme.ends_with(&expected), "README.md of the chart has to end with:\n{expected}");
-    // Every other row would be of a key that is not there.
+    // Every other row would describe a key that does not exist.
     assert_eq!(readme.matches("\n|").count(), expected.lines().count());
 }
 

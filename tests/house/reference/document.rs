@@ -12,7 +12,7 @@ impl Document {
         Self(std::fs::read_to_string(source().join("docs/reference.md")).unwrap())
     }
 
-    /// What stands below a heading, up to the next that is no deeper.
+    /// The text below a heading, up to the next heading that is not deeper.
     pub(super) fn section(&self, heading: &str) -> &str {
         let depth = |line: &str| line.chars().take_while(|letter| *letter == '#').count();
         let start = format!("\n{heading}\n");

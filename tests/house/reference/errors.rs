@@ -34,7 +34,7 @@ pub(super) fn header() -> String {
     header.captures(&read("proxy/answer.rs")).unwrap()[1].to_owned()
 }
 
-/// The number behind a name: of `http`, or the function for clients that are gone.
+/// The number of a status by its name: one of `http`, or the function for clients that are gone.
 fn status(errors: &str, name: &str) -> String {
     if name == "client_closed" {
         return pattern(r"CLIENT_CLOSED: u16 = (\d+)").captures(errors).unwrap()[1].to_owned();
@@ -57,7 +57,7 @@ fn function<'a>(code: &'a str, name: &str) -> &'a str {
     code[start..].split("\n    }\n").next().unwrap_or_default()
 }
 
-/// What each variant is matched to.
+/// The value that each variant is matched to.
 fn arms(function: &str, value: &str) -> BTreeMap<String, String> {
     let arm =
         pattern(&format!(r"((?:Self::\w+(?:\(_\)| \{{ \.\. \}})?(?:\s*\|\s*)?)+)\s*=>\s*{value}"));

@@ -10,8 +10,8 @@ use super::pattern;
 /// Variable and default of each flag.
 type Flags = BTreeMap<String, [String; 2]>;
 
-/// The flags of each program, by the heading of its table. Those of a daemon are read from the
-/// source; those of `ebb` are asked for.
+/// The flags of each program, by the heading of its table. Those of a daemon are read from its
+/// source; for those of `ebb` clap is asked.
 pub(super) fn parsed(code: &[String]) -> BTreeMap<String, Flags> {
     let common = code.iter().find(|code| code.contains("pub struct Common {")).unwrap();
     let mut all = BTreeMap::from([

@@ -7,7 +7,8 @@ use super::pattern;
 /// Type and labels of each metric, by the name that Prometheus shows.
 pub(super) type Metrics = BTreeMap<String, (String, String)>;
 
-/// All metrics of files that name a registry's prefix before they register anything.
+/// All metrics that the code registers. A file has to name the prefix of its registry before it
+/// registers anything.
 pub(super) fn registered(code: &[String]) -> Metrics {
     let registers = |code: &&String| code.contains("prometheus_client::registry::Registry");
     let mut metrics = Metrics::new();
@@ -54,7 +55,7 @@ fn collected(code: &str, metrics: &mut Metrics) {
     }
 }
 
-/// Type and labels of a metric, from the first line that declares what holds it.
+/// Type and labels of a metric, from the first line that declares the variable or field `handle`.
 fn declared(code: &str, handle: &str) -> (String, String) {
     let line = format!(
         r"(?m)^.*\b{handle}\b[^\n]*?(?:Family(?:::)?<(\w+), )?\b(Counter|Gauge|Histogram)\b"

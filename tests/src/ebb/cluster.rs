@@ -9,7 +9,8 @@ use tempfile::TempDir;
 
 use crate::kubectl::Kubectl;
 
-/// Names the kubeconfig of the cluster under test; without it the tests run local mode.
+/// The variable that names the kubeconfig of the cluster under test; without it the tests run local
+/// mode.
 const KUBECONFIG: &str = "EBB_E2E_KUBECONFIG";
 /// The port of the gateway's Service.
 const PORT: u16 = 80;

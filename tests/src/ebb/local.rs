@@ -97,7 +97,7 @@ impl Local {
         self.events.lock().iter().filter(|event| event["event"] == kind).count()
     }
 
-    /// Sends a signal and waits for the end; the exit status.
+    /// Sends a signal and waits for the end. Returns the exit status.
     pub(super) async fn end(&mut self, signal: Signal) -> anyhow::Result<Option<i32>> {
         processes::signal(self.pid(), signal);
         let status = tokio::time::timeout(PATIENCE, self.child.wait()).await??;

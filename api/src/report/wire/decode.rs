@@ -8,8 +8,8 @@ use super::{
 };
 use crate::report::{PodReport, Report, RevisionKey, RevisionReport};
 
-/// What the other end of one stream has said. After an error it must not be used again: the stream
-/// is over.
+/// The receiving end of one stream, with what was said on it. After an error it must not be used
+/// again: the stream is over.
 #[derive(Debug, Default)]
 pub struct Decoder {
     activator: Option<String>,
@@ -19,7 +19,7 @@ pub struct Decoder {
     pods: usize,
     /// Counts the reports.
     reports: u64,
-    /// The report that goes on in the next line, and of which kind it is.
+    /// The kind and the revisions of a report that goes on in the next line.
     begun: Option<(Kind, Vec<RevisionReport>)>,
 }
 
@@ -31,14 +31,14 @@ struct Known {
     pods: Pods,
     /// The number of the next pod.
     next: u32,
-    /// The last report that named it.
+    /// The last report that named the revision.
     named: u64,
 }
 
 // === impl Decoder ===
 
 impl Decoder {
-    /// Whose stream it is; nothing before the first line.
+    /// Name of the activator at the other end; `None` before the first line.
     pub fn activator(&self) -> Option<&str> {
         self.activator.as_deref()
     }
@@ -48,11 +48,12 @@ impl Decoder {
         self.lines
     }
 
-    /// Takes in a line; the report that it completes, if it does.
+    /// Takes in a line; returns the report that the line completes, if any.
     ///
     /// # Errors
     ///
-    /// What makes no sense, is beyond its bound, or does not follow from the lines before.
+    /// An error for a line that is unreadable, that has a value without a meaning or beyond its
+    /// bound, or that does not follow from the lines before.
     pub fn decode(&mut self, line: &str) -> Result<Option<Report>, WireError> {
         let line: Line<'_> = serde_json::from_str(line).map_err(|error| unreadable(&error))?;
         self.lines += 1;
@@ -77,7 +78,7 @@ impl Decoder {
         if self.known != known {
             return Err(self.diverged("revisions"));
         }
-        // Each revision once, and once more if its number is free from here on.
+        // A report names each revision once, and once more if its number becomes free.
         if said.len() > 2 * REVISIONS_MAX {
             return Err(self.senseless("revisions"));
         }
@@ -89,7 +90,7 @@ impl Decoder {
         Ok(Some(Report { activator, scope: scope.into(), revisions: said }))
     }
 
-    /// Whose line it is: said in the first one, and not again.
+    /// Name of the activator, which the first line must carry and no other may.
     fn introduce(&mut self, line: &Line<'_>) -> Result<String, WireError> {
         match (&self.activator, &line.activator) {
             (None, Some(name)) if (1..=NAME_CHARS_MAX).contains(&name.len()) => {
@@ -151,7 +152,7 @@ impl Decoder {
         Ok(())
     }
 
-    /// Nothing is said of the revision any more: as if it were said that there is nothing.
+    /// Frees the number of a revision, and reports the revision once more: without load or pods.
     fn forget(&mut self, number: u32, interval_s: f64) -> Result<RevisionReport, WireError> {
         let Some(known) = self.revisions.get_mut(index(number)).and_then(Option::take) else {
             return Err(self.diverged("revisions"));
@@ -173,16 +174,16 @@ impl Decoder {
 // === impl Known ===
 
 impl Known {
-    /// Takes in what the entry of that report says; all pods as they are then, or what makes no
-    /// sense.
+    /// Applies the revision's entry in the report of that number. Returns all pods as they are
+    /// then, or the name of the field that makes no sense.
     fn follow(
         &mut self,
         entry: &Entry<'_>,
         report: u64,
         room: usize,
     ) -> Result<Vec<PodReport>, &'static str> {
-        // A line that named one revision with thousands of pods again and again would be small
-        // here and large afterwards.
+        // Otherwise a line that names one revision with thousands of pods again and again would be
+        // small on the wire but large in memory.
         if std::mem::replace(&mut self.named, report) == report {
             return Err("revisions");
         }

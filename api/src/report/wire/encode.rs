@@ -8,15 +8,15 @@ use super::{
 };
 use crate::report::{Report, RevisionKey, RevisionReport, Scope};
 
-/// Loads are sent in such parts: a ten-thousandth of a request.
+/// Loads are sent in whole parts, of which this many make one request.
 const PARTS: f64 = 10_000.0;
 
-/// What the other end of one stream knows.
+/// The sending end of one stream, with what the other end knows.
 #[derive(Debug)]
 pub struct Encoder {
     activator: String,
     lines: u64,
-    /// Whether there was a report of an interval.
+    /// Whether an interval report was sent.
     is_stated: bool,
     numbers: HashMap<RevisionKey, u32>,
     revisions: Vec<Option<Known>>,
@@ -25,7 +25,7 @@ pub struct Encoder {
     left_out: u64,
 }
 
-/// What was said of one revision.
+/// What the other end knows of one revision.
 #[derive(Debug, Default)]
 struct Known {
     obeyed: OrderId,
@@ -33,25 +33,25 @@ struct Known {
     pods: Pods,
     /// The number of the next pod.
     next: u32,
-    /// Whether the next report of an interval has to name it, even if nothing has changed.
+    /// Whether the next interval report has to name the revision, even if nothing has changed.
     is_due: bool,
-    /// The last report of an interval that named it.
+    /// The last interval report that named the revision.
     seen: u64,
 }
 
-/// Pods that come and go.
+/// Pods to add and to remove.
 #[derive(Default)]
 struct Moves<'a> {
     add: Vec<Cow<'a, str>>,
     cut: Vec<u32>,
-    /// Whether some had no room.
+    /// Whether there was no room for some pods.
     is_short: bool,
 }
 
 // === impl Encoder ===
 
 impl Encoder {
-    /// The beginning of the stream of this activator.
+    /// The state at the beginning of this activator's stream.
     pub fn new(activator: &str) -> Self {
         Self {
             activator: activator.to_owned(),
@@ -65,7 +65,7 @@ impl Encoder {
         }
     }
 
-    /// The number of the last line: the one that the other end will name in its answer.
+    /// The number of the last line, which the other end will name in its answer.
     pub fn lines(&self) -> u64 {
         self.lines
     }
@@ -75,8 +75,8 @@ impl Encoder {
         self.left_out
     }
 
-    /// The lines of a report, with their ends. A report of an interval has to name everything there
-    /// is to say ([`Scope::Full`]); what the other end knows is left out here.
+    /// The lines of a report, each with its newline. An interval report has to name everything that
+    /// there is to say ([`Scope::Full`]); what the other end knows already is left out here.
     pub fn encode(&mut self, report: &Report) -> Vec<u8> {
         let mark = self.lines + 1;
         let mut out = Vec::new();
@@ -110,7 +110,7 @@ impl Encoder {
             Scope::Full | Scope::Changes => Kind::Full,
         };
         self.is_stated = true;
-        // The revisions' intervals end together; one that has just come has the shorter one.
+        // All revisions' intervals end together; that of a new revision is shorter.
         let longest = report.revisions.iter().map(|said| said.interval_s).fold(0.0, f64::max);
         Line { scope, interval: round(longest).max(1.0 / PARTS), ..Line::default() }
     }
@@ -125,7 +125,7 @@ impl Encoder {
         out.push(b'\n');
     }
 
-    /// What to say of a revision; nothing when that is known, or there is no number left.
+    /// The entry of a revision; `None` if the other end knows it all, or if no number is left.
     fn entry<'a>(&mut self, said: &'a RevisionReport, scope: Kind, mark: u64) -> Option<Entry<'a>> {
         let Some((number, is_new)) = self.number(&said.revision) else {
             self.left_out += 1;
@@ -141,7 +141,8 @@ impl Encoder {
         let rest = said.is_cut || is_short;
         let is_idle = is_idle(said);
         let is_same = !is_new && !known.is_due && add.is_empty() && cut.is_empty();
-        // After load, or a moment of it, comes a last word that there is none.
+        // After a report of load, or of one moment, the next interval report says that the load is
+        // over.
         known.is_due = scope == Kind::Moment || !is_idle || rest;
         if scope != Kind::Moment {
             known.seen = mark;
@@ -210,7 +211,7 @@ impl Encoder {
 // === impl Known ===
 
 impl Known {
-    /// Brings the known pods to those that are said.
+    /// Brings the known pods to those that the report names.
     fn follow<'a>(&mut self, said: &'a RevisionReport, room: usize) -> Moves<'a> {
         let is_same = self.pods.len() == said.pods.len()
             && self.pods.iter().zip(&said.pods).all(|((_, known), pod)| *known == pod.uid);
@@ -264,7 +265,7 @@ fn is_idle(said: &RevisionReport) -> bool {
         && said.pods.iter().all(|pod| pod.in_flight == 0)
 }
 
-/// A load in whole [`PARTS`]. What is above zero never becomes zero: it is a request.
+/// A load rounded to whole [`PARTS`]. A load above zero never becomes zero: there was a request.
 fn round(load: f64) -> f64 {
     let parts = (load * PARTS).round();
     let least = if load > 0.0 { 1.0 } else { 0.0 };

@@ -1,4 +1,4 @@
-//! Both ends of a stream, and what neither may take.
+//! Both ends of a stream, and the lines that an end must refuse.
 
 use std::collections::BTreeMap;
 
@@ -66,13 +66,14 @@ fn what_is_said_arrives_and_what_is_known_is_left_out() {
     busy.pods[1] = PodReport { in_flight: 2, draining: true, ..busy.pods[1].clone() };
     let changed = report(Scope::Full, vec![busy.clone(), idle(1, 0), idle(2, 1)]);
     assert_eq!(stream.send(&changed), report(Scope::Changes, vec![busy.clone()]));
-    // It has load, so it is named again although nothing is new; then its end once.
+    // A revision with load is named again although nothing is new; the end of its load is told
+    // once.
     assert_eq!(stream.send(&changed).revisions, [busy.clone()]);
     let over = RevisionReport { obeyed: busy.obeyed, ..idle(0, 2) };
     let quiet = report(Scope::Full, vec![over.clone(), idle(1, 0), idle(2, 1)]);
     assert_eq!(stream.send(&quiet).revisions, [over]);
     assert_eq!(stream.send(&quiet).revisions, []);
-    // One that is not named any more has nothing to be said of it.
+    // A revision that is not named any more is reported once, without pods.
     let fewer = report(Scope::Full, vec![quiet.revisions[0].clone(), idle(1, 0)]);
     assert_eq!(stream.send(&fewer).revisions, [RevisionReport { pods: Vec::new(), ..idle(2, 0) }]);
     assert_eq!(stream.send(&quiet).revisions, [idle(2, 1)]);
@@ -90,7 +91,7 @@ fn after_a_moment_the_next_interval_says_how_it_is_now() {
     assert_eq!(stream.send(&full).revisions, []);
 }
 
-/// The bound of the review: 60 bytes a revision and report where 10,000 idle, each with ten pods.
+/// The bound: 60 bytes for each revision and report, where 10,000 revisions of ten pods each idle.
 #[test]
 fn an_idle_revision_costs_next_to_nothing() {
     let mut stream = Stream::new();
@@ -147,7 +148,7 @@ fn a_line_that_is_lost_or_comes_twice_ends_the_stream() {
     }
 }
 
-/// Whatever comes over the network is refused with an error, and costs no more than its bytes.
+/// An invalid line from the network is refused with an error, and costs no more than its bytes.
 #[test]
 fn nonsense_is_refused() {
     let long = "x".repeat(254);
@@ -264,7 +265,7 @@ proptest! {
             let mut once = BTreeMap::new();
             for mut revision in revisions {
                 revision.interval_s = if is_moment { 0.0 } else { 1.0 };
-                // What drains follows from the order that is obeyed and from nothing else.
+                // Whether pods drain follows from the order that is obeyed and from nothing else.
                 let is_ordered = revision.obeyed.number > 0;
                 revision.pods.iter_mut().for_each(|pod| pod.draining = is_ordered);
                 once.insert(revision.revision.clone(), revision);

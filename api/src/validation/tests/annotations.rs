@@ -2,7 +2,7 @@
 
 use super::*;
 
-/// What the paths of template annotations begin with.
+/// Prefix of the paths of template annotations.
 const AT: &str = "spec.template.metadata.annotations.autoscaling.knative.dev";
 
 fn check(table: &[(&str, String)]) {

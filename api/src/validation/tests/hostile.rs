@@ -4,7 +4,7 @@ use k8s_openapi::api::core::v1::Container;
 
 use super::*;
 
-/// Longest answer that anybody should get.
+/// Longest answer that a client should get, in bytes.
 const ANSWER_BYTES_MAX: usize = 64 * 1024;
 
 #[test]

@@ -2,7 +2,7 @@
 
 use super::*;
 
-/// What the paths of the first container begin with.
+/// Prefix of the paths in the first container.
 const C: &str = "spec.template.spec.containers[0]";
 
 #[test]

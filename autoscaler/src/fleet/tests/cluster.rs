@@ -1,6 +1,6 @@
 //! A small cluster around a [`Fleet`]: an API server, a Deployment controller and activators, all
-//! on a clock that the test moves. What the activators really do is known here, so that the rules
-//! are checked against the truth and not against what was reported.
+//! on a clock that the test moves. The activators' real state is known here, so that the rules are
+//! checked against the truth and not against the reports.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -46,13 +46,13 @@ pub(super) struct Cluster {
     pub activators: Vec<Activator>,
     pub writes: Vec<Write>,
     pub notices: Vec<RevisionNotice>,
-    /// What the last tick showed.
+    /// The measures of the last tick.
     pub measures: Option<Measures>,
     /// How long a new pod takes to be ready.
     pub ready_after: Duration,
     /// Whether the Deployment controller acts.
     pub is_controlled: bool,
-    /// Whether the watch of Revisions tells only of what was there before the last write.
+    /// Whether the watch of Revisions lags: it shows only the state before the last write.
     pub is_lagging: bool,
     born: BTreeMap<String, Instant>,
     scaled_to: u32,
@@ -110,7 +110,7 @@ impl Cluster {
         cluster
     }
 
-    /// The activators' pods as kubelet tells of them.
+    /// Shows the activators' pods as kubelet reports them.
     pub(super) fn show_activators(&mut self) {
         let pods = self.activators.iter().enumerate().map(|(index, activator)| {
             let state = if activator.is_dead { ReporterPod::Stopped } else { ReporterPod::Running };
@@ -119,7 +119,7 @@ impl Cluster {
         self.step(FleetEvent::Activators(pods.collect()));
     }
 
-    /// Ends or revives an activator, and kubelet says so.
+    /// Ends or revives an activator, and shows that in its pod.
     pub(super) fn set_dead(&mut self, index: usize, is_dead: bool) {
         self.activators[index].is_dead = is_dead;
         self.show_activators();
@@ -140,7 +140,7 @@ impl Cluster {
         self.step(FleetEvent::PodsListed(pods.collect()));
     }
 
-    /// The scale last asked for; before the first time the one that the Deployment is made with.
+    /// The scale last asked for; before the first write the one that the Deployment is made with.
     pub(super) fn desired(&self) -> u32 {
         let annotation = self.target.annotations.get("autoscaling.knative.dev/initial-scale");
         let initial = annotation.map_or(1, |scale| scale.parse().unwrap());
@@ -201,7 +201,7 @@ impl Cluster {
         self.step(FleetEvent::TargetApplied(Box::new(told)));
     }
 
-    /// A lower scale may be written only when enough pods are out of everybody's hands.
+    /// A lower scale may be written only when all activators have let go of enough pods.
     fn check_lowering(&self, lower: u32) {
         let standing = self.pods.values().filter(|pod| !pod.is_terminating);
         let held: Vec<_> = standing
@@ -236,7 +236,7 @@ impl Cluster {
         }
     }
 
-    /// One activator says what it has; `interval_s` 0 for an immediate report.
+    /// One activator reports; `interval_s` is 0 for an immediate report.
     pub(super) fn report(&mut self, index: usize, interval_s: f64) {
         let activator = &self.activators[index];
         if activator.is_dead || activator.is_mute {
@@ -271,7 +271,8 @@ impl Cluster {
         }));
     }
 
-    /// What the controllers of Kubernetes do: the newest scale, unready pods and cheap pods first.
+    /// Acts as Kubernetes' controllers: towards the newest scale, unready pods and cheap pods
+    /// first.
     pub(super) fn control(&mut self) {
         let ready: Vec<_> = self
             .pods
@@ -303,7 +304,7 @@ impl Cluster {
         }
     }
 
-    /// What the controller says in the Revision's status.
+    /// Writes the Revision's status as the controller does.
     fn tell(&mut self) {
         let desired = self.desired();
         let is_up = desired > 0 && self.ready() >= usize::try_from(desired).unwrap();
@@ -318,7 +319,7 @@ impl Cluster {
         }
     }
 
-    /// Nothing is ever deleted that an activator may still send a request to.
+    /// A pod is never deleted while an activator may still send a request to it.
     fn check_deletion(&self, uid: &str) {
         for activator in self.activators.iter().filter(|one| !one.is_dead) {
             assert!(activator.holds(uid), "{uid} is deleted while {activator:?} uses it");
@@ -373,7 +374,7 @@ impl Cluster {
         }
     }
 
-    /// Sends what waits into pods that serve.
+    /// Sends queued requests into pods that serve.
     pub(super) fn dispatch(&mut self) {
         for index in 0..self.activators.len() {
             let waiting = std::mem::take(&mut self.activators[index].queued);

@@ -1,4 +1,4 @@
-//! S1: an autoscaler that hears only a part of the activators knows only a part of the load.
+//! An autoscaler that hears only a part of the activators knows only a part of the load.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -29,7 +29,7 @@ fn busy() -> Cluster {
 fn cut_off_from_one_of_two_activators_it_never_lowers_the_scale_and_says_why() {
     let mut cluster = busy();
     let before = cluster.desired();
-    // What it has in flight there it has still, and it is idle as far as the other knows.
+    // The mute activator keeps its requests in flight; as far as the other knows there are none.
     cluster.activators[1].is_mute = true;
     cluster.activators[1].is_deaf = true;
     cluster.activators[0].in_flight.clear();
@@ -40,7 +40,7 @@ fn cut_off_from_one_of_two_activators_it_never_lowers_the_scale_and_says_why() {
     assert_eq!(cluster.desired(), before);
     let note = &cluster.notices[0].note;
     assert!(note.contains("activator-1 (for "), "{note}");
-    // It is heard again: what it has counts, and what it does not have goes.
+    // It is heard again: its load counts, and the replicas beyond that go.
     cluster.activators[1].is_mute = false;
     cluster.activators[1].is_deaf = false;
     cluster.run(seconds(60));
@@ -79,7 +79,7 @@ fn what_was_unknown_does_not_count_as_nothing_once_all_are_heard() {
     cluster.finish();
     cluster.activators[1].is_mute = true;
     cluster.run(seconds(60));
-    // Meanwhile it got much to do, of which its last words say nothing.
+    // Meanwhile it got requests, of which its last report says nothing.
     for request in 0..8 {
         cluster.request(1, request);
     }
@@ -108,7 +108,7 @@ fn a_cold_start_waits_until_every_activator_was_heard() {
 fn a_pod_of_an_activator_that_never_spoke_holds_every_drain() {
     let mut cluster = busy();
     let before = cluster.desired();
-    // One that just came: it takes requests before anybody hears of it.
+    // A new activator: it takes requests before any report of it arrives.
     cluster.activators.push(super::cluster::Activator { is_mute: true, ..Default::default() });
     cluster.show_activators();
     cluster.finish();
@@ -117,8 +117,8 @@ fn a_pod_of_an_activator_that_never_spoke_holds_every_drain() {
     assert!(cluster.order().is_empty(), "nothing is taken out of service meanwhile");
 }
 
-/// An activator that was forgotten is not heard until it has told everything, and it would not do
-/// so before its stream ends.
+/// An activator that was forgotten is not heard until its next full report, which it would not send
+/// before its stream ends.
 #[test]
 fn an_activator_that_says_what_changed_from_nothing_has_to_begin_anew() {
     let mut cluster = Cluster::new(1, &[]);

@@ -1,11 +1,11 @@
-//! How a revision starts for the first time, or does not; and how an autoscaler does.
+//! How a revision starts for the first time, or fails to, and how an autoscaler starts.
 
 use std::time::Duration;
 
 use super::cluster::{Cluster, STEP};
 use crate::event::FleetEvent;
 
-/// Progress deadline of the tests, and what comes on top of it.
+/// Progress deadline of the tests, and the time after which a start is given up.
 const DEADLINE: &str = "10s";
 const GIVEN_UP_AFTER: Duration = Duration::from_secs(10 + 30);
 
@@ -23,7 +23,7 @@ fn broken(annotations: &[(&str, &str)]) -> Cluster {
     cluster
 }
 
-/// S4: a pod that never becomes ready keeps a GPU from others.
+/// A pod that never becomes ready keeps a GPU from others.
 #[test]
 fn a_revision_that_never_became_ready_gives_its_pods_up_after_its_deadline() {
     for annotations in [&[][..], &[("initial-scale", "3")], &[("min-scale", "2")]] {
@@ -39,7 +39,7 @@ fn a_revision_that_never_became_ready_gives_its_pods_up_after_its_deadline() {
     }
 }
 
-/// S4: what made it fail may be over.
+/// The cause of the failure may be over.
 #[test]
 fn a_revision_that_was_given_up_gets_all_of_its_time_when_it_is_called() {
     let mut cluster = broken(&[("initial-scale", "2")]);
@@ -57,7 +57,7 @@ fn a_revision_that_was_given_up_gets_all_of_its_time_when_it_is_called() {
     assert_eq!(cluster.desired(), 0, "it sleeps like any other");
 }
 
-/// S4: an autoscaler that comes later knows it from the condition that the first one led to.
+/// A later autoscaler knows it from the condition that the first one led to.
 #[test]
 fn a_revision_that_was_given_up_stays_so_over_a_restart() {
     let mut cluster = broken(&[("min-scale", "2")]);
@@ -75,7 +75,7 @@ fn a_revision_that_was_given_up_stays_so_over_a_restart() {
     assert_eq!((cluster.desired(), cluster.writes.len()), (0, writes));
 }
 
-/// S11: a restart in the middle of a burst finds few replicas ready of many that were asked for.
+/// A restart in the middle of a burst finds few replicas ready of many that were asked for.
 #[test]
 fn a_restart_holds_what_was_asked_for_and_not_only_what_is_ready() {
     let mut cluster = Cluster::new(1, &[("target", "1")]);
@@ -98,7 +98,7 @@ fn a_restart_holds_what_was_asked_for_and_not_only_what_is_ready() {
     assert_eq!(cluster.desired(), before);
 }
 
-/// S11: replicas that a Deployment was made with are no burst.
+/// Replicas that a Deployment was made with are no burst.
 #[test]
 fn a_fast_start_does_not_begin_in_panic() {
     let mut cluster = Cluster::new(1, &[("initial-scale", "4")]);
@@ -108,8 +108,8 @@ fn a_fast_start_does_not_begin_in_panic() {
     assert_eq!(cluster.measures.map(|measures| measures.is_panicking), Some(false));
 }
 
-/// S3: an autoscaler that ended between marking and lowering leaves pods that would go first at a
-/// later scale-down, busy or not.
+/// An autoscaler that ended between marking and lowering leaves pods that would go first at a later
+/// scale-down, busy or not.
 #[test]
 fn a_mark_that_an_earlier_autoscaler_left_is_taken_off() {
     let mut cluster = Cluster::new(1, &[("min-scale", "2"), ("initial-scale", "2")]);
@@ -125,14 +125,14 @@ fn a_mark_that_an_earlier_autoscaler_left_is_taken_off() {
     assert_eq!(cluster.writes.len(), 1);
 }
 
-/// The answer to a write is newer than what a watch that lags tells: by that, every later change
-/// would start from a number that is no longer there, and be refused.
+/// The answer to a write is newer than a watch that lags: by the watch, every later change would
+/// start from an outdated number, and be refused.
 #[test]
 fn a_watch_that_lags_makes_nobody_write_by_an_old_number() {
     let mut cluster = Cluster::new(1, &[("target", "1"), ("window", "6s")]);
     cluster.run_until_ready(1);
     cluster.is_lagging = true;
-    // That each write starts from what is there is checked at each.
+    // The cluster checks that each write starts from the present number.
     for requests in [2, 6, 1, 4] {
         cluster.finish();
         for request in 0..requests {

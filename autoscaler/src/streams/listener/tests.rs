@@ -68,7 +68,7 @@ fn who_has_a_stream_keeps_the_place() {
     places.leave(&next);
     places.take().unwrap();
     assert!(!idle[1].close.is_cancelled() && places.taken.len() == CONNECTIONS_MAX);
-    // As many as the connection and its stream hold.
+    // Two more for each place: now every connection counts as one with a stream.
     for _ in 0..2 {
         held.extend(places.taken.values().map(|place| Arc::clone(&place.held)));
     }

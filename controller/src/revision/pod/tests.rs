@@ -123,7 +123,7 @@ fn only_the_serving_container_of_several_is_opened() {
     assert_eq!(notes["kubectl.kubernetes.io/default-container"], "user-container-1");
 }
 
-/// C10: as in Knative, where `secure-pod-defaults` is what adds to a security context.
+/// As in Knative, where only `secure-pod-defaults` adds to a security context.
 #[test]
 fn who_asks_for_non_root_gets_that_and_keeps_its_capabilities() {
     let mut asked = Container::default();

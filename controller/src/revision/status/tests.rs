@@ -7,9 +7,9 @@ const FAILED_PULL: &str = "ErrImagePull";
 struct Scene {
     replicas: i32,
     available: i32,
-    /// Replicas to reach once.
+    /// Replicas that must be reached once.
     first: i32,
-    /// What the Deployment controller says.
+    /// Conditions that the Deployment controller reports.
     said: serde_json::Value,
     pod: serde_json::Value,
 }
@@ -54,13 +54,13 @@ fn revision() -> Revision {
     revision
 }
 
-/// The revision after it saw the scene.
+/// The revision after a reconcile in this scene.
 fn after(revision: Revision, scene: Scene) -> Revision {
     after_s(0, revision, scene)
 }
 
-/// The revision after it saw the scene so many seconds later, in which the autoscaler asked for
-/// as many replicas as there are to be.
+/// The revision after a reconcile in this scene at this second. The autoscaler has asked for as
+/// many replicas as the scene has.
 fn after_s(seconds: i64, mut revision: Revision, scene: Scene) -> Revision {
     if let Some(status) = &mut revision.status {
         status.desired_replicas = Some(scene.replicas);
@@ -101,7 +101,7 @@ fn a_revision_deploys_until_its_initial_scale_was_reached() {
         }]
     );
     assert_eq!(news(&starting.status.unwrap(), &status), News::Urgent);
-    // Once is enough.
+    // It is enough to reach the initial scale once.
     let fewer = after(ready, Scene { replicas: 1, ..several(1) });
     assert_eq!(told(&fewer, READY).0, Status::True);
 }
@@ -170,7 +170,7 @@ fn a_wake_that_fails_shows_and_the_next_that_works_heals() {
     failing.pod = crashed();
     let failed = after(ready, failing);
     assert_eq!(told(&failed, READY).1, "ExitCode5");
-    // Its pods are gone again; what happened last still counts.
+    // The pods are gone again; the failure is still what happened last.
     let idle = after(failed, scene(0, 0));
     assert_eq!(told(&idle, READY).1, "ExitCode5");
     let waking = after(idle, scene(1, 0));

@@ -3,7 +3,7 @@ use ebb_api::serving::{ConfigurationStatus, RevisionStatus};
 
 use super::*;
 
-/// A Revision of Service `digits` with that Ready.
+/// A Revision of Service `digits` with this status of Ready.
 pub(in crate::route) fn revision(name: &str, ready: Status) -> Arc<Revision> {
     let mut revision = Revision::default();
     revision.metadata.name = Some(name.to_owned());
@@ -17,7 +17,7 @@ pub(in crate::route) fn revision(name: &str, ready: Status) -> Arc<Revision> {
     Arc::new(revision)
 }
 
-/// Configuration `digits` with that Ready, latest ready and latest created Revision.
+/// Configuration `digits` with this status of Ready, latest ready and latest created Revision.
 pub(in crate::route) fn configuration(
     ready: Status,
     latest: Option<&str>,
@@ -34,7 +34,7 @@ pub(in crate::route) fn configuration(
     Arc::new(configuration)
 }
 
-/// What a Route refers to.
+/// The objects that a Route refers to.
 pub(in crate::route) fn referenced(
     configuration: Arc<Configuration>,
     revisions: &[Arc<Revision>],

@@ -1,4 +1,4 @@
-//! The keeper beside an API server that is told what to answer.
+//! The keeper beside an API server with scripted answers.
 
 use std::collections::BTreeMap;
 
@@ -15,13 +15,13 @@ use tokio::time::{Instant, timeout};
 
 use super::*;
 
-/// Objects by path, and where changes of the first webhook configuration are told.
+/// The objects of an API server by path, and the watch of the first webhook configuration.
 struct Server {
     objects: Mutex<BTreeMap<String, Value>>,
     watch: Mutex<Option<mpsc::UnboundedReceiver<Value>>>,
 }
 
-/// A body that may go on.
+/// A body that may be a stream without an end.
 type Answer = UnsyncBoxBody<Bytes, std::io::Error>;
 
 const CONFIGURATION: &str = "/apis/admissionregistration.k8s.io/v1/mutatingwebhookconfigurations/webhook.serving.knative.dev";
@@ -31,7 +31,7 @@ impl Server {
     fn new(secret: Option<&Certificate>) -> (Arc<Self>, mpsc::UnboundedSender<Value>) {
         let mut objects = BTreeMap::new();
         objects.insert(CONFIGURATION.to_owned(), configuration());
-        // The chart makes it without data.
+        // The chart makes the Secret without data.
         let secret = json!({
             "metadata": {"name": SECRET, "resourceVersion": "1"},
             "data": secret.map(Certificate::data),
@@ -125,8 +125,8 @@ fn name() -> String {
     "ebb-webhook.knative-serving.svc".to_owned()
 }
 
-/// C15: the authority of a certificate that is over was forgotten at once, while other replicas
-/// still served it.
+/// The authority of an expired certificate was once dropped at once, while other replicas still
+/// served that certificate.
 #[tokio::test]
 async fn the_successor_of_a_certificate_that_is_over_is_trusted_along_with_it() {
     let made = Timestamp::now() - SignedDuration::from_hours(100 * 24);
@@ -141,12 +141,12 @@ async fn the_successor_of_a_certificate_that_is_over_is_trusted_along_with_it() 
     assert_eq!(trusted[1], pem::parse(&over.authority).unwrap());
 }
 
-/// C15: a tool that takes the caBundle out made an outage until the next look.
+/// A tool that took the caBundle out once made an outage until the next look.
 #[tokio::test(start_paused = true)]
 async fn a_bundle_that_was_taken_out_is_put_back_at_once() {
     let (server, tell) = Server::new(None);
     let keeper = Keeper::new(server.client(), "ebb-webhook", "knative-serving");
-    // The others are there as well, so that looks are rare.
+    // The other configurations exist as well, so that looks are rare.
     for name in [VALIDATING_WEBHOOK, CONFIG_WEBHOOK] {
         let path =
             format!("/apis/admissionregistration.k8s.io/v1/validatingwebhookconfigurations/{name}");

@@ -37,7 +37,7 @@ impl Server {
         Some(lease)
     }
 
-    /// What a candidate asks for at `now`: its renewal as long as nobody else has written.
+    /// The step of a candidate at `now`: its renewal as long as no other has written.
     fn ask(&self, candidate: &mut Candidate, now: Instant) -> Step {
         let version = |lease: &Lease| lease.metadata.resource_version.clone();
         match candidate.renewal(now, Timestamp::UNIX_EPOCH) {
@@ -102,7 +102,7 @@ async fn a_restart_under_the_same_name_goes_on_with_its_own_lease_in_a_new_term(
     server.round(&mut candidate("one"), start);
     let mut again = candidate("one");
     server.round(&mut again, start + ms(1));
-    // S6, S8: what the process before ordered must not pass for an order of this one.
+    // An order of the earlier process must not pass for an order of this one.
     assert_eq!(again.leads(start + ms(1)), Some(2));
     assert_eq!(server.spec().lease_transitions, Some(1));
 }

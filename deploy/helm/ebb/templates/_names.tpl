@@ -1,5 +1,5 @@
-{{/* Labels of an object: (list $ "activator"), or (list $ "") for what belongs to no component. Things
-are found by those of ebb.selector alone. */}}
+{{/* Labels of an object: (list $ "activator"), or (list $ "") for an object of no component.
+Selectors use the labels of ebb.selector alone. */}}
 {{- define "ebb.labels" -}}
 {{- $root := index . 0 }}
 {{- $component := index . 1 -}}

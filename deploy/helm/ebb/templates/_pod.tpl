@@ -1,12 +1,12 @@
-{{/* What the pods of all components have: (list $ "activator"). */}}
+{{/* The common part of the pods of all components: (list $ "activator"). */}}
 {{- define "ebb.pod" -}}
 {{- $root := index . 0 }}
 {{- $component := index . 1 -}}
 serviceAccountName: ebb-{{ $component }}
 automountServiceAccountToken: true
-{{- /* A variable for each Service of the namespace, which nobody reads. */}}
+{{- /* Links would set a variable for each Service of the namespace, which no process reads. */}}
 enableServiceLinks: false
-{{- /* Which user is the images' matter (65532), or that of a cluster that chooses one. */}}
+{{- /* The user is set by the images (65532), or by a cluster that chooses one. */}}
 securityContext:
   runAsNonRoot: true
   seccompProfile:
@@ -30,8 +30,9 @@ tolerations:
 affinity:
   {{- toYaml . | nindent 2 }}
 {{- end }}
-{{- /* Wishes, not conditions: a cluster of one node must work. The hash counts each version for
-itself, or the pods that an update is about to end would push the new ones together. */}}
+{{- /* Preferences, not conditions: a cluster of one node must work. With the hash each version is
+counted by itself; otherwise the pods that an update is about to end would push the new ones
+together. */}}
 topologySpreadConstraints:
   {{- range list "topology.kubernetes.io/zone" "kubernetes.io/hostname" }}
   - topologyKey: {{ . }}
@@ -44,7 +45,7 @@ topologySpreadConstraints:
   {{- end }}
 {{- end }}
 
-{{/* What the containers of all components have: (list $ "activator"). */}}
+{{/* The common part of the containers of all components: (list $ "activator"). */}}
 {{- define "ebb.container" -}}
 {{- $root := index . 0 }}
 {{- $component := index . 1 -}}
@@ -73,7 +74,7 @@ securityContext:
   readOnlyRootFilesystem: true
   capabilities:
     drop: [ALL]
-{{- /* What ended a process is its last line on standard error: kubectl describe shows it. */}}
+{{- /* The last line on standard error says what ended a process: kubectl describe shows it. */}}
 terminationMessagePolicy: FallbackToLogsOnError
 {{- with (index $root.Values $component).resources }}
 resources:
@@ -87,8 +88,8 @@ readinessProbe:
   periodSeconds: 2
   timeoutSeconds: 2
   failureThreshold: 3
-{{- /* A minute: only a process that is stuck for good. Ending one that is merely overloaded would
-hand its load to the next. */}}
+{{- /* A minute, so that only a process that is stuck for good is ended. Ending one that is merely
+overloaded would hand its load to the next. */}}
 livenessProbe:
   httpGet:
     path: /healthz
@@ -103,7 +104,7 @@ livenessProbe:
 {{- $root := index . 0 -}}
 labels:
   {{- $labels := include "ebb.labels" . | fromYaml }}
-  {{- /* A dict, for a key may be among the labels of all objects too. */}}
+  {{- /* Merged as a dict, because a key may be among the labels of all objects too. */}}
   {{- mergeOverwrite $labels ($root.Values.podLabels | default dict) | toYaml | nindent 2 }}
 {{- with $root.Values.podAnnotations }}
 annotations:
@@ -111,7 +112,7 @@ annotations:
 {{- end }}
 {{- end }}
 
-{{/* Arguments of a container that the chart does not know: (list $ "activator"). */}}
+{{/* Arguments of a container that the values add: (list $ "activator"). */}}
 {{- define "ebb.extraArgs" -}}
 {{- $root := index . 0 }}
 {{- with (index $root.Values (index . 1)).extraArgs }}
