@@ -10,11 +10,10 @@ use std::io;
 use std::path::Path;
 use std::sync::Arc;
 
-use anyhow::Context as _;
 use rcgen::{CertificateParams, DnType, ExtendedKeyUsagePurpose, KeyPair, KeyUsagePurpose};
 use rustls::ServerConfig;
 use rustls::crypto::aws_lc_rs;
-use rustls::pki_types::pem::PemObject as _;
+use rustls::pki_types::pem::{self, PemObject as _};
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 
 use crate::private;
@@ -33,6 +32,26 @@ pub struct Certificate {
     server: Arc<ServerConfig>,
 }
 
+/// Why there is no certificate to serve.
+#[derive(Debug, thiserror::Error)]
+pub enum CertificateError {
+    /// The file of the state folder cannot be read or written.
+    #[error("the file {FILE_NAME:?} of the state folder cannot be used")]
+    File(#[from] io::Error),
+    /// No certificate can be made: the system has no randomness.
+    #[error("no certificate can be made")]
+    Make(#[from] rcgen::Error),
+    /// The text is no certificate and key in PEM.
+    #[error("the certificate cannot be read")]
+    Pem(#[from] pem::Error),
+    /// The text has no certificate before the key.
+    #[error("no certificate stands before the key")]
+    Order,
+    /// The certificate and the key do not belong together.
+    #[error("the certificate cannot be served with this key")]
+    Serve(#[from] rustls::Error),
+}
+
 // === impl Certificate ===
 
 impl Certificate {
@@ -43,7 +62,7 @@ impl Certificate {
     /// # Errors
     ///
     /// The folder cannot be read or written, or the system has no randomness.
-    pub fn of(data: &Path, holder: &str) -> anyhow::Result<Self> {
+    pub fn of(data: &Path, holder: &str) -> Result<Self, CertificateError> {
         let path = data.join(FILE_NAME);
         match std::fs::read_to_string(&path) {
             Ok(kept) => {
@@ -64,7 +83,7 @@ impl Certificate {
     /// # Errors
     ///
     /// The system has no randomness.
-    pub fn fresh(holder: &str) -> anyhow::Result<Self> {
+    pub fn fresh(holder: &str) -> Result<Self, CertificateError> {
         Self::read(&make(holder)?)
     }
 
@@ -79,10 +98,10 @@ impl Certificate {
     }
 
     /// Reads certificate and key from one PEM text.
-    fn read(text: &str) -> anyhow::Result<Self> {
+    fn read(text: &str) -> Result<Self, CertificateError> {
         let certificate = CertificateDer::from_pem_slice(text.as_bytes())?;
         let key = PrivateKeyDer::from_pem_slice(text.as_bytes())?;
-        let (trusted, _) = text.split_once(KEY_BEGINS).context("the certificate comes first")?;
+        let (trusted, _) = text.split_once(KEY_BEGINS).ok_or(CertificateError::Order)?;
         // Named here, because the provider of the process is set by its first user, whichever that
         // is.
         let provider = Arc::new(aws_lc_rs::default_provider());
@@ -105,7 +124,7 @@ impl fmt::Debug for Certificate {
 const KEY_BEGINS: &str = "-----BEGIN PRIVATE KEY-----";
 
 /// A new certificate and its key, as one PEM text.
-fn make(holder: &str) -> anyhow::Result<String> {
+fn make(holder: &str) -> Result<String, rcgen::Error> {
     let names = [NAME].into_iter().chain(ADDRESSES).map(str::to_owned);
     let mut certificate = CertificateParams::new(names.collect::<Vec<_>>())?;
     certificate.distinguished_name.push(DnType::CommonName, holder);

@@ -1,11 +1,11 @@
 //! Configuration: one Revision for each template it ever had.
 //!
-//! dereference (its Revisions as known) → validate (which one is the latest, is its name free) →
-//! build → apply (create at most one) → status.
+//! The steps: dereference its Revisions, validate (which one is the latest, is its name free), build
+//! the next one, apply it if it is missing, status.
 
 use std::sync::Arc;
 
-use ebb_api::serving::{Configuration, Revision};
+use ebb_api::serving::{Configuration, ConfigurationStatus, Revision};
 use k8s_openapi::jiff::Timestamp;
 use kube::ResourceExt as _;
 use kube::runtime::controller::Action;
@@ -16,7 +16,7 @@ mod validate;
 
 use self::validate::{Latest, Newest};
 use crate::cache::{By, Cache};
-use crate::reconciler::{Context, Reconcile};
+use crate::reconciler::{Context, Reconcile, StatusReport};
 use crate::scribe::WriteError;
 use crate::stores::Stores;
 
@@ -29,17 +29,16 @@ impl Reconcile for Configuration {
 
     async fn reconcile(object: Arc<Self>, context: Arc<Context>) -> Result<Action, WriteError> {
         let revisions = dereference(&object, &context.stores);
-        let (newest, obstacle) = apply(&object, &revisions, &context).await?;
-        let status = status::of(&object, &newest, &revisions, Timestamp::now());
-        let old = object.status.clone().unwrap_or_default();
-        let news = status::news(&old, &status);
-        let notices = status::notices(&old, &status);
-        let action = context.report(&*object, &status, news, notices).await?;
+        let latest = validate(&object, &revisions);
+        let desired = build(&object, Timestamp::now());
+        let (newest, obstacle) = apply(latest, &desired, &context).await?;
+        let report = status(&object, &newest, &revisions, Timestamp::now());
+        let action = context.report(&*object, report).await?;
         obstacle.map_or(Ok(action), Err)
     }
 }
 
-/// All Revisions that this Configuration made, and any that has the name of the next one.
+/// (no client) All Revisions that this Configuration made, and any that has the name of the next one.
 pub(crate) fn dereference(configuration: &Configuration, stores: &Stores) -> Vec<Arc<Revision>> {
     let namespace = configuration.namespace().unwrap_or_default();
     let name = configuration.name_any();
@@ -60,27 +59,50 @@ pub(crate) fn is_name_taken(configuration: &Configuration, stores: &Stores) -> b
         )
 }
 
-/// Makes the newest Revision; returns the outcome, and the error that stood in the way, if any.
+/// (no client) Whether the Revision of the current template exists, is missing, or cannot be made.
+fn validate(configuration: &Configuration, revisions: &[Arc<Revision>]) -> Latest {
+    validate::latest(configuration, revisions)
+}
+
+/// (no client) The Revision of the current template.
+fn build(configuration: &Configuration, now: Timestamp) -> Revision {
+    build::revision(configuration, now)
+}
+
+/// (client) Creates the Revision if it is missing; returns the outcome, and the obstacle if there is
+/// one.
 async fn apply(
-    configuration: &Configuration,
-    revisions: &[Arc<Revision>],
+    latest: Latest,
+    desired: &Revision,
     context: &Context,
 ) -> Result<(Newest, Option<WriteError>), WriteError> {
-    let latest = validate::latest(configuration, revisions);
-    if let Latest::Exists(revision) = latest {
-        return Ok((Newest::Made(revision), None));
+    match latest {
+        Latest::Exists(revision) => return Ok((Newest::Made(revision), None)),
+        Latest::Taken(message) => {
+            return Ok((Newest::Impossible(message), Some(WriteError::taken(desired))));
+        }
+        Latest::Missing => {}
     }
-    let desired = build::revision(configuration, Timestamp::now());
-    if let Latest::Taken(message) = latest {
-        return Ok((Newest::Impossible(message), Some(WriteError::taken(&desired))));
-    }
-    match context.scribe.create(&context.stores.revisions, &desired).await {
+    match context.scribe.create(&context.stores.revisions, desired).await {
         Ok(revision) => Ok((Newest::Made(revision), None)),
-        // The store will show in a moment whose Revision that is.
+        // The store will show in a moment whose it is.
         Err(error) if error.is_already_exists() => Err(error),
         Err(error) => match error.refusal() {
             Some(message) => Ok((Newest::Impossible(message.to_owned()), Some(error))),
             None => Err(error),
         },
     }
+}
+
+/// (no client) The status that follows from the Revisions.
+fn status(
+    configuration: &Configuration,
+    newest: &Newest,
+    revisions: &[Arc<Revision>],
+    now: Timestamp,
+) -> StatusReport<ConfigurationStatus> {
+    let status = status::of(configuration, newest, revisions, now);
+    let old = configuration.status.clone().unwrap_or_default();
+    let (news, notices) = (status::news(&old, &status), status::notices(&old, &status));
+    StatusReport { status, news, notices }
 }

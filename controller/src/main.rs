@@ -42,7 +42,7 @@ async fn run(mut process: Process, options: ControllerFlags) -> anyhow::Result<(
     let serving = async {
         match webhook {
             None => Ok(()),
-            Some((webhook, ready)) => webhook.run(ready, shutdown).await,
+            Some((webhook, ready)) => Ok(webhook.run(ready, shutdown).await?),
         }
     };
     // A replica without its webhook, or without its part in the election, is of no use: the

@@ -17,6 +17,14 @@ struct KindLabels {
     kind: &'static str,
 }
 
+/// One series per kind of object, and whether a failure lasts.
+#[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
+struct ErrorLabels {
+    kind: &'static str,
+    /// `true` for a failure that only a person ends, such as a quota or a name that is taken.
+    lasting: &'static str,
+}
+
 /// One series per kind of object and way of writing it.
 #[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
 struct WriteLabels {
@@ -28,7 +36,7 @@ struct WriteLabels {
 #[derive(Clone)]
 pub(crate) struct ControllerMetrics {
     reconciles: Family<KindLabels, Counter>,
-    errors: Family<KindLabels, Counter>,
+    errors: Family<ErrorLabels, Counter>,
     durations: Family<KindLabels, Histogram>,
     writes: Family<WriteLabels, Counter>,
 }
@@ -52,7 +60,7 @@ impl ControllerMetrics {
         );
         registry.register(
             "reconcile_errors",
-            "Reconciles that failed and will be tried again, by kind",
+            "Reconciles that failed and will be tried again, by kind and whether only a person ends that",
             metrics.errors.clone(),
         );
         registry.register(
@@ -68,13 +76,14 @@ impl ControllerMetrics {
         metrics
     }
 
-    /// Counts a reconcile that ended.
-    pub(crate) fn reconciled(&self, kind: &'static str, took: Duration, failed: bool) {
+    /// Counts a reconcile that ended; after a failure, `lasting` says whether only a person ends it.
+    pub(crate) fn reconciled(&self, kind: &'static str, took: Duration, lasting: Option<bool>) {
         let labels = KindLabels { kind };
         self.reconciles.get_or_create(&labels).inc();
         self.durations.get_or_create(&labels).observe(took.as_secs_f64());
-        if failed {
-            self.errors.get_or_create(&labels).inc();
+        if let Some(lasting) = lasting {
+            let lasting = if lasting { "true" } else { "false" };
+            self.errors.get_or_create(&ErrorLabels { kind, lasting }).inc();
         }
     }
 

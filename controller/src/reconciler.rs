@@ -19,7 +19,7 @@ use kube::{Client, Resource as _, ResourceExt as _};
 use parking_lot::Mutex;
 use serde::Serialize;
 use tokio::sync::watch;
-use tokio::task::JoinSet;
+use tokio::task::{JoinError, JoinSet};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use tracing::{debug, warn};
@@ -29,7 +29,7 @@ use crate::events::{Events, Notice};
 use crate::metrics::ControllerMetrics;
 use crate::outlets::{Outlets, Trigger};
 use crate::scale::{Fact, Scaler};
-use crate::scribe::{Scribe, WriteError};
+use crate::scribe::{Scribe, WriteError, chain};
 use crate::settling::{News, Settlement, Settling};
 use crate::stores::{Stores, Watches};
 use crate::triggers;
@@ -71,10 +71,25 @@ pub(crate) trait Reconcile: Stored {
     fn cache(stores: &Stores) -> &Cache<Self>;
 
     /// Brings the cluster one step closer to what the object asks for. Must be safe to repeat.
+    ///
+    /// Five steps, each a function of this name in the kind's file: `dereference` reads the objects
+    /// that matter from the stores, `validate` decides what may be made, `build` makes the wanted
+    /// children, `apply` writes them, `status` makes a [`StatusReport`] of the outcome. `apply`
+    /// alone uses the client; [`Context::report`] then writes the status.
     fn reconcile(
         object: Arc<Self>,
         context: Arc<Context>,
     ) -> impl Future<Output = Result<Action, WriteError>> + Send;
+}
+
+/// What a reconcile has to report of its object.
+pub(crate) struct StatusReport<S> {
+    /// The new status, whole.
+    pub(crate) status: S,
+    /// How urgent the change of the status is.
+    pub(crate) news: News,
+    /// Events about the change, published when the status is written.
+    pub(crate) notices: Vec<Notice>,
 }
 
 /// The state of one reconciler.
@@ -112,21 +127,20 @@ impl Context {
         self.config.borrow().clone()
     }
 
-    /// Writes `status` and publishes `notices`, once [`Settling`] judges `news` worth a write.
+    /// Writes the status and publishes the notices, once [`Settling`] judges the news worth a write.
     pub(crate) async fn report<K: Reconcile, S: Serialize + Sync>(
         &self,
         object: &K,
-        status: &S,
-        news: News,
-        notices: Vec<Notice>,
+        report: StatusReport<S>,
     ) -> Result<Action, WriteError> {
+        let StatusReport { status, news, notices } = report;
         let key = (K::KIND, object.namespace().unwrap_or_default(), object.name_any());
         match self.settling.judge(key.clone(), news, Instant::now()) {
             Settlement::Keep => return Ok(Action::await_change()),
             Settlement::Wait(rest) => return Ok(Action::requeue(rest)),
             Settlement::Write => {}
         }
-        self.scribe.status(K::cache(&self.stores), object, status).await?;
+        self.scribe.status(K::cache(&self.stores), object, &status).await?;
         self.settling.forget(&key);
         for notice in notices {
             self.events.publish(object, notice).await;
@@ -160,8 +174,9 @@ impl<K: Reconcile> Driver<K> {
             self.failures.lock().remove(&ObjectRef::from_obj(&*packed));
         }
         // A conflict with another writer is no failure.
-        let failed = result.as_ref().is_err_and(|error| !error.is_conflict());
-        self.context.metrics.reconciled(K::KIND, started.elapsed(), failed);
+        let failed = result.as_ref().err().filter(|error| !error.is_conflict());
+        let lasting = failed.map(WriteError::is_lasting);
+        self.context.metrics.reconciled(K::KIND, started.elapsed(), lasting);
         result
     }
 
@@ -214,9 +229,16 @@ pub(crate) async fn run_all(
     spawn_watches(&mut tasks, watches, &context.stores, &outlets, &stop);
     tasks.spawn(follow_config(context.clone(), outlets, stop.clone()).map(|()| "config"));
     // One task waits for the stores: kube wakes only the last of several that wait for one store.
+    let mut outcome = Ok(());
     let ready = tokio::select! {
-        ready = context.stores.ready() => ready.is_ok(),
+        biased;
         () = stop.cancelled() => false,
+        // None of them ends before the rest has begun, but by a bug.
+        Some(ended) = tasks.join_next() => {
+            outcome = count(&ended, outcome, &stop);
+            false
+        }
+        ready = context.stores.ready() => ready.is_ok(),
     };
     if ready {
         tasks.spawn(drive(context.clone(), service_queue).map(|()| "service"));
@@ -225,20 +247,27 @@ pub(crate) async fn run_all(
         tasks.spawn(drive(context, route_queue).map(|()| "route"));
     }
 
-    let mut outcome = Ok(());
     while let Some(ended) = tasks.join_next().await {
-        let failure = match ended {
-            Ok(task) => TaskError::Ended(task),
-            Err(_) => TaskError::Panicked("controller"),
-        };
-        // A panic in the shutdown may have left work undone.
-        let counts = !stop.is_cancelled() || matches!(failure, TaskError::Panicked(_));
-        if counts && outcome.is_ok() {
-            outcome = Err(failure);
-        }
-        stop.cancel();
+        outcome = count(&ended, outcome, &stop);
     }
     outcome
+}
+
+/// The outcome of all tasks, `outcome` of those that ended before, with the end of one more; it
+/// stops the rest.
+fn count(
+    ended: &Result<&'static str, JoinError>,
+    outcome: Result<(), TaskError>,
+    stop: &CancellationToken,
+) -> Result<(), TaskError> {
+    let failure = match ended {
+        Ok(task) => TaskError::Ended(task),
+        Err(_) => TaskError::Panicked("controller"),
+    };
+    // A panic in the shutdown may have left work undone.
+    let counts = !stop.is_cancelled() || matches!(failure, TaskError::Panicked(_));
+    stop.cancel();
+    outcome.and(if counts { Err(failure) } else { Ok(()) })
 }
 
 fn spawn_watches(
@@ -344,18 +373,6 @@ fn spread(pause: Duration, (object, failures): (&ObjectMeta, u32)) -> Duration {
     (&object.namespace, &object.name, failures).hash(&mut hasher);
     let share = u32::try_from(hasher.finish() % 256).unwrap_or(0);
     pause.saturating_sub(pause / 1024 * share)
-}
-
-/// An error with all its causes, in one line.
-fn chain(error: &dyn std::error::Error) -> String {
-    let mut text = error.to_string();
-    let mut cause = error.source();
-    while let Some(inner) = cause {
-        text.push_str(": ");
-        text.push_str(&inner.to_string());
-        cause = inner.source();
-    }
-    text
 }
 
 #[cfg(test)]

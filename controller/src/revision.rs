@@ -1,11 +1,13 @@
 //! Revision: one Deployment.
 //!
-//! dereference (the Deployment and pods as known) → build → apply (only what is its own) → status.
-//! The scale loop sets the replicas, except for the first number.
+//! The steps: dereference the Deployment, validate (is it its own), build, apply, status, which reads
+//! the pods too. The scale loop sets the replicas, except for the first number.
 
 use std::sync::Arc;
 
-use ebb_api::serving::Revision;
+use ebb_api::config::Config;
+use ebb_api::serving::{Revision, RevisionStatus};
+use k8s_openapi::api::apps::v1::Deployment;
 use k8s_openapi::api::core::v1::Pod;
 use k8s_openapi::jiff::Timestamp;
 use kube::ResourceExt as _;
@@ -19,7 +21,7 @@ mod status;
 use self::status::{Observed, Occupied};
 use crate::cache::{By, Cache};
 use crate::owner;
-use crate::reconciler::{Context, Reconcile};
+use crate::reconciler::{Context, Reconcile, StatusReport};
 use crate::route::routing;
 use crate::scribe::WriteError;
 use crate::stores::Stores;
@@ -32,47 +34,81 @@ impl Reconcile for Revision {
     }
 
     async fn reconcile(object: Arc<Self>, context: Arc<Context>) -> Result<Action, WriteError> {
-        let unmark = routing::unmark(&object, &context.stores, Timestamp::now());
-        let object = match unmark {
-            Some(patch) => context.scribe.merge(&context.stores.revisions, &*object, patch).await?,
-            None => object,
-        };
-        let (observed, obstacle) = apply(&object, &context).await?;
-        let status = status::of(&object, &observed, Timestamp::now());
-        let old = object.status.clone().unwrap_or_default();
-        let news = status::news(&old, &status);
-        let notices = status::notices(&old, &status);
-        let action = context.report(&*object, &status, news, notices).await?;
+        let object = unmark(object, &context).await?;
+        let config = context.config();
+        let known = dereference(&object, &context.stores);
+        let claim = validate(&object, known);
+        let desired = build(&object, &config);
+        let (observed, obstacle) = apply(&object, claim, &desired, &config, &context).await?;
+        let report = status(&object, &observed, Timestamp::now());
+        let action = context.report(&*object, report).await?;
         obstacle.map_or(Ok(action), Err)
     }
 }
 
-/// Brings the Deployment to what the Revision asks for; returns what is known of it afterwards, and
-/// the error that stood in the way, if any.
+/// Whose the name of the Deployment is.
+enum Claim {
+    /// No object has the name.
+    Free,
+    /// The Revision's own Deployment has the name.
+    Ours(Arc<Deployment>),
+    /// A foreign Deployment has the name.
+    Foreign,
+}
+
+/// (client) Before the steps: takes off the routing labels of a Route that is gone.
+async fn unmark(revision: Arc<Revision>, context: &Context) -> Result<Arc<Revision>, WriteError> {
+    let revisions = &context.stores.revisions;
+    match routing::unmark(&revision, &context.stores, Timestamp::now()) {
+        Some(patch) => context.scribe.merge(revisions, &*revision, patch).await,
+        None => Ok(revision),
+    }
+}
+
+/// (no client) The Deployment that has the name.
+fn dereference(revision: &Revision, stores: &Stores) -> Option<Arc<Deployment>> {
+    let namespace = revision.namespace().unwrap_or_default();
+    stores.deployments.get(&namespace, &deployment::name(revision))
+}
+
+/// (no client) Whether this Deployment is the Revision's own.
+fn validate(revision: &Revision, known: Option<Arc<Deployment>>) -> Claim {
+    match known {
+        None => Claim::Free,
+        Some(known) if owner::controls(revision, &*known) => Claim::Ours(known),
+        Some(_) => Claim::Foreign,
+    }
+}
+
+/// (no client) The Deployment as the Revision asks, without a number of replicas.
+fn build(revision: &Revision, config: &Config) -> Deployment {
+    deployment::build(revision, config)
+}
+
+/// (client) Makes the Deployment be as it is desired; returns what is known of it afterwards, and
+/// the obstacle if there is one.
 async fn apply(
     revision: &Revision,
+    claim: Claim,
+    desired: &Deployment,
+    config: &Config,
     context: &Context,
 ) -> Result<(Observed, Option<WriteError>), WriteError> {
-    let (stores, config) = (&context.stores, context.config());
-    let namespace = revision.namespace().unwrap_or_default();
-    let name = deployment::name(revision);
-
-    let wanted = deployment::build(revision, &config);
-    let occupied = |name| {
-        let taken = WriteError::taken(&wanted);
-        (Observed::occupied(Occupied { kind: "Deployment", name }), Some(taken))
+    let stores = &context.stores;
+    let occupied = || {
+        let by = Occupied { kind: "Deployment", name: deployment::name(revision) };
+        (Observed::occupied(by), Some(WriteError::taken(desired)))
     };
-    let known = stores.deployments.get(&namespace, &name);
-    if known.as_ref().is_some_and(|known| !owner::controls(revision, &**known)) {
-        return Ok(occupied(name));
-    }
-    let made = if known.is_some() {
-        context.scribe.apply(&stores.deployments, &wanted, known.as_ref()).await
-    } else {
-        // Not by apply: this manager would then own `replicas`, and its next apply would remove the
-        // field.
-        let first = deployment::with_initial_scale(wanted.clone(), revision, &config);
-        context.scribe.create_or_find(&stores.deployments, &first).await
+    let made = match claim {
+        Claim::Foreign => return Ok(occupied()),
+        Claim::Ours(known) => {
+            context.scribe.apply(&stores.deployments, desired, Some(&known)).await
+        }
+        // Not by apply: `replicas` is written here and must never be this manager's to remove.
+        Claim::Free => {
+            let first = deployment::with_initial_scale(desired.clone(), revision, config);
+            context.scribe.create_or_find(&stores.deployments, &first).await
+        }
     };
     let deployment = match made {
         Ok(deployment) => deployment,
@@ -84,10 +120,22 @@ async fn apply(
         },
     };
     if !owner::controls(revision, &*deployment) {
-        return Ok(occupied(name));
+        return Ok(occupied());
     }
-    let pods = pods(revision, &namespace, stores);
-    Ok((Observed::made(deployment, pods, deployment::initial_scale(revision, &config)), None))
+    let pods = pods(revision, &revision.namespace().unwrap_or_default(), stores);
+    Ok((Observed::made(deployment, pods, deployment::initial_scale(revision, config)), None))
+}
+
+/// (no client) The status that follows from the Deployment and its pods.
+fn status(
+    revision: &Revision,
+    observed: &Observed,
+    now: Timestamp,
+) -> StatusReport<RevisionStatus> {
+    let status = status::of(revision, observed, now);
+    let old = revision.status.clone().unwrap_or_default();
+    let (news, notices) = (status::news(&old, &status), status::notices(&old, &status));
+    StatusReport { status, news, notices }
 }
 
 /// The pods of the Revision.

@@ -1,12 +1,15 @@
 //! Route: hosts, the split of their requests over Revisions, and the Revisions' routing labels.
 //!
-//! dereference (what the split refers to, and the placeholder) → validate and resolve the split
-//! → build → apply (placeholder, labels) → status. The activator serves what the status says, so
-//! a split that cannot be resolved leaves the last good one in force.
+//! The steps: dereference what the split refers to and the placeholder, validate (are the names
+//! free), build the placeholder, apply it, status, which resolves the split; then the labels. The
+//! activator serves what the status says, so a split that cannot be resolved leaves the last good
+//! one in force.
 
 use std::sync::Arc;
 
-use ebb_api::serving::Route;
+use ebb_api::config::Config;
+use ebb_api::serving::{Route, RouteStatus};
+use k8s_openapi::api::core::v1 as core;
 use k8s_openapi::jiff::Timestamp;
 use kube::ResourceExt as _;
 use kube::runtime::controller::Action;
@@ -21,7 +24,7 @@ use self::status::Gateway;
 use self::traffic::Referenced;
 use crate::cache::Cache;
 use crate::owner;
-use crate::reconciler::{Context, Reconcile};
+use crate::reconciler::{Context, Reconcile, StatusReport};
 use crate::scribe::WriteError;
 use crate::stores::Stores;
 
@@ -33,28 +36,45 @@ impl Reconcile for Route {
     }
 
     async fn reconcile(object: Arc<Self>, context: Arc<Context>) -> Result<Action, WriteError> {
-        let config = context.config();
-        let referenced = dereference(&object, &context.stores);
-        let resolved = traffic::resolve(&object, &referenced);
-        let (gateway, obstacle) = match claims::taken(&object, &context.stores) {
-            taken if !taken.is_empty() => {
-                let obstacle = WriteError::taken(&placeholder::named(&object, &taken[0]));
-                (Gateway::HostsTaken(taken), Some(obstacle))
-            }
-            _ => apply_placeholder(&object, &context).await?,
-        };
-        let status = status::of(&object, resolved, gateway, &config.network, Timestamp::now());
-        let old = object.status.clone().unwrap_or_default();
-        let news = status::news(&old, &status);
-        let action = context.report(&*object, &status, news, Vec::new()).await?;
+        let known = dereference(&object, &context.stores);
+        let claim = validate(&object, &known, &context.stores);
+        let desired = build(&object, &known, context.gateway_host.as_deref());
+        let (gateway, obstacle) = apply(&object, claim, &known, desired, &context).await?;
+        let report = status(&object, &known, gateway, &context.config(), Timestamp::now());
+        let in_force = report.status.traffic.clone();
+        let action = context.report(&*object, report).await?;
         // After the status: requests should not wait for labels.
-        apply_routing(&object, &status.traffic, &referenced, &context).await?;
+        apply_routing(&object, &in_force, &known.referenced, &context).await?;
         obstacle.map_or(Ok(action), Err)
     }
 }
 
-/// The Configurations and Revisions that the split names, wanted or in force.
-pub(crate) fn dereference(route: &Route, stores: &Stores) -> Referenced {
+/// What a Route follows from.
+pub(crate) struct Known {
+    /// What its split refers to, wanted or in force.
+    referenced: Referenced,
+    /// The core/v1 Service that has its name.
+    placeholder: Option<Arc<core::Service>>,
+}
+
+/// Whether the names that the Route needs are free for it.
+enum Claim {
+    /// All of them are.
+    Granted,
+    /// Another Route has these hosts.
+    HostsTaken(Vec<String>),
+    /// A foreign core/v1 Service has its name.
+    NameTaken,
+}
+
+/// (no client) The Configurations and Revisions that the split names, and the placeholder.
+pub(crate) fn dereference(route: &Route, stores: &Stores) -> Known {
+    let namespace = route.namespace().unwrap_or_default();
+    let placeholder = stores.placeholders.get(&namespace, &route.name_any());
+    Known { referenced: referenced(route, stores), placeholder }
+}
+
+fn referenced(route: &Route, stores: &Stores) -> Referenced {
     let namespace = route.namespace().unwrap_or_default();
     let mut referenced = Referenced::default();
     let in_force = route.status.iter().flat_map(|status| &status.traffic);
@@ -78,33 +98,67 @@ pub(crate) fn dereference(route: &Route, stores: &Stores) -> Referenced {
     referenced
 }
 
-/// Makes the core/v1 Service of the Route's name, unless none is wanted or the name is taken; a
-/// taken name is also returned as the error that stands in the way.
-async fn apply_placeholder(
-    route: &Route,
-    context: &Context,
-) -> Result<(Gateway, Option<WriteError>), WriteError> {
-    let Some(host) = &context.gateway_host else {
-        return Ok((Gateway::Serving, None));
-    };
-    let (namespace, name) = (route.namespace().unwrap_or_default(), route.name_any());
-    let cache = &context.stores.placeholders;
-    let existing = cache.get(&namespace, &name);
-    let desired = placeholder::build(route, host, existing.as_deref());
-    let made = match &existing {
-        // A foreign Service of that name is left alone.
-        Some(existing) if !owner::controls(route, &**existing) => existing.clone(),
-        Some(_) => context.scribe.apply(cache, &desired, existing.as_ref()).await?,
-        None => context.scribe.create_or_find(cache, &desired).await?,
-    };
-    Ok(if owner::controls(route, &*made) {
-        (Gateway::Serving, None)
+/// (no client) Whether the Route may have its hosts and the core/v1 Service of its name.
+fn validate(route: &Route, known: &Known, stores: &Stores) -> Claim {
+    let taken = claims::taken(route, stores);
+    let is_foreign = |placeholder: &Arc<_>| !owner::controls(route, &**placeholder);
+    if !taken.is_empty() {
+        Claim::HostsTaken(taken)
+    } else if known.placeholder.as_ref().is_some_and(is_foreign) {
+        Claim::NameTaken
     } else {
-        (Gateway::NameTaken, Some(WriteError::taken(&desired)))
-    })
+        Claim::Granted
+    }
 }
 
-/// Labels the Revisions that the Route began or ceased to refer to.
+/// (no client) The core/v1 Service of the Route's name; `None` without a gateway to point to.
+fn build(route: &Route, known: &Known, gateway_host: Option<&str>) -> Option<core::Service> {
+    gateway_host.map(|host| placeholder::build(route, host, known.placeholder.as_deref()))
+}
+
+/// (client) Makes the core/v1 Service, unless none is wanted or a name is taken; returns what the
+/// gateway can do, and the obstacle if there is one.
+async fn apply(
+    route: &Route,
+    claim: Claim,
+    known: &Known,
+    desired: Option<core::Service>,
+    context: &Context,
+) -> Result<(Gateway, Option<WriteError>), WriteError> {
+    if let Claim::HostsTaken(taken) = claim {
+        let obstacle = WriteError::taken(&placeholder::named(route, &taken[0]));
+        return Ok((Gateway::HostsTaken(taken), Some(obstacle)));
+    }
+    let Some(desired) = desired else {
+        return Ok((Gateway::Serving, None));
+    };
+    let name_taken = || (Gateway::NameTaken, Some(WriteError::taken(&desired)));
+    if matches!(claim, Claim::NameTaken) {
+        return Ok(name_taken());
+    }
+    let cache = &context.stores.placeholders;
+    let made = match &known.placeholder {
+        Some(existing) => context.scribe.apply(cache, &desired, Some(existing)).await?,
+        None => context.scribe.create_or_find(cache, &desired).await?,
+    };
+    Ok(if owner::controls(route, &*made) { (Gateway::Serving, None) } else { name_taken() })
+}
+
+/// (no client) The status that follows from the split and the gateway.
+fn status(
+    route: &Route,
+    known: &Known,
+    gateway: Gateway,
+    config: &Config,
+    now: Timestamp,
+) -> StatusReport<RouteStatus> {
+    let resolved = traffic::resolve(route, &known.referenced);
+    let status = status::of(route, resolved, gateway, &config.network, now);
+    let old = route.status.clone().unwrap_or_default();
+    StatusReport { news: status::news(&old, &status), status, notices: Vec::new() }
+}
+
+/// (client) Labels the Revisions that the Route began or ceased to refer to.
 async fn apply_routing(
     route: &Route,
     in_force: &[ebb_api::serving::TrafficTarget],

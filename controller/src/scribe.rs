@@ -44,7 +44,7 @@ pub(crate) enum WriteError {
     },
     /// A foreign object has the place of a child: no event is sure to report when the place is
     /// free.
-    #[error("{kind} {namespace}/{name} belongs to somebody else")]
+    #[error("{kind} {namespace}/{name} exists and is not owned by this object")]
     Taken {
         /// Kind of the child.
         kind: String,
@@ -53,6 +53,18 @@ pub(crate) enum WriteError {
         /// Name of the child.
         name: String,
     },
+}
+
+/// An error with all its causes, in one line.
+pub(crate) fn chain(error: &dyn std::error::Error) -> String {
+    let mut text = error.to_string();
+    let mut cause = error.source();
+    while let Some(inner) = cause {
+        text.push_str(": ");
+        text.push_str(&inner.to_string());
+        cause = inner.source();
+    }
+    text
 }
 
 /// Writes objects and statuses.

@@ -1,21 +1,23 @@
 //! Service: one Configuration and one Route, both of its own name.
 //!
-//! dereference (the two children as known) → validate (are they ours) → build → apply → status.
+//! The steps: dereference the two children, validate (are they its own), build, apply, status.
 
 use std::sync::Arc;
 
-use ebb_api::serving::Service;
+use ebb_api::serving::{Configuration, Route, Service, ServiceStatus};
+use k8s_openapi::jiff::Timestamp;
 use kube::ResourceExt as _;
 use kube::runtime::controller::Action;
 
 mod build;
 mod status;
 
+use self::build::Desired;
 use self::status::{Children, Fate};
 use crate::cache::{Cache, Stored};
 use crate::configuration;
 use crate::owner;
-use crate::reconciler::{Context, Reconcile};
+use crate::reconciler::{Context, Reconcile, StatusReport};
 use crate::scribe::WriteError;
 use crate::stores::Stores;
 
@@ -27,59 +29,113 @@ impl Reconcile for Service {
     }
 
     async fn reconcile(object: Arc<Self>, context: Arc<Context>) -> Result<Action, WriteError> {
-        let children = apply(&object, &context).await?;
-        let status = status::of(&object, &children, k8s_openapi::jiff::Timestamp::now());
-        let old = object.status.clone().unwrap_or_default();
-        let news = status::news(&old, &status);
-        let action = context.report(&*object, &status, news, Vec::new()).await?;
-        children.obstacle(&object).map_or(Ok(action), Err)
+        let known = dereference(&object, &context.stores);
+        let claims = validate(&object, known);
+        let desired = build(&object);
+        let children = apply(&object, claims, &desired, &context).await?;
+        let report = status(&object, &children, Timestamp::now());
+        let action = context.report(&*object, report).await?;
+        children.obstacle(&desired).map_or(Ok(action), Err)
     }
 }
 
-/// Brings the children to what the Service asks for, as far as they are its own.
-async fn apply(service: &Service, context: &Context) -> Result<Children, WriteError> {
+/// The objects that have the names of the children.
+struct Known {
+    configuration: Option<Arc<Configuration>>,
+    route: Option<Arc<Route>>,
+}
+
+/// Whose the names of the children are.
+struct Claims {
+    configuration: Claim<Configuration>,
+    route: Claim<Route>,
+}
+
+/// Whose the name of a child is.
+enum Claim<K> {
+    /// No object has the name.
+    Free,
+    /// The Service's own child has the name.
+    Ours(Arc<K>),
+    /// A foreign object has the name.
+    Foreign,
+}
+
+/// (no client) The objects that have the names of the children.
+fn dereference(service: &Service, stores: &Stores) -> Known {
+    let (namespace, name) = (service.namespace().unwrap_or_default(), service.name_any());
+    Known {
+        configuration: stores.configurations.get(&namespace, &name),
+        route: stores.routes.get(&namespace, &name),
+    }
+}
+
+/// (no client) Whether these objects are the Service's own.
+fn validate(service: &Service, known: Known) -> Claims {
+    Claims {
+        configuration: claim(service, known.configuration),
+        route: claim(service, known.route),
+    }
+}
+
+fn claim<K: Stored>(service: &Service, known: Option<Arc<K>>) -> Claim<K> {
+    match known {
+        None => Claim::Free,
+        Some(known) if owner::controls(service, &*known) => Claim::Ours(known),
+        Some(_) => Claim::Foreign,
+    }
+}
+
+/// (no client) Both children as the Service asks.
+fn build(service: &Service) -> Desired {
+    Desired { configuration: build::configuration(service), route: build::route(service) }
+}
+
+/// (client) Makes the children be as they are desired, as far as they are the Service's own.
+async fn apply(
+    service: &Service,
+    claims: Claims,
+    desired: &Desired,
+    context: &Context,
+) -> Result<Children, WriteError> {
+    let stores = &context.stores;
     let configuration =
-        child(context, &context.stores.configurations, service, build::configuration(service))
+        child(context, &stores.configurations, claims.configuration, &desired.configuration)
             .await?;
-    // A Revision name of the author's choice must be checked before traffic may go to that
-    // Revision.
-    if let Fate::Ours(made) = &configuration
-        && build::is_named(service)
-        && !status::is_current(made)
-    {
-        let known = context
-            .stores
-            .routes
-            .get(&service.namespace().unwrap_or_default(), &service.name_any());
-        let route = match known {
-            Some(route) if owner::controls(service, &*route) => Fate::Ours(route),
-            Some(_) => Fate::Foreign,
-            None => Fate::Waiting,
-        };
-        return Ok(Children { configuration, route });
-    }
-    if let Fate::Ours(made) = &configuration
-        && configuration::is_name_taken(made, &context.stores)
-    {
-        return Ok(Children { configuration, route: Fate::NameTaken });
-    }
-    let route = child(context, &context.stores.routes, service, build::route(service)).await?;
+    // A revision name of the author's choice must be found good before traffic may go to it.
+    let unread = matches!(&configuration, Fate::Ours(made)
+        if build::is_named(service) && !status::is_current(made));
+    let taken = matches!(&configuration, Fate::Ours(made)
+        if configuration::is_name_taken(made, stores));
+    let route = match claims.route {
+        Claim::Ours(route) if unread => Fate::Ours(route),
+        Claim::Foreign if unread => Fate::Foreign,
+        Claim::Free if unread => Fate::Waiting,
+        _ if taken => Fate::NameTaken,
+        claim => child(context, &stores.routes, claim, &desired.route).await?,
+    };
     Ok(Children { configuration, route })
 }
 
 async fn child<K: Stored>(
     context: &Context,
     cache: &Cache<K>,
-    service: &Service,
-    desired: K,
+    claim: Claim<K>,
+    desired: &K,
 ) -> Result<Fate<K>, WriteError> {
-    let namespace = service.namespace().unwrap_or_default();
-    let existing = cache.get(&namespace, &desired.name_any());
-    if existing.as_ref().is_some_and(|existing| !owner::controls(service, existing.as_ref())) {
-        return Ok(Fate::Foreign);
-    }
-    let made = context.scribe.apply(cache, &desired, existing.as_ref()).await?;
-    Ok(Fate::Ours(made))
+    let existing = match claim {
+        Claim::Foreign => return Ok(Fate::Foreign),
+        Claim::Ours(existing) => Some(existing),
+        Claim::Free => None,
+    };
+    Ok(Fate::Ours(context.scribe.apply(cache, desired, existing.as_ref()).await?))
+}
+
+/// (no client) The status that follows from the children.
+fn status(service: &Service, children: &Children, now: Timestamp) -> StatusReport<ServiceStatus> {
+    let status = status::of(service, children, now);
+    let old = service.status.clone().unwrap_or_default();
+    StatusReport { news: status::news(&old, &status), status, notices: Vec::new() }
 }
 
 #[cfg(test)]

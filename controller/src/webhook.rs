@@ -34,6 +34,7 @@ use tokio_util::sync::CancellationToken;
 use self::body::{REVIEWS_BYTES_MAX, Whole};
 use self::keeper::Keeper;
 use self::server::{Answer, Caller, Server};
+pub use self::tls::TlsError;
 use crate::admission::{self, Request, Verdict};
 
 /// Reviews that are judged at once; more wait, read whole, in their share of the budget of bytes.
@@ -106,7 +107,7 @@ impl Webhook {
     /// # Errors
     ///
     /// The first certificate cannot be loaded.
-    pub async fn run(self, ready: Task, shutdown: CancellationToken) -> anyhow::Result<()> {
+    pub async fn run(self, ready: Task, shutdown: CancellationToken) -> Result<(), TlsError> {
         let WebhookOptions { client, listener, service, namespace, .. } = self.options;
         let keeper = Keeper::new(client, &service, &namespace);
         let Some(first) = keeper.first(&shutdown).await else { return Ok(()) };

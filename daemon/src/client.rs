@@ -70,8 +70,19 @@ impl Default for Patience {
     }
 }
 
+/// Why there is no client of an API server.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum ClientError {
+    /// No API server is named.
+    #[error(transparent)]
+    Unknown(#[from] kube::config::InferConfigError),
+    /// The credentials or certificates that go with it cannot be used.
+    #[error(transparent)]
+    Unusable(#[from] kube::Error),
+}
+
 /// A client of the API server that KUBECONFIG names, or the pod's service account.
-pub(crate) async fn infer() -> anyhow::Result<Client> {
+pub(crate) async fn infer() -> Result<Client, ClientError> {
     let config = Config::infer().await?;
     Ok(client(&config, Patience::default())?)
 }

@@ -77,7 +77,7 @@ pub enum IdentityRefusal {
     #[error("only activators of this cluster are served here")]
     Stranger,
     /// The API server does not say whose token it is.
-    #[error("it is not known now who asks: try again")]
+    #[error("the API server does not answer whose token this is: try again")]
     Unheard,
 }
 
@@ -127,7 +127,7 @@ impl Doorkeeper {
         let counts = Family::default();
         registry.register(
             "ebb_introductions",
-            "Connections of processes that are to show a token, by what came of it",
+            "Connections that had to show a token, by outcome",
             counts.clone(),
         );
         let inner = Inner {
@@ -182,7 +182,7 @@ impl Inner {
             Ok(Err(error)) => error.to_string(),
             Err(_) => format!("no answer within {REVIEW_TIMEOUT:?}"),
         };
-        tracing::warn!(error = failure, "The API server does not say who connects");
+        tracing::warn!(error = failure, "The API server did not review a token");
         self.verdicts.lock().postpone(token, Instant::now());
         stale.ok_or(IdentityRefusal::Unheard)
     }

@@ -3,7 +3,6 @@
 use std::io;
 use std::net::SocketAddr;
 
-use anyhow::Context as _;
 use tokio::net::{TcpListener, TcpSocket};
 
 /// Connections that may wait to be accepted. As many as Linux allows by itself
@@ -11,17 +10,41 @@ use tokio::net::{TcpListener, TcpSocket};
 /// reset.
 const BACKLOG: u32 = 4096;
 
+/// Why an address cannot be listened on.
+#[derive(Debug, thiserror::Error)]
+pub enum ListenError {
+    /// Other machines can reach the address.
+    #[error("{option} {address}: {why}; give a loopback address")]
+    Public {
+        /// The option that gave it.
+        option: String,
+        /// The address.
+        address: SocketAddr,
+        /// Why that must not be.
+        why: String,
+    },
+    /// The system refuses it.
+    #[error("{option} {address} cannot be listened on; free it or name another address")]
+    Bind {
+        /// The option that gave it.
+        option: String,
+        /// The address.
+        address: SocketAddr,
+        /// The cause.
+        source: io::Error,
+    },
+}
+
 /// Refuses an address that other machines can reach; `why` is the reason, for the error.
 ///
 /// # Errors
 ///
 /// The option and the address, with what to do.
-pub fn require_loopback(option: &str, address: SocketAddr, why: &str) -> anyhow::Result<()> {
-    anyhow::ensure!(
-        address.ip().is_loopback(),
-        "{option} {address}: {why}; give a loopback address"
-    );
-    Ok(())
+pub fn require_loopback(option: &str, address: SocketAddr, why: &str) -> Result<(), ListenError> {
+    if address.ip().is_loopback() {
+        return Ok(());
+    }
+    Err(ListenError::Public { option: option.to_owned(), address, why: why.to_owned() })
 }
 
 /// Listens on an address that the option gave. Must be called within a Tokio runtime.
@@ -29,9 +52,11 @@ pub fn require_loopback(option: &str, address: SocketAddr, why: &str) -> anyhow:
 /// # Errors
 ///
 /// The option and the address, with what to do.
-pub fn bind(option: &str, address: SocketAddr) -> anyhow::Result<TcpListener> {
-    listen(address).with_context(|| {
-        format!("{option} {address} cannot be listened on; free it or name another address")
+pub fn bind(option: &str, address: SocketAddr) -> Result<TcpListener, ListenError> {
+    listen(address).map_err(|source| ListenError::Bind {
+        option: option.to_owned(),
+        address,
+        source,
     })
 }
 

@@ -18,6 +18,7 @@ use tokio::sync::{SetOnce, watch};
 use tokio_util::sync::CancellationToken;
 
 use crate::lease::{self, Epoch, LeaseOptions, Terms};
+use crate::listener::ListenError;
 use crate::readiness::Readiness;
 use crate::tasks::{BROKEN_EXIT, TaskError, Tasks};
 use crate::termination::{FORCED_EXIT, Signals};
@@ -168,7 +169,11 @@ impl Process {
     /// Serves metrics and health from now on, until the process ends; returns once Knative's
     /// settings are known, or at a shutdown. Until then the process is not ready, and its work
     /// must not begin: it would follow defaults that nobody chose.
-    pub async fn listen(&mut self) -> anyhow::Result<()> {
+    ///
+    /// # Errors
+    ///
+    /// The address of metrics and health cannot be listened on.
+    pub async fn listen(&mut self) -> Result<(), ListenError> {
         let unsettled = self.readiness.task("settings");
         let listener = listener::bind("--admin", self.options.admin)?;
         let registry = Arc::new(std::mem::take(&mut self.registry));
@@ -218,7 +223,7 @@ impl Process {
 }
 
 /// Why a listener without authentication has to be on loopback.
-pub const OPEN: &str = "with --no-authentication everybody is let in there";
+pub const OPEN: &str = "with --no-authentication any client is admitted";
 
 #[cfg(test)]
 mod tests {

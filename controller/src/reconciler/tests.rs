@@ -20,7 +20,7 @@ fn pauses_double_up_to_a_bound() {
 
 /// A refusal is tried again, rarely and not for all objects at once.
 #[test]
-fn what_only_a_person_can_mend_is_tried_again_ever_more_rarely() {
+fn a_lasting_error_is_retried_ever_more_rarely() {
     let pauses = [1, 2, 6, 7, u32::MAX].map(|failures| pause_after(failures, true).as_secs());
     assert_eq!(pauses, [1, 2, 32, 60, 60]);
     let of = |name: &str, failures| {
@@ -82,7 +82,7 @@ fn reason(status: &Value) -> Option<&str> {
 
 /// Formerly nothing was tried again once the status told of the refusal.
 #[tokio::test]
-async fn a_deployment_that_is_refused_is_said_and_tried_again() {
+async fn a_refused_deployment_is_reported_and_retried() {
     let (world, context, written) = refused();
     let revision = world.stores.revisions.get("default", "a-00001").unwrap();
     let error = Revision::reconcile(revision, context).await.unwrap_err();
@@ -105,7 +105,7 @@ async fn a_revision_that_is_refused_is_said_and_tried_again() {
 
 /// No event tells that a foreign object has gone out of the way.
 #[tokio::test]
-async fn a_child_that_is_somebody_elses_is_said_and_looked_for_again() {
+async fn a_foreign_child_is_reported_and_retried() {
     let (mut world, context, written) = refused();
     let known = world.stores.configurations.get("default", "a").unwrap();
     let mut foreign = Configuration::clone(&known);

@@ -113,7 +113,7 @@ mod tests {
 
     /// The tag once took the other Route's host silently.
     #[tokio::test]
-    async fn who_has_a_host_keeps_it_and_the_other_is_told() {
+    async fn the_route_that_has_a_host_keeps_it_and_the_other_is_refused() {
         let host = || vec!["x-a".to_owned()];
         // (tag in force, Route of that name in force, tag refused, Route of that name refused)
         for (tag, name, is_tag, is_name) in [

@@ -244,7 +244,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_longer_referred_to_goes_into_reserve() {
+    fn a_revision_that_no_route_refers_to_goes_into_reserve() {
         let both = [
             revision("digits-00001", "active", "digits"),
             revision("digits-00002", "active", "digits"),

@@ -11,6 +11,12 @@ use kube::ResourceExt as _;
 
 use crate::owner;
 
+/// Both children.
+pub(super) struct Desired {
+    pub(super) configuration: Configuration,
+    pub(super) route: Route,
+}
+
 /// Whether the author named the next Revision.
 pub(super) fn is_named(service: &Service) -> bool {
     template_name(service).is_some()

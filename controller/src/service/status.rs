@@ -11,6 +11,7 @@ use k8s_openapi::jiff::Timestamp;
 use kube::ResourceExt as _;
 
 use super::build;
+use super::build::Desired;
 use crate::owner;
 use crate::scribe::WriteError;
 use crate::settling::{self, News};
@@ -40,11 +41,11 @@ pub(super) struct Children {
 impl Children {
     /// The error if a foreign object has the name of a child: only somebody else can remove that
     /// object. A taken name of the next Revision is the Configuration's to find out.
-    pub(super) fn obstacle(&self, service: &Service) -> Option<WriteError> {
+    pub(super) fn obstacle(&self, desired: &Desired) -> Option<WriteError> {
         if matches!(self.configuration, Fate::Foreign) {
-            Some(WriteError::taken(&build::configuration(service)))
+            Some(WriteError::taken(&desired.configuration))
         } else if matches!(self.route, Fate::Foreign) {
-            Some(WriteError::taken(&build::route(service)))
+            Some(WriteError::taken(&desired.route))
         } else {
             None
         }

@@ -194,7 +194,7 @@ fn check<K: Stored>(cache: &Cache<K>, entries: usize) {
 
 /// Fields that nothing reads are not kept, neither from a watch nor from the answer to a write.
 #[tokio::test]
-async fn what_nobody_reads_is_not_kept() {
+async fn fields_that_nothing_reads_are_not_kept() {
     let mut world = World::new();
     let metadata = json!({
         "name": "a", "namespace": "default", "resourceVersion": "4",

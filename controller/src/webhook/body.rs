@@ -59,13 +59,15 @@ impl Refusal {
             ),
             Self::Late => (
                 StatusCode::REQUEST_TIMEOUT,
-                "the review was not whole within 2 s: send it at once",
+                "the review was not complete within 2 s: send its body without pauses",
             ),
             Self::Crowded => (
                 StatusCode::SERVICE_UNAVAILABLE,
                 "other reviews took all the room for 2 s: try again",
             ),
-            Self::Broken => (StatusCode::BAD_REQUEST, "the body of the review broke off"),
+            Self::Broken => {
+                (StatusCode::BAD_REQUEST, "the connection broke before the review was complete")
+            }
         }
     }
 }

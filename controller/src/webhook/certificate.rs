@@ -6,7 +6,6 @@
 
 use std::collections::BTreeMap;
 
-use anyhow::{Context as _, bail};
 use jiff::{SignedDuration, Timestamp};
 use k8s_openapi::ByteString;
 use rcgen::{
@@ -14,6 +13,7 @@ use rcgen::{
     KeyUsagePurpose,
 };
 use time::OffsetDateTime;
+use x509_parser::error::X509Error;
 use x509_parser::extensions::GeneralName;
 use x509_parser::parse_x509_certificate;
 
@@ -56,6 +56,39 @@ pub(super) enum Standing {
     Bad(String),
 }
 
+/// Why a certificate cannot be made.
+#[derive(Debug, thiserror::Error)]
+pub(super) enum IssueError {
+    /// The name is no DNS name.
+    #[error("{name} is no DNS name")]
+    Name { name: String, source: rcgen::Error },
+    /// The system has no randomness.
+    #[error("no certificate can be made")]
+    Make(#[from] rcgen::Error),
+    /// The clock of the machine is far off.
+    #[error("no certificate can have this date")]
+    Date(#[from] time::error::ComponentRange),
+}
+
+/// Why a certificate cannot be served.
+#[derive(Debug, thiserror::Error)]
+enum UnfitError {
+    #[error("the certificate is no PEM: {0}")]
+    Pem(#[from] pem::PemError),
+    #[error("the certificate cannot be read: {0}")]
+    Certificate(#[from] x509_parser::nom::Err<X509Error>),
+    #[error("the names of the certificate cannot be read: {0}")]
+    Names(#[from] X509Error),
+    #[error("the certificate names no host")]
+    Nameless,
+    #[error("the certificate is not for {0}")]
+    OtherName(String),
+    #[error("the dates of the certificate cannot be read: {0}")]
+    Date(#[from] jiff::Error),
+    #[error("the certificate is valid from {from} to {until}")]
+    OutOfDate { from: Timestamp, until: Timestamp },
+}
+
 impl std::fmt::Debug for Certificate {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("Certificate").finish_non_exhaustive()
@@ -68,7 +101,7 @@ impl Certificate {
     /// # Errors
     ///
     /// The name is no DNS name, or the system has no randomness.
-    pub(super) fn issue(name: &str, now: Timestamp) -> anyhow::Result<Self> {
+    pub(super) fn issue(name: &str, now: Timestamp) -> Result<Self, IssueError> {
         let (from, until) = (moment(now - BACKDATE)?, moment(now + VALIDITY)?);
         let mut authority = CertificateParams::default();
         authority.distinguished_name.push(DnType::CommonName, AUTHORITY_NAME);
@@ -79,7 +112,7 @@ impl Certificate {
         let authority_pem = authority.self_signed(&authority_key)?.pem();
 
         let mut server = CertificateParams::new(vec![name.to_owned()])
-            .with_context(|| format!("{name} is no DNS name"))?;
+            .map_err(|source| IssueError::Name { name: name.to_owned(), source })?;
         server.distinguished_name.push(DnType::CommonName, name);
         server.key_usages = vec![KeyUsagePurpose::DigitalSignature];
         server.extended_key_usages = vec![ExtendedKeyUsagePurpose::ServerAuth];
@@ -125,30 +158,30 @@ impl Certificate {
     }
 
     /// When the certificate ends; an error if it is not for this name or not valid now.
-    fn until(&self, name: &str, now: Timestamp) -> anyhow::Result<Timestamp> {
+    fn until(&self, name: &str, now: Timestamp) -> Result<Timestamp, UnfitError> {
         let pem = pem::parse(&self.chain)?;
         let (_, certificate) = parse_x509_certificate(pem.contents())?;
-        let names = certificate.subject_alternative_name()?.context("it names no host")?;
+        let names = certificate.subject_alternative_name()?.ok_or(UnfitError::Nameless)?;
         let is_named = names
             .value
             .general_names
             .iter()
             .any(|general| matches!(general, GeneralName::DNSName(dns) if *dns == name));
         if !is_named {
-            bail!("it is not for {name}");
+            return Err(UnfitError::OtherName(name.to_owned()));
         }
         let validity = certificate.validity();
         let from = Timestamp::from_second(validity.not_before.timestamp())?;
         let until = Timestamp::from_second(validity.not_after.timestamp())?;
         if now < from || until <= now {
-            bail!("it holds from {from} to {until}");
+            return Err(UnfitError::OutOfDate { from, until });
         }
         Ok(until)
     }
 }
 
-fn moment(at: Timestamp) -> anyhow::Result<OffsetDateTime> {
-    Ok(OffsetDateTime::from_unix_timestamp(at.as_second())?)
+fn moment(at: Timestamp) -> Result<OffsetDateTime, time::error::ComponentRange> {
+    OffsetDateTime::from_unix_timestamp(at.as_second())
 }
 
 #[cfg(test)]
@@ -169,7 +202,9 @@ mod tests {
         assert_eq!(after(0), Standing::Good);
         assert_eq!(after(59), Standing::Good);
         assert_eq!(after(61), Standing::Due);
-        assert!(matches!(after(91), Standing::Bad(why) if why.starts_with("it holds from")));
+        assert!(
+            matches!(after(91), Standing::Bad(why) if why.starts_with("the certificate is valid from"))
+        );
         assert!(matches!(after(-1), Standing::Bad(_)));
     }
 
@@ -177,7 +212,10 @@ mod tests {
     fn a_certificate_for_another_name_or_none_at_all_is_bad() {
         let mut certificate = Certificate::issue(NAME, start()).unwrap();
         let other = certificate.standing("other.knative-serving.svc", start());
-        assert_eq!(other, Standing::Bad("it is not for other.knative-serving.svc".to_owned()));
+        assert_eq!(
+            other,
+            Standing::Bad("the certificate is not for other.knative-serving.svc".to_owned())
+        );
         certificate.chain = "nonsense".to_owned();
         assert!(matches!(certificate.standing(NAME, start()), Standing::Bad(_)));
     }

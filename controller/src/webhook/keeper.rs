@@ -10,7 +10,6 @@ use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
 
-use anyhow::Context as _;
 use arc_swap::ArcSwap;
 use futures::stream::BoxStream;
 use futures::{Stream, StreamExt as _};
@@ -30,10 +29,10 @@ use serde_json::json;
 use tokio::time::sleep;
 use tokio_util::sync::CancellationToken;
 
-use super::certificate::{Certificate, Standing};
+use super::certificate::{Certificate, IssueError, Standing};
 use super::tls;
 use crate::admission::{CONFIG_WEBHOOK, MUTATING_WEBHOOK, VALIDATING_WEBHOOK};
-use crate::scribe::MANAGER;
+use crate::scribe::{MANAGER, chain};
 
 /// Name of the Secret.
 const SECRET: &str = "ebb-webhook-certs";
@@ -46,6 +45,26 @@ const PERIOD_AT_START: Duration = Duration::from_millis(500);
 const PAUSE: Duration = Duration::from_millis(500);
 /// Longest time for one look.
 const TIMEOUT: Duration = Duration::from_secs(10);
+
+/// Why a look found no certificate to serve.
+#[derive(Debug, thiserror::Error)]
+enum LookError {
+    /// The API server did not do what it was asked.
+    #[error(transparent)]
+    Api(#[from] Error),
+    /// The keeper creates no Secret: that would take the right to create any.
+    #[error(
+        "there is no Secret {SECRET}: make it again by helm upgrade, or by kubectl create secret \
+         generic {SECRET}"
+    )]
+    NoSecret,
+    /// No certificate can be made.
+    #[error(transparent)]
+    Issue(#[from] IssueError),
+    /// Another replica was quicker, and the certificate that is known is of no use.
+    #[error("another replica has just stored a new certificate")]
+    Overtaken,
+}
 
 /// The result of one look.
 struct Look {
@@ -135,7 +154,11 @@ impl Keeper {
                     served.store(tls);
                     current = Some(certificate);
                 }
-                Err(error) => tracing::error!(%error, "The webhook keeps its older certificate"),
+                Err(error) => {
+                    let text =
+                        "Cannot load the webhook's new certificate, the older one stays in use";
+                    tracing::error!(%error, "{text}");
+                }
             }
         }
     }
@@ -177,39 +200,37 @@ impl Keeper {
                 complete &=
                     self.make_trusted::<ValidatingWebhookConfiguration>(name, &certificate).await?;
             }
-            anyhow::Ok(Look { certificate, complete })
+            Ok::<_, LookError>(Look { certificate, complete })
         };
         match tokio::time::timeout(TIMEOUT, look).await {
             Ok(Ok(look)) => Some(look),
             Ok(Err(error)) => {
-                let error = format!("{error:#}");
+                let error = chain(&error);
                 tracing::warn!(error, "The webhook's certificate is not in place, will try again");
                 None
             }
             Err(_) => {
-                tracing::warn!("No answer about the webhook's certificate, will try again");
+                tracing::warn!("Checking the webhook's certificate timed out, will try again");
                 None
             }
         }
     }
 
     /// The certificate in the Secret, after a new one was put there if it was time.
-    async fn shared(&self) -> anyhow::Result<Certificate> {
+    async fn shared(&self) -> Result<Certificate, LookError> {
         let now = Timestamp::now();
         let Some(secret) = self.secrets.get_opt(SECRET).await? else {
-            // The keeper creates no Secret: that would take the right to create any.
-            anyhow::bail!(
-                "there is no Secret {SECRET}: make it again by helm upgrade, or by kubectl create \
-                 secret generic {SECRET}"
-            );
+            return Err(LookError::NoSecret);
         };
         let stored = secret.data.as_ref().and_then(Certificate::read);
-        match stored.as_ref().map(|stored| self.standing(stored, now)) {
-            Some(Standing::Good) => return stored.context("the certificate that was judged"),
-            Some(Standing::Bad(why)) => {
-                tracing::warn!(why, "The webhook's certificate is replaced");
+        if let Some(stored) = &stored {
+            match self.standing(stored, now) {
+                Standing::Good => return Ok(stored.clone()),
+                Standing::Bad(why) => {
+                    tracing::warn!(why, "The webhook's certificate is replaced");
+                }
+                Standing::Due => {}
             }
-            Some(Standing::Due) | None => {}
         }
         let fresh = Certificate::issue(&self.name, now)?.after(stored.as_ref());
         match self.store(secret, &fresh).await {
@@ -220,7 +241,7 @@ impl Keeper {
             // Another replica was quicker: the next look finds its certificate.
             Err(Error::Api(status)) if status.code == 409 => match stored {
                 Some(stored) if self.standing(&stored, now) == Standing::Due => Ok(stored),
-                _ => anyhow::bail!("another replica has just made one"),
+                _ => Err(LookError::Overtaken),
             },
             Err(error) => Err(error.into()),
         }

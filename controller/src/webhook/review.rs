@@ -188,7 +188,7 @@ mod tests {
     }
 
     #[test]
-    fn what_stores_nothing_is_allowed_and_what_is_no_review_is_named() {
+    fn a_connect_is_allowed_and_an_invalid_review_is_explained() {
         let config = Config::default();
         let connect = json!({"request": {
             "uid": "8", "operation": "CONNECT",

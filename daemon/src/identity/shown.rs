@@ -91,7 +91,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_has_not_the_form_of_a_token_is_none() {
+    fn text_without_the_form_of_a_token_is_refused() {
         let long = "a".repeat(TOKEN_BYTES_MAX + 1);
         for bad in ["", " ", "a b", "a\n", "ä", "a\0", &long] {
             assert!(!is_token(bad), "{bad}");

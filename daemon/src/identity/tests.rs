@@ -141,7 +141,7 @@ async fn no_more_than_so_many_are_asked_about_at_once() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn without_an_api_server_who_was_let_in_stays_known_and_nobody_else_is_let_in() {
+async fn without_an_api_server_an_admitted_activator_stays_admitted_and_nobody_else_is_let_in() {
     for is_silent in [false, true] {
         let (doorkeeper, server, _) = doorkeeper();
         assert!(doorkeeper.admit(Some("good")).await.is_ok());

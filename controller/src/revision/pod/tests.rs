@@ -125,7 +125,7 @@ fn only_the_serving_container_of_several_is_opened() {
 
 /// As in Knative, where only `secure-pod-defaults` adds to a security context.
 #[test]
-fn who_asks_for_non_root_gets_that_and_keeps_its_capabilities() {
+fn a_container_that_asks_for_non_root_keeps_its_capabilities() {
     let mut asked = Container::default();
     asked.security_context.get_or_insert_default().run_as_non_root = Some(true);
     let wanted = asked.security_context.clone();
