@@ -135,18 +135,20 @@ impl Activator {
     /// activator that drains can still report.
     pub async fn run(&self, shutdown: CancellationToken) {
         let inner = &self.inner;
-        let work = async {
+        let upkeep = async {
             futures::join!(
-                crate::watch::run(inner.client.clone(), &inner.directory, &inner.synced),
-                self.watch_peers(),
                 self.report_for_ever(),
                 self.follow_config(),
                 inner.waker.run(&inner.directory, &*inner.context.reports),
             )
         };
+        // The others end only by a bug, and the owner of this future must see that at once.
         tokio::select! {
-            _ = work => {}
+            biased;
             () = shutdown.cancelled() => {}
+            () = crate::watch::run(inner.client.clone(), &inner.directory, &inner.synced) => {}
+            () = self.watch_peers() => {}
+            _ = upkeep => {}
         }
     }
 
@@ -319,9 +321,12 @@ impl Activator {
     }
 
     async fn watch_peers(&self) {
-        if let Some(peers) = &self.inner.peers {
-            let client = self.inner.client.clone();
-            crate::watch::run_peers(client, peers, &self.inner.synced).await;
+        match &self.inner.peers {
+            Some(peers) => {
+                let client = self.inner.client.clone();
+                crate::watch::run_peers(client, peers, &self.inner.synced).await;
+            }
+            None => std::future::pending().await,
         }
     }
 

@@ -16,7 +16,7 @@ use crate::synced::{Synced, Watched};
 /// Events taken at once when many are there, so that a burst builds the host table once.
 const CHUNK: usize = 256;
 
-/// Watches until dropped.
+/// Watches until dropped. It ends only by a bug: when one of the watches has ended.
 pub(crate) async fn run(client: Client, directory: &Directory, synced: &Synced) {
     let pods_of_revisions = watcher::Config::default().labels(labels::REVISION);
     let everything = watcher::Config::default();
@@ -50,7 +50,12 @@ pub(crate) async fn run(client: Client, directory: &Directory, synced: &Synced) 
             synced.note(Watched::Pods, listed);
         }
     };
-    futures::join!(watch_routes, watch_revisions, watch_pods);
+    tokio::select! {
+        biased;
+        () = watch_routes => {}
+        () = watch_revisions => {}
+        () = watch_pods => {}
+    }
 }
 
 /// Watches the pods of the activators until dropped.

@@ -8,17 +8,19 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
 
+use futures::FutureExt as _;
+use futures::future::{BoxFuture, Shared};
 use http::{Request, Response};
 use jiff::Timestamp;
 use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomResourceDefinition;
 use serde_json::json;
 use tokio::sync::Semaphore;
+use tokio::task::JoinSet;
 use tokio_util::sync::{CancellationToken, DropGuard};
-use tokio_util::task::TaskTracker;
 
 use crate::admission::{Admission, AllowAll};
 use crate::authentication::{ADMIN, Tokens};
-use crate::handler::{self, Clock, Shared, User};
+use crate::handler::{self, Clock, User};
 use crate::journal::{Journal, JournalError, Recovered};
 use crate::logs::{NoLogs, PodLogs};
 use crate::metadata;
@@ -84,9 +86,9 @@ pub enum OpenError {
 /// background tasks end with the last of them.
 #[derive(Clone)]
 pub struct ApiServer {
-    shared: Arc<Shared>,
+    shared: Arc<handler::Shared>,
     user: User,
-    tasks: TaskTracker,
+    upkeep: Shared<BoxFuture<'static, bool>>,
     shutdown: CancellationToken,
     _guard: Arc<DropGuard>,
 }
@@ -94,7 +96,7 @@ pub struct ApiServer {
 /// The server as a [`tower::Service`], on behalf of one user.
 #[derive(Clone)]
 pub struct ApiService {
-    shared: Arc<Shared>,
+    shared: Arc<handler::Shared>,
     user: User,
 }
 
@@ -158,7 +160,7 @@ impl ApiServer {
         make_namespaces(&store, &resources, NAMESPACES_MADE.into_iter().chain(own), clock())?;
 
         let shutdown = CancellationToken::new();
-        let tasks = TaskTracker::new();
+        let mut tasks = JoinSet::new();
         tasks.spawn(garbage::run(Arc::clone(&store), Arc::clone(&clock), shutdown.clone()));
         tasks.spawn(upkeep::expire_events(
             Arc::clone(&store),
@@ -168,7 +170,8 @@ impl ApiServer {
         if durable {
             tasks.spawn(upkeep::keep_journal(Arc::clone(&store), shutdown.clone()));
         }
-        let shared = Shared {
+        let upkeep = all_ended(tasks, shutdown.clone()).boxed().shared();
+        let shared = handler::Shared {
             store,
             resources,
             admission,
@@ -181,7 +184,7 @@ impl ApiServer {
         Ok(Self {
             shared: Arc::new(shared),
             user: user.into(),
-            tasks,
+            upkeep,
             _guard: Arc::new(shutdown.clone().drop_guard()),
             shutdown,
         })
@@ -203,12 +206,19 @@ impl ApiServer {
         ApiService { shared: Arc::clone(&self.shared), user: user.into() }
     }
 
+    /// Returns when a background task has panicked or ended by itself, which is a bug; never
+    /// otherwise. The message of a panic stands on standard error.
+    pub async fn broken(&self) {
+        if !self.upkeep.clone().await {
+            std::future::pending::<()>().await;
+        }
+    }
+
     /// Ends the background tasks, syncs the journal and releases the data folder. Writes through
     /// remaining clients fail from now on.
     pub async fn close(self) {
         self.shutdown.cancel();
-        self.tasks.close();
-        self.tasks.wait().await;
+        self.upkeep.await;
         self.shared.store.close();
     }
 }
@@ -247,6 +257,17 @@ impl fmt::Debug for ApiService {
     }
 }
 
+/// Waits for the background tasks to end; true as soon as one has ended before `shutdown`, or has
+/// panicked. The others are dropped then.
+async fn all_ended(mut tasks: JoinSet<()>, shutdown: CancellationToken) -> bool {
+    while let Some(ended) = tasks.join_next().await {
+        if ended.is_err() || !shutdown.is_cancelled() {
+            return true;
+        }
+    }
+    false
+}
+
 /// Makes the missing ones of the first namespaces. A deleted one comes back at the next start, as
 /// the real server's `default` does.
 fn make_namespaces<'a>(
@@ -270,4 +291,35 @@ fn make_namespaces<'a>(
         }
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    async fn ended(task: impl Future<Output = ()> + Send + 'static, is_shutdown: bool) -> bool {
+        let (mut tasks, shutdown) = (JoinSet::new(), CancellationToken::new());
+        tasks.spawn(task);
+        if is_shutdown {
+            shutdown.cancel();
+        }
+        all_ended(tasks, shutdown).await
+    }
+
+    #[tokio::test]
+    async fn a_background_task_may_end_at_a_shutdown_and_never_panic() {
+        assert!(!ended(async {}, true).await);
+        assert!(ended(async {}, false).await);
+        assert!(ended(async { panic!("on purpose") }, false).await);
+        assert!(ended(async { panic!("on purpose") }, true).await);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_server_is_not_broken_while_it_is_open_nor_once_it_is_closed() {
+        let server = ApiServer::open(ApiOptions::memory()).unwrap();
+        let hour = std::time::Duration::from_secs(3600);
+        assert!(tokio::time::timeout(hour, server.broken()).await.is_err());
+        server.clone().close().await;
+        assert!(tokio::time::timeout(hour, server.broken()).await.is_err());
+    }
 }

@@ -34,7 +34,7 @@ pub(super) enum EnvironmentError {
     NoObject { kind: &'static str, name: String },
     #[error("couldn't find key {key} in {kind} {namespace}/{name}")]
     NoKey { kind: &'static str, namespace: String, name: String, key: String },
-    #[error("variable {name}: {what} cannot be had in local mode: set a value instead")]
+    #[error("variable {name}: {what} is not supported in local mode: set a value instead")]
     Unsupported { name: String, what: String },
     #[error("variable {name}: the key {key} of secret \"{secret}\" is not text")]
     NotText { name: String, secret: String, key: String },
@@ -323,7 +323,7 @@ mod tests {
             ),
             (
                 json!({"env": [{"name": "A", "valueFrom": {"resourceFieldRef": {"resource": "limits.cpu"}}}]}),
-                "variable A: this kind of valueFrom cannot be had in local mode: set a value instead",
+                "variable A: this kind of valueFrom is not supported in local mode: set a value instead",
             ),
         ];
         for (env, expected) in cases {

@@ -24,6 +24,7 @@ mod refusal;
 mod shell;
 mod state;
 mod status;
+mod tasks;
 
 pub use logs::Logs;
 pub use ports::{PortReservation, Ports};

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use futures::FutureExt as _;
 use jiff::Timestamp;
 use k8s_openapi::api::core::v1::{Container, Pod, PodStatus};
 use kube::api::{DeleteParams, Patch, PatchParams, Preconditions};
@@ -15,6 +16,7 @@ use tokio::time::sleep;
 use super::container::{Machine, Place, Stop, Supervisor};
 use super::state::PodState;
 use super::status;
+use crate::tasks;
 
 /// Pause before a failed write is tried again.
 const WRITE_AGAIN: Duration = Duration::from_millis(200);
@@ -80,7 +82,10 @@ impl Worker {
                 changed = self.orders.changed() => self.follow_orders(changed.is_ok()),
                 // The status of a pod that is ending is not written: its end shows in the deletion.
                 _ = states.changed(), if !must_end => is_behind = true,
-                _ = &mut containers, if !is_over => is_over = true,
+                ended = &mut containers, if !is_over => {
+                    tasks::pass_on(ended);
+                    is_over = true;
+                }
                 () = sleep(WRITE_AGAIN), if is_behind && !must_end => {}
             }
             if is_behind && self.orders.borrow().stop.is_none() {
@@ -130,14 +135,12 @@ impl Worker {
                 state.leave_initialization();
                 false
             });
-            let mut tasks = JoinSet::new();
+            let mut running = JoinSet::new();
             for container in regular {
-                tasks.spawn(container.supervise());
+                running.spawn(container.supervise().map(drop));
             }
-            while let Some(ended) = tasks.join_next().await {
-                if let Err(error) = ended {
-                    tracing::error!(%error, "The task of a container failed");
-                }
+            while let Some(ended) = running.join_next().await {
+                tasks::pass_on(ended);
             }
         })
     }

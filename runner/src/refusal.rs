@@ -97,7 +97,7 @@ mod tests {
     }
 
     #[test]
-    fn what_only_bounds_a_program_is_passed_over() {
+    fn fields_that_only_bound_a_program_are_ignored() {
         let container = json!({
             "name": "c",
             "resources": {"limits": {"cpu": "1"}},

@@ -17,6 +17,7 @@ use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use crate::guardian::Guardian;
+use crate::tasks;
 
 use super::command::Surroundings;
 use super::container::{Machine, Stop};
@@ -182,7 +183,7 @@ impl Shell {
             Ok(uid) => {
                 self.workers.remove(&uid);
             }
-            Err(error) => tracing::error!(%error, "The task of a pod failed"),
+            Err(error) => tasks::pass_on(Err(error)),
         }
     }
 

@@ -23,11 +23,7 @@ const BARE: &[(&str, usize, &str)] = &[
     ("local/src/platform/parts.rs", 1, "the runner: watched, and waited for at the end"),
     ("runner/src/container/run.rs", 1, "a container's probes: aborted with it"),
     ("runner/src/logs/writer.rs", 1, "a container's logs: waited for when it has ended"),
-    (
-        "runner/src/pod.rs",
-        1,
-        "a pod's containers: the pod joins it; a panic is logged, and the pod counts as over",
-    ),
+    ("runner/src/pod.rs", 1, "a pod's containers: the pod joins it, and panics as it does"),
 ];
 
 #[test]

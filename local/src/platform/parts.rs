@@ -158,6 +158,14 @@ impl Parts {
         run("activator", Box::pin(async move { Box::pin(serving.run(end)).await }));
         run("deployments", Box::pin(deployments::run(api.client(), deployments, token())));
         run("news", Box::pin(news::tell(api.client(), terminal.clone(), token())));
+        let (server, end) = (api.clone(), token());
+        let upkeep = async move {
+            tokio::select! {
+                () = end.cancelled() => {}
+                () = server.broken() => {}
+            }
+        };
+        run("upkeep of the API", Box::pin(upkeep));
         let runner = ebb_runner::run(api.client(), runner, ending.clone());
         let runner = tokio::spawn(tasks.watched("runner", &ending, runner));
         Running {

@@ -15,6 +15,7 @@ use crate::logs::{LogTask, Source};
 use crate::probe::{ProbeAction, ProbeTarget, Probes, Verdict};
 use crate::process::{Launch, Output, Process};
 use crate::state::{End, Phase};
+use crate::tasks;
 
 use super::{Stop, Supervisor};
 
@@ -31,6 +32,7 @@ const DEFAULT_GRACE_S: i64 = 30;
 /// Probes of one run, ended with it.
 struct Watch {
     task: JoinHandle<()>,
+    is_over: bool,
     verdicts: mpsc::Receiver<Verdict>,
 }
 
@@ -39,7 +41,7 @@ struct Watch {
 impl Watch {
     fn begin(probes: Probes, target: ProbeTarget) -> Self {
         let (sender, verdicts) = mpsc::channel(VERDICTS);
-        Self { task: tokio::spawn(probes.watch(target, sender)), verdicts }
+        Self { task: tokio::spawn(probes.watch(target, sender)), is_over: false, verdicts }
     }
 }
 
@@ -112,6 +114,10 @@ impl Supervisor {
         loop {
             tokio::select! {
                 status = process.wait() => return (status, None),
+                ended = &mut watch.task, if !watch.is_over => {
+                    tasks::pass_on(ended);
+                    watch.is_over = true;
+                }
                 () = self.stopped() => return (self.end(process, target).await, None),
                 Some(verdict) = watch.verdicts.recv() => match verdict {
                     Verdict::Started => self.publish(|state| state.is_started = true),

@@ -172,7 +172,7 @@ mod tests {
     }
 
     #[test]
-    fn a_zombie_is_nobody() {
+    fn a_zombie_is_ignored() {
         assert_eq!(parse_stat(7, "7 (x) Z 3 5 5 0 -1 0 1 0 0 0 0 0 0 0 20 0 1 0 42 1"), None);
     }
 

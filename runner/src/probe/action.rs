@@ -283,7 +283,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn nobody_there_is_a_failure_that_names_the_address() {
+    async fn a_refused_connection_names_the_address() {
         let listener = TcpListener::bind((LOOPBACK, 0)).await.expect("a port");
         let address = listener.local_addr().expect("bound").to_string();
         drop(listener);
@@ -293,7 +293,7 @@ mod tests {
 
     /// A probe that prints without end must not take memory without end.
     #[tokio::test]
-    async fn of_what_a_command_prints_the_beginning_is_kept() {
+    async fn only_the_beginning_of_a_commands_output_is_kept() {
         let line = command::CommandLine {
             program: "/bin/sh".into(),
             args: Vec::new(),
