@@ -85,7 +85,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn no_more_than_so_many_wait() {
+    async fn the_number_of_waiting_requests_is_bounded() {
         let arrivals = Arrivals::new(Counter::default());
         let all = (0..WAITING_MAX).map(|_| arrivals.find(|| None::<()>));
         let one_more = async {

@@ -147,7 +147,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn those_who_wait_and_those_who_pass_leave_each_other_a_quarter() {
+    fn waiting_and_passing_requests_leave_each_other_a_quarter() {
         for (first, second) in
             [(Purpose::Waiting, Purpose::Passing), (Purpose::Passing, Purpose::Waiting)]
         {

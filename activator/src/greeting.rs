@@ -58,7 +58,7 @@ where
     if answer == WELCOME {
         return Ok(());
     }
-    let text = "the other activator does not take this one's token";
+    let text = "the other activator refused this activator's token";
     Err(io::Error::new(io::ErrorKind::PermissionDenied, text))
 }
 
@@ -181,7 +181,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn who_is_refused_knows_it_before_it_sends_a_request() {
+    async fn a_refused_activator_knows_it_before_it_sends_a_request() {
         let (mut here, mut there) = tokio::io::duplex(1024);
         let refusing = async {
             read_line(&mut there).await.unwrap();

@@ -188,7 +188,7 @@ impl Meters {
     fn register_bounds(&self, registry: &mut Registry) {
         registry.register(
             "overflows",
-            "Requests and connections refused because this process had as many as it may",
+            "Requests and connections refused because this process was at one of its limits",
             self.overflows.clone(),
         );
         registry.register(

@@ -98,13 +98,13 @@ enum Broken {
     Http(#[from] hyper::Error),
     #[error("the autoscaler answers {0}")]
     Refused(StatusCode),
-    #[error("the token of this activator is not known: {0}")]
+    #[error("cannot read this activator's token: {0}")]
     Token(#[source] std::io::Error),
     #[error("an answer: {0}")]
     Answer(#[from] WireError),
     #[error("an answer broke off: {0}")]
     Line(#[from] tokio_util::codec::LinesCodecError),
-    #[error("the autoscaler ended it")]
+    #[error("the autoscaler ended the stream")]
     Ended,
 }
 
@@ -119,15 +119,15 @@ impl ReportStreams {
         let registry = registry.sub_registry_with_prefix("ebb_activator");
         registry.register(
             "reports_merged",
-            "Reports of a revision that a newer one took the place of before they were sent",
+            "Reports of a revision that a newer one replaced before they were sent",
             merged.clone(),
         );
         registry.register(
             "reports_dropped",
-            "Reports of a revision at once for which there was no room: the next second says them",
+            "Immediate reports of a revision for which there was no room; the next interval report covers them",
             dropped.clone(),
         );
-        registry.register("report_streams", "Autoscalers that hear the reports", open.clone());
+        registry.register("report_streams", "Autoscalers with an open report stream", open.clone());
         let answered = Arc::new(Mutex::new(Instant::now()));
         Self { id: id.into(), shown, shared: Arc::default(), answered, merged, dropped, open }
     }
@@ -230,7 +230,7 @@ async fn keep(link: Link) {
     loop {
         let error = match connect(&link).await {
             Ok(stream) => {
-                tracing::info!(%address, "An autoscaler hears the reports");
+                tracing::info!(%address, "A report stream to an autoscaler is open");
                 pause = RETRY_MIN;
                 let _open = Open::new(&link.streams.open);
                 // The autoscaler may know nothing yet: waiting requests must not wait for the next
@@ -241,7 +241,7 @@ async fn keep(link: Link) {
             Err(error) => error,
         };
         link.streams.shared.lock().outlets.remove(&address);
-        tracing::debug!(%address, %error, ?pause, "A report stream is tried again");
+        tracing::debug!(%address, %error, ?pause, "A report stream failed and is tried again");
         sleep(pause).await;
         pause = (pause * 2).min(RETRY_MAX);
     }

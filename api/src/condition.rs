@@ -297,7 +297,7 @@ mod tests {
 
     /// A condition that is marked otherwise within a reconcile, but ends as it began, is unchanged.
     #[test]
-    fn what_is_said_again_at_the_end_of_a_look_keeps_its_time() {
+    fn a_condition_that_ends_a_reconcile_as_it_began_keeps_its_time() {
         let mut list = Vec::new();
         let look = |list: &mut Vec<Condition>, now: i64| {
             let mut conditions = SET.manage(list, Timestamp::from_second(now).unwrap());

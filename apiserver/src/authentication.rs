@@ -141,7 +141,7 @@ mod tests {
     }
 
     #[test]
-    fn a_token_for_somebody_else_is_known_as_such() {
+    fn a_token_keeps_its_audiences() {
         assert_eq!(tokens().find("foreign").unwrap().audiences, ["other"]);
     }
 

@@ -112,7 +112,7 @@ async fn connection(greeting: tokio_rustls::Accept<TcpStream>, server: ApiServer
     let stream = match tokio::time::timeout(HANDSHAKE_TIMEOUT, greeting).await {
         Ok(Ok(stream)) => stream,
         Ok(Err(error)) => {
-            tracing::debug!(%error, "A connection to the API is not one of TLS");
+            tracing::debug!(%error, "The TLS handshake of a connection to the API failed");
             return;
         }
         Err(_) => return,

@@ -99,7 +99,7 @@ mod tests {
 
     /// A full disk must not keep Ebb from starting with its earlier kubeconfig.
     #[test]
-    fn a_file_that_is_as_it_shall_be_needs_no_room() {
+    fn an_unchanged_file_is_not_rewritten() {
         let scratch = tempfile::tempdir().unwrap();
         let path = scratch.path().join("kubeconfig");
         replace(&path, "same").unwrap();

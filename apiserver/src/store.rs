@@ -41,7 +41,7 @@ pub(crate) enum StoreError {
     #[error("the object already exists")]
     Exists,
     /// The object is no longer the version that the change was computed from.
-    #[error("the object was changed by somebody else")]
+    #[error("the object has changed since it was read")]
     Changed,
     /// The namespace of a new object does not exist.
     #[error("the namespace does not exist")]

@@ -77,7 +77,7 @@ mod tests {
     }
 
     #[test]
-    fn a_token_is_told_to_whom_it_is_meant_for() {
+    fn a_token_is_confirmed_to_its_audience() {
         let status = asked(&json!({"token": "pods", "audiences": ["you", "us"]})).unwrap();
         let user = json!({
             "username": "account", "groups": ["system:serviceaccounts"],
@@ -91,7 +91,7 @@ mod tests {
     }
 
     #[test]
-    fn to_everybody_else_it_is_nobodys() {
+    fn other_audiences_and_unknown_tokens_are_unauthenticated() {
         for spec in [
             json!({"token": "other"}),
             json!({"token": "pods"}),

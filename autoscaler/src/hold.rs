@@ -103,7 +103,7 @@ mod tests {
     }
 
     #[test]
-    fn a_note_names_whom_it_waits_for_and_stays_short() {
+    fn a_note_names_the_silent_activators_and_stays_short() {
         let mut hold = Hold::default();
         hold.follow(true, 1, Instant::now());
         let names = (0..5).map(|index| (format!("activator-{index}"), Duration::from_secs(620)));

@@ -179,7 +179,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn what_is_not_read_in_time_is_merged_by_revision() {
+    async fn unread_reports_are_merged_by_revision() {
         let merged = Counter::default();
         let (intake, mut reports) = intake(merged.clone());
         intake.record(report("a", Scope::Full, &[("x", 1), ("y", 1)]));
@@ -213,7 +213,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn a_report_wakes_who_waits_for_it() {
+    async fn a_report_wakes_its_reader() {
         let (intake, mut reports) = intake(Counter::default());
         let waiting = tokio::spawn(async move { reports.next().await.activator });
         tokio::task::yield_now().await;

@@ -97,7 +97,7 @@ impl Gauges {
         };
         own.register(
             "reports_merged",
-            "Reports of a revision that a newer one took the place of before they were read",
+            "Reports of a revision that a newer one replaced before they were read, or that had no room",
             gauges.reports_merged.clone(),
         );
         own.register(

@@ -105,7 +105,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_not_small_or_cannot_wait_is_followed_at_once() {
+    fn a_large_or_pressing_change_is_followed_at_once() {
         let (now, mut steady) = (Instant::now(), Steadiness::default());
         // (want, current, pressing, aim)
         for (want, current, is_pressing, aim) in [

@@ -210,7 +210,7 @@ impl DrainControl for Streams {
         for outlet in streams.filter(|outlet| outlet.stream == *stream) {
             tracing::info!(
                 activator.name = activator,
-                "A report stream is ended: what it began with is not known any more"
+                "A report stream is ended: its full report is no longer known"
             );
             outlet.end();
         }

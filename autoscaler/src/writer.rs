@@ -343,7 +343,7 @@ fn follow_up(
             slot.failures = slot.failures.saturating_add(1);
             tracing::info!(
                 revision.name = %key,
-                "Somebody else set the scale meanwhile; it is decided anew"
+                "Another client changed the scale meanwhile; it is decided anew"
             );
             // The write that waits was decided by the same number.
             slot.waiting = None;

@@ -95,7 +95,7 @@ async fn a_program_that_fails_is_started_again_and_then_held_back_with_its_last_
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn what_cannot_run_says_why() {
+async fn a_container_that_cannot_run_says_why() {
     let platform = Platform::start("test-refuse");
     platform.deploy(1, json!({})).await;
     let container = platform.until_container("refused", |c| waiting_reason(c).is_some()).await;

@@ -18,7 +18,7 @@ async fn a_setting_that_cannot_be_used_is_refused_when_it_is_written() -> anyhow
 }
 
 #[tokio::test]
-async fn who_made_and_changed_a_service_is_recorded_by_the_api_server() -> anyhow::Result<()> {
+async fn creator_and_last_modifier_of_a_service_are_recorded() -> anyhow::Result<()> {
     let ebb = Ebb::start().await?;
     let kubectl = ebb.kubectl();
     kubectl.apply(&backend("owned", &[])).await?;

@@ -86,7 +86,7 @@ async fn helms_test_of_the_release_passes() -> anyhow::Result<()> {
 /// Runs last of all, because it uninstalls Ebb; tests/cluster/uninstall also checks what is left.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 #[ignore = "takes Ebb away: run by tests/cluster/uninstall"]
-async fn helm_takes_ebb_away_and_leaves_what_people_made() -> anyhow::Result<()> {
+async fn helm_uninstalls_ebb_and_leaves_user_objects() -> anyhow::Result<()> {
     let ebb = Ebb::start_quick().await?;
     let kubectl = ebb.kubectl();
     kubectl.apply(&backend("busy", &[])).await?;

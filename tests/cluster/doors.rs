@@ -12,7 +12,7 @@ const TAG: &str = r#"{"spec":{"traffic":[
 
 /// The load balancer's address once answered for every name that a Route has inside the cluster.
 #[tokio::test]
-async fn a_private_service_is_reached_by_pods_and_by_nobody_outside() -> anyhow::Result<()> {
+async fn a_private_service_is_reached_by_pods_only() -> anyhow::Result<()> {
     let ebb = Ebb::start_quick().await?;
     let kubectl = ebb.kubectl();
     for name in ["open", "priv"] {

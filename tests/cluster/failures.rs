@@ -24,7 +24,7 @@ async fn an_image_that_cannot_be_pulled_is_named() -> anyhow::Result<()> {
 }
 
 #[tokio::test]
-async fn a_pod_that_fits_no_node_says_what_it_lacks() -> anyhow::Result<()> {
+async fn an_unschedulable_pod_names_the_missing_resource() -> anyhow::Result<()> {
     let ebb = Ebb::start().await?;
     let resources = "resources: {requests: {cpu: \"1000\"}}, command";
     let manifest = backend("huge", &[]).replace("command", resources);

@@ -95,7 +95,7 @@ async fn slowest(kubectl: &Kubectl, round: &str) -> anyhow::Result<Duration> {
 
 /// Eight connections that sent a head and one byte once stopped every `kubectl apply`.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn half_reviews_on_many_connections_delay_nobody() -> anyhow::Result<()> {
+async fn half_reviews_on_many_connections_do_not_delay_kubectl_apply() -> anyhow::Result<()> {
     let ebb = Ebb::start().await?;
     let kubectl = &ebb.kubectl();
     let before = slowest(kubectl, "before").await?;

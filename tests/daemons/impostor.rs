@@ -16,7 +16,7 @@ async fn introductions(autoscaler: &Daemon, outcome: &str) -> f64 {
 /// Over real connections, with the API server asked about the tokens: no step is replaced by a
 /// mock.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn an_autoscaler_hears_who_shows_its_own_token_and_nobody_else() -> anyhow::Result<()> {
+async fn an_autoscaler_hears_only_activators_that_show_their_own_token() -> anyhow::Result<()> {
     let bed = Bed::start().await?;
     let _controller = bed.controller("controller-0").await?;
     let autoscaler = bed.autoscaler("autoscaler-0").await?;

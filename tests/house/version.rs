@@ -57,7 +57,7 @@ fn every_crate_takes_its_version_from_the_workspace() {
 }
 
 #[test]
-fn the_changelog_tells_of_this_version_below_what_is_not_released() {
+fn the_changelog_lists_unreleased_changes_above_this_version() {
     let changelog = read("CHANGELOG.md");
     let unreleased = changelog.find("\n## [Unreleased]\n").unwrap();
     let this = changelog.find(&format!("\n## [{VERSION}]")).unwrap();

@@ -43,7 +43,7 @@ fn elsewhere(peers: &Peers) -> usize {
 }
 
 #[test]
-fn who_is_ready_and_stays_is_a_member_this_one_like_any_other() {
+fn ready_pods_that_stay_are_members_and_this_one_is_no_exception() {
     let peers = peers();
     assert_eq!(elsewhere(&peers), 0, "nobody is known");
     peers.change(WatchChange::Replaced(vec![pod("me", json!({})), pod("other", json!({}))]));
@@ -76,7 +76,7 @@ fn the_port_is_the_pods_own_if_it_names_one() {
 }
 
 #[test]
-fn who_leaves_owns_nothing_and_serves_only_what_nobody_else_can() {
+fn a_leaving_activator_owns_nothing_and_serves_only_what_nobody_else_can() {
     let peers = peers();
     peers.change(WatchChange::Replaced(vec![pod("me", json!({})), pod("other", json!({}))]));
     peers.leave();

@@ -23,7 +23,7 @@ fn crashed(restarts: u32) -> Value {
 }
 
 #[tokio::test(start_paused = true)]
-async fn when_no_pod_can_start_those_who_wait_are_told_why() {
+async fn waiting_requests_learn_why_no_pod_can_start() {
     let world = World::new(json!({}));
     let (response, ()) = futures::join!(world.get(), async {
         settle().await;

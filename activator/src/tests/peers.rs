@@ -146,7 +146,7 @@ async fn a_limit_holds_for_both_together_and_no_slot_stays_free() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn without_a_limit_whoever_got_the_request_serves_it() {
+async fn without_a_limit_the_receiving_activator_serves_the_request() {
     let pair = Pair::new(&json!({}));
     pair.start(1, echo("hello")).await;
     assert_eq!(text(pair.other.get().await).await, "hello");
@@ -171,7 +171,7 @@ async fn a_peer_that_cannot_be_reached_is_passed_over() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn an_activator_that_ends_sends_its_late_requests_to_who_comes_next() {
+async fn an_activator_that_ends_sends_its_late_requests_to_the_next_owner() {
     let pair = Pair::new(&one_at_a_time());
     let pod = pair.start(1, slow(1000)).await;
     let owner = if pair.owner_is_a { "a" } else { "b" };
@@ -226,7 +226,7 @@ fn dial_as_peer(world: &World) -> DuplexStream {
 
 /// Formerly any caller that reached the port of peers reached every revision past its Route.
 #[tokio::test(start_paused = true)]
-async fn who_shows_no_token_is_not_believed_and_an_activator_serves_what_it_cannot_pass_on() {
+async fn a_caller_without_a_token_is_not_believed_and_an_activator_serves_what_it_cannot_pass_on() {
     let unused = tower::service_fn(|_: Request<kube::client::Body>| async {
         Err::<http::Response<kube::client::Body>, _>(std::io::Error::other("nobody asks"))
     });

@@ -50,7 +50,7 @@ pub enum WireError {
     #[error("a line cannot be read: {0}")]
     Unreadable(String),
     /// A value that has no meaning, or is beyond its bound.
-    #[error("the value of `{field}` in line {line} makes no sense")]
+    #[error("invalid value of `{field}` in line {line}")]
     Senseless {
         /// Which line of the stream.
         line: u64,
@@ -58,7 +58,7 @@ pub enum WireError {
         field: &'static str,
     },
     /// Both ends have counted differently.
-    #[error("line {line} does not follow from those before it: {what} differ")]
+    #[error("line {line} does not follow from the lines before it: {what} differ")]
     Diverged {
         /// Which line of the stream.
         line: u64,

@@ -87,7 +87,7 @@ fn the_applier_owns_what_it_applied_and_no_identity() {
 }
 
 #[test]
-fn a_change_to_what_another_owns_is_a_conflict_in_the_words_of_the_real_server() {
+fn a_change_to_a_field_of_another_manager_is_a_conflict_in_the_words_of_the_real_server() {
     let mut live = deployment(&json!({"replicas": 1}));
     track_update(&DEPLOYMENT, None, &mut live, &writer("kubectl-client-side-apply", 1));
     let wanted = deployment(&json!({"replicas": 2}));
@@ -137,7 +137,7 @@ fn equal_values_are_shared_and_stay_until_the_last_owner_drops_them() {
 }
 
 #[test]
-fn a_dropped_item_goes_with_what_nobody_owns_in_it() {
+fn a_dropped_item_is_removed_with_its_unowned_fields() {
     let two = containers(&json!([{"name": "a", "image": "1"}, {"name": "b", "image": "2"}]));
     let mut live = applied(None, &two, "me", 1);
     // A default that the server filled in.
@@ -205,7 +205,7 @@ fn an_atomic_list_is_owned_and_replaced_as_a_whole() {
 }
 
 #[test]
-fn what_was_there_before_the_first_apply_belongs_to_nobody_known() {
+fn fields_from_before_the_first_apply_have_no_known_owner() {
     let live = deployment(&json!({"replicas": 1, "paused": true}));
     let same = applied(Some(&live), &deployment(&json!({"replicas": 1})), "me", 1);
     assert_eq!(same["spec"], live["spec"]);

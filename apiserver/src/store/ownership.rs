@@ -154,7 +154,7 @@ mod tests {
 
     /// However many objects there are, a change makes only those due that it concerns.
     #[test]
-    fn a_change_makes_due_what_it_concerns_and_nothing_else() {
+    fn a_change_makes_only_the_concerned_objects_due() {
         let store = store();
         for number in 0..100 {
             store.create("things", object(&format!("{number}"), &[])).unwrap();

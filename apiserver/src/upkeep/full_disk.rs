@@ -140,7 +140,7 @@ fn a_snapshot_without_room_leaves_none_of_it_behind_and_is_tried_again() {
 /// At a start, changes that the disk has not confirmed go to a new file; here there is no room for
 /// one.
 #[test]
-fn a_full_disk_keeps_nobody_from_starting() {
+fn a_full_disk_does_not_prevent_a_start() {
     on_a_small_disk(|disk| {
         let store = open(disk);
         store.create(COLLECTION, thing("one", 1)).unwrap();

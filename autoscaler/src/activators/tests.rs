@@ -59,7 +59,7 @@ fn a_part_of_the_activators_is_never_all_of_them() {
 
 /// After a start, and after all were silent, the first activator that is heard is not all of them.
 #[test]
-fn who_was_never_heard_is_waited_for() {
+fn an_activator_that_was_never_heard_is_waited_for() {
     let mut scene = scene(&[("a", ReporterPod::Running), ("b", ReporterPod::Running)]);
     assert_eq!(scene.complete(0), None);
     scene.heard(&["a"], 1..=100);

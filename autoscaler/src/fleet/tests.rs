@@ -170,7 +170,7 @@ fn a_restart_holds_the_scale_for_a_stable_window() {
 }
 
 #[test]
-fn who_stands_by_writes_nothing_and_takes_over_with_the_load_it_heard() {
+fn a_standby_writes_nothing_and_takes_over_with_the_load_it_heard() {
     let mut cluster = asleep(1);
     let writes = cluster.writes.len();
     cluster.step(FleetEvent::Leads(None));

@@ -111,7 +111,7 @@ fn an_immediate_report_raises_and_never_lowers() {
 }
 
 #[test]
-fn what_is_no_number_leaves_the_last_one_in_force() {
+fn a_value_that_is_no_number_leaves_the_last_one_in_force() {
     let mut scene = Scene::new();
     scene.report("a", 1, mean(5.0));
     for bad in [f64::NAN, f64::INFINITY, -3.0] {

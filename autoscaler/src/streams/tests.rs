@@ -100,7 +100,7 @@ async fn only_the_leader_answers_reports() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn who_connects_later_hears_the_orders_that_stand() {
+async fn a_later_stream_gets_the_standing_orders() {
     let (router, streams, _reports) = server();
     streams.drain(order("gone-00001", &["a"]));
     streams.drain(order("kept-00001", &["b"]));

@@ -358,7 +358,7 @@ async fn a_first_scale_is_written_on_condition_too() {
 
 /// The answer to a write is newer than the watch.
 #[tokio::test(start_paused = true)]
-async fn what_a_scale_was_answered_with_is_handed_on() {
+async fn the_answer_to_a_scale_is_handed_on() {
     let api = Api::default();
     let mut writer = DecisionWriter::new(api.client());
     writer.submit(write(3, &[("pod-a", None)], false));
@@ -379,7 +379,7 @@ fn the_pause_grows_and_is_bounded() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn who_no_longer_leads_writes_nothing_more() {
+async fn a_deposed_leader_writes_nothing_more() {
     let api = Api::default();
     api.answers.lock().push_back(500);
     let mut writer = DecisionWriter::new(api.client());

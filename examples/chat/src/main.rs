@@ -79,7 +79,7 @@ async fn serve(settings: ChatSettings, stop: CancellationToken) -> anyhow::Resul
     tracing::info!(load_ms = settings.load_time.as_millis(), "Pretending to load a model");
     let loaded = stop.run_until_cancelled(tokio::time::sleep(settings.load_time)).await.is_some();
     if loaded && settings.no_listen {
-        tracing::warn!("Not listening as told by --no-listen");
+        tracing::warn!("Not listening, because of --no-listen");
         stop.cancelled().await;
     }
     if stop.is_cancelled() {

@@ -90,7 +90,7 @@ async fn metadata_describes_server_and_model() {
 }
 
 #[tokio::test]
-async fn what_is_not_there_is_404_and_a_wrong_method_405() {
+async fn an_unknown_path_is_404_and_a_wrong_method_405() {
     for (path, sentence) in [
         ("/v2/models/no", "there is no model `no`; the models here are `digits`, `other`"),
         ("/v2/models/no/ready", "there is no model `no`; the models here are `digits`, `other`"),

@@ -101,7 +101,7 @@ fn pods_that_end_or_are_being_deleted_are_replaced() {
 }
 
 #[test]
-fn who_is_not_ready_goes_first_then_the_cheapest_then_the_latest() {
+fn unready_pods_go_first_then_the_cheapest_then_the_latest() {
     let cheap = pod("cheap", |pod| {
         pod["metadata"]["annotations"]["controller.kubernetes.io/pod-deletion-cost"] = json!("-10");
     });

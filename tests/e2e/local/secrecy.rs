@@ -45,7 +45,7 @@ fn changed(
 }
 
 #[tokio::test]
-async fn nobody_without_the_kubeconfig_reads_or_does_anything() -> anyhow::Result<()> {
+async fn the_api_and_the_state_are_closed_without_the_kubeconfig() -> anyhow::Result<()> {
     let ebb = Ebb::start().await?;
     let kubectl = ebb.kubectl();
     kubectl.apply(&backend("hello", &[])).await?;

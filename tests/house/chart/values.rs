@@ -44,7 +44,7 @@ fn table(values: &str) -> String {
 }
 
 #[test]
-fn the_readmes_table_is_what_the_values_say() {
+fn the_readmes_table_matches_values_yaml() {
     let readme = chart("README.md");
     let expected = table(&chart("values.yaml"));
     assert!(readme.ends_with(&expected), "README.md of the chart has to end with:\n{expected}");

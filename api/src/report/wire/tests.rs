@@ -121,7 +121,7 @@ fn an_idle_revision_costs_next_to_nothing() {
 }
 
 #[test]
-fn more_than_there_is_room_for_is_left_out_and_said_so() {
+fn entries_beyond_the_bounds_are_left_out_and_reported() {
     let mut stream = Stream::new();
     let many = report(Scope::Full, vec![idle(0, PODS_MAX + 1)]);
     let heard = stream.send(&many);

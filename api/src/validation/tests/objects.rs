@@ -106,7 +106,7 @@ fn a_default_that_is_new_since_is_nobodys_change() {
 }
 
 #[test]
-fn who_made_an_object_never_changes() {
+fn the_recorded_creator_never_changes() {
     let config = Config::default();
     let old = service("{name: digits}", "{spec: {containers: [{image: busybox}]}}");
     let forged = service(

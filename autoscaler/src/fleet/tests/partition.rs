@@ -74,7 +74,7 @@ fn after_a_total_silence_the_first_that_returns_does_not_decide_alone() {
 }
 
 #[test]
-fn what_was_unknown_does_not_count_as_nothing_once_all_are_heard() {
+fn unknown_load_does_not_count_as_zero_once_all_are_heard() {
     let mut cluster = busy();
     cluster.finish();
     cluster.activators[1].is_mute = true;

@@ -53,7 +53,7 @@ async fn a_connection_stays_for_as_long_as_its_stream_does() {
 }
 
 #[test]
-fn who_has_a_stream_keeps_the_place() {
+fn a_connection_with_a_stream_keeps_its_place() {
     let mut places = Places::default();
     let busy: Vec<_> = (0..ACTIVATORS_MAX).map(|_| places.take().unwrap()).collect();
     let mut held: Vec<_> = busy.iter().map(|place| Arc::clone(&place.held)).collect();
