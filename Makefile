@@ -7,6 +7,11 @@ export CARGO_TARGET_DIR ?= $(EBB_CACHE)/target
 
 RELEASE := $(CARGO_TARGET_DIR)/release
 
+# The packages of local mode and its examples, and the daemons of a cluster. Each builds no more than
+# it needs: the benchmark and the test programs take minutes. docs/building.md has the figures.
+LOCAL := ebb-local ebb-onnx ebb-chat
+DAEMONS := ebb-activator ebb-autoscaler ebb-controller
+
 # The compiler of rust-toolchain.toml, where it is installed under another name.
 toolchain := $(shell scripts/toolchain)
 ifneq ($(toolchain),)
@@ -14,7 +19,7 @@ export RUSTUP_TOOLCHAIN := $(toolchain)
 endif
 
 .DEFAULT_GOAL := help
-.PHONY: help build run test test-all load unit e2e lint bench generate train deny clean \
+.PHONY: help build daemons run test test-all load unit e2e lint bench generate train deny clean \
   images release cluster cluster-down cluster-test conformance conformance-table bench-cluster
 
 help: ## List what can be made
@@ -23,7 +28,7 @@ help: ## List what can be made
 build: ## Build ebb and the example models, optimised
 	@scripts/need cargo cc
 	@scripts/claim-cache
-	cargo build --locked --release --workspace --bins
+	cargo build --locked --release --bins $(LOCAL:%=--package %)
 	@scripts/place-models $(RELEASE)
 
 run: build ## Build, start Ebb with the examples, and print what to try next
@@ -54,7 +59,10 @@ e2e: ## Run the real binary with real sockets and the real kubectl, and the simu
 	@scripts/place-models $(CARGO_TARGET_DIR)/debug
 	cargo test --locked --workspace --test house --test platform --test daemons --test e2e
 
-images: build ## Make OCI images of Ebb and the examples, without Docker; in target/images
+daemons: build ## Build the processes of a cluster as well
+	cargo build --locked --release --bins $(LOCAL:%=--package %) $(DAEMONS:%=--package %)
+
+images: daemons ## Make OCI images of Ebb and the examples, without Docker; in target/images
 	@scripts/need python3 strip ldd
 	deploy/images/build --bin $(RELEASE) --out target/images \
 	  ebb-activator ebb-autoscaler ebb-controller ebb-onnx ebb-chat
@@ -64,7 +72,7 @@ release: ## Write target/release-VERSION: archives, chart, images, SBOMs, checks
 	@scripts/claim-cache
 	@scripts/release
 
-cluster: build ## Install Ebb on a Kubernetes: brought up here (needs root), or given (README.md)
+cluster: daemons ## Install Ebb on a Kubernetes: brought up here (needs root), or given (README.md)
 	@cluster/up
 	@cluster/install $(RELEASE)
 
@@ -86,6 +94,7 @@ conformance-table: ## Run them and write docs/conformance.md
 
 bench-cluster: cluster ## Measure on that Kubernetes, beside bare Deployments; writes target/bench-cluster.json
 	@mkdir -p target
+	cargo build --locked --release --workspace --bins
 	@cluster/bench $(RELEASE) target/bench-cluster.json
 
 lint: ## Check format, clippy, documentation, generated files and dependencies
@@ -98,7 +107,11 @@ lint: ## Check format, clippy, documentation, generated files and dependencies
 	scripts/generate --check
 	"$$(scripts/cargo-tool cargo-deny)" --locked check -D unmatched-skip -D unnecessary-skip bans licenses sources
 
-bench: build ## Measure and print a table; writes target/bench.json and target/growth.svg
+bench: ## Measure and print a table; writes target/bench.json and target/growth.svg
+	@scripts/need cargo cc
+	@scripts/claim-cache
+	cargo build --locked --release --workspace --bins
+	@scripts/place-models $(RELEASE)
 	mkdir -p target
 	$(RELEASE)/ebb-bench --out target/bench.json
 

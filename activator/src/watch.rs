@@ -1,6 +1,7 @@
 //! The watches: Routes, Revisions, Pods of revisions and Pods of activators, kept up for as long as
 //! the process runs.
 
+use ebb_api::by_value::ByValue;
 use ebb_api::labels;
 use ebb_api::serving::{Revision, Route};
 use futures::{Stream, StreamExt as _};
@@ -22,7 +23,7 @@ pub(crate) async fn run(client: Client, directory: &Directory, synced: &Synced) 
     let everything = watcher::Config::default();
     let routes = changes(watcher(Api::<Route>::all(client.clone()), everything.clone()), "Route");
     let revisions = changes(watcher(Api::<Revision>::all(client.clone()), everything), "Revision");
-    let pods = changes(watcher(Api::<Pod>::all(client), pods_of_revisions), "Pod");
+    let pods = pod_changes(watcher(Api::all(client), pods_of_revisions), "Pod");
     let watch_routes = async {
         let mut routes = std::pin::pin!(routes.ready_chunks(CHUNK));
         while let Some(chunk) = routes.next().await {
@@ -62,13 +63,22 @@ pub(crate) async fn run(client: Client, directory: &Directory, synced: &Synced) 
 pub(crate) async fn run_peers(client: Client, peers: &Peers, synced: &Synced) {
     let options = peers.options();
     let activators = watcher::Config::default().labels(&options.selector);
-    let pods = watcher(Api::<Pod>::namespaced(client, &options.namespace), activators);
-    let mut pods = std::pin::pin!(changes(pods, "Pod of an activator"));
+    let pods = watcher(Api::namespaced(client, &options.namespace), activators);
+    let mut pods = std::pin::pin!(pod_changes(pods, "Pod of an activator"));
     while let Some(change) = pods.next().await {
         let listed = matches!(change, WatchChange::Replaced(_));
         peers.change(change);
         synced.note(Watched::Peers, listed);
     }
+}
+
+/// The changes of pods that a watcher reports.
+fn pod_changes(
+    events: impl Stream<Item = watcher::Result<watcher::Event<ByValue<Pod>>>> + Send,
+    kind: &'static str,
+) -> impl Stream<Item = WatchChange<Pod>> + Send {
+    changes(events, kind)
+        .filter_map(|change| std::future::ready(change.filter_map(|ByValue(pod)| Some(pod))))
 }
 
 /// The changes that a watcher reports; a list becomes one [`WatchChange::Replaced`].

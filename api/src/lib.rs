@@ -5,6 +5,7 @@
 
 pub mod annotations;
 pub mod backoff;
+pub mod by_value;
 pub mod condition;
 pub mod config;
 pub mod crd;

@@ -6,12 +6,10 @@ use std::time::Duration;
 use k8s_openapi::api::core::v1::{Container, ContainerPort, PodSpec};
 use kube::{CustomResource, ResourceExt as _};
 use schemars::{JsonSchema, Schema, SchemaGenerator};
-use serde::de::Error as _;
-use serde::{Deserialize, Deserializer, Serialize};
-use serde_json::Value;
+use serde::{Deserialize, Serialize};
 
 use crate::condition::{self, Condition, ConditionSet, Status};
-use crate::{labels, names};
+use crate::{by_value, labels, names};
 
 /// [`labels::ROUTING_STATE`] of a Revision that no Route has looked at yet.
 pub const ROUTING_PENDING: &str = "pending";
@@ -47,7 +45,7 @@ pub const ROUTING_RESERVE: &str = "reserve";
 #[serde(rename_all = "camelCase")]
 pub struct RevisionSpec {
     /// Containers, volumes and the rest of a pod, as far as Knative allows them.
-    #[serde(flatten, deserialize_with = "pod_spec")]
+    #[serde(flatten, deserialize_with = "by_value::read")]
     pub pod: PodSpec,
     /// Hard limit of requests at once in one replica; 0 means none.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -222,16 +220,6 @@ impl JsonSchema for RevisionSpec {
     fn json_schema(generator: &mut SchemaGenerator) -> Schema {
         crate::schema::revision_spec(generator)
     }
-}
-
-/// Reads a pod spec by way of a [`Value`]. The code that reads it is as large as all other code of
-/// Ebb's types together, and would otherwise be built anew in every crate that reads Revisions, for
-/// every form in which they come. A flattened field is buffered in any case.
-fn pod_spec<'de, D: Deserializer<'de>>(deserializer: D) -> Result<PodSpec, D::Error> {
-    fn read(spec: Value) -> Result<PodSpec, serde_json::Error> {
-        serde_json::from_value(spec)
-    }
-    read(Value::deserialize(deserializer)?).map_err(D::Error::custom)
 }
 
 fn serving_port(container: &Container) -> Option<&ContainerPort> {
