@@ -317,7 +317,7 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn a_server_is_not_broken_while_it_is_open_nor_once_it_is_closed() {
         let server = ApiServer::open(ApiOptions::memory()).unwrap();
-        let hour = std::time::Duration::from_secs(3600);
+        let hour = std::time::Duration::from_hours(1);
         assert!(tokio::time::timeout(hour, server.broken()).await.is_err());
         server.clone().close().await;
         assert!(tokio::time::timeout(hour, server.broken()).await.is_err());
