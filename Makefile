@@ -42,7 +42,7 @@ test: lint ## Run all the tests, and the linters
 	@tests/cluster/test $(CARGO_TARGET_DIR)/debug
 
 test-all: ## Run all the tests, then the long ones; a run that was stopped goes on where it was
-	@MAKE="$(MAKE)" scripts/test-all
+	@scripts/test-all
 
 load: build ## Hold out against too many clients, in a control group of 128 MiB (needs root)
 	EBB_LOAD_TESTS=required cargo test --locked --release --package ebb-tests --test load -- --nocapture --test-threads=1

@@ -137,18 +137,20 @@ impl Activator {
         let inner = &self.inner;
         let upkeep = async {
             futures::join!(
-                self.report_for_ever(),
                 self.follow_config(),
                 inner.waker.run(&inner.directory, &*inner.context.reports),
-            )
+            );
+            std::future::pending::<()>().await;
         };
-        // The others end only by a bug, and the owner of this future must see that at once.
+        // The watches and the reports end only by a bug, and the owner of this future must see that
+        // at once. The rest may end: settings that no longer change, an autoscaler in this process.
         tokio::select! {
             biased;
             () = shutdown.cancelled() => {}
             () = crate::watch::run(inner.client.clone(), &inner.directory, &inner.synced) => {}
             () = self.watch_peers() => {}
-            _ = upkeep => {}
+            () = self.report_for_ever() => {}
+            () = upkeep => {}
         }
     }
 

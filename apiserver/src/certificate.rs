@@ -41,9 +41,12 @@ pub enum CertificateError {
     /// No certificate can be made: the system has no randomness.
     #[error("no certificate can be made")]
     Make(#[from] rcgen::Error),
-    /// The text is no certificate and key in PEM.
+    /// The certificate is no PEM.
     #[error("the certificate cannot be read")]
-    Pem(#[from] pem::Error),
+    Certificate(#[source] pem::Error),
+    /// The key is no PEM.
+    #[error("the key of the certificate cannot be read")]
+    Key(#[source] pem::Error),
     /// The text has no certificate before the key.
     #[error("no certificate stands before the key")]
     Order,
@@ -99,8 +102,9 @@ impl Certificate {
 
     /// Reads certificate and key from one PEM text.
     fn read(text: &str) -> Result<Self, CertificateError> {
-        let certificate = CertificateDer::from_pem_slice(text.as_bytes())?;
-        let key = PrivateKeyDer::from_pem_slice(text.as_bytes())?;
+        let certificate = CertificateDer::from_pem_slice(text.as_bytes())
+            .map_err(CertificateError::Certificate)?;
+        let key = PrivateKeyDer::from_pem_slice(text.as_bytes()).map_err(CertificateError::Key)?;
         let (trusted, _) = text.split_once(KEY_BEGINS).ok_or(CertificateError::Order)?;
         // Named here, because the provider of the process is set by its first user, whichever that
         // is.

@@ -14,7 +14,7 @@ use http::{Request, Response};
 use jiff::Timestamp;
 use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomResourceDefinition;
 use serde_json::json;
-use tokio::sync::Semaphore;
+use tokio::sync::{Semaphore, watch};
 use tokio::task::JoinSet;
 use tokio_util::sync::{CancellationToken, DropGuard};
 
@@ -88,7 +88,8 @@ pub enum OpenError {
 pub struct ApiServer {
     shared: Arc<handler::Shared>,
     user: User,
-    upkeep: Shared<BoxFuture<'static, bool>>,
+    upkeep: Shared<BoxFuture<'static, ()>>,
+    broken: watch::Sender<bool>,
     shutdown: CancellationToken,
     _guard: Arc<DropGuard>,
 }
@@ -170,7 +171,9 @@ impl ApiServer {
         if durable {
             tasks.spawn(upkeep::keep_journal(Arc::clone(&store), shutdown.clone()));
         }
-        let upkeep = all_ended(tasks, shutdown.clone()).boxed().shared();
+        let broken = watch::Sender::new(false);
+        let upkeep = tokio::spawn(all_ended(tasks, shutdown.clone(), broken.clone()));
+        let upkeep = upkeep.map(drop).boxed().shared();
         let shared = handler::Shared {
             store,
             resources,
@@ -185,6 +188,7 @@ impl ApiServer {
             shared: Arc::new(shared),
             user: user.into(),
             upkeep,
+            broken,
             _guard: Arc::new(shutdown.clone().drop_guard()),
             shutdown,
         })
@@ -209,7 +213,9 @@ impl ApiServer {
     /// Returns when a background task has panicked or ended by itself, which is a bug; never
     /// otherwise. The message of a panic stands on standard error.
     pub async fn broken(&self) {
-        if !self.upkeep.clone().await {
+        let mut broken = self.broken.subscribe();
+        // The sender lives as long as `self`, so that only a failure ends the wait.
+        if broken.wait_for(|broken| *broken).await.is_err() {
             std::future::pending::<()>().await;
         }
     }
@@ -257,15 +263,18 @@ impl fmt::Debug for ApiService {
     }
 }
 
-/// Waits for the background tasks to end; true as soon as one has ended before `shutdown`, or has
-/// panicked. The others are dropped then.
-async fn all_ended(mut tasks: JoinSet<()>, shutdown: CancellationToken) -> bool {
+/// Waits for the background tasks to end, and reports in `broken` that one has ended before
+/// `shutdown` or has panicked. The others go on: the journal is kept until the end.
+async fn all_ended(
+    mut tasks: JoinSet<()>,
+    shutdown: CancellationToken,
+    broken: watch::Sender<bool>,
+) {
     while let Some(ended) = tasks.join_next().await {
         if ended.is_err() || !shutdown.is_cancelled() {
-            return true;
+            broken.send_replace(true);
         }
     }
-    false
 }
 
 /// Makes the missing ones of the first namespaces. A deleted one comes back at the next start, as
@@ -303,7 +312,9 @@ mod tests {
         if is_shutdown {
             shutdown.cancel();
         }
-        all_ended(tasks, shutdown).await
+        let broken = watch::Sender::new(false);
+        all_ended(tasks, shutdown, broken.clone()).await;
+        *broken.borrow()
     }
 
     #[tokio::test]
@@ -312,6 +323,20 @@ mod tests {
         assert!(ended(async {}, false).await);
         assert!(ended(async { panic!("on purpose") }, false).await);
         assert!(ended(async { panic!("on purpose") }, true).await);
+    }
+
+    #[tokio::test]
+    async fn the_others_go_on_after_a_task_has_broken() {
+        let (mut tasks, shutdown) = (JoinSet::new(), CancellationToken::new());
+        tasks.spawn(async { panic!("on purpose") });
+        tasks.spawn(shutdown.clone().cancelled_owned());
+        let broken = watch::Sender::new(false);
+        let (mut seen, all) = (broken.subscribe(), all_ended(tasks, shutdown.clone(), broken));
+        let all = tokio::spawn(all);
+        seen.wait_for(|broken| *broken).await.unwrap();
+        assert!(!all.is_finished());
+        shutdown.cancel();
+        all.await.unwrap();
     }
 
     #[tokio::test(start_paused = true)]

@@ -245,6 +245,9 @@ pub(crate) async fn run_all(
         tasks.spawn(drive(context.clone(), configuration_queue).map(|()| "configuration"));
         tasks.spawn(drive(context.clone(), revision_queue).map(|()| "revision"));
         tasks.spawn(drive(context, route_queue).map(|()| "route"));
+    } else {
+        // A watch that waits for room in a queue would wait for ever.
+        drop((service_queue, configuration_queue, revision_queue, route_queue));
     }
 
     while let Some(ended) = tasks.join_next().await {

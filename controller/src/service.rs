@@ -1,10 +1,11 @@
 //! Service: one Configuration and one Route, both of its own name.
 //!
-//! The steps: dereference the two children, validate (are they its own), build, apply, status.
+//! The steps: build the two children; for each of them dereference, validate (is it its own) and
+//! apply; status.
 
 use std::sync::Arc;
 
-use ebb_api::serving::{Configuration, Route, Service, ServiceStatus};
+use ebb_api::serving::{Service, ServiceStatus};
 use k8s_openapi::jiff::Timestamp;
 use kube::ResourceExt as _;
 use kube::runtime::controller::Action;
@@ -29,26 +30,12 @@ impl Reconcile for Service {
     }
 
     async fn reconcile(object: Arc<Self>, context: Arc<Context>) -> Result<Action, WriteError> {
-        let known = dereference(&object, &context.stores);
-        let claims = validate(&object, known);
         let desired = build(&object);
-        let children = apply(&object, claims, &desired, &context).await?;
+        let children = apply(&object, &desired, &context).await?;
         let report = status(&object, &children, Timestamp::now());
         let action = context.report(&*object, report).await?;
         children.obstacle(&desired).map_or(Ok(action), Err)
     }
-}
-
-/// The objects that have the names of the children.
-struct Known {
-    configuration: Option<Arc<Configuration>>,
-    route: Option<Arc<Route>>,
-}
-
-/// Whose the names of the children are.
-struct Claims {
-    configuration: Claim<Configuration>,
-    route: Claim<Route>,
 }
 
 /// Whose the name of a child is.
@@ -61,24 +48,13 @@ enum Claim<K> {
     Foreign,
 }
 
-/// (no client) The objects that have the names of the children.
-fn dereference(service: &Service, stores: &Stores) -> Known {
-    let (namespace, name) = (service.namespace().unwrap_or_default(), service.name_any());
-    Known {
-        configuration: stores.configurations.get(&namespace, &name),
-        route: stores.routes.get(&namespace, &name),
-    }
+/// (no client) The object that has the name of both children, of the kind that `cache` keeps.
+fn dereference<K: Stored>(service: &Service, cache: &Cache<K>) -> Option<Arc<K>> {
+    cache.get(&service.namespace().unwrap_or_default(), &service.name_any())
 }
 
-/// (no client) Whether these objects are the Service's own.
-fn validate(service: &Service, known: Known) -> Claims {
-    Claims {
-        configuration: claim(service, known.configuration),
-        route: claim(service, known.route),
-    }
-}
-
-fn claim<K: Stored>(service: &Service, known: Option<Arc<K>>) -> Claim<K> {
+/// (no client) Whether this object is the Service's own.
+fn validate<K: Stored>(service: &Service, known: Option<Arc<K>>) -> Claim<K> {
     match known {
         None => Claim::Free,
         Some(known) if owner::controls(service, &*known) => Claim::Ours(known),
@@ -91,23 +67,24 @@ fn build(service: &Service) -> Desired {
     Desired { configuration: build::configuration(service), route: build::route(service) }
 }
 
-/// (client) Makes the children be as they are desired, as far as they are the Service's own.
+/// (client) Makes the children be as they are desired, as far as they are the Service's own. Each is
+/// dereferenced and validated right before its write: while the Configuration is written, somebody
+/// may have taken the name of the Route.
 async fn apply(
     service: &Service,
-    claims: Claims,
     desired: &Desired,
     context: &Context,
 ) -> Result<Children, WriteError> {
     let stores = &context.stores;
+    let claim = validate(service, dereference(service, &stores.configurations));
     let configuration =
-        child(context, &stores.configurations, claims.configuration, &desired.configuration)
-            .await?;
+        child(context, &stores.configurations, claim, &desired.configuration).await?;
     // A revision name of the author's choice must be found good before traffic may go to it.
     let unread = matches!(&configuration, Fate::Ours(made)
         if build::is_named(service) && !status::is_current(made));
     let taken = matches!(&configuration, Fate::Ours(made)
         if configuration::is_name_taken(made, stores));
-    let route = match claims.route {
+    let route = match validate(service, dereference(service, &stores.routes)) {
         Claim::Ours(route) if unread => Fate::Ours(route),
         Claim::Foreign if unread => Fate::Foreign,
         Claim::Free if unread => Fate::Waiting,

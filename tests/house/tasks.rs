@@ -18,6 +18,7 @@ const BARE: &[(&str, usize, &str)] = &[
     ("activator/src/streams.rs", 1, "a stream's connection: aborted with the stream"),
     ("activator/src/upstream.rs", 2, "connections to a pod: end with it, or when they are idle"),
     ("apiserver/src/listener.rs", 1, "a connection: ends with it, or with the listener"),
+    ("apiserver/src/server.rs", 1, "the owner of the background tasks: waited for by close"),
     ("autoscaler/src/notices.rs", 1, "started again for the next notice when it ended"),
     ("daemon/src/tasks.rs", 1, "the owner itself"),
     ("local/src/platform/parts.rs", 1, "the runner: watched, and waited for at the end"),

@@ -47,8 +47,7 @@ async fn route_beside(revision: &str) -> Option<Fate<ebb_api::serving::Route>> {
     let refuse = |_| async { Err::<http::Response<kube::client::Body>, _>("no write is due") };
     let client = Client::new(tower::service_fn(refuse), "default");
     let context = Context::new(client, world.stores.clone(), config, metrics, None);
-    let claims = validate(&service, dereference(&service, &context.stores));
-    apply(&service, claims, &build(&service), &context).await.ok().map(|children| children.route)
+    apply(&service, &build(&service), &context).await.ok().map(|children| children.route)
 }
 
 /// A taken name was once recognised by the words of the Configuration's message.
