@@ -39,7 +39,7 @@ impl Epochs {
         let refused = Family::<Reason, Counter>::default();
         registry.sub_registry_with_prefix("ebb_activator").register(
             "orders_refused",
-            "Drain orders refused: from a deposed leader, or for more revisions than there is room for",
+            "Drain orders refused: from a deposed leader, or for too many revisions",
             refused.clone(),
         );
         Self { newest: Mutex::default(), refused }

@@ -145,7 +145,7 @@ impl Server {
         if let Audience::Peers(doorkeeper) = &self.audience
             && let Err(error) = greeting::welcome(&mut io, doorkeeper).await
         {
-            tracing::info!(%error, peer.address = %peer, "A connection was refused: the caller is not an activator");
+            tracing::info!(%error, peer.address = %peer, "The caller is not an activator");
             return;
         }
         let now = Instant::now();

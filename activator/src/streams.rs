@@ -124,7 +124,7 @@ impl ReportStreams {
         );
         registry.register(
             "reports_dropped",
-            "Immediate reports of a revision for which there was no room; the next interval report covers them",
+            "Immediate reports without room; the next report of the interval covers them",
             dropped.clone(),
         );
         registry.register("report_streams", "Autoscalers with an open report stream", open.clone());

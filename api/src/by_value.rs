@@ -1,8 +1,8 @@
 //! Kubernetes' own objects, read by way of a JSON value.
 //!
-//! The code that reads a pod is larger than the rest of a core's code. Written for any form of JSON,
-//! as serde does, it is built anew in each crate that reads pods, once for each form in which they
-//! come; for the crates that read them by way of a [`Value`] it is built here, once. The cost is a second pass over each object.
+//! The code with which serde reads a pod is built anew in each crate that reads pods, once for each
+//! form in which the JSON comes, and is a large part of such a crate. Crates that read pods by way of
+//! a [`Value`] share the code that is built here. The cost is a second pass over each object.
 
 use std::borrow::Cow;
 use std::ops::Deref;

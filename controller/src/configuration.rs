@@ -69,8 +69,8 @@ fn build(configuration: &Configuration, now: Timestamp) -> Revision {
     build::revision(configuration, now)
 }
 
-/// (client) Creates the Revision if it is missing; returns the outcome, and the obstacle if there is
-/// one.
+/// (client) Creates the Revision if it is missing; returns the outcome, and the error that stood in
+/// the way, if any.
 async fn apply(
     latest: Latest,
     desired: &Revision,
@@ -85,7 +85,7 @@ async fn apply(
     }
     match context.scribe.create(&context.stores.revisions, desired).await {
         Ok(revision) => Ok((Newest::Made(revision), None)),
-        // The store will show in a moment whose it is.
+        // The store will show in a moment whose Revision that is.
         Err(error) if error.is_already_exists() => Err(error),
         Err(error) => match error.refusal() {
             Some(message) => Ok((Newest::Impossible(message.to_owned()), Some(error))),

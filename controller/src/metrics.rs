@@ -92,3 +92,22 @@ impl ControllerMetrics {
         self.writes.get_or_create(&WriteLabels { kind: kind.to_owned(), verb }).inc();
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn failures_that_only_a_person_ends_are_counted_apart() {
+        let mut registry = Registry::default();
+        let metrics = ControllerMetrics::register(&mut registry);
+        for lasting in [None, Some(true), Some(false), Some(false)] {
+            metrics.reconciled("Route", Duration::ZERO, lasting);
+        }
+        let mut text = String::new();
+        prometheus_client::encoding::text::encode(&mut text, &registry).unwrap();
+        let errors = "ebb_controller_reconcile_errors_total{kind=\"Route\",lasting=";
+        assert!(text.contains(&format!("{errors}\"true\"}} 1\n")), "{text}");
+        assert!(text.contains(&format!("{errors}\"false\"}} 2\n")), "{text}");
+    }
+}

@@ -1,6 +1,7 @@
 //! Ownership of objects: one controller reference that blocks its owner's foreground deletion.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{ObjectMeta, OwnerReference};
 use kube::{Resource, ResourceExt as _};
@@ -41,6 +42,25 @@ pub(crate) fn child<K: Resource<DynamicType = ()>>(
 pub(crate) fn controls<K: Resource, C: Resource>(owner: &K, object: &C) -> bool {
     let uid = owner.meta().uid.as_deref();
     uid.is_some() && controller(object).map(|reference| reference.uid.as_str()) == uid
+}
+
+/// The holder of a child's name.
+pub(crate) enum Claim<C> {
+    /// No object has the name.
+    Free,
+    /// The owner's own child has the name.
+    Ours(Arc<C>),
+    /// A foreign object has the name.
+    Foreign,
+}
+
+/// Whether the object that has the name of a child of `owner` is that child.
+pub(crate) fn claim<K: Resource, C: Resource>(owner: &K, known: Option<Arc<C>>) -> Claim<C> {
+    match known {
+        None => Claim::Free,
+        Some(known) if controls(owner, &*known) => Claim::Ours(known),
+        Some(_) => Claim::Foreign,
+    }
 }
 
 /// Whether both have the same controller.

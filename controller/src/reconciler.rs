@@ -82,7 +82,7 @@ pub(crate) trait Reconcile: Stored {
     ) -> impl Future<Output = Result<Action, WriteError>> + Send;
 }
 
-/// What a reconcile has to report of its object.
+/// The outcome of a reconcile, for the status of its object.
 pub(crate) struct StatusReport<S> {
     /// The new status, whole.
     pub(crate) status: S,
@@ -233,7 +233,7 @@ pub(crate) async fn run_all(
     let ready = tokio::select! {
         biased;
         () = stop.cancelled() => false,
-        // None of them ends before the rest has begun, but by a bug.
+        // Only a bug ends a task before the reconcilers have begun.
         Some(ended) = tasks.join_next() => {
             outcome = count(&ended, outcome, &stop);
             false
@@ -256,8 +256,7 @@ pub(crate) async fn run_all(
     outcome
 }
 
-/// The outcome of all tasks, `outcome` of those that ended before, with the end of one more; it
-/// stops the rest.
+/// Adds the end of one more task to the `outcome` of those that ended before, and stops the rest.
 fn count(
     ended: &Result<&'static str, JoinError>,
     outcome: Result<(), TaskError>,

@@ -20,7 +20,7 @@ mod status;
 
 use self::status::{Observed, Occupied};
 use crate::cache::{By, Cache};
-use crate::owner;
+use crate::owner::{self, Claim};
 use crate::reconciler::{Context, Reconcile, StatusReport};
 use crate::route::routing;
 use crate::scribe::WriteError;
@@ -46,16 +46,6 @@ impl Reconcile for Revision {
     }
 }
 
-/// Whose the name of the Deployment is.
-enum Claim {
-    /// No object has the name.
-    Free,
-    /// The Revision's own Deployment has the name.
-    Ours(Arc<Deployment>),
-    /// A foreign Deployment has the name.
-    Foreign,
-}
-
 /// (client) Before the steps: takes off the routing labels of a Route that is gone.
 async fn unmark(revision: Arc<Revision>, context: &Context) -> Result<Arc<Revision>, WriteError> {
     let revisions = &context.stores.revisions;
@@ -72,12 +62,8 @@ fn dereference(revision: &Revision, stores: &Stores) -> Option<Arc<Deployment>> 
 }
 
 /// (no client) Whether this Deployment is the Revision's own.
-fn validate(revision: &Revision, known: Option<Arc<Deployment>>) -> Claim {
-    match known {
-        None => Claim::Free,
-        Some(known) if owner::controls(revision, &*known) => Claim::Ours(known),
-        Some(_) => Claim::Foreign,
-    }
+fn validate(revision: &Revision, known: Option<Arc<Deployment>>) -> Claim<Deployment> {
+    owner::claim(revision, known)
 }
 
 /// (no client) The Deployment as the Revision asks, without a number of replicas.
@@ -85,11 +71,11 @@ fn build(revision: &Revision, config: &Config) -> Deployment {
     deployment::build(revision, config)
 }
 
-/// (client) Makes the Deployment be as it is desired; returns what is known of it afterwards, and
-/// the obstacle if there is one.
+/// (client) Brings the Deployment to what the Revision asks for; returns what is known of it
+/// afterwards, and the error that stood in the way, if any.
 async fn apply(
     revision: &Revision,
-    claim: Claim,
+    claim: Claim<Deployment>,
     desired: &Deployment,
     config: &Config,
     context: &Context,
@@ -104,7 +90,8 @@ async fn apply(
         Claim::Ours(known) => {
             context.scribe.apply(&stores.deployments, desired, Some(&known)).await
         }
-        // Not by apply: `replicas` is written here and must never be this manager's to remove.
+        // Not by apply: this manager would then own `replicas`, and its next apply would remove the
+        // field.
         Claim::Free => {
             let first = deployment::with_initial_scale(desired.clone(), revision, config);
             context.scribe.create_or_find(&stores.deployments, &first).await

@@ -37,9 +37,9 @@ impl Reconcile for Route {
 
     async fn reconcile(object: Arc<Self>, context: Arc<Context>) -> Result<Action, WriteError> {
         let known = dereference(&object, &context.stores);
-        let claim = validate(&object, &known, &context.stores);
+        let names = validate(&object, &known, &context.stores);
         let desired = build(&object, &known, context.gateway_host.as_deref());
-        let (gateway, obstacle) = apply(&object, claim, &known, desired, &context).await?;
+        let (gateway, obstacle) = apply(&object, names, &known, desired, &context).await?;
         let report = status(&object, &known, gateway, &context.config(), Timestamp::now());
         let in_force = report.status.traffic.clone();
         let action = context.report(&*object, report).await?;
@@ -49,22 +49,22 @@ impl Reconcile for Route {
     }
 }
 
-/// What a Route follows from.
+/// The objects that a Route's status depends on.
 pub(crate) struct Known {
-    /// What its split refers to, wanted or in force.
+    /// The Configurations and Revisions that the split names, wanted or in force.
     referenced: Referenced,
     /// The core/v1 Service that has its name.
     placeholder: Option<Arc<core::Service>>,
 }
 
-/// Whether the names that the Route needs are free for it.
-enum Claim {
-    /// All of them are.
-    Granted,
+/// Whether the Route may have the names that it needs.
+enum Names {
+    /// All of them are free for the Route, or its own.
+    Free,
     /// Another Route has these hosts.
     HostsTaken(Vec<String>),
-    /// A foreign core/v1 Service has its name.
-    NameTaken,
+    /// A foreign core/v1 Service has the Route's name.
+    ServiceTaken,
 }
 
 /// (no client) The Configurations and Revisions that the split names, and the placeholder.
@@ -99,15 +99,15 @@ fn referenced(route: &Route, stores: &Stores) -> Referenced {
 }
 
 /// (no client) Whether the Route may have its hosts and the core/v1 Service of its name.
-fn validate(route: &Route, known: &Known, stores: &Stores) -> Claim {
+fn validate(route: &Route, known: &Known, stores: &Stores) -> Names {
     let taken = claims::taken(route, stores);
     let is_foreign = |placeholder: &Arc<_>| !owner::controls(route, &**placeholder);
     if !taken.is_empty() {
-        Claim::HostsTaken(taken)
+        Names::HostsTaken(taken)
     } else if known.placeholder.as_ref().is_some_and(is_foreign) {
-        Claim::NameTaken
+        Names::ServiceTaken
     } else {
-        Claim::Granted
+        Names::Free
     }
 }
 
@@ -120,12 +120,12 @@ fn build(route: &Route, known: &Known, gateway_host: Option<&str>) -> Option<cor
 /// gateway can do, and the obstacle if there is one.
 async fn apply(
     route: &Route,
-    claim: Claim,
+    names: Names,
     known: &Known,
     desired: Option<core::Service>,
     context: &Context,
 ) -> Result<(Gateway, Option<WriteError>), WriteError> {
-    if let Claim::HostsTaken(taken) = claim {
+    if let Names::HostsTaken(taken) = names {
         let obstacle = WriteError::taken(&placeholder::named(route, &taken[0]));
         return Ok((Gateway::HostsTaken(taken), Some(obstacle)));
     }
@@ -133,7 +133,8 @@ async fn apply(
         return Ok((Gateway::Serving, None));
     };
     let name_taken = || (Gateway::NameTaken, Some(WriteError::taken(&desired)));
-    if matches!(claim, Claim::NameTaken) {
+    // A foreign Service of that name is left alone.
+    if matches!(names, Names::ServiceTaken) {
         return Ok(name_taken());
     }
     let cache = &context.stores.placeholders;

@@ -17,7 +17,7 @@ use self::build::Desired;
 use self::status::{Children, Fate};
 use crate::cache::{Cache, Stored};
 use crate::configuration;
-use crate::owner;
+use crate::owner::{self, Claim};
 use crate::reconciler::{Context, Reconcile, StatusReport};
 use crate::scribe::WriteError;
 use crate::stores::Stores;
@@ -38,28 +38,14 @@ impl Reconcile for Service {
     }
 }
 
-/// Whose the name of a child is.
-enum Claim<K> {
-    /// No object has the name.
-    Free,
-    /// The Service's own child has the name.
-    Ours(Arc<K>),
-    /// A foreign object has the name.
-    Foreign,
-}
-
-/// (no client) The object that has the name of both children, of the kind that `cache` keeps.
+/// (no client) The object of one kind that has the name of the children.
 fn dereference<K: Stored>(service: &Service, cache: &Cache<K>) -> Option<Arc<K>> {
     cache.get(&service.namespace().unwrap_or_default(), &service.name_any())
 }
 
 /// (no client) Whether this object is the Service's own.
 fn validate<K: Stored>(service: &Service, known: Option<Arc<K>>) -> Claim<K> {
-    match known {
-        None => Claim::Free,
-        Some(known) if owner::controls(service, &*known) => Claim::Ours(known),
-        Some(_) => Claim::Foreign,
-    }
+    owner::claim(service, known)
 }
 
 /// (no client) Both children as the Service asks.
@@ -67,9 +53,9 @@ fn build(service: &Service) -> Desired {
     Desired { configuration: build::configuration(service), route: build::route(service) }
 }
 
-/// (client) Makes the children be as they are desired, as far as they are the Service's own. Each is
-/// dereferenced and validated right before its write: while the Configuration is written, somebody
-/// may have taken the name of the Route.
+/// (client) Brings the children to what the Service asks for, as far as they are its own. Each child
+/// is dereferenced and validated right before its write: while the Configuration is written, a
+/// foreign object may take the name of the Route.
 async fn apply(
     service: &Service,
     desired: &Desired,
@@ -79,7 +65,8 @@ async fn apply(
     let claim = validate(service, dereference(service, &stores.configurations));
     let configuration =
         child(context, &stores.configurations, claim, &desired.configuration).await?;
-    // A revision name of the author's choice must be found good before traffic may go to it.
+    // A Revision name of the author's choice must be checked before traffic may go to that
+    // Revision.
     let unread = matches!(&configuration, Fate::Ours(made)
         if build::is_named(service) && !status::is_current(made));
     let taken = matches!(&configuration, Fate::Ours(made)

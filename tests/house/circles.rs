@@ -10,11 +10,7 @@ use std::path::Path;
 
 use ebb_tests::binaries::source;
 
-use crate::files::{code_in, code_of};
-
-/// Crates to which this rule applies: all that Ebb is made of.
-const CRATES: &[&str] =
-    &["api", "activator", "autoscaler", "controller", "daemon", "apiserver", "runner", "local"];
+use crate::files::{CRATES, code_in, code_of};
 
 /// Crates in which no file imports its parent, and the folders that are left out.
 const ONE_WAY: &[(&str, &[&str])] = &[

@@ -18,6 +18,10 @@ pub(crate) const FOLDERS: &[&str] = &[
     "tests",
 ];
 
+/// The crates that Ebb is made of.
+pub(crate) const CRATES: &[&str] =
+    &["api", "activator", "autoscaler", "controller", "daemon", "apiserver", "runner", "local"];
+
 /// Every Rust file of [`FOLDERS`].
 pub(crate) fn rust_files() -> Vec<PathBuf> {
     let files: Vec<_> =

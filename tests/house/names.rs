@@ -1,27 +1,15 @@
 //! A name means one thing in the whole house: two crates never share the name of a type that other
 //! files of its crate can name.
 
-use std::collections::BTreeMap;
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use ebb_tests::binaries::source;
 use regex::Regex;
 
-use crate::files::code_in;
+use crate::files::{CRATES, code_in};
 
-/// Everything that Ebb ships.
-const CRATES: &[&str] = &[
-    "api",
-    "activator",
-    "autoscaler",
-    "controller",
-    "daemon",
-    "apiserver",
-    "runner",
-    "local",
-    "examples/chat",
-    "examples/onnx",
-];
+/// Programs that are shipped with Ebb and are no part of it.
+const EXAMPLES: &[&str] = &["examples/chat", "examples/onnx"];
 
 /// The crates in which each name of a type stands.
 type Homes = BTreeMap<String, BTreeSet<&'static str>>;
@@ -29,7 +17,7 @@ type Homes = BTreeMap<String, BTreeSet<&'static str>>;
 #[test]
 fn a_type_name_stands_in_one_crate() {
     let mut homes = Homes::new();
-    for name in CRATES {
+    for name in CRATES.iter().chain(EXAMPLES) {
         let files = code_in(&source().join(name).join("src"));
         let found: Vec<_> = files.iter().flat_map(|(_, code)| types_of(code)).collect();
         assert!(!found.is_empty(), "no type in {name}");

@@ -155,9 +155,7 @@ impl Keeper {
                     current = Some(certificate);
                 }
                 Err(error) => {
-                    let text =
-                        "Cannot load the webhook's new certificate, the older one stays in use";
-                    tracing::error!(%error, "{text}");
+                    tracing::error!(%error, "Cannot load the new certificate, the older one stays in use");
                 }
             }
         }
