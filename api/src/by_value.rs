@@ -1,8 +1,8 @@
 //! Kubernetes' own objects, read by way of a JSON value.
 //!
 //! The code with which serde reads a pod is built anew in each crate that reads pods, once for each
-//! form in which the JSON comes, and is a large part of such a crate. Crates that read pods by way of
-//! a [`Value`] share the code that is built here. The cost is a second pass over each object.
+//! form in which the JSON comes, and is a large part of such a crate. Crates that read pods by way
+//! of a [`Value`] share the code that is built here. The cost is a second pass over each object.
 
 use std::borrow::Cow;
 use std::ops::Deref;

@@ -51,7 +51,8 @@ mod tests {
     /// Annotations, whether a zero is allowed, and the first scale expected.
     type Case = (&'static [(&'static str, &'static str)], bool, u32);
 
-    /// A zero that is not allowed counts as absent, in every part: the setting applies.
+    /// An initial scale of zero counts as absent where zero is not allowed. A maximum of zero is no
+    /// bound.
     #[test]
     fn the_first_scale_is_within_its_bounds() {
         let cases: [Case; 9] = [

@@ -133,9 +133,9 @@ impl DecisionWriter {
     }
 
     /// Drops everything that waits, and gives up what is under way: another replica decides now. A
-    /// request that is on the wire already may still arrive. It changes nothing if the scale is
-    /// another one by then or, where it would set the first scale, if the Revision has changed in
-    /// any way.
+    /// request that is on the wire already may still arrive. One that sets a scale changes nothing
+    /// if the scale is another one by then or, where it would set the first scale, if the Revision
+    /// has changed in any way. One that marks a pod still takes effect.
     pub fn drop_all(&mut self) {
         self.slots.clear();
         self.ready.clear();

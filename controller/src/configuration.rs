@@ -1,7 +1,7 @@
 //! Configuration: one Revision for each template it ever had.
 //!
-//! The steps: dereference its Revisions, validate (which one is the latest, is its name free), build
-//! the next one, apply it if it is missing, status.
+//! The steps: dereference its Revisions, validate (which one is the latest, is its name free),
+//! build the next one, apply it if it is missing, status.
 
 use std::sync::Arc;
 
@@ -38,7 +38,8 @@ impl Reconcile for Configuration {
     }
 }
 
-/// (no client) All Revisions that this Configuration made, and any that has the name of the next one.
+/// (no client) All Revisions that this Configuration made, and any that has the name of the next
+/// one.
 pub(crate) fn dereference(configuration: &Configuration, stores: &Stores) -> Vec<Arc<Revision>> {
     let namespace = configuration.namespace().unwrap_or_default();
     let name = configuration.name_any();

@@ -76,7 +76,8 @@ impl ControllerMetrics {
         metrics
     }
 
-    /// Counts a reconcile that ended; after a failure, `lasting` says whether only a person ends it.
+    /// Counts a reconcile that ended. `lasting` is `None` after a success; after a failure it says
+    /// whether only a person ends the failure.
     pub(crate) fn reconciled(&self, kind: &'static str, took: Duration, lasting: Option<bool>) {
         let labels = KindLabels { kind };
         self.reconciles.get_or_create(&labels).inc();

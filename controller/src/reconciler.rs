@@ -127,7 +127,7 @@ impl Context {
         self.config.borrow().clone()
     }
 
-    /// Writes the status and publishes the notices, once [`Settling`] judges the news worth a write.
+    /// Writes the status and publishes the notices once [`Settling`] judges the news worth it.
     pub(crate) async fn report<K: Reconcile, S: Serialize + Sync>(
         &self,
         object: &K,
@@ -246,7 +246,7 @@ pub(crate) async fn run_all(
         tasks.spawn(drive(context.clone(), revision_queue).map(|()| "revision"));
         tasks.spawn(drive(context, route_queue).map(|()| "route"));
     } else {
-        // A watch that waits for room in a queue would wait for ever.
+        // Closes the queues: otherwise a watch that waits for room in one would wait for ever.
         drop((service_queue, configuration_queue, revision_queue, route_queue));
     }
 

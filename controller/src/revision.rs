@@ -1,7 +1,7 @@
 //! Revision: one Deployment.
 //!
-//! The steps: dereference the Deployment, validate (is it its own), build, apply, status, which reads
-//! the pods too. The scale loop sets the replicas, except for the first number.
+//! The steps: dereference the Deployment, validate (is it its own), build, apply, status, which
+//! reads the pods too. The scale loop sets the replicas, except for the first number.
 
 use std::sync::Arc;
 

@@ -70,7 +70,8 @@ pub(crate) struct Scaler {
 // === impl Fact ===
 
 impl Fact {
-    /// The fact of a Revision's status; no wish where something else sets the scale.
+    /// The replicas that a Revision's status asks for: none if the Revision is gone or something
+    /// other than Ebb sets its scale.
     pub(crate) fn of_revision(revision: &Revision, gone: bool) -> Option<Self> {
         let name = names::deployment(&revision.name_any());
         let target = Target { namespace: revision.namespace()?, name };

@@ -53,9 +53,10 @@ fn build(service: &Service) -> Desired {
     Desired { configuration: build::configuration(service), route: build::route(service) }
 }
 
-/// (client) Brings the children to what the Service asks for, as far as they are its own. Each child
-/// is dereferenced and validated right before its write: while the Configuration is written, a
-/// foreign object may take the name of the Route.
+/// (client) Brings the children to what the Service asks for, as far as they are its own.
+///
+/// Each child is dereferenced and validated right before its write: while the Configuration is
+/// written, a foreign object may take the name of the Route.
 async fn apply(
     service: &Service,
     desired: &Desired,

@@ -19,7 +19,7 @@ pub struct Swap<'a> {
     pub key: &'a RevisionKey,
     /// Its UID: a Revision that was made anew under the name is left alone.
     pub uid: &'a str,
-    /// The state that it must be in now.
+    /// The state that the Revision must be in for the change to be made.
     pub from: Before,
     /// The replicas to ask for.
     pub to: u32,

@@ -43,10 +43,10 @@ pub const ORPHAN_GRACE: Duration = Duration::from_secs(1);
 
 /// The body of the hidden subcommand `ebb guardian`.
 ///
-/// Blocks until the pipe on standard input ends, then ends the remaining processes of the instance.
-/// It blocks on nothing else, starts no runtime and no thread of its own. Signals that a terminal
-/// sends are blocked: Ctrl-C is for Ebb, and the guardian must outlive it. The allocator's threads
-/// block all signals themselves.
+/// Blocks until the pipe on standard input ends, then ends the remaining processes of the instance,
+/// which takes at most a few seconds. The guardian starts no runtime and no thread of its own.
+/// Signals that a terminal sends are blocked: Ctrl-C is for Ebb, and the guardian must outlive it.
+/// The allocator's threads block all signals themselves.
 pub fn main() -> ExitCode {
     // Blocked and never unblocked is as good as ignored, and unlike a handler needs no unsafe code.
     // SIGKILL and SIGSTOP stay; no other process has a reason to signal this one.

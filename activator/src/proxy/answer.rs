@@ -10,7 +10,7 @@ use http::{HeaderValue, Response, header};
 use crate::body::ProxyBody;
 use crate::error::RequestError;
 
-/// Names the kind of error in a response that Ebb made itself; taken out of a model's own responses.
+/// Names the kind of error in a response that Ebb made itself; removed from a model's responses.
 pub(crate) const ERROR_HEADER: &str = "ebb-error";
 
 impl RequestError {

@@ -8,8 +8,8 @@ use super::*;
 use crate::metrics::ControllerMetrics;
 use crate::stores::tests::World;
 
-/// A Service that gives its next Revision that name, and its Configuration, whose message says in
-/// words of its own why there is none.
+/// A Service that names its next Revision `revision`, and its Configuration, whose message says in
+/// words of its own why it has no Revision.
 fn named(revision: &str) -> (Service, Configuration) {
     let mut service = Service::default();
     service.metadata.name = Some("named".to_owned());

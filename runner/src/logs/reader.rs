@@ -1,4 +1,4 @@
-//! From a run's files to the client that asked for them.
+//! Reads a run's log files for a client.
 
 use std::collections::VecDeque;
 use std::fs::File;
