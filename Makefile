@@ -39,6 +39,7 @@ test: lint ## Run all the tests, and the linters
 	cargo build --locked --workspace --bins --tests
 	@scripts/place-models $(CARGO_TARGET_DIR)/debug
 	cargo test --locked --workspace
+	cargo test --locked --package ebb-api --features schema --lib schema
 	@tests/cluster/test $(CARGO_TARGET_DIR)/debug
 
 test-all: ## Run all the tests, then the long ones; a run that was stopped goes on where it was
@@ -51,6 +52,7 @@ unit: ## Run the unit and property tests of every crate
 	@scripts/need cargo cc
 	@scripts/claim-cache
 	cargo test --locked --workspace --lib --bins
+	cargo test --locked --package ebb-api --features schema --lib schema
 
 e2e: ## Run the real binary with real sockets and the real kubectl, and the simulations
 	@scripts/need cargo cc kubectl curl
@@ -103,6 +105,7 @@ lint: ## Check format, clippy, documentation, generated files and dependencies
 	cargo fmt --all --check
 	cargo clippy --locked --workspace --all-targets --quiet -- -D warnings
 	cargo clippy --locked --package ebb-tests --test cluster --test load --quiet -- -D warnings
+	cargo clippy --locked --package ebb-api --features schema --all-targets --quiet -- -D warnings
 	RUSTDOCFLAGS="-D warnings" cargo doc --locked --workspace --no-deps --document-private-items --quiet
 	scripts/generate --check
 	"$$(scripts/cargo-tool cargo-deny)" --locked check -D unmatched-skip -D unnecessary-skip bans licenses sources
@@ -115,7 +118,7 @@ bench: ## Measure and print a table; writes target/bench.json and target/growth.
 	mkdir -p target
 	$(RELEASE)/ebb-bench --out target/bench.json
 
-generate: ## Write the generated files: CRDs in deploy/crds
+generate: ## Write the generated files: CRDs, and the schemas of Kubernetes' kinds
 	@scripts/claim-cache
 	scripts/generate
 

@@ -1,32 +1,15 @@
-//! The CustomResourceDefinitions of Ebb's kinds, generated from the types.
+//! The CustomResourceDefinitions of Ebb's kinds.
 
 use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomResourceDefinition;
-use kube::CustomResourceExt as _;
 
-use crate::serving::{Configuration, Revision, Route, Service};
-
-/// Lets Knative's duck-typing tools find addressable kinds.
-const ADDRESSABLE: (&str, &str) = ("duck.knative.dev/addressable", "true");
-/// Lets Knative's duck-typing tools find kinds that hold a pod spec.
-const PODSPECABLE: (&str, &str) = ("duck.knative.dev/podspecable", "true");
+/// Written by `make generate` from the types. Making them at each start took code for the schema of
+/// every Kubernetes type, which is a tenth of what the types cost to build.
+const DEFINITIONS: &str = include_str!("../crds.json");
 
 /// Every definition, in the order in which they are installed.
+///
+/// # Panics
+/// Never: the text is a part of the program, and tests read it.
 pub fn all() -> Vec<CustomResourceDefinition> {
-    vec![
-        labelled(Configuration::crd(), &[PODSPECABLE]),
-        labelled(Revision::crd(), &[PODSPECABLE]),
-        labelled(Route::crd(), &[ADDRESSABLE]),
-        labelled(Service::crd(), &[ADDRESSABLE, PODSPECABLE]),
-    ]
-}
-
-fn labelled(
-    mut crd: CustomResourceDefinition,
-    labels: &[(&str, &str)],
-) -> CustomResourceDefinition {
-    let own = [("app.kubernetes.io/name", "ebb")];
-    crd.metadata.labels = Some(
-        own.iter().chain(labels).map(|(key, value)| ((*key).into(), (*value).into())).collect(),
-    );
-    crd
+    serde_json::from_str(DEFINITIONS).expect("make generate writes definitions only")
 }

@@ -19,6 +19,7 @@ pub mod names;
 pub mod pod;
 pub mod report;
 pub mod resource_version;
+#[cfg(feature = "schema")]
 pub mod schema;
 pub mod serving;
 pub mod validation;

@@ -1,14 +1,27 @@
-//! The structural schema of a Revision's spec: a pod's, less what Knative does not allow.
+//! The CustomResourceDefinitions of Ebb's kinds as the types give them, with their schemas. The
+//! programs that write generated files use this module; Ebb itself reads the files ([`crate::crd`]).
+//!
+//! The schema of a Revision's spec is a pod's, less what Knative does not allow.
 //!
 //! k8s-openapi describes every field of a pod. Only the fields of Knative's own CRD are kept here,
 //! so that a manifest with any other field is refused (or pruned) just as it is there. Fields that
 //! Knative puts behind feature flags are kept in the form that its CRD gives them.
 
+use std::borrow::Cow;
+
 use k8s_openapi::api::core::v1::PodSpec;
-use schemars::{Schema, SchemaGenerator};
+use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomResourceDefinition;
+use kube::CustomResourceExt as _;
+use schemars::{JsonSchema, Schema, SchemaGenerator};
 use serde_json::{Map, Value, json};
 
 use crate::fields::{self, FieldMask, Form};
+use crate::serving::{Configuration, Revision, RevisionSpec, Route, Service};
+
+/// Lets Knative's duck-typing tools find addressable kinds.
+const ADDRESSABLE: (&str, &str) = ("duck.knative.dev/addressable", "true");
+/// Lets Knative's duck-typing tools find kinds that hold a pod spec.
+const PODSPECABLE: (&str, &str) = ("duck.knative.dev/podspecable", "true");
 
 /// Field of a pod that may be written but not set: `false` means the same as its absence.
 const POD_FALSE: &str = "automountServiceAccountToken";
@@ -16,6 +29,37 @@ const POD_FALSE: &str = "automountServiceAccountToken";
 /// Longest description kept: `kubectl explain` stays useful and the CRD stays small enough to
 /// be applied client-side (its last-applied annotation may have 256 KiB).
 const DESCRIPTION_CHARS_MAX: usize = 160;
+
+/// Every definition, in the order in which they are installed.
+pub fn definitions() -> Vec<CustomResourceDefinition> {
+    vec![
+        labelled(Configuration::crd(), &[PODSPECABLE]),
+        labelled(Revision::crd(), &[PODSPECABLE]),
+        labelled(Route::crd(), &[ADDRESSABLE]),
+        labelled(Service::crd(), &[ADDRESSABLE, PODSPECABLE]),
+    ]
+}
+
+fn labelled(
+    mut crd: CustomResourceDefinition,
+    labels: &[(&str, &str)],
+) -> CustomResourceDefinition {
+    let own = [("app.kubernetes.io/name", "ebb")];
+    crd.metadata.labels = Some(
+        own.iter().chain(labels).map(|(key, value)| ((*key).into(), (*value).into())).collect(),
+    );
+    crd
+}
+
+impl JsonSchema for RevisionSpec {
+    fn schema_name() -> Cow<'static, str> {
+        "RevisionSpec".into()
+    }
+
+    fn json_schema(generator: &mut SchemaGenerator) -> Schema {
+        revision_spec(generator)
+    }
+}
 
 /// Metadata of a template: the five fields that are used, and whatever else tools put there.
 pub(crate) fn template_metadata(_: &mut SchemaGenerator) -> Schema {
@@ -39,8 +83,8 @@ pub(crate) fn without_default(schema: &mut Schema) {
     schema.remove("default");
 }
 
-/// The schema of [`crate::serving::RevisionSpec`].
-pub(crate) fn revision_spec(generator: &mut SchemaGenerator) -> Schema {
+/// The schema of [`RevisionSpec`].
+fn revision_spec(generator: &mut SchemaGenerator) -> Schema {
     let mut pod = generator.subschema_for::<PodSpec>().to_value();
     shorten_descriptions(&mut pod);
     let mut properties = kept(&pod, &fields::POD);
@@ -205,6 +249,11 @@ mod tests {
         assert!(spec["properties"].get("nodeName").is_none());
         assert!(container["readinessProbe"]["properties"]["httpGet"].is_object());
         assert!(spec["properties"]["containerConcurrency"].is_object());
+    }
+
+    #[test]
+    fn the_definitions_that_ebb_reads_are_those_of_the_types() {
+        assert_eq!(crate::crd::all(), definitions());
     }
 
     #[test]

@@ -1,14 +1,15 @@
 //! Configuration: stamps out a Revision for each change of its template.
 
-use kube::CustomResource;
-use schemars::JsonSchema;
+use kube_derive::CustomResource;
 use serde::{Deserialize, Serialize};
 
 use super::RevisionTemplateSpec;
 use crate::condition::{Condition, ConditionSet};
 
 /// Configuration holds the latest desired state and stamps out a Revision for each change.
-#[derive(CustomResource, Serialize, Deserialize, Clone, Debug, Default, PartialEq, JsonSchema)]
+#[derive(CustomResource, Serialize, Deserialize, Clone, Debug, Default, PartialEq)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+#[cfg_attr(not(feature = "schema"), kube(schema = "disabled"))]
 #[kube(
     group = "serving.knative.dev",
     version = "v1",
@@ -34,12 +35,13 @@ use crate::condition::{Condition, ConditionSet};
 pub struct ConfigurationSpec {
     /// The template of the next Revision; a change of the template makes a new Revision.
     #[serde(default)]
-    #[schemars(transform = crate::schema::without_default)]
+    #[cfg_attr(feature = "schema", schemars(transform = crate::schema::without_default))]
     pub template: RevisionTemplateSpec,
 }
 
 /// Observed state of a Configuration.
-#[derive(Serialize, Deserialize, Clone, Debug, Default, PartialEq, JsonSchema)]
+#[derive(Serialize, Deserialize, Clone, Debug, Default, PartialEq)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(rename_all = "camelCase")]
 pub struct ConfigurationStatus {
     /// The generation that this status describes.

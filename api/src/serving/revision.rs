@@ -1,11 +1,10 @@
 //! Revision: one immutable version of code and configuration.
 
-use std::borrow::Cow;
 use std::time::Duration;
 
 use k8s_openapi::api::core::v1::{Container, ContainerPort, PodSpec};
-use kube::{CustomResource, ResourceExt as _};
-use schemars::{JsonSchema, Schema, SchemaGenerator};
+use kube::ResourceExt as _;
+use kube_derive::CustomResource;
 use serde::{Deserialize, Serialize};
 
 use crate::condition::{self, Condition, ConditionSet, Status};
@@ -20,6 +19,7 @@ pub const ROUTING_RESERVE: &str = "reserve";
 
 /// Revision is an immutable snapshot of code and configuration.
 #[derive(CustomResource, Serialize, Deserialize, Clone, Debug, Default, PartialEq)]
+#[cfg_attr(not(feature = "schema"), kube(schema = "disabled"))]
 #[kube(
     group = "serving.knative.dev",
     version = "v1",
@@ -62,7 +62,8 @@ pub struct RevisionSpec {
 }
 
 /// Observed state of a Revision.
-#[derive(Serialize, Deserialize, Clone, Debug, Default, PartialEq, JsonSchema)]
+#[derive(Serialize, Deserialize, Clone, Debug, Default, PartialEq)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(rename_all = "camelCase")]
 pub struct RevisionStatus {
     /// The generation that this status describes.
@@ -89,7 +90,8 @@ pub struct RevisionStatus {
 }
 
 /// The image of one container.
-#[derive(Serialize, Deserialize, Clone, Debug, Default, PartialEq, Eq, JsonSchema)]
+#[derive(Serialize, Deserialize, Clone, Debug, Default, PartialEq, Eq)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(rename_all = "camelCase")]
 pub struct ContainerStatus {
     /// Name of the container.
@@ -101,7 +103,8 @@ pub struct ContainerStatus {
 }
 
 /// The protocol that a Revision's containers speak.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub enum Protocol {
     /// HTTP/1.1.
     #[default]
@@ -209,16 +212,6 @@ impl Revision {
     /// label, and in any state but `reserve`, the answer is yes.
     pub fn is_reachable(&self) -> bool {
         self.labels().get(labels::ROUTING_STATE).is_none_or(|state| state != ROUTING_RESERVE)
-    }
-}
-
-impl JsonSchema for RevisionSpec {
-    fn schema_name() -> Cow<'static, str> {
-        "RevisionSpec".into()
-    }
-
-    fn json_schema(generator: &mut SchemaGenerator) -> Schema {
-        crate::schema::revision_spec(generator)
     }
 }
 

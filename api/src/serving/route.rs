@@ -1,13 +1,14 @@
 //! Route: hosts, and how their requests are split over Revisions.
 
-use kube::CustomResource;
-use schemars::JsonSchema;
+use kube_derive::CustomResource;
 use serde::{Deserialize, Serialize};
 
 use crate::condition::{Condition, ConditionSet};
 
 /// Route gives a stable address to one or more Revisions and splits requests between them.
-#[derive(CustomResource, Serialize, Deserialize, Clone, Debug, Default, PartialEq, JsonSchema)]
+#[derive(CustomResource, Serialize, Deserialize, Clone, Debug, Default, PartialEq)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+#[cfg_attr(not(feature = "schema"), kube(schema = "disabled"))]
 #[kube(
     group = "serving.knative.dev",
     version = "v1",
@@ -35,7 +36,8 @@ pub struct RouteSpec {
 }
 
 /// One part of a split, and the address of its tag.
-#[derive(Serialize, Deserialize, Clone, Debug, Default, PartialEq, Eq, JsonSchema)]
+#[derive(Serialize, Deserialize, Clone, Debug, Default, PartialEq, Eq)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(rename_all = "camelCase")]
 pub struct TrafficTarget {
     /// Name of the Configuration whose latest ready Revision gets the requests.
@@ -59,7 +61,8 @@ pub struct TrafficTarget {
 }
 
 /// An address that events and requests can be sent to.
-#[derive(Serialize, Deserialize, Clone, Debug, Default, PartialEq, Eq, JsonSchema)]
+#[derive(Serialize, Deserialize, Clone, Debug, Default, PartialEq, Eq)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct Addressable {
     /// The address.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -67,7 +70,8 @@ pub struct Addressable {
 }
 
 /// Observed state of a Route.
-#[derive(Serialize, Deserialize, Clone, Debug, Default, PartialEq, JsonSchema)]
+#[derive(Serialize, Deserialize, Clone, Debug, Default, PartialEq)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(rename_all = "camelCase")]
 pub struct RouteStatus {
     /// The generation that this status describes.

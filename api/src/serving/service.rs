@@ -1,14 +1,15 @@
 //! Service: the whole of a model endpoint in one object.
 
-use kube::CustomResource;
-use schemars::JsonSchema;
+use kube_derive::CustomResource;
 use serde::{Deserialize, Serialize};
 
 use super::{Addressable, RevisionTemplateSpec, TrafficTarget};
 use crate::condition::{Condition, ConditionSet};
 
 /// Service manages a Configuration, the Revisions that it stamps out, and a Route to them.
-#[derive(CustomResource, Serialize, Deserialize, Clone, Debug, Default, PartialEq, JsonSchema)]
+#[derive(CustomResource, Serialize, Deserialize, Clone, Debug, Default, PartialEq)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+#[cfg_attr(not(feature = "schema"), kube(schema = "disabled"))]
 #[kube(
     group = "serving.knative.dev",
     version = "v1",
@@ -35,7 +36,7 @@ use crate::condition::{Condition, ConditionSet};
 pub struct ServiceSpec {
     /// The template of the next Revision; a change of the template makes a new Revision.
     #[serde(default)]
-    #[schemars(transform = crate::schema::without_default)]
+    #[cfg_attr(feature = "schema", schemars(transform = crate::schema::without_default))]
     pub template: RevisionTemplateSpec,
     /// How requests are split over Revisions; all to the latest ready one when empty.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
@@ -43,7 +44,8 @@ pub struct ServiceSpec {
 }
 
 /// Observed state of a Service.
-#[derive(Serialize, Deserialize, Clone, Debug, Default, PartialEq, JsonSchema)]
+#[derive(Serialize, Deserialize, Clone, Debug, Default, PartialEq)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(rename_all = "camelCase")]
 pub struct ServiceStatus {
     /// The generation that this status describes.

@@ -1,22 +1,15 @@
 //! Kubernetes' own kinds.
 
-use k8s_openapi::api::apps::v1::Deployment;
-use k8s_openapi::api::coordination::v1::Lease;
-use k8s_openapi::api::core::v1::{
-    ConfigMap, Event, Namespace, Pod, Secret, Service, ServiceAccount,
-};
-use k8s_openapi::api::events::v1::Event as EventsEvent;
-use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomResourceDefinition;
-use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
-use schemars::JsonSchema;
-use schemars::generate::{SchemaGenerator, SchemaSettings};
-
 use super::{ALL_VERBS, READ_VERBS, ResourceType};
 use crate::schema::compile::Compiler;
 use crate::table::columns;
 
 /// Name of the type of every kind's metadata.
 pub(super) const OBJECT_META: &str = "io.k8s.apimachinery.pkg.apis.meta.v1.ObjectMeta";
+
+/// The schemas of [`KINDS`] and of all types inside them, by name of the type. Written by
+/// `make generate`: made at each start, they would need the schema code of all Kubernetes' types.
+const SCHEMAS: &str = include_str!("../../kinds.json");
 
 /// A built-in kind, as Kubernetes' discovery tells of it.
 struct BuiltIn {
@@ -119,21 +112,7 @@ const fn core(
 
 /// A compiler that knows the types of every built-in kind.
 pub(super) fn compiler() -> Compiler {
-    // Types refer to each other by name instead of being written out: a pod spec is large.
-    let mut generator = SchemaSettings::draft2020_12().into_generator();
-    register::<ObjectMeta>(&mut generator);
-    register::<Pod>(&mut generator);
-    register::<Service>(&mut generator);
-    register::<ConfigMap>(&mut generator);
-    register::<Secret>(&mut generator);
-    register::<Event>(&mut generator);
-    register::<ServiceAccount>(&mut generator);
-    register::<Namespace>(&mut generator);
-    register::<Deployment>(&mut generator);
-    register::<Lease>(&mut generator);
-    register::<EventsEvent>(&mut generator);
-    register::<CustomResourceDefinition>(&mut generator);
-    Compiler::new(generator.take_definitions(false))
+    Compiler::new(serde_json::from_str(SCHEMAS).expect("make generate writes schemas only"))
 }
 
 pub(super) fn resources(compiler: &mut Compiler) -> Vec<ResourceType> {
@@ -166,8 +145,4 @@ pub(super) fn resources(compiler: &mut Compiler) -> Vec<ResourceType> {
             }
         })
         .collect()
-}
-
-fn register<T: JsonSchema>(generator: &mut SchemaGenerator) {
-    generator.subschema_for::<T>();
 }

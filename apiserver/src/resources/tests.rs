@@ -92,6 +92,15 @@ fn every_shipped_kind_is_served_with_its_subresources() {
     assert_eq!(resources.iter().filter(|resource| resource.custom).count(), 4);
 }
 
+/// A type that the generated file lacks would be served as an object of any fields.
+#[test]
+fn every_shipped_kind_has_a_schema() {
+    for resource in served() {
+        let unknown = resource.schema.unknown_fields(&json!({"noSuchField": 1}));
+        assert_eq!(unknown, ["noSuchField"], "{}/{}", resource.group, resource.kind);
+    }
+}
+
 #[test]
 fn an_event_survives_the_way_to_its_other_face_and_back() {
     let core = json!({
