@@ -179,21 +179,25 @@ impl Scribe {
     /// Brings the object to `desired`; writes nothing if `existing` has all of that already.
     ///
     /// Without `existing` the apply is not forced: an object that somebody else made in the
-    /// meantime is then reported as a conflict, not overwritten.
+    /// meantime is then reported as a conflict, not overwritten. With it the apply names its UID:
+    /// an object that got the name meanwhile is refused, and none is made if it is gone.
     pub(crate) async fn apply<K: Stored>(
         &self,
         cache: &Cache<K>,
         desired: &K,
         existing: Option<&Arc<K>>,
     ) -> Result<Arc<K>, WriteError> {
-        let wanted = value(desired);
+        let mut wanted = value(desired);
         if let Some(existing) = existing
             && !difference::differs(&value(existing.as_ref()), &wanted, MANAGER)
         {
             return Ok(existing.clone());
         }
         let mut params = PatchParams::apply(MANAGER);
-        params.force = existing.is_some();
+        if let Some(existing) = existing {
+            params.force = true;
+            wanted["metadata"]["uid"] = json!(existing.meta().uid);
+        }
         let name = desired.name_any();
         let writing = cache.begin(desired);
         let answer = self.api(desired).patch(&name, &params, &Patch::Apply(&wanted)).await;

@@ -144,11 +144,20 @@ impl Call<'_> {
             return Err(RequestFailure::bad_request("metadata.managedFields must be nil"));
         }
         if self.current().is_none() && self.target.subresource.is_none() {
+            if let Some(uid) = named(&applied, "uid") {
+                let detail = format!(
+                    "uid mismatch: the provided object specified uid {uid}, and no existing object \
+                     was found"
+                );
+                return Err(RequestFailure::conflict(self.subject(), &detail));
+            }
             let mut value = self.applied(None, &applied)?;
             self.schema().apply_defaults(&mut value);
             return self.create_decoded(&value, false);
         }
         self.rewrite(&mut |call, old| {
+            // The merged object has the metadata of the stored one.
+            call.check_preconditions(old, &applied)?;
             let mut value = call.applied(Some(old), &applied)?;
             call.schema().apply_defaults(&mut value);
             Ok(value)
@@ -223,16 +232,15 @@ impl Call<'_> {
 
     /// Checks that the version that the client builds on, if it named one, is the current one.
     fn check_preconditions(&self, old: &Value, value: &Value) -> Result<(), RequestFailure> {
-        let (was, is) = (&old["metadata"], &value["metadata"]);
-        let given = |key: &str| is[key].as_str().filter(|text| !text.is_empty());
-        if let Some(uid) = given("uid").filter(|uid| was["uid"] != *uid) {
+        let was = &old["metadata"];
+        if let Some(uid) = named(value, "uid").filter(|uid| was["uid"] != *uid) {
             let detail = format!(
                 "Precondition failed: UID in precondition: {uid}, UID in object meta: {}",
                 was["uid"].as_str().unwrap_or_default()
             );
             return Err(RequestFailure::conflict(self.subject(), &detail));
         }
-        match given("resourceVersion") {
+        match named(value, "resourceVersion") {
             Some(version) if was["resourceVersion"] != version => {
                 Err(RequestFailure::modified(self.subject()))
             }
@@ -325,4 +333,9 @@ impl From<RequestFailure> for Attempt {
     fn from(failure: RequestFailure) -> Self {
         Self::Failed(failure)
     }
+}
+
+/// What the metadata of `value` says of the object that is meant; an empty text says nothing.
+fn named<'a>(value: &'a Value, key: &str) -> Option<&'a str> {
+    value["metadata"][key].as_str().filter(|text| !text.is_empty())
 }

@@ -123,6 +123,32 @@ async fn server_side_apply_creates_merges_and_conflicts() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn an_apply_changes_only_the_object_that_it_names() {
+    let (_server, client) = server();
+    let api = config_maps(&client);
+    let apply = |metadata: Value| {
+        let object = json!({
+            "apiVersion": "v1", "kind": "ConfigMap", "metadata": metadata, "data": { "x": "1" },
+        });
+        (PatchParams::apply("ours").force(), Patch::Apply(object))
+    };
+    let (ours, of_another) = apply(json!({ "name": "a", "uid": "another" }));
+    let refused = status(api.patch("a", &ours, &of_another).await);
+    assert_eq!(refused.code, 409);
+    assert!(refused.message.contains("no existing object was found"), "{}", refused.message);
+    assert!(api.get_opt("a").await.unwrap().is_none());
+
+    let first = create(&client, &config_map("a", &json!({}))).await;
+    let refused = status(api.patch("a", &ours, &of_another).await);
+    assert_eq!(refused.code, 409);
+    let (ours, named) = apply(json!({ "name": "a", "uid": first.metadata.uid }));
+    api.patch("a", &ours, &named).await.unwrap();
+    let version = first.metadata.resource_version;
+    let (ours, older) = apply(json!({ "name": "a", "resourceVersion": version }));
+    assert_eq!(status(api.patch("a", &ours, &older).await).code, 409);
+}
+
+#[tokio::test(start_paused = true)]
 async fn concurrent_patches_are_all_kept() {
     let (_server, client) = server();
     create(&client, &config_map("a", &json!({}))).await;

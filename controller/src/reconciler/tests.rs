@@ -33,17 +33,20 @@ fn a_lasting_error_is_retried_ever_more_rarely() {
     assert_ne!(of("r-1", 9), of("r-1", 10));
 }
 
+/// The writes that an API server was asked for: path and body.
+type Writes = Arc<Mutex<Vec<(String, Value)>>>;
+
 /// An API server that stores statuses and refuses everything else, as a quota does.
-fn refusing(written: Arc<Mutex<Vec<Value>>>) -> Client {
+fn refusing(writes: Writes) -> Client {
     let serve = move |request: Request<Body>| {
-        let written = written.clone();
+        let writes = writes.clone();
         async move {
             let (head, body) = request.into_parts();
             let sent = body.collect_bytes().await.unwrap_or_default();
             let sent: Value = serde_json::from_slice(&sent).unwrap_or_default();
+            writes.lock().push((head.uri.path().to_owned(), sent.clone()));
             let is_status = head.method == Method::PATCH && head.uri.path().ends_with("/status");
             let (code, answer) = if is_status {
-                written.lock().push(sent.clone());
                 let mut answer = sent;
                 answer["spec"] =
                     json!({"template": {"spec": {"containers": []}}, "containers": []});
@@ -62,51 +65,55 @@ fn refusing(written: Arc<Mutex<Vec<Value>>>) -> Client {
     Client::new(tower::service_fn(serve), "default")
 }
 
-/// A context in which Service `a` and its objects are known, and the statuses that were written.
-fn refused() -> (World, Arc<Context>, Arc<Mutex<Vec<Value>>>) {
-    let written = Arc::new(Mutex::new(Vec::new()));
+/// A context in which Service `a` and its objects are known, and what it asks to be written.
+fn refused() -> (World, Arc<Context>, Writes) {
+    let writes = Writes::default();
     let mut world = World::new();
     world.add_service("a");
     let (_, config) = watch::channel(Arc::new(Config::default()));
     let metrics =
         ControllerMetrics::register(&mut prometheus_client::registry::Registry::default());
-    let client = refusing(written.clone());
+    let client = refusing(writes.clone());
     let context = Context::new(client, world.stores.clone(), config, metrics, None);
-    (world, Arc::new(context), written)
+    (world, Arc::new(context), writes)
 }
 
-fn reason(status: &Value) -> Option<&str> {
+/// The reason of `Ready` in the first status that was written.
+fn reason(writes: &Writes) -> Option<String> {
+    let writes = writes.lock();
+    let (_, status) = writes.iter().find(|(path, _)| path.ends_with("/status"))?;
     let conditions = status["status"]["conditions"].as_array()?;
-    conditions.iter().find(|it| it["type"] == "Ready")?["reason"].as_str()
+    let ready = conditions.iter().find(|it| it["type"] == "Ready")?;
+    ready["reason"].as_str().map(str::to_owned)
 }
 
 /// Formerly nothing was tried again once the status told of the refusal.
 #[tokio::test]
 async fn a_refused_deployment_is_reported_and_retried() {
-    let (world, context, written) = refused();
+    let (world, context, writes) = refused();
     let revision = world.stores.revisions.get("default", "a-00001").unwrap();
     let error = Revision::reconcile(revision, context).await.unwrap_err();
     assert!(error.is_lasting() && error.refusal() == Some("exceeded quota: none"), "{error}");
-    assert_eq!(reason(&written.lock()[0]), Some("FailedCreate"));
+    assert_eq!(reason(&writes).as_deref(), Some("FailedCreate"));
 }
 
 /// The same for a Revision that the API server refuses to its Configuration.
 #[tokio::test]
 async fn a_revision_that_is_refused_is_said_and_tried_again() {
-    let (mut world, context, written) = refused();
+    let (mut world, context, writes) = refused();
     let known = world.stores.configurations.get("default", "a").unwrap();
     let mut next = Configuration::clone(&known);
     next.metadata.generation = Some(2);
     world.watches.configurations.feed(next.clone());
     let error = Configuration::reconcile(Arc::new(next), context).await.unwrap_err();
     assert!(error.is_lasting(), "{error}");
-    assert_eq!(reason(&written.lock()[0]), Some("RevisionFailed"));
+    assert_eq!(reason(&writes).as_deref(), Some("RevisionFailed"));
 }
 
 /// No event tells that a foreign object has gone out of the way.
 #[tokio::test]
 async fn a_foreign_child_is_reported_and_retried() {
-    let (mut world, context, written) = refused();
+    let (mut world, context, writes) = refused();
     let known = world.stores.configurations.get("default", "a").unwrap();
     let mut foreign = Configuration::clone(&known);
     foreign.metadata.owner_references = None;
@@ -118,5 +125,23 @@ async fn a_foreign_child_is_reported_and_retried() {
     let service = world.stores.services.get("default", "a").unwrap();
     let error = Service::reconcile(service, context).await.unwrap_err();
     assert!(matches!(error, WriteError::Taken { .. }) && error.is_lasting(), "{error}");
-    assert_eq!(reason(&written.lock()[0]), Some("NotOwned"));
+    assert_eq!(reason(&writes).as_deref(), Some("NotOwned"));
+}
+
+/// Otherwise a forced apply would change an object of somebody else that got the name of a deleted
+/// child.
+#[tokio::test]
+async fn an_apply_names_the_object_that_it_was_made_for() {
+    let (mut world, context, writes) = refused();
+    let known = world.stores.configurations.get("default", "a").unwrap();
+    let mut older = Configuration::clone(&known);
+    older.metadata.uid = Some("uid-configuration".to_owned());
+    older.spec.template.spec.pod.containers[0].image = Some("older".to_owned());
+    world.watches.configurations.feed(older);
+    let service = world.stores.services.get("default", "a").unwrap();
+    Service::reconcile(service, context).await.unwrap_err();
+    let writes = writes.lock();
+    let is_configuration = |path: &str| path.ends_with("/configurations/a");
+    let (_, applied) = writes.iter().find(|(path, _)| is_configuration(path)).unwrap();
+    assert_eq!(applied["metadata"]["uid"], "uid-configuration");
 }
