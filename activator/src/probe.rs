@@ -9,11 +9,13 @@
 //! come from the activator's [`Connect`]. The two share only twenty bytes of gRPC.
 
 use std::net::SocketAddr;
+use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
 use ebb_api::serving::RevisionSpec;
+use futures::FutureExt as _;
 use http::{HeaderName, HeaderValue, Request, StatusCode, header};
 use http_body_util::{BodyExt as _, Empty, Full, Limited};
 use hyper::client::conn::{http1, http2};
@@ -109,7 +111,10 @@ pub(crate) async fn until_ready(plan: &ProbePlan, address: SocketAddr, connect: 
     let mut interval = INTERVAL_MIN;
     loop {
         let attempt = attempt(&plan.check, address, connect.as_ref());
-        if matches!(timeout(plan.attempt_timeout, attempt).await, Ok(Some(()))) {
+        let attempt = timeout(plan.attempt_timeout, attempt);
+        // A panic means "not yet" as well: a probe that ended by one would leave its pod without
+        // requests until the pod's next event.
+        if matches!(AssertUnwindSafe(attempt).catch_unwind().await, Ok(Ok(Some(())))) {
             return;
         }
         sleep(interval).await;
@@ -236,5 +241,37 @@ fn own_port(port: &IntOrString, serving: i32) -> Option<u16> {
     match port {
         IntOrString::Int(port) if *port != serving && *port != 0 => u16::try_from(*port).ok(),
         IntOrString::Int(_) | IntOrString::String(_) => None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io;
+    use std::sync::atomic::{AtomicU32, Ordering};
+
+    use futures::future::BoxFuture;
+
+    use super::*;
+    use crate::connect::BoxedIo;
+
+    /// Panics at the first connection and makes all others.
+    #[derive(Default)]
+    struct Broken(AtomicU32);
+
+    impl Connect for Broken {
+        fn connect(&self, _: SocketAddr) -> BoxFuture<'static, io::Result<BoxedIo>> {
+            assert!(self.0.fetch_add(1, Ordering::Relaxed) > 0, "the test's panic");
+            Box::pin(async { Ok(Box::new(tokio::io::empty()) as BoxedIo) })
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_probe_that_panics_is_tried_again() {
+        let plan =
+            ProbePlan { check: Check::Tcp { port: None }, attempt_timeout: Duration::from_secs(1) };
+        let broken = Arc::new(Broken::default());
+        let connect: Arc<dyn Connect> = Arc::clone(&broken) as _;
+        until_ready(&plan, ([127, 0, 0, 1], 1).into(), &connect).await;
+        assert_eq!(broken.0.load(Ordering::Relaxed), 2);
     }
 }
