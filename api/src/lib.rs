@@ -17,6 +17,7 @@ pub mod first_scale;
 pub mod labels;
 pub mod names;
 pub mod pod;
+pub mod progress;
 pub mod report;
 pub mod resource_version;
 #[cfg(feature = "schema")]

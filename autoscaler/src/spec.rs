@@ -11,7 +11,7 @@ use std::time::Duration;
 
 use ebb_api::annotations::{self, Key};
 use ebb_api::config::Config;
-use ebb_api::{duration, first_scale};
+use ebb_api::{duration, first_scale, progress};
 
 use crate::window::Aggregation;
 
@@ -141,9 +141,7 @@ impl ScalingSpec {
             retention: read.delay(&annotations::RETENTION).unwrap_or(scaler.retention),
             grace: scaler.scale_to_zero_grace_period,
             to_zero: scaler.enable_scale_to_zero,
-            activation_timeout: read
-                .duration(&annotations::PROGRESS_DEADLINE)
-                .unwrap_or(config.deployment.progress_deadline)
+            activation_timeout: progress::deadline(Some(annotations), config)
                 .saturating_add(ACTIVATION_BUFFER),
             reachable,
         }
@@ -281,6 +279,11 @@ mod tests {
     #[test]
     fn the_activation_timeout_is_the_progress_deadline_and_thirty_seconds() {
         let spec = resolve(0, &[]);
+        assert_eq!(spec.activation_timeout, Duration::from_secs(630));
+        // The Deployment does not take the annotation either.
+        let key = "serving.knative.dev/progress-deadline".to_owned();
+        let annotations = BTreeMap::from([(key, "500ms".to_owned())]);
+        let spec = ScalingSpec::resolve(0, true, &annotations, &Config::default());
         assert_eq!(spec.activation_timeout, Duration::from_secs(630));
     }
 }

@@ -2,12 +2,11 @@
 //! pkg/reconciler/revision/resources/deploy.go.
 
 use std::collections::BTreeMap;
-use std::time::Duration;
 
 use ebb_api::config::Config;
 use ebb_api::first_scale::first_scale;
 use ebb_api::serving::Revision;
-use ebb_api::{annotations, duration, labels, names};
+use ebb_api::{annotations, labels, names, progress};
 use k8s_openapi::api::apps::v1::{
     Deployment, DeploymentSpec, DeploymentStrategy, RollingUpdateDeployment,
 };
@@ -100,11 +99,7 @@ pub(super) fn initial_scale(revision: &Revision, config: &Config) -> i32 {
 }
 
 fn progress_deadline_s(revision: &Revision, config: &Config) -> i32 {
-    let own = annotations::PROGRESS_DEADLINE
-        .get(revision.metadata.annotations.as_ref())
-        .and_then(duration::parse)
-        .filter(|deadline| *deadline >= Duration::from_secs(1));
-    let deadline = own.unwrap_or(config.deployment.progress_deadline);
+    let deadline = progress::deadline(revision.metadata.annotations.as_ref(), config);
     i32::try_from(deadline.as_secs()).unwrap_or(i32::MAX)
 }
 

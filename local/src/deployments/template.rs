@@ -3,6 +3,7 @@
 use std::collections::hash_map::RandomState;
 use std::hash::{BuildHasher, Hasher};
 
+use ebb_api::names::USER_PORT_NAME;
 use k8s_openapi::api::apps::v1::Deployment;
 use k8s_openapi::api::core::v1::{Container, EnvVar, Pod, PodTemplateSpec, Probe};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{ObjectMeta, OwnerReference};
@@ -10,9 +11,6 @@ use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
 
 /// The label that says which template a pod was made from, as in Kubernetes.
 pub const POD_TEMPLATE_HASH: &str = "pod-template-hash";
-
-/// The port name by which the data plane finds a pod's port.
-const USER_PORT: &str = "user-port";
 
 /// The value that `spec.nodeName` of every pod has: there is one node, this machine.
 const NODE_NAME: &str = "local";
@@ -102,7 +100,7 @@ pub(super) fn pod(deployment: &Deployment, hash: &str, suffix: &str, port: Optio
 
 fn user_port(container: &Container) -> Option<i32> {
     let ports = container.ports.as_ref()?;
-    let port = ports.iter().find(|port| port.name.as_deref() == Some(USER_PORT))?;
+    let port = ports.iter().find(|port| port.name.as_deref() == Some(USER_PORT_NAME))?;
     Some(port.container_port)
 }
 
@@ -114,7 +112,7 @@ fn assign(container: &mut Container, port: u16) {
     };
     let number = i32::from(port);
     for declared in container.ports.iter_mut().flatten() {
-        if declared.name.as_deref() == Some(USER_PORT) {
+        if declared.name.as_deref() == Some(USER_PORT_NAME) {
             declared.container_port = number;
         }
     }
