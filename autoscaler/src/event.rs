@@ -12,8 +12,8 @@ use tokio::time::Instant;
 use crate::activators::ReporterPod;
 use crate::decision::Averages;
 use crate::pods::{PodCounts, RevisionPod};
+use crate::scale_target::ScaleTarget;
 use crate::spec::Metric;
-use crate::target::ScaleTarget;
 
 /// The present, as the core needs it.
 #[derive(Clone, Copy, Debug)]

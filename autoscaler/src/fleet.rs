@@ -22,8 +22,8 @@ use self::table::{Id, Place, Table};
 use crate::activators::Activators;
 use crate::event::{Action, FleetEvent, Moment};
 use crate::pods::{PODS_MAX, RevisionPod};
-use crate::revision::{RevisionScaler, Surroundings, TICK};
-use crate::target::ScaleTarget;
+use crate::scale_target::ScaleTarget;
+use crate::scaler::{RevisionScaler, Surroundings, TICK};
 
 /// Most revisions that are scaled. Knative keeps up to 1000 idle revisions of one service by
 /// default, so thousands are ordinary; beyond this one autoscaler's memory would not be bounded.

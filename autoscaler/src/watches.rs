@@ -20,7 +20,7 @@ use kube::{Api, Client, ResourceExt as _};
 use crate::activators::ReporterPod;
 use crate::event::FleetEvent;
 use crate::pods::RevisionPod;
-use crate::target::ScaleTarget;
+use crate::scale_target::ScaleTarget;
 
 /// Name of the activator's container in its pod, as in the chart.
 const ACTIVATOR_CONTAINER: &str = "activator";

@@ -27,7 +27,7 @@ use tracing::{debug, warn};
 use crate::cache::{Cache, Packed, Stored};
 use crate::events::{Events, Notice};
 use crate::metrics::ControllerMetrics;
-use crate::outlets::{Outlets, Trigger};
+use crate::queues::{ReconcileQueues, Trigger};
 use crate::scale::{Fact, Scaler};
 use crate::scribe::{Scribe, WriteError, chain};
 use crate::settling::{News, Settlement, Settling};
@@ -219,15 +219,15 @@ pub(crate) async fn run_all(
     let (revisions, revision_queue) = mpsc::channel(QUEUE_EVENTS_MAX);
     let (routes, route_queue) = mpsc::channel(QUEUE_EVENTS_MAX);
     let (facts, fact_queue) = mpsc::channel(QUEUE_EVENTS_MAX);
-    let outlets = Outlets { services, configurations, revisions, routes, facts };
+    let queues = ReconcileQueues { services, configurations, revisions, routes, facts };
 
     // The first task to end stops the rest: half a controller is worse than a restart.
     let stop = shutdown.child_token();
     let mut tasks = JoinSet::new();
     let scaler = Scaler::new(context.client.clone(), context.metrics.clone());
     tasks.spawn(scaler.run(fact_queue).map(|()| "scale"));
-    spawn_watches(&mut tasks, watches, &context.stores, &outlets, &stop);
-    tasks.spawn(follow_config(context.clone(), outlets, stop.clone()).map(|()| "config"));
+    spawn_watches(&mut tasks, watches, &context.stores, &queues, &stop);
+    tasks.spawn(follow_config(context.clone(), queues, stop.clone()).map(|()| "config"));
     // One task waits for the stores: kube wakes only the last of several that wait for one store.
     let mut outcome = Ok(());
     let ready = tokio::select! {
@@ -276,12 +276,12 @@ fn spawn_watches(
     tasks: &mut JoinSet<&'static str>,
     watches: Watches,
     stores: &Stores,
-    outlets: &Outlets,
+    queues: &ReconcileQueues,
     stop: &CancellationToken,
 ) {
     let Watches { services, configurations, revisions, routes, deployments, pods, placeholders } =
         watches;
-    let (out, stop) = (|| outlets.clone(), || stop.clone());
+    let (out, stop) = (|| queues.clone(), || stop.clone());
     let ended = |()| "watch";
     let react = |object: &_, _| triggers::of_deployment(object);
     tasks.spawn(deployments.run(Fact::of_deployment, react, out(), stop()).map(ended));
@@ -309,7 +309,11 @@ fn no_fact<K>(_: &K, _: bool) -> Option<Fact> {
 
 /// Reconciles the objects that depend on settings whenever the settings change: Routes for their
 /// hosts, Revisions for their deadlines.
-async fn follow_config(context: Arc<Context>, mut outlets: Outlets, stop: CancellationToken) {
+async fn follow_config(
+    context: Arc<Context>,
+    mut queues: ReconcileQueues,
+    stop: CancellationToken,
+) {
     let mut config = context.config.clone();
     loop {
         tokio::select! {
@@ -323,7 +327,7 @@ async fn follow_config(context: Arc<Context>, mut outlets: Outlets, stop: Cancel
         let revisions = context.stores.revisions.names().into_iter();
         let routes = context.stores.routes.names().into_iter();
         let triggers = revisions.map(Trigger::Revision).chain(routes.map(Trigger::Route)).collect();
-        outlets.reconcile(triggers).await;
+        queues.reconcile(triggers).await;
     }
 }
 

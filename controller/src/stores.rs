@@ -21,7 +21,7 @@ use tracing::warn;
 mod kinds;
 
 use crate::cache::{Cache, Change, Packed, Stored};
-use crate::outlets::{Outlets, Trigger};
+use crate::queues::{ReconcileQueues, Trigger};
 use crate::scale::Fact;
 
 /// The newest known objects of every kind that matters here.
@@ -113,7 +113,7 @@ impl<K: Stored> Watch<K> {
         mut self,
         fact: impl Fn(&K, bool) -> Option<Fact>,
         react: impl Fn(&K, bool) -> Vec<Trigger>,
-        mut outlets: Outlets,
+        mut queues: ReconcileQueues,
         shutdown: CancellationToken,
     ) {
         let stream = watcher(self.api.clone(), self.config.clone())
@@ -125,7 +125,7 @@ impl<K: Stored> Watch<K> {
             match event {
                 Ok(event) => {
                     let changes = self.cache.absorb(&mut self.writer, event);
-                    tell(&changes, &fact, &react, &mut outlets).await;
+                    tell(&changes, &fact, &react, &mut queues).await;
                 }
                 Err(error) => warn!(%error, kind = %K::kind(&()), "Watch failed, trying again"),
             }
@@ -139,15 +139,15 @@ async fn tell<K: Stored>(
     changes: &[Change<K>],
     fact: impl Fn(&K, bool) -> Option<Fact>,
     react: impl Fn(&K, bool) -> Vec<Trigger>,
-    outlets: &mut Outlets,
+    queues: &mut ReconcileQueues,
 ) {
     for change in changes {
         if let Some(fact) = fact(&change.object(), change.gone) {
-            outlets.scale(fact).await;
+            queues.scale(fact).await;
         }
     }
     for change in changes {
-        outlets.reconcile(react(&change.object(), change.gone)).await;
+        queues.reconcile(react(&change.object(), change.gone)).await;
     }
 }
 

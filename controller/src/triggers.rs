@@ -10,8 +10,8 @@ use kube::runtime::reflector::ObjectRef;
 use kube::{Resource, ResourceExt as _};
 
 use crate::cache::{By, Stored};
-use crate::outlets::Trigger;
 use crate::owner;
+use crate::queues::Trigger;
 use crate::route::{claims, routing};
 use crate::stores::Stores;
 

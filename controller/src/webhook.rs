@@ -5,8 +5,8 @@
 
 mod body;
 mod certificate;
+mod eviction;
 mod keeper;
-mod places;
 mod review;
 mod server;
 #[cfg(test)]

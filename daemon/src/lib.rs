@@ -7,7 +7,7 @@ pub mod desired;
 pub mod identity;
 pub mod lease;
 pub mod listener;
-pub mod logs;
+pub mod logging;
 pub mod process;
 pub mod readiness;
 pub mod settings;

@@ -22,7 +22,7 @@ use crate::listener::ListenError;
 use crate::readiness::Readiness;
 use crate::tasks::{BROKEN_EXIT, TaskError, Tasks};
 use crate::termination::{FORCED_EXIT, Signals};
-use crate::{admin, client, listener, logs, settings};
+use crate::{admin, client, listener, logging, settings};
 
 /// How long tasks may go on after the work has ended.
 const STOP_TIMEOUT: Duration = Duration::from_secs(1);
@@ -103,10 +103,10 @@ where
     W: Future<Output = anyhow::Result<()>>,
 {
     let format = match options.log_format {
-        LogFormat::Text => logs::Format::Text,
-        LogFormat::Json => logs::Format::Json,
+        LogFormat::Text => logging::Format::Text,
+        LogFormat::Json => logging::Format::Json,
     };
-    logs::start(format, &options.log).context("--log")?;
+    logging::start(format, &options.log).context("--log")?;
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
     let outcome = runtime.block_on(async {
         let process = Process::start(options.clone()).await?;

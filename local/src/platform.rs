@@ -17,7 +17,7 @@ use ebb_api::config::{Config, NetworkConfig};
 use ebb_apiserver::authentication::{ADMIN, Identity, Tokens};
 use ebb_apiserver::certificate::Certificate;
 use ebb_apiserver::{ApiOptions, ApiServer, Storage};
-use ebb_daemon::logs;
+use ebb_daemon::logging;
 use ebb_daemon::termination::{FORCED_EXIT, Signals};
 use ebb_runner::guardian::{Guardian, Instance};
 use ebb_runner::{Ports, RunnerOptions};
@@ -50,7 +50,7 @@ const HOLDER: &str = "Ebb local API";
 /// The reason that keeps it from starting or running, as one line that says what to do. The state
 /// folder stays as it was then.
 pub fn run(options: &Local) -> anyhow::Result<()> {
-    logs::start(logs::Format::Text, &options.log).context("--log")?;
+    logging::start(logging::Format::Text, &options.log).context("--log")?;
     let manifests = manifests::read(&options.filename)?;
     let data = options.data_folder();
     let instance = Instance::claim(&data).context("--data")?;

@@ -4,7 +4,7 @@ mod platform;
 
 use std::time::Duration;
 
-use ebb_apiserver::logs::{LogOptions, PodLogs as _};
+use ebb_apiserver::pod_logs::{LogOptions, PodLogs as _};
 use futures::StreamExt as _;
 use k8s_openapi::api::core::v1::{ConfigMap, Pod};
 use kube::api::{DeleteParams, ListParams, PostParams};

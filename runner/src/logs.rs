@@ -16,7 +16,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use ebb_apiserver::failure::RequestFailure;
-use ebb_apiserver::logs::{LogOptions, PodLogs};
+use ebb_apiserver::pod_logs::{LogOptions, PodLogs};
 use futures::stream::BoxStream;
 use parking_lot::Mutex;
 use tokio::sync::watch;

@@ -1,7 +1,7 @@
 //! The query parameters of a request.
 
 use crate::failure::RequestFailure;
-use crate::logs::LogOptions;
+use crate::pod_logs::LogOptions;
 use crate::table::IncludeObject;
 
 /// What to do about fields that the schema does not know.

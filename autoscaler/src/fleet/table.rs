@@ -6,7 +6,7 @@ use std::collections::BTreeMap;
 use ebb_api::report::RevisionKey;
 
 use crate::pods::Pods;
-use crate::revision::RevisionScaler;
+use crate::scaler::RevisionScaler;
 
 /// The number of a place; used again once nothing is left in the place.
 pub(super) type Id = u32;
@@ -130,7 +130,7 @@ mod tests {
     use super::*;
     use crate::event::Moment;
     use crate::pods::RevisionPod;
-    use crate::target::ScaleTarget;
+    use crate::scale_target::ScaleTarget;
 
     #[test]
     fn a_place_lasts_as_long_as_its_revision_or_its_pods() {

@@ -173,7 +173,7 @@ mod tests {
     use kube::runtime::reflector::ObjectRef;
 
     use super::*;
-    use crate::outlets::Trigger;
+    use crate::queues::Trigger;
     use crate::route::traffic::tests::{configuration, latest, pinned, referenced, route};
     use crate::stores::tests::World;
     use crate::triggers::of_route;

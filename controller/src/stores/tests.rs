@@ -143,7 +143,7 @@ async fn the_scale_loop_is_told_before_anything_is_looked_up() {
     let (revisions, _revisions) = mpsc::channel(1);
     let (routes, _routes) = mpsc::channel(1);
     let (facts, mut told) = mpsc::channel(8);
-    let mut outlets = Outlets { services, configurations, revisions, routes, facts };
+    let mut queues = ReconcileQueues { services, configurations, revisions, routes, facts };
     let wake = |name: &str| {
         let mut revision = Revision::default();
         revision.metadata.name = Some(name.to_owned());
@@ -166,7 +166,7 @@ async fn the_scale_loop_is_told_before_anything_is_looked_up() {
     let Watches { revisions: mut watch, .. } = World::new().watches;
     let mut changes = watch.cache.absorb(&mut watch.writer, watcher::Event::Apply(wake("a")));
     changes.extend(watch.cache.absorb(&mut watch.writer, watcher::Event::Apply(wake("b"))));
-    tell(&changes, Fact::of_revision, react, &mut outlets).await;
+    tell(&changes, Fact::of_revision, react, &mut queues).await;
     assert_eq!(*looked_up.lock(), 2);
 }
 

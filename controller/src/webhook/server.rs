@@ -24,7 +24,7 @@ use tokio_rustls::TlsAcceptor;
 use tokio_rustls::server::TlsStream;
 use tokio_util::sync::CancellationToken;
 
-use super::places::{CONNECTIONS_MAX, Places};
+use super::eviction::{CONNECTIONS_MAX, Places};
 
 /// Longest TLS handshake: a round trip or two.
 const HANDSHAKE: Duration = Duration::from_secs(2);

@@ -16,7 +16,7 @@ use tokio_rustls::TlsConnector;
 use tokio_rustls::client::TlsStream;
 
 use super::certificate::Certificate;
-use super::places::CONNECTIONS_MAX;
+use super::eviction::CONNECTIONS_MAX;
 use super::*;
 
 const NAME: &str = "ebb-webhook.knative-serving.svc";

@@ -6,7 +6,7 @@ use std::io::{self, Read as _, Seek as _, SeekFrom};
 use std::path::{Path, PathBuf};
 
 use bytes::Bytes;
-use ebb_apiserver::logs::LogOptions;
+use ebb_apiserver::pod_logs::LogOptions;
 use futures::stream::BoxStream;
 use futures::{StreamExt as _, stream};
 use jiff::{SignedDuration, Timestamp};

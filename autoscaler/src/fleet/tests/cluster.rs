@@ -15,7 +15,7 @@ use crate::activators::ReporterPod;
 use crate::event::{Action, FleetEvent, Measures, RevisionNotice, Write};
 use crate::fleet::Fleet;
 use crate::pods::RevisionPod;
-use crate::target::ScaleTarget;
+use crate::scale_target::ScaleTarget;
 
 /// Step of the clock.
 pub(super) const STEP: Duration = Duration::from_millis(100);

@@ -16,9 +16,9 @@ use crate::event::{Action, Measures, Moment, RevisionNotice};
 use crate::hold::Hold;
 use crate::load::RevisionLoad;
 use crate::pods::{PodCounts, Pods};
+use crate::scale_target::ScaleTarget;
 use crate::spec::ScalingSpec;
 use crate::steady::{Steadiness, Wish};
-use crate::target::ScaleTarget;
 use crate::zero::{ActiveState, Outlook};
 
 mod writes;

@@ -19,7 +19,7 @@ pub(crate) enum Trigger {
 /// The queues of the reconcilers and of the scale loop. All are bounded; a full one holds the
 /// watch back, never the API server.
 #[derive(Clone)]
-pub(crate) struct Outlets {
+pub(crate) struct ReconcileQueues {
     pub(crate) services: mpsc::Sender<ObjectRef<Service>>,
     pub(crate) configurations: mpsc::Sender<ObjectRef<Configuration>>,
     pub(crate) revisions: mpsc::Sender<ObjectRef<Revision>>,
@@ -27,9 +27,9 @@ pub(crate) struct Outlets {
     pub(crate) facts: mpsc::Sender<Fact>,
 }
 
-// === impl Outlets ===
+// === impl ReconcileQueues ===
 
-impl Outlets {
+impl ReconcileQueues {
     /// Sends a fact to the scale loop. A closed queue means shutdown: the fact is then not needed.
     pub(crate) async fn scale(&mut self, fact: Fact) {
         let _closed = self.facts.send(fact).await;
