@@ -9,7 +9,7 @@ use std::ops::Deref;
 
 use k8s_openapi::api::core::v1::{Pod, PodSpec};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
-use kube::Resource;
+use kube_core::Resource;
 use serde::de::Error as _;
 use serde::{Deserialize, Deserializer};
 use serde_json::Value;
@@ -96,7 +96,7 @@ impl<K: Resource> Resource for ByValue<K> {
 
 #[cfg(test)]
 mod tests {
-    use kube::ResourceExt as _;
+    use kube_core::ResourceExt as _;
     use serde_json::json;
 
     use super::*;

@@ -3,7 +3,7 @@
 use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomResourceDefinition;
 
 /// Written by `make generate` from the types. Making them at each start took code for the schema of
-/// every Kubernetes type, which is a tenth of what the types cost to build.
+/// every Kubernetes type. `Service::crd()` and its like give definitions without schemas here.
 const DEFINITIONS: &str = include_str!("../crds.json");
 
 /// Every definition, in the order in which they are installed.

@@ -9,16 +9,13 @@ use crate::annotations::PROGRESS_DEADLINE;
 use crate::config::Config;
 use crate::duration;
 
-/// The shortest deadline: Kubernetes counts it in whole seconds.
-const DEADLINE_MIN: Duration = Duration::from_secs(1);
-
-/// The deadline by annotation or setting. An annotation that is no duration, or too short a one,
-/// counts as absent, since admission refuses it.
+/// The deadline by annotation or setting, in whole seconds, as Kubernetes counts it. Any other
+/// annotation counts as absent, since admission refuses it.
 pub fn deadline(annotations: Option<&BTreeMap<String, String>>, config: &Config) -> Duration {
     PROGRESS_DEADLINE
         .get(annotations)
         .and_then(duration::parse)
-        .filter(|deadline| *deadline >= DEADLINE_MIN)
+        .filter(|deadline| !deadline.is_zero() && deadline.subsec_nanos() == 0)
         .unwrap_or(config.deployment.progress_deadline)
 }
 
@@ -34,7 +31,7 @@ mod tests {
             deadline(Some(&BTreeMap::from([(key, text.to_owned())])), &config)
         };
         assert_eq!(of("90s"), Duration::from_secs(90));
-        for refused in ["500ms", "0s", "-1s", "soon", ""] {
+        for refused in ["500ms", "1500ms", "0s", "-1s", "soon", ""] {
             assert_eq!(of(refused), config.deployment.progress_deadline, "{refused}");
         }
         assert_eq!(deadline(None, &config), config.deployment.progress_deadline);

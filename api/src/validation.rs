@@ -10,7 +10,7 @@
 
 use std::collections::BTreeMap;
 
-use kube::ResourceExt;
+use kube_core::ResourceExt;
 
 mod autoscaling;
 mod change;

@@ -11,6 +11,7 @@ use crate::condition::{Condition, ConditionSet};
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[cfg_attr(not(feature = "schema"), kube(schema = "disabled"))]
 #[kube(
+    crates(kube_core = "::kube_core"),
     group = "serving.knative.dev",
     version = "v1",
     kind = "Configuration",

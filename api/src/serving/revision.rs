@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use k8s_openapi::api::core::v1::{Container, ContainerPort, PodSpec};
-use kube::ResourceExt as _;
+use kube_core::ResourceExt as _;
 use kube_derive::CustomResource;
 use serde::{Deserialize, Serialize};
 
@@ -21,6 +21,7 @@ pub const ROUTING_RESERVE: &str = "reserve";
 #[derive(CustomResource, Serialize, Deserialize, Clone, Debug, Default, PartialEq)]
 #[cfg_attr(not(feature = "schema"), kube(schema = "disabled"))]
 #[kube(
+    crates(kube_core = "::kube_core"),
     group = "serving.knative.dev",
     version = "v1",
     kind = "Revision",
