@@ -31,7 +31,7 @@ pub struct PodFacts {
     /// Whether it is being deleted, or has ended.
     pub leaving: bool,
     /// How often its containers were started again.
-    pub restarts: i32,
+    pub restarts: i64,
     /// Why it does not run.
     pub failure: Option<Failure>,
     /// Why no node takes it.
@@ -76,7 +76,7 @@ impl PodFacts {
             leaving: deleted || pod::has_ended(object),
             restarts: status
                 .and_then(|s| s.container_statuses.as_ref())
-                .map_or(0, |all| all.iter().map(|c| c.restart_count).sum()),
+                .map_or(0, |all| all.iter().map(|c| i64::from(c.restart_count)).sum()),
             // The end of a container that was told to end says nothing about the next one.
             failure: if deleted { None } else { failure::of_pod(object) },
             unschedulable: failure::unschedulable(object),
@@ -204,6 +204,25 @@ mod tests {
         let failure = Failure { reason: "ExitCode1".into(), is_lasting: false };
         let ended = PodFacts { failure: Some(failure), ..facts() };
         assert_eq!(PodState::Ready.after(Some(&facts()), &ended, true), PodState::Probing);
+    }
+
+    #[test]
+    fn restarts_are_counted_however_many_a_status_says() {
+        let container = |restarts: i32| {
+            serde_json::json!({
+                "name": "c", "image": "", "imageID": "", "ready": false, "restartCount": restarts,
+            })
+        };
+        let pod: core::Pod = serde_json::from_value(serde_json::json!({
+            "metadata": {
+                "name": "r-1", "namespace": "default", "uid": "u",
+                "labels": {labels::REVISION: "r", labels::REVISION_UID: "r"},
+                "ownerReferences": [owner("ReplicaSet", "r-deployment-5d8f")],
+            },
+            "status": {"containerStatuses": [container(i32::MAX), container(1)]},
+        }))
+        .unwrap();
+        assert_eq!(PodFacts::of(&pod).unwrap().restarts, i64::from(i32::MAX) + 1);
     }
 
     #[test]

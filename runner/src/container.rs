@@ -34,6 +34,18 @@ pub(super) struct Machine {
     pub(super) surroundings: Surroundings,
 }
 
+/// Kubernetes' default of `terminationGracePeriodSeconds`.
+const DEFAULT_GRACE_S: i64 = 30;
+
+/// Longest grace: the API takes any number, but time does not reach that far.
+const GRACE_MAX: Duration = Duration::from_hours(365 * 24);
+
+/// The time from SIGTERM to SIGKILL that an object asks for, in seconds.
+pub(super) fn grace(asked_s: Option<i64>) -> Duration {
+    let seconds = u64::try_from(asked_s.unwrap_or(DEFAULT_GRACE_S)).unwrap_or_default();
+    Duration::from_secs(seconds).min(GRACE_MAX)
+}
+
 /// The order to end a container.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Stop {
@@ -239,5 +251,18 @@ impl Supervisor {
             Place::Regular(index) => pod.containers.get(index),
         };
         state.map_or(0, |state| state.restarts)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_grace_of_any_length_ends_some_day() {
+        assert_eq!(grace(None), Duration::from_secs(30));
+        assert_eq!(grace(Some(5)), Duration::from_secs(5));
+        assert_eq!(grace(Some(-1)), Duration::ZERO);
+        assert!(Instant::now().checked_add(grace(Some(i64::MAX))).is_some());
     }
 }

@@ -20,12 +20,9 @@ use crate::guardian::Guardian;
 use crate::tasks;
 
 use super::command::Surroundings;
-use super::container::{Machine, Stop};
+use super::container::{self, Machine, Stop};
 use super::logs::Logs;
 use super::pod::{Orders, Worker, removal};
-
-/// Kubernetes' default of `terminationGracePeriodSeconds`.
-const DEFAULT_GRACE_S: i64 = 30;
 
 /// Grace of the processes of a pod whose object was removed by force.
 const FORCED_GRACE: Duration = Duration::from_secs(2);
@@ -214,10 +211,8 @@ fn order(worker: &watch::Sender<Orders>, stop: Stop, keeps_object: bool) {
 
 fn grace(pod: &Pod) -> Duration {
     let spec = pod.spec.as_ref();
-    let seconds = pod
-        .metadata
-        .deletion_grace_period_seconds
-        .or_else(|| spec.and_then(|spec| spec.termination_grace_period_seconds))
-        .unwrap_or(DEFAULT_GRACE_S);
-    Duration::from_secs(u64::try_from(seconds).unwrap_or_default())
+    let asked_s = pod.metadata.deletion_grace_period_seconds;
+    container::grace(
+        asked_s.or_else(|| spec.and_then(|spec| spec.termination_grace_period_seconds)),
+    )
 }

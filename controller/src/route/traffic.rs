@@ -160,7 +160,8 @@ fn merge(resolved: &mut Vec<TrafficTarget>, target: TrafficTarget) {
         return;
     };
     if same.percent.is_some() || target.percent.is_some() {
-        same.percent = Some(same.percent.unwrap_or(0) + target.percent.unwrap_or(0));
+        let percent = same.percent.unwrap_or(0).saturating_add(target.percent.unwrap_or(0));
+        same.percent = Some(percent);
     }
 }
 

@@ -118,7 +118,8 @@ fn progressing(
 /// Whether the rollout came nearer to its end.
 fn has_moved(before: &DeploymentStatus, after: &DeploymentStatus) -> bool {
     let superseded = |status: &DeploymentStatus| {
-        status.replicas.unwrap_or_default() - status.updated_replicas.unwrap_or_default()
+        let (all, updated) = (status.replicas, status.updated_replicas);
+        all.unwrap_or_default().saturating_sub(updated.unwrap_or_default())
     };
     after.updated_replicas > before.updated_replicas
         || superseded(after) < superseded(before)

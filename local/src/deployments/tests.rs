@@ -217,6 +217,18 @@ fn a_status_is_the_same_until_something_happens() {
     assert_eq!(next, None);
 }
 
+/// Anybody may write a status; an Ebb that ended by it would end at each start.
+#[test]
+fn a_status_of_absurd_numbers_is_replaced() {
+    let mut wanted = deployment(1);
+    let (expected, _) = observe(&wanted, [unready("a")].iter(), at(100));
+    let mut absurd = expected.clone();
+    (absurd.replicas, absurd.updated_replicas) = (Some(i32::MIN), Some(1));
+    wanted.status = Some(absurd);
+    let (status, _) = observe(&wanted, [unready("a")].iter(), at(100));
+    assert_eq!((status.replicas, status.updated_replicas), (Some(1), Some(1)));
+}
+
 #[test]
 fn a_start_that_takes_too_long_exceeds_its_deadline() {
     let mut wanted = deployment(1);

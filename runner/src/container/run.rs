@@ -17,7 +17,7 @@ use crate::process::{Launch, Output, Process};
 use crate::state::{End, Phase};
 use crate::tasks;
 
-use super::{Stop, Supervisor};
+use super::{Stop, Supervisor, grace};
 
 /// Verdicts in flight: probes send changes only, so one each is plenty.
 const VERDICTS: usize = 4;
@@ -25,9 +25,6 @@ const VERDICTS: usize = 4;
 /// Least time after SIGTERM, although the hook used the whole grace; kubelet's
 /// `minimumGracePeriodInSeconds`.
 const LEAST_GRACE: Duration = Duration::from_secs(2);
-
-/// The grace of a container that its liveness probe ends, unless the pod names one.
-const DEFAULT_GRACE_S: i64 = 30;
 
 /// Probes of one run, ended with it.
 struct Watch {
@@ -176,12 +173,8 @@ impl Supervisor {
         let spec = self.pod.spec.as_ref();
         let grace_s = spec.and_then(|spec| spec.termination_grace_period_seconds);
         let probe = self.container.liveness_probe.as_ref();
-        let grace_s = probe
-            .and_then(|probe| probe.termination_grace_period_seconds)
-            .or(grace_s)
-            .unwrap_or(DEFAULT_GRACE_S);
-        let grace = Duration::from_secs(u64::try_from(grace_s).unwrap_or_default());
-        let killed_at = Instant::now() + grace;
+        let grace_s = probe.and_then(|probe| probe.termination_grace_period_seconds).or(grace_s);
+        let killed_at = Instant::now() + grace(grace_s);
         tokio::select! {
             status = process.wait() => return status,
             () = sleep_until(killed_at) => {}

@@ -244,3 +244,11 @@ fn a_failure_outweighs_what_is_still_on_its_way() {
     let asked = vec![pinned("digits-00002", Some(50), None), latest(Some(50), None)];
     assert!(resolve(&route(asked), &all).unwrap_err().failed);
 }
+
+/// Admission refuses such a split, but a webhook can be down.
+#[test]
+fn shares_of_any_size_are_summed_up() {
+    let mut resolved = vec![pinned("digits-00001", Some(i64::MAX), None)];
+    merge(&mut resolved, pinned("digits-00001", Some(1), None));
+    assert_eq!(resolved, [pinned("digits-00001", Some(i64::MAX), None)]);
+}
