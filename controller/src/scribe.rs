@@ -112,15 +112,16 @@ impl WriteError {
         self.status().is_some_and(Status::is_already_exists)
     }
 
-    /// Whether the object was changed meanwhile.
+    /// Whether the object was changed meanwhile, or another has its name.
     pub(crate) fn is_conflict(&self) -> bool {
-        self.status().is_some_and(Status::is_conflict)
+        self.status().is_some_and(|status| status.is_conflict() || is_of_another(status))
     }
 
     /// The API server's message, if it refused the object itself, so that trying again helps only
     /// once somebody has changed a quota, a policy or the object.
     pub(crate) fn refusal(&self) -> Option<&str> {
-        let status = self.status().filter(|status| matches!(status.code, 400 | 403 | 422))?;
+        let refuses = |status: &&Status| matches!(status.code, 400 | 403 | 422);
+        let status = self.status().filter(refuses).filter(|status| !is_of_another(status))?;
         Some(status.message.as_str())
     }
 
@@ -128,6 +129,13 @@ impl WriteError {
     pub(crate) fn is_lasting(&self) -> bool {
         matches!(self, Self::Taken { .. }) || self.refusal().is_some()
     }
+}
+
+/// Whether the object of the name has another UID than the one in the patch: the API server says so
+/// as of a field that cannot change.
+fn is_of_another(status: &Status) -> bool {
+    let causes = status.details.iter().flat_map(|details| &details.causes);
+    status.code == 422 && causes.into_iter().any(|cause| cause.field == "metadata.uid")
 }
 
 // === impl Scribe ===

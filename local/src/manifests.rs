@@ -135,9 +135,21 @@ fn parse(file: &Path, text: &str, into: &mut Vec<Manifest>) -> Result<(), Manife
         let name = text("/metadata/name").ok_or_else(|| incomplete("metadata.name"))?.to_owned();
         let namespace = text("/metadata/namespace").unwrap_or("default").to_owned();
         let kind = GroupVersionKind::gvk(group, version, kind);
+        let object = without_identity(object);
         into.push(Manifest { file: file.to_path_buf(), object, kind, name, namespace });
     }
     Ok(())
+}
+
+/// The object less what a manifest has that was read from a cluster: the version and the identity of
+/// the object there, by which the API would refuse it for every other.
+fn without_identity(mut object: Value) -> Value {
+    if let Some(metadata) = object.get_mut("metadata").and_then(Value::as_object_mut) {
+        for field in ["managedFields", "resourceVersion", "uid"] {
+            metadata.remove(field);
+        }
+    }
+    object
 }
 
 impl Manifest {
@@ -196,6 +208,18 @@ mod tests {
         let manifests = read(&[folder.path().to_path_buf()]).unwrap();
         let names: Vec<_> = manifests.iter().map(|manifest| manifest.name.as_str()).collect();
         assert_eq!(names, ["a", "b", "c"]);
+    }
+
+    #[test]
+    fn a_manifest_that_was_read_from_a_cluster_is_taken() {
+        let folder = tempfile::tempdir().unwrap();
+        let file = folder.path().join("exported.yaml");
+        let metadata = "{name: a, labels: {l: v}, uid: u, resourceVersion: '7', managedFields: []}";
+        std::fs::write(&file, format!("apiVersion: v1\nkind: ConfigMap\nmetadata: {metadata}\n"))
+            .unwrap();
+        let manifests = read(&[file]).unwrap();
+        let expected = serde_json::json!({"name": "a", "labels": {"l": "v"}});
+        assert_eq!(manifests[0].object["metadata"], expected);
     }
 
     #[test]

@@ -230,22 +230,33 @@ impl Call<'_> {
         Err(RequestFailure::modified(self.subject()))
     }
 
-    /// Checks that the version that the client builds on, if it named one, is the current one.
+    /// Checks that the object and the version that the client means, if it named them, are the
+    /// current ones. As in the real server, the UID of a PUT is a precondition, and that of a patch
+    /// a field that cannot change.
     fn check_preconditions(&self, old: &Value, value: &Value) -> Result<(), RequestFailure> {
         let was = &old["metadata"];
-        if let Some(uid) = named(value, "uid").filter(|uid| was["uid"] != *uid) {
+        let another = named(value, "uid").filter(|uid| was["uid"] != *uid);
+        let is_patch = media::patch_kind(&self.headers).is_ok();
+        if let Some(uid) = another.filter(|_| !is_patch) {
             let detail = format!(
                 "Precondition failed: UID in precondition: {uid}, UID in object meta: {}",
                 was["uid"].as_str().unwrap_or_default()
             );
             return Err(RequestFailure::conflict(self.subject(), &detail));
         }
-        match named(value, "resourceVersion") {
-            Some(version) if was["resourceVersion"] != version => {
-                Err(RequestFailure::modified(self.subject()))
-            }
-            _ => Ok(()),
+        if named(value, "resourceVersion").is_some_and(|version| was["resourceVersion"] != version)
+        {
+            return Err(RequestFailure::modified(self.subject()));
         }
+        let Some(uid) = another else {
+            return Ok(());
+        };
+        let cause = Cause {
+            reason: "FieldValueInvalid".into(),
+            message: format!("Invalid value: \"{uid}\": field is immutable"),
+            field: "metadata.uid".into(),
+        };
+        Err(RequestFailure::invalid(self.subject(), vec![cause]))
     }
 
     fn store_version(

@@ -140,12 +140,23 @@ async fn an_apply_changes_only_the_object_that_it_names() {
 
     let first = create(&client, &config_map("a", &json!({}))).await;
     let refused = status(api.patch("a", &ours, &of_another).await);
-    assert_eq!(refused.code, 409);
+    assert_eq!(
+        (refused.code, refused.details.unwrap().causes[0].field.as_str()),
+        (422, "metadata.uid")
+    );
     let (ours, named) = apply(json!({ "name": "a", "uid": first.metadata.uid }));
     api.patch("a", &ours, &named).await.unwrap();
-    let version = first.metadata.resource_version;
+    let version = first.metadata.resource_version.clone();
     let (ours, older) = apply(json!({ "name": "a", "resourceVersion": version }));
     assert_eq!(status(api.patch("a", &ours, &older).await).code, 409);
+
+    let (ours, named) = apply(json!({ "name": "b", "resourceVersion": version }));
+    api.patch("b", &ours, &named).await.expect("a version of nothing says nothing");
+    let mut another = first;
+    another.metadata.uid = Some("another".to_owned());
+    another.metadata.resource_version = None;
+    let refused = status(api.replace("a", &PostParams::default(), &another).await);
+    assert_eq!(refused.code, 409, "the UID of a PUT is a precondition");
 }
 
 #[tokio::test(start_paused = true)]

@@ -3,7 +3,7 @@
 
 use std::sync::Arc;
 
-use ebb_api::condition::{self, Condition, ConditionSet, READY, Status};
+use ebb_api::condition::{self, Condition, READY, Status};
 use ebb_api::serving::{Configuration, ConfigurationStatus, Revision};
 use k8s_openapi::jiff::Timestamp;
 use kube::ResourceExt as _;
@@ -14,8 +14,6 @@ use crate::owner;
 use crate::settling::{self, News};
 
 const REVISION_FAILED: &str = "RevisionFailed";
-/// Ready stands for itself: it is marked directly, and no other condition counts towards it.
-const CONDITIONS: ConditionSet = ConditionSet { dependents: &[READY] };
 
 /// The status that follows from the Revisions.
 pub(super) fn of(
@@ -26,7 +24,7 @@ pub(super) fn of(
 ) -> ConfigurationStatus {
     let mut status = configuration.status.clone().unwrap_or_default();
     let mut list = std::mem::take(&mut status.conditions);
-    let mut conditions = CONDITIONS.manage(&mut list, now);
+    let mut conditions = ConfigurationStatus::CONDITIONS.manage(&mut list, now);
     conditions.initialize();
     status.observed_generation = configuration.metadata.generation;
     match newest {

@@ -36,10 +36,10 @@ fn a_lasting_error_is_retried_ever_more_rarely() {
 /// The writes that an API server was asked for: path and body.
 type Writes = Arc<Mutex<Vec<(String, Value)>>>;
 
-/// An API server that stores statuses and refuses everything else, as a quota does.
-fn refusing(writes: Writes) -> Client {
+/// An API server that stores statuses and answers everything else with `refusal`.
+fn refusing(writes: Writes, refusal: Value) -> Client {
     let serve = move |request: Request<Body>| {
-        let writes = writes.clone();
+        let (writes, refusal) = (writes.clone(), refusal.clone());
         async move {
             let (head, body) = request.into_parts();
             let sent = body.collect_bytes().await.unwrap_or_default();
@@ -52,11 +52,8 @@ fn refusing(writes: Writes) -> Client {
                     json!({"template": {"spec": {"containers": []}}, "containers": []});
                 (200, answer)
             } else {
-                let status = json!({
-                    "kind": "Status", "status": "Failure", "reason": "Forbidden", "code": 403,
-                    "message": "exceeded quota: none",
-                });
-                (403, status)
+                let code = refusal["code"].as_u64().and_then(|code| u16::try_from(code).ok());
+                (code.expect("a status has a code"), refusal)
             };
             let body = Body::from(answer.to_string().into_bytes());
             Ok::<_, Infallible>(Response::builder().status(code).body(body).expect("a response"))
@@ -65,15 +62,24 @@ fn refusing(writes: Writes) -> Client {
     Client::new(tower::service_fn(serve), "default")
 }
 
-/// A context in which Service `a` and its objects are known, and what it asks to be written.
+/// [`refused_with`] the answer of a quota.
 fn refused() -> (World, Arc<Context>, Writes) {
+    refused_with(json!({
+        "kind": "Status", "status": "Failure", "reason": "Forbidden", "code": 403,
+        "message": "exceeded quota: none",
+    }))
+}
+
+/// A context in which Service `a` and its objects are known, and what it asks to be written; an
+/// answer other than to a status is `refusal`.
+fn refused_with(refusal: Value) -> (World, Arc<Context>, Writes) {
     let writes = Writes::default();
     let mut world = World::new();
     world.add_service("a");
     let (_, config) = watch::channel(Arc::new(Config::default()));
     let metrics =
         ControllerMetrics::register(&mut prometheus_client::registry::Registry::default());
-    let client = refusing(writes.clone());
+    let client = refusing(writes.clone(), refusal);
     let context = Context::new(client, world.stores.clone(), config, metrics, None);
     (world, Arc::new(context), writes)
 }
@@ -144,4 +150,18 @@ async fn an_apply_names_the_object_that_it_was_made_for() {
     let is_configuration = |path: &str| path.ends_with("/configurations/a");
     let (_, applied) = writes.iter().find(|(path, _)| is_configuration(path)).unwrap();
     assert_eq!(applied["metadata"]["uid"], "uid-configuration");
+}
+
+/// The API server's answer to the UID of an object that is gone while another has its name.
+#[tokio::test]
+async fn a_namesake_is_a_conflict_and_no_refusal() {
+    let (world, context, writes) = refused_with(json!({
+        "kind": "Status", "status": "Failure", "reason": "Invalid", "code": 422,
+        "message": "metadata.uid: Invalid value: \"u\": field is immutable",
+        "details": {"causes": [{"reason": "FieldValueInvalid", "field": "metadata.uid"}]},
+    }));
+    let revision = world.stores.revisions.get("default", "a-00001").unwrap();
+    let error = Revision::reconcile(revision, context).await.unwrap_err();
+    assert!(error.is_conflict() && !error.is_lasting(), "{error}");
+    assert_eq!(reason(&writes), None, "nothing is said of a refusal");
 }
