@@ -118,7 +118,8 @@ bench: ## Measure and print a table; writes target/bench.json and target/growth.
 	mkdir -p target
 	$(RELEASE)/ebb-bench --out target/bench.json
 
-generate: ## Write the generated files: CRDs, and the schemas of Kubernetes' kinds
+generate: ## Write the generated files: CRDs, schemas of Kubernetes' kinds, plain manifests
+	@scripts/need cargo cc helm
 	@scripts/claim-cache
 	scripts/generate
 

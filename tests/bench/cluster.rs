@@ -19,8 +19,8 @@ use crate::figures::Figure;
 use crate::note;
 
 /// Time for the cluster to come to rest before each measurement: status writes of a scale-down that
-/// are not urgent come up to two ticks of the autoscaler and 5 s of the controller later.
-const REST: Duration = Duration::from_secs(8);
+/// are not urgent come up to two ticks of the autoscaler (4 s) and 5 s of the controller later.
+const REST: Duration = Duration::from_secs(10);
 /// Pairs with a mounted token: enough to tell whether it makes a difference to Ebb.
 const TOKEN_PAIRS: usize = 3;
 
