@@ -141,8 +141,8 @@ fn parse(file: &Path, text: &str, into: &mut Vec<Manifest>) -> Result<(), Manife
     Ok(())
 }
 
-/// The object less what a manifest has that was read from a cluster: the version and the identity of
-/// the object there, by which the API would refuse it for every other.
+/// The object without what a cluster wrote into it: managed fields, which no apply may have, and the
+/// version and the UID, which are those of the object there.
 fn without_identity(mut object: Value) -> Value {
     if let Some(metadata) = object.get_mut("metadata").and_then(Value::as_object_mut) {
         for field in ["managedFields", "resourceVersion", "uid"] {

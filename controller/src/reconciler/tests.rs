@@ -134,16 +134,23 @@ async fn a_foreign_child_is_reported_and_retried() {
     assert_eq!(reason(&writes).as_deref(), Some("NotOwned"));
 }
 
+impl World {
+    /// Makes Configuration `a` one, of UID `uid-configuration`, that its Service has to change.
+    fn feed_older_configuration(&mut self) {
+        let known = self.stores.configurations.get("default", "a").unwrap();
+        let mut older = Configuration::clone(&known);
+        older.metadata.uid = Some("uid-configuration".to_owned());
+        older.spec.template.spec.pod.containers[0].image = Some("older".to_owned());
+        self.watches.configurations.feed(older);
+    }
+}
+
 /// Otherwise a forced apply would change an object of somebody else that got the name of a deleted
 /// child.
 #[tokio::test]
 async fn an_apply_names_the_object_that_it_was_made_for() {
     let (mut world, context, writes) = refused();
-    let known = world.stores.configurations.get("default", "a").unwrap();
-    let mut older = Configuration::clone(&known);
-    older.metadata.uid = Some("uid-configuration".to_owned());
-    older.spec.template.spec.pod.containers[0].image = Some("older".to_owned());
-    world.watches.configurations.feed(older);
+    world.feed_older_configuration();
     let service = world.stores.services.get("default", "a").unwrap();
     Service::reconcile(service, context).await.unwrap_err();
     let writes = writes.lock();
@@ -155,13 +162,14 @@ async fn an_apply_names_the_object_that_it_was_made_for() {
 /// The API server's answer to the UID of an object that is gone while another has its name.
 #[tokio::test]
 async fn a_namesake_is_a_conflict_and_no_refusal() {
-    let (world, context, writes) = refused_with(json!({
+    let (mut world, context, writes) = refused_with(json!({
         "kind": "Status", "status": "Failure", "reason": "Invalid", "code": 422,
         "message": "metadata.uid: Invalid value: \"u\": field is immutable",
         "details": {"causes": [{"reason": "FieldValueInvalid", "field": "metadata.uid"}]},
     }));
-    let revision = world.stores.revisions.get("default", "a-00001").unwrap();
-    let error = Revision::reconcile(revision, context).await.unwrap_err();
+    world.feed_older_configuration();
+    let service = world.stores.services.get("default", "a").unwrap();
+    let error = Service::reconcile(service, context).await.unwrap_err();
     assert!(error.is_conflict() && !error.is_lasting(), "{error}");
     assert_eq!(reason(&writes), None, "nothing is said of a refusal");
 }
