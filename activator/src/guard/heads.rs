@@ -23,6 +23,8 @@ pub(super) struct Heads {
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum State {
+    /// Before the first line: a client may send empty lines there, which hyper skips.
+    Before,
     /// At the start of a line, before its first byte.
     Start,
     /// In a field's name, or in the first line.
@@ -38,7 +40,7 @@ enum State {
 impl Heads {
     /// At the start of a head.
     pub(super) const fn new() -> Self {
-        Self { state: State::Rest, name: [0; NAME_BYTES_MAX], length: 0, found: 0 }
+        Self { state: State::Before, name: [0; NAME_BYTES_MAX], length: 0, found: 0 }
     }
 
     /// Takes what the client has sent.
@@ -47,7 +49,8 @@ impl Heads {
             match (self.state, byte) {
                 (State::Done, _) => return,
                 (State::Start, b'\n') => self.state = State::Done,
-                (State::Start, b'\r') => {}
+                (State::Before, b'\r' | b'\n') | (State::Start, b'\r') => {}
+                (State::Before, _) => self.state = State::Rest,
                 (State::Name | State::Rest, b'\n') => (self.state, self.length) = (State::Start, 0),
                 (State::Start | State::Name, b':') => {
                     let name = self.name.get(..self.length).unwrap_or_default();
@@ -80,7 +83,7 @@ mod tests {
     /// The length of a body must be given once.
     #[test]
     fn two_fields_for_the_length_are_seen_however_the_head_is_cut() {
-        for (fields, ambiguous) in [
+        let cases = [
             ("content-length: 5\r\n", false),
             ("Transfer-Encoding: chunked\r\n", false),
             ("content-length: 5\r\ncontent-length: 5\r\n", true),
@@ -88,10 +91,14 @@ mod tests {
             ("transfer-encoding: chunked\nCONTENT-LENGTH: 5\n", true),
             ("content-length: 5\r\nx-content-length: 5\r\ncontent-lengthy: 1\r\n", false),
             ("content-length: 5\r\nx: content-length: 5\r\n", false),
-        ] {
+        ];
+        let empty_lines = ["", "\r\n", "\r\n\r\n", "\n\n\n"];
+        for (empty, (fields, ambiguous)) in
+            empty_lines.iter().flat_map(|empty| cases.map(|case| (empty, case)))
+        {
             let head = format!("POST /content-length:5 HTTP/1.1\r\nhost: a\r\n{fields}\r\n");
             let body = "\r\ncontent-length: 1\r\ncontent-length: 1\r\n";
-            let whole = head + body;
+            let whole = format!("{empty}{head}{body}");
             for step in [1, 2, 3, 7, 1000] {
                 let mut heads = Heads::new();
                 whole.as_bytes().chunks(step).for_each(|part| heads.feed(part));
