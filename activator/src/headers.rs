@@ -113,7 +113,7 @@ pub(crate) fn for_client(headers: &mut HeaderMap) {
 pub(crate) fn upgrade_of(headers: &HeaderMap) -> Option<HeaderValue> {
     let protocol = headers.get(header::UPGRADE)?;
     let asked = tokens(headers, &header::CONNECTION).any(|t| t.eq_ignore_ascii_case("upgrade"));
-    let h2c = protocol.to_str().is_ok_and(|p| p.to_ascii_lowercase().contains("h2c"));
+    let h2c = protocol.as_bytes().windows(3).any(|bytes| bytes.eq_ignore_ascii_case(b"h2c"));
     (asked && !h2c).then(|| protocol.clone())
 }
 
@@ -207,9 +207,9 @@ fn tokens<'a>(headers: &'a HeaderMap, name: &HeaderName) -> impl Iterator<Item =
     headers
         .get_all(name)
         .iter()
-        .filter_map(|value| value.to_str().ok())
-        .flat_map(|value| value.split(','))
-        .map(str::trim)
+        .flat_map(|value| value.as_bytes().split(|byte| *byte == b','))
+        // Bytes that are no text are no token, and the others of their line count all the same.
+        .filter_map(|token| str::from_utf8(token.trim_ascii()).ok())
         .filter(|token| !token.is_empty())
 }
 
@@ -218,7 +218,7 @@ fn wants_trailers(headers: &HeaderMap) -> bool {
         && tokens(headers, &header::TE).any(|token| token.eq_ignore_ascii_case("trailers"))
 }
 
-/// The client's own X-Forwarded-For, all its lines as one.
+/// The client's own X-Forwarded-For, all its lines as one, if it names anybody.
 fn client_chain(headers: &HeaderMap) -> Option<String> {
     let mut lines = headers.get_all(X_FORWARDED_FOR).iter().filter_map(|v| v.to_str().ok());
     let mut chain = lines.next()?.trim().to_owned();
@@ -226,7 +226,7 @@ fn client_chain(headers: &HeaderMap) -> Option<String> {
         chain.push_str(", ");
         chain.push_str(line.trim());
     }
-    (!chain.is_empty()).then_some(chain)
+    chain.contains(|letter| !matches!(letter, ',' | ' ' | '\t')).then_some(chain)
 }
 
 /// `Forwarded` as Knative's queue-proxy makes it of X-Forwarded-*: host and protocol at the first
@@ -328,6 +328,23 @@ mod tests {
     }
 
     #[test]
+    fn a_chain_that_names_nobody_is_none() {
+        for chain in ["", ",", " , ,"] {
+            assert_eq!(sent(&[("x-forwarded-for", chain)]), sent(&[]), "{chain:?}");
+        }
+    }
+
+    #[test]
+    fn bytes_that_are_no_text_hide_no_header_of_this_hop() {
+        let mut map = headers(&[("x-hop", "1"), ("te", "1")]);
+        let value = |bytes| HeaderValue::from_bytes(bytes).unwrap();
+        map.insert("connection", value(b"x-hop, \xff"));
+        map.append("te", value(b"\xff, trailers"));
+        from_peer(&mut map, None);
+        assert_eq!(map, headers(&[("te", "trailers")]));
+    }
+
+    #[test]
     fn a_peer_has_said_who_asked_and_the_pod_is_told_just_that() {
         let mut map = sent(&[("x-forwarded-for", "1.2.3.4"), ("te", "trailers")]);
         let said = map.clone();
@@ -343,5 +360,8 @@ mod tests {
         assert!(of(&[("connection", "keep-alive, Upgrade"), ("upgrade", "websocket")]).is_some());
         assert!(of(&[("upgrade", "websocket")]).is_none());
         assert!(of(&[("connection", "upgrade"), ("upgrade", "h2c")]).is_none());
+        let mut map = headers(&[("connection", "upgrade")]);
+        map.insert("upgrade", HeaderValue::from_bytes(b"H2C, \xff").unwrap());
+        assert_eq!(upgrade_of(&map), None);
     }
 }
