@@ -133,7 +133,9 @@ fn merge_items(
         if matches!(asked, Some(Directive::Replace)) {
             continue;
         }
-        let identity = fields.get(key).ok_or_else(|| {
+        // Only a scalar tells items apart: with any other value, each patch would add its item anew.
+        let scalar = |value: &&Value| value.is_string() || value.is_number() || value.is_boolean();
+        let identity = fields.get(key).filter(scalar).ok_or_else(|| {
             PatchError::Malformed(format!("map: {item} does not contain declared merge key: {key}"))
         })?;
         let same = |other: &Value| other.get(key) == Some(identity);

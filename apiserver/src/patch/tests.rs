@@ -177,6 +177,8 @@ fn a_patch_that_is_malformed_changes_nothing() {
         json!("text"),
         json!({"metadata": {"labels": {"a": "b"}}, "spec": {"containers": [{"image": "i"}]}}),
         json!({"spec": {"containers": ["a"]}}),
+        json!({"spec": {"containers": [{"name": null}]}}),
+        json!({"spec": {"containers": [{"name": {"a": "b"}}]}}),
         json!({"spec": {"$patch": "explode"}}),
         json!({"spec": {"$retainKeys": 1}}),
     ] {
