@@ -229,7 +229,7 @@ fn apply(record: Record, recovered: &mut Recovered) -> Result<(), &'static str> 
         Record::Synced { .. } => return Ok(()),
     };
     // Every change takes the next revision, so that a gap shows records that went missing.
-    if revision != recovered.revision + 1 {
+    if recovered.revision.checked_add(1) != Some(revision) {
         return Err("a change does not follow the one before it");
     }
     recovered.revision = revision;

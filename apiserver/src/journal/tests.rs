@@ -89,6 +89,18 @@ fn a_compaction_that_a_crash_cut_short_changes_nothing() {
 }
 
 #[test]
+fn a_change_after_the_last_revision_there_can_be_is_damage() {
+    let folder = TempDir::new().unwrap();
+    let mut snapshot = record::MAGIC.to_vec();
+    Record::End { revision: u64::MAX, count: 0 }.encode(&mut snapshot);
+    fs::write(path(folder.path(), SNAPSHOT, 1), snapshot).unwrap();
+    let mut journal = record::MAGIC.to_vec();
+    put(0, "a").encode(&mut journal);
+    fs::write(path(folder.path(), JOURNAL, 1), journal).unwrap();
+    assert!(matches!(Journal::open(folder.path()), Err(JournalError::Damaged { .. })));
+}
+
+#[test]
 fn a_missing_journal_is_named() {
     let folder = TempDir::new().unwrap();
     let (mut journal, _) = Journal::open(folder.path()).unwrap();
