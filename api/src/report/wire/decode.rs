@@ -65,6 +65,11 @@ impl Decoder {
         if !(0.0..=INTERVAL_S_MAX).contains(&interval) {
             return Err(self.senseless("interval"));
         }
+        // A number that is freed before the last line could be given again in the same report, with
+        // as many pods each time.
+        if more && !gone.is_empty() {
+            return Err(self.senseless("gone"));
+        }
         let (begun, mut said) = self.begun.take().unwrap_or((scope, Vec::new()));
         if begun != scope {
             return Err(self.senseless("scope"));

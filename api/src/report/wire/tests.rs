@@ -192,6 +192,17 @@ fn nonsense_is_refused() {
     }
 }
 
+/// A report holds no more pods than a stream has numbers for, however many lines it has.
+#[test]
+fn a_number_is_not_given_twice_in_a_report() {
+    let begin =
+        r#"{"n":1,"activator":"a","more":true,"known":1,"revisions":[{"i":0,"key":["n","r"]}]}"#;
+    let mut decoder = Decoder::default();
+    assert_eq!(decoder.decode(begin), Ok(None));
+    let freed = decoder.decode(r#"{"n":2,"more":true,"gone":[0],"known":0}"#);
+    assert_eq!(freed, Err(WireError::Senseless { line: 2, field: "gone" }));
+}
+
 #[test]
 fn an_answer_is_bounded_too() {
     let order = DrainOrder {
