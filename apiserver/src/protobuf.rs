@@ -105,18 +105,23 @@ pub(crate) fn read(body: &[u8]) -> Result<Value, ProtobufError> {
         }
     }
     let kind = identity["kind"].as_str().unwrap_or_default();
-    let table = match kind {
-        "Namespace" => NAMESPACE,
-        "ConfigMap" => CONFIG_MAP,
-        "Secret" => SECRET,
-        "ServiceAccount" => SERVICE_ACCOUNT,
-        "DeleteOptions" => DELETE_OPTIONS,
-        other => return Err(ProtobufError::Kind(other.to_owned())),
-    };
+    let table = table_of(kind).ok_or_else(|| ProtobufError::Kind(kind.to_owned()))?;
     let mut object = message(raw, table)?;
     object["apiVersion"] = identity["apiVersion"].take();
     object["kind"] = identity["kind"].take();
     Ok(object)
+}
+
+/// The fields of a kind.
+fn table_of(kind: &str) -> Option<&'static [Field]> {
+    match kind {
+        "Namespace" => Some(NAMESPACE),
+        "ConfigMap" => Some(CONFIG_MAP),
+        "Secret" => Some(SECRET),
+        "ServiceAccount" => Some(SERVICE_ACCOUNT),
+        "DeleteOptions" => Some(DELETE_OPTIONS),
+        _ => None,
+    }
 }
 
 fn message(bytes: &[u8], table: &[Field]) -> Result<Value, ProtobufError> {
@@ -129,6 +134,11 @@ fn message(bytes: &[u8], table: &[Field]) -> Result<Value, ProtobufError> {
         }
         let known = table.iter().find(|(own, ..)| *own == number);
         let (_, name, kind) = known.ok_or(ProtobufError::Field(number))?;
+        // A time that says nothing may have fields nevertheless, all of them zero.
+        if let (Kind::Message([]), Wire::Bytes(bytes)) = (kind, &wire) {
+            message(bytes, &[])?;
+            continue;
+        }
         put(object.entry(*name).or_insert(Value::Null), *kind, wire)?;
     }
     Ok(Value::Object(object))
@@ -248,6 +258,12 @@ mod tests {
     #[test]
     fn a_field_that_is_not_known_is_not_dropped() {
         assert_eq!(message(b"\x7a\x01x", CONFIG_MAP), Err(ProtobufError::Field(15)));
+    }
+
+    #[test]
+    fn a_time_of_zero_is_no_time() {
+        assert_eq!(message(b"\x42\x04\x08\0\x10\0", OBJECT_META), Ok(json!({})));
+        assert_eq!(message(b"\x42\x02\x08\x01", OBJECT_META), Err(ProtobufError::Field(1)));
     }
 
     proptest! {
