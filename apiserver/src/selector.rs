@@ -13,6 +13,8 @@ use crate::object::Object;
 
 /// Longest selector read, in bytes: far above what any client writes, far below what would hurt.
 const SELECTOR_BYTES_MAX: usize = 64 * 1024;
+/// Longest value of a label, and longest name of its key after the prefix.
+const LABEL_CHARS_MAX: usize = 63;
 
 /// What a list or watch is narrowed to. The default selects everything.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -126,10 +128,10 @@ fn split_outside_parentheses(text: &str) -> impl Iterator<Item = &str> {
 
 fn parse_label_term(term: &str) -> Result<Requirement, RequestFailure> {
     if let Some((key, value)) = term.split_once("!=") {
-        return Ok(Requirement::NotIn(label_key(key)?, one(value)));
+        return Ok(Requirement::NotIn(label_key(key)?, label_values(value)?));
     }
     if let Some((key, value)) = term.split_once("==").or_else(|| term.split_once('=')) {
-        return Ok(Requirement::In(label_key(key)?, one(value)));
+        return Ok(Requirement::In(label_key(key)?, label_values(value)?));
     }
     if let Some(key) = term.strip_prefix('!') {
         return Ok(Requirement::Absent(label_key(key)?));
@@ -140,7 +142,7 @@ fn parse_label_term(term: &str) -> Result<Requirement, RequestFailure> {
     let Some(set) = set.strip_suffix(')') else {
         return Err(unparsable(term));
     };
-    let values = set.split(',').map(|value| value.trim().to_owned()).collect();
+    let values = label_values(set)?;
     let mut words = head.split_whitespace();
     match (words.next(), words.next(), words.next()) {
         (Some(key), Some("in"), None) => Ok(Requirement::In(label_key(key)?, values)),
@@ -149,17 +151,33 @@ fn parse_label_term(term: &str) -> Result<Requirement, RequestFailure> {
     }
 }
 
-fn one(value: &str) -> BTreeSet<String> {
-    BTreeSet::from([value.trim().to_owned()])
+/// The values between the commas, of which none need say anything.
+fn label_values(text: &str) -> Result<BTreeSet<String>, RequestFailure> {
+    let value = |value: &str| {
+        let value = value.trim();
+        if is_label(value) { Ok(value.to_owned()) } else { Err(unparsable(value)) }
+    };
+    text.split(',').map(value).collect()
 }
 
 fn label_key(key: &str) -> Result<String, RequestFailure> {
     let key = key.trim();
-    let allowed = |byte: u8| byte.is_ascii_alphanumeric() || b"-_./".contains(&byte);
-    if key.is_empty() || !key.bytes().all(allowed) {
+    let allowed = |byte: u8| byte.is_ascii_alphanumeric() || b"-_.".contains(&byte);
+    let (prefix, name) = key.split_once('/').unwrap_or(("a", key));
+    if prefix.is_empty() || !prefix.bytes().all(allowed) || name.is_empty() || !is_label(name) {
         return Err(unparsable(key));
     }
     Ok(key.to_owned())
+}
+
+/// Whether a label can have this value.
+fn is_label(value: &str) -> bool {
+    let inner = |byte: u8| byte.is_ascii_alphanumeric() || b"-_.".contains(&byte);
+    let edge = |byte: Option<u8>| byte.is_none_or(|byte| byte.is_ascii_alphanumeric());
+    value.len() <= LABEL_CHARS_MAX
+        && value.bytes().all(inner)
+        && edge(value.bytes().next())
+        && edge(value.bytes().last())
 }
 
 fn unparsable(term: &str) -> RequestFailure {
@@ -247,7 +265,17 @@ mod tests {
 
     #[test]
     fn a_selector_that_cannot_be_read_is_refused() {
-        for labels in ["app in web", "a b", "x in (a", "=v"] {
+        for labels in [
+            "app in web",
+            "a b",
+            "x in (a",
+            "=v",
+            "a=(b",
+            "a=b,c==-",
+            "a in (b, c d)",
+            "/a=b",
+            "a/b/c",
+        ] {
             assert!(Selector::parse(Some(labels), None, &[]).is_err(), "{labels}");
         }
         assert!(Selector::parse(None, Some("spec.foo=1"), &[]).is_err());
