@@ -19,7 +19,7 @@ export RUSTUP_TOOLCHAIN := $(toolchain)
 endif
 
 .DEFAULT_GOAL := help
-.PHONY: help build daemons run test test-all load unit e2e lint bench generate train deny clean \
+.PHONY: help build daemons run test test-all load fuzz unit e2e lint bench generate train deny clean \
   images release cluster cluster-down cluster-test conformance conformance-table bench-cluster
 
 help: ## List what can be made
@@ -47,6 +47,10 @@ test-all: ## Run all the tests, then the long ones; a run that was stopped goes 
 
 load: build ## Hold out against too many clients, in a control group of 128 MiB (needs root)
 	EBB_LOAD_TESTS=required cargo test --locked --release --package ebb-tests --test load -- --nocapture --test-threads=1
+
+fuzz: ## Fuzz each target for SECONDS=60, or TARGET alone: docs/fuzzing.md
+	@scripts/need cargo cc c++
+	@scripts/fuzz $(or $(SECONDS),60) $(TARGET)
 
 unit: ## Run the unit and property tests of every crate
 	@scripts/need cargo cc
@@ -103,6 +107,7 @@ lint: ## Check format, clippy, documentation, generated files and dependencies
 	@scripts/need cargo cc
 	@scripts/claim-cache
 	cargo fmt --all --check
+	cargo fmt --manifest-path fuzz/Cargo.toml --check
 	cargo clippy --locked --workspace --all-targets --quiet -- -D warnings
 	cargo clippy --locked --package ebb-tests --test cluster --test load --quiet -- -D warnings
 	cargo clippy --locked --package ebb-api --features schema --all-targets --quiet -- -D warnings

@@ -20,6 +20,8 @@ use tokio::time::Instant;
 use crate::pace::{Pace, Timer};
 
 mod frames;
+#[cfg(any(fuzzing, test))]
+pub(crate) mod fuzz;
 mod heads;
 
 use frames::Frames;

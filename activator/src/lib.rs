@@ -31,6 +31,9 @@ mod activator;
 mod body;
 mod budget;
 mod epochs;
+#[cfg(any(fuzzing, test))]
+#[doc(hidden)]
+pub mod fuzz;
 mod greeting;
 mod guard;
 mod headers;

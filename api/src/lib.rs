@@ -14,6 +14,9 @@ pub mod duration;
 pub mod field_error;
 mod fields;
 pub mod first_scale;
+#[cfg(any(fuzzing, test))]
+#[doc(hidden)]
+pub mod fuzz;
 pub mod labels;
 pub mod names;
 pub mod pod;

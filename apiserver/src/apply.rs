@@ -5,12 +5,14 @@
 //! are removed, unless another manager owns them too. A change to a field that another manager owns
 //! is a conflict; if it is forced, the other manager loses the field. Equal values are shared.
 //!
-//! Invariants: applying the same object twice gives the same object, times included; the fields
-//! of `ownership::UNOWNED` are never owned; every manager in `metadata.managedFields` owns
-//! something.
+//! Invariants: applying the same object twice gives the same object, times included, unless nobody
+//! owned anything in between or it has empty lists of items, which nobody owns; the fields of
+//! `ownership::UNOWNED` are never owned; every manager in `metadata.managedFields` owns something.
 
 mod difference;
 mod fields;
+#[cfg(any(fuzzing, test))]
+pub(crate) mod fuzz;
 mod merge;
 mod ownership;
 

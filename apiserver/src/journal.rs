@@ -16,6 +16,8 @@
 //! next start reads the journal as the kernel has it, which may be more than the disk has. A
 //! journal that the disk has not wholly confirmed is then written anew to another file.
 
+#[cfg(any(fuzzing, test))]
+pub(crate) mod fuzz;
 pub(crate) mod record;
 mod recovery;
 mod rewriting;

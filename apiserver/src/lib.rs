@@ -20,6 +20,9 @@ pub mod authentication;
 pub mod certificate;
 mod deletion;
 pub mod failure;
+#[cfg(any(fuzzing, test))]
+#[doc(hidden)]
+pub mod fuzz;
 mod garbage;
 mod handler;
 mod journal;

@@ -6,6 +6,9 @@
 //! kind is read, and nothing is ever answered in protobuf. A field that the table lacks fails the
 //! request instead of being dropped.
 
+#[cfg(any(fuzzing, test))]
+pub(crate) mod fuzz;
+
 use k8s_openapi::ByteString;
 use serde_json::{Map, Value, json};
 

@@ -4,6 +4,9 @@
 //! other than by name and namespace are rare (`kubectl describe` asks for events by them): they
 //! parse the object when asked instead of making every object carry an index.
 
+#[cfg(any(fuzzing, test))]
+pub(crate) mod fuzz;
+
 use std::collections::BTreeSet;
 
 use serde_json::Value;

@@ -6,6 +6,9 @@
 
 pub mod cli;
 pub mod deployments;
+#[cfg(any(fuzzing, test))]
+#[doc(hidden)]
+pub mod fuzz;
 pub mod kubeconfig;
 mod manifests;
 mod news;

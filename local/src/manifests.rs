@@ -1,5 +1,8 @@
 //! The manifests given with `-f`: read before anything starts, applied once everything runs.
 
+#[cfg(any(fuzzing, test))]
+pub(crate) mod fuzz;
+
 use std::path::{Path, PathBuf};
 
 use kube::api::{DynamicObject, GroupVersionKind, Patch, PatchParams};

@@ -16,6 +16,7 @@ pub(crate) const FOLDERS: &[&str] = &[
     "local",
     "examples",
     "tests",
+    "fuzz",
 ];
 
 /// The crates that Ebb is made of.

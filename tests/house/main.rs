@@ -5,6 +5,7 @@
 mod chart;
 mod circles;
 mod files;
+mod locks;
 mod names;
 mod reference;
 mod tasks;

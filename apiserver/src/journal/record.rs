@@ -70,9 +70,7 @@ pub(super) enum Found {
 impl Record {
     /// Appends the record, header and all, to `out`.
     pub(super) fn encode(&self, out: &mut Vec<u8>) {
-        let start = out.len();
-        out.extend_from_slice(&[0; HEADER_BYTES]);
-        match self {
+        frame(out, |out| match self {
             Self::Put { revision, resource, json } => {
                 encode_head(out, PUT, *revision, resource);
                 out.extend_from_slice(json);
@@ -86,15 +84,7 @@ impl Record {
                 out.extend_from_slice(&count.to_le_bytes());
             }
             Self::Synced { length } => encode_head(out, SYNCED, *length, ""),
-        }
-        let payload = &out[start + HEADER_BYTES..];
-        let length = u32::try_from(payload.len()).expect("a record is bounded by a request body");
-        let mut header = [0; HEADER_BYTES];
-        header[..4].copy_from_slice(&length.to_le_bytes());
-        header[4..8].copy_from_slice(&crc32(payload).to_le_bytes());
-        let check = crc32(&header[..8]);
-        header[8..].copy_from_slice(&check.to_le_bytes());
-        out[start..start + HEADER_BYTES].copy_from_slice(&header);
+        });
     }
 
     fn decode(payload: &[u8]) -> Option<Self> {
@@ -116,6 +106,21 @@ impl Record {
             _ => None,
         }
     }
+}
+
+/// Appends the payload that `write` appends, with its header before it.
+pub(super) fn frame(out: &mut Vec<u8>, write: impl FnOnce(&mut Vec<u8>)) {
+    let start = out.len();
+    out.extend_from_slice(&[0; HEADER_BYTES]);
+    write(out);
+    let payload = &out[start + HEADER_BYTES..];
+    let length = u32::try_from(payload.len()).expect("a record is bounded by a request body");
+    let mut header = [0; HEADER_BYTES];
+    header[..4].copy_from_slice(&length.to_le_bytes());
+    header[4..8].copy_from_slice(&crc32(payload).to_le_bytes());
+    let check = crc32(&header[..8]);
+    header[8..].copy_from_slice(&check.to_le_bytes());
+    out[start..start + HEADER_BYTES].copy_from_slice(&header);
 }
 
 fn encode_head(out: &mut Vec<u8>, kind: u8, revision: u64, resource: &str) {

@@ -1,0 +1,26 @@
+//! Bodies of this crate's fuzz targets (docs/fuzzing.md). Each takes one input, and panics if the
+//! input shows a fault.
+
+mod headers;
+
+#[cfg(test)]
+#[path = "../../fuzz/replay.rs"]
+mod replay;
+
+pub use self::headers::headers;
+pub use crate::guard::fuzz::heads;
+
+#[cfg(test)]
+mod tests {
+    use super::replay::replay;
+
+    #[test]
+    fn the_inputs_of_headers_show_no_fault() {
+        replay("headers", super::headers);
+    }
+
+    #[test]
+    fn the_inputs_of_heads_show_no_fault() {
+        replay("heads", super::heads);
+    }
+}

@@ -1,0 +1,5 @@
+//! The fuzz target `patch`: its body is in the crate that it is about.
+
+#![no_main]
+
+libfuzzer_sys::fuzz_target!(|input: &[u8]| ebb_apiserver::fuzz::patch(input));
