@@ -12,13 +12,12 @@ use kube::Client;
 use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::registry::Registry;
 use tokio::io::{AsyncRead, AsyncWrite};
-use tokio::net::TcpListener;
 use tokio::sync::{oneshot, watch};
 use tokio::time::{Instant, MissedTickBehavior, interval};
 use tokio_util::sync::CancellationToken;
 
 use crate::budget::Budget;
-use crate::connect::Connect;
+use crate::connect::{Accept, Connect};
 use crate::directory::{Directory, WatchChange};
 use crate::epochs::Epochs;
 use crate::limits::Limits;
@@ -156,7 +155,7 @@ impl Activator {
 
     /// Serves clients at one door until `shutdown`, then lets requests in flight end within
     /// [`Limits::drain`]. HTTP/1 and, by prior knowledge, HTTP/2.
-    pub async fn serve(&self, listener: TcpListener, door: Door, shutdown: CancellationToken) {
+    pub async fn serve(&self, listener: impl Accept, door: Door, shutdown: CancellationToken) {
         let server = Arc::clone(self.server(door));
         server::serve(server, listener, self.inner.limits, shutdown).await;
     }
@@ -167,7 +166,7 @@ impl Activator {
     ///
     /// The requests of a connection are trusted once [`PeerOptions::doorkeeper`] has let it in.
     /// Does nothing without [`ActivatorOptions::peers`].
-    pub async fn serve_peers(&self, listener: TcpListener, shutdown: CancellationToken) {
+    pub async fn serve_peers(&self, listener: impl Accept, shutdown: CancellationToken) {
         let Some(server) = self.inner.peer_server.clone() else {
             return;
         };

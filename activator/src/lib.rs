@@ -59,7 +59,7 @@ mod watch;
 
 pub use activator::{Activator, ActivatorOptions};
 pub use body::{BodyError, ProxyBody};
-pub use connect::{BoxedIo, Connect, TcpConnect};
+pub use connect::{Accept, BoxedIo, Connect, Io, TcpConnect};
 pub use directory::WatchChange;
 pub use error::RequestError;
 pub use limits::Limits;

@@ -36,7 +36,8 @@ async fn run(mut process: Process, options: ActivatorFlags) -> anyhow::Result<()
         Some(address) => Some(listener::bind("--peers", address)?),
         None => None,
     };
-    let streams = ReportStreams::new(&common.name, shown.clone(), &mut process.registry);
+    let (network, registry) = (Arc::new(TcpConnect), &mut process.registry);
+    let streams = ReportStreams::new(&common.name, network, shown.clone(), registry);
     let options = ActivatorOptions {
         client: process.client.clone(),
         config: process.config.clone(),

@@ -17,12 +17,12 @@ use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::server::conn::auto;
 use parking_lot::Mutex;
 use tokio::io::{AsyncRead, AsyncWrite};
-use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{Semaphore, oneshot};
 use tokio::task::JoinSet;
 use tokio::time::{Instant, sleep, timeout};
 use tokio_util::sync::CancellationToken;
 
+use crate::connect::Accept;
 use crate::greeting;
 use crate::guard::{Activity, GuardedIo};
 use crate::headers::ClientEnd;
@@ -32,7 +32,6 @@ use crate::places::{Full, Place, Places};
 use crate::progress::StreamExecutor;
 use crate::proxy::{Caller, Client, Proxy};
 use crate::route::Door;
-use crate::sockets;
 
 /// Largest request head; also the most that is buffered of one connection.
 const HEAD_BYTES_MAX: usize = 64 * 1024;
@@ -199,7 +198,7 @@ impl Server {
 /// the most.
 pub(crate) async fn serve(
     server: Arc<Server>,
-    listener: TcpListener,
+    mut listener: impl Accept,
     limits: Limits,
     shutdown: CancellationToken,
 ) {
@@ -211,7 +210,7 @@ pub(crate) async fn serve(
         let accepted = tokio::select! {
             () = shutdown.cancelled() => break,
             Some(_) = tasks.join_next() => continue,
-            accepted = accept(&listener) => accepted,
+            accepted = accept(&mut listener) => accepted,
         };
         let Some((stream, peer)) = accepted else {
             continue;
@@ -252,12 +251,9 @@ pub(crate) async fn serve(
 }
 
 /// The next connection; `None` after an error, which never ends the loop.
-async fn accept(listener: &TcpListener) -> Option<(TcpStream, SocketAddr)> {
+async fn accept<A: Accept>(listener: &mut A) -> Option<(A::Io, SocketAddr)> {
     match listener.accept().await {
-        Ok((stream, peer)) => {
-            sockets::tune_client(&stream).ok()?;
-            Some((stream, peer))
-        }
+        Ok(accepted) => Some(accepted),
         Err(error) => {
             tracing::warn!(%error, "Connection not accepted");
             sleep(ACCEPT_PAUSE).await;

@@ -27,7 +27,6 @@ use parking_lot::Mutex;
 use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::registry::Registry;
-use tokio::net::TcpStream;
 use tokio::task::{AbortHandle, JoinSet};
 use tokio::time::{Instant, sleep, timeout};
 use tokio_util::codec::{FramedRead, LinesCodec};
@@ -37,6 +36,7 @@ use tokio_util::task::AbortOnDropHandle;
 
 use self::outlet::{Displaced, Outlet};
 use crate::activator::Activator;
+use crate::connect::Connect;
 use crate::observer::ReportSink;
 
 /// Most replicas of the autoscaler that get the reports; one leads and a few stand by.
@@ -54,9 +54,10 @@ const PING_EVERY: Duration = Duration::from_secs(2);
 /// Carries reports to the autoscalers. Cheap to clone; reports go nowhere until [`run`].
 ///
 /// [`run`]: ReportStreams::run
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub struct ReportStreams {
     id: Arc<str>,
+    connect: Arc<dyn Connect>,
     /// The token, if any, that this activator shows.
     shown: Shown,
     shared: Arc<Mutex<Shared>>,
@@ -113,7 +114,7 @@ enum Broken {
 impl ReportStreams {
     /// No stream yet. `id` is the name of the activator, which shows the token of `shown` on each
     /// stream; metrics go to the registry.
-    pub fn new(id: &str, shown: Shown, registry: &mut Registry) -> Self {
+    pub fn new(id: &str, connect: Arc<dyn Connect>, shown: Shown, registry: &mut Registry) -> Self {
         let (merged, dropped) = (Counter::default(), Counter::default());
         let open = Gauge::default();
         let registry = registry.sub_registry_with_prefix("ebb_activator");
@@ -129,7 +130,8 @@ impl ReportStreams {
         );
         registry.register("report_streams", "Autoscalers with an open report stream", open.clone());
         let answered = Arc::new(Mutex::new(Instant::now()));
-        Self { id: id.into(), shown, shared: Arc::default(), answered, merged, dropped, open }
+        let (id, shared) = (id.into(), Arc::default());
+        Self { id, connect, shown, shared, answered, merged, dropped, open }
     }
 
     /// Keeps a stream to every address of the `autoscalers` (`host:port`) until `shutdown`, and
@@ -145,7 +147,7 @@ impl ReportStreams {
         let mut running = JoinSet::new();
         let mut was_found = true;
         loop {
-            let found = resolve(autoscalers).await;
+            let found = resolve(&*self.connect, autoscalers).await;
             if found.is_none() && was_found {
                 tracing::warn!(?autoscalers, "No address of the autoscaler is known");
             }
@@ -213,10 +215,10 @@ impl ReportSink for ReportStreams {
 
 /// The addresses of all hosts; `None` when there is none, or when those of one host are not known
 /// now.
-async fn resolve(hosts: &[String]) -> Option<BTreeSet<SocketAddr>> {
+async fn resolve(connect: &dyn Connect, hosts: &[String]) -> Option<BTreeSet<SocketAddr>> {
     let mut addresses = BTreeSet::new();
     for host in hosts {
-        let found = timeout(CONNECT_TIMEOUT, tokio::net::lookup_host(host)).await.ok()?.ok()?;
+        let found = timeout(CONNECT_TIMEOUT, connect.lookup(host)).await.ok()?.ok()?;
         addresses.extend(found);
     }
     let addresses: BTreeSet<_> = addresses.into_iter().take(AUTOSCALERS_MAX).collect();
@@ -265,8 +267,7 @@ async fn connect(link: &Link) -> Result<Stream, Broken> {
         request.headers_mut().insert(header::AUTHORIZATION, authorization);
     }
     let handshake = async {
-        let stream = TcpStream::connect(address).await?;
-        stream.set_nodelay(true)?;
+        let stream = link.streams.connect.connect(address).await?;
         let (sender, connection) = hyper::client::conn::http2::Builder::new(TokioExecutor::new())
             .timer(TokioTimer::new())
             .keep_alive_interval(PING_EVERY)

@@ -53,10 +53,10 @@ async fn run(mut process: Process, options: AutoscalerFlags) -> anyhow::Result<(
     };
     let (autoscaler, intake) = Autoscaler::new(options, &mut process.registry);
     let reports = streams::router(intake, streams, doorkeeper);
-    let reports = Listener::new(listener, reports, &mut process.registry);
+    let reports = Listener::new(reports, &mut process.registry);
     process.listen().await?;
     // Never cancelled: a replica that hears no reports is of no use, not even to end well.
-    process.tasks.spawn("report listener", &CancellationToken::new(), reports.serve());
+    process.tasks.spawn("report listener", &CancellationToken::new(), reports.serve(listener));
     autoscaler.run(process.shutdown).await;
     // Only now: while writes are under way no other replica may decide.
     leaving.cancel();

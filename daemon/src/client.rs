@@ -3,16 +3,16 @@
 //! The network may drop a connection without a word: a node or a load balancer that is gone sends
 //! no reset, and the kernel tries for a quarter of an hour. A wake needs three such connections. So
 //! the kernel gives up a connection whose bytes are not acknowledged within
-//! [`ACKNOWLEDGED_WITHIN`]. Where a living machine acknowledges but nobody answers (a proxy without
+//! `ACKNOWLEDGED_WITHIN`. Where a living machine acknowledges but nobody answers (a proxy without
 //! a server behind it), timeouts of each request and of each silence end the wait. A watch is asked
-//! to end after [`Patience::watch`] and goes on from where it was, so that a longer silence means a
+//! to end after `Patience::watch` and goes on from where it was, so that a longer silence means a
 //! fault.
 
 use std::time::Duration;
 
+use bytes::Bytes;
 use http::uri::PathAndQuery;
 use http::{Request, Response, Uri};
-use hyper::body::Incoming;
 use hyper_util::client::legacy::Client as Pool;
 use hyper_util::client::legacy::connect::HttpConnector;
 use hyper_util::rt::TokioExecutor;
@@ -50,8 +50,8 @@ pub(crate) struct Patience {
     watch: Duration,
 }
 
-/// The service that sends a request and waits for its answer for ever.
-type Attempt = BoxCloneService<Request<Body>, Response<Incoming>, BoxError>;
+/// A service that sends a request and waits for its answer for ever.
+pub type Transport<B> = BoxCloneService<Request<Body>, Response<B>, BoxError>;
 
 /// An answer that did not come.
 #[derive(Debug, thiserror::Error)]
@@ -100,18 +100,36 @@ fn client(config: &Config, patience: Patience) -> kube::Result<Client> {
         .map_err(BoxError::from)
         .service(pool)
         .boxed_clone();
+    Ok(limits(attempt, patience, config.default_retry, &config.default_namespace))
+}
+
+/// A client of an API server that is reached through `attempt`, with the limits that a daemon's
+/// client has; for simulations.
+pub fn over<B>(attempt: Transport<B>) -> Client
+where
+    B: http_body::Body<Data = Bytes> + Send + 'static,
+    B::Error: Into<BoxError>,
+{
+    limits(attempt, Patience::default(), true, "default")
+}
+
+fn limits<B>(attempt: Transport<B>, patience: Patience, retries: bool, namespace: &str) -> Client
+where
+    B: http_body::Body<Data = Bytes> + Send + 'static,
+    B::Error: Into<BoxError>,
+{
     let limited = tower::service_fn(move |request| limited(attempt.clone(), request, patience));
-    let retry = config.default_retry.then(|| RetryLayer::new(RetryPolicy::server_retry()));
+    let retry = retries.then(|| RetryLayer::new(RetryPolicy::server_retry()));
     let service = ServiceBuilder::new().option_layer(retry).service(limited);
-    Ok(Client::new(service, config.default_namespace.clone()))
+    Client::new(service, namespace.to_owned())
 }
 
 /// One attempt of a request.
-async fn limited(
-    attempt: Attempt,
+async fn limited<B>(
+    attempt: Transport<B>,
     request: Request<Body>,
     patience: Patience,
-) -> Result<Response<TimeoutBody<Incoming>>, BoxError> {
+) -> Result<Response<TimeoutBody<B>>, BoxError> {
     let (request, silence) = limit(request, patience);
     match tokio::time::timeout(patience.answer, attempt.oneshot(request)).await {
         Ok(answer) => Ok(answer?.map(|body| TimeoutBody::new(silence, body))),

@@ -2,7 +2,7 @@
 //! and the one write that two of them make.
 
 pub mod admin;
-mod client;
+pub mod client;
 pub mod desired;
 pub mod identity;
 pub mod lease;

@@ -7,6 +7,7 @@
 //! than places.
 
 use std::collections::BTreeMap;
+use std::net::SocketAddr;
 use std::pin::pin;
 use std::sync::{Arc, Weak};
 use std::time::Duration;
@@ -43,11 +44,11 @@ const PING: Duration = Duration::from_secs(5);
 /// Pause after accepting failed: EMFILE and its kind last until something is closed.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
 
-/// Serves report streams.
-#[derive(Debug)]
+/// Serves report streams. Clones share their places.
+#[derive(Clone, Debug)]
 pub struct Listener {
-    socket: TcpListener,
     router: Router,
+    places: Arc<Mutex<Places>>,
     /// Connections that were closed or refused.
     closed: Counter,
 }
@@ -76,7 +77,7 @@ struct Place {
 
 impl Listener {
     /// Will serve the streams of `router`; metrics go to the registry.
-    pub fn new(socket: TcpListener, router: Router, registry: &mut Registry) -> Self {
+    pub fn new(router: Router, registry: &mut Registry) -> Self {
         let closed = Counter::default();
         registry.sub_registry_with_prefix("ebb_autoscaler").register(
             "report_connections_closed",
@@ -84,13 +85,11 @@ impl Listener {
              in time, or because there were too many",
             closed.clone(),
         );
-        Self { socket, router, closed }
+        Self { router, places: Arc::default(), closed }
     }
 
     /// Serves for ever. Dropping the future ends all connections.
-    pub async fn serve(self) {
-        let Self { socket, router, closed } = self;
-        let places = Arc::new(Mutex::new(Places::default()));
+    pub async fn serve(self, socket: TcpListener) {
         let mut tasks = JoinSet::new();
         loop {
             let accepted = tokio::select! {
@@ -107,20 +106,26 @@ impl Listener {
             };
             // An order must not wait for the acknowledgement of the one before.
             drop(stream.set_nodelay(true));
-            let Some(place) = places.lock().take() else {
-                tracing::debug!(%peer, "There is no place for another connection");
-                closed.inc();
-                continue;
-            };
-            let (router, places, closed) = (router.clone(), Arc::clone(&places), closed.clone());
-            tasks.spawn(async move {
-                if connection(stream, router, &place).await.is_none() {
-                    tracing::debug!(%peer, "A connection without a report stream was closed");
-                    closed.inc();
-                }
-                places.lock().leave(&place);
-            });
+            let listener = self.clone();
+            tasks.spawn(async move { listener.serve_connection(stream, peer).await });
         }
+    }
+
+    /// Serves one connection of `peer` to its end; for listeners of another kind.
+    pub async fn serve_connection<I>(&self, io: I, peer: SocketAddr)
+    where
+        I: AsyncRead + AsyncWrite + Send + Unpin + 'static,
+    {
+        let Some(place) = self.places.lock().take() else {
+            tracing::debug!(%peer, "There is no place for another connection");
+            self.closed.inc();
+            return;
+        };
+        if connection(io, self.router.clone(), &place).await.is_none() {
+            tracing::debug!(%peer, "A connection without a report stream was closed");
+            self.closed.inc();
+        }
+        self.places.lock().leave(&place);
     }
 }
 

@@ -39,12 +39,13 @@ const NEVER: Duration = Duration::from_hours(24 * 365);
 #[derive(Debug, Clone, Default)]
 pub struct DeploymentOptions {
     /// Where pods get their ports; shared by everything on this machine that gives out ports.
-    pub ports: Ports,
+    /// `None` where each pod has an address of its own, and keeps the ports of its template.
+    pub ports: Option<Ports>,
 }
 
 struct Shell {
     client: Client,
-    ports: Ports,
+    ports: Option<Ports>,
     /// Namespace and name of every Deployment, by UID. The object is read when it is looked at, for
     /// the API is in this process: ten thousand that sleep would be held for nothing.
     deployments: HashMap<String, (String, String)>,
@@ -248,7 +249,7 @@ impl Shell {
         let namespace = deployment.namespace().unwrap_or_default();
         let api: Api<Pod> = Api::namespaced(self.client.clone(), &namespace);
         let (created, deleted) = tokio::join!(
-            join_all((0..create).map(|_| create_pod(&api, &self.ports, deployment))),
+            join_all((0..create).map(|_| create_pod(&api, self.ports.as_ref(), deployment))),
             join_all(delete.iter().map(|victim| delete_pod(&api, victim))),
         );
         let mut is_done = true;
@@ -305,12 +306,12 @@ enum Deletion {
 
 async fn create_pod(
     api: &Api<Pod>,
-    ports: &Ports,
+    ports: Option<&Ports>,
     deployment: &Deployment,
 ) -> Option<(Pod, Option<PortReservation>)> {
     let template = &deployment.spec.as_ref()?.template;
     let name = deployment.name_any();
-    let reservation = if template::wants_port(template) {
+    let reservation = if let Some(ports) = ports.filter(|_| template::wants_port(template)) {
         match ports.reserve() {
             Ok(reservation) => Some(reservation),
             Err(error) => {

@@ -141,7 +141,7 @@ impl Parts {
         };
         let Settings { base, publish, config: _ } = settings;
         let token = || stopping.clone();
-        let (client, deployments) = (api.client(), DeploymentOptions { ports });
+        let (client, deployments) = (api.client(), DeploymentOptions { ports: Some(ports) });
         let publish = settings::Publisher { config: publish, listed: Arc::clone(&listed) };
         run(SETTINGS, Box::pin(settings::follow(client, base, publish, token())));
         run("autoscaler", Box::pin(autoscaler.run(token())));

@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use ebb_apiserver::{ApiOptions, ApiServer};
-use ebb_runner::{RunnerOptions, guardian, run};
+use ebb_runner::{Ports, RunnerOptions, guardian, run};
 use k8s_openapi::api::apps::v1::{Deployment, DeploymentStatus};
 use k8s_openapi::api::core::v1::{ContainerStatus, Pod};
 use kube::api::{ListParams, Patch, PatchParams, PostParams};
@@ -50,7 +50,7 @@ impl Platform {
         let shutdown = CancellationToken::new();
         tokio::spawn(deployments::run(
             client.clone(),
-            DeploymentOptions::default(),
+            DeploymentOptions { ports: Some(Ports::default()) },
             shutdown.clone(),
         ));
         let runner = tokio::spawn(run(client.clone(), options.clone(), shutdown.clone()));
