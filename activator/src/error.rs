@@ -27,6 +27,9 @@ pub enum RequestError {
     /// The route names a revision that does not exist, or no longer.
     #[error("revision not found")]
     RevisionUnknown,
+    /// The revision was deleted, or made anew, while the request waited for a pod of it.
+    #[error("revision deleted")]
+    RevisionGone,
     /// The revision's queue holds as many requests, or as many bytes, as it may.
     #[error("pending request queue full")]
     QueueFull,
@@ -69,7 +72,7 @@ impl RequestError {
         match self {
             Self::ClientGone => client_closed(),
             Self::Malformed(_) => StatusCode::BAD_REQUEST,
-            Self::HostUnknown | Self::RevisionUnknown => StatusCode::NOT_FOUND,
+            Self::HostUnknown | Self::RevisionUnknown | Self::RevisionGone => StatusCode::NOT_FOUND,
             Self::MethodRefused => StatusCode::METHOD_NOT_ALLOWED,
             Self::ExpectationUnknown => StatusCode::EXPECTATION_FAILED,
             Self::BodySlow => StatusCode::REQUEST_TIMEOUT,
@@ -90,6 +93,7 @@ impl RequestError {
             Self::MethodRefused => "method-refused",
             Self::ExpectationUnknown => "expectation-unknown",
             Self::RevisionUnknown => "revision-unknown",
+            Self::RevisionGone => "revision-gone",
             Self::QueueFull => "queue-full",
             Self::Overloaded => "overloaded",
             Self::BodySlow => "body-slow",

@@ -30,6 +30,7 @@ use crate::connect::Connect;
 use crate::directory::WatchChange;
 use crate::greeting::Introduced;
 use crate::ring::{Point, Ring};
+use crate::upload::KEPT_AT_ONCE;
 use crate::upstream::Upstream;
 
 /// Most peers that are tried for one request before it is served here: the owner, and the next in
@@ -70,6 +71,8 @@ pub(crate) struct Peers {
     /// `None` stands for this activator.
     ring: ArcSwap<Ring<Option<Arc<Peer>>>>,
     members: Gauge,
+    /// For bodies whose beginnings are kept.
+    kept: Arc<Semaphore>,
 }
 
 #[derive(Default)]
@@ -111,8 +114,22 @@ impl Peers {
         connect: Arc<dyn Connect>,
         members: Gauge,
     ) -> Self {
+        let kept = Arc::new(Semaphore::new(KEPT_AT_ONCE));
         let connect = Arc::new(Introduced { connect, shown: options.shown.clone() });
-        Self { options, own, connect, known: Mutex::default(), ring: ArcSwap::default(), members }
+        Self {
+            options,
+            own,
+            connect,
+            known: Mutex::default(),
+            ring: ArcSwap::default(),
+            members,
+            kept,
+        }
+    }
+
+    /// A place for the beginning of a body; `None` when all are taken.
+    pub(crate) fn kept_place(&self) -> Option<OwnedSemaphorePermit> {
+        Arc::clone(&self.kept).try_acquire_owned().ok()
     }
 
     /// Where and how to find the pods.

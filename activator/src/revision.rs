@@ -209,14 +209,14 @@ impl Revision {
         state.live = Some(Arc::new(Live { settings, meters }));
         self.reconsider(&mut state, now);
         self.settle(state, now);
-        tell_unknown(waiting);
+        tell_gone(waiting);
     }
 
     /// The Revision object is gone: waiting requests are told so at once.
     pub(crate) fn disappear(&self) {
         let waiting = self.state.lock().end();
         self.context.meters.forget(&self.key);
-        tell_unknown(waiting);
+        tell_gone(waiting);
     }
 
     /// Whether there is nothing left to keep it for.
@@ -366,10 +366,10 @@ impl State {
 }
 
 /// Tells waiting requests that their revision is gone.
-fn tell_unknown(waiting: Vec<oneshot::Sender<QueueVerdict>>) {
+fn tell_gone(waiting: Vec<oneshot::Sender<QueueVerdict>>) {
     for waiter in waiting {
         // A client that has left needs no answer.
-        let _gone = waiter.send(Err(RequestError::RevisionUnknown));
+        let _gone = waiter.send(Err(RequestError::RevisionGone));
     }
 }
 

@@ -12,6 +12,7 @@ mod identity;
 mod pacing;
 mod peers;
 mod protocols;
+mod relayed;
 mod sleeping;
 mod slow;
 mod timeouts;

@@ -17,6 +17,11 @@ use tokio::time::Instant;
 use crate::budget::Share;
 use crate::pace::{Pace, Timer};
 
+mod kept;
+
+use kept::Again;
+pub(crate) use kept::{KEPT_AT_ONCE, KeptUpload};
+
 /// Content types whose bodies are streams of messages: they come when there is something to say.
 const STREAMS: &str = "application/grpc";
 
@@ -25,6 +30,10 @@ const STREAMS: &str = "application/grpc";
 pub(crate) enum Upload {
     /// The client's body as it comes. Most requests have none, and only those that do have a watch.
     Client(Incoming, Option<Box<UploadWatch>>),
+    /// One of which the beginning is kept.
+    Kept(KeptUpload),
+    /// One that was taken back, from its beginning.
+    Again(Box<Again>),
     /// No body: for a request that is sent a second time.
     Empty,
 }
@@ -55,6 +64,9 @@ pub(crate) enum UploadError {
     /// The client broke off.
     #[error("the client broke off its request")]
     Client(#[source] hyper::Error),
+    /// It is sent to somebody else instead.
+    #[error("the request's body was taken back")]
+    TakenBack,
 }
 
 // === impl Upload ===
@@ -76,29 +88,54 @@ impl Upload {
     pub(crate) fn state(&self) -> Option<Arc<UploadState>> {
         match self {
             Self::Client(_, Some(watch)) => Some(Arc::clone(&watch.state)),
+            Self::Kept(kept) => kept.with(|upload| upload.state()).flatten(),
+            Self::Again(again) => again.rest().state(),
             Self::Client(_, None) | Self::Empty => None,
+        }
+    }
+
+    /// Its watch, if it is watched and at hand here.
+    fn watched(&mut self) -> Option<&mut UploadWatch> {
+        match self {
+            Self::Client(_, watch) => watch.as_deref_mut(),
+            Self::Again(again) => again.rest_mut().watched(),
+            Self::Kept(_) | Self::Empty => None,
+        }
+    }
+
+    /// Begins anew to time the client.
+    fn restart(&mut self) {
+        if let Some(watch) = self.watched() {
+            (watch.pace, watch.timer) = (Pace::new(), Timer::default());
         }
     }
 
     /// Holds `share` until the body has ended or is dropped.
     pub(crate) fn hold(&mut self, share: Share) {
-        if let Self::Client(_, Some(watch)) = self {
+        if let Self::Kept(kept) = self {
+            kept.with(|upload| upload.hold(share));
+        } else if let Some(watch) = self.watched() {
             watch.share = Some(share);
         }
     }
 
     /// A pod reads the body from now on.
     pub(crate) fn passes(&mut self) {
-        if let Self::Client(_, Some(watch)) = self
-            && let Some(share) = &mut watch.share
-        {
+        if let Self::Kept(kept) = self {
+            kept.with(Self::passes);
+        } else if let Some(share) = self.watched().and_then(|watch| watch.share.as_mut()) {
             share.passes();
         }
     }
 
     /// Whether it holds a share.
     pub(crate) fn holds(&self) -> bool {
-        matches!(self, Self::Client(_, Some(watch)) if watch.share.is_some())
+        match self {
+            Self::Client(_, watch) => watch.as_ref().is_some_and(|watch| watch.share.is_some()),
+            Self::Kept(kept) => kept.with(|upload| upload.holds()).unwrap_or(false),
+            Self::Again(again) => again.rest().holds(),
+            Self::Empty => false,
+        }
     }
 }
 
@@ -110,8 +147,11 @@ impl Body for Upload {
         self: Pin<&mut Self>,
         cx: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, UploadError>>> {
-        let Self::Client(body, watch) = self.get_mut() else {
-            return Poll::Ready(None);
+        let (body, watch) = match self.get_mut() {
+            Self::Client(body, watch) => (body, watch),
+            Self::Kept(kept) => return kept.poll(cx),
+            Self::Again(again) => return again.poll(cx),
+            Self::Empty => return Poll::Ready(None),
         };
         let polled = Pin::new(body).poll_frame(cx);
         let Some(watch) = watch else {
@@ -138,6 +178,8 @@ impl Body for Upload {
     fn is_end_stream(&self) -> bool {
         match self {
             Self::Client(body, _) => body.is_end_stream(),
+            Self::Kept(kept) => kept.with(|upload| upload.is_end_stream()).unwrap_or(false),
+            Self::Again(again) => again.is_end_stream(),
             Self::Empty => true,
         }
     }
@@ -145,6 +187,8 @@ impl Body for Upload {
     fn size_hint(&self) -> SizeHint {
         match self {
             Self::Client(body, _) => body.size_hint(),
+            Self::Kept(kept) => kept.with(|upload| upload.size_hint()).unwrap_or_default(),
+            Self::Again(again) => again.size_hint(),
             Self::Empty => SizeHint::with_exact(0),
         }
     }

@@ -51,7 +51,7 @@ mod tests {
 
     use super::*;
 
-    fn golden() -> [(RequestError, u16, &'static str, &'static str); 14] {
+    fn golden() -> [(RequestError, u16, &'static str, &'static str); 15] {
         let revision = RevisionKey::new("default", "x-00001");
         let reason = "ExitCode1: no model".into();
         let cannot_start = RequestError::CannotStart { revision, reason };
@@ -66,6 +66,7 @@ mod tests {
             (RequestError::MethodRefused, 405, "method-refused", "method not allowed"),
             (RequestError::ExpectationUnknown, 417, "expectation-unknown", "expectation failed"),
             (RequestError::RevisionUnknown, 404, "revision-unknown", "revision not found"),
+            (RequestError::RevisionGone, 404, "revision-gone", "revision deleted"),
             (RequestError::QueueFull, 503, "queue-full", "pending request queue full"),
             (RequestError::Overloaded, 503, "overloaded", "the gateway is at its limit"),
             (RequestError::BodySlow, 408, "body-slow", "request body too slow"),

@@ -26,7 +26,7 @@ use crate::error::RequestError;
 use crate::headers::PEER_REVISION;
 use crate::peers::Peer;
 use crate::revision::Revision;
-use crate::upload::Upload;
+use crate::upload::{KeptUpload, Upload};
 use crate::upstream::{Lease, SendError};
 
 /// The response of another activator, its connection, and the place that the request has there.
@@ -108,17 +108,26 @@ impl Client {
             request.headers_mut().insert(PEER_REVISION, value.clone());
             let upstream = peer.upstream(protocol);
             let (address, body) = (upstream.address(), request.body().state());
-            let again = body.is_none().then(|| without_body(&request));
+            // Until the peer is known to know the revision, the request can be had again.
+            let (head, kept) = (head_of(&request), self.keep_body(&mut request));
             let mut opened = || {};
             let sent = upstream.send(request, &mut opened).map_err(Box::new);
-            match within(deadline, sent).await.map_err(Failed::sent)?.map_err(|error| *error) {
+            let sent = KeptUpload::during(kept.as_ref(), within(deadline, sent));
+            match sent.await.map_err(Failed::sent)?.map_err(|error| *error) {
                 Ok((response, _)) if is_behind(&response) => {
                     peer.reached();
                     // The peer has refused the request before it did anything with it.
-                    request = again.ok_or(Failed::sent(RequestError::Unreachable))?;
+                    let again = match (&kept, &body) {
+                        (Some(kept), _) => kept.take_back(),
+                        (None, Some(_)) => None,
+                        (None, None) => Some(Upload::Empty),
+                    };
+                    let again = again.ok_or(Failed::sent(RequestError::Unreachable))?;
+                    request = head.map(|()| again);
                 }
                 Ok((response, lease)) => {
                     body.inspect(|body| body.answered());
+                    kept.inspect(KeptUpload::arrived);
                     peer.reached();
                     meters.forwarded();
                     return Ok(Ok((response, lease, place)));
@@ -139,7 +148,36 @@ impl Client {
             }
             request.headers_mut().remove(PEER_REVISION);
         }
+        *request.body_mut() = unkept(std::mem::replace(request.body_mut(), Upload::Empty));
         Ok(Err(request))
+    }
+
+    /// Keeps the beginning of the request's body, if it has one and there is a place.
+    fn keep_body(&self, request: &mut Request<Upload>) -> Option<KeptUpload> {
+        let body = unkept(std::mem::replace(request.body_mut(), Upload::Empty));
+        let place = match body.state() {
+            Some(_) if !matches!(body, Upload::Kept(_)) => self.kept_place(),
+            _ => None,
+        };
+        let Some(place) = place else {
+            *request.body_mut() = body;
+            return None;
+        };
+        let kept = KeptUpload::new(body, place, Instant::now());
+        *request.body_mut() = kept.upload();
+        Some(kept)
+    }
+
+    fn kept_place(&self) -> Option<OwnedSemaphorePermit> {
+        self.proxy.peers.as_ref()?.kept_place()
+    }
+}
+
+/// The body itself, if it was kept for a peer that could not be reached.
+fn unkept(body: Upload) -> Upload {
+    match body {
+        Upload::Kept(kept) => kept.take_back().unwrap_or_else(|| kept.upload()),
+        body => body,
     }
 }
 
@@ -150,9 +188,9 @@ fn is_behind(response: &Response<Incoming>) -> bool {
         && error.is_some_and(|error| error == RequestError::RevisionUnknown.label())
 }
 
-/// The same request to be sent once more; it has no body.
-fn without_body(request: &Request<Upload>) -> Request<Upload> {
-    let mut copy = Request::new(Upload::Empty);
+/// The same request without its body.
+fn head_of(request: &Request<Upload>) -> Request<()> {
+    let mut copy = Request::new(());
     *copy.method_mut() = request.method().clone();
     *copy.uri_mut() = request.uri().clone();
     *copy.version_mut() = request.version();

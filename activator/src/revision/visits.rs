@@ -84,7 +84,7 @@ impl Admitted {
     pub(crate) async fn assigned(&mut self) -> Result<(), RequestError> {
         if let Place::Waiting(receiver) = &mut self.place {
             // The sender is dropped unused only together with the revision.
-            let verdict = receiver.await.unwrap_or(Err(RequestError::RevisionUnknown));
+            let verdict = receiver.await.unwrap_or(Err(RequestError::RevisionGone));
             self.place = Place::Nowhere;
             let (slot, pod) = verdict?;
             self.place = Place::Inside(slot, pod);
@@ -192,7 +192,7 @@ impl Revision {
         let same = |live: &Arc<Live>| live.settings.uid == admitted.live.settings.uid;
         if !state.live.as_ref().is_some_and(same) {
             self.settle(state, now);
-            return Err(RequestError::RevisionUnknown);
+            return Err(RequestError::RevisionGone);
         }
         let (sender, receiver) = oneshot::channel();
         state.dispatch.wait_again(admitted.ticket, sender, admitted.bytes);

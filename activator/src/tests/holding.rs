@@ -243,7 +243,7 @@ async fn a_deleted_revision_answers_those_who_wait_at_once() {
         assert!(!world.metrics().contains("digits-00001"), "its series are gone");
     });
     assert_eq!(response.status(), 404);
-    assert_eq!(response.headers()["ebb-error"], "revision-unknown");
+    assert_eq!(response.headers()["ebb-error"], "revision-gone");
 }
 
 #[tokio::test(start_paused = true)]

@@ -63,7 +63,7 @@ async fn a_request_for_the_earlier_revision_is_not_served_by_the_new_one() {
         renew(&world);
     });
     assert_eq!(response.status(), 404);
-    assert_eq!(response.headers()["ebb-error"], "revision-unknown");
+    assert_eq!(response.headers()["ebb-error"], "revision-gone");
 }
 
 /// Not even after a pod of the earlier revision refused it.

@@ -10,13 +10,12 @@ use futures::future::join_all;
 use futures::{SinkExt as _, StreamExt as _};
 use http::{HeaderValue, Request};
 use http_body_util::{BodyExt as _, Full};
-use hyper::body::Incoming;
 use hyper_util::rt::{TokioExecutor, TokioIo};
 use k8s_openapi::api::core::v1::Pod;
 use prometheus_client::registry::Registry;
 use serde_json::{Value, json};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _, DuplexStream};
-use tokio::time::{Instant, sleep, timeout};
+use tokio::time::{Instant, sleep};
 use tokio_tungstenite::tungstenite::Message;
 
 use super::fixture::*;
@@ -26,15 +25,15 @@ use crate::{Limits, PeerOptions, WatchChange, greeting};
 
 const PORT: u16 = 8082;
 
-struct Pair {
-    owner: World,
-    other: World,
+pub(super) struct Pair {
+    pub(super) owner: World,
+    pub(super) other: World,
     owner_is_a: bool,
 }
 
 impl Pair {
     /// Both activators know both, and a revision of `spec`.
-    fn new(spec: &Value) -> Self {
+    pub(super) fn new(spec: &Value) -> Self {
         Self::guarded(spec, &Doorkeeper::open())
     }
 
@@ -67,7 +66,7 @@ impl Pair {
     }
 
     /// A pod that both activators know.
-    async fn start(&self, number: u8, handler: Handler) -> Arc<FakePod> {
+    pub(super) async fn start(&self, number: u8, handler: Handler) -> Arc<FakePod> {
         let pod = self.owner.start(number, handler);
         self.other.tell(number, json!({}));
         settle().await;
@@ -105,12 +104,12 @@ fn leaving(id: &str) -> Pod {
     pod
 }
 
-fn one_at_a_time() -> Value {
+pub(super) fn one_at_a_time() -> Value {
     json!({"containerConcurrency": 1})
 }
 
 /// A counter or gauge of an activator.
-fn metric(world: &World, name: &str) -> u64 {
+pub(super) fn metric(world: &World, name: &str) -> u64 {
     let (text, name) = (world.metrics(), format!("ebb_activator_{name} "));
     text.lines().find_map(|line| line.strip_prefix(&name)).unwrap().parse().unwrap()
 }
@@ -312,7 +311,7 @@ async fn a_websocket_goes_through_both_and_counts_at_the_owner() {
     assert_eq!(pair.owner.in_flight(), 0);
 }
 
-fn h2c_one_at_a_time() -> Value {
+pub(super) fn h2c_one_at_a_time() -> Value {
     let containers = json!([{"name": "c", "image": "i", "ports": [{"name": "h2c"}]}]);
     json!({"containerConcurrency": 1, "containers": containers})
 }
@@ -339,50 +338,4 @@ async fn trailers_come_back_through_both() {
     assert!(join_all(calls).await.iter().all(|status| status == "0"));
     assert_eq!(pod.most.load(Ordering::SeqCst), 1);
     assert_eq!(metric(&pair.other, "forwarded_total"), 150);
-}
-
-#[tokio::test(start_paused = true)]
-async fn an_upload_that_waits_at_the_owner_stays_in_its_socket() {
-    for spec in [one_at_a_time(), h2c_one_at_a_time()] {
-        let pair = Pair::new(&spec);
-        let mut connection = pair.other.dial();
-        let head = format!("POST / HTTP/1.1\r\nhost: {HOST}\r\ncontent-length: 9000000\r\n\r\n");
-        connection.write_all(head.as_bytes()).await.unwrap();
-        let part = [b'x'; 1000];
-        let mut taken = 0;
-        let second = Duration::from_secs(1);
-        while let Ok(written) = timeout(second, connection.write(&part)).await {
-            taken += written.unwrap();
-        }
-        assert_eq!(pair.owner.queued(), 1);
-        // Buffers of 64 KiB at both ends of each hop, and the pipes themselves.
-        assert!(taken < 300_000, "{taken} bytes were taken");
-    }
-}
-
-/// Answers with the length of the body.
-fn measure() -> Handler {
-    Arc::new(|request: Request<Incoming>| {
-        Box::pin(async move {
-            let bytes = request.into_body().collect().await.unwrap().to_bytes();
-            reply(bytes.len().to_string())
-        })
-    })
-}
-
-#[tokio::test(start_paused = true)]
-async fn uploads_that_wait_do_not_keep_out_the_one_that_they_wait_for() {
-    for spec in [one_at_a_time(), h2c_one_at_a_time()] {
-        let pair = Pair::new(&spec);
-        pair.start(1, measure()).await;
-        let uploads = (0..40).map(|_| {
-            let body = Full::new(Bytes::from(vec![b'x'; 300_000]));
-            pair.other.send(Request::post("/").header("host", HOST).body(body).unwrap())
-        });
-        let responses = timeout(Duration::from_secs(10), join_all(uploads)).await;
-        for response in responses.expect("nobody waits for ever") {
-            assert_eq!(text(response).await, "300000");
-        }
-        assert_eq!(metric(&pair.other, "forwarded_total"), 40);
-    }
 }
