@@ -2,9 +2,13 @@
 //!
 //! A pod is *serving*, *draining* (no new requests; it can still be taken back) or *condemned* (the
 //! lower scale was written, so Kubernetes may delete it at any moment). The order to the activators
-//! names all pods that are draining or condemned. It is sent whole each time, so that the next one
+//! names all pods that are draining, condemned or gone. It is sent whole each time, so that the next one
 //! makes up for a lost one. Each order has a number, and an activator says which one it obeys: a
 //! report from before it had the order is no answer to it, however late that report arrives.
+//!
+//! The order also names pods that are *gone*, or are being deleted by somebody else, for as long as
+//! an activator still names them in its reports: its watch is behind. Without the order it would send
+//! requests to an address that another pod may have by now.
 //!
 //! Invariants: a pod is condemned only when every activator that counts has said that it sends the
 //! pod nothing and has nothing in flight there; the order always contains every condemned pod; a
@@ -36,6 +40,8 @@ pub struct Drain {
     draining: BTreeMap<String, OrderId>,
     /// When each was condemned, or the lower scale last confirmed as written.
     condemned: BTreeMap<String, Instant>,
+    /// Pods that are no more, or soon, and that an activator may still send requests to.
+    gone: BTreeSet<String>,
     /// The order last given, and the UIDs that it names, sorted.
     id: OrderId,
     ordered: Vec<String>,
@@ -137,12 +143,14 @@ impl Drain {
     pub fn call_off(&mut self) {
         self.draining.clear();
         self.condemned.clear();
+        self.gone.clear();
         self.ordered.clear();
     }
 
     /// Brings the order up to the pods' states; true if that makes a new one.
     fn reorder(&mut self, id: OrderId) -> bool {
-        let mut order: Vec<_> = self.draining.keys().chain(self.condemned.keys()).collect();
+        let leaving = self.draining.keys().chain(self.condemned.keys());
+        let mut order: Vec<_> = leaving.chain(&self.gone).collect();
         order.sort_unstable();
         if order.iter().copied().eq(&self.ordered) {
             return false;
@@ -175,13 +183,26 @@ impl Drain {
 
     /// Whether no pod is on its way out.
     pub fn is_empty(&self) -> bool {
-        self.draining.is_empty() && self.condemned.is_empty()
+        self.draining.is_empty() && self.condemned.is_empty() && self.gone.is_empty()
+    }
+
+    /// Takes note of a pod that is gone and that an activator still knew in its last report.
+    pub fn lose(&mut self, uid: &str) {
+        self.gone.insert(uid.to_owned());
     }
 
     fn forget(&mut self, scene: &Scene<'_>) {
-        self.condemned.retain(|uid, _| scene.pods.contains(uid));
+        let is_there = |uid: &str| scene.pods.contains(uid);
         // A pod that somebody else deletes is no longer ours to drain.
-        self.draining.retain(|uid, _| scene.pods.get(uid).is_some_and(|pod| !pod.is_terminating));
+        let is_ours = |uid: &str| scene.pods.get(uid).is_some_and(|pod| !pod.is_terminating);
+        self.gone
+            .extend(self.condemned.extract_if(.., |uid, _| !is_there(uid)).map(|(uid, _)| uid));
+        self.gone.extend(self.draining.extract_if(.., |uid, _| !is_ours(uid)).map(|(uid, _)| uid));
+        // An earlier leader's orders are still obeyed.
+        let drained = scene.views.iter().flat_map(|view| view.pods).filter(|pod| pod.draining);
+        self.gone.extend(drained.filter(|pod| !is_there(&pod.uid)).map(|pod| pod.uid.to_string()));
+        let is_known = |uid: &str| scene.views.iter().any(|view| view.pod(uid).is_some());
+        self.gone.retain(|uid| !is_ours(uid) && is_known(uid));
     }
 
     /// Takes over marked pods beyond the scale asked for: an earlier autoscaler wrote that scale,

@@ -235,9 +235,18 @@ impl Fleet {
 
     fn on_pods(&mut self, pods: Vec<(RevisionKey, RevisionPod)>, now: Moment) -> Vec<Action> {
         self.are_pods_listed = true;
-        self.table.clear_pods();
+        let before = self.table.take_pods();
         for (revision, pod) in pods {
             self.keep_pod(&revision, pod);
+        }
+        for (key, known) in before {
+            let Some(id) = self.table.id(&key) else { continue };
+            let Place { revision, pods } = self.table.at_mut(id);
+            let gone = known.iter().filter(|pod| !pods.contains(&pod.uid));
+            // A standby gives no orders, and reads the reports when it leads.
+            if let Some(revision) = revision.as_mut().filter(|_| self.leads.is_some()) {
+                gone.for_each(|pod| revision.lose(&pod.uid));
+            }
         }
         self.visit_all(now, RevisionScaler::act)
     }
@@ -264,7 +273,11 @@ impl Fleet {
         let Some(id) = self.table.id(key) else {
             return Vec::new();
         };
-        self.table.at_mut(id).pods.remove(uid);
+        let Place { revision, pods } = self.table.at_mut(id);
+        pods.remove(uid);
+        if let Some(revision) = revision.as_mut().filter(|_| self.leads.is_some()) {
+            revision.lose(uid);
+        }
         let actions = self.visit(id, now, RevisionScaler::act);
         self.table.close(key);
         actions

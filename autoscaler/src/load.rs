@@ -202,6 +202,12 @@ impl RevisionLoad {
         self.is_queued() || self.words.iter().any(|words| words.concurrency > 0.0)
     }
 
+    /// Whether any activator named that pod in its last report.
+    pub fn names(&self, uid: &str) -> bool {
+        let known = |words: &Words| words.pods.binary_search_by(|pod| (*pod.uid).cmp(uid)).is_ok();
+        self.words.iter().any(known)
+    }
+
     /// The pods that any activator drains.
     pub fn drained(&self) -> impl Iterator<Item = &PodReport> {
         let words = self.words.iter().filter(|words| words.is_draining);

@@ -156,6 +156,13 @@ impl RevisionScaler {
         self.hold.is_held()
     }
 
+    /// Takes note that a pod is gone.
+    pub fn lose(&mut self, uid: &str) {
+        if self.load.names(uid) {
+            self.drain.lose(uid);
+        }
+    }
+
     /// Decides, and repeats what may have been lost.
     pub fn tick(&mut self, around: &Surroundings<'_>) -> Vec<Action> {
         self.due = None;
@@ -249,7 +256,15 @@ impl RevisionScaler {
     /// else may have written the scale.
     fn repeat(&mut self, around: &Surroundings<'_>) -> Vec<Action> {
         let mut actions = Vec::new();
-        let lingers = self.load.drained().any(|pod| !self.drain.is_ordered(&pod.uid));
+        if around.is_listed {
+            // A pod that is not there stays drained: its address may be another's by now.
+            let gone = self.load.drained().filter(|pod| !around.pods.contains(&pod.uid));
+            gone.for_each(|pod| self.drain.lose(&pod.uid));
+        }
+        let lingers = self
+            .load
+            .drained()
+            .any(|pod| !self.drain.is_ordered(&pod.uid) && around.pods.contains(&pod.uid));
         if lingers && self.drain.order().1.is_empty() {
             // Activators still obey an order of an earlier leader, or of this one before it lost
             // the lead.

@@ -178,6 +178,43 @@ fn a_condemned_pod_that_is_being_deleted_never_serves_again() {
     assert!(case.drain.is_empty());
 }
 
+/// Its address may be another pod's by now.
+#[test]
+fn a_pod_that_is_gone_stays_ordered_while_an_activator_still_knows_it() {
+    let mut case = case(&[("a", true)]);
+    let held = [said("a", 0, true)];
+    case.plan(0, 1, &[&held], 0);
+    assert_eq!(case.plan(0, 1, &[&held, &held], 1000).condemned, ["a"]);
+    case.pods.remove("a");
+    case.plan(0, 0, &[&held, &[]], 2000);
+    assert_eq!(case.drain.order().1, ["a"]);
+    assert!(!case.drain.is_empty());
+    assert!(case.plan(0, 0, &[&[], &[]], 3_600_000).is_reordered);
+    assert!(case.drain.order().1.is_empty() && case.drain.is_empty());
+}
+
+#[test]
+fn a_pod_that_somebody_else_deleted_is_ordered_while_an_activator_still_knows_it() {
+    let mut case = case(&[("a", true), ("b", true)]);
+    let known = [said("a", 1, false), said("b", 0, false)];
+    case.plan(2, 2, &[&known], 0);
+    case.pods.remove("a");
+    case.drain.lose("a");
+    case.plan(2, 2, &[&known], 100);
+    assert_eq!(case.drain.order().1, ["a"]);
+    case.plan(2, 2, &[&known[1..]], 200);
+    assert!(case.drain.order().1.is_empty());
+}
+
+/// The leader that gave the order is no more, and so is the pod.
+#[test]
+fn a_drain_of_an_earlier_leader_is_kept_up_for_a_pod_that_is_gone() {
+    let mut case = case(&[("b", true), ("c", true)]);
+    let known = [said("a", 0, true), said("b", 0, false), said("c", 0, false)];
+    case.plan(1, 2, &[&known], 0);
+    assert_eq!(case.drain.order().1, ["a", "b"]);
+}
+
 #[test]
 fn replicas_that_do_not_exist_are_given_up_at_once() {
     let mut case = case(&[("a", true)]);

@@ -96,15 +96,20 @@ impl Table {
         self.places.iter_mut().filter_map(|place| place.revision.as_mut())
     }
 
-    /// Forgets all pods.
-    pub(super) fn clear_pods(&mut self) {
+    /// Takes out all pods, by the name of their revision.
+    pub(super) fn take_pods(&mut self) -> Vec<(RevisionKey, Pods)> {
         let keys: Vec<_> = self.ids.keys().cloned().collect();
+        let mut taken = Vec::new();
         for key in keys {
             if let Some(id) = self.id(&key) {
-                self.at_mut(id).pods = Pods::default();
+                let pods = std::mem::take(&mut self.at_mut(id).pods);
                 self.close(&key);
+                if !pods.is_empty() {
+                    taken.push((key, pods));
+                }
             }
         }
+        taken
     }
 
     /// The numbers of all places, in the order of their names: equal runs stay equal.
@@ -146,7 +151,8 @@ mod tests {
         assert_eq!((table.insert(revision("a")), table.len(), table.keys().count()), (a, 1, 1));
         assert_eq!(table.remove(&key("a")).map(|(id, _)| id), Some(a));
         assert_eq!((table.id(&key("a")), table.len(), table.keys().count()), (Some(a), 0, 0));
-        table.clear_pods();
+        let taken = table.take_pods();
+        assert_eq!(taken.len(), 1);
         assert_eq!((table.id(&key("a")), table.ids()), (None, Vec::new()));
         assert_eq!(table.insert(revision("b")), a, "its number is used again");
         assert!(table.at(a).pods.is_empty());
