@@ -15,7 +15,7 @@ use std::time::Duration;
 
 use ebb_api::backoff;
 use ebb_api::report::RevisionKey;
-use ebb_daemon::desired::{self, Seen};
+use ebb_daemon::desired::Seen;
 use kube::Client;
 use tokio::task::JoinSet;
 use tokio::time::Instant;
@@ -27,9 +27,12 @@ use self::turns::{Turn, Turns};
 use crate::event::{Urgency, Write};
 
 mod budget;
+mod ended;
 mod merge;
 mod request;
 mod turns;
+
+use ended::follow_up;
 
 pub use self::request::{ATTEMPT_TIMEOUT, FIELD_MANAGER};
 
@@ -38,6 +41,11 @@ const BACKOFF_FIRST: Duration = Duration::from_millis(50);
 /// Longest pause. After it a wake that failed takes its turn among those that failed ([`Turn`]).
 const BACKOFF_MAX: Duration = Duration::from_secs(2);
 
+/// Pause between the marks of pods and the lower scale. Kubernetes' controllers watch the two apart
+/// and may see the scale first, and then they delete other pods. Their watches lag by milliseconds;
+/// fewer replicas can wait for many times that.
+pub(crate) const MARKS_SEEN_AFTER: Duration = Duration::from_millis(500);
+
 /// The writes under way and waiting.
 pub struct DecisionWriter {
     client: Client,
@@ -45,7 +53,7 @@ pub struct DecisionWriter {
     slots: HashMap<RevisionKey, Slot>,
     /// Revisions with a write that waits for its turn.
     ready: Turns,
-    /// Revisions whose write failed, and when it is tried again.
+    /// Revisions whose write failed, or whose marks are to be seen first, and when they go on.
     resting: BTreeSet<(Instant, RevisionKey)>,
     tasks: JoinSet<Attempt>,
     next_id: u64,
@@ -72,6 +80,8 @@ enum Place {
     Ready(Turn),
     /// Until that time, after a failure of a write of this urgency.
     Resting(Instant, Urgency),
+    /// Until that time, when the marks of its pods have been seen.
+    Marked(Instant),
 }
 
 /// How a request ended.
@@ -187,11 +197,26 @@ impl DecisionWriter {
             Outcome::Written(..) => {
                 self.slots.remove(&key);
             }
-            Outcome::Failed | Outcome::Refused(_) => self.rest(&key, urgency),
+            Outcome::Failed | Outcome::Refused(_) => {
+                let failures = self.slots.get(&key).map_or(0, |slot| slot.failures);
+                let until = Instant::now() + backoff(failures);
+                self.rest(&key, until, Place::Resting(until, urgency));
+            }
+            Outcome::Pending if self.has_just_marked(&key, urgency) => {
+                let until = Instant::now() + MARKS_SEEN_AFTER;
+                self.rest(&key, until, Place::Marked(until));
+            }
             Outcome::Pending => self.queue(&key),
         }
         self.pump();
         outcome
+    }
+
+    /// Whether the last attempt marked the last of the pods, and a lower scale comes next.
+    fn has_just_marked(&self, key: &RevisionKey, attempted: Urgency) -> bool {
+        let waiting = self.slots.get(key).and_then(|slot| slot.waiting.as_ref());
+        attempted == Urgency::Mark
+            && waiting.is_some_and(|write| write.is_lowering && write.step() == Urgency::Lower)
     }
 
     /// When the writer has to act although no request ends.
@@ -238,8 +263,9 @@ impl DecisionWriter {
             Place::Resting(_, failed) if urgency > Urgency::Wake || failed == Urgency::Wake => {
                 return;
             }
+            Place::Marked(_) if urgency >= Urgency::Lower => return,
             Place::Ready(turn) if turn.urgency == urgency => turn,
-            Place::Ready(_) | Place::Resting(..) | Place::Nowhere => new,
+            Place::Ready(_) | Place::Resting(..) | Place::Marked(_) | Place::Nowhere => new,
         };
         self.next_id += 1;
         let before = std::mem::replace(&mut slot.place, Place::Ready(turn));
@@ -247,12 +273,11 @@ impl DecisionWriter {
         self.ready.insert(turn, key.clone());
     }
 
-    fn rest(&mut self, key: &RevisionKey, urgency: Urgency) {
+    fn rest(&mut self, key: &RevisionKey, until: Instant, place: Place) {
         let Some(slot) = self.slots.get_mut(key) else {
             return;
         };
-        let until = Instant::now() + backoff(slot.failures);
-        let before = std::mem::replace(&mut slot.place, Place::Resting(until, urgency));
+        let before = std::mem::replace(&mut slot.place, place);
         self.displace(key, before);
         self.resting.insert((until, key.clone()));
     }
@@ -263,7 +288,7 @@ impl DecisionWriter {
             Place::Ready(turn) => {
                 self.ready.remove(turn, key);
             }
-            Place::Resting(until, _) => {
+            Place::Resting(until, _) | Place::Marked(until) => {
                 self.resting.remove(&(until, key.clone()));
             }
         }
@@ -310,69 +335,6 @@ async fn sleep_until(due: Option<Instant>) {
         Some(at) => tokio::time::sleep_until(at).await,
         None => std::future::pending().await,
     }
-}
-
-/// Brings a slot up to date after its request ended.
-fn follow_up(
-    slot: &mut Slot,
-    key: &RevisionKey,
-    mut write: Write,
-    result: Result<Step, kube::Error>,
-) -> Outcome {
-    match result {
-        Ok(step) => {
-            slot.failures = 0;
-            match step {
-                Step::Marked(names) => write.marks.retain(|name, _| !names.contains(name)),
-                Step::Shown(seen) => {
-                    slot.seen = seen;
-                    write.desired = None;
-                }
-            }
-            if !write.marks.is_empty() || write.desired.is_some() {
-                restore(slot, write);
-            }
-            written(slot, key)
-        }
-        Err(kube::Error::Api(status)) if status.code == 404 => {
-            // Deleted: the watch will say so, or show the new Revision of the same name.
-            tracing::debug!(revision.name = %key, "There is no Revision to write to any more");
-            written(slot, key)
-        }
-        Err(error) if !write.is_marking() && desired::is_refused(&error) => {
-            slot.failures = slot.failures.saturating_add(1);
-            tracing::info!(
-                revision.name = %key,
-                "Another client changed the scale meanwhile; it is decided anew"
-            );
-            // The write that waits was decided by the same number.
-            slot.waiting = None;
-            Outcome::Refused(key.clone())
-        }
-        Err(error) => {
-            slot.failures = slot.failures.saturating_add(1);
-            tracing::warn!(
-                revision.name = %key,
-                %error,
-                failures = slot.failures,
-                "A scale was not written and will be tried again"
-            );
-            restore(slot, write);
-            Outcome::Failed
-        }
-    }
-}
-
-fn written(slot: &Slot, key: &RevisionKey) -> Outcome {
-    if slot.waiting.is_some() { Outcome::Pending } else { Outcome::Written(key.clone(), slot.seen) }
-}
-
-/// Puts an unfinished write back, unless a newer one waits already.
-fn restore(slot: &mut Slot, write: Write) {
-    slot.waiting = Some(match slot.waiting.take() {
-        Some(newer) => newest(write, newer),
-        None => write,
-    });
 }
 
 /// The pause before an attempt after that many failures: full jitter over a doubling range, so
