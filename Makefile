@@ -19,7 +19,7 @@ export RUSTUP_TOOLCHAIN := $(toolchain)
 endif
 
 .DEFAULT_GOAL := help
-.PHONY: help build daemons run test test-all load fuzz unit e2e lint bench generate train deny clean \
+.PHONY: help build daemons run test test-all load simulate defects fuzz unit e2e lint bench generate train deny clean \
   images release cluster cluster-down cluster-test conformance conformance-table bench-cluster
 
 help: ## List what can be made
@@ -47,6 +47,20 @@ test-all: ## Run all the tests, then the long ones; a run that was stopped goes 
 
 load: build ## Hold out against too many clients, in a control group of 128 MiB (needs root)
 	EBB_LOAD_TESTS=required cargo test --locked --release --package ebb-tests --test load -- --nocapture --test-threads=1
+
+SEEDS ?= 0..20000
+
+simulate: ## Live through SEEDS=0..20000 of the simulation; a stopped run goes on where it was
+	@scripts/need cargo cc
+	@scripts/claim-cache
+	cargo build --locked --release --package ebb-simulation
+	@mkdir -p target
+	$(RELEASE)/ebb-simulation run --seeds $(SEEDS) --resume target/simulate.txt
+
+defects: ## Put known defects back, one by one, and see that the simulation finds each
+	@scripts/need cargo cc git
+	@scripts/claim-cache
+	@simulation/defects/find
 
 fuzz: ## Fuzz each target for SECONDS=60, or TARGET alone: docs/fuzzing.md
 	@scripts/need cargo cc c++

@@ -15,6 +15,7 @@ pub(crate) const FOLDERS: &[&str] = &[
     "runner",
     "local",
     "examples",
+    "simulation",
     "tests",
     "fuzz",
 ];

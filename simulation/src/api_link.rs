@@ -1,0 +1,339 @@
+//! The way of one process to the API server: every answer and every watch event takes a while, and
+//! the weather of the link decides what else happens to them.
+
+use std::io;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::task::{Context, Poll};
+
+use bytes::Bytes;
+use ebb_apiserver::{ApiServer, ApiService};
+use futures::StreamExt as _;
+use http::{Method, Request, Response, StatusCode, header};
+use http_body_util::combinators::UnsyncBoxBody;
+use http_body_util::{BodyExt as _, Full, StreamBody};
+use hyper::body::Frame;
+use kube::client::Body;
+use parking_lot::Mutex;
+use serde_json::json;
+use tokio::sync::{oneshot, watch};
+use tokio::time::sleep;
+use tower::util::BoxCloneService;
+use tower::{BoxError, Service};
+
+use crate::chance::Chance;
+use crate::network::{Name, Network};
+use crate::story::Story;
+
+/// Longest time that one step takes on a link that is well. More would only stretch the simulated
+/// time: it is enough that a later event of one watch can overtake an earlier one of another.
+const STEP_MS_MAX: u64 = 8;
+
+/// How the API server is, seen from one process.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Weather {
+    /// It answers.
+    Fine,
+    /// Nobody listens there.
+    Refuses,
+    /// Nothing arrives, in either direction.
+    Silent,
+    /// Each answer takes up to so many milliseconds more.
+    Slow(u64),
+    /// One request in so many fails, and one in two of these was carried out all the same.
+    Fails(u32),
+    /// Watches say nothing, and everything else works.
+    Stalled,
+    /// Watches of one kind, by its plural, say nothing.
+    StalledOne(&'static str),
+    /// A quota or a policy refuses Deployments.
+    Forbids,
+    /// Events of watches come up to so many milliseconds late.
+    Late(u64),
+    /// The versions that watches ask for are gone.
+    Gone,
+}
+
+/// Watches what processes write. Called when the API server has answered, before the process knows.
+pub(crate) trait Witness: Send + Sync {
+    /// `by` sent this, and the server answered so.
+    fn wrote(&self, by: &Name, call: &Call, status: StatusCode, answer: &Bytes);
+}
+
+/// A request to the API server.
+pub(crate) struct Call {
+    pub(crate) method: Method,
+    pub(crate) path: String,
+}
+
+/// The way of one run of a process to the API server. Clones are the same way.
+#[derive(Clone)]
+pub(crate) struct ApiLink {
+    name: Name,
+    inner: ApiService,
+    network: Network,
+    chance: Chance,
+    story: Story,
+    witness: Arc<dyn Witness>,
+    weather: watch::Receiver<Weather>,
+    /// Whether the process has ended.
+    is_dead: Arc<Mutex<bool>>,
+    fuse: Arc<Mutex<Option<Fuse>>>,
+    /// Writes, but for leases.
+    writes: Arc<AtomicU32>,
+}
+
+/// Ends a process at one of its writes.
+struct Fuse {
+    /// Writes until then.
+    left: u32,
+    /// Whether the last one is carried out.
+    is_after: bool,
+    burnt: oneshot::Sender<String>,
+}
+
+type Answer = Response<UnsyncBoxBody<Bytes, BoxError>>;
+
+/// What the links of all processes share.
+#[derive(Clone)]
+pub(crate) struct ApiLinks {
+    pub(crate) api: ApiServer,
+    pub(crate) network: Network,
+    pub(crate) chance: Chance,
+    pub(crate) story: Story,
+    pub(crate) witness: Arc<dyn Witness>,
+}
+
+impl ApiLinks {
+    /// The way of a new run of `name`.
+    pub(crate) fn link(&self, name: &Name, weather: watch::Receiver<Weather>) -> ApiLink {
+        ApiLink {
+            name: name.clone(),
+            inner: self.api.service(&format!("system:serviceaccount:ebb-system:{name}")),
+            network: self.network.clone(),
+            chance: self.chance.clone(),
+            story: self.story.clone(),
+            witness: Arc::clone(&self.witness),
+            weather,
+            is_dead: Arc::default(),
+            fuse: Arc::default(),
+            writes: Arc::default(),
+        }
+    }
+}
+
+impl ApiLink {
+    /// A client with the limits that daemons have.
+    pub(crate) fn client(&self) -> kube::Client {
+        ebb_daemon::client::over(BoxCloneService::new(self.clone()))
+    }
+
+    /// From now on nothing of this run of the process reaches the server any more, but for what is
+    /// on its way.
+    pub(crate) fn close(&self) {
+        *self.is_dead.lock() = true;
+    }
+
+    /// Lets the process end at its write of that number from now on: before the write is carried
+    /// out, or after, when nobody is there to hear the answer. Returns which write it was.
+    pub(crate) fn arm(&self, number: u32, is_after: bool) -> oneshot::Receiver<String> {
+        let (burnt, told) = oneshot::channel();
+        *self.fuse.lock() = Some(Fuse { left: number, is_after, burnt });
+        told
+    }
+
+    /// How many writes came this way, but for leases.
+    pub(crate) fn writes(&self) -> u32 {
+        self.writes.load(Ordering::Relaxed)
+    }
+
+    /// Takes the fuse out again.
+    pub(crate) fn disarm(&self) {
+        *self.fuse.lock() = None;
+    }
+
+    /// Whether the process ends at this write; then whether the write is carried out.
+    fn burns(&self, call: &Call) -> Option<(bool, oneshot::Sender<String>)> {
+        // A lease is renewed again and again.
+        if call.path.contains("/leases") {
+            return None;
+        }
+        self.writes.fetch_add(1, Ordering::Relaxed);
+        let mut fuse = self.fuse.lock();
+        let own = fuse.as_mut()?;
+        own.left = own.left.saturating_sub(1);
+        if own.left > 0 {
+            return None;
+        }
+        fuse.take().map(|fuse| (fuse.is_after, fuse.burnt))
+    }
+
+    async fn call(self, request: Request<Body>) -> Result<Answer, BoxError> {
+        let mut weather = self.weather.clone();
+        let is_watch = request.uri().query().is_some_and(|query| query.contains("watch="));
+        sleep(self.chance.between(0, STEP_MS_MAX)).await;
+        self.runs().await;
+        let (parts, body) = request.into_parts();
+        let path = parts.uri.path().to_owned();
+        let body = body.collect().await?.to_bytes();
+        let plural = path.rsplit('/').next().unwrap_or_default().to_owned();
+        let call = Call { method: parts.method.clone(), path };
+        let now = *weather.borrow();
+        match now {
+            Weather::Refuses => {
+                return Err(io::Error::from(io::ErrorKind::ConnectionRefused).into());
+            }
+            Weather::Silent => {
+                weather.wait_for(|now| *now != Weather::Silent).await?;
+            }
+            Weather::Slow(most) => sleep(self.chance.between(0, most)).await,
+            Weather::Forbids if call.method == Method::POST && plural == "deployments" => {
+                return Ok(refusal(StatusCode::FORBIDDEN, "Forbidden"));
+            }
+            Weather::Gone if is_watch => return Ok(refusal(StatusCode::GONE, "Expired")),
+            Weather::Fails(one_in) if !is_watch && self.chance.one_in(one_in) => {
+                return self.fail(Request::from_parts(parts, body.into()), &call).await;
+            }
+            _ => {}
+        }
+        let (parts, body) =
+            self.carry_out(Request::from_parts(parts, body.into()), &call).await?.into_parts();
+        if is_watch {
+            return Ok(Response::from_parts(parts, self.slowed(body, plural)));
+        }
+        sleep(self.chance.between(0, STEP_MS_MAX)).await;
+        if *weather.borrow() == Weather::Silent {
+            weather.wait_for(|now| *now != Weather::Silent).await?;
+        }
+        self.runs().await;
+        Ok(Response::from_parts(parts, body))
+    }
+
+    /// Hands the request to the server and the answer to the witness.
+    async fn carry_out(&self, request: Request<Body>, call: &Call) -> Result<Answer, BoxError> {
+        if *self.is_dead.lock() {
+            std::future::pending::<()>().await;
+        }
+        let end = if call.method == Method::GET { None } else { self.burns(call) };
+        if let Some((false, burnt)) = end {
+            self.close();
+            drop(burnt.send(format!("{} {}", call.method, call.path)));
+            return std::future::pending().await;
+        }
+        let mut inner = self.inner.clone();
+        let answer = inner.call(request).await?;
+        let (parts, body) = answer.into_parts();
+        if call.method == Method::GET {
+            let body = body.map_err(BoxError::from).boxed_unsync();
+            return Ok(Response::from_parts(parts, body));
+        }
+        let body = body.collect().await?.to_bytes();
+        self.story.trace(&format!("{} {} {}: {}", self.name, call.method, call.path, parts.status));
+        self.witness.wrote(&self.name, call, parts.status, &body);
+        if let Some((true, burnt)) = end {
+            self.close();
+            drop(burnt.send(format!("{} {}", call.method, call.path)));
+            return std::future::pending().await;
+        }
+        Ok(Response::from_parts(parts, whole(body)))
+    }
+
+    /// A failure as a server in trouble gives it: before the request was carried out, or after.
+    async fn fail(&self, request: Request<Body>, call: &Call) -> Result<Answer, BoxError> {
+        if self.chance.one_in(2) {
+            drop(self.carry_out(request, call).await?);
+            return Ok(refusal(StatusCode::GATEWAY_TIMEOUT, "Timeout"));
+        }
+        let is_write = call.method == Method::PUT || call.method == Method::PATCH;
+        Ok(match self.chance.below(if is_write { 4 } else { 3 }) {
+            0 => refusal(StatusCode::TOO_MANY_REQUESTS, "TooManyRequests"),
+            1 => refusal(StatusCode::INTERNAL_SERVER_ERROR, "InternalError"),
+            2 => refusal(StatusCode::SERVICE_UNAVAILABLE, "ServiceUnavailable"),
+            _ => refusal(StatusCode::CONFLICT, "Conflict"),
+        })
+    }
+
+    /// The events of a watch, each of which takes a while.
+    fn slowed<B>(&self, body: B, plural: String) -> UnsyncBoxBody<Bytes, BoxError>
+    where
+        B: http_body::Body<Data = Bytes> + Send + Unpin + 'static,
+        B::Error: Into<BoxError>,
+    {
+        let link = self.clone();
+        let chunks = body.into_data_stream().then(move |chunk| {
+            let (link, plural) = (link.clone(), plural.clone());
+            let chunk = chunk.map_err(Into::<BoxError>::into);
+            async move {
+                let late = match *link.weather.borrow() {
+                    Weather::Late(most) => most,
+                    _ => STEP_MS_MAX,
+                };
+                sleep(link.chance.between(0, late)).await;
+                let stalls = |now: &Weather| match now {
+                    Weather::Stalled | Weather::Silent | Weather::Refuses => true,
+                    Weather::StalledOne(own) => *own == plural,
+                    _ => false,
+                };
+                let mut weather = link.weather.clone();
+                if stalls(&weather.borrow().clone()) {
+                    weather.wait_for(|now| !stalls(now)).await?;
+                }
+                link.runs().await;
+                chunk.map(Frame::data)
+            }
+        });
+        StreamBody::new(chunks).boxed_unsync()
+    }
+
+    /// Waits while the process is stopped; for ever once it has ended.
+    async fn runs(&self) {
+        std::future::poll_fn(|context| {
+            if self.network.is_paused(&self.name, context.waker()) {
+                Poll::Pending
+            } else {
+                Poll::Ready(())
+            }
+        })
+        .await;
+        if *self.is_dead.lock() {
+            std::future::pending::<()>().await;
+        }
+    }
+}
+
+impl Service<Request<Body>> for ApiLink {
+    type Response = Answer;
+    type Error = BoxError;
+    type Future = Pin<Box<dyn Future<Output = Result<Answer, BoxError>> + Send>>;
+
+    fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), BoxError>> {
+        Poll::Ready(Ok(()))
+    }
+
+    fn call(&mut self, request: Request<Body>) -> Self::Future {
+        Box::pin(self.clone().call(request))
+    }
+}
+
+fn whole(bytes: Bytes) -> UnsyncBoxBody<Bytes, BoxError> {
+    Full::new(bytes).map_err(|never| match never {}).boxed_unsync()
+}
+
+/// The answer of a server that cannot do what it is asked.
+fn refusal(status: StatusCode, reason: &str) -> Answer {
+    let text = json!({
+        "kind": "Status", "apiVersion": "v1", "metadata": {}, "status": "Failure",
+        "message": "the simulation makes the API server fail", "reason": reason,
+        "code": status.as_u16(),
+    });
+    let mut answer = Response::new(whole(text.to_string().into()));
+    *answer.status_mut() = status;
+    answer
+        .headers_mut()
+        .insert(header::CONTENT_TYPE, header::HeaderValue::from_static("application/json"));
+    if status == StatusCode::TOO_MANY_REQUESTS {
+        answer.headers_mut().insert(header::RETRY_AFTER, header::HeaderValue::from_static("1"));
+    }
+    answer
+}

@@ -1,0 +1,314 @@
+//! Who writes what, and which Revision a host leads to at which time.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use ebb_api::labels;
+use ebb_api::serving::{Revision, Route};
+use ebb_autoscaler::pods::DELETION_COST;
+use http::StatusCode;
+use k8s_openapi::api::core::v1::Pod;
+use kube::ResourceExt as _;
+use serde_json::Value;
+
+use super::{Judge, State, What};
+use crate::api_link::{Call, Witness};
+use crate::invariants::{HEARD, MARKED, ONE_WRITER, SETTINGS};
+use crate::network::Name;
+
+/// How long an activator may be unheard until whoever decides must know it. It reports each second,
+/// and its stream is pinged every 2 s and 5 s.
+const UNHEARD: Duration = Duration::from_secs(15);
+
+/// How long a mark may stay on a pod that stays: whoever leads may be stopped for 25 s, and the next
+/// one leads 12 s after it.
+const MARKED_MAX: Duration = Duration::from_mins(1);
+
+/// What was written, as far as it matters to the rules.
+#[derive(Default)]
+pub(super) struct Written {
+    /// By UID.
+    revisions: BTreeMap<Arc<str>, RevisionFacts>,
+    /// By namespace and name of the Route, the names that it leads to since that time.
+    routes: BTreeMap<String, Vec<(Duration, BTreeSet<String>)>>,
+    /// Holders by the name of the lease.
+    leases: BTreeMap<String, String>,
+    /// Pods of revisions, by UID.
+    pods: BTreeMap<Arc<str>, StandingPod>,
+    /// Since when a pod of a Revision is marked although it is to stay.
+    marked: BTreeMap<Arc<str>, Duration>,
+    /// Activators whose pods are Ready, by name.
+    pub(super) ready: BTreeSet<Name>,
+}
+
+struct StandingPod {
+    /// UID of its Revision.
+    revision: Arc<str>,
+    is_marked: bool,
+    is_leaving: bool,
+}
+
+struct RevisionFacts {
+    name: String,
+    limit: usize,
+    born: Duration,
+    died: Option<Duration>,
+    desired: Option<i64>,
+}
+
+impl RevisionFacts {
+    fn new(name: String, limit: usize) -> Self {
+        Self { name, limit, born: ebb_clockwork::elapsed(), died: None, desired: None }
+    }
+}
+
+impl Written {
+    /// The limit of requests at once in a pod; 0 for none.
+    pub(super) fn limit(&self, uid: &str) -> usize {
+        self.revisions.get(uid).map_or(0, |revision| revision.limit)
+    }
+
+    /// Whether the Revision is there.
+    pub(super) fn lives(&self, uid: &str) -> bool {
+        self.revisions.get(uid).is_some_and(|revision| revision.died.is_none())
+    }
+
+    /// The limit of the newest Revision of a name.
+    pub(super) fn limit_of(&self, name: &str) -> usize {
+        let own = self.revisions.values().filter(|revision| revision.name == name);
+        own.max_by_key(|revision| revision.born).map_or(0, |revision| revision.limit)
+    }
+
+    /// UIDs of the Revisions that the Service's host led to at some time between the two.
+    pub(super) fn routed(&self, service: &str, from: Duration, to: Duration) -> BTreeSet<Arc<str>> {
+        let history = self.routes.get(service).map(Vec::as_slice).unwrap_or_default();
+        let mut uids = BTreeSet::new();
+        for (index, (since, names)) in history.iter().enumerate() {
+            let until = history.get(index + 1).map_or(to, |(next, _)| *next);
+            if *since > to || until < from {
+                continue;
+            }
+            let lived = |revision: &RevisionFacts| {
+                names.contains(&revision.name)
+                    && revision.born <= to
+                    && revision.died.is_none_or(|died| died >= from)
+            };
+            let of = self.revisions.iter().filter(|(_, revision)| lived(revision));
+            uids.extend(of.map(|(uid, _)| uid.clone()));
+        }
+        uids
+    }
+
+    /// Whether the host led somewhere at every moment since `from`.
+    pub(super) fn always_routed(&self, service: &str, from: Duration) -> bool {
+        let Some(history) = self.routes.get(service) else { return false };
+        let Some(before) = history.iter().rposition(|(since, _)| *since <= from) else {
+            return false;
+        };
+        history[before..].iter().all(|(since, names)| {
+            let lives = |name: &String| {
+                self.revisions.values().any(|revision| {
+                    revision.name == *name
+                        && revision.born <= (*since).max(from)
+                        && revision.died.is_none()
+                })
+            };
+            !names.is_empty() && names.iter().all(lives)
+        })
+    }
+}
+
+impl Judge {
+    /// A Revision is there, or has changed.
+    pub(crate) fn revision_applied(&self, revision: &Revision) {
+        let Some(uid) = revision.uid() else { return };
+        let limit = revision.spec.concurrency_limit().unwrap_or(0);
+        let mut state = self.state.lock();
+        let new = || {
+            let name =
+                format!("{}/{}", revision.namespace().unwrap_or_default(), revision.name_any());
+            RevisionFacts::new(name, usize::try_from(limit).unwrap_or(usize::MAX))
+        };
+        state.written.revisions.entry(uid.into()).or_insert_with(new);
+    }
+
+    /// A Revision is gone.
+    pub(crate) fn revision_deleted(&self, revision: &Revision) {
+        let now = ebb_clockwork::elapsed();
+        let mut state = self.state.lock();
+        let uid = revision.uid().unwrap_or_default();
+        if let Some(facts) = state.written.revisions.get_mut(uid.as_str()) {
+            facts.died = Some(now);
+        }
+    }
+
+    /// A Route leads somewhere, or nowhere any more.
+    pub(crate) fn route_applied(&self, route: &Route, is_gone: bool) {
+        let namespace = route.namespace().unwrap_or_default();
+        let traffic = route.status.as_ref().map(|status| status.traffic.as_slice());
+        let named =
+            traffic.unwrap_or_default().iter().filter_map(|target| target.revision_name.as_deref());
+        let leads_to: BTreeSet<_> = if is_gone {
+            BTreeSet::new()
+        } else {
+            named.map(|name| format!("{namespace}/{name}")).collect()
+        };
+        let service = format!("{namespace}/{}", route.name_any());
+        let url = route.status.as_ref().and_then(|status| status.url.as_deref());
+        if let Some(url) = url.filter(|url| !url.contains(self.domain)) {
+            self.story.blame(SETTINGS, format!("the URL of Route {service} is {url}"));
+        }
+        let mut state = self.state.lock();
+        let history = state.written.routes.entry(service).or_default();
+        if history.last().is_none_or(|(_, last)| *last != leads_to) {
+            history.push((ebb_clockwork::elapsed(), leads_to));
+        }
+    }
+
+    /// A pod of a revision is there, or has changed.
+    pub(crate) fn pod_applied(&self, pod: &Pod) {
+        let Some((uid, revision)) = pod.uid().zip(pod.labels().get(labels::REVISION_UID)) else {
+            return;
+        };
+        let mark = pod.annotations().get(DELETION_COST);
+        let standing = StandingPod {
+            revision: revision.as_str().into(),
+            is_marked: mark.is_some_and(|cost| cost.starts_with('-')),
+            is_leaving: pod.metadata.deletion_timestamp.is_some(),
+        };
+        self.state.lock().written.pods.insert(uid.into(), standing);
+    }
+
+    /// A pod is gone.
+    pub(crate) fn pod_deleted(&self, pod: &Pod) {
+        let uid = pod.uid().unwrap_or_default();
+        self.state.lock().written.pods.remove(uid.as_str());
+    }
+
+    /// Looks for pods that are marked for deletion and stay.
+    pub(crate) fn look_at_marks(&self) {
+        let now = ebb_clockwork::elapsed();
+        let mut state = self.state.lock();
+        let written = &mut state.written;
+        let mut broken = Vec::new();
+        for (uid, revision) in &written.revisions {
+            let own = |pod: &&StandingPod| pod.revision == *uid && !pod.is_leaving;
+            let standing = written.pods.values().filter(own).count();
+            let marked = written.pods.values().filter(own).any(|pod| pod.is_marked);
+            let wanted = usize::try_from(revision.desired.unwrap_or(0)).unwrap_or(0);
+            if !marked || standing > wanted || revision.died.is_some() {
+                written.marked.remove(uid);
+                continue;
+            }
+            let since = *written.marked.entry(uid.clone()).or_insert(now);
+            if ebb_clockwork::since(since) > MARKED_MAX {
+                broken.push(format!("a pod of {} has been marked since {since:?}", revision.name));
+                written.marked.insert(uid.clone(), now);
+            }
+        }
+        drop(state);
+        for how in broken {
+            self.story.blame(MARKED, how);
+        }
+    }
+
+    /// Whether the pod of an activator is Ready, as the API has it.
+    pub(crate) fn activator_is(&self, name: &Name, is_ready: bool) {
+        let ready = &mut self.state.lock().written.ready;
+        if is_ready {
+            ready.insert(name.clone());
+        } else {
+            ready.remove(name);
+        }
+    }
+
+    /// Whether a process holds a lease.
+    pub(crate) fn holds_lease(&self, name: &Name) -> bool {
+        self.state.lock().written.leases.values().any(|holder| **holder == **name)
+    }
+
+    fn scale_written(&self, by: &Name, answer: &Value) {
+        let now = ebb_clockwork::elapsed();
+        let uid = answer["metadata"]["uid"].as_str().unwrap_or_default();
+        let desired = answer["status"]["desiredReplicas"].as_i64();
+        let mut state = self.state.lock();
+        let facts = state.written.revisions.entry(uid.into()).or_insert_with(|| {
+            let word = |key: &str| answer["metadata"][key].as_str().unwrap_or_default();
+            let limit = answer["spec"]["containerConcurrency"].as_u64().unwrap_or(0);
+            RevisionFacts::new(
+                format!("{}/{}", word("namespace"), word("name")),
+                usize::try_from(limit).unwrap_or(usize::MAX),
+            )
+        });
+        let before = std::mem::replace(&mut facts.desired, desired);
+        if before == desired {
+            return;
+        }
+        let name = facts.name.clone();
+        let number =
+            |scale: Option<i64>| scale.map_or_else(|| "none".to_owned(), |n| n.to_string());
+        let change = format!("{by} scales {name} from {} to {}", number(before), number(desired));
+        let mut broken = Vec::new();
+        let role = by.split('-').next().unwrap_or_default();
+        let holder = state.written.leases.get("ebb-autoscaler").cloned();
+        let is_right = match role {
+            "autoscaler" => holder.as_deref().is_none_or(|holder| *holder == **by),
+            "activator" => before.unwrap_or(0) == 0 && desired > Some(0),
+            // Until the autoscaler decides, the status shows the Deployment's own number.
+            _ => before.is_none(),
+        };
+        if !is_right {
+            broken.push((
+                ONE_WRITER,
+                format!("{change}, and {} holds the lease", holder.unwrap_or_default()),
+            ));
+        }
+        if desired < before
+            && let Some(unheard) = unheard(&state, by, now)
+        {
+            broken.push((HEARD, format!("{change}, and {unheard} is unheard")));
+        }
+        drop(state);
+        self.story.tell(change);
+        for (rule, how) in broken {
+            self.story.blame(rule, how);
+        }
+    }
+}
+
+/// A Ready activator that `by` has not heard for long, in truth.
+fn unheard(state: &State, by: &Name, now: Duration) -> Option<Name> {
+    let long_ago = now.checked_sub(UNHEARD)?;
+    let is_deaf = |activator: &&Name| {
+        let link = format!("{activator}>{by}");
+        state.disturbances.lasts(What::Link, &link, long_ago)
+            || state.disturbances.lasts(What::Pause, activator, long_ago)
+    };
+    state.written.ready.iter().find(is_deaf).cloned()
+}
+
+impl Witness for Judge {
+    fn wrote(&self, by: &Name, call: &Call, status: StatusCode, answer: &Bytes) {
+        if !status.is_success() {
+            return;
+        }
+        let read = || serde_json::from_slice::<Value>(answer).unwrap_or_default();
+        if call.path.contains("/revisions/") && call.path.ends_with("/status") {
+            self.scale_written(by, &read());
+        } else if call.path.contains("/leases") {
+            let lease = read();
+            let name = lease["metadata"]["name"].as_str().unwrap_or_default().to_owned();
+            let holder = lease["spec"]["holderIdentity"].as_str().unwrap_or_default().to_owned();
+            let leases = &mut self.state.lock().written.leases;
+            let before = leases.insert(name.clone(), holder.clone());
+            if before.as_ref() != Some(&holder) {
+                self.story.tell(format!(
+                    "The lease {name} is held by {}",
+                    if holder.is_empty() { "nobody" } else { &holder }
+                ));
+            }
+        }
+    }
+}

@@ -1,0 +1,115 @@
+//! One seed, in this process.
+
+use std::io::Write as _;
+use std::panic::AssertUnwindSafe;
+use std::process::ExitCode;
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+use ahash::random_state::{RandomSource, set_random_source};
+use clap::Args;
+
+use crate::invariants::ALIVE;
+use crate::plan::Plan;
+use crate::story::Story;
+use crate::world;
+
+/// How to live through one seed.
+#[derive(Args)]
+pub(crate) struct Options {
+    /// The seed
+    seed: u64,
+
+    /// Numbers of steps of the plan to leave out
+    #[arg(long, value_name = "N,N", value_delimiter = ',')]
+    without: Vec<usize>,
+
+    /// Show only whether it fails, how, and the digest of the run
+    #[arg(long)]
+    brief: bool,
+
+    /// Show the plan alone
+    #[arg(long)]
+    plan: bool,
+
+    /// What to log on standard error: a level, or target=level pairs
+    #[arg(long, value_name = "FILTER")]
+    log: Option<String>,
+}
+
+/// Keys of the hash maps that take them neither from the C library nor from a seed of their own.
+struct Keys(AtomicUsize);
+
+impl RandomSource for Keys {
+    fn gen_hasher_seed(&self) -> usize {
+        self.0.fetch_add(1, Ordering::Relaxed)
+    }
+}
+
+/// Lives through the seed; the exit status is 1 if a rule was broken.
+pub(crate) fn run(options: &Options) -> ExitCode {
+    let mut out = std::io::stdout().lock();
+    // Whoever closes standard output does not want to read it.
+    let mut say = |text: &str| drop(writeln!(out, "{text}"));
+    let plan = Plan::of(options.seed).without(&options.without);
+    if options.plan {
+        say(&plan.text());
+        return ExitCode::SUCCESS;
+    }
+    let story = match live(options, plan) {
+        Ok(story) => story,
+        Err(error) => {
+            say(&error);
+            return ExitCode::FAILURE;
+        }
+    };
+    if !options.brief {
+        say(&story.text());
+    }
+    let broken = story.broken();
+    for one in &broken {
+        let at = one.at.as_secs_f64();
+        say(&format!("broken at {at:.3} s: {}: {}", one.rule, one.how));
+    }
+    let (digest, count) = story.digest();
+    say(&format!("digest {digest:016x} of {count} happenings"));
+    if broken.is_empty() { ExitCode::SUCCESS } else { ExitCode::FAILURE }
+}
+
+fn live(options: &Options, plan: Plan) -> Result<Story, String> {
+    if let Some(filter) = &options.log {
+        let subscriber = tracing_subscriber::fmt().with_env_filter(filter).with_ansi(false);
+        subscriber.with_writer(std::io::stderr).init();
+    }
+    let story = if options.log.is_some() { Story::loud() } else { Story::default() };
+    simulate(options.seed, &story, world::live(options.seed, plan, story.clone()))?;
+    Ok(story)
+}
+
+/// Runs something in simulated time, with the chance of a seed: once in the life of a process.
+///
+/// # Errors
+///
+/// Something drew random numbers before, or there is no runtime.
+pub(crate) fn simulate<T>(
+    seed: u64,
+    story: &Story,
+    run: impl Future<Output = T>,
+) -> Result<T, String> {
+    set_random_source(Keys(AtomicUsize::new(1))).map_err(|_| "hash maps have keys already")?;
+    // After the log was set up: the run must not depend on whether there is one.
+    let again = |seed| format!("the clock was wound before, with {seed}");
+    ebb_clockwork::wind(seed).map_err(again)?;
+    let witness = story.clone();
+    std::panic::set_hook(Box::new(move |panic| witness.blame(ALIVE, panic.to_string())));
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_time()
+        .start_paused(true)
+        .build()
+        .map_err(|error| error.to_string())?;
+    let outcome = std::panic::catch_unwind(AssertUnwindSafe(|| runtime.block_on(run)));
+    drop(std::panic::take_hook());
+    outcome.map_err(|_| {
+        let broken = story.broken();
+        broken.last().map(|last| last.how.clone()).unwrap_or_default()
+    })
+}
