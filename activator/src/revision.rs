@@ -225,7 +225,7 @@ impl Revision {
         state.live.is_none()
             && state.tracked.is_empty()
             && state.load.inside() == 0
-            && state.ordered.is_none_or(|at| now.saturating_duration_since(at) > ORDER_KEPT)
+            && !state.has_order(now)
     }
 
     /// Stops sending to the pods that the order names, even to those that are yet to be seen; takes
@@ -263,9 +263,10 @@ impl Revision {
             let in_flight = report.pods.iter().map(|pod| pod.in_flight).sum();
             live.meters.state(state.dispatch.queued(), in_flight);
         }
-        // While an order stands, the autoscaler waits to hear that it is obeyed.
+        // While an order stands, the autoscaler repeats it and waits to hear that it is obeyed. The
+        // last order of a revision that was deleted is repeated no more.
         let quiet = report.pods.is_empty()
-            && state.drained.is_empty()
+            && (state.drained.is_empty() || !state.has_order(now))
             && report.queued == 0
             && report.concurrency_mean <= 0.0
             && report.requests_per_second <= 0.0;
@@ -341,6 +342,11 @@ impl State {
         self.waking = None;
         self.told = None;
         std::iter::from_fn(|| self.dispatch.refuse()).collect()
+    }
+
+    /// Whether an autoscaler gave an order a short while ago and has not called it off.
+    fn has_order(&self, now: Instant) -> bool {
+        self.ordered.is_some_and(|at| now.saturating_duration_since(at) <= ORDER_KEPT)
     }
 
     /// Decides on as many waiting requests as can be decided on, up to [`VERDICTS_AT_ONCE`].

@@ -14,6 +14,7 @@
 
 use std::net::IpAddr;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use http::{Request, header};
@@ -21,10 +22,10 @@ use hyper::body::Incoming;
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use hyper_util::server::conn::auto;
 use rustls::ServerConfig;
+use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio_rustls::TlsAcceptor;
-use tokio_rustls::server::TlsStream;
 use tokio_util::sync::CancellationToken;
 use tower::Service as _;
 
@@ -37,8 +38,12 @@ use crate::server::{ApiServer, ApiService};
 const CONNECTIONS_MAX: usize = 256;
 /// Longest TLS handshake: two round trips within this machine.
 const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(10);
-/// Longest time for the head of a request to arrive.
-const HEAD_TIMEOUT: Duration = Duration::from_secs(10);
+/// Longest wait for the first request of a connection.
+const FIRST_REQUEST_TIMEOUT: Duration = Duration::from_secs(10);
+/// Longest wait for the head of the next request of HTTP/1. Go's clients send requests on connections
+/// that were idle for up to 90 s and cannot send a write again where the server closes at that
+/// moment: the client has to be the side that closes.
+const IDLE_TIMEOUT: Duration = Duration::from_secs(120);
 /// Pause after an accept that failed: out of file descriptors, most often.
 const ACCEPT_RETRY_AFTER: Duration = Duration::from_millis(100);
 
@@ -120,11 +125,17 @@ async fn connection(greeting: tokio_rustls::Accept<TcpStream>, server: ApiServer
     serve_connection(stream, server).await;
 }
 
-async fn serve_connection(stream: TlsStream<TcpStream>, server: ApiServer) {
+async fn serve_connection<S>(stream: S, server: ApiServer)
+where
+    S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+{
     let mut builder = auto::Builder::new(TokioExecutor::new());
-    builder.http1().timer(TokioTimer::new()).header_read_timeout(HEAD_TIMEOUT);
+    builder.http1().timer(TokioTimer::new()).header_read_timeout(IDLE_TIMEOUT);
     builder.http2().timer(TokioTimer::new());
+    let has_request = Arc::new(AtomicBool::new(false));
+    let is_late = late(has_request.clone());
     let handler = hyper::service::service_fn(move |request: Request<Incoming>| {
+        has_request.store(true, Ordering::Relaxed);
         let admitted = admit(&server, &request);
         async move {
             match admitted {
@@ -133,8 +144,21 @@ async fn serve_connection(stream: TlsStream<TcpStream>, server: ApiServer) {
             }
         }
     });
-    if let Err(error) = builder.serve_connection(TokioIo::new(stream), handler).await {
-        tracing::debug!(error, "A connection to the API ended early");
+    tokio::select! {
+        ended = builder.serve_connection(TokioIo::new(stream), handler) => {
+            if let Err(error) = ended {
+                tracing::debug!(error, "A connection to the API ended early");
+            }
+        }
+        () = is_late => tracing::debug!("A connection to the API asked nothing"),
+    }
+}
+
+/// Ends when a connection's first request has not come within [`FIRST_REQUEST_TIMEOUT`].
+async fn late(has_request: Arc<AtomicBool>) {
+    tokio::time::sleep(FIRST_REQUEST_TIMEOUT).await;
+    if has_request.load(Ordering::Relaxed) {
+        std::future::pending().await
     }
 }
 
@@ -272,5 +296,24 @@ mod tests {
         assert_eq!((&body["kind"], &body["reason"]), (&"Status".into(), &"Unauthorized".into()));
         end.cancel();
         serving.await.unwrap();
+    }
+
+    /// Go's clients send requests on connections that were idle for up to 90 s.
+    #[tokio::test(start_paused = true)]
+    async fn an_idle_connection_stays_for_the_next_request_and_a_silent_one_does_not() {
+        let server = ApiServer::open(ApiOptions::memory()).unwrap();
+        let (mut client, far) = tokio::io::duplex(64 * 1024);
+        let serving = tokio::spawn(serve_connection(far, server.clone()));
+        for _ in 0..2 {
+            client.write_all(b"GET /healthz HTTP/1.1\r\nhost: localhost\r\n\r\n").await.unwrap();
+            let mut answer = [0; 1024];
+            let length = client.read(&mut answer).await.unwrap();
+            assert!(answer[..length].starts_with(b"HTTP/1.1 200 "), "{length}");
+            tokio::time::sleep(Duration::from_secs(100)).await;
+        }
+        drop(client);
+        serving.await.unwrap();
+        let (_silent, far) = tokio::io::duplex(64);
+        serve_connection(far, server).await;
     }
 }

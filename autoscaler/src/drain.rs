@@ -139,12 +139,10 @@ impl Drain {
         self.id = id;
     }
 
-    /// Takes all pods back.
-    pub fn call_off(&mut self) {
-        self.draining.clear();
-        self.condemned.clear();
-        self.gone.clear();
-        self.ordered.clear();
+    /// Nothing on its way out, but for the pods that are gone: no activator may send requests there,
+    /// whoever leads.
+    pub fn start_over(self) -> Self {
+        Self { gone: self.gone, ..Self::default() }
     }
 
     /// Brings the order up to the pods' states; true if that makes a new one.
@@ -186,9 +184,14 @@ impl Drain {
         self.draining.is_empty() && self.condemned.is_empty() && self.gone.is_empty()
     }
 
-    /// Takes note of a pod that is gone and that an activator still knew in its last report.
-    pub fn lose(&mut self, uid: &str) {
-        self.gone.insert(uid.to_owned());
+    /// Takes note of a pod that is gone, if an activator named it in its last report; and keeps no
+    /// other that none names. So what a standby keeps has the bound of the reports, although it
+    /// makes no plans.
+    pub fn lose(&mut self, uid: &str, is_named: impl Fn(&str) -> bool) {
+        self.gone.retain(|uid| is_named(uid));
+        if is_named(uid) {
+            self.gone.insert(uid.to_owned());
+        }
     }
 
     fn forget(&mut self, scene: &Scene<'_>) {

@@ -169,7 +169,7 @@ impl Fleet {
         self.table.revisions_mut().for_each(RevisionScaler::forget_version);
         let listed: HashSet<&RevisionKey> = targets.iter().map(|target| &*target.key).collect();
         let gone: Vec<_> = self.table.keys().filter(|key| !listed.contains(key)).cloned().collect();
-        let mut actions: Vec<_> = gone.iter().flat_map(|key| self.remove(key)).collect();
+        let mut actions: Vec<_> = gone.iter().filter_map(|key| self.remove(key)).collect();
         for target in targets {
             actions.extend(self.on_target(target, now));
         }
@@ -186,7 +186,7 @@ impl Fleet {
                 id
             }
             _ => {
-                actions = self.remove(&target.key);
+                actions.extend(self.remove(&target.key));
                 if self.table.len() >= REVISIONS_MAX {
                     self.faults += 1;
                     return actions;
@@ -204,18 +204,17 @@ impl Fleet {
 
     fn on_target_deleted(&mut self, key: &RevisionKey, uid: &str) -> Vec<Action> {
         let is_known = self.table.id(key).is_some_and(|id| self.is_of(id, uid));
-        if is_known { self.remove(key) } else { Vec::new() }
+        let ended = if is_known { self.remove(key) } else { None };
+        ended.into_iter().collect()
     }
 
-    fn remove(&mut self, key: &RevisionKey) -> Vec<Action> {
-        let Some((id, revision)) = self.table.remove(key) else {
-            return Vec::new();
-        };
+    fn remove(&mut self, key: &RevisionKey) -> Option<Action> {
+        let (id, revision) = self.table.remove(key)?;
         if let Some(due) = revision.due {
             self.due.remove(&(due, id));
         }
         self.held -= usize::from(revision.is_held());
-        revision.dismiss()
+        Some(revision.dismiss())
     }
 
     /// Every revision starts over from its newest object, for another autoscaler may have decided
@@ -243,8 +242,7 @@ impl Fleet {
             let Some(id) = self.table.id(&key) else { continue };
             let Place { revision, pods } = self.table.at_mut(id);
             let gone = known.iter().filter(|pod| !pods.contains(&pod.uid));
-            // A standby gives no orders, and reads the reports when it leads.
-            if let Some(revision) = revision.as_mut().filter(|_| self.leads.is_some()) {
+            if let Some(revision) = revision {
                 gone.for_each(|pod| revision.lose(&pod.uid));
             }
         }
@@ -275,7 +273,7 @@ impl Fleet {
         };
         let Place { revision, pods } = self.table.at_mut(id);
         pods.remove(uid);
-        if let Some(revision) = revision.as_mut().filter(|_| self.leads.is_some()) {
+        if let Some(revision) = revision {
             revision.lose(uid);
         }
         let actions = self.visit(id, now, RevisionScaler::act);

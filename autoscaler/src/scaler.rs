@@ -132,11 +132,13 @@ impl RevisionScaler {
         self.load.follow(&self.spec);
     }
 
-    /// Starts over from the Revision as last seen, with the load known so far.
+    /// Starts over from the Revision as last seen, with the load known so far and the pods that are
+    /// gone.
     pub fn restart(&mut self, config: &Config, now: Moment) {
         let target = std::mem::take(&mut self.target);
         let load = std::mem::replace(&mut self.load, RevisionLoad::new(&self.spec));
-        *self = Self { load, ..Self::new(target, config, now) };
+        let drain = std::mem::take(&mut self.drain).start_over();
+        *self = Self { load, drain, ..Self::new(target, config, now) };
     }
 
     /// The load, for reports to be recorded in.
@@ -158,9 +160,7 @@ impl RevisionScaler {
 
     /// Takes note that a pod is gone.
     pub fn lose(&mut self, uid: &str) {
-        if self.load.names(uid) {
-            self.drain.lose(uid);
-        }
+        self.drain.lose(uid, |uid| self.load.names(uid));
     }
 
     /// Decides, and repeats what may have been lost.
@@ -259,7 +259,7 @@ impl RevisionScaler {
         if around.is_listed {
             // A pod that is not there stays drained: its address may be another's by now.
             let gone = self.load.drained().filter(|pod| !around.pods.contains(&pod.uid));
-            gone.for_each(|pod| self.drain.lose(&pod.uid));
+            gone.for_each(|pod| self.drain.lose(&pod.uid, |uid| self.load.names(uid)));
         }
         let lingers = self
             .load
@@ -291,14 +291,11 @@ impl RevisionScaler {
         })
     }
 
-    /// The actions that end a revision that is gone: activators take its draining pods back.
-    pub fn dismiss(mut self) -> Vec<Action> {
-        let mut actions = vec![Action::Forget((*self.target.key).clone())];
-        if !self.drain.order().1.is_empty() {
-            self.drain.call_off();
-            actions.push(self.order());
-        }
-        actions
+    /// The action that ends a revision that is gone. Its last order stays in force: an activator
+    /// whose watches are behind must not send requests to pods that end, or whose addresses others
+    /// have by now.
+    pub fn dismiss(self) -> Action {
+        Action::Forget((*self.target.key).clone())
     }
 
     /// Shows the numbers for the metrics.

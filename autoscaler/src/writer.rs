@@ -3,7 +3,9 @@
 //! Each revision has at most one request under way and at most one write waiting. A newer write
 //! replaces a waiting one, so that a failure is retried with the newest decision and never with an
 //! old one. Pods are marked before the scale is lowered, and the scale that is then written is the
-//! newest: demand that came back in between is not lost, and never waits for marks.
+//! newest: demand that came back in between is not lost, and a raise never waits for marks. One
+//! decision is not joined: the next lower scale, when the pods of this one are marked. Pods that
+//! end one after another would put the lower scale off for as long.
 //!
 //! Waiting writes are taken by [`Urgency`], within a budget of requests (`budget`) of which wakes
 //! have a part to themselves. A revision whose write failed rests, and takes no other's place
@@ -64,6 +66,8 @@ struct Slot {
     /// The attempt under way.
     attempt: Option<u64>,
     waiting: Option<Write>,
+    /// A lower scale that comes after the one that waits, whose pods are marked already.
+    later: Option<Write>,
     place: Place,
     failures: u32,
     /// The answer to the last scale that was written.
@@ -127,10 +131,7 @@ impl DecisionWriter {
     pub fn submit(&mut self, write: Write) {
         let key = write.key.clone();
         let slot = self.slots.entry(key.clone()).or_default();
-        slot.waiting = Some(match slot.waiting.take() {
-            Some(older) => newest(older, write),
-            None => write,
-        });
+        slot.put(write);
         self.queue(&key);
         self.pump();
     }
@@ -314,6 +315,7 @@ impl DecisionWriter {
             let id = self.next_id;
             self.next_id += 1;
             slot.attempt = Some(id);
+            slot.waiting = slot.later.take();
             slot.place = Place::Nowhere;
             let client = self.client.clone();
             self.tasks.spawn(async move {
@@ -321,6 +323,25 @@ impl DecisionWriter {
                 Attempt { key, id, urgency, write, result }
             });
         }
+    }
+}
+
+// === impl Slot ===
+
+impl Slot {
+    /// Lets a write wait: joined with those that wait, or after them.
+    fn put(&mut self, write: Write) {
+        let comes_next = |waiting: &Write| waiting.is_marked() && write.is_lowering;
+        let joined = |older: Option<Write>, newer: Write| match older {
+            Some(older) => newest(older, newer),
+            None => newer,
+        };
+        if write.is_marking() && self.waiting.as_ref().is_some_and(comes_next) {
+            self.later = Some(joined(self.later.take(), write));
+            return;
+        }
+        let newer = joined(self.later.take(), write);
+        self.waiting = Some(joined(self.waiting.take(), newer));
     }
 }
 

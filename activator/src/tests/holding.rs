@@ -216,6 +216,30 @@ async fn an_order_for_a_revision_that_is_not_seen_yet_is_kept_and_obeyed() {
     assert!(!told().iter().any(|report| report.revision == other));
 }
 
+/// The last order of a revision that was deleted and made anew: the autoscaler does not repeat it.
+#[tokio::test(start_paused = true)]
+async fn an_order_that_is_not_repeated_is_reported_no_longer_and_still_obeyed() {
+    let world = World::new(json!({}));
+    let id = OrderId { epoch: 1, number: 3 };
+    world.activator.drain(&DrainOrder { revision: key(), id, pods: vec![uid(1)] });
+    let is_told = || {
+        world.activator.report();
+        let reports = world.notes.reports.lock();
+        reports.last().unwrap().revisions.iter().any(|report| report.revision == key())
+    };
+    assert!(is_told());
+    sleep(Duration::from_secs(61)).await;
+    is_told();
+    assert!(!is_told(), "it is told once a second for ever");
+    let pod = world.start(1, echo("hello"));
+    let (answer, ()) = futures::join!(world.get(), async {
+        sleep(Duration::from_secs(1)).await;
+        assert_eq!(pod.served.load(Ordering::SeqCst), 0);
+        world.activator.drain(&DrainOrder { revision: key(), id, pods: Vec::new() });
+    });
+    assert_eq!(answer.status(), 200);
+}
+
 /// A leader that was deposed does not know it at once.
 #[tokio::test(start_paused = true)]
 async fn an_order_of_a_deposed_leader_is_not_obeyed() {

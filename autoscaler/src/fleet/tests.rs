@@ -1,6 +1,7 @@
 //! The whole machine against a small cluster.
 
 mod cluster;
+mod gone;
 mod partition;
 mod starts;
 

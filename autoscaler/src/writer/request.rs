@@ -42,6 +42,11 @@ impl Write {
         if self.is_marking() { self.marks.len().min(MARKS_AT_ONCE) } else { 1 }
     }
 
+    /// Whether the write lowers the scale and all its pods are marked.
+    pub(super) fn is_marked(&self) -> bool {
+        self.is_lowering && self.desired.is_some() && self.marks.is_empty()
+    }
+
     /// Whether the next attempt marks pods: before a lower scale, and after a higher one.
     pub(super) fn is_marking(&self) -> bool {
         let is_first = self.is_lowering || self.desired.is_none();

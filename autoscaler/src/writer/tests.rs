@@ -13,6 +13,8 @@ use tokio::time::timeout;
 use super::budget::UNDER_WAY_MAX;
 use super::*;
 
+mod lowering;
+
 /// Requests as `path body`, and the status codes of the next answers (200 after them).
 #[derive(Clone, Default)]
 struct Api {
@@ -94,43 +96,6 @@ async fn finish(writer: &mut DecisionWriter) -> usize {
         written += usize::from(matches!(writer.settle(attempt), Outcome::Written(..)));
     }
     written
-}
-
-#[tokio::test(start_paused = true)]
-async fn pods_are_marked_before_the_scale_is_lowered() {
-    let api = Api::default();
-    let mut writer = DecisionWriter::new(api.client());
-    writer.submit(write(1, &[("pod-a", Some(-1000))], true));
-    let begin = Instant::now();
-    assert_eq!(finish(&mut writer).await, 1);
-    let requests = api.requests();
-    assert_eq!((requests.len(), begin.elapsed() >= MARKS_SEEN_AFTER), (2, true));
-    assert!(requests[0].starts_with("/api/v1/namespaces/models/pods/pod-a "));
-    assert!(requests[0].contains(r#""controller.kubernetes.io/pod-deletion-cost":"-1000""#));
-    assert!(requests[1].contains("/revisions/digits-00001/status "));
-    assert!(requests[1].contains(&shown(1)));
-}
-
-#[tokio::test(start_paused = true)]
-async fn a_raise_is_one_request_and_waits_for_no_marks() {
-    let api = Api::default();
-    let mut writer = DecisionWriter::new(api.client());
-    writer.submit(write(2, &[("pod-a", None)], false));
-    finish(&mut writer).await;
-    let requests = api.requests();
-    assert!(requests[0].contains(&shown(2)), "{requests:?}");
-    assert!(requests[1].contains(r#""controller.kubernetes.io/pod-deletion-cost":null"#));
-}
-
-#[tokio::test(start_paused = true)]
-async fn demand_that_returns_during_the_marking_replaces_the_lower_scale() {
-    let api = Api::default();
-    let mut writer = DecisionWriter::new(api.client());
-    writer.submit(write(1, &[("pod-a", Some(-1000))], true));
-    writer.submit(write(2, &[], false));
-    assert_eq!(finish(&mut writer).await, 1);
-    let requests = api.requests().join("\n");
-    assert!(requests.contains(&shown(2)) && !requests.contains(&shown(1)), "{requests}");
 }
 
 #[tokio::test(start_paused = true)]
@@ -297,25 +262,6 @@ async fn writes_are_bounded_in_a_second_and_wakes_have_a_part_to_themselves() {
     finish(&mut writer).await;
     let all = start.elapsed().as_secs();
     assert!((9..=11).contains(&all), "{all} s for 1,090 writes");
-}
-
-/// Thousands of pods are marked a few at a time.
-#[tokio::test(start_paused = true)]
-async fn marks_are_written_in_parts() {
-    let api = Api::default();
-    let mut writer = DecisionWriter::new(api.client());
-    let pods: Vec<_> = (0..40).map(|number| format!("pod-{number}")).collect();
-    let marks: Vec<_> = pods.iter().map(|pod| (pod.as_str(), Some(-1000))).collect();
-    for name in ["a", "b", "c", "d", "e", "f"] {
-        let mut write = write(1, &marks, true);
-        write.key.name = name.to_owned();
-        writer.submit(write);
-    }
-    assert_eq!(writer.tasks.len(), 4);
-    let attempt = writer.next().await.unwrap();
-    assert_eq!(writer.settle(attempt), Outcome::Pending);
-    assert_eq!(finish(&mut writer).await, 6);
-    assert_eq!(api.requests().len(), 6 * 41);
 }
 
 /// A write that was decided by an outdated scale changes nothing, and the scale is decided anew.

@@ -4,6 +4,7 @@
 use std::convert::Infallible;
 use std::pin::pin;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use arc_swap::ArcSwap;
@@ -26,11 +27,16 @@ use tokio_util::sync::CancellationToken;
 
 use super::eviction::{CONNECTIONS_MAX, Places};
 
-/// Longest TLS handshake: a round trip or two.
-const HANDSHAKE: Duration = Duration::from_secs(2);
-/// Longest wait for the head of a request of HTTP/1.1, and for the next one. API servers speak
-/// HTTP/2, where an idle connection stays until its place is wanted.
-const HEAD: Duration = Duration::from_secs(2);
+/// Longest TLS handshake: a round trip or two, and an API server that is short of processor time.
+const HANDSHAKE: Duration = Duration::from_secs(5);
+/// Longest wait for the first request of a connection: an API server connects to send one.
+const FIRST: Duration = Duration::from_secs(5);
+/// Longest wait for the head of the next request of HTTP/1.1, which API servers speak with webhooks.
+/// An API server sends a review on any connection that was idle for less than 90 s, and cannot send
+/// it again where the connection closes at that moment: the write that it stands for fails. So the
+/// API server has to be the side that closes. A connection that only waits makes room for others
+/// (`eviction.rs`).
+const IDLE: Duration = Duration::from_secs(120);
 /// Largest head; also what is buffered of one connection of HTTP/1.1.
 const HEAD_BYTES_MAX: usize = 64 * 1024;
 /// Reviews that one connection may have open: an API server sends as many as it has writers.
@@ -174,7 +180,10 @@ async fn connection<A: Answer>(
     drop(stream.set_nodelay(true));
     let Ok(Ok(stream)) = timeout(HANDSHAKE, tls.accept(stream)).await else { return };
     let http = http(&stream);
+    let has_request = Arc::new(AtomicBool::new(false));
+    let is_late = late(has_request.clone());
     let service = service_fn(move |request| {
+        has_request.store(true, Ordering::Relaxed);
         let caller = Caller { id: caller.id, places: caller.places.clone() };
         let answers = answers.clone();
         async move { Ok::<_, Infallible>(answers.answer(request, caller).await) }
@@ -182,6 +191,7 @@ async fn connection<A: Answer>(
     let mut serving = pin!(http.serve_connection(TokioIo::new(stream), service));
     let ended = tokio::select! {
         ended = serving.as_mut() => ended,
+        () = is_late => return,
         () = shutdown.cancelled() => {
             serving.as_mut().graceful_shutdown();
             serving.await
@@ -189,6 +199,14 @@ async fn connection<A: Answer>(
     };
     if let Err(error) = ended {
         tracing::debug!(error, "Connection to the webhook ended");
+    }
+}
+
+/// Ends when a connection's first request has not come within [`FIRST`].
+async fn late(has_request: Arc<AtomicBool>) {
+    sleep(FIRST).await;
+    if has_request.load(Ordering::Relaxed) {
+        std::future::pending().await
     }
 }
 
@@ -212,7 +230,7 @@ fn http(stream: &TlsStream<TcpStream>) -> auto::Builder<TokioExecutor> {
         let mut http = http.http1_only();
         http.http1()
             .timer(TokioTimer::new())
-            .header_read_timeout(HEAD)
+            .header_read_timeout(IDLE)
             .max_buf_size(HEAD_BYTES_MAX);
         http
     }

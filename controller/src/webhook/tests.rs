@@ -127,6 +127,40 @@ async fn connections_that_send_a_head_and_one_byte_keep_no_review_from_being_ans
     running.stop().await;
 }
 
+/// An API server sends its next review on a connection that was idle for up to 90 s. Closed after
+/// two, it cost writes of users, whose review was lost with it.
+#[tokio::test]
+async fn a_connection_that_was_answered_stays_open_for_the_next_review() {
+    let running = Running::start().await;
+    let body = review().to_string();
+    let head = head(body.len()).replace("connection: close\r\n", "");
+    let whole = format!("{head}{body}");
+    let mut stream = running.connect().await;
+    for _ in 0..2 {
+        stream.write_all(whole.as_bytes()).await.unwrap();
+        let mut said = [0; 12];
+        stream.read_exact(&mut said).await.expect("an answer");
+        assert_eq!(&said, b"HTTP/1.1 200");
+        // The rest of the answer is read, and then there is nothing to read.
+        let mut rest = [0; 1024];
+        let waited = async { while stream.read(&mut rest).await.unwrap() > 0 {} };
+        timeout(Duration::from_secs(4), waited).await.expect_err("the connection was closed");
+    }
+    assert_eq!(running.count("allowed"), 2);
+    running.stop().await;
+}
+
+/// A connection that asks nothing is not kept.
+#[tokio::test]
+async fn a_connection_without_a_first_request_is_closed() {
+    let running = Running::start().await;
+    let mut silent = running.send(b"POST /resource-validation HTTP/1.1\r\nhost").await;
+    let mut said = String::new();
+    let closed = silent.read_to_string(&mut said);
+    drop(timeout(Duration::from_secs(8), closed).await.expect("an end"));
+    running.stop().await;
+}
+
 /// Any number of connections that send no review at all.
 #[tokio::test]
 async fn connections_beyond_the_bound_make_room_and_reviews_are_answered() {
