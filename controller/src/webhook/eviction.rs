@@ -11,8 +11,8 @@ use std::net::IpAddr;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
-/// Connections at once. Each takes some 50 KiB for TLS and up to [`super::server`]'s windows; API
-/// servers hold one or two each.
+/// Connections at once. Each takes some 50 KiB for TLS and up to [`super::server`]'s windows. An API
+/// server keeps up to 25 that are idle, so there is room for those of five.
 pub(super) const CONNECTIONS_MAX: usize = 128;
 
 /// The open connections.
