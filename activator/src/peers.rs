@@ -256,13 +256,19 @@ impl Peer {
         *self.shunned.lock() = None;
     }
 
-    /// True for every request if the last attempt reached the peer, and otherwise for one request
-    /// in each [`SHUN`].
+    /// True for every request if the last attempt reached the peer or is long ago, and otherwise for
+    /// one request in each [`SHUN`].
     fn may_be_tried(&self, now: Instant) -> bool {
         let mut shunned = self.shunned.lock();
         match *shunned {
             None => true,
             Some(until) if now < until => false,
+            // Nobody has asked for so long that the peer is as likely back as not. Were one request
+            // alone to find out, those that come with it would be served here, beside the owner's.
+            Some(until) if now >= until + SHUN => {
+                *shunned = None;
+                true
+            }
             Some(_) => {
                 *shunned = Some(now + SHUN);
                 true

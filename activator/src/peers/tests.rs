@@ -112,3 +112,16 @@ fn one_request_in_a_while_finds_out_whether_a_lost_peer_is_back() {
     peer.reached();
     assert!(tried(later).is_some());
 }
+
+/// Of requests that come at once after a pause, none is served beside the owner because the owner
+/// was once away.
+#[test]
+fn every_request_tries_a_peer_that_was_away_long_ago() {
+    let peers = peers();
+    peers.change(WatchChange::Applied(pod("other", json!({}))));
+    let tried = |now| peers.before_us(point(1), now).first().cloned();
+    let now = Instant::now();
+    tried(now).unwrap().unreachable(now);
+    let later = now + 2 * SHUN;
+    assert!((0..3).all(|_| tried(later).is_some()));
+}
