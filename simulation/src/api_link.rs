@@ -16,7 +16,7 @@ use http_body_util::{BodyExt as _, Full, StreamBody};
 use hyper::body::Frame;
 use kube::client::Body;
 use parking_lot::Mutex;
-use serde_json::json;
+use serde_json::{Value, json};
 use tokio::sync::{oneshot, watch};
 use tokio::time::sleep;
 use tower::util::BoxCloneService;
@@ -30,11 +30,9 @@ use crate::story::Story;
 /// time: it is enough that a later event of one watch can overtake an earlier one of another.
 const STEP_MS_MAX: u64 = 8;
 
-/// How the API server is, seen from one process.
+/// What is wrong with the API server, seen from one process.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Weather {
-    /// It answers.
-    Fine,
     /// Nobody listens there.
     Refuses,
     /// Nothing arrives, in either direction.
@@ -53,6 +51,45 @@ pub(crate) enum Weather {
     Late(u64),
     /// The versions that watches ask for are gone.
     Gone,
+}
+
+/// All that is wrong with the API server at one time. Each weather ends by itself.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Sky(Vec<Weather>);
+
+impl Sky {
+    pub(crate) fn add(&mut self, weather: Weather) {
+        self.0.push(weather);
+    }
+
+    /// Takes one weather of this kind away.
+    pub(crate) fn remove(&mut self, weather: Weather) {
+        if let Some(index) = self.0.iter().position(|own| *own == weather) {
+            self.0.remove(index);
+        }
+    }
+
+    fn is_silent(&self) -> bool {
+        self.0.contains(&Weather::Silent)
+    }
+
+    /// Whether watches of the kind say nothing.
+    fn stalls(&self, plural: &str) -> bool {
+        self.0.iter().any(|weather| match weather {
+            Weather::Stalled | Weather::Silent | Weather::Refuses => true,
+            Weather::StalledOne(own) => *own == plural,
+            _ => false,
+        })
+    }
+
+    /// Longest time that an event of a watch takes, in milliseconds.
+    fn lateness(&self) -> u64 {
+        let late = self.0.iter().map(|weather| match weather {
+            Weather::Late(most) => *most,
+            _ => 0,
+        });
+        late.fold(STEP_MS_MAX, u64::max)
+    }
 }
 
 /// Watches what processes write. Called when the API server has answered, before the process knows.
@@ -76,10 +113,10 @@ pub(crate) struct ApiLink {
     chance: Chance,
     story: Story,
     witness: Arc<dyn Witness>,
-    weather: watch::Receiver<Weather>,
+    sky: watch::Receiver<Sky>,
     /// Whether the process has ended.
     is_dead: Arc<Mutex<bool>>,
-    fuse: Arc<Mutex<Option<Fuse>>>,
+    fuses: Arc<Mutex<Vec<Fuse>>>,
     /// Writes, but for leases.
     writes: Arc<AtomicU32>,
 }
@@ -92,6 +129,8 @@ struct Fuse {
     is_after: bool,
     burnt: oneshot::Sender<String>,
 }
+
+const JSON: header::HeaderValue = header::HeaderValue::from_static("application/json");
 
 type Answer = Response<UnsyncBoxBody<Bytes, BoxError>>;
 
@@ -107,7 +146,7 @@ pub(crate) struct ApiLinks {
 
 impl ApiLinks {
     /// The way of a new run of `name`.
-    pub(crate) fn link(&self, name: &Name, weather: watch::Receiver<Weather>) -> ApiLink {
+    pub(crate) fn link(&self, name: &Name, sky: watch::Receiver<Sky>) -> ApiLink {
         ApiLink {
             name: name.clone(),
             inner: self.api.service(&format!("system:serviceaccount:ebb-system:{name}")),
@@ -115,9 +154,9 @@ impl ApiLinks {
             chance: self.chance.clone(),
             story: self.story.clone(),
             witness: Arc::clone(&self.witness),
-            weather,
+            sky,
             is_dead: Arc::default(),
-            fuse: Arc::default(),
+            fuses: Arc::default(),
             writes: Arc::default(),
         }
     }
@@ -136,21 +175,17 @@ impl ApiLink {
     }
 
     /// Lets the process end at its write of that number from now on: before the write is carried
-    /// out, or after, when nobody is there to hear the answer. Returns which write it was.
+    /// out, or after, when nobody is there to hear the answer. Says which write it was, and does not
+    /// happen any more once nobody waits for that.
     pub(crate) fn arm(&self, number: u32, is_after: bool) -> oneshot::Receiver<String> {
         let (burnt, told) = oneshot::channel();
-        *self.fuse.lock() = Some(Fuse { left: number, is_after, burnt });
+        self.fuses.lock().push(Fuse { left: number, is_after, burnt });
         told
     }
 
     /// How many writes came this way, but for leases.
     pub(crate) fn writes(&self) -> u32 {
         self.writes.load(Ordering::Relaxed)
-    }
-
-    /// Takes the fuse out again.
-    pub(crate) fn disarm(&self) {
-        *self.fuse.lock() = None;
     }
 
     /// Whether the process ends at this write; then whether the write is carried out.
@@ -160,18 +195,21 @@ impl ApiLink {
             return None;
         }
         self.writes.fetch_add(1, Ordering::Relaxed);
-        let mut fuse = self.fuse.lock();
-        let own = fuse.as_mut()?;
-        own.left = own.left.saturating_sub(1);
-        if own.left > 0 {
-            return None;
+        let mut fuses = self.fuses.lock();
+        fuses.retain(|fuse| !fuse.burnt.is_closed());
+        for fuse in fuses.iter_mut() {
+            fuse.left = fuse.left.saturating_sub(1);
         }
-        fuse.take().map(|fuse| (fuse.is_after, fuse.burnt))
+        let index = fuses.iter().position(|fuse| fuse.left == 0)?;
+        let Fuse { is_after, burnt, .. } = fuses.swap_remove(index);
+        Some((is_after, burnt))
     }
 
     async fn call(self, request: Request<Body>) -> Result<Answer, BoxError> {
-        let mut weather = self.weather.clone();
-        let is_watch = request.uri().query().is_some_and(|query| query.contains("watch="));
+        let mut sky = self.sky.clone();
+        let query = request.uri().query().unwrap_or_default();
+        let is_watch = query.contains("watch=");
+        let asks_version = query.contains("resourceVersion=");
         sleep(self.chance.between(0, STEP_MS_MAX)).await;
         self.runs().await;
         let (parts, body) = request.into_parts();
@@ -179,23 +217,25 @@ impl ApiLink {
         let body = body.collect().await?.to_bytes();
         let plural = path.rsplit('/').next().unwrap_or_default().to_owned();
         let call = Call { method: parts.method.clone(), path };
-        let now = *weather.borrow();
-        match now {
-            Weather::Refuses => {
-                return Err(io::Error::from(io::ErrorKind::ConnectionRefused).into());
+        let now = sky.borrow().clone();
+        for weather in now.0 {
+            match weather {
+                Weather::Refuses => {
+                    return Err(io::Error::from(io::ErrorKind::ConnectionRefused).into());
+                }
+                Weather::Silent => {
+                    sky.wait_for(|now| !now.is_silent()).await?;
+                }
+                Weather::Slow(most) => sleep(self.chance.between(0, most)).await,
+                Weather::Forbids if call.method == Method::POST && plural == "deployments" => {
+                    return Ok(refusal(StatusCode::FORBIDDEN, "Forbidden"));
+                }
+                Weather::Gone if is_watch && asks_version => return Ok(expired()),
+                Weather::Fails(one_in) if !is_watch && self.chance.one_in(one_in) => {
+                    return self.fail(Request::from_parts(parts, body.into()), &call).await;
+                }
+                _ => {}
             }
-            Weather::Silent => {
-                weather.wait_for(|now| *now != Weather::Silent).await?;
-            }
-            Weather::Slow(most) => sleep(self.chance.between(0, most)).await,
-            Weather::Forbids if call.method == Method::POST && plural == "deployments" => {
-                return Ok(refusal(StatusCode::FORBIDDEN, "Forbidden"));
-            }
-            Weather::Gone if is_watch => return Ok(refusal(StatusCode::GONE, "Expired")),
-            Weather::Fails(one_in) if !is_watch && self.chance.one_in(one_in) => {
-                return self.fail(Request::from_parts(parts, body.into()), &call).await;
-            }
-            _ => {}
         }
         let (parts, body) =
             self.carry_out(Request::from_parts(parts, body.into()), &call).await?.into_parts();
@@ -203,9 +243,7 @@ impl ApiLink {
             return Ok(Response::from_parts(parts, self.slowed(body, plural)));
         }
         sleep(self.chance.between(0, STEP_MS_MAX)).await;
-        if *weather.borrow() == Weather::Silent {
-            weather.wait_for(|now| *now != Weather::Silent).await?;
-        }
+        sky.wait_for(|now| !now.is_silent()).await?;
         self.runs().await;
         Ok(Response::from_parts(parts, body))
     }
@@ -265,20 +303,10 @@ impl ApiLink {
             let (link, plural) = (link.clone(), plural.clone());
             let chunk = chunk.map_err(Into::<BoxError>::into);
             async move {
-                let late = match *link.weather.borrow() {
-                    Weather::Late(most) => most,
-                    _ => STEP_MS_MAX,
-                };
+                let late = link.sky.borrow().lateness();
                 sleep(link.chance.between(0, late)).await;
-                let stalls = |now: &Weather| match now {
-                    Weather::Stalled | Weather::Silent | Weather::Refuses => true,
-                    Weather::StalledOne(own) => *own == plural,
-                    _ => false,
-                };
-                let mut weather = link.weather.clone();
-                if stalls(&weather.borrow().clone()) {
-                    weather.wait_for(|now| !stalls(now)).await?;
-                }
+                let mut sky = link.sky.clone();
+                sky.wait_for(|now| !now.stalls(&plural)).await?;
                 link.runs().await;
                 chunk.map(Frame::data)
             }
@@ -320,20 +348,46 @@ fn whole(bytes: Bytes) -> UnsyncBoxBody<Bytes, BoxError> {
     Full::new(bytes).map_err(|never| match never {}).boxed_unsync()
 }
 
-/// The answer of a server that cannot do what it is asked.
-fn refusal(status: StatusCode, reason: &str) -> Answer {
-    let text = json!({
+fn failure(status: StatusCode, reason: &str) -> Value {
+    json!({
         "kind": "Status", "apiVersion": "v1", "metadata": {}, "status": "Failure",
         "message": "the simulation makes the API server fail", "reason": reason,
         "code": status.as_u16(),
-    });
-    let mut answer = Response::new(whole(text.to_string().into()));
-    *answer.status_mut() = status;
+    })
+}
+
+/// The answer to a watch of a version that is forgotten: the watch begins, and ends with its first
+/// event.
+fn expired() -> Answer {
+    let event = json!({"type": "ERROR", "object": failure(StatusCode::GONE, "Expired")});
+    let mut answer = Response::new(whole(format!("{event}\n").into()));
+    answer.headers_mut().insert(header::CONTENT_TYPE, JSON);
     answer
-        .headers_mut()
-        .insert(header::CONTENT_TYPE, header::HeaderValue::from_static("application/json"));
+}
+
+/// The answer of a server that cannot do what it is asked.
+fn refusal(status: StatusCode, reason: &str) -> Answer {
+    let mut answer = Response::new(whole(failure(status, reason).to_string().into()));
+    *answer.status_mut() = status;
+    answer.headers_mut().insert(header::CONTENT_TYPE, JSON);
     if status == StatusCode::TOO_MANY_REQUESTS {
         answer.headers_mut().insert(header::RETRY_AFTER, header::HeaderValue::from_static("1"));
     }
     answer
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_weather_ends_alone() {
+        let mut sky = Sky::default();
+        sky.add(Weather::Stalled);
+        sky.add(Weather::StalledOne("pods"));
+        sky.remove(Weather::Stalled);
+        assert!(sky.stalls("pods") && !sky.stalls("routes"));
+        sky.remove(Weather::StalledOne("pods"));
+        assert!(!sky.stalls("pods"));
+    }
 }

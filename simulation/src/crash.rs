@@ -235,7 +235,7 @@ pub(crate) fn one(options: &OneOptions) -> ExitCode {
     let story = Story::default();
     let told = story.clone();
     let OneOptions { scenario, point, pair, fresh } = *options;
-    let run = async move {
+    let run = move || async move {
         if let Some(scenario) = scenario {
             let Left { writes, ended_at, objects } = script::live(scenario, point, &told).await;
             return serde_json::json!({

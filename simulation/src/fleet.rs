@@ -18,7 +18,7 @@ use tokio::sync::watch;
 use tokio::time::sleep;
 use tokio_util::sync::CancellationToken;
 
-use crate::api_link::{ApiLink, ApiLinks, Weather};
+use crate::api_link::{ApiLink, ApiLinks, Sky, Weather};
 use crate::chance::Chance;
 use crate::clients::Endpoints;
 use crate::gate::Tasks;
@@ -57,9 +57,11 @@ struct State {
 struct Member {
     part: Part,
     address: IpAddr,
-    weather: watch::Sender<Weather>,
+    sky: watch::Sender<Sky>,
     run: Option<Run>,
     runs: u32,
+    /// Whether it was made in the place of another.
+    is_successor: bool,
     /// Whether it is being replaced or was.
     is_leaving: bool,
 }
@@ -84,8 +86,13 @@ impl Fleet {
         Self { links, client, endpoints, judge, story, chance, state: Arc::default() }
     }
 
+    /// Makes one of the first pods of a part, and starts its process.
+    pub(crate) async fn add(&self, part: Part) {
+        self.make(part, false).await;
+    }
+
     /// Makes a new pod of a part, and starts its process.
-    pub(crate) async fn add(&self, part: Part) -> Name {
+    async fn make(&self, part: Part, is_successor: bool) {
         let name = {
             let mut state = self.state.lock();
             let number = state.made.entry(part).or_default();
@@ -100,9 +107,10 @@ impl Fleet {
             let member = Member {
                 part,
                 address: IpAddr::V4(Ipv4Addr::new(10, net, 0, own + 1)),
-                weather: watch::Sender::new(Weather::Fine),
+                sky: watch::Sender::new(Sky::default()),
                 run: None,
                 runs: 0,
+                is_successor,
                 is_leaving: false,
             };
             self.links.network.host(&name, member.address);
@@ -122,7 +130,6 @@ impl Fleet {
         let pod: Pod = serde_json::from_value(pod).expect("a literal");
         self.pods().create(&PostParams::default(), &pod).await.expect("the client has no faults");
         self.start(&name).await;
-        name
     }
 
     /// Starts the process of a pod, unless it runs or leaves.
@@ -173,7 +180,7 @@ impl Fleet {
             return None;
         }
         member.runs += 1;
-        let link = self.links.link(name, member.weather.subscribe());
+        let link = self.links.link(name, member.sky.subscribe());
         let shutdown = CancellationToken::new();
         let tasks = Tasks::new(&self.links.network, name);
         let start = Start {
@@ -190,18 +197,22 @@ impl Fleet {
     }
 
     async fn set_ready(&self, name: &Name, run: u32) {
-        let address = {
+        let (address, is_first) = {
             let state = self.state.lock();
             let Some(member) = state.members.get(name) else { return };
             if member.runs != run || member.run.is_none() || member.is_leaving {
                 return;
             }
-            member.address
+            (member.address, run == 1 && !member.is_successor)
         };
         self.write_status(name, true, true).await;
         self.judge.activator_is(name, true);
         // The others learn of a new member, which may own what they owned.
-        self.judge.disturbed(What::Activator, name.clone());
+        if is_first {
+            self.judge.joins();
+        } else {
+            self.judge.disturbed(What::Activator, name.clone());
+        }
         self.story.tell(format!("{name} is ready"));
         sleep(self.chance.between(0, 500)).await;
         self.endpoints.add(name, SocketAddr::new(address, INNER_PORT));
@@ -218,15 +229,20 @@ impl Fleet {
             member.part
         };
         self.note(part, name);
+        self.withdraw(name);
+        sleep(self.chance.between(0, 300)).await;
+        self.resolve();
+        self.write_status(name, false, false).await;
+    }
+
+    /// An activator is no longer ready; load balancers learn of it a moment later.
+    fn withdraw(&self, name: &Name) {
         self.judge.activator_is(name, false);
         let (fleet, gone) = (self.clone(), name.clone());
         tokio::spawn(async move {
             sleep(fleet.chance.between(0, 1_000)).await;
             fleet.endpoints.remove(&gone);
         });
-        sleep(self.chance.between(0, 300)).await;
-        self.resolve();
-        self.write_status(name, false, false).await;
     }
 
     /// How many writes the runs of a process have made, but for leases.
@@ -246,8 +262,8 @@ impl Fleet {
         longest: Duration,
     ) -> Option<String> {
         let link = self.state.lock().members.get(name)?.run.as_ref()?.link.clone();
+        // Dropping what `arm` gave takes the fuse out again.
         let told = tokio::time::timeout(longest, link.arm(number, is_after)).await;
-        link.disarm();
         let write = told.ok()?.ok()?;
         self.kill(name).await;
         Some(write)
@@ -264,18 +280,14 @@ impl Fleet {
             return;
         };
         self.note(part, name);
-        self.add(part).await;
+        self.make(part, true).await;
         sleep(self.chance.between(3_000, 5_000)).await;
         let Some(shutdown) = self.leave(name) else { return };
         let grace = DeleteParams::default();
         drop(self.pods().delete(name, &grace).await);
         self.note(part, name);
-        self.judge.activator_is(name, false);
-        let (fleet, gone) = (self.clone(), name.clone());
-        tokio::spawn(async move {
-            sleep(fleet.chance.between(0, 1_000)).await;
-            fleet.endpoints.remove(&gone);
-        });
+        self.judge.leaves(name);
+        self.withdraw(name);
         if part == Part::Activator {
             sleep(PRE_STOP).await;
         }
@@ -293,11 +305,15 @@ impl Fleet {
         self.story.tell(format!("{name} is gone"));
     }
 
+    /// What asks the process of a pod to end; `None` if the pod leaves already.
     fn leave(&self, name: &Name) -> Option<CancellationToken> {
         let mut state = self.state.lock();
         let member = state.members.get_mut(name)?;
-        member.is_leaving = true;
-        Some(member.run.as_ref()?.shutdown.clone())
+        if std::mem::replace(&mut member.is_leaving, true) {
+            return None;
+        }
+        // Nobody needs to ask a process that is down.
+        Some(member.run.as_ref().map(|run| run.shutdown.clone()).unwrap_or_default())
     }
 
     /// Whether the process has come to its end by itself: nothing is left of its tasks.
@@ -307,11 +323,23 @@ impl Fleet {
         run.is_none_or(|run| run.tasks.are_done())
     }
 
-    /// Sets how the API server is for a process.
-    pub(crate) fn set_weather(&self, name: &Name, weather: Weather) {
+    /// Makes the API server so for a process, in addition to what it is already.
+    pub(crate) fn cloud(&self, name: &Name, weather: Weather) {
         if let Some(member) = self.state.lock().members.get(name) {
-            member.weather.send_replace(weather);
+            member.sky.send_modify(|sky| sky.add(weather));
         }
+    }
+
+    /// Ends a weather that was made so.
+    pub(crate) fn clear(&self, name: &Name, weather: Weather) {
+        if let Some(member) = self.state.lock().members.get(name) {
+            member.sky.send_modify(|sky| sky.remove(weather));
+        }
+    }
+
+    /// Whether the process of a pod runs, stopped or not.
+    pub(crate) fn runs(&self, name: &Name) -> bool {
+        self.state.lock().members.get(name).is_some_and(|member| member.run.is_some())
     }
 
     /// The pods of a part that are not being replaced, in order.

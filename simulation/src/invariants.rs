@@ -4,15 +4,18 @@
 //! moment ago. How long a moment is stands beside each use in `judge`.
 
 /// Each request ends in an answer of the model. Others are made up only so: 504 when the request's
-/// own timeout has run out, 503 with `Retry-After` when the model cannot start, 404 when the host
-/// is not routed, 502 or a broken connection when a process that held the request has ended.
+/// own timeout has run out, to the millisecond, and no pod was free for it all the time; 503 with
+/// `Retry-After` when the model cannot start; 404 when the host is not routed; 502 or a broken
+/// connection when a process that held the request has ended.
 pub(crate) const ANSWERED: &str = "no request that Ebb could have served is lost";
-/// Every request ends: its timeout, or the client's patience, bounds it.
+/// Every request ends: its timeout, or the client's patience, bounds it. A 504 comes no more than a
+/// moment later than the timeout.
 pub(crate) const ENDS: &str = "every request ends";
 /// A request is answered by a Revision that its host was routed to while it was under way, by name
 /// and UID.
 pub(crate) const OWN_REVISION: &str = "no request is answered by another revision or UID";
-/// A body arrives whole, in both directions, or the connection breaks.
+/// A body arrives whole, in both directions, byte by byte and with its trailers, or the connection
+/// breaks.
 pub(crate) const WHOLE: &str = "no body is cut short and looks whole";
 /// A request reaches one pod, unless the first attempt provably did not arrive.
 pub(crate) const SENT_ONCE: &str = "a request is sent to one pod at most";
@@ -24,7 +27,8 @@ pub(crate) const NO_IDLE_SLOT: &str = "no request waits beside a free slot";
 pub(crate) const HEARD: &str = "the scale never falls while an activator is unheard";
 /// A pod that Ebb takes away has no request inside.
 pub(crate) const EMPTY_POD: &str = "no pod is taken away with a request inside";
-/// Only the holder of the lease writes what the lease is for.
+/// Only the holder of the lease writes what the lease is for: specs, statuses, labels, scales and
+/// marks, field by field.
 pub(crate) const ONE_WRITER: &str = "one writer for each field and term";
 /// Some time after the last fault everything is as the newest objects ask for.
 pub(crate) const CONVERGES: &str = "everything converges once the faults have ended";

@@ -7,18 +7,23 @@ use std::time::Duration;
 use parking_lot::Mutex;
 
 use crate::identity::Identity;
-use crate::invariants::{EMPTY_POD, LIMIT, PASSED_OVER, SENT_ONCE};
+use crate::invariants::{LIMIT, PASSED_OVER, SENT_ONCE};
 use crate::network::Name;
 use crate::story::Story;
 
 mod disturbances;
+mod fields;
+mod lives;
 mod outcomes;
+mod room;
 mod slots;
 mod writes;
 
-use disturbances::Disturbances;
-pub(crate) use disturbances::{Disturbance, What};
+pub(crate) use disturbances::{ALL, Disturbance, What};
+use disturbances::{Disturbances, concerns, concerns_activators};
+use fields::Fields;
 pub(crate) use outcomes::Outcome;
+use room::Room;
 use slots::Waits;
 use writes::Written;
 
@@ -29,9 +34,11 @@ const BROKEN_OFF_MAX: usize = 90;
 
 /// How long it may take until every activator knows a pod.
 const KNOWN_AFTER: Duration = Duration::from_secs(5);
-/// How long after a disturbance a pod may have more requests than its limit: the longest work of a
-/// request that an earlier owner had taken, and some time to agree.
-const AGREED_AFTER: Duration = Duration::from_secs(20);
+/// How long after a disturbance the activators may disagree about who owns a revision: one that
+/// could not be reached is passed over for 5 s, and for 5 s more one request at a time tries it.
+const AGREED_AFTER: Duration = Duration::from_secs(10);
+/// How long it may take until all of the first activators know that the last of them is ready.
+const JOINED_AFTER: Duration = Duration::from_secs(1);
 /// What lets activators disagree about pods and about who owns a revision.
 const DISAGREEMENTS: &[What] =
     &[What::Activator, What::Link, What::Api, What::PodWatch, What::Pause];
@@ -52,6 +59,10 @@ struct State {
     written: Written,
     disturbances: Disturbances,
     waits: Waits,
+    /// Activators that leave in order.
+    leaving: BTreeSet<Name>,
+    room: Room,
+    fields: Fields,
 }
 
 /// A request, as its client made it.
@@ -59,10 +70,11 @@ struct State {
 pub(crate) struct Asked {
     pub(crate) number: u64,
     pub(crate) service: String,
-    /// The revision's timeout.
-    pub(crate) timeout: Duration,
+    /// From the end of the request to the first part of the answer.
+    pub(crate) step: Duration,
     pub(crate) upload: usize,
     pub(crate) parts: u64,
+    pub(crate) has_trailers: bool,
     /// Whether it came to the outer door.
     pub(crate) is_outside: bool,
 }
@@ -70,24 +82,28 @@ pub(crate) struct Asked {
 struct Request {
     asked: Asked,
     sent: Duration,
-    /// The activator that the client is connected to.
-    activator: Option<Name>,
+    /// The activator that the client is connected to, and since when it may know the request.
+    activator: Option<(Name, Duration)>,
     arrivals: Vec<Arrival>,
     is_over: bool,
 }
 
 struct Arrival {
     pod: Arc<str>,
+    at: Duration,
 }
 
 struct PodFacts {
     identity: Identity,
     inside: BTreeSet<u64>,
-    began: Duration,
-    /// When its process failed, by a fault.
-    failed: Option<Duration>,
-    /// Requests that it has broken off while it is sick; `None` while it is not.
-    broken_off: Option<usize>,
+    /// Since when its process serves as it should; `None` while it does not.
+    well: Option<Duration>,
+    /// Whether its process runs.
+    is_up: bool,
+    /// How often it is sick.
+    sick: u32,
+    /// Requests that it has broken off while it is sick.
+    broken_off: usize,
 }
 
 /// A request's stay in a pod; it ends when this is dropped.
@@ -114,81 +130,11 @@ impl Judge {
         self.state.lock().requests.insert(request.asked.number, request);
     }
 
-    /// The request's connection leads to that activator.
+    /// The request goes to that activator.
     pub(crate) fn connects(&self, number: u64, activator: &Name) {
         if let Some(request) = self.state.lock().requests.get_mut(&number) {
-            request.activator = Some(activator.clone());
+            request.activator = Some((activator.clone(), ebb_clockwork::elapsed()));
         }
-    }
-
-    /// The process of a pod has started.
-    pub(crate) fn pod_runs(&self, identity: &Identity) {
-        let facts = PodFacts {
-            identity: identity.clone(),
-            inside: BTreeSet::new(),
-            began: ebb_clockwork::elapsed(),
-            failed: None,
-            broken_off: None,
-        };
-        self.state.lock().pods.insert(identity.uid.clone(), facts);
-    }
-
-    /// The process of a pod ends by a fault.
-    pub(crate) fn pod_fails(&self, identity: &Identity) {
-        let mut state = self.state.lock();
-        if let Some(pod) = state.pods.get_mut(&identity.uid) {
-            pod.failed = Some(ebb_clockwork::elapsed());
-            pod.inside.clear();
-        }
-        let service = format!("{}/{}", identity.namespace, identity.service);
-        state.disturbances.instant(What::Pod, service.into(), ebb_clockwork::elapsed());
-    }
-
-    /// A pod begins to break off requests; to be ended with [`Judge::settle`].
-    pub(crate) fn sickens(&self, identity: &Identity) -> Disturbance {
-        let mut state = self.state.lock();
-        if let Some(pod) = state.pods.get_mut(&identity.uid) {
-            pod.broken_off = Some(0);
-            pod.failed = Some(ebb_clockwork::elapsed());
-        }
-        let service = format!("{}/{}", identity.namespace, identity.service);
-        state.disturbances.begin(What::Pod, service.into(), ebb_clockwork::elapsed())
-    }
-
-    /// The process of a pod is ended because the pod was deleted.
-    pub(crate) fn pod_ends(&self, identity: &Identity) {
-        let mut state = self.state.lock();
-        let now = ebb_clockwork::elapsed();
-        let Some(pod) = state.pods.get_mut(&identity.uid) else { return };
-        let inside: Vec<u64> = std::mem::take(&mut pod.inside).into_iter().collect();
-        pod.failed = Some(now);
-        let alive: Vec<u64> = inside
-            .into_iter()
-            .filter(|number| state.requests.get(number).is_some_and(|request| !request.is_over))
-            .collect();
-        if alive.is_empty() {
-            return;
-        }
-        // A Service that was deleted takes its pods with it, and an activator that ends loses its
-        // requests in a moment. No other fault is an excuse: drains exist for them.
-        let is_wanted = state.written.lives(&identity.revision_uid);
-        let is_well = state.disturbances.is_calm(&[What::Activator], now, KNOWN_AFTER);
-        let how = format!(
-            "pod {} ends with {} inside (wanted: {is_wanted}, well: {is_well})",
-            identity.name,
-            list(&alive),
-        );
-        drop(state);
-        if is_wanted && is_well {
-            self.story.blame(EMPTY_POD, how);
-        } else {
-            self.story.tell(how);
-        }
-    }
-
-    /// A pod is gone from the API.
-    pub(crate) fn pod_gone(&self, identity: &Identity) {
-        self.state.lock().pods.remove(&identity.uid);
     }
 
     /// A request has arrived in a pod.
@@ -205,47 +151,53 @@ impl Judge {
                     format!("request {number} arrives in pod {} after {}", pod.uid, first.pod),
                 ));
             }
-            request.arrivals.push(Arrival { pod: pod.uid.clone() });
+            request.arrivals.push(Arrival { pod: pod.uid.clone(), at: now });
         }
-        // Every activator must know a pod that is well.
-        let is_known = |other: &PodFacts| {
-            other.failed.is_none() && ebb_clockwork::since(other.began) > KNOWN_AFTER
-        };
-        let is_replaceable = state.disturbances.is_calm(DISAGREEMENTS, now, KNOWN_AFTER)
-            && state
-                .pods
-                .values()
-                .any(|other| other.identity.revision_uid == pod.revision_uid && is_known(other));
-        let requests = &state.requests;
         if let Some(facts) = state.pods.get_mut(&pod.uid) {
             facts.inside.insert(number);
-            if let Some(broken_off) = facts.broken_off.as_mut().filter(|_| is_replaceable) {
-                *broken_off += 1;
-                if *broken_off > BROKEN_OFF_MAX {
-                    let how = format!("pod {} has broken off {broken_off} requests", pod.name);
-                    broken.push((PASSED_OVER, how));
-                    *broken_off = 0;
-                }
-            }
-            // A pod learns a moment later that a client has left.
-            let goes_on = |number: &&u64| requests.get(number).is_some_and(|own| !own.is_over);
-            let count = facts.inside.iter().filter(goes_on).count();
-            let limit = state.written.limit(&pod.revision_uid);
-            if limit > 0
-                && count > limit
-                && state.disturbances.is_calm(DISAGREEMENTS, now, AGREED_AFTER)
-            {
-                broken.push((
-                    LIMIT,
-                    format!("{count} requests in pod {} of limit {limit}", pod.name),
-                ));
-            }
         }
+        broken.extend(state.breaks_off(pod, now).map(|how| (PASSED_OVER, how)));
+        broken.extend(state.exceeds(pod).map(|how| (LIMIT, how)));
         drop(locked);
         for (rule, how) in broken {
             self.story.blame(rule, how);
         }
         Visit { judge: self.clone(), number, pod: pod.uid.clone() }
+    }
+}
+
+impl State {
+    /// Whether a pod that is sick gets more requests than it may.
+    fn breaks_off(&mut self, pod: &Identity, now: Duration) -> Option<String> {
+        // Every activator must know a pod that is well.
+        let is_known = |other: &PodFacts| {
+            other.identity.revision_uid == pod.revision_uid
+                && other.well.is_some_and(|well| ebb_clockwork::since(well) > KNOWN_AFTER)
+        };
+        let is_replaceable = self.disturbances.are_activators_calm(DISAGREEMENTS, now, KNOWN_AFTER)
+            && self.pods.values().any(is_known);
+        let facts = self.pods.get_mut(&pod.uid).filter(|facts| facts.sick > 0 && is_replaceable)?;
+        facts.broken_off += 1;
+        (facts.broken_off > BROKEN_OFF_MAX).then(|| {
+            let count = std::mem::take(&mut facts.broken_off);
+            format!("pod {} has broken off {count} requests", pod.name)
+        })
+    }
+
+    /// Whether a pod has more requests than its limit, of those that came when the activators had
+    /// agreed who owns the revision. An earlier owner may have taken older ones.
+    fn exceeds(&self, pod: &Identity) -> Option<String> {
+        let limit = self.written.limit(&pod.revision_uid);
+        if limit == 0 {
+            return None;
+        }
+        let agreed = self.disturbances.activators_calm_since(DISAGREEMENTS, AGREED_AFTER)?;
+        let agreed = agreed.max(self.written.joined + JOINED_AFTER);
+        // A pod learns a moment later that a client has left.
+        let counts = |request: &Request| !request.is_over && request.sent >= agreed;
+        let inside = self.pods.get(&pod.uid)?.inside.iter();
+        let count = inside.filter(|number| self.requests.get(number).is_some_and(counts)).count();
+        (count > limit).then(|| format!("{count} requests in pod {} of limit {limit}", pod.name))
     }
 }
 
@@ -255,9 +207,4 @@ impl Drop for Visit {
             pod.inside.remove(&self.number);
         }
     }
-}
-
-fn list(numbers: &[u64]) -> String {
-    let words: Vec<_> = numbers.iter().map(|number| format!("request {number}")).collect();
-    words.join(", ")
 }

@@ -9,6 +9,7 @@ mod api_link;
 mod chance;
 mod child;
 mod clients;
+mod content;
 mod crash;
 mod fleet;
 mod gate;

@@ -42,7 +42,7 @@ pub(crate) struct Network {
 struct State {
     /// By directed link.
     links: BTreeMap<(Name, Name), Link>,
-    paused: BTreeMap<Name, Vec<Waker>>,
+    paused: BTreeMap<Name, Paused>,
     /// Machines that have lost their power or their cable: nothing comes or goes.
     lost: BTreeSet<Name>,
     listeners: BTreeMap<SocketAddr, Listening>,
@@ -55,13 +55,23 @@ struct State {
     names: BTreeMap<String, Vec<SocketAddr>>,
 }
 
+/// A link with all the faults that are in force there: each ends by itself.
 #[derive(Clone, Copy, Default)]
 struct Link {
-    /// Number of the cut that is in force.
-    cut: Option<u64>,
-    cuts: u64,
-    /// What each chunk of bytes takes in addition.
+    /// Cuts in force.
+    cuts: u32,
+    /// How often it was closed: by a cut while none was in force.
+    closed: u64,
+    /// What each chunk of bytes takes in addition: all lags in force together.
     lag: Duration,
+}
+
+/// A process that is stopped.
+#[derive(Default)]
+struct Paused {
+    /// How often it is stopped: it goes on when as many have ended.
+    times: u32,
+    wakers: Vec<Waker>,
 }
 
 struct Listening {
@@ -112,51 +122,72 @@ impl Network {
     /// Cuts the link from one to the other: nothing arrives until it is healed. The other direction
     /// is a link of its own.
     pub(crate) fn cut(&self, from: &Name, to: &Name) {
-        let mut state = self.state.lock();
-        let link = state.links.entry((from.clone(), to.clone())).or_default();
-        link.cuts += 1;
-        let number = link.cuts;
-        link.cut = Some(number);
-        drop(state);
+        let closed = {
+            let mut state = self.state.lock();
+            let link = state.links.entry((from.clone(), to.clone())).or_default();
+            link.cuts += 1;
+            if link.cuts > 1 {
+                return;
+            }
+            link.closed += 1;
+            link.closed
+        };
         let (network, from, to) = (self.clone(), from.clone(), to.clone());
         tokio::spawn(async move {
             sleep(GIVEN_UP).await;
-            if network.link(&from, &to).cut == Some(number) {
+            let link = network.link(&from, &to);
+            if link.cuts > 0 && link.closed == closed {
                 network.sever(|wire| wire.joins(&from, &to));
             }
         });
     }
 
-    /// Ends a cut and a lag.
+    /// Ends one cut: the link is whole when none is left.
     pub(crate) fn heal(&self, from: &Name, to: &Name) {
         if let Some(link) = self.state.lock().links.get_mut(&(from.clone(), to.clone())) {
-            (link.cut, link.lag) = (None, Duration::ZERO);
+            link.cuts = link.cuts.saturating_sub(1);
         }
         self.wake();
     }
 
-    /// Makes the link slow.
+    /// Makes the link slower than it is.
     pub(crate) fn lag(&self, from: &Name, to: &Name, lag: Duration) {
-        self.state.lock().links.entry((from.clone(), to.clone())).or_default().lag = lag;
+        self.state.lock().links.entry((from.clone(), to.clone())).or_default().lag += lag;
+    }
+
+    /// Ends a lag.
+    pub(crate) fn quicken(&self, from: &Name, to: &Name, lag: Duration) {
+        if let Some(link) = self.state.lock().links.get_mut(&(from.clone(), to.clone())) {
+            link.lag = link.lag.saturating_sub(lag);
+        }
     }
 
     /// Stops a process: its kernel goes on to take connections and bytes.
     pub(crate) fn pause(&self, name: &Name) {
-        self.state.lock().paused.entry(name.clone()).or_default();
+        self.state.lock().paused.entry(name.clone()).or_default().times += 1;
     }
 
+    /// Ends one stop of a process: it goes on when none is left.
     pub(crate) fn resume(&self, name: &Name) {
-        let wakers = self.state.lock().paused.remove(name);
-        wakers.into_iter().flatten().for_each(Waker::wake);
+        let wakers = {
+            let mut state = self.state.lock();
+            let Some(paused) = state.paused.get_mut(name) else { return };
+            paused.times = paused.times.saturating_sub(1);
+            if paused.times > 0 {
+                return;
+            }
+            state.paused.remove(name)
+        };
+        wakers.into_iter().flat_map(|paused| paused.wakers).for_each(Waker::wake);
         self.wake();
     }
 
     /// Whether the process is stopped; it is woken when it goes on.
     pub(crate) fn is_paused(&self, name: &Name, waker: &Waker) -> bool {
         let mut state = self.state.lock();
-        let Some(wakers) = state.paused.get_mut(name) else { return false };
-        if !wakers.iter().any(|known| known.will_wake(waker)) {
-            wakers.push(waker.clone());
+        let Some(paused) = state.paused.get_mut(name) else { return false };
+        if !paused.wakers.iter().any(|known| known.will_wake(waker)) {
+            paused.wakers.push(waker.clone());
         }
         true
     }
@@ -189,7 +220,7 @@ impl Network {
     /// Whether bytes arrive now.
     fn is_open(&self, from: &Name, to: &Name) -> bool {
         let state = self.state.lock();
-        let is_cut = |link: &Link| link.cut.is_some();
+        let is_cut = |link: &Link| link.cuts > 0;
         let is_lost = state.lost.contains(from) || state.lost.contains(to);
         !is_lost && !state.links.get(&(from.clone(), to.clone())).is_some_and(is_cut)
     }
@@ -262,5 +293,48 @@ impl Accept for Listener {
             // Killed: its owner ends, too.
             None => std::future::pending().await,
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::task::Waker;
+
+    use super::*;
+
+    fn network() -> (Network, Name, Name) {
+        (Network::new(Chance::new(1, 1)), "a".into(), "b".into())
+    }
+
+    #[tokio::test]
+    async fn a_link_is_whole_when_its_last_cut_has_ended() {
+        let (network, a, b) = network();
+        network.cut(&a, &b);
+        network.cut(&a, &b);
+        network.heal(&a, &b);
+        assert!(!network.is_open(&a, &b));
+        network.heal(&a, &b);
+        assert!(network.is_open(&a, &b));
+    }
+
+    #[test]
+    fn a_lag_ends_alone() {
+        let (network, a, b) = network();
+        let (short, long) = (Duration::from_millis(20), Duration::from_secs(1));
+        network.lag(&a, &b, long);
+        network.lag(&a, &b, short);
+        network.quicken(&a, &b, long);
+        assert_eq!(network.link(&a, &b).lag, short);
+    }
+
+    #[test]
+    fn a_process_goes_on_when_its_last_stop_has_ended() {
+        let (network, a, _) = network();
+        network.pause(&a);
+        network.pause(&a);
+        network.resume(&a);
+        assert!(network.is_paused(&a, Waker::noop()));
+        network.resume(&a);
+        assert!(!network.is_paused(&a, Waker::noop()));
     }
 }

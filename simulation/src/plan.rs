@@ -74,9 +74,44 @@ pub(crate) struct Call {
     pub(crate) work: Duration,
     pub(crate) parts: u64,
     pub(crate) upload: usize,
+    pub(crate) framing: Framing,
+    /// Whether they come one after the other on one connection, instead of at once.
+    pub(crate) is_kept: bool,
     pub(crate) leaves_after: Option<Duration>,
     /// Whether it comes to the outer door, where nobody knows the host.
     pub(crate) is_outside: bool,
+}
+
+/// How the bodies of a request and its answer end.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Framing {
+    /// Nobody says before how long they are.
+    Open,
+    /// Their lengths are said before them.
+    Sized,
+    /// Trailers come after them.
+    Trailers,
+}
+
+impl Call {
+    /// So many short requests at once, without bodies.
+    pub(crate) const fn plain(count: u32, work: Duration) -> Self {
+        Self {
+            count,
+            work,
+            parts: 1,
+            upload: 0,
+            framing: Framing::Open,
+            is_kept: false,
+            leaves_after: None,
+            is_outside: false,
+        }
+    }
+
+    /// How long the model works until the first part of its answer, and between two.
+    pub(crate) fn step(&self) -> Duration {
+        self.work / u32::try_from(self.parts).unwrap_or(1)
+    }
 }
 
 impl Plan {
@@ -133,21 +168,30 @@ impl fmt::Display for Act {
             }
             Self::Delete(name) => write!(formatter, "{name} is deleted"),
             Self::Call(name, call) => {
-                let Call { count, work, parts, upload, leaves_after, is_outside } = call;
-                write!(
-                    formatter,
-                    "{count} requests to {name}: work {work:?} in {parts} parts, {upload} bytes up"
-                )?;
-                if *is_outside {
-                    formatter.write_str(", at the outer door")?;
-                }
-                match leaves_after {
-                    Some(after) => write!(formatter, ", their clients leave after {after:?}"),
-                    None => Ok(()),
-                }
+                write!(formatter, "{} requests to {name}: {call}", call.count)
             }
             Self::Configure(map, key, value) => write!(formatter, "{map}: {key} becomes {value}"),
             Self::Break(fault) => write!(formatter, "{fault}"),
+        }
+    }
+}
+
+impl fmt::Display for Call {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { work, parts, upload, .. } = self;
+        write!(formatter, "work {work:?} in {parts} parts, {upload} bytes up")?;
+        let more = [
+            (self.framing == Framing::Sized, ", of a length that is said"),
+            (self.framing == Framing::Trailers, ", with trailers"),
+            (self.is_kept, ", on one connection"),
+            (self.is_outside, ", at the outer door"),
+        ];
+        for (_, word) in more.iter().filter(|(is_so, _)| *is_so) {
+            formatter.write_str(word)?;
+        }
+        match self.leaves_after {
+            Some(after) => write!(formatter, ", their clients leave after {after:?}"),
+            None => Ok(()),
         }
     }
 }

@@ -5,7 +5,7 @@
 //! Only the preStop sleep stands between the deletion of a pod and that moment. Addresses are few,
 //! so that a pod often gets the one that another has just left.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::sync::Arc;
 use std::time::Duration;
@@ -39,14 +39,24 @@ const ADDRESSES: u8 = 6;
 /// In a cluster it is 40 s and 5 min; tests need no more than that it is long.
 const LOST_AFTER: Duration = Duration::from_secs(8);
 const EVICTED_AFTER: Duration = Duration::from_secs(6);
-/// How the process of a pod is.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Health {
-    Well,
+
+/// How the process of a pod is: what is wrong with it, and how often. Each trouble ends by itself.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Health {
     /// Its readiness probe fails, and it serves.
-    Unready,
-    /// It breaks off every request, and its readiness probe succeeds.
-    Sick,
+    unready: u32,
+    /// It breaks off every request; the probe does not tell.
+    sick: u32,
+}
+
+impl Health {
+    pub(crate) const fn is_ready(self) -> bool {
+        self.unready == 0
+    }
+
+    pub(crate) const fn is_sick(self) -> bool {
+        self.sick > 0
+    }
 }
 
 /// The machines that all pods run on. Cheap to clone.
@@ -66,6 +76,18 @@ struct State {
     free: Vec<u8>,
     given: u8,
     processes: BTreeMap<Arc<str>, Process>,
+    /// Pods that are deleted, or were.
+    ending: BTreeSet<Arc<str>>,
+}
+
+/// What has become of the machine under a pod.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Machine {
+    Well,
+    /// It is lost, and nobody writes its pods' statuses.
+    Lost,
+    /// Kubernetes has noticed.
+    GivenUp,
 }
 
 /// The process of a pod.
@@ -79,8 +101,16 @@ struct Process {
     restarts: i32,
     /// Whether it has ended by itself and waits for its next start.
     is_down: bool,
-    is_lost: bool,
+    machine: Machine,
     is_ending: bool,
+}
+
+impl Process {
+    fn is_ready(&self) -> bool {
+        self.serving.is_some()
+            && self.health.borrow().is_ready()
+            && self.machine != Machine::GivenUp
+    }
 }
 
 impl Machines {
@@ -124,7 +154,8 @@ impl Machines {
     /// The pods that run now.
     pub(crate) fn running(&self) -> Vec<Identity> {
         let state = self.state.lock();
-        let runs = |process: &&Process| process.serving.is_some() && !process.is_lost;
+        let runs =
+            |process: &&Process| process.serving.is_some() && process.machine == Machine::Well;
         state.processes.values().filter(runs).map(|process| process.identity.clone()).collect()
     }
 
@@ -139,28 +170,32 @@ impl Machines {
             _ => self.chance.between(5, 400),
         };
         sleep(wait).await;
+        // A pod that was deleted before it started never does.
+        if self.state.lock().ending.contains(&identity.uid) {
+            return;
+        }
         let address = self.give_address();
         self.network.host(&identity.name, address);
         let process = Process {
             identity: identity.clone(),
             address,
             habit,
-            health: watch::Sender::new(Health::Well),
+            health: watch::Sender::new(Health::default()),
             serving: None,
             restarts: 0,
             is_down: false,
-            is_lost: false,
+            machine: Machine::Well,
             is_ending: false,
         };
         self.state.lock().processes.insert(identity.uid.clone(), process);
-        self.write_status(&identity, false).await;
+        self.write_status(&identity).await;
         sleep(self.chance.between(0, 200)).await;
         if habit == Habit::Broken {
             return;
         }
         self.listen(&identity.uid);
         sleep(self.chance.between(0, 50)).await;
-        self.write_status(&identity, true).await;
+        self.write_status(&identity).await;
     }
 
     /// Starts the process of a pod, unless the pod is at its end.
@@ -181,8 +216,12 @@ impl Machines {
     }
 
     async fn end(&self, identity: Identity, pod: &Pod) {
-        if let Some(process) = self.state.lock().processes.get_mut(&identity.uid) {
-            process.is_ending = true;
+        {
+            let mut state = self.state.lock();
+            state.ending.insert(identity.uid.clone());
+            if let Some(process) = state.processes.get_mut(&identity.uid) {
+                process.is_ending = true;
+            }
         }
         let grace = pod.metadata.deletion_grace_period_seconds.unwrap_or(0);
         if grace > 0 {
@@ -194,7 +233,6 @@ impl Machines {
         self.network.unhost(&identity.name);
         sleep(self.chance.between(0, 50)).await;
         self.remove(&identity).await;
-        self.give_back(&identity);
     }
 
     /// Ends the process of a pod with everything that it does.
@@ -217,9 +255,10 @@ impl Machines {
         {
             let mut state = self.state.lock();
             let Some(process) = state.processes.get_mut(&identity.uid) else { return };
-            let Some(serving) = process.serving.take().filter(|_| !process.is_ending) else {
+            if process.is_ending {
                 return;
-            };
+            }
+            let Some(serving) = process.serving.take() else { return };
             serving.abort();
             process.restarts += 1;
             process.is_down = true;
@@ -228,47 +267,44 @@ impl Machines {
         self.story.tell(format!("The process of pod {} crashes", identity.name));
         self.network.kill(&identity.name);
         sleep(self.chance.between(0, 300)).await;
-        self.write_status(&identity, false).await;
+        self.write_status(&identity).await;
         sleep(back_off).await;
         self.listen(&identity.uid);
         sleep(self.chance.between(0, 50)).await;
-        let runs =
-            self.state.lock().processes.get(&identity.uid).is_some_and(|p| p.serving.is_some());
-        if runs {
-            self.write_status(&identity, true).await;
-        }
+        self.write_status(&identity).await;
     }
 
     /// The readiness probe fails for a while. Requests are served as before.
     pub(crate) async fn unwell(&self, identity: Identity, time: Duration) {
-        if !self.set_health(&identity, Health::Unready) {
+        if !self.change_health(&identity, |health| health.unready += 1) {
             return;
         }
         self.story.tell(format!("The readiness probe of pod {} fails", identity.name));
         sleep(self.chance.between(0, 1_000)).await;
-        self.write_status(&identity, false).await;
+        self.write_status(&identity).await;
         sleep(time).await;
-        self.set_health(&identity, Health::Well);
+        self.change_health(&identity, |health| health.unready -= 1);
         sleep(self.chance.between(0, 1_000)).await;
-        self.write_status(&identity, true).await;
+        self.write_status(&identity).await;
     }
 
     /// The process breaks off every request for a while.
     pub(crate) async fn sicken(&self, identity: Identity, time: Duration) {
-        if !self.set_health(&identity, Health::Sick) {
+        if !self.change_health(&identity, |health| health.sick += 1) {
             return;
         }
         self.story.tell(format!("Pod {} breaks off every request for {time:?}", identity.name));
         let fault = self.judge.sickens(&identity);
         sleep(time).await;
-        self.set_health(&identity, Health::Well);
-        self.judge.settle(fault);
+        self.change_health(&identity, |health| health.sick -= 1);
+        self.judge.recovers(&identity, fault);
     }
 
-    fn set_health(&self, identity: &Identity, health: Health) -> bool {
+    /// Whether the pod is there and not at its end, and so its health has changed.
+    fn change_health(&self, identity: &Identity, change: impl FnOnce(&mut Health)) -> bool {
         let state = self.state.lock();
         let process = state.processes.get(&identity.uid).filter(|process| !process.is_ending);
-        process.is_some_and(|process| process.health.send_replace(health) != health)
+        process.inspect(|process| process.health.send_modify(change)).is_some()
     }
 
     /// The machine under a pod is lost; Kubernetes notices after a while and replaces the pod.
@@ -276,18 +312,22 @@ impl Machines {
         {
             let mut state = self.state.lock();
             let Some(process) = state.processes.get_mut(&identity.uid) else { return };
-            if process.is_ending || process.is_lost {
+            if process.is_ending || process.machine != Machine::Well {
                 return;
             }
-            process.is_lost = true;
+            process.machine = Machine::Lost;
         }
-        self.judge.pod_fails(&identity);
+        let fault = self.judge.pod_is_lost(&identity);
         self.story.tell(format!("The machine of pod {} is lost", identity.name));
         self.network.lose(&identity.name);
         sleep(LOST_AFTER).await;
-        self.write_status(&identity, false).await;
+        if let Some(process) = self.state.lock().processes.get_mut(&identity.uid) {
+            process.machine = Machine::GivenUp;
+        }
+        self.write_status(&identity).await;
         sleep(EVICTED_AFTER).await;
         self.stop(&identity);
+        self.judge.settle(fault);
         self.state.lock().processes.remove(&identity.uid);
         self.network.unhost(&identity.name);
         self.remove(&identity).await;
@@ -313,14 +353,16 @@ impl Machines {
         IpAddr::V4(Ipv4Addr::new(10, 3, 0, last))
     }
 
-    fn give_back(&self, identity: &Identity) {
-        self.judge.pod_gone(identity);
-    }
-
-    async fn write_status(&self, identity: &Identity, is_ready: bool) {
-        let (address, restarts, state, is_ending) = {
+    /// Writes how the pod is now, if anybody there can.
+    async fn write_status(&self, identity: &Identity) {
+        let (address, restarts, state, is_ready) = {
             let state = self.state.lock();
             let Some(process) = state.processes.get(&identity.uid) else { return };
+            let is_dark = process.machine == Machine::Lost;
+            let is_ready = process.is_ready();
+            if is_dark || (is_ready && process.is_ending) {
+                return;
+            }
             let state = match (process.habit, process.is_down) {
                 (Habit::Broken, _) => json!({"running": null, "waiting": {
                     "reason": "CrashLoopBackOff", "message": "exit 1",
@@ -328,11 +370,8 @@ impl Machines {
                 (_, true) => json!({"running": null, "terminated": {"exitCode": 3}}),
                 (_, false) => json!({"running": {}, "terminated": null}),
             };
-            (process.address, process.restarts, state, process.is_ending)
+            (process.address, process.restarts, state, is_ready)
         };
-        if is_ending && is_ready {
-            return;
-        }
         let status = status(address, restarts, &state, is_ready);
         let pods: Api<Pod> = Api::namespaced(self.client.clone(), &identity.namespace);
         let patch = json!({"metadata": {"uid": &*identity.uid}, "status": status});

@@ -139,6 +139,5 @@ fn call(count: u32, work_ms: u64) -> Act {
     let work = Duration::from_millis(work_ms);
     // A first part comes in time for the timeout.
     let parts = 1 + work_ms / 10_000;
-    let call = Call { count, work, parts, upload: 0, leaves_after: None, is_outside: false };
-    Act::Call("model".to_owned(), call)
+    Act::Call("model".to_owned(), Call { parts, ..Call::plain(count, work) })
 }

@@ -1,7 +1,6 @@
 //! One seed, in this process.
 
 use std::io::Write as _;
-use std::panic::AssertUnwindSafe;
 use std::process::ExitCode;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
@@ -35,6 +34,9 @@ pub(crate) struct Options {
     #[arg(long, value_name = "FILTER")]
     log: Option<String>,
 }
+
+/// Stack of the thread of a world, as the main thread's: futures are large while nothing is optimised.
+const STACK: usize = 8 << 20;
 
 /// Keys of the hash maps that take them neither from the C library nor from a seed of their own.
 struct Keys(AtomicUsize);
@@ -81,35 +83,44 @@ fn live(options: &Options, plan: Plan) -> Result<Story, String> {
         subscriber.with_writer(std::io::stderr).init();
     }
     let story = if options.log.is_some() { Story::loud() } else { Story::default() };
-    simulate(options.seed, &story, world::live(options.seed, plan, story.clone()))?;
+    let (seed, told) = (options.seed, story.clone());
+    simulate(seed, &story, move || world::live(seed, plan, told))?;
     Ok(story)
 }
 
-/// Runs something in simulated time, with the chance of a seed: once in the life of a process.
+/// Runs something in simulated time, with the chance of a seed: once in the life of a process. It
+/// runs in a thread of its own: the standard library draws keys of hash maps once for a thread, and
+/// whoever sets a log up makes some before the clock is wound.
 ///
 /// # Errors
 ///
-/// Something drew random numbers before, or there is no runtime.
-pub(crate) fn simulate<T>(
+/// Something drew random numbers before, or there is no thread or runtime.
+pub(crate) fn simulate<T, F>(
     seed: u64,
     story: &Story,
-    run: impl Future<Output = T>,
-) -> Result<T, String> {
+    run: impl FnOnce() -> F + Send,
+) -> Result<T, String>
+where
+    T: Send,
+    F: Future<Output = T>,
+{
     set_random_source(Keys(AtomicUsize::new(1))).map_err(|_| "hash maps have keys already")?;
-    // After the log was set up: the run must not depend on whether there is one.
     let again = |seed| format!("the clock was wound before, with {seed}");
     ebb_clockwork::wind(seed).map_err(again)?;
     let witness = story.clone();
     std::panic::set_hook(Box::new(move |panic| witness.blame(ALIVE, panic.to_string())));
-    let runtime = tokio::runtime::Builder::new_current_thread()
-        .enable_time()
-        .start_paused(true)
-        .build()
-        .map_err(|error| error.to_string())?;
-    let outcome = std::panic::catch_unwind(AssertUnwindSafe(|| runtime.block_on(run)));
+    let outcome = std::thread::scope(|scope| {
+        let thread = std::thread::Builder::new().stack_size(STACK);
+        let thread = thread.spawn_scoped(scope, || {
+            let mut runtime = tokio::runtime::Builder::new_current_thread();
+            let runtime = runtime.enable_time().start_paused(true).build();
+            runtime.map(|runtime| runtime.block_on(run())).map_err(|error| error.to_string())
+        });
+        thread.map_err(|error| error.to_string()).map(std::thread::ScopedJoinHandle::join)
+    })?;
     drop(std::panic::take_hook());
-    outcome.map_err(|_| {
+    outcome.unwrap_or_else(|_| {
         let broken = story.broken();
-        broken.last().map(|last| last.how.clone()).unwrap_or_default()
+        Err(broken.last().map(|last| last.how.clone()).unwrap_or_default())
     })
 }

@@ -30,7 +30,7 @@ use tokio::task::JoinSet;
 use tokio::time::{Instant, sleep, sleep_until};
 use tokio_util::sync::CancellationToken;
 
-use crate::api_link::{ApiLinks, Weather};
+use crate::api_link::{ApiLinks, Sky};
 use crate::chance::Chance;
 use crate::clients::{Clients, Endpoints, Errand};
 use crate::fleet::Fleet;
@@ -47,6 +47,8 @@ const NAMESPACE: &str = "default";
 const DOMAIN: &str = "models.example.com";
 /// How often the activators are looked into.
 const LOOK_EVERY: Duration = Duration::from_millis(25);
+/// After how many looks it is looked which revisions have room: waits of seconds matter.
+const ROOM_EVERY: u32 = 8;
 /// Knative's smallest window: the decision to sleep comes soonest.
 const WINDOW: &str = "6s";
 
@@ -106,7 +108,7 @@ impl World {
             story: story.clone(),
             witness: Arc::new(judge.clone()),
         };
-        let fine = watch::channel(Weather::Fine);
+        let fine = watch::channel(Sky::default());
         let client = |name: &str| links.link(&name.into(), fine.1.clone()).client();
         let user = client("user");
         prepare(&api.client()).await;
@@ -158,8 +160,11 @@ impl World {
 
     /// Looks into the activators, for ever.
     async fn look(self) {
-        loop {
+        for look in 0_u32.. {
             sleep(LOOK_EVERY).await;
+            if look.is_multiple_of(ROOM_EVERY) {
+                self.judge.look_at_room();
+            }
             for (name, activator) in self.fleet.activators() {
                 self.judge.standing(&name, &activator.snapshot());
             }
@@ -228,31 +233,24 @@ impl World {
 
     /// Makes requests; true if all were answered 200.
     async fn call(&self, name: &str, call: Call) -> bool {
-        let wanted = self.wanted.lock().get(name).cloned();
+        let is_h2 = self.wanted.lock().get(name).is_some_and(|wanted| wanted.is_h2);
         let mut calls = JoinSet::new();
-        for _ in 0..call.count {
-            let errand = self.errand(name, wanted.as_ref(), call);
-            calls.spawn(self.clients.clone().run(errand));
+        let errands = (0..call.count).map(|_| self.errand(name, is_h2, call));
+        if call.is_kept {
+            calls.spawn(self.clients.clone().run(errands.collect()));
+        } else {
+            for errand in errands {
+                calls.spawn(self.clients.clone().run(vec![errand]));
+            }
         }
-        calls.join_all().await.into_iter().all(|is_served| is_served)
+        calls.join_all().await.into_iter().all(|are_served| are_served)
     }
 
-    fn errand(&self, name: &str, wanted: Option<&Wanted>, call: Call) -> Errand {
+    fn errand(&self, name: &str, is_h2: bool, call: Call) -> Errand {
         let mut errands = self.errands.lock();
         *errands += 1;
-        Errand {
-            number: *errands,
-            namespace: NAMESPACE,
-            service: name.to_owned(),
-            // Revisions that still serve may have another one.
-            timeout: Duration::from_secs(wanted.map_or(60, |_| 10)),
-            work: call.work,
-            parts: call.parts,
-            upload: call.upload,
-            leaves_after: call.leaves_after,
-            is_h2: wanted.is_some_and(|wanted| wanted.is_h2),
-            is_outside: call.is_outside,
-        }
+        let service = name.to_owned();
+        Errand { number: *errands, namespace: NAMESPACE, service, is_h2, call }
     }
 }
 

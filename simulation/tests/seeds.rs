@@ -32,16 +32,21 @@ fn what_is_left_does_not_depend_on_the_write_at_which_a_process_ends() {
     }
 }
 
-/// Else a failing seed would tell nothing.
+/// Else a failing seed would tell nothing, nor would its logs.
 #[test]
-fn a_seed_is_the_same_run_each_time() {
+fn a_seed_is_the_same_run_each_time_with_logs_and_without() {
     for seed in 1_000..1_008 {
-        let run = || {
-            let run = simulation(&["replay", &seed.to_string(), "--brief"]);
+        let run = |more: &[&str]| {
+            let seed = seed.to_string();
+            let arguments = [&["replay", &seed, "--brief"], more].concat();
+            let run = simulation(&arguments);
             let text = String::from_utf8_lossy(&run.stdout).into_owned();
             assert!(text.contains("digest "), "{text}");
+            assert_eq!(run.stderr.is_empty(), more.is_empty(), "seed {seed}: {more:?}");
             text
         };
-        assert_eq!(run(), run(), "seed {seed}");
+        let first = run(&[]);
+        assert_eq!(first, run(&[]), "seed {seed}");
+        assert_eq!(first, run(&["--log", "debug"]), "seed {seed} with logs");
     }
 }

@@ -47,10 +47,11 @@ pub fn wind(seed: u64) -> Result<(), u64> {
     WORKS.set(Works { random, begin: OnceLock::new() }).map_err(|_| seed)
 }
 
-/// Sets how far the wall clock is off, forwards or backwards. Monotonic clocks do not notice.
+/// Sets the wall clock forwards or backwards, from wherever it is: going as far the other way is
+/// right again, whatever else was set meanwhile. Monotonic clocks do not notice.
 pub fn skew(by: Duration, is_ahead: bool) {
     let off = i64::try_from(by.as_nanos()).unwrap_or(i64::MAX);
-    SKEW_NS.store(if is_ahead { off } else { -off }, Ordering::Relaxed);
+    SKEW_NS.fetch_add(if is_ahead { off } else { -off }, Ordering::Relaxed);
 }
 
 /// The time since the simulation began; nothing outside of a tokio runtime.

@@ -7,7 +7,7 @@ use std::time::Duration;
 /// What a fault concerns.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) enum What {
-    /// An activator ends, or begins.
+    /// An activator ends, or begins anew or in the place of another.
     Activator,
     /// An activator, autoscaler or controller is stopped for a while.
     Pause,
@@ -19,7 +19,7 @@ pub(crate) enum What {
     Api,
     /// Only its watch of pods.
     PodWatch,
-    /// Pods of a Service.
+    /// A pod, by UID: requests inside may break.
     Pod,
     /// Pods of a Service can never start.
     Broken,
@@ -28,6 +28,9 @@ pub(crate) enum What {
     /// The wall clock.
     Clock,
 }
+
+/// Stands for every process.
+pub(crate) const ALL: &str = "all";
 
 /// A fault in force, to be ended.
 #[derive(Clone, Copy, Debug)]
@@ -59,34 +62,110 @@ impl Disturbances {
         self.all.push(Entry { what, whom, from: now, until: Some(now) });
     }
 
-    /// Whether none of that kind is in force now, or was in the time before.
-    pub(super) fn is_calm(&self, kinds: &[What], now: Duration, before: Duration) -> bool {
-        !self.any(kinds, None, now.saturating_sub(before), now)
-    }
-
-    /// Whether one of that kind, about that one if it is named, was in force between the two.
+    /// Whether one of that kind about one of these was in force between the two.
     pub(super) fn any(
         &self,
         kinds: &[What],
-        whom: Option<&str>,
+        whom: impl Fn(&str) -> bool,
         from: Duration,
         to: Duration,
     ) -> bool {
         self.all.iter().any(|entry| {
             kinds.contains(&entry.what)
-                && whom.is_none_or(|whom| *entry.whom == *whom)
                 && entry.from <= to
                 && entry.until.is_none_or(|until| until >= from)
+                && whom(&entry.whom)
         })
     }
 
-    /// Whether one of that kind about that one has been in force since before `since`.
+    /// Whether the activators, and links between two of them, have been well for so long.
+    pub(super) fn are_activators_calm(
+        &self,
+        kinds: &[What],
+        now: Duration,
+        before: Duration,
+    ) -> bool {
+        !self.any(kinds, concerns_activators, now.saturating_sub(before), now)
+    }
+
+    /// Since when the activators, and links between two of them, have been well for so long;
+    /// nothing if they are not.
+    pub(super) fn activators_calm_since(
+        &self,
+        kinds: &[What],
+        before: Duration,
+    ) -> Option<Duration> {
+        let concerned =
+            |entry: &&Entry| kinds.contains(&entry.what) && concerns_activators(&entry.whom);
+        let mut ends = self.all.iter().filter(concerned).map(|entry| entry.until);
+        ends.try_fold(Duration::ZERO, |last, until| Some(last.max(until? + before)))
+    }
+
+    /// Whether one of that kind about that one has been in force all the time since `since`, be it
+    /// one after the other.
     pub(super) fn lasts(&self, what: What, whom: &str, since: Duration) -> bool {
-        self.all.iter().any(|entry| {
-            entry.what == what
-                && *entry.whom == *whom
-                && entry.from <= since
-                && entry.until.is_none()
-        })
+        let own = |entry: &&Entry| entry.what == what && *entry.whom == *whom;
+        let open = self.all.iter().filter(own).filter(|entry| entry.until.is_none());
+        let Some(mut from) = open.map(|entry| entry.from).min() else { return false };
+        loop {
+            let covers =
+                |entry: &&Entry| entry.from < from && entry.until.is_none_or(|until| until >= from);
+            match self.all.iter().filter(own).filter(covers).map(|entry| entry.from).min() {
+                Some(earlier) => from = earlier,
+                None => return from <= since,
+            }
+        }
+    }
+}
+
+/// Whether a disturbance of `whom` concerns an activator, or the link between two of them.
+pub(super) fn concerns_activators(whom: &str) -> bool {
+    whom == ALL || whom.split(['>', '~']).all(|name| name.starts_with("activator"))
+}
+
+/// Whether a disturbance of `whom` concerns that process alone or with all others.
+pub(super) fn concerns(name: &str) -> impl Fn(&str) -> bool {
+    move |whom| whom == ALL || whom == name
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn s(seconds: u64) -> Duration {
+        Duration::from_secs(seconds)
+    }
+
+    #[test]
+    fn faults_that_overlap_last_from_the_first_to_the_last() {
+        let mut all = Disturbances::default();
+        let first = all.begin(What::Link, "a>b".into(), s(0));
+        let second = all.begin(What::Link, "a>b".into(), s(10));
+        all.end(first, s(12));
+        assert!(all.lasts(What::Link, "a>b", s(0)));
+        all.begin(What::Link, "a>b".into(), s(20));
+        all.end(second, s(15));
+        assert!(!all.lasts(What::Link, "a>b", s(0)), "it was well in between");
+        assert!(all.lasts(What::Link, "a>b", s(20)));
+    }
+
+    #[test]
+    fn only_faults_of_activators_concern_them() {
+        for (whom, does) in [
+            ("activator-1", true),
+            (ALL, true),
+            ("activator-0>activator-2", true),
+            ("activator-0>autoscaler-1", false),
+            ("controller-0", false),
+        ] {
+            assert_eq!(concerns_activators(whom), does, "{whom}");
+        }
+        let mut all = Disturbances::default();
+        all.instant(What::Pause, "controller-0".into(), s(9));
+        assert_eq!(all.activators_calm_since(&[What::Pause], s(8)), Some(s(0)));
+        all.instant(What::Pause, "activator-0".into(), s(9));
+        assert_eq!(all.activators_calm_since(&[What::Pause], s(8)), Some(s(17)));
+        all.begin(What::Pause, "activator-0".into(), s(20));
+        assert_eq!(all.activators_calm_since(&[What::Pause], s(8)), None);
     }
 }

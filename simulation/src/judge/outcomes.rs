@@ -1,26 +1,40 @@
 //! How requests end.
 
+use std::collections::BTreeSet;
+use std::sync::Arc;
 use std::time::Duration;
 
+use bytes::Bytes;
 use http::{HeaderMap, StatusCode, header};
 
-use super::{Asked, Disturbance, Judge, Request, State, What};
+use super::{
+    ALL, Asked, DISAGREEMENTS, Disturbance, Judge, KNOWN_AFTER, Request, State, What, concerns,
+    concerns_activators,
+};
+use crate::content;
 use crate::invariants::{ANSWERED, ENDS, INSIDE, OWN_REVISION, WHOLE};
 use crate::network::Name;
 
 /// How long a change of a Route or a pod may be unknown to an activator that is well.
 const KNOWN_WITHIN: Duration = Duration::from_secs(2);
-/// The same after the way to the API server was disturbed: a watch that stalls is asked to end
+/// The same after its way to the API server was disturbed: a watch that stalls is asked to end
 /// after 50 s, and then connected again with a back-off.
 const KNOWN_LATE: Duration = Duration::from_secs(75);
-/// How much later than its timeout a request may be answered, and how much sooner.
+/// How long bytes may be on their way to a pod whose process ends meanwhile, many times over: links
+/// to pods are well.
+const UNDER_WAY: Duration = Duration::from_millis(50);
+/// How much sooner than its timeout a request may be answered 504: timers count milliseconds.
+const ROUNDING: Duration = Duration::from_millis(2);
+/// How much later.
 const TIMEOUT_SLACK: Duration = Duration::from_secs(3);
+/// How long an answer may take from a pod to its client, with the rest of the request on its way.
+const ANSWERED_WITHIN: Duration = Duration::from_secs(1);
 
 /// How a request ended for its client.
 #[derive(Debug)]
 pub(crate) enum Outcome {
     /// An answer, read to its end.
-    Answer { status: StatusCode, headers: HeaderMap, body: String },
+    Answer { status: StatusCode, headers: HeaderMap, body: Bytes, trailers: Option<Box<HeaderMap>> },
     /// The connection broke.
     Broke(String),
     /// No activator took the connection.
@@ -47,6 +61,19 @@ impl Judge {
         self.state.lock().disturbances.instant(what, whom.into(), ebb_clockwork::elapsed());
     }
 
+    /// An activator leaves in order: it closes connections on which nothing is under way.
+    pub(crate) fn leaves(&self, activator: &Name) {
+        self.state.lock().leaving.insert(activator.clone());
+    }
+
+    /// Whether a request that a connection broke with had come no further than to an activator that
+    /// leaves.
+    pub(crate) fn is_turned_away(&self, number: u64, activator: &Name) -> bool {
+        let state = self.state.lock();
+        let is_new = |request: &Request| request.arrivals.is_empty();
+        state.leaving.contains(activator) && state.requests.get(&number).is_some_and(is_new)
+    }
+
     /// A request has ended.
     pub(crate) fn ends(&self, number: u64, outcome: &Outcome) {
         let mut state = self.state.lock();
@@ -60,13 +87,13 @@ impl Judge {
         drop(state);
         let Asked { service, .. } = &asked;
         let told = match outcome {
-            Outcome::Answer { status, headers, body } => {
+            Outcome::Answer { status, headers, body, .. } => {
                 let why = reason(headers).map(|why| format!(" ({why})")).unwrap_or_default();
                 format!("{}{why}, {} bytes", status.as_u16(), body.len())
             }
             other => format!("{other:?}"),
         };
-        let by = activator.as_deref().unwrap_or("nobody");
+        let by = activator.map_or_else(|| "nobody".into(), |(name, _)| name);
         let to = if pods.is_empty() { "no pod".to_owned() } else { pods.join(" and ") };
         self.story.tell(format!(
             "Request {number} to {service}, by {by} and {to}, ends after {:.3} s: {told}",
@@ -95,8 +122,8 @@ fn verdict(state: &State, request: &Request, outcome: &Outcome) -> Finding {
             (broke(state, request) && !is_refused)
                 .then(|| (ANSWERED, format!("the connection broke: {error}")))
         }
-        Outcome::Answer { status, headers, body } => match status.as_u16() {
-            200 => answered(state, request, body),
+        Outcome::Answer { status, headers, body, trailers } => match status.as_u16() {
+            200 => answered(state, request, body, trailers.as_deref()),
             404 => not_found(state, request),
             503 => unavailable(state, request, headers),
             504 => timed_out(state, request),
@@ -109,44 +136,74 @@ fn verdict(state: &State, request: &Request, outcome: &Outcome) -> Finding {
 
 /// Whether no fault explains that a connection on the way of the request broke.
 fn broke(state: &State, request: &Request) -> bool {
-    let arrived_in_failed = request
-        .arrivals
-        .iter()
-        .any(|arrival| state.pods.get(&arrival.pod).is_none_or(|pod| pod.failed.is_some()));
-    // Bytes that were sent to a machine that is lost arrive nowhere, and nobody knows it.
-    let from = request.sent.saturating_sub(KNOWN_LATE);
-    let service = request.asked.service.as_str();
-    let pod_failed =
-        state.disturbances.any(&[What::Pod], Some(service), from, ebb_clockwork::elapsed());
-    !arrived_in_failed && !pod_failed && !ended_here(state, request)
+    let now = ebb_clockwork::elapsed();
+    let troubled =
+        |pod: &str, from| state.disturbances.any(&[What::Pod], |whom| whom == pod, from, now);
+    let arrivals = &request.arrivals;
+    let fell_with_pod = if arrivals.is_empty() {
+        // Its bytes were under way to a pod when that failed, or went to a machine that is lost:
+        // nobody knows it until Kubernetes gives the machine up.
+        let from = request.sent.saturating_sub(UNDER_WAY);
+        let routed = routed(state, request);
+        let own = |pod: &str| {
+            let facts = state.pods.get(pod);
+            facts.is_some_and(|facts| routed.contains(&facts.identity.revision_uid))
+        };
+        state.disturbances.any(&[What::Pod], own, from, now)
+    } else {
+        arrivals.iter().any(|arrival| troubled(&arrival.pod, arrival.at))
+    };
+    !fell_with_pod && !ended_here(state, request)
 }
 
-/// Whether a process or a link of the request's way was under a fault.
+/// Whether an activator, or a link between two, was under a fault while they had the request.
 fn ended_here(state: &State, request: &Request) -> bool {
     let (from, to) = (request.sent.saturating_sub(KNOWN_WITHIN), ebb_clockwork::elapsed());
     let kinds = [What::Activator, What::Link, What::Pause];
-    state.disturbances.any(&kinds, None, from, to)
+    state.disturbances.any(&kinds, concerns_activators, from, to)
 }
 
-fn answered(state: &State, request: &Request, body: &str) -> Finding {
+/// UIDs of the Revisions that may serve the request.
+fn routed(state: &State, request: &Request) -> BTreeSet<Arc<str>> {
+    let from = request.sent.saturating_sub(lateness(state, request));
+    state.written.routed(&request.asked.service, from, ebb_clockwork::elapsed())
+}
+
+fn answered(
+    state: &State,
+    request: &Request,
+    body: &Bytes,
+    trailers: Option<&HeaderMap>,
+) -> Finding {
     let asked = &request.asked;
-    let mut lines = body.lines();
-    let first = lines.next().unwrap_or_default();
-    let Some((uid, received)) = first.split_once(' ') else {
-        return Some((OWN_REVISION, format!("the answer is not the model's: {first:?}")));
+    let answer = match content::read(body, asked.parts) {
+        Ok(answer) => answer,
+        Err(content::Flaw::Foreign(line)) => {
+            return Some((OWN_REVISION, format!("the answer is not the model's: {line:?}")));
+        }
+        Err(content::Flaw::Short(parts)) => {
+            return Some((WHOLE, format!("{parts} of {} parts arrived", asked.parts)));
+        }
     };
-    let parts = 1 + u64::try_from(lines.count()).unwrap_or(u64::MAX);
-    if parts != asked.parts {
-        return Some((WHOLE, format!("{parts} of {} parts arrived", asked.parts)));
+    if answer.received != asked.upload {
+        let got = answer.received;
+        return Some((WHOLE, format!("the pod got {got} of {} bytes", asked.upload)));
     }
-    if received != asked.upload.to_string() {
-        return Some((WHOLE, format!("the pod got {received} of {} bytes", asked.upload)));
+    if let Some(at) = content::differs(answer.echo, asked.number, asked.upload) {
+        return Some((WHOLE, format!("byte {at} of {} came back changed", asked.upload)));
     }
-    let (from, to) =
-        (request.sent.saturating_sub(lateness(state, request)), ebb_clockwork::elapsed());
-    let routed = state.written.routed(&asked.service, from, to);
-    (!routed.contains(uid)).then(|| {
+    if asked.has_trailers {
+        let sum = trailers.and_then(|trailers| trailers.get(content::SUM)?.to_str().ok());
+        let expected = asked.number.to_string();
+        if answer.trailer != expected || sum != Some(&*expected) {
+            let there = answer.trailer;
+            return Some((WHOLE, format!("trailer {there:?} arrived there, and {sum:?} here")));
+        }
+    }
+    let routed = routed(state, request);
+    (!routed.contains(answer.uid)).then(|| {
         let known: Vec<_> = routed.iter().map(ToString::to_string).collect();
+        let uid = answer.uid;
         (OWN_REVISION, format!("{uid} answers, and it was routed to {}", known.join(", ")))
     })
 }
@@ -154,8 +211,9 @@ fn answered(state: &State, request: &Request, body: &str) -> Finding {
 /// How long this activator may not know a change.
 fn lateness(state: &State, request: &Request) -> Duration {
     let from = request.sent.saturating_sub(KNOWN_LATE);
-    let kinds = [What::Api, What::Pause, What::Activator];
-    if state.disturbances.any(&kinds, None, from, ebb_clockwork::elapsed()) {
+    let own = request.activator.as_ref().map_or(ALL, |(name, _)| name);
+    let kinds = [What::Api, What::Pause];
+    if state.disturbances.any(&kinds, concerns(own), from, ebb_clockwork::elapsed()) {
         KNOWN_LATE
     } else {
         KNOWN_WITHIN
@@ -174,16 +232,39 @@ fn unavailable(state: &State, request: &Request, headers: &HeaderMap) -> Finding
         return Some((ANSWERED, format!("503 {why} without Retry-After")));
     }
     let from = request.sent.saturating_sub(KNOWN_LATE);
-    let service = request.asked.service.as_str();
-    let excused =
-        state.disturbances.any(&[What::Broken], Some(service), from, ebb_clockwork::elapsed());
+    let own = |whom: &str| *whom == *request.asked.service;
+    let excused = state.disturbances.any(&[What::Broken], own, from, ebb_clockwork::elapsed());
     (!(why == "cannot-start" && excused)).then(|| (ANSWERED, format!("503 {why}")))
 }
 
-fn timed_out(_: &State, request: &Request) -> Finding {
-    let took = ebb_clockwork::elapsed().saturating_sub(request.sent);
-    let early = took + TIMEOUT_SLACK < request.asked.timeout;
-    early.then(|| (ANSWERED, format!("504 after {took:?} of {:?}", request.asked.timeout)))
+/// A request may be given up when its own timeout is over, and only if no pod could serve it.
+fn timed_out(state: &State, request: &Request) -> Finding {
+    let now = ebb_clockwork::elapsed();
+    let begin = request.activator.as_ref().map_or(request.sent, |(_, since)| *since);
+    let took = now.saturating_sub(begin);
+    let routed = routed(state, request);
+    let timeouts = routed.iter().filter_map(|uid| state.written.timeout(uid));
+    let (least, most) = (timeouts.clone().min()?, timeouts.max()?);
+    if took + ROUNDING < least {
+        return Some((ANSWERED, format!("504 after {took:?} of {least:?}")));
+    }
+    let is_calm = state.disturbances.are_activators_calm(DISAGREEMENTS, now, took + KNOWN_AFTER);
+    if !is_calm {
+        return None;
+    }
+    if took > most.saturating_add(TIMEOUT_SLACK) {
+        return Some((ENDS, format!("504 after {took:?} of {most:?}")));
+    }
+    if let Some(arrival) = request.arrivals.first() {
+        let due = arrival.at + request.asked.step + ANSWERED_WITHIN;
+        let own = |whom: &str| *whom == *arrival.pod;
+        let is_well = !state.disturbances.any(&[What::Pod], own, arrival.at, now);
+        return (is_well && due < begin.saturating_add(least))
+            .then(|| (ANSWERED, "504 although its pod answered in time".to_owned()));
+    }
+    let had_room = |uid: &Arc<str>| state.room.is_since(uid, begin);
+    (routed.iter().all(had_room))
+        .then(|| (ANSWERED, "504 although a pod was ready and free all the time".to_owned()))
 }
 
 /// The word that Ebb gives for an error of its own.

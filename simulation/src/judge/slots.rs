@@ -25,7 +25,7 @@ impl Judge {
         let mut broken = Vec::new();
         let mut state = self.state.lock();
         let kinds = [What::Activator, What::Link, What::Api, What::PodWatch, What::Pause];
-        let is_calm = state.disturbances.is_calm(&kinds, now, AGREED_AFTER);
+        let is_calm = state.disturbances.are_activators_calm(&kinds, now, AGREED_AFTER);
         for standing in all {
             let name = format!("{}/{}", standing.revision.namespace, standing.revision.name);
             let limit = state.written.limit_of(&name);

@@ -1,5 +1,6 @@
 //! Who writes what, and which Revision a host leads to at which time.
 
+use std::collections::btree_map::Entry;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
@@ -34,18 +35,21 @@ pub(super) struct Written {
     /// By namespace and name of the Route, the names that it leads to since that time.
     routes: BTreeMap<String, Vec<(Duration, BTreeSet<String>)>>,
     /// Holders by the name of the lease.
-    leases: BTreeMap<String, String>,
+    pub(super) leases: BTreeMap<String, String>,
     /// Pods of revisions, by UID.
     pods: BTreeMap<Arc<str>, StandingPod>,
     /// Since when a pod of a Revision is marked although it is to stay.
     marked: BTreeMap<Arc<str>, Duration>,
     /// Activators whose pods are Ready, by name.
     pub(super) ready: BTreeSet<Name>,
+    /// When the last of the first activators was ready.
+    pub(super) joined: Duration,
 }
 
 struct StandingPod {
     /// UID of its Revision.
     revision: Arc<str>,
+    is_ready: bool,
     is_marked: bool,
     is_leaving: bool,
 }
@@ -53,14 +57,23 @@ struct StandingPod {
 struct RevisionFacts {
     name: String,
     limit: usize,
+    timeout: Duration,
     born: Duration,
     died: Option<Duration>,
     desired: Option<i64>,
 }
 
 impl RevisionFacts {
-    fn new(name: String, limit: usize) -> Self {
-        Self { name, limit, born: ebb_clockwork::elapsed(), died: None, desired: None }
+    fn new(revision: &Revision) -> Self {
+        let limit = revision.spec.concurrency_limit().unwrap_or(0);
+        Self {
+            name: format!("{}/{}", revision.namespace().unwrap_or_default(), revision.name_any()),
+            limit: usize::try_from(limit).unwrap_or(usize::MAX),
+            timeout: revision.spec.timeout().unwrap_or(Duration::MAX),
+            born: ebb_clockwork::elapsed(),
+            died: None,
+            desired: None,
+        }
     }
 }
 
@@ -68,6 +81,17 @@ impl Written {
     /// The limit of requests at once in a pod; 0 for none.
     pub(super) fn limit(&self, uid: &str) -> usize {
         self.revisions.get(uid).map_or(0, |revision| revision.limit)
+    }
+
+    /// How long a request may wait for the Revision.
+    pub(super) fn timeout(&self, uid: &str) -> Option<Duration> {
+        self.revisions.get(uid).map(|revision| revision.timeout)
+    }
+
+    /// Whether the API has a pod as ready, and it is not on its way out.
+    pub(super) fn may_serve(&self, pod: &str) -> bool {
+        let may = |pod: &StandingPod| pod.is_ready && !pod.is_marked && !pod.is_leaving;
+        self.pods.get(pod).is_some_and(may)
     }
 
     /// Whether the Revision is there.
@@ -124,14 +148,8 @@ impl Judge {
     /// A Revision is there, or has changed.
     pub(crate) fn revision_applied(&self, revision: &Revision) {
         let Some(uid) = revision.uid() else { return };
-        let limit = revision.spec.concurrency_limit().unwrap_or(0);
-        let mut state = self.state.lock();
-        let new = || {
-            let name =
-                format!("{}/{}", revision.namespace().unwrap_or_default(), revision.name_any());
-            RevisionFacts::new(name, usize::try_from(limit).unwrap_or(usize::MAX))
-        };
-        state.written.revisions.entry(uid.into()).or_insert_with(new);
+        let new = || RevisionFacts::new(revision);
+        self.state.lock().written.revisions.entry(uid.into()).or_insert_with(new);
     }
 
     /// A Revision is gone.
@@ -175,6 +193,7 @@ impl Judge {
         let mark = pod.annotations().get(DELETION_COST);
         let standing = StandingPod {
             revision: revision.as_str().into(),
+            is_ready: is_ready(pod),
             is_marked: mark.is_some_and(|cost| cost.starts_with('-')),
             is_leaving: pod.metadata.deletion_timestamp.is_some(),
         };
@@ -214,6 +233,11 @@ impl Judge {
         }
     }
 
+    /// One of the first activators is ready: until all are, and know it, they may disagree.
+    pub(crate) fn joins(&self) {
+        self.state.lock().written.joined = ebb_clockwork::elapsed();
+    }
+
     /// Whether the pod of an activator is Ready, as the API has it.
     pub(crate) fn activator_is(&self, name: &Name, is_ready: bool) {
         let ready = &mut self.state.lock().written.ready;
@@ -234,14 +258,13 @@ impl Judge {
         let uid = answer["metadata"]["uid"].as_str().unwrap_or_default();
         let desired = answer["status"]["desiredReplicas"].as_i64();
         let mut state = self.state.lock();
-        let facts = state.written.revisions.entry(uid.into()).or_insert_with(|| {
-            let word = |key: &str| answer["metadata"][key].as_str().unwrap_or_default();
-            let limit = answer["spec"]["containerConcurrency"].as_u64().unwrap_or(0);
-            RevisionFacts::new(
-                format!("{}/{}", word("namespace"), word("name")),
-                usize::try_from(limit).unwrap_or(usize::MAX),
-            )
-        });
+        let facts = match state.written.revisions.entry(uid.into()) {
+            Entry::Occupied(known) => known.into_mut(),
+            Entry::Vacant(new) => {
+                let revision = serde_json::from_value(answer.clone());
+                new.insert(RevisionFacts::new(&revision.expect("the API server checks it")))
+            }
+        };
         let before = std::mem::replace(&mut facts.desired, desired);
         if before == desired {
             return;
@@ -251,9 +274,8 @@ impl Judge {
             |scale: Option<i64>| scale.map_or_else(|| "none".to_owned(), |n| n.to_string());
         let change = format!("{by} scales {name} from {} to {}", number(before), number(desired));
         let mut broken = Vec::new();
-        let role = by.split('-').next().unwrap_or_default();
         let holder = state.written.leases.get("ebb-autoscaler").cloned();
-        let is_right = match role {
+        let is_right = match role(by) {
             "autoscaler" => holder.as_deref().is_none_or(|holder| *holder == **by),
             "activator" => before.unwrap_or(0) == 0 && desired > Some(0),
             // Until the autoscaler decides, the status shows the Deployment's own number.
@@ -278,6 +300,16 @@ impl Judge {
     }
 }
 
+/// What kind of process one is.
+pub(super) fn role(name: &str) -> &str {
+    name.split('-').next().unwrap_or_default()
+}
+
+fn is_ready(pod: &Pod) -> bool {
+    let conditions = pod.status.as_ref().and_then(|status| status.conditions.as_ref());
+    conditions.into_iter().flatten().any(|one| one.type_ == "Ready" && one.status == "True")
+}
+
 /// A Ready activator that `by` has not heard for long, in truth.
 fn unheard(state: &State, by: &Name, now: Duration) -> Option<Name> {
     let long_ago = now.checked_sub(UNHEARD)?;
@@ -294,11 +326,16 @@ impl Witness for Judge {
         if !status.is_success() {
             return;
         }
-        let read = || serde_json::from_slice::<Value>(answer).unwrap_or_default();
+        // Of what others write nothing is Ebb's.
+        if !["activator", "autoscaler", "controller"].contains(&role(by)) {
+            return;
+        }
+        let answer = serde_json::from_slice::<Value>(answer).unwrap_or_default();
+        self.fields_written(by, call, &answer);
         if call.path.contains("/revisions/") && call.path.ends_with("/status") {
-            self.scale_written(by, &read());
+            self.scale_written(by, &answer);
         } else if call.path.contains("/leases") {
-            let lease = read();
+            let lease = answer;
             let name = lease["metadata"]["name"].as_str().unwrap_or_default().to_owned();
             let holder = lease["spec"]["holderIdentity"].as_str().unwrap_or_default().to_owned();
             let leases = &mut self.state.lock().written.leases;

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use super::{Act, Call, LENGTH_MS, Step, Wanted};
+use super::{Act, Call, Framing, LENGTH_MS, Step, Wanted};
 use crate::chance::Chance;
 use crate::identity::Habit;
 
@@ -83,7 +83,13 @@ fn calls(chance: &Chance, name: &str, begin: Duration, steps: &mut Vec<Step>) {
                 (1, Duration::from_secs(12)),
             ]),
             parts: *chance.weighted(&[(5, 1), (1, 4)]),
-            upload: *chance.weighted(&[(8, 0), (1, 2_000), (1, 200_000)]),
+            upload: *chance.weighted(&[(8, 0), (1, 2_000), (1, 150_000)]),
+            framing: *chance.weighted(&[
+                (3, Framing::Open),
+                (4, Framing::Sized),
+                (1, Framing::Trailers),
+            ]),
+            is_kept: chance.one_in(3),
             leaves_after: chance.one_in(12).then(|| chance.between(1, 3_000)),
             is_outside: chance.one_in(20),
         };

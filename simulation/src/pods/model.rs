@@ -5,8 +5,8 @@ use std::io;
 use std::time::Duration;
 
 use bytes::Bytes;
-use futures::stream;
-use http::{HeaderMap, Request, Response, StatusCode};
+use futures::{StreamExt as _, stream};
+use http::{HeaderMap, HeaderName, Request, Response, StatusCode, header};
 use http_body_util::combinators::UnsyncBoxBody;
 use http_body_util::{BodyExt as _, StreamBody};
 use hyper::body::{Frame, Incoming};
@@ -20,6 +20,7 @@ use tokio::time::sleep;
 use ebb_activator::Accept as _;
 
 use super::Health;
+use crate::content;
 use crate::identity::Identity;
 use crate::judge::Judge;
 use crate::network::Listener;
@@ -32,6 +33,8 @@ pub(crate) const NUMBER: &str = "x-number";
 pub(crate) const WORK_MS: &str = "x-work-ms";
 /// Head field: parts of the answer.
 pub(crate) const PARTS: &str = "x-parts";
+/// Head field: there if the answer's length is to be said.
+pub(crate) const SIZED: &str = "x-sized";
 /// Head field of the answer: who serves.
 pub(crate) const POD: &str = "x-pod";
 
@@ -66,34 +69,51 @@ async fn answer(
     judge: Judge,
 ) -> io::Result<Response<Body>> {
     let Some(number) = number(request.headers(), NUMBER) else {
-        return Ok(probed(health != Health::Unready));
+        return Ok(probed(health.is_ready()));
     };
     let visit = judge.arrives(number, &identity);
-    if health == Health::Sick {
+    if health.is_sick() {
         return Err(io::ErrorKind::ConnectionAborted.into());
     }
     let work = Duration::from_millis(self::number(request.headers(), WORK_MS).unwrap_or(0));
     let parts = self::number(request.headers(), PARTS).unwrap_or(1).max(1);
-    let received = match request.into_body().collect().await {
-        Ok(body) => body.to_bytes().len(),
+    let is_sized = request.headers().contains_key(SIZED);
+    let has_trailers = request.headers().contains_key(header::TE);
+    let Ok(body) = request.into_body().collect().await else {
         // The caller left: nobody hears the answer.
-        Err(_) => 0,
+        return Err(io::ErrorKind::ConnectionAborted.into());
     };
+    let trailer = body.trailers().and_then(|trailers| trailers.get(content::LAST)?.to_str().ok());
+    let trailer = trailer.unwrap_or("-").to_owned();
+    let echo = body.to_bytes();
     let step = work / u32::try_from(parts).unwrap_or(1);
     sleep(step).await;
-    let head = format!("{} {received}\n", identity.revision_uid);
-    let name = identity.name.to_string();
-    let body = stream::unfold((0, visit, head), move |(part, visit, head)| async move {
-        (part < parts).then_some(())?;
-        if part > 0 {
-            sleep(step).await;
-        }
-        let text = if part == 0 { head.clone() } else { format!("{part}\n") };
-        let frame = Frame::data(Bytes::from(text));
-        Some((Ok::<_, Infallible>(frame), (part + 1, visit, head)))
+    let first = content::head(&identity.revision_uid, echo.len(), &trailer);
+    let mut pieces = vec![Frame::data(Bytes::from(first))];
+    pieces.extend((1..parts).map(|part| Frame::data(content::part(part).into())));
+    let mut rest = vec![Frame::data(echo)];
+    let mut response = Response::builder().header(POD, &*identity.name);
+    if is_sized {
+        let frames = pieces.iter().chain(&rest).filter_map(Frame::data_ref);
+        response = response.header(header::CONTENT_LENGTH, frames.map(Bytes::len).sum::<usize>());
+    } else if has_trailers {
+        let sum = HeaderMap::from_iter([(HeaderName::from_static(content::SUM), number.into())]);
+        rest.push(Frame::trailers(sum));
+        response = response.header(header::TRAILER, content::SUM);
+    }
+    let timed =
+        stream::iter(pieces.into_iter().enumerate()).then(move |(index, piece)| async move {
+            if index > 0 {
+                sleep(step).await;
+            }
+            piece
+        });
+    // The visit lasts as long as the answer.
+    let frames = timed.chain(stream::iter(rest)).map(move |frame| {
+        let _visit = &visit;
+        Ok::<_, Infallible>(frame)
     });
-    let response = Response::builder().header(POD, name);
-    Ok(response.body(StreamBody::new(body).boxed_unsync()).expect("a literal"))
+    Ok(response.body(StreamBody::new(frames.boxed()).boxed_unsync()).expect("they are literals"))
 }
 
 fn probed(is_well: bool) -> Response<Body> {

@@ -9,6 +9,7 @@ use k8s_openapi::api::apps::v1::Deployment;
 use k8s_openapi::api::core::v1::Pod;
 use kube::api::ListParams;
 use kube::{Api, ResourceExt as _};
+use serde::de::DeserializeOwned;
 use tokio::time::sleep;
 
 use super::{NAMESPACE, World};
@@ -30,33 +31,42 @@ const LOOK_EVERY: Duration = Duration::from_secs(1);
 
 impl World {
     pub(super) async fn end(&self) {
-        let mut left = self.wait(CONVERGED_WITHIN, |world| Box::pin(world.differs())).await;
-        if let Some(what) = left.take() {
+        if let Err(what) = self.wait(CONVERGED_WITHIN, |world| Box::pin(world.differs())).await {
             self.story.blame(CONVERGES, what);
         }
         self.call_all().await;
-        if let Some(what) = self.wait(ASLEEP_WITHIN, |world| Box::pin(world.is_awake())).await {
+        if let Err(what) = self.wait(ASLEEP_WITHIN, |world| Box::pin(world.is_awake())).await {
             self.story.blame(TO_ZERO, what);
         }
-        if let Some(what) = self.wait(FORGOTTEN_WITHIN, |world| Box::pin(world.is_left())).await {
+        if let Err(what) = self.wait(FORGOTTEN_WITHIN, |world| Box::pin(world.is_left())).await {
             self.story.blame(BOUNDED, what);
         }
     }
 
-    /// Waits until nothing is left of what `look` finds; returns what is left in the end.
+    /// Waits until `look` finds nothing amiss; returns what is amiss in the end, be it that nothing
+    /// can be seen.
     async fn wait(
         &self,
         longest: Duration,
-        look: impl Fn(&Self) -> futures::future::BoxFuture<'_, Option<String>>,
-    ) -> Option<String> {
+        look: impl Fn(&Self) -> futures::future::BoxFuture<'_, Result<(), String>>,
+    ) -> Result<(), String> {
         let begin = ebb_clockwork::elapsed();
         loop {
-            let left = look(self).await;
-            if left.is_none() || ebb_clockwork::since(begin) > longest {
-                return left;
+            let seen = look(self).await;
+            if seen.is_ok() || ebb_clockwork::since(begin) > longest {
+                return seen;
             }
             sleep(LOOK_EVERY).await;
         }
+    }
+
+    /// All objects of a kind, in all namespaces.
+    async fn list<K>(&self) -> Result<Vec<K>, String>
+    where
+        K: kube::Resource<DynamicType = ()> + Clone + std::fmt::Debug + DeserializeOwned,
+    {
+        let found = Api::<K>::all(self.api.client()).list(&ListParams::default()).await;
+        found.map(|list| list.items).map_err(|error| format!("{}: {error}", K::plural(&())))
     }
 
     fn wanted(&self) -> Vec<Wanted> {
@@ -64,78 +74,68 @@ impl World {
     }
 
     /// What is not yet as it was asked for.
-    async fn differs(&self) -> Option<String> {
-        let services: Api<Service> = Api::namespaced(self.api.client(), NAMESPACE);
-        let found = services.list(&ListParams::default()).await.ok()?;
+    async fn differs(&self) -> Result<(), String> {
+        let found = self.list::<Service>().await?;
         let wanted = self.wanted();
         for one in &wanted {
             if one.is_pair {
-                if let Some(left) = self.pair_differs(one).await {
-                    return Some(left);
-                }
+                self.pair_differs(one).await?;
                 continue;
             }
-            let Some(service) = found.items.iter().find(|service| service.name_any() == one.name)
-            else {
-                return Some(format!("Service {} is missing", one.name));
+            let Some(service) = found.iter().find(|service| service.name_any() == one.name) else {
+                return Err(format!("Service {} is missing", one.name));
             };
             let status = service.status.clone().unwrap_or_default();
             if status.observed_generation != service.metadata.generation {
-                return Some(format!("Service {} was not looked at", one.name));
+                return Err(format!("Service {} was not looked at", one.name));
             }
             let ready = ebb_api::condition::find(&status.conditions, "Ready");
             // Pods that cannot start make no Revision ready; a Service whose first one is broken,
             // or that splits its traffic with one, need not be.
             let may_fail = one.habit == Habit::Broken || one.is_split;
             if !may_fail && !ready.is_some_and(Condition::is_true) {
-                return Some(format!("Service {} is not Ready: {ready:?}", one.name));
+                return Err(format!("Service {} is not Ready: {ready:?}", one.name));
             }
             if ready.is_none_or(|ready| !ready.is_true() && !ready.is_false()) {
-                return Some(format!("Service {} is undecided: {ready:?}", one.name));
+                return Err(format!("Service {} is undecided: {ready:?}", one.name));
             }
         }
-        let unasked = found
-            .items
-            .iter()
-            .find(|service| !wanted.iter().any(|one| one.name == service.name_any()));
-        unasked.map(|service| format!("Service {} is still there", service.name_any()))
+        let is_asked = |service: &&Service| wanted.iter().any(|one| one.name == service.name_any());
+        match found.iter().find(|service| !is_asked(service)) {
+            Some(service) => Err(format!("Service {} is still there", service.name_any())),
+            None => Ok(()),
+        }
     }
 
     /// The same of a Configuration and a Route.
-    async fn pair_differs(&self, wanted: &Wanted) -> Option<String> {
+    async fn pair_differs(&self, wanted: &Wanted) -> Result<(), String> {
         let name = &wanted.name;
         let configurations: Api<Configuration> = Api::namespaced(self.api.client(), NAMESPACE);
         let routes: Api<Route> = Api::namespaced(self.api.client(), NAMESPACE);
-        let (Ok(configuration), Ok(route)) =
-            (configurations.get(name).await, routes.get(name).await)
-        else {
-            return Some(format!("the Configuration or the Route {name} is missing"));
-        };
+        let said = |error: kube::Error| format!("the Configuration or the Route {name}: {error}");
+        let configuration = configurations.get(name).await.map_err(said)?;
+        let route = routes.get(name).await.map_err(said)?;
         let status = configuration.status.unwrap_or_default();
         if status.observed_generation != configuration.metadata.generation {
-            return Some(format!("Configuration {name} was not looked at"));
+            return Err(format!("Configuration {name} was not looked at"));
         }
         let status = route.status.unwrap_or_default();
         if status.observed_generation != route.metadata.generation {
-            return Some(format!("Route {name} was not looked at"));
+            return Err(format!("Route {name} was not looked at"));
         }
         let may_fail = wanted.habit == Habit::Broken || wanted.is_split;
         let ready = ebb_api::condition::find(&status.conditions, "Ready");
-        (!may_fail && !ready.is_some_and(Condition::is_true))
-            .then(|| format!("Route {name} is not Ready: {ready:?}"))
+        if may_fail || ready.is_some_and(Condition::is_true) {
+            Ok(())
+        } else {
+            Err(format!("Route {name} is not Ready: {ready:?}"))
+        }
     }
 
     /// One request to each Service that can answer: the judge looks at the outcomes.
     async fn call_all(&self) {
         for wanted in self.wanted() {
-            let call = Call {
-                count: 3,
-                work: Duration::from_millis(5),
-                parts: 1,
-                upload: 0,
-                leaves_after: None,
-                is_outside: false,
-            };
+            let call = Call::plain(3, Duration::from_millis(5));
             let is_served = self.call(&wanted.name, call).await;
             let may_fail = wanted.habit == Habit::Broken || wanted.is_split;
             if !is_served && !may_fail {
@@ -146,50 +146,48 @@ impl World {
     }
 
     /// What still runs although nothing calls it.
-    async fn is_awake(&self) -> Option<String> {
-        let revisions: Api<Revision> = Api::all(self.api.client());
-        let revisions = revisions.list(&ListParams::default()).await.ok()?;
-        let routes =
-            Api::<Route>::all(self.api.client()).list(&ListParams::default()).await.ok()?;
-        let in_use: BTreeSet<String> = routes.items.into_iter().flat_map(names_of).collect();
-        let pods: Api<Pod> = Api::namespaced(self.api.client(), NAMESPACE);
-        let pods = pods.list(&ListParams::default()).await.ok()?;
-        for revision in &revisions.items {
+    async fn is_awake(&self) -> Result<(), String> {
+        let revisions = self.list::<Revision>().await?;
+        let configurations = self.list::<Configuration>().await?;
+        let routes = self.list::<Route>().await?;
+        let in_use = routes.iter().flat_map(|route| names_of(route, &configurations));
+        let in_use: BTreeSet<String> = in_use.collect();
+        let pods = self.list::<Pod>().await?;
+        for revision in &revisions {
             let name = revision.name_any();
             let least = if in_use.contains(&name) { least_scale(revision) } else { 0 };
             let desired = revision.status.as_ref().and_then(|status| status.desired_replicas);
             let running = pods
-                .items
                 .iter()
                 .filter(|pod| pod.labels().get("serving.knative.dev/revision") == Some(&name));
             let running = running.count();
             let may = usize::try_from(least).unwrap_or(0);
             if desired.unwrap_or(0) > least || running > may {
-                return Some(format!(
+                return Err(format!(
                     "{name} wants {desired:?} replicas and has {running} pods, and {least} are asked for"
                 ));
             }
         }
-        None
+        Ok(())
     }
 
     /// What is still held although nothing needs it.
-    async fn is_left(&self) -> Option<String> {
-        let all = ListParams::default();
-        let deployments = Api::<Deployment>::all(self.api.client()).list(&all).await.ok()?;
-        let revisions = Api::<Revision>::all(self.api.client()).list(&all).await.ok()?;
-        let (made, wanted) = (deployments.items.len(), revisions.items.len());
+    async fn is_left(&self) -> Result<(), String> {
+        let (made, wanted) =
+            (self.list::<Deployment>().await?.len(), self.list::<Revision>().await?.len());
         if made != wanted {
-            return Some(format!("there are {made} Deployments for {wanted} Revisions"));
+            return Err(format!("there are {made} Deployments for {wanted} Revisions"));
         }
-        self.fleet.activators().into_iter().find_map(|(name, activator)| {
+        for (name, activator) in self.fleet.activators() {
             let known = activator.snapshot();
             if known.len() > wanted {
-                return Some(format!("{name} knows {} of {wanted} Revisions", known.len()));
+                return Err(format!("{name} knows {} of {wanted} Revisions", known.len()));
             }
-            let busy = known.iter().find(|own| own.queued > 0 || own.in_flight > 0)?;
-            Some(format!("{name} holds requests that nobody makes: {busy:?}"))
-        })
+            if let Some(busy) = known.iter().find(|own| own.queued > 0 || own.in_flight > 0) {
+                return Err(format!("{name} holds requests that nobody makes: {busy:?}"));
+            }
+        }
+        Ok(())
     }
 }
 
@@ -199,8 +197,19 @@ fn least_scale(revision: &Revision) -> i32 {
     annotation.and_then(|value| value.parse().ok()).unwrap_or(0)
 }
 
-/// The names of the Revisions that a Route leads to.
-fn names_of(route: Route) -> Vec<String> {
-    let traffic = route.status.map(|status| status.traffic).unwrap_or_default();
-    traffic.into_iter().filter_map(|target| target.revision_name).collect()
+/// The names of the Revisions that a Route leads to, or would: those asked for keep their min-scale,
+/// too, while one of them is not ready and the split before stays in force.
+fn names_of(route: &Route, configurations: &[Configuration]) -> BTreeSet<String> {
+    let in_force = route.status.iter().flat_map(|status| &status.traffic);
+    let mut names = BTreeSet::new();
+    for target in route.spec.traffic.iter().chain(in_force) {
+        names.extend(target.revision_name.clone());
+        let followed = |one: &&Configuration| target.configuration_name == Some(one.name_any());
+        let followed = configurations.iter().find(followed);
+        if let Some(status) = followed.and_then(|one| one.status.as_ref()) {
+            names.extend(status.latest_ready_revision_name.clone());
+            names.extend(status.latest_created_revision_name.clone());
+        }
+    }
+    names
 }

@@ -7,7 +7,7 @@ use tokio::time::sleep;
 
 use super::World;
 use crate::api_link::Weather;
-use crate::judge::What;
+use crate::judge::{ALL, What};
 use crate::network::Name;
 use crate::parts::Part;
 use crate::plan::{Call, Fault, Slot};
@@ -20,6 +20,7 @@ const REMADE_FOR: Duration = Duration::from_secs(4);
 const LOAD_EVERY: Duration = Duration::from_millis(40);
 /// How long a process may take until the write at which it ends.
 const WRITES_WITHIN: Duration = Duration::from_secs(30);
+
 impl World {
     fn at(&self, slot: Slot) -> Option<Name> {
         let names = self.fleet.names(slot.0);
@@ -30,7 +31,10 @@ impl World {
     pub(super) async fn breaks(&self, fault: Fault) {
         match fault {
             Fault::Kill(slot, down) => {
-                let Some(name) = self.at(slot) else { return };
+                // One that is down already is started by the fault that ended it.
+                let Some(name) = self.at(slot).filter(|name| self.fleet.runs(name)) else {
+                    return;
+                };
                 self.story.tell(format!("{name} is killed, and started again after {down:?}"));
                 self.fleet.kill(&name).await;
                 sleep(down).await;
@@ -79,10 +83,10 @@ impl World {
                 self.pod(fault).await;
             }
             Fault::Clock { by, is_ahead, time } => {
-                let fault = self.judge.disturb(What::Clock, "all");
+                let fault = self.judge.disturb(What::Clock, ALL);
                 ebb_clockwork::skew(by, is_ahead);
                 sleep(time).await;
-                ebb_clockwork::skew(Duration::ZERO, true);
+                ebb_clockwork::skew(by, !is_ahead);
                 self.judge.settle(fault);
             }
         }
@@ -103,7 +107,7 @@ impl World {
         let fault = self.judge.disturb(What::Link, format!("{from}~{to}"));
         self.network.lag(from, to, lag);
         sleep(time).await;
-        self.network.heal(from, to);
+        self.network.quicken(from, to, lag);
         self.judge.settle(fault);
     }
 
@@ -125,20 +129,20 @@ impl World {
     }
 
     async fn cloud(&self, names: &[Name], weather: Weather, time: Duration) {
-        let whom = if names.len() == 1 { &*names[0] } else { "all" };
+        let whom = if names.len() == 1 { &*names[0] } else { ALL };
         self.story.tell(format!("The API server is {weather:?} for {whom} for {time:?}"));
         let is_pods = weather == Weather::StalledOne("pods");
         let what = if is_pods { What::PodWatch } else { What::Api };
         let fault = self.judge.disturb(what, whom);
         for name in names {
-            self.fleet.set_weather(name, weather);
+            self.fleet.cloud(name, weather);
         }
         sleep(time).await;
         for name in names {
-            self.fleet.set_weather(name, Weather::Fine);
+            self.fleet.clear(name, weather);
         }
         self.judge.settle(fault);
-        self.story.tell(format!("The API server is fine again for {whom}"));
+        self.story.tell(format!("The API server is no longer {weather:?} for {whom}"));
     }
 
     /// Pods of the Service that was are not taken for those of its namesake.
@@ -162,14 +166,7 @@ impl World {
 
     /// Short requests to a Service, one after the other.
     async fn load(&self, name: &str, time: Duration) {
-        let call = Call {
-            count: 1,
-            work: Duration::from_millis(150),
-            parts: 1,
-            upload: 0,
-            leaves_after: None,
-            is_outside: false,
-        };
+        let call = Call::plain(1, Duration::from_millis(150));
         let mut calls = JoinSet::new();
         let begin = ebb_clockwork::elapsed();
         while ebb_clockwork::since(begin) < time {

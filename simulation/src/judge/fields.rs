@@ -1,0 +1,88 @@
+//! Who writes which field.
+
+use std::collections::BTreeMap;
+
+use ebb_autoscaler::pods::DELETION_COST;
+use http::Method;
+use serde_json::Value;
+
+use super::Judge;
+use super::writes::role;
+use crate::api_link::Call;
+use crate::invariants::ONE_WRITER;
+use crate::network::Name;
+
+/// The fields that Ebb writes, by the plural of the kind, and the part that writes them. One process
+/// of a part writes at a time: the one that holds the lease. `desiredReplicas`, which is in the
+/// status of a Revision, has a rule of its own.
+const FIELDS: &[(&str, &[&str], &str)] = &[
+    ("services", &["status"], "controller"),
+    ("configurations", &["spec"], "controller"),
+    ("configurations", &["status"], "controller"),
+    ("routes", &["spec"], "controller"),
+    ("routes", &["status"], "controller"),
+    ("revisions", &["spec"], "controller"),
+    ("revisions", &["status"], "controller"),
+    ("revisions", &["metadata", "labels"], "controller"),
+    ("revisions", &["metadata", "annotations"], "controller"),
+    ("deployments", &["spec", "template"], "controller"),
+    ("deployments", &["spec", "replicas"], "controller"),
+    ("pods", &["metadata", "annotations", DELETION_COST], "autoscaler"),
+];
+
+/// What the fields are, by the object's UID and the place in [`FIELDS`].
+#[derive(Default)]
+pub(super) struct Fields(BTreeMap<(String, usize), Value>);
+
+impl Judge {
+    /// One of Ebb's processes has written an object, which is so now.
+    pub(super) fn fields_written(&self, by: &Name, call: &Call, object: &Value) {
+        let Some(uid) = object["metadata"]["uid"].as_str() else { return };
+        if call.method == Method::DELETE {
+            return;
+        }
+        let is_scale = call.path.ends_with("/scale");
+        let names = call.path.rsplit('/').take(3);
+        let mut broken = Vec::new();
+        let mut locked = self.state.lock();
+        let state = &mut *locked;
+        for name in names {
+            let of_kind = FIELDS.iter().enumerate().filter(|(_, (kind, ..))| *kind == name);
+            for (index, (_, path, part)) in of_kind {
+                // A Scale has nothing else of its Deployment.
+                if is_scale && path.last() != Some(&"replicas") {
+                    continue;
+                }
+                let value = value(object, path);
+                let key = (uid.to_owned(), index);
+                if state.fields.0.get(&key).unwrap_or(&Value::Null) == &value {
+                    continue;
+                }
+                state.fields.0.insert(key, value);
+                let holder = state.written.leases.get(&format!("ebb-{part}"));
+                let holds = holder.is_none_or(|holder| *holder == **by);
+                if role(by) != *part || !holds {
+                    broken.push(format!(
+                        "{by} writes {} of {}, and {} holds the lease of the {part}",
+                        path.join("."),
+                        call.path,
+                        holder.map_or("nobody", String::as_str),
+                    ));
+                }
+            }
+        }
+        drop(locked);
+        for how in broken {
+            self.story.blame(ONE_WRITER, how);
+        }
+    }
+}
+
+/// The field without what has a rule of its own.
+fn value(object: &Value, path: &[&str]) -> Value {
+    let mut value = path.iter().fold(object, |value, name| &value[*name]).clone();
+    if let Some(fields) = value.as_object_mut() {
+        fields.remove("desiredReplicas");
+    }
+    value
+}

@@ -1,0 +1,107 @@
+//! How pods live and end.
+
+use std::collections::BTreeSet;
+use std::time::Duration;
+
+use super::{Disturbance, Judge, PodFacts, What};
+use crate::identity::Identity;
+use crate::invariants::EMPTY_POD;
+
+/// How long an activator that ends may take its requests with it.
+const LOST_WITH: Duration = Duration::from_secs(5);
+
+impl Judge {
+    /// The process of a pod has started.
+    pub(crate) fn pod_runs(&self, identity: &Identity) {
+        let new = || PodFacts {
+            identity: identity.clone(),
+            inside: BTreeSet::new(),
+            well: None,
+            is_up: false,
+            sick: 0,
+            broken_off: 0,
+        };
+        let mut state = self.state.lock();
+        let pod = state.pods.entry(identity.uid.clone()).or_insert_with(new);
+        pod.is_up = true;
+        pod.well = (pod.sick == 0).then(ebb_clockwork::elapsed);
+    }
+
+    /// The process of a pod ends by a fault.
+    pub(crate) fn pod_fails(&self, identity: &Identity) {
+        self.pod_is_unwell(identity);
+        self.disturbed(What::Pod, identity.uid.clone());
+    }
+
+    /// A pod and its machine are lost; to be ended with [`Judge::settle`] when nobody waits for it any
+    /// more.
+    pub(crate) fn pod_is_lost(&self, identity: &Identity) -> Disturbance {
+        self.pod_is_unwell(identity);
+        self.disturb(What::Pod, identity.uid.clone())
+    }
+
+    fn pod_is_unwell(&self, identity: &Identity) {
+        if let Some(pod) = self.state.lock().pods.get_mut(&identity.uid) {
+            (pod.well, pod.is_up) = (None, false);
+            pod.inside.clear();
+        }
+    }
+
+    /// A pod begins to break off requests; to be ended with [`Judge::recovers`].
+    pub(crate) fn sickens(&self, identity: &Identity) -> Disturbance {
+        if let Some(pod) = self.state.lock().pods.get_mut(&identity.uid) {
+            pod.well = None;
+            pod.sick += 1;
+        }
+        self.disturb(What::Pod, identity.uid.clone())
+    }
+
+    /// A pod no longer breaks off requests for this reason.
+    pub(crate) fn recovers(&self, identity: &Identity, fault: Disturbance) {
+        self.settle(fault);
+        if let Some(pod) = self.state.lock().pods.get_mut(&identity.uid) {
+            pod.sick -= 1;
+            if pod.sick == 0 {
+                pod.well = pod.is_up.then(ebb_clockwork::elapsed);
+                pod.broken_off = 0;
+            }
+        }
+    }
+
+    /// The process of a pod is ended because the pod was deleted.
+    pub(crate) fn pod_ends(&self, identity: &Identity) {
+        let mut state = self.state.lock();
+        let now = ebb_clockwork::elapsed();
+        let Some(pod) = state.pods.get_mut(&identity.uid) else { return };
+        let inside: Vec<u64> = std::mem::take(&mut pod.inside).into_iter().collect();
+        (pod.well, pod.is_up) = (None, false);
+        state.disturbances.begin(What::Pod, identity.uid.clone(), now);
+        let alive: Vec<u64> = inside
+            .into_iter()
+            .filter(|number| state.requests.get(number).is_some_and(|request| !request.is_over))
+            .collect();
+        if alive.is_empty() {
+            return;
+        }
+        // A Service that was deleted takes its pods with it, and an activator that ends loses its
+        // requests in a moment. No other fault is an excuse: drains exist for them.
+        let is_wanted = state.written.lives(&identity.revision_uid);
+        let is_well = state.disturbances.are_activators_calm(&[What::Activator], now, LOST_WITH);
+        let how = format!(
+            "pod {} ends with {} inside (wanted: {is_wanted}, well: {is_well})",
+            identity.name,
+            list(&alive),
+        );
+        drop(state);
+        if is_wanted && is_well {
+            self.story.blame(EMPTY_POD, how);
+        } else {
+            self.story.tell(how);
+        }
+    }
+}
+
+fn list(numbers: &[u64]) -> String {
+    let words: Vec<_> = numbers.iter().map(|number| format!("request {number}")).collect();
+    words.join(", ")
+}
