@@ -4,6 +4,7 @@
 use ebb_api::by_value::ByValue;
 use ebb_api::labels;
 use ebb_api::serving::{Revision, Route};
+use ebb_daemon::pauses::WatchPauses;
 use futures::{Stream, StreamExt as _};
 use k8s_openapi::api::core::v1::Pod;
 use kube::runtime::{WatchStreamExt as _, watcher};
@@ -87,7 +88,7 @@ fn changes<K: kube::ResourceExt + Send + 'static>(
     kind: &'static str,
 ) -> impl Stream<Item = WatchChange<K>> + Send {
     let mut listed = Vec::new();
-    events.default_backoff().filter_map(move |event| {
+    events.backoff(WatchPauses::default()).filter_map(move |event| {
         let change = match event {
             Ok(watcher::Event::Apply(object)) => Some(WatchChange::Applied(object)),
             Ok(watcher::Event::Delete(object)) => Some(WatchChange::Deleted(object)),

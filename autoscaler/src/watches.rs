@@ -12,6 +12,7 @@ use ebb_api::report::RevisionKey;
 use ebb_api::serving::{ROUTING_ACTIVE, ROUTING_PENDING, Revision, RevisionStatus};
 use ebb_api::{annotations, condition, labels};
 use ebb_daemon::desired::Seen;
+use ebb_daemon::pauses::WatchPauses;
 use futures::{Stream, StreamExt as _};
 use k8s_openapi::api::core::v1;
 use kube::runtime::{WatchStreamExt as _, watcher};
@@ -137,7 +138,7 @@ fn events<K: Send + 'static>(
     mut reduce: impl FnMut(watcher::Event<K>) -> Option<FleetEvent> + Send + 'static,
 ) -> impl Stream<Item = FleetEvent> + Send + Unpin {
     objects
-        .default_backoff()
+        .backoff(WatchPauses::default())
         .filter_map(move |result| {
             let event = match result {
                 Ok(event) => reduce(event),

@@ -8,6 +8,7 @@
 
 use ebb_api::labels;
 use ebb_api::serving::{Configuration, Revision, Route, Service};
+use ebb_daemon::pauses::WatchPauses;
 use futures::{StreamExt as _, TryStreamExt as _};
 use k8s_openapi::api::apps::v1::Deployment;
 use k8s_openapi::api::core::v1::{Pod, Service as CoreService};
@@ -117,7 +118,7 @@ impl<K: Stored> Watch<K> {
         shutdown: CancellationToken,
     ) {
         let stream = watcher(self.api.clone(), self.config.clone())
-            .default_backoff()
+            .backoff(WatchPauses::default())
             .into_stream()
             .take_until(shutdown.cancelled_owned());
         futures::pin_mut!(stream);

@@ -8,6 +8,7 @@ pub mod identity;
 pub mod lease;
 pub mod listener;
 pub mod logging;
+pub mod pauses;
 pub mod process;
 pub mod readiness;
 pub mod settings;

@@ -16,6 +16,8 @@ use kube::{Api, Client, ResourceExt as _};
 use tokio::sync::{SetOnce, watch};
 use tokio_util::sync::CancellationToken;
 
+use crate::pauses::WatchPauses;
+
 /// The settings that result from the ConfigMaps seen so far.
 #[derive(Debug)]
 struct Settings {
@@ -46,7 +48,7 @@ pub struct Publisher {
 pub async fn follow(client: Client, base: Config, publish: Publisher, shutdown: CancellationToken) {
     let api: Api<ConfigMap> = Api::namespaced(client, SYSTEM_NAMESPACE);
     let mut settings = Settings::new(base);
-    let events = watcher(api, watcher::Config::default()).default_backoff();
+    let events = watcher(api, watcher::Config::default()).backoff(WatchPauses::default());
     let mut events = std::pin::pin!(events.take_until(shutdown.cancelled_owned()));
     loop {
         match events.try_next().await {

@@ -11,6 +11,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use arc_swap::ArcSwap;
+use ebb_daemon::pauses::WatchPauses;
 use futures::stream::BoxStream;
 use futures::{Stream, StreamExt as _};
 use jiff::Timestamp;
@@ -165,8 +166,8 @@ impl Keeper {
     fn changes(&self) -> impl Stream<Item = ()> + use<> {
         fn of<K: Configured>(client: &Client, name: &str) -> BoxStream<'static, ()> {
             let named = watcher::Config::default().fields(&format!("metadata.name={name}"));
-            let events =
-                watcher(Api::<PartialObjectMeta<K>>::all(client.clone()), named).default_backoff();
+            let events = watcher(Api::<PartialObjectMeta<K>>::all(client.clone()), named)
+                .backoff(WatchPauses::default());
             let changes = events.filter_map(|event| async {
                 match event {
                     Ok(watcher::Event::Init) => None,
