@@ -20,7 +20,7 @@ endif
 
 .DEFAULT_GOAL := help
 .PHONY: help build daemons run test test-all load simulate defects fuzz unit e2e lint bench generate train deny clean \
-  images release cluster cluster-down cluster-test conformance conformance-table bench-cluster
+  images release cluster cluster-down cluster-test soak conformance conformance-table bench-cluster
 
 help: ## List what can be made
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-18s %s\n", $$1, $$2}' Makefile
@@ -105,6 +105,15 @@ cluster-test: ## Run the end-to-end tests on a Kubernetes that is brought up for
 	cargo build --locked --workspace --bins --tests
 	@scripts/place-models $(CARGO_TARGET_DIR)/debug
 	@EBB_CLUSTER_TESTS=required tests/cluster/test $(CARGO_TARGET_DIR)/debug
+
+REQUESTS ?= 1000000
+
+soak: ## Send REQUESTS=1000000 under each fault, or under FAULT=F13 alone, on such a Kubernetes; resumable
+	@scripts/need cargo cc
+	@scripts/claim-cache
+	cargo build --locked --release --bins $(DAEMONS:%=--package %)
+	cargo build --locked --release --package ebb-tests --bin ebb-backend --bin ebb-soak
+	@tests/cluster/soak $(RELEASE) $(REQUESTS) $(FAULT)
 
 conformance: ## Run Knative's conformance suites against the Ebb on that Kubernetes
 	@tests/conformance/run --check

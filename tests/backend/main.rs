@@ -12,7 +12,7 @@ use clap::Parser;
 use futures::{SinkExt as _, StreamExt as _};
 use http::{HeaderMap, Request, Response, StatusCode, header};
 use http_body_util::combinators::BoxBody;
-use http_body_util::{BodyExt as _, Full, StreamBody};
+use http_body_util::{BodyExt as _, Full, Limited, StreamBody};
 use hyper::body::{Frame, Incoming};
 use hyper::service::service_fn;
 use hyper_util::client::legacy::Client;
@@ -24,6 +24,9 @@ use tokio::signal::unix::{SignalKind, signal};
 use tokio_tungstenite::WebSocketStream;
 use tokio_tungstenite::tungstenite::handshake::derive_accept_key;
 use tokio_tungstenite::tungstenite::protocol::Role;
+
+/// Most bytes of a body that a receipt repeats: the clients that ask for one send less.
+const RECEIPT_BYTES_MAX: usize = 64 * 1024;
 
 /// Answers on `/` with its identity; each other route does what its name says.
 #[derive(Parser, Debug)]
@@ -153,6 +156,7 @@ async fn answer(
             let status = code.and_then(|code| StatusCode::from_u16(code).ok());
             text(status.unwrap_or(StatusCode::BAD_REQUEST), "as told\n")
         }
+        "/receipt" => receipt(request, wait).await,
         "/echo" => Response::new(request.into_body().boxed()),
         "/ticks" => ticks(inside, query(&request, "n").unwrap_or(5), wait),
         "/ws" => websocket(request),
@@ -210,6 +214,26 @@ fn websocket(mut request: Request<Incoming>) -> Response<Body> {
         headers.insert(header::SEC_WEBSOCKET_ACCEPT, accept);
     }
     response
+}
+
+/// Says which pod got the request, and what it got: so that a client can tell that the answer is to
+/// its own request, from the model that it asked.
+async fn receipt(request: Request<Incoming>, wait_ms: u64) -> Response<Body> {
+    let (parts, body) = request.into_parts();
+    let Ok(body) = Limited::new(body, RECEIPT_BYTES_MAX).collect().await else {
+        return text(StatusCode::PAYLOAD_TOO_LARGE, "more than a receipt holds, or cut off\n");
+    };
+    tokio::time::sleep(Duration::from_millis(wait_ms)).await;
+    let variable = |name| std::env::var(name).unwrap_or_default();
+    let receipt = json!({
+        "service": variable("K_SERVICE"),
+        "revision": variable("K_REVISION"),
+        "instance": instance(),
+        "method": parts.method.as_str(),
+        "query": parts.uri.query().unwrap_or_default(),
+        "body": String::from_utf8_lossy(&body.to_bytes()),
+    });
+    text(StatusCode::OK, &receipt.to_string())
 }
 
 fn who(backend: &Backend, request: &Request<Incoming>) -> Response<Body> {

@@ -10,7 +10,6 @@ mod doors;
 mod failures;
 mod inside;
 mod load;
-mod nft;
 mod partition;
 mod probes;
 mod rights;

@@ -9,10 +9,9 @@ use ebb_tests::ebb::Ebb;
 use ebb_tests::eventually;
 use ebb_tests::kubectl::Kubectl;
 use ebb_tests::manifest::{backend, service};
+use ebb_tests::nft::Table;
 use tokio::process::Command;
 use tokio::time::Instant;
-
-use crate::nft::Table;
 
 /// Name of the table with the test's own rule.
 const TABLE: &str = "ebb_test_cut";

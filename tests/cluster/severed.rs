@@ -9,10 +9,9 @@ use anyhow::ensure;
 use ebb_tests::ebb::Ebb;
 use ebb_tests::kubectl::Kubectl;
 use ebb_tests::manifest::backend;
+use ebb_tests::nft::Table;
 use tokio::process::Command;
 use tokio::time::Instant;
-
-use crate::nft::Table;
 
 /// A wake that loses every connection is served within this time; it once took a quarter of an
 /// hour.

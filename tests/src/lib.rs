@@ -8,6 +8,7 @@ pub mod ebb;
 pub mod incarnations;
 pub mod kubectl;
 pub mod manifest;
+pub mod nft;
 pub mod processes;
 
 use std::time::Duration;

@@ -32,6 +32,12 @@ pub fn named(name: &str) -> Vec<i32> {
         .collect()
 }
 
+/// Whether a process lies in a control group of that name, or in a group within.
+pub fn is_in_group(pid: i32, group: &str) -> bool {
+    let text = std::fs::read_to_string(format!("/proc/{pid}/cgroup")).unwrap_or_default();
+    text.lines().any(|line| line.split('/').any(|part| part == group))
+}
+
 /// Proportional memory (PSS) of a process in bytes: a page that several processes share counts for
 /// each of them in part, so that their sum is what they take together.
 pub fn proportional_bytes(pid: i32) -> Option<u64> {

@@ -9,13 +9,14 @@ use tokio::io::AsyncWriteExt as _;
 use tokio::process::Command;
 
 /// A table of rules; dropping this deletes the table, and so would the end of the cluster.
-pub(crate) struct Table {
+#[derive(Debug)]
+pub struct Table {
     name: &'static str,
 }
 
 impl Table {
     /// Loads a table of these chains.
-    pub(crate) async fn load(name: &'static str, chains: &str) -> anyhow::Result<Self> {
+    pub async fn load(name: &'static str, chains: &str) -> anyhow::Result<Self> {
         let rules = format!("table inet {name} {{\n{chains}\n}}\n");
         let mut nft = Command::new("nft").args(["-f", "-"]).stdin(Stdio::piped()).spawn()?;
         let mut stdin = nft.stdin.take().context("it was piped")?;
@@ -26,7 +27,7 @@ impl Table {
     }
 
     /// How many packets the rules have counted. If there are none, the test has shown nothing.
-    pub(crate) async fn counted(&self) -> anyhow::Result<u64> {
+    pub async fn counted(&self) -> anyhow::Result<u64> {
         let list = ["-j", "list", "table", "inet", self.name];
         let listed = Command::new("nft").args(list).stdin(Stdio::null()).output().await?;
         let listed: Value = serde_json::from_slice(&listed.stdout).context("nft lists no table")?;

@@ -1,0 +1,66 @@
+//! The faults of target T1, by their numbers in the list of goals.
+
+use clap::ValueEnum;
+
+/// A fault under which no request may fail.
+#[derive(ValueEnum, Clone, Copy, Debug, PartialEq, Eq)]
+#[value(rename_all = "UPPER")]
+pub(crate) enum Fault {
+    /// Each activator in turn is told to end, and replaced.
+    F1,
+    /// All autoscalers are killed, and killed again whenever they come back.
+    F3,
+    /// The API server is silent or refuses connections.
+    F6,
+    /// The API server or its store is slow.
+    F7,
+    /// Activators and autoscalers hear each other not at all, in one way, or half the time.
+    F13,
+    /// The webhook cannot be reached.
+    F16,
+    /// Every component is replaced by itself, one after another or all at once.
+    F20,
+    /// Requests come around the moment at which a service goes to sleep.
+    F24,
+}
+
+impl Fault {
+    /// The fault's number.
+    pub(crate) fn name(self) -> &'static str {
+        match self {
+            Self::F1 => "F1",
+            Self::F3 => "F3",
+            Self::F6 => "F6",
+            Self::F7 => "F7",
+            Self::F13 => "F13",
+            Self::F16 => "F16",
+            Self::F20 => "F20",
+            Self::F24 => "F24",
+        }
+    }
+
+    /// The fault in a few words.
+    pub(crate) fn title(self) -> &'static str {
+        match self {
+            Self::F1 => "each activator in turn ends and is replaced",
+            Self::F3 => "all autoscalers are killed, again and again",
+            Self::F6 => "the API server is silent, or refuses",
+            Self::F7 => "the API server or etcd is slow",
+            Self::F13 => "activators and autoscalers are cut off from each other",
+            Self::F16 => "the webhook cannot be reached",
+            Self::F20 => "every component is replaced, one by one or at once",
+            Self::F24 => "requests race the scale to zero",
+        }
+    }
+
+    /// How often the fault strikes at the least, however few requests are wanted. A race to zero is
+    /// a strike of its own, and six services race at once.
+    pub(crate) fn strikes_min(self) -> u64 {
+        if self == Self::F24 { 60 } else { 6 }
+    }
+
+    /// Whether a service that sleeps can be woken under this fault: not without an API server.
+    pub(crate) fn lets_wake(self) -> bool {
+        self != Self::F6
+    }
+}

@@ -1,0 +1,76 @@
+//! What became of a request, in the words under which it is counted.
+
+use std::error::Error;
+use std::io;
+
+/// The outcome of one request.
+#[derive(Clone, Debug)]
+pub(crate) struct Outcome {
+    /// Under which it is counted; [`SERVED`] for the right answer.
+    pub(crate) label: String,
+    /// What else is known of a failure.
+    pub(crate) detail: String,
+    /// Whether the request had to wait for a pod or a place in one.
+    pub(crate) waited: bool,
+}
+
+/// The label of a request that its service answered with 200.
+pub(crate) const SERVED: &str = "200";
+
+impl Outcome {
+    /// The right answer.
+    pub(crate) fn served(waited: bool) -> Self {
+        Self { label: SERVED.to_owned(), detail: String::new(), waited }
+    }
+
+    /// A failure.
+    pub(crate) fn failed(label: impl Into<String>, detail: impl Into<String>) -> Self {
+        Self { label: label.into(), detail: detail.into(), waited: false }
+    }
+
+    /// A connection that broke at this point of a request.
+    pub(crate) fn broken(at: &str, error: &(dyn Error + 'static)) -> Self {
+        Self::failed(format!("{at}: {}", kind(error)), chain(error))
+    }
+}
+
+/// What kind of error it is, without what differs from one to the next.
+fn kind(error: &(dyn Error + 'static)) -> String {
+    let mut next = Some(error);
+    while let Some(error) = next {
+        if let Some(error) = error.downcast_ref::<io::Error>() {
+            return error.kind().to_string();
+        }
+        if let Some(error) = error.downcast_ref::<hyper::Error>()
+            && error.is_incomplete_message()
+        {
+            return "closed".to_owned();
+        }
+        next = error.source();
+    }
+    error.to_string()
+}
+
+/// An error with all that caused it.
+fn chain(error: &(dyn Error + 'static)) -> String {
+    let (mut text, mut next) = (error.to_string(), error.source());
+    while let Some(cause) = next {
+        text = format!("{text}: {cause}");
+        next = cause.source();
+    }
+    text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn errors_are_counted_by_their_kind() {
+        let reset = io::Error::from(io::ErrorKind::ConnectionReset);
+        let outcome = Outcome::broken("no answer", &reset);
+        assert_eq!(outcome.label, "no answer: connection reset");
+        let wrapped = io::Error::other(reset);
+        assert_eq!(Outcome::broken("connect", &wrapped).label, "connect: other error");
+    }
+}

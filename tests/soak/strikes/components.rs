@@ -1,0 +1,60 @@
+//! Components of Ebb that end: orderly, by force, or to be replaced.
+
+use std::time::Duration;
+
+use anyhow::ensure;
+use rand::RngExt as _;
+use rand::rngs::SmallRng;
+use tokio::time::{Instant, sleep};
+
+use super::signals;
+use crate::site::{COMPONENTS, Site, pids};
+
+/// The name of an autoscaler's process.
+const AUTOSCALER: &str = "ebb-autoscaler";
+/// How long no autoscaler lives.
+const DEAD_MS: std::ops::RangeInclusive<u64> = 1_000..=15_000;
+/// How often an autoscaler that kubelet has started again is looked for.
+const LOOK: Duration = Duration::from_millis(100);
+
+/// Deletes one activator, each in its turn, which ends it by SIGTERM; its Deployment makes another.
+pub(super) async fn replace(site: &Site, number: u64) -> anyhow::Result<()> {
+    let pods = site.pods("activator", ".metadata.name").await?;
+    let turn = usize::try_from(number)? % pods.len();
+    site.system(&["delete", "pod", &pods[turn], "--timeout=110s"]).await?;
+    site.is_back("activator").await
+}
+
+/// Kills all autoscalers, and again whenever kubelet has started one anew.
+pub(super) async fn keep_dead(site: &Site, chance: &mut SmallRng) -> anyhow::Result<()> {
+    ensure!(pids(AUTOSCALER).len() > 1, "there are no two autoscalers to kill");
+    let end = Instant::now() + Duration::from_millis(chance.random_range(DEAD_MS));
+    while Instant::now() < end {
+        pids(AUTOSCALER).into_iter().for_each(signals::end);
+        sleep(LOOK).await;
+    }
+    // Kubelet waits longer after each death of a container; a new pod begins anew.
+    let label = "app.kubernetes.io/component=autoscaler";
+    let at_once = ["--grace-period=0", "--force", "--timeout=110s"];
+    site.system(&[&["delete", "pods", "-l", label], &at_once[..]].concat()).await?;
+    site.is_back("autoscaler").await
+}
+
+/// Replaces every component, as an upgrade to the same version does: one after another, or all at
+/// once.
+pub(super) async fn roll(site: &Site, number: u64) -> anyhow::Result<()> {
+    let names = COMPONENTS.map(|component| format!("deployment/ebb-{component}"));
+    if number % 2 == 1 {
+        let all = names.iter().map(String::as_str).collect::<Vec<_>>();
+        site.system(&[&["rollout", "restart"], &all[..]].concat()).await?;
+        for component in COMPONENTS {
+            site.is_back(component).await?;
+        }
+        return Ok(());
+    }
+    for (component, name) in COMPONENTS.into_iter().zip(&names) {
+        site.system(&["rollout", "restart", name]).await?;
+        site.is_back(component).await?;
+    }
+    Ok(())
+}

@@ -1,0 +1,88 @@
+//! The result as a table, and how sure it is.
+
+use crate::ledger::Record;
+use crate::outcome::SERVED;
+
+/// The quantile of the normal distribution that leaves 2.5 % above it: a two-sided interval of 95 %.
+const Z: f64 = 1.959_964;
+
+/// The upper end of Wilson's interval for the rate of failures, at 95 %; 1 where nothing was sent.
+#[allow(clippy::cast_precision_loss, reason = "counts lie far below 2^52")]
+pub(crate) fn wilson(failed: u64, all: u64) -> f64 {
+    if all == 0 {
+        return 1.0;
+    }
+    let (n, p) = (all as f64, failed as f64 / all as f64);
+    let square = Z * Z;
+    let spread = Z * (p * (1.0 - p) / n + square / (4.0 * n * n)).sqrt();
+    ((p + square / (2.0 * n) + spread) / (1.0 + square / n)).min(1.0)
+}
+
+/// Digits of a number in groups of three.
+pub(crate) fn grouped(number: u64) -> String {
+    let digits = number.to_string();
+    let mut text = String::new();
+    for (at, digit) in digits.chars().enumerate() {
+        if at > 0 && (digits.len() - at).is_multiple_of(3) {
+            text.push(',');
+        }
+        text.push(digit);
+    }
+    text
+}
+
+/// A row for each fault, and the outcomes of what failed below.
+pub(crate) fn markdown(records: &[Record]) -> String {
+    let head = "| fault | | requests | while it was on | strikes | waited | failed | \
+                failure rate, 95 % | requests/s |\n\
+                | --- | --- | ---: | ---: | ---: | ---: | ---: | ---: | ---: |\n";
+    let rows: String = records.iter().map(row).collect();
+    let failures: String = records.iter().flat_map(failures).collect();
+    format!("{head}{rows}{failures}")
+}
+
+fn row(record: &Record) -> String {
+    let Record { fault, title, under_fault, strikes, waited, seconds, .. } = record;
+    let (all, failed) = (record.requests(), record.failed());
+    #[allow(clippy::cast_precision_loss, reason = "counts lie far below 2^52")]
+    let rate = all as f64 / seconds.max(1.0);
+    let [requests, under_fault, waited] = [all, *under_fault, *waited].map(grouped);
+    let bound = wilson(failed, all);
+    format!(
+        "| {fault} | {title} | {requests} | {under_fault} | {strikes} | {waited} | {failed} | \
+         ≤ {bound:.1e} | {rate:.0} |\n"
+    )
+}
+
+fn failures(record: &Record) -> impl Iterator<Item = String> {
+    let failed = record.outcomes.iter().filter(|(label, _)| *label != SERVED);
+    failed.map(|(label, count)| format!("\n{}: {count} times {label}\n", record.fault))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_bound_is_that_of_the_target() {
+        // T1: no failure in a million requests is a rate of 4e-6 at the most.
+        let bound = wilson(0, 1_000_000);
+        assert!((3.8e-6..4e-6).contains(&bound), "{bound:e}");
+        assert!((wilson(10, 100) - 0.174_366).abs() < 1e-5, "{}", wilson(10, 100));
+        assert!((wilson(0, 0) - 1.0).abs() < f64::EPSILON);
+    }
+
+    #[test]
+    fn what_failed_is_named() {
+        let outcomes = [(SERVED.to_owned(), 1_234_567), ("503 overloaded".to_owned(), 2)];
+        let record = Record {
+            fault: "F1".to_owned(),
+            outcomes: outcomes.into(),
+            seconds: 1000.0,
+            ..Record::default()
+        };
+        let text = markdown(&[record]);
+        assert!(text.contains("| F1 |  | 1,234,569 | 0 | 0 | 0 | 2 | ≤ 5.9e-6 | 1235 |"), "{text}");
+        assert!(text.ends_with("\nF1: 2 times 503 overloaded\n"), "{text}");
+    }
+}
