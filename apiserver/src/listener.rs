@@ -43,7 +43,7 @@ const FIRST_REQUEST_TIMEOUT: Duration = Duration::from_secs(10);
 /// Longest wait for the head of the next request of HTTP/1. Go's clients send requests on connections
 /// that were idle for up to 90 s and cannot send a write again where the server closes at that
 /// moment: the client has to be the side that closes.
-const IDLE_TIMEOUT: Duration = Duration::from_secs(120);
+const IDLE_TIMEOUT: Duration = Duration::from_mins(2);
 /// Pause after an accept that failed: out of file descriptors, most often.
 const ACCEPT_RETRY_AFTER: Duration = Duration::from_millis(100);
 
@@ -158,7 +158,7 @@ where
 async fn late(has_request: Arc<AtomicBool>) {
     tokio::time::sleep(FIRST_REQUEST_TIMEOUT).await;
     if has_request.load(Ordering::Relaxed) {
-        std::future::pending().await
+        std::future::pending::<()>().await;
     }
 }
 

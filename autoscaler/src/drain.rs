@@ -141,6 +141,7 @@ impl Drain {
 
     /// Nothing on its way out, but for the pods that are gone: no activator may send requests there,
     /// whoever leads.
+    #[must_use]
     pub fn start_over(self) -> Self {
         Self { gone: self.gone, ..Self::default() }
     }

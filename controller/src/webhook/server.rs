@@ -36,7 +36,7 @@ const FIRST: Duration = Duration::from_secs(5);
 /// it again where the connection closes at that moment: the write that it stands for fails. So the
 /// API server has to be the side that closes. A connection that only waits makes room for others
 /// (`eviction.rs`).
-const IDLE: Duration = Duration::from_secs(120);
+const IDLE: Duration = Duration::from_mins(2);
 /// Largest head; also what is buffered of one connection of HTTP/1.1.
 const HEAD_BYTES_MAX: usize = 64 * 1024;
 /// Reviews that one connection may have open: an API server sends as many as it has writers.
@@ -206,7 +206,7 @@ async fn connection<A: Answer>(
 async fn late(has_request: Arc<AtomicBool>) {
     sleep(FIRST).await;
     if has_request.load(Ordering::Relaxed) {
-        std::future::pending().await
+        std::future::pending::<()>().await;
     }
 }
 
