@@ -61,7 +61,7 @@ pub(crate) fn part(number: u64) -> String {
 }
 
 /// A model's answer.
-pub(crate) struct Answer<'a> {
+pub(crate) struct Reply<'a> {
     /// UID of the Revision that answers.
     pub(crate) uid: &'a str,
     /// Bytes that arrived there.
@@ -81,7 +81,7 @@ pub(crate) enum Flaw {
 }
 
 /// Reads an answer of so many parts.
-pub(crate) fn read(body: &[u8], parts: u64) -> Result<Answer<'_>, Flaw> {
+pub(crate) fn read(body: &[u8], parts: u64) -> Result<Reply<'_>, Flaw> {
     let line = |bytes: &'_ [u8]| bytes.iter().position(|byte| *byte == b'\n').map(|end| end + 1);
     let end = line(body).unwrap_or(body.len());
     let (first, mut rest) = body.split_at(end);
@@ -96,7 +96,7 @@ pub(crate) fn read(body: &[u8], parts: u64) -> Result<Answer<'_>, Flaw> {
     for number in 1..parts {
         rest = rest.strip_prefix(part(number).as_bytes()).ok_or(Flaw::Short(number))?;
     }
-    Ok(Answer { uid, received, trailer, echo: rest })
+    Ok(Reply { uid, received, trailer, echo: rest })
 }
 
 #[cfg(test)]

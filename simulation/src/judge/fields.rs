@@ -81,8 +81,8 @@ impl Judge {
 /// The field without what has a rule of its own.
 fn value(object: &Value, path: &[&str]) -> Value {
     let mut value = path.iter().fold(object, |value, name| &value[*name]).clone();
-    if let Some(fields) = value.as_object_mut() {
-        fields.remove("desiredReplicas");
-    }
-    value
+    let Some(fields) = value.as_object_mut() else { return value };
+    fields.remove("desiredReplicas");
+    // A status that the first scale has made says nothing else yet.
+    if fields.is_empty() { Value::Null } else { value }
 }

@@ -83,7 +83,7 @@ fn calls(chance: &Chance, name: &str, begin: Duration, steps: &mut Vec<Step>) {
                 (1, Duration::from_secs(12)),
             ]),
             parts: *chance.weighted(&[(5, 1), (1, 4)]),
-            upload: *chance.weighted(&[(8, 0), (1, 2_000), (1, 150_000)]),
+            upload: *chance.weighted(&[(8, 0), (1, 2_000), (1, 100_000)]),
             framing: *chance.weighted(&[
                 (3, Framing::Open),
                 (4, Framing::Sized),
