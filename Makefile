@@ -132,7 +132,7 @@ lint: ## Check format, clippy, documentation, generated files and dependencies
 	cargo fmt --all --check
 	cargo fmt --manifest-path fuzz/Cargo.toml --check
 	cargo clippy --locked --workspace --all-targets --quiet -- -D warnings
-	cargo clippy --locked --package ebb-tests --test cluster --test difference --test load --quiet -- -D warnings
+	cargo clippy --locked --package ebb-tests --test cluster --test load --quiet -- -D warnings
 	cargo clippy --locked --package ebb-api --features schema --all-targets --quiet -- -D warnings
 	RUSTDOCFLAGS="-D warnings" cargo doc --locked --workspace --no-deps --document-private-items --quiet
 	scripts/generate --check

@@ -60,7 +60,6 @@ pub fn apply(
     ownership::strip_server_metadata(&mut applied);
     let owned = ownership::without_unowned(fields::applied_fields(schema, &applied));
     let Some(live) = live else {
-        schema.drop_empty(&mut applied);
         let mut managers = Managers::default();
         managers.set(writer, Operation::Apply, owned);
         managers.write(&mut applied);
@@ -76,7 +75,6 @@ pub fn apply(
     let mut merged = merge::merge(schema, Some(live), &applied);
     let kept = managers.union();
     merge::remove_dropped(schema, &mut merged, &before, &kept);
-    schema.drop_empty(&mut merged);
 
     let difference = difference::compare(schema, live, &merged);
     let changed = ownership::without_unowned(difference.changed);
@@ -92,9 +90,6 @@ pub fn apply(
 
 /// Records the fields that an ordinary write (create, update, patch) changed in the `managedFields`
 /// of `new`.
-///
-/// Of an object that has no managers only the creation is recorded: `old` is then nothing, or an
-/// object without metadata, such as Go makes before it reads a body.
 ///
 /// `new` is the object as it will be stored. Its own `managedFields`, if it has any, replace those
 /// of `old`; an empty list (or one with an empty entry) drops all, as in the real server.
@@ -112,10 +107,6 @@ pub fn track_update(
     } else {
         Managers::read(new)
     };
-    if managers.is_empty() && old.is_some_and(|old| old["metadata"].is_object()) {
-        managers.write(new);
-        return;
-    }
     let difference = match old {
         Some(old) => difference::compare(schema, old, new),
         None => difference::Difference {

@@ -22,8 +22,6 @@ impl Call<'_> {
             }
             Method::PUT => {
                 let scale = media::decode(&self.headers, &self.body)?.value;
-                self.check_named(&scale)?;
-                self.check_place(&scale)?;
                 self.write_scale(&mut |_, _| Ok(scale.clone()))
             }
             Method::PATCH => {
@@ -87,9 +85,6 @@ fn scale_of(deployment: &Value) -> Value {
         .flatten()
         .map(|(key, value)| format!("{key}={}", value.as_str().unwrap_or_default()));
     let replicas = |part: &str| deployment[part]["replicas"].as_i64().unwrap_or(0);
-    // Go leaves a zero out here, and not in the status.
-    let wanted = replicas("spec");
-    let spec = if wanted == 0 { json!({}) } else { json!({ "replicas": wanted }) };
     json!({
         "kind": "Scale",
         "apiVersion": "autoscaling/v1",
@@ -100,7 +95,7 @@ fn scale_of(deployment: &Value) -> Value {
             "resourceVersion": metadata["resourceVersion"],
             "creationTimestamp": metadata["creationTimestamp"],
         },
-        "spec": spec,
+        "spec": { "replicas": replicas("spec") },
         "status": {
             "replicas": replicas("status"),
             "selector": terms.collect::<Vec<_>>().join(","),

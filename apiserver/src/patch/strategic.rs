@@ -54,7 +54,7 @@ pub(super) fn merge_object(
         if let Some(Value::Array(items)) = target.get_mut(name)
             && let Some((_, kind)) = schema.child(name).and_then(Schema::merged_list)
         {
-            reorder(kind, items, order, None);
+            reorder(kind, items, order);
         }
     }
     Ok(())
@@ -90,22 +90,9 @@ fn merge_field(
                 Some(Value::Array(items)) => std::mem::take(items),
                 _ => Vec::new(),
             };
-            let identities = |kind: &ListKind| -> Vec<Value> {
-                current.iter().filter_map(|item| identity(kind, item)).collect()
-            };
             let merged = match child.and_then(Schema::merged_list) {
-                Some((items, kind @ ListKind::Map(keys))) => {
-                    let before = identities(kind);
-                    let mut merged = merge_items(items, &keys[0], current, patch)?;
-                    reorder(kind, &mut merged, patch, Some(&before));
-                    merged
-                }
-                Some((_, kind @ ListKind::Set)) => {
-                    let before = identities(kind);
-                    let mut merged = union(current, patch);
-                    reorder(kind, &mut merged, patch, Some(&before));
-                    merged
-                }
+                Some((items, ListKind::Map(keys))) => merge_items(items, &keys[0], current, patch)?,
+                Some((_, ListKind::Set)) => union(current, patch),
                 _ => patch.clone(),
             };
             target.insert(name.to_owned(), Value::Array(merged));
@@ -176,18 +163,13 @@ fn union(mut current: Vec<Value>, patch: &[Value]) -> Vec<Value> {
     current
 }
 
-/// What tells an item from the others.
-fn identity(kind: &ListKind, item: &Value) -> Option<Value> {
-    match kind {
+/// Puts the items into the order that the client saw; items that it did not know of keep their
+/// place before the items that they preceded.
+fn reorder(kind: &ListKind, items: &mut Vec<Value>, order: &[Value]) {
+    let identity = |item: &Value| match kind {
         ListKind::Map(keys) => item.get(&*keys[0]).cloned(),
         ListKind::Set | ListKind::Atomic => Some(item.clone()),
-    }
-}
-
-/// Puts the items into the order that the client saw; items that it did not know of keep their
-/// place before the items that they preceded: in the list as it was `before` a patch, or as it is.
-fn reorder(kind: &ListKind, items: &mut Vec<Value>, order: &[Value], before: Option<&[Value]>) {
-    let identity = |item: &Value| identity(kind, item);
+    };
     let present: Vec<Value> = items.iter().filter_map(identity).collect();
     let distinct: HashSet<&Value> = present.iter().collect();
     if present.len() != items.len() || distinct.len() != items.len() {
@@ -200,9 +182,7 @@ fn reorder(kind: &ListKind, items: &mut Vec<Value>, order: &[Value], before: Opt
         .filter_map(identity)
         .filter(|key| distinct.contains(key) && seen.insert(key.clone()))
         .collect();
-    let before = before.unwrap_or(&present).iter().filter(|key| distinct.contains(key));
-    let before: Vec<Value> = before.cloned().collect();
-    let ordered = weave(&wanted, &before);
+    let ordered = weave(&wanted, &present);
     let taken = std::mem::take(items);
     let mut by_key: std::collections::HashMap<Value, Value> =
         present.iter().cloned().zip(taken).collect();
