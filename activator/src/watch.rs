@@ -1,8 +1,8 @@
 //! The watches: Routes, Revisions, Pods of revisions and Pods of activators, kept up for as long as
 //! the process runs.
 
-use ebb_api::by_value::ByValue;
 use ebb_api::labels;
+use ebb_api::pod::WatchedPod;
 use ebb_api::serving::{Revision, Route};
 use ebb_daemon::pauses::WatchPauses;
 use futures::{Stream, StreamExt as _};
@@ -75,11 +75,11 @@ pub(crate) async fn run_peers(client: Client, peers: &Peers, synced: &Synced) {
 
 /// The changes of pods that a watcher reports.
 fn pod_changes(
-    events: impl Stream<Item = watcher::Result<watcher::Event<ByValue<Pod>>>> + Send,
+    events: impl Stream<Item = watcher::Result<watcher::Event<WatchedPod>>> + Send,
     kind: &'static str,
 ) -> impl Stream<Item = WatchChange<Pod>> + Send {
     changes(events, kind)
-        .filter_map(|change| std::future::ready(change.filter_map(|ByValue(pod)| Some(pod))))
+        .filter_map(|change| std::future::ready(change.filter_map(|WatchedPod(pod)| Some(pod))))
 }
 
 /// The changes that a watcher reports; a list becomes one [`WatchChange::Replaced`].

@@ -3,8 +3,10 @@
 use k8s_openapi::api::core::v1::{Pod, PodCondition};
 
 mod trouble;
+mod watched;
 
 pub use trouble::{Trouble, ended_before, trouble};
+pub use watched::WatchedPod;
 
 /// Status of a pod's condition that holds: text, unlike in the conditions of Ebb's own kinds.
 const TRUE: &str = "True";

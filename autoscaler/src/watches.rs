@@ -7,7 +7,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use ebb_api::by_value::ByValue;
+use ebb_api::pod::WatchedPod;
 use ebb_api::report::RevisionKey;
 use ebb_api::serving::{ROUTING_ACTIVE, ROUTING_PENDING, Revision, RevisionStatus};
 use ebb_api::{annotations, condition, labels};
@@ -53,7 +53,7 @@ pub fn targets(client: Client) -> impl Stream<Item = FleetEvent> + Send + Unpin 
 /// A watch of the pods of all revisions. Never ends; errors are logged and retried with backoff.
 pub fn pods(client: Client) -> impl Stream<Item = FleetEvent> + Send + Unpin {
     let config = watcher::Config::default().labels(labels::REVISION);
-    let objects = watcher(Api::<ByValue<v1::Pod>>::all(client), config);
+    let objects = watcher(Api::<WatchedPod>::all(client), config);
     let mut list = Vec::new();
     events(objects, "pods", move |event| match event {
         watcher::Event::Init => {
@@ -81,7 +81,7 @@ pub fn activators(
     selector: &str,
 ) -> impl Stream<Item = FleetEvent> + Send + Unpin + use<> {
     let config = watcher::Config::default().labels(selector);
-    let objects = watcher(Api::<ByValue<v1::Pod>>::namespaced(client, namespace), config);
+    let objects = watcher(Api::<WatchedPod>::namespaced(client, namespace), config);
     let mut pods = BTreeMap::new();
     let mut is_listing = true;
     events(objects, "activators' pods", move |event| {
