@@ -9,8 +9,9 @@
 //! is no vote, so at times two take themselves for the owner and a pod may get more than its limit,
 //! at most the limit from each: until both have seen a change of the members, and until the
 //! requests that the earlier owner had taken have ended. A peer that some can reach and others
-//! cannot has the same effect for as long as that lasts. Waiting for agreement instead would hold
-//! requests whenever an activator dies.
+//! cannot has the same effect for as long as that lasts, and until one of the requests that come
+//! afterwards has found out that it is over: one in each `SHUN`, by a new connection. Waiting for
+//! agreement instead would hold requests whenever an activator dies.
 
 use std::collections::BTreeMap;
 use std::net::{IpAddr, SocketAddr};
@@ -100,8 +101,15 @@ pub(crate) struct Peer {
     /// For requests to revisions that speak HTTP/2: an HTTP/1.1 hop would lose trailers.
     h2: Arc<Upstream>,
     places: Arc<Semaphore>,
-    /// Until when the peer is passed over, after it could not be reached.
-    shunned: Mutex<Option<Instant>>,
+    /// Set once it could not be reached.
+    shunned: Mutex<Option<Shunned>>,
+}
+
+/// How long a peer is passed over.
+struct Shunned {
+    until: Instant,
+    /// How many connections to it there had been when one could not be made.
+    dialled: u64,
 }
 
 // === impl Peers ===
@@ -248,10 +256,10 @@ impl Peer {
 
     /// The peer could not be reached.
     pub(crate) fn unreachable(&self, now: Instant) {
-        *self.shunned.lock() = Some(now + SHUN);
+        *self.shunned.lock() = Some(Shunned { until: now + SHUN, dialled: self.dialled() });
     }
 
-    /// The peer was reached.
+    /// The peer has answered.
     pub(crate) fn reached(&self) {
         *self.shunned.lock() = None;
     }
@@ -260,20 +268,30 @@ impl Peer {
     /// one request in each [`SHUN`].
     fn may_be_tried(&self, now: Instant) -> bool {
         let mut shunned = self.shunned.lock();
-        match *shunned {
+        match &mut *shunned {
             None => true,
-            Some(until) if now < until => false,
-            // Nobody has asked for so long that the peer is as likely back as not. Were one request
-            // alone to find out, those that come with it would be served here, beside the owner's.
-            Some(until) if now >= until + SHUN => {
+            // The request that found out may wait there for long: its connection is enough.
+            Some(shun) if shun.dialled != self.dialled() => {
                 *shunned = None;
                 true
             }
-            Some(_) => {
-                *shunned = Some(now + SHUN);
+            Some(shun) if now < shun.until => false,
+            // Nobody has asked for so long that the peer is as likely back as not. Were one request
+            // alone to find out, those that come with it would be served here, beside the owner's.
+            Some(shun) if now >= shun.until + SHUN => {
+                *shunned = None;
+                true
+            }
+            Some(shun) => {
+                shun.until = now + SHUN;
                 true
             }
         }
+    }
+
+    /// How many connections to the peer were made.
+    fn dialled(&self) -> u64 {
+        self.h1.dialled() + self.h2.dialled()
     }
 }
 

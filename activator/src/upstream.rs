@@ -7,6 +7,7 @@
 
 use std::net::SocketAddr;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use ebb_api::serving::Protocol;
@@ -60,6 +61,8 @@ pub(crate) struct Upstream {
     retired: CancellationToken,
     /// The task that waits to end them.
     retiring: Mutex<Option<AbortOnDropHandle<()>>>,
+    /// How many connections were made.
+    dialled: AtomicU64,
 }
 
 struct Idle {
@@ -116,6 +119,7 @@ impl Upstream {
             streams: Pool::default(),
             retired: CancellationToken::new(),
             retiring: Mutex::default(),
+            dialled: AtomicU64::new(0),
         }
     }
 
@@ -127,6 +131,12 @@ impl Upstream {
     /// The protocol of the pod.
     pub(crate) const fn protocol(&self) -> Protocol {
         self.protocol
+    }
+
+    /// How many connections were made so far. One more than before is proof that somebody is there,
+    /// and comes sooner than an answer.
+    pub(crate) fn dialled(&self) -> u64 {
+        self.dialled.load(Ordering::Relaxed)
     }
 
     /// Sends a request; `opened` is called as soon as it has a connection, perhaps more than once.
@@ -238,6 +248,7 @@ impl Upstream {
             .handshake(TokioIo::new(PodIo::new(io)))
             .await
             .map_err(|error| ConnectError::Handshake(Arc::new(error)))?;
+        self.dialled.fetch_add(1, Ordering::Relaxed);
         self.drive(connection.with_upgrades());
         Ok(sender)
     }
@@ -247,6 +258,7 @@ impl Upstream {
             .await
             .map_err(|error| ConnectError::Connect(Arc::new(error)))?;
         let (sender, connection) = streams::handshake(io).await?;
+        self.dialled.fetch_add(1, Ordering::Relaxed);
         self.drive(connection);
         self.streams.add(sender);
         Ok(())

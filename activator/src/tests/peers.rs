@@ -75,8 +75,17 @@ impl Pair {
 
     /// Nobody can reach the owner any more, and the API has not noticed.
     fn lose_owner(&self) {
-        let id = if self.owner_is_a { "a" } else { "b" };
-        self.owner.network.activators.lock().remove(&place(id));
+        self.owner.network.activators.lock().remove(&self.owner_place());
+    }
+
+    /// The owner can be reached again.
+    fn find_owner(&self) {
+        let owner = self.owner.activator.clone();
+        self.owner.network.activators.lock().insert(self.owner_place(), owner);
+    }
+
+    fn owner_place(&self) -> std::net::SocketAddr {
+        place(if self.owner_is_a { "a" } else { "b" })
     }
 }
 
@@ -167,6 +176,26 @@ async fn a_peer_that_cannot_be_reached_is_passed_over() {
     assert_eq!(text(pair.other.get().await).await, "hello");
     assert_eq!(metric(&pair.other, "peer_failures_total"), 2);
     assert_eq!(metric(&pair.other, "forwarded_total"), 0);
+}
+
+/// Formerly the others were served here, beside the owner's, until the one that found the owner had
+/// its answer.
+#[tokio::test(start_paused = true)]
+async fn an_owner_that_is_back_has_all_requests_once_one_has_a_connection() {
+    let pair = Pair::new(&one_at_a_time());
+    let pod = pair.start(1, slow(3000)).await;
+    pair.lose_owner();
+    assert_eq!(pair.other.get().await.status(), 200);
+    pair.find_owner();
+    sleep(Duration::from_secs(3)).await;
+    let later = async {
+        sleep(Duration::from_millis(100)).await;
+        join_all((0..3).map(|_| pair.other.get())).await
+    };
+    let (first, later) = futures::join!(pair.other.get(), later);
+    assert!(later.iter().chain([&first]).all(|response| response.status() == 200));
+    assert_eq!(pod.most.load(Ordering::SeqCst), 1, "two at once in one pod");
+    assert_eq!(metric(&pair.other, "forwarded_total"), 4);
 }
 
 #[tokio::test(start_paused = true)]
