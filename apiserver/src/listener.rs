@@ -38,8 +38,9 @@ use crate::server::{ApiServer, ApiService};
 const CONNECTIONS_MAX: usize = 256;
 /// Longest TLS handshake: two round trips within this machine.
 const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(10);
-/// Longest wait for the first request of a connection.
-const FIRST_REQUEST_TIMEOUT: Duration = Duration::from_secs(10);
+/// How long a connection lasts whose requests show no token: for a few health requests. Every user of
+/// this machine can take a place.
+const TOKEN_TIMEOUT: Duration = Duration::from_secs(10);
 /// Longest wait for the head of the next request of HTTP/1. Go's clients send requests on connections
 /// that were idle for up to 90 s and cannot send a write again where the server closes at that
 /// moment: the client has to be the side that closes.
@@ -132,11 +133,13 @@ where
     let mut builder = auto::Builder::new(TokioExecutor::new());
     builder.http1().timer(TokioTimer::new()).header_read_timeout(IDLE_TIMEOUT);
     builder.http2().timer(TokioTimer::new());
-    let has_request = Arc::new(AtomicBool::new(false));
-    let is_late = late(has_request.clone());
+    let is_admitted = Arc::new(AtomicBool::new(false));
+    let is_late = late(is_admitted.clone());
     let handler = hyper::service::service_fn(move |request: Request<Incoming>| {
-        has_request.store(true, Ordering::Relaxed);
         let admitted = admit(&server, &request);
+        if admitted.is_ok() && !is_health(request.uri().path()) {
+            is_admitted.store(true, Ordering::Relaxed);
+        }
         async move {
             match admitted {
                 Ok(mut service) => service.call(request).await,
@@ -150,14 +153,14 @@ where
                 tracing::debug!(error, "A connection to the API ended early");
             }
         }
-        () = is_late => tracing::debug!("A connection to the API asked nothing"),
+        () = is_late => tracing::debug!("A connection to the API has shown no token"),
     }
 }
 
-/// Ends when a connection's first request has not come within [`FIRST_REQUEST_TIMEOUT`].
-async fn late(has_request: Arc<AtomicBool>) {
-    tokio::time::sleep(FIRST_REQUEST_TIMEOUT).await;
-    if has_request.load(Ordering::Relaxed) {
+/// Ends when no request of a connection has shown a token within [`TOKEN_TIMEOUT`].
+async fn late(is_admitted: Arc<AtomicBool>) {
+    tokio::time::sleep(TOKEN_TIMEOUT).await;
+    if is_admitted.load(Ordering::Relaxed) {
         std::future::pending::<()>().await;
     }
 }
@@ -167,11 +170,16 @@ fn admit<B>(server: &ApiServer, request: &Request<B>) -> Result<ApiService, Requ
     if let Some(refusal) = refusal(request) {
         return Err(refusal);
     }
-    if matches!(request.uri().path(), "/healthz" | "/livez" | "/readyz") {
+    if is_health(request.uri().path()) {
         return Ok(server.service(ANONYMOUS));
     }
     let identity = server.tokens().authenticate(request.headers())?;
     Ok(server.service(&identity.name))
+}
+
+/// Whether this is the path of a health request, which needs no token.
+fn is_health(path: &str) -> bool {
+    matches!(path, "/healthz" | "/livez" | "/readyz")
 }
 
 fn refusal<B>(request: &Request<B>) -> Option<RequestFailure> {
@@ -300,20 +308,28 @@ mod tests {
 
     /// Go's clients send requests on connections that were idle for up to 90 s.
     #[tokio::test(start_paused = true)]
-    async fn an_idle_connection_stays_for_the_next_request_and_a_silent_one_does_not() {
-        let server = ApiServer::open(ApiOptions::memory()).unwrap();
+    async fn an_idle_connection_stays_for_the_next_request_and_one_without_a_token_does_not() {
+        let tokens = Tokens::default().with("secret", Identity::user("someone"));
+        let options = ApiOptions { tokens, ..ApiOptions::memory() };
+        let server = ApiServer::open(options).unwrap();
         let (mut client, far) = tokio::io::duplex(64 * 1024);
         let serving = tokio::spawn(serve_connection(far, server.clone()));
+        let asked = b"GET /api HTTP/1.1\r\nhost: localhost\r\nauthorization: Bearer secret\r\n\r\n";
         for _ in 0..2 {
-            client.write_all(b"GET /healthz HTTP/1.1\r\nhost: localhost\r\n\r\n").await.unwrap();
-            let mut answer = [0; 1024];
+            client.write_all(asked).await.unwrap();
+            let mut answer = [0; 4096];
             let length = client.read(&mut answer).await.unwrap();
             assert!(answer[..length].starts_with(b"HTTP/1.1 200 "), "{length}");
             tokio::time::sleep(Duration::from_secs(100)).await;
         }
         drop(client);
         serving.await.unwrap();
-        let (_silent, far) = tokio::io::duplex(64);
-        serve_connection(far, server).await;
+        let health = b"GET /healthz HTTP/1.1\r\nhost: localhost\r\n\r\n".as_slice();
+        for sent in [b"".as_slice(), health] {
+            let (mut client, far) = tokio::io::duplex(4096);
+            client.write_all(sent).await.unwrap();
+            let served = serve_connection(far, server.clone());
+            tokio::time::timeout(2 * TOKEN_TIMEOUT, served).await.expect("an end");
+        }
     }
 }

@@ -35,6 +35,12 @@ const PROBED_EVERY: Duration = Duration::from_secs(1);
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(2);
 /// How long a connection without work is kept for the next request.
 const IDLE_TIMEOUT: Duration = Duration::from_secs(30);
+/// Pause before the first retry of a request that the API server refused for the moment.
+const RETRY_FIRST: Duration = Duration::from_millis(50);
+/// Longest of these pauses, unless the answer names a longer one.
+const RETRY_LONGEST: Duration = Duration::from_secs(1);
+/// Retries of one request: some 3 s in all.
+const RETRIES_MAX: u32 = 6;
 /// How much later than asked a watch may end.
 const WATCH_GRACE: Duration = Duration::from_secs(5);
 
@@ -119,9 +125,17 @@ where
     B::Error: Into<BoxError>,
 {
     let limited = tower::service_fn(move |request| limited(attempt.clone(), request, patience));
-    let retry = retries.then(|| RetryLayer::new(RetryPolicy::server_retry()));
+    let retry = retries.then(retries_of_refusals).flatten().map(RetryLayer::new);
     let service = ServiceBuilder::new().option_layer(retry).service(limited);
     Client::new(service, namespace.to_owned())
+}
+
+/// The policy for answers that ask to come again: 429, 503 and 504. kube's own goes on for minutes
+/// in one request, and its pauses double without end: an API server that is back would not be heard
+/// of for as long as it was away. Whoever asked goes on trying, with pauses of their own.
+fn retries_of_refusals() -> Option<RetryPolicy> {
+    // Only a longest pause that is shorter than the first would be an error.
+    RetryPolicy::new(RETRY_FIRST, RETRY_LONGEST, RETRIES_MAX, true).ok()
 }
 
 /// One attempt of a request.

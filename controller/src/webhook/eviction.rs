@@ -1,9 +1,12 @@
 //! Which connections stay when there are too many: pure decisions.
 //!
 //! Every pod can connect, and the API server must get through. So a new connection always gets a
-//! place, and the connection that is closed for it is chosen by what a flood cannot fake: a flood
-//! comes from few addresses, and no review of it was ever answered. An API server's connection is
-//! one of few from its address, and many of its reviews were answered.
+//! place, and the connection that is closed for it is one that would be missed least: one of which no
+//! review was ever answered, from the address with the most of them. An API server asks as soon as
+//! it has connected. Its connections may be more than those of any other address, for it keeps
+//! them: their number says something only among connections that are alike in all else. Whoever
+//! sends reviews of its own is as good as an API server here, but the most that it can do is to
+//! take places of the largest crowd, which it has to outnumber first.
 
 use std::collections::HashMap;
 use std::net::IpAddr;
@@ -11,9 +14,10 @@ use std::net::IpAddr;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
-/// Connections at once. Each takes some 50 KiB for TLS and up to [`super::server`]'s windows. An API
-/// server keeps up to 25 that are idle, so there is room for those of five.
-pub(super) const CONNECTIONS_MAX: usize = 128;
+/// Connections at once. Each takes some 50 KiB for TLS and up to [`super::server`]'s windows: 80 MiB
+/// at the most. An API server keeps up to 25 that are idle for each of Ebb's three webhooks, so there
+/// is room for those of three.
+pub(super) const CONNECTIONS_MAX: usize = 256;
 
 /// The open connections.
 #[derive(Debug)]
@@ -100,9 +104,8 @@ impl Places {
         self.held.get(&id).map_or(0, |held| held.asked)
     }
 
-    /// The connection to close: one that waits for no answer, if there is any; of those, one of the
-    /// address with the most connections; of those, one that was never answered; of those, the
-    /// oldest.
+    /// The connection to close: one that waits for no answer, if there is any; of those, one that was
+    /// never answered; of those, one of the address with the most connections; of those, the oldest.
     fn least(&self) -> Option<u64> {
         let mut crowds: HashMap<IpAddr, usize> = HashMap::new();
         for held in self.held.values() {
@@ -110,7 +113,7 @@ impl Places {
         }
         let rank = |(id, held): &(&u64, &Held)| {
             let crowd = crowds.get(&held.address).copied().unwrap_or_default();
-            (held.asked > 0, std::cmp::Reverse(crowd), held.is_known, held.since, **id)
+            (held.asked > 0, held.is_known, std::cmp::Reverse(crowd), held.since, **id)
         };
         self.held.iter().min_by_key(rank).map(|(id, _)| *id)
     }
@@ -141,6 +144,24 @@ mod tests {
         assert_eq!(flood.iter().filter(|taken| taken.has_evicted).count(), 8);
         // The older connections of the flood went first.
         assert!(!flood[9].close.is_cancelled() && !flood[8].close.is_cancelled());
+    }
+
+    /// Formerly the largest crowd made room first, which may be an API server's: a write failed each
+    /// time that the API server sent a review just then.
+    #[test]
+    fn an_api_server_with_many_connections_keeps_them_beside_a_flood_from_many_addresses() {
+        let now = Instant::now();
+        let mut places = Places::new(20);
+        let known: Vec<_> = (0..8).map(|_| places.take(address(1), now)).collect();
+        for taken in &known {
+            places.asked(taken.id);
+            places.answered(taken.id, now);
+        }
+        for pod in 2..8 {
+            let later = now + Duration::from_secs(pod.into());
+            (0..4).for_each(|_| drop(places.take(address(pod), later)));
+        }
+        assert!(known.iter().all(|taken| !taken.close.is_cancelled()));
     }
 
     #[test]

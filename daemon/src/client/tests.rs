@@ -1,6 +1,8 @@
 //! The client against a server on loopback that accepts, and then falls silent.
 
 use std::os::fd::AsFd as _;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 
 use futures::StreamExt as _;
 use k8s_openapi::api::core::v1::ConfigMap;
@@ -61,6 +63,23 @@ async fn a_request_that_nobody_answers_ends_and_the_next_takes_another_connectio
         stream.write_all(answer.as_bytes()).await.unwrap();
     });
     second.unwrap();
+}
+
+/// Whoever asks has pauses of their own, and may have something better to do.
+#[tokio::test(start_paused = true)]
+async fn a_request_that_is_refused_again_and_again_ends_within_seconds() {
+    let asked = Arc::new(AtomicUsize::new(0));
+    let counted = Arc::clone(&asked);
+    let refusing = tower::service_fn(move |_: Request<Body>| {
+        counted.fetch_add(1, Ordering::Relaxed);
+        let answer = Response::builder().status(503).body(Body::empty());
+        std::future::ready(answer.map_err(BoxError::from))
+    });
+    let api: Api<ConfigMap> = Api::default_namespaced(over(BoxCloneService::new(refusing)));
+    let began = Instant::now();
+    api.get("a").await.unwrap_err();
+    assert!(began.elapsed() < Duration::from_secs(5), "{:?}", began.elapsed());
+    assert_eq!(asked.load(Ordering::Relaxed), 7, "it was not tried again");
 }
 
 /// An answer that begins and never ends.
