@@ -29,6 +29,7 @@ use crate::proxy::Proxy;
 use crate::revision::{RevisionContext, RevisionStanding};
 use crate::route::{Door, RouteFacts};
 use crate::server::{self, Audience, Server};
+use crate::standstill::{CautiousConnect, Standstill};
 use crate::synced::Synced;
 use crate::tunnel::Tunnels;
 use crate::wake::Waker;
@@ -79,6 +80,7 @@ struct Inner {
     peer_server: Option<Arc<Server>>,
     peers: Option<Arc<Peers>>,
     synced: Synced,
+    standstill: Arc<Standstill>,
     epochs: Epochs,
     waker: Waker,
 }
@@ -90,19 +92,22 @@ impl Activator {
     pub fn new(options: ActivatorOptions, registry: &mut Registry) -> Self {
         let ActivatorOptions { client, config, reports, observer, id, connect, limits, peers } =
             options;
+        let standstill = Arc::<Standstill>::default();
+        // Activators show each other who they are; pods do not.
+        let to_peers = Arc::clone(&connect);
+        let connect = CautiousConnect { inner: connect, standstill: Arc::clone(&standstill) };
         let context = Arc::new(RevisionContext {
             id,
             reports,
             observer,
-            connect,
+            connect: Arc::new(connect),
             queue: limits.queue,
             meters: Meters::new(registry),
         });
         let domain = config.borrow().network.cluster_domain.clone();
         let directory = Arc::new(Directory::new(Arc::clone(&context), domain));
         let peers = peers.map(|options| {
-            let (id, connect) = (context.id.clone(), Arc::clone(&context.connect));
-            Arc::new(Peers::new(options, id, connect, context.meters.members()))
+            Arc::new(Peers::new(options, context.id.clone(), to_peers, context.meters.members()))
         });
         let proxy = Arc::new(Proxy {
             directory: Arc::clone(&directory),
@@ -123,6 +128,7 @@ impl Activator {
             inside,
             peer_server,
             synced: Synced::new(peers.is_some()),
+            standstill,
             epochs: Epochs::new(registry),
             waker,
             peers,
@@ -134,6 +140,9 @@ impl Activator {
     /// activator that drains can still report.
     pub async fn run(&self, shutdown: CancellationToken) {
         let inner = &self.inner;
+        // A standstill is no matter once nobody watches.
+        let _watching = inner.standstill.until_dropped();
+        let client = inner.client.clone();
         let upkeep = async {
             futures::join!(
                 self.follow_config(),
@@ -146,7 +155,7 @@ impl Activator {
         tokio::select! {
             biased;
             () = shutdown.cancelled() => {}
-            () = crate::watch::run(inner.client.clone(), &inner.directory, &inner.synced) => {}
+            () = crate::watch::run(client, &inner.directory, &inner.synced, &inner.standstill) => {}
             () = self.watch_peers() => {}
             () = self.report_for_ever() => {}
             () = upkeep => {}
@@ -314,6 +323,12 @@ impl Activator {
         &self.inner.directory
     }
 
+    /// Whether this activator stood still, for tests.
+    #[cfg(test)]
+    pub(crate) fn standstill(&self) -> &Standstill {
+        &self.inner.standstill
+    }
+
     fn server(&self, door: Door) -> &Arc<Server> {
         match door {
             Door::Outer => &self.inner.outside,
@@ -336,6 +351,7 @@ impl Activator {
         ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
         loop {
             ticks.tick().await;
+            self.inner.standstill.beat(Instant::now());
             self.report();
         }
     }

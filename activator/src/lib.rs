@@ -49,6 +49,7 @@ mod proxy;
 mod revision;
 mod server;
 mod sockets;
+mod standstill;
 mod synced;
 mod tunnel;
 mod upload;

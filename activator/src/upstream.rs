@@ -248,7 +248,7 @@ impl Upstream {
             .handshake(TokioIo::new(PodIo::new(io)))
             .await
             .map_err(|error| ConnectError::Handshake(Arc::new(error)))?;
-        self.dialled.fetch_add(1, Ordering::Relaxed);
+        self.count_dialled()?;
         self.drive(connection.with_upgrades());
         Ok(sender)
     }
@@ -258,9 +258,20 @@ impl Upstream {
             .await
             .map_err(|error| ConnectError::Connect(Arc::new(error)))?;
         let (sender, connection) = streams::handshake(io).await?;
-        self.dialled.fetch_add(1, Ordering::Relaxed);
+        self.count_dialled()?;
         self.drive(connection);
         self.streams.add(sender);
+        Ok(())
+    }
+
+    /// A connection was made. It is of no use if the pod has gone meanwhile: its address may be that
+    /// of another.
+    fn count_dialled(&self) -> Result<(), ConnectError> {
+        if self.retiring.lock().is_some() {
+            let gone = std::io::Error::new(std::io::ErrorKind::NotConnected, "the pod is gone");
+            return Err(ConnectError::Connect(Arc::new(gone)));
+        }
+        self.dialled.fetch_add(1, Ordering::Relaxed);
         Ok(())
     }
 

@@ -13,18 +13,22 @@ use kube::{Api, Client};
 use crate::directory::{Directory, WatchChange};
 use crate::peers::Peers;
 use crate::route::RouteFacts;
+use crate::standstill::Standstill;
 use crate::synced::{Synced, Watched};
 
 /// Events taken at once when many are there, so that a burst builds the host table once.
 const CHUNK: usize = 256;
 
 /// Watches until dropped. It ends only by a bug: when one of the watches has ended.
-pub(crate) async fn run(client: Client, directory: &Directory, synced: &Synced) {
-    let pods_of_revisions = watcher::Config::default().labels(labels::REVISION);
+pub(crate) async fn run(
+    client: Client,
+    directory: &Directory,
+    synced: &Synced,
+    standstill: &Standstill,
+) {
     let everything = watcher::Config::default();
     let routes = changes(watcher(Api::<Route>::all(client.clone()), everything.clone()), "Route");
     let revisions = changes(watcher(Api::<Revision>::all(client.clone()), everything), "Revision");
-    let pods = pod_changes(watcher(Api::all(client), pods_of_revisions), "Pod");
     let watch_routes = async {
         let mut routes = std::pin::pin!(routes.ready_chunks(CHUNK));
         while let Some(chunk) = routes.next().await {
@@ -45,11 +49,15 @@ pub(crate) async fn run(client: Client, directory: &Directory, synced: &Synced) 
         }
     };
     let watch_pods = async {
-        let mut pods = std::pin::pin!(pods);
-        while let Some(change) = pods.next().await {
-            let listed = matches!(change, WatchChange::Replaced(_));
-            directory.change_pods(change);
-            synced.note(Watched::Pods, listed);
+        loop {
+            let stops = standstill.stops();
+            tokio::select! {
+                biased;
+                () = standstill.stood(stops) => {
+                    tracing::warn!("This process stood still for seconds: pods are listed anew");
+                }
+                () = follow_pods(client.clone(), directory, synced, standstill) => return,
+            }
         }
     };
     tokio::select! {
@@ -57,6 +65,26 @@ pub(crate) async fn run(client: Client, directory: &Directory, synced: &Synced) 
         () = watch_routes => {}
         () = watch_revisions => {}
         () = watch_pods => {}
+    }
+}
+
+/// Watches the pods of revisions until dropped.
+async fn follow_pods(
+    client: Client,
+    directory: &Directory,
+    synced: &Synced,
+    standstill: &Standstill,
+) {
+    let stops = standstill.stops();
+    let of_revisions = watcher::Config::default().labels(labels::REVISION);
+    let mut pods = std::pin::pin!(pod_changes(watcher(Api::all(client), of_revisions), "Pod"));
+    while let Some(change) = pods.next().await {
+        let listed = matches!(change, WatchChange::Replaced(_));
+        directory.change_pods(change);
+        synced.note(Watched::Pods, listed);
+        if listed {
+            standstill.listed(stops);
+        }
     }
 }
 

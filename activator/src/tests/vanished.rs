@@ -51,6 +51,40 @@ async fn what_is_left_in_a_removed_pod_is_broken_off_after_the_grace() {
     assert!(is_idle(&world).await);
 }
 
+/// By the time a connection is there, the address of the pod may be that of another.
+#[tokio::test(start_paused = true)]
+async fn a_connection_to_a_pod_that_is_gone_meanwhile_is_not_used() {
+    let world = World::new(json!({}));
+    world.start(1, echo("old"));
+    settle().await;
+    world.listen(1, echo("another model"));
+    *world.network.pause.lock() = Duration::from_secs(1);
+    let (answer, ()) = futures::join!(world.get(), async {
+        sleep(Duration::from_millis(500)).await;
+        world.untell(1);
+        world.start(2, echo("new"));
+    });
+    assert_eq!(text(answer).await, "new");
+}
+
+/// Formerly the first request after a standstill went to whoever had the pod's address by then.
+#[tokio::test(start_paused = true)]
+async fn after_a_standstill_nobody_connects_before_the_pods_are_listed_anew() {
+    let world = World::new(json!({}));
+    world.start(1, echo("old"));
+    settle().await;
+    world.activator.standstill().beat(Instant::now());
+    sleep(Duration::from_secs(35)).await;
+    world.listen(1, echo("another model"));
+    let (answer, ()) = futures::join!(world.get(), async {
+        sleep(Duration::from_millis(500)).await;
+        world.untell(1);
+        world.start(2, echo("new"));
+        world.activator.standstill().listed(1);
+    });
+    assert_eq!(text(answer).await, "new");
+}
+
 /// A tunnel to a pod that is gone does not hold its slot for a day.
 #[tokio::test(start_paused = true)]
 async fn a_tunnel_to_a_removed_pod_ends_after_the_grace() {

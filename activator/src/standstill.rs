@@ -1,0 +1,214 @@
+//! After the process stood still, no new connection to a pod until the pods were listed anew.
+//!
+//! A process is stopped by a debugger, a node that swaps, or a machine that is moved; nobody tells
+//! it. Its first requests go out before it has read what happened meanwhile, and the address of a
+//! pod that is gone may be another model's by then. A connection that was there before still ends
+//! at the pod that it was made to, so requests go on where there is one.
+
+use std::io;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use futures::FutureExt as _;
+use futures::future::BoxFuture;
+use tokio::sync::watch;
+use tokio::time::{Instant, sleep_until};
+
+use crate::connect::{BoxedIo, Connect};
+
+/// Time from one beat to the next, beats being a second apart, that means a standstill. Less than a
+/// pod takes from its deletion to its end at which its address is free, which is the sleep before
+/// SIGTERM and the grace; more than a busy machine makes a beat late.
+const STILL: Duration = Duration::from_secs(5);
+/// How long a list of pods is waited for. An API server that is away for so long just when this
+/// process stood still leaves the choice between old knowledge and no service.
+const PATIENCE: Duration = Duration::from_secs(30);
+
+/// What the beats say.
+#[derive(Debug, Default)]
+struct Beats {
+    /// The last sign of life; none before the first beat and after the last.
+    last: Option<Instant>,
+    /// How often the process stood still.
+    stops: u64,
+    /// Until when the list after the last standstill is waited for; none once it is there.
+    until: Option<Instant>,
+}
+
+/// Whether this process stood still, for all who have to know.
+#[derive(Debug, Default)]
+pub(crate) struct Standstill(watch::Sender<Beats>);
+
+/// The time of the beats.
+pub(crate) struct Beating<'a>(&'a Standstill);
+
+/// Makes connections to pods as `inner` does, but not by knowledge from before a standstill.
+pub(crate) struct CautiousConnect {
+    pub(crate) inner: Arc<dyn Connect>,
+    pub(crate) standstill: Arc<Standstill>,
+}
+
+// === impl Beats ===
+
+impl Beats {
+    /// The process runs now; true if it has stood still since it was last seen to.
+    fn look(&mut self, now: Instant) -> bool {
+        let Some(last) = self.last.as_mut() else {
+            return false;
+        };
+        let stood = now.saturating_duration_since(*last) > STILL;
+        *last = now;
+        if stood {
+            self.stops += 1;
+            self.until = Some(now + PATIENCE);
+        }
+        stood
+    }
+
+    /// All pods were listed by a watch that began after so many standstills.
+    fn listed(&mut self, stops: u64) -> bool {
+        stops == self.stops && self.until.take().is_some()
+    }
+
+    /// Until when a list is to be waited for.
+    fn waits(&self, now: Instant) -> Option<Instant> {
+        self.until.filter(|until| now < *until)
+    }
+}
+
+// === impl Standstill ===
+
+impl Standstill {
+    /// The process runs, and will say so again within a second.
+    pub(crate) fn beat(&self, now: Instant) {
+        self.0.send_if_modified(|beats| {
+            beats.last.get_or_insert(now);
+            beats.look(now)
+        });
+    }
+
+    /// There are no further beats once this is dropped.
+    pub(crate) const fn until_dropped(&self) -> Beating<'_> {
+        Beating(self)
+    }
+
+    /// How often the process stood still.
+    pub(crate) fn stops(&self) -> u64 {
+        self.0.borrow().stops
+    }
+
+    /// Returns once the process stood still more often than `stops` times.
+    pub(crate) async fn stood(&self, stops: u64) {
+        // The sender is in `self`: it cannot be gone.
+        let mut beats = self.0.subscribe();
+        let _stood = beats.wait_for(|beats| beats.stops > stops).await;
+    }
+
+    /// All pods were listed by a watch that began after so many standstills.
+    pub(crate) fn listed(&self, stops: u64) {
+        self.0.send_if_modified(|beats| beats.listed(stops));
+    }
+
+    /// Returns once what is known of pods may be believed.
+    async fn over(&self) {
+        let mut beats = self.0.subscribe();
+        // Whoever connects may run before the next beat.
+        self.0.send_if_modified(|beats| beats.look(Instant::now()));
+        loop {
+            let Some(until) = beats.borrow_and_update().waits(Instant::now()) else {
+                return;
+            };
+            tokio::select! {
+                _ = beats.changed() => {}
+                () = sleep_until(until) => {}
+            }
+        }
+    }
+}
+
+// === impl Beating ===
+
+impl Drop for Beating<'_> {
+    fn drop(&mut self) {
+        self.0.0.send_modify(|beats| beats.last = None);
+    }
+}
+
+// === impl CautiousConnect ===
+
+impl Connect for CautiousConnect {
+    fn connect(&self, address: SocketAddr) -> BoxFuture<'static, io::Result<BoxedIo>> {
+        let (inner, standstill) = (Arc::clone(&self.inner), Arc::clone(&self.standstill));
+        async move {
+            standstill.over().await;
+            inner.connect(address).await
+        }
+        .boxed()
+    }
+
+    fn lookup(&self, host: &str) -> BoxFuture<'static, io::Result<Vec<SocketAddr>>> {
+        self.inner.lookup(host)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test(start_paused = true)]
+    async fn beats_that_are_late_mean_a_standstill_until_a_later_list() {
+        let standstill = Standstill::default();
+        let is_over =
+            async || tokio::time::timeout(Duration::ZERO, standstill.over()).await.is_ok();
+        tokio::time::sleep(STILL * 2).await;
+        assert!(is_over().await, "not begun");
+        for _ in 0..3 {
+            standstill.beat(Instant::now());
+            tokio::time::sleep(STILL).await;
+            assert!(is_over().await, "late is not still");
+        }
+        tokio::time::sleep(STILL * 2).await;
+        assert!(!is_over().await, "seen before the next beat");
+        standstill.beat(Instant::now());
+        assert!(!is_over().await && standstill.stops() == 1);
+        standstill.listed(0);
+        assert!(!is_over().await, "a list from before");
+        standstill.listed(1);
+        assert!(is_over().await);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_list_that_does_not_come_is_waited_for_no_longer_than_patience() {
+        let standstill = Standstill::default();
+        standstill.beat(Instant::now());
+        tokio::time::sleep(STILL * 2).await;
+        let began = Instant::now();
+        standstill.over().await;
+        assert_eq!(began.elapsed(), PATIENCE);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn nobody_waits_once_there_are_no_more_beats() {
+        let standstill = Standstill::default();
+        let beating = standstill.until_dropped();
+        standstill.beat(Instant::now());
+        drop(beating);
+        tokio::time::sleep(STILL * 2).await;
+        let began = Instant::now();
+        standstill.over().await;
+        assert_eq!(began.elapsed(), Duration::ZERO);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn whoever_watches_hears_of_each_standstill() {
+        let standstill = Standstill::default();
+        standstill.beat(Instant::now());
+        tokio::time::sleep(STILL * 2).await;
+        let heard = standstill.stood(0);
+        standstill.beat(Instant::now());
+        heard.await;
+        let again = tokio::time::timeout(STILL, standstill.stood(1)).await;
+        assert!(again.is_err(), "once");
+    }
+}
