@@ -19,7 +19,7 @@ export RUSTUP_TOOLCHAIN := $(toolchain)
 endif
 
 .DEFAULT_GOAL := help
-.PHONY: help build daemons run test test-all load simulate defects fuzz unit e2e lint bench generate train deny clean \
+.PHONY: help build daemons run test test-all load simulate defects fuzz h2spec unit e2e lint bench generate train deny clean \
   images release cluster cluster-down cluster-test soak conformance conformance-table bench-cluster
 
 help: ## List what can be made
@@ -65,6 +65,9 @@ defects: ## Put known defects back, one by one, and see that the simulation find
 fuzz: ## Fuzz each target for SECONDS=60, or TARGET alone: docs/fuzzing.md
 	@scripts/need cargo cc c++
 	@scripts/fuzz $(or $(SECONDS),60) $(TARGET)
+
+h2spec: build ## Hold the door for clients to HTTP/2's rules with h2spec
+	@tests/h2spec $(RELEASE)
 
 unit: ## Run the unit and property tests of every crate
 	@scripts/need cargo cc
