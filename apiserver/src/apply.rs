@@ -45,11 +45,14 @@ pub enum ApplyError {
 /// schema does not know are dropped. The result equals `live` if the apply changes nothing.
 /// Defaults are not filled in.
 ///
+/// `blank` is an object of the kind before anything is written into it. What else a live object has
+/// that nobody owns is owned from now on by a manager of its own.
+///
 /// # Errors
 /// Conflicts unless `force`; an item of a merged list that lacks a key field or occurs twice.
 pub fn apply(
     schema: &Schema,
-    live: Option<&Value>,
+    (live, blank): (Option<&Value>, &Value),
     applied: &Value,
     writer: &FieldWriter<'_>,
     force: bool,
@@ -60,6 +63,7 @@ pub fn apply(
     ownership::strip_server_metadata(&mut applied);
     let owned = ownership::without_unowned(fields::applied_fields(schema, &applied));
     let Some(live) = live else {
+        schema.drop_empty(&mut applied);
         let mut managers = Managers::default();
         managers.set(writer, Operation::Apply, owned);
         managers.write(&mut applied);
@@ -69,7 +73,8 @@ pub fn apply(
     let mut managers = Managers::read(live);
     if managers.is_empty() {
         // The live fields have no known owner, so they could neither conflict nor be kept.
-        managers.adopt(ownership::without_unowned(fields::all_fields(schema, live)), writer);
+        let written = difference::compare(schema, blank, live).changed;
+        managers.adopt(ownership::without_unowned(written), writer);
     }
     let before = managers.set(writer, Operation::Apply, owned);
     let mut merged = merge::merge(schema, Some(live), &applied);
@@ -84,12 +89,17 @@ pub fn apply(
     }
     managers.take_from_others(writer, Operation::Apply, &changed);
     managers.remove_from_all(&difference.removed);
+    // Only now: an empty map is owned by who applies it, although it is not stored.
+    schema.drop_empty(&mut merged);
     managers.write(&mut merged);
     Ok(merged)
 }
 
 /// Records the fields that an ordinary write (create, update, patch) changed in the `managedFields`
 /// of `new`.
+///
+/// Of an object that has no managers only the creation is recorded: `old` is then nothing, or an
+/// object without metadata, such as Go makes before it reads a body.
 ///
 /// `new` is the object as it will be stored. Its own `managedFields`, if it has any, replace those
 /// of `old`; an empty list (or one with an empty entry) drops all, as in the real server.
@@ -107,6 +117,10 @@ pub fn track_update(
     } else {
         Managers::read(new)
     };
+    if managers.is_empty() && old.is_some_and(|old| old["metadata"].is_object()) {
+        managers.write(new);
+        return;
+    }
     let difference = match old {
         Some(old) => difference::compare(schema, old, new),
         None => difference::Difference {

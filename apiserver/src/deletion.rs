@@ -32,6 +32,9 @@ pub(crate) struct Manner {
 pub(crate) enum DeletionPlan {
     /// Remove the object.
     Remove,
+    /// Store this version, which is marked as being deleted, and remove it: a pod that nobody runs.
+    /// Who watches it sees that it was to go.
+    RemoveMarked(Value),
     /// Store this version, which is marked as being deleted.
     Mark(Value),
     /// Nothing: it is being deleted already.
@@ -45,7 +48,7 @@ pub(crate) fn plan(old: &Value, manner: Manner, now: Timestamp) -> DeletionPlan 
     let grace_s = grace_of(old, manner);
     let marked_s = marked_grace(old);
     let held = has_finalizers(&value);
-    if grace_s == 0 && !held {
+    if grace_s == 0 && !held && (marked_s.is_some() || !is_pod(old)) {
         return DeletionPlan::Remove;
     }
     match marked_s {
@@ -62,7 +65,11 @@ pub(crate) fn plan(old: &Value, manner: Manner, now: Timestamp) -> DeletionPlan 
             value["status"]["phase"] = Value::from("Terminating");
         }
     }
-    DeletionPlan::Mark(value)
+    if grace_s == 0 && !held {
+        DeletionPlan::RemoveMarked(value)
+    } else {
+        DeletionPlan::Mark(value)
+    }
 }
 
 /// Whether a version of an object is its last: it is marked, its grace period is zero, and no
@@ -87,13 +94,18 @@ fn marked_grace(value: &Value) -> Option<u64> {
 }
 
 fn grace_of(old: &Value, manner: Manner) -> u64 {
-    let is_pod = old["kind"] == "Pod" && old["apiVersion"] == "v1";
     let ended = matches!(old["status"]["phase"].as_str(), Some("Succeeded" | "Failed"));
-    if !is_pod || ended {
+    // Nobody runs a pod that is on no node.
+    let placed = old["spec"]["nodeName"].as_str().is_some_and(|node| !node.is_empty());
+    if !is_pod(old) || ended || !placed {
         return 0;
     }
     let own = old["spec"]["terminationGracePeriodSeconds"].as_u64();
     manner.grace_s.or(own).unwrap_or(POD_GRACE_S)
+}
+
+fn is_pod(value: &Value) -> bool {
+    value["kind"] == "Pod" && value["apiVersion"] == "v1"
 }
 
 fn has_finalizers(value: &Value) -> bool {
@@ -140,7 +152,7 @@ mod tests {
     fn pod() -> Value {
         json!({
             "apiVersion": "v1", "kind": "Pod", "metadata": { "name": "p" },
-            "spec": { "terminationGracePeriodSeconds": 5 },
+            "spec": { "nodeName": "n", "terminationGracePeriodSeconds": 5 },
         })
     }
 
@@ -159,6 +171,17 @@ mod tests {
         assert_eq!(plan(&marked, grace(60), NOW), DeletionPlan::Wait);
         assert_eq!(plan(&marked, grace(0), NOW), DeletionPlan::Remove);
         assert!(!is_over(&marked));
+    }
+
+    #[test]
+    fn a_pod_that_nobody_runs_goes_at_once() {
+        let mut old = pod();
+        old["spec"]["nodeName"].take();
+        let DeletionPlan::RemoveMarked(marked) = plan(&old, Manner::default(), NOW) else {
+            panic!("not removed");
+        };
+        assert_eq!(marked["metadata"]["deletionGracePeriodSeconds"], 0);
+        assert!(is_over(&marked));
     }
 
     #[test]

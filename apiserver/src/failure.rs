@@ -156,6 +156,12 @@ impl RequestFailure {
         failure
     }
 
+    /// 422: an option of the request, of the kind `options`, is wrong.
+    pub fn invalid_option(options: &str, field: &str, reason: &str, message: &str) -> Self {
+        let cause = Cause { reason: reason.into(), message: message.into(), field: field.into() };
+        Self::invalid(Subject::new("meta.k8s.io", options, ""), vec![cause])
+    }
+
     /// 500: not the caller's fault.
     pub fn internal(message: impl std::fmt::Display) -> Self {
         Self::new(500, "InternalError", format!("Internal error occurred: {message}"))

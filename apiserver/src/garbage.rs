@@ -136,7 +136,9 @@ impl Look<'_> {
         let manner = Manner { grace_s: None, propagation };
         match deletion::plan(&object.value(), manner, self.now) {
             DeletionPlan::Wait => Ok(Outcome::Done),
-            DeletionPlan::Remove => ended(self.store.remove(resource, object)),
+            DeletionPlan::Remove | DeletionPlan::RemoveMarked(_) => {
+                ended(self.store.remove(resource, object))
+            }
             DeletionPlan::Mark(value) => ended(self.store.replace(resource, object, value)),
         }
     }

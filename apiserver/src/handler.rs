@@ -1,9 +1,11 @@
 //! From a request to its response: reads the target and the query, and calls the verb.
 
 mod admit;
+mod apply;
 mod create;
 mod delete;
 mod discovery;
+mod identity;
 mod read;
 mod scale;
 mod update;
@@ -72,6 +74,8 @@ struct Call<'a> {
     headers: HeaderMap,
     body: Bytes,
     now: Timestamp,
+    /// Whether the body of a creation has a version, as only stored objects have.
+    is_versioned: bool,
     /// Collected while the request is worked on, sent with the response.
     warnings: Vec<String>,
 }
@@ -89,13 +93,15 @@ where
 {
     match respond(&shared, &user, request).await {
         Ok(response) => response,
-        Err(failure) => {
-            if failure.code >= 500 {
-                tracing::error!(http.status = failure.code, error = %failure, "Request failed");
-            }
-            reply::failure(&failure)
-        }
+        Err(failure) => refusal(&failure),
     }
+}
+
+fn refusal(failure: &RequestFailure) -> Response<ReplyBody> {
+    if failure.code >= 500 {
+        tracing::error!(http.status = failure.code, error = %failure, "Request failed");
+    }
+    reply::failure(failure)
 }
 
 async fn respond<B>(
@@ -130,9 +136,11 @@ where
         headers: head.headers,
         body,
         now: (shared.clock)(),
+        is_versioned: false,
         warnings: Vec::new(),
     };
-    let mut response = call.serve(&head.method)?;
+    // Warnings are for the sender of what is refused, too.
+    let mut response = call.serve(&head.method).unwrap_or_else(|failure| refusal(&failure));
     reply::warn(&mut response, &call.warnings);
     Ok(response)
 }
@@ -181,12 +189,19 @@ impl Call<'_> {
         Subject::new(group, plural, self.target.name())
     }
 
+    /// The same by its kind, as validation and preconditions name it.
+    fn subject_by_kind(&self) -> Subject {
+        let ResourceType { group, kind, .. } = &*self.target.resource;
+        Subject::new(group, kind, self.target.name())
+    }
+
     /// How the client wants to see objects.
     fn view(&self) -> Result<View, RequestFailure> {
         Ok(View {
             resource: Arc::clone(&self.target.resource),
             shape: media::shape(&self.headers)?,
             include: self.query.include_object,
+            has_columns: true,
         })
     }
 
@@ -203,7 +218,13 @@ impl Call<'_> {
     fn refused(&self, error: StoreError) -> RequestFailure {
         let namespace = self.target.namespace();
         match error {
-            StoreError::Exists => RequestFailure::already_exists(self.subject()),
+            StoreError::Exists => {
+                let mut failure = RequestFailure::already_exists(self.subject());
+                if self.current().is_some_and(|object| object.deleting()) {
+                    failure.message = format!("object is being deleted: {}", failure.message);
+                }
+                failure
+            }
             StoreError::Changed => RequestFailure::modified(self.subject()),
             StoreError::NoNamespace => {
                 RequestFailure::not_found(Subject::new("", "namespaces", namespace))

@@ -328,8 +328,8 @@ mod tests {
         for sent in [b"".as_slice(), health] {
             let (mut client, far) = tokio::io::duplex(4096);
             client.write_all(sent).await.unwrap();
-            let served = serve_connection(far, server.clone());
-            tokio::time::timeout(2 * TOKEN_TIMEOUT, served).await.expect("an end");
+            let end = serve_connection(far, server.clone());
+            tokio::time::timeout(2 * TOKEN_TIMEOUT, end).await.expect("an end");
         }
     }
 }

@@ -1,18 +1,30 @@
 //! The fields of an object's metadata that the server writes, and those that only it may write.
 
+mod validation;
+
 use jiff::Timestamp;
 use serde_json::{Map, Value, json};
 
 use crate::failure::{Cause, RequestFailure, Subject};
 use crate::resources::ResourceType;
+pub(crate) use validation::{finalizer_warnings, key_problems, problems, value_problems};
 
 /// Longest name: a DNS subdomain.
 const NAME_BYTES_MAX: usize = 253;
+/// Longest name of a kind whose name is a DNS label.
+const LABEL_BYTES_MAX: usize = 63;
+const SUBDOMAIN_FORM: &str = "a lowercase RFC 1123 subdomain must consist of lower case \
+    alphanumeric characters, '-' or '.', and must start and end with an alphanumeric character \
+    (e.g. 'example.com', regex used for validation is \
+    '[a-z0-9]([-a-z0-9]*[a-z0-9])?(\\.[a-z0-9]([-a-z0-9]*[a-z0-9])?)*')";
+const LABEL_FORM: &str = "a lowercase RFC 1123 label must consist of lower case alphanumeric \
+    characters or '-', and must start and end with an alphanumeric character (e.g. 'my-name',  or \
+    '123-abc', regex used for validation is '[a-z0-9]([-a-z0-9]*[a-z0-9])?')";
 /// Characters of a generated name's end; Kubernetes' own, without vowels and look-alikes.
 const SUFFIX_ALPHABET: &[u8] = b"bcdfghjklmnpqrstvwxz2456789";
 const SUFFIX_CHARS: usize = 5;
 /// Longest prefix of a generated name: so that the whole still fits a DNS label.
-const PREFIX_BYTES_MAX: usize = 63 - SUFFIX_CHARS;
+const PREFIX_BYTES_MAX: usize = LABEL_BYTES_MAX - SUFFIX_CHARS;
 
 /// Fields of metadata that only the server sets: an update keeps their old values.
 const OWNED_BY_SERVER: [&str; 7] = [
@@ -73,9 +85,8 @@ fn begin_namespace(value: &mut Value) {
     value["status"] = json!({ "phase": "Active" });
 }
 
-/// Makes `value` a new version of `old`: keeps the fields that only the server sets, and counts a
-/// change of the desired state.
-pub(crate) fn carry(old: &Value, value: &mut Value, resource: &ResourceType) {
+/// Makes `value` a new version of `old`: keeps the fields that only the server sets.
+pub(crate) fn carry(old: &Value, value: &mut Value) {
     let metadata = of(value);
     for key in OWNED_BY_SERVER {
         match old["metadata"].get(key) {
@@ -87,20 +98,16 @@ pub(crate) fn carry(old: &Value, value: &mut Value, resource: &ResourceType) {
     metadata.remove("selfLink");
     value["apiVersion"] = old["apiVersion"].clone();
     value["kind"] = old["kind"].clone();
-    if resource.generation {
-        count_change(old, value);
-    }
 }
 
-/// Bumps the generation when something outside metadata and status differs.
+/// Bumps the generation when something outside metadata and status differs. The annotations of a
+/// Deployment count too, because its controller hands them on.
 pub(crate) fn count_change(old: &Value, value: &mut Value) {
     let generation = old["metadata"]["generation"].as_u64().unwrap_or(0);
-    let next = generation + u64::from(!same_desired(old, value));
-    of(value).insert("generation".into(), Value::from(next));
-}
-
-fn same_desired(old: &Value, new: &Value) -> bool {
-    same_but(old, new, &["metadata", "status"])
+    let is_annotated_alike = old["metadata"]["annotations"] == value["metadata"]["annotations"];
+    let is_same = same_but(old, value, &["metadata", "status"])
+        && (is_annotated_alike || value["kind"] != "Deployment");
+    of(value).insert("generation".into(), Value::from(generation + u64::from(!is_same)));
 }
 
 /// Whether storing `new` over `old` would change nothing that matters. The resource version does
@@ -139,13 +146,12 @@ pub(crate) fn name(value: &mut Value, resource: &ResourceType) -> Result<String,
         return Err(RequestFailure::invalid(subject(""), vec![cause]));
     }
     let name = if name.is_empty() { generated(&prefix) } else { name };
-    if !is_subdomain(&name) {
-        let message = format!(
-            "Invalid value: \"{name}\": a lowercase RFC 1123 subdomain must consist of lower case \
-             alphanumeric characters, '-' or '.', and must start and end with an alphanumeric \
-             character (e.g. 'example.com', regex used for validation is \
-             '[a-z0-9]([-a-z0-9]*[a-z0-9])?(\\.[a-z0-9]([-a-z0-9]*[a-z0-9])?)*')"
-        );
+    // Their names become names of hosts.
+    let is_label =
+        resource.group.is_empty() && matches!(resource.plural.as_str(), "namespaces" | "services");
+    let form = if is_label { LABEL_FORM } else { SUBDOMAIN_FORM };
+    if !is_subdomain(&name) || (is_label && (name.contains('.') || name.len() > LABEL_BYTES_MAX)) {
+        let message = format!("Invalid value: \"{name}\": {form}");
         let cause = cause("FieldValueInvalid", &message);
         return Err(RequestFailure::invalid(subject(&name), vec![cause]));
     }
@@ -208,6 +214,38 @@ mod tests {
         for bad in ["", "A", "-a", "a-", "a..b", "a_b", &"a".repeat(254)] {
             assert!(!is_subdomain(bad), "{bad}");
         }
+    }
+
+    #[test]
+    fn a_service_has_the_name_of_a_host() {
+        let served = crate::resources::tests::served();
+        let taken = |kind: &str, custom: bool, own: &str| {
+            let mut found = served.iter();
+            let resource = found.find(|one| one.kind == kind && one.custom == custom).unwrap();
+            name(&mut json!({ "metadata": { "name": own } }), resource).is_ok()
+        };
+        assert!(taken("Service", false, "a-1") && !taken("Service", false, "a.b"));
+        assert!(!taken("Service", false, &"a".repeat(64)) && !taken("Service", false, "A"));
+        assert!(taken("ConfigMap", false, "a.b") && taken("Service", true, "a.b"));
+    }
+
+    #[test]
+    fn a_change_of_a_spec_is_counted_and_so_are_annotations_of_a_deployment() {
+        let object = |kind: &str, note: &str, spec: &str| {
+            json!({
+                "kind": kind, "spec": spec,
+                "metadata": { "generation": 1, "annotations": { "note": note } },
+            })
+        };
+        let counted = |kind: &str, note: &str, spec: &str| {
+            let mut new = object(kind, note, spec);
+            count_change(&object(kind, "a", "a"), &mut new);
+            new["metadata"]["generation"].clone()
+        };
+        assert_eq!(counted("Pod", "a", "b"), 2);
+        assert_eq!(counted("Pod", "b", "a"), 1);
+        assert_eq!(counted("Deployment", "b", "a"), 2);
+        assert_eq!(counted("Deployment", "a", "a"), 1);
     }
 
     #[test]

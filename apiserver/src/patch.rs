@@ -8,7 +8,8 @@ mod strategic;
 #[cfg(test)]
 mod tests;
 
-use json_patch::PatchOperation;
+use json_patch::jsonptr::PointerBuf;
+use json_patch::{AddOperation, CopyOperation, PatchOperation, ReplaceOperation, TestOperation};
 use serde_json::Value;
 
 use crate::measure::{self, LEVELS_MAX, OBJECT_BYTES_MAX};
@@ -33,14 +34,17 @@ pub enum PatchError {
 
 /// Applies a JSON patch (RFC 6902): a list of operations, all or none of which are done.
 pub fn json(target: &mut Value, patch: &Value) -> Result<(), PatchError> {
-    let operations = patch.as_array().map_or(0, Vec::len);
-    if operations > OPERATIONS_MAX {
+    let Some(operations) = patch.as_array().filter(|list| list.iter().all(Value::is_object)) else {
+        return Err(PatchError::Malformed("not a JSON patch: not a list of operations".to_owned()));
+    };
+    let count = operations.len();
+    if count > OPERATIONS_MAX {
         return Err(PatchError::Malformed(format!(
-            "{operations} operations, and one patch may have {OPERATIONS_MAX}: send several"
+            "{count} operations, and one patch may have {OPERATIONS_MAX}: send several"
         )));
     }
     let json_patch::Patch(operations) = serde_json::from_value(patch.clone())
-        .map_err(|error| PatchError::Malformed(format!("not a JSON patch: {error}")))?;
+        .map_err(|error| PatchError::Inapplicable(error.to_string()))?;
     let mut patched = target.clone();
     let mut copied = 0;
     for operation in operations {
@@ -50,12 +54,32 @@ pub fn json(target: &mut Value, patch: &Value) -> Result<(), PatchError> {
                 "it copies and moves more than {COPIED_BYTES_MAX} bytes: send several patches"
             )));
         }
+        let Some(operation) = lenient(&patched, operation) else { continue };
         // One by one: an operation may copy the result of an earlier one.
         json_patch::patch_unsafe(&mut patched, &[operation])
             .map_err(|error| PatchError::Inapplicable(error.to_string()))?;
     }
     *target = patched;
     Ok(())
+}
+
+/// The operation as the real server does it on a field that is not there: `replace` adds it, and
+/// `copy` and `test` find null. RFC 6902 refuses all three. Nothing is left of a test that passes.
+fn lenient(target: &Value, operation: PatchOperation) -> Option<PatchOperation> {
+    let lacks = |at: &PointerBuf| {
+        let parent = at.parent().and_then(|parent| parent.resolve(target).ok());
+        parent.is_some_and(Value::is_object) && at.resolve(target).is_err()
+    };
+    match operation {
+        PatchOperation::Replace(ReplaceOperation { path, value }) if lacks(&path) => {
+            Some(PatchOperation::Add(AddOperation { path, value }))
+        }
+        PatchOperation::Copy(CopyOperation { path, from }) if lacks(&from) => {
+            Some(PatchOperation::Add(AddOperation { path, value: Value::Null }))
+        }
+        PatchOperation::Test(TestOperation { path, value: Value::Null }) if lacks(&path) => None,
+        operation => Some(operation),
+    }
 }
 
 /// How many bytes of `target` an operation copies or moves. Refuses an operation that would nest

@@ -5,6 +5,7 @@
 //! runner, `kubectl` and `kn` work with.
 
 mod builtin;
+pub(crate) mod completion;
 mod custom;
 mod event;
 
@@ -69,6 +70,22 @@ pub struct ResourceType {
 // === impl ResourceType ===
 
 impl ResourceType {
+    /// Whether a PUT may leave out the version that it builds on.
+    pub(crate) fn takes_any_version(&self) -> bool {
+        !self.custom && self.plural != "leases"
+    }
+
+    /// Whether the answer to a deletion is the object that is gone, and not only its name.
+    pub(crate) fn is_shown_when_gone(&self) -> bool {
+        let shown = ["namespaces", "pods", "serviceaccounts", "services"];
+        self.group.is_empty() && shown.contains(&self.plural.as_str())
+    }
+
+    /// Whether a PUT of an object that is not there creates it, as in the real server.
+    pub(crate) fn is_created_by_put(&self) -> bool {
+        !self.custom && matches!(self.plural.as_str(), "events" | "leases" | "services")
+    }
+
     /// `v1` or `group/version`: the `apiVersion` of its objects.
     pub fn api_version(&self) -> String {
         if self.group.is_empty() {

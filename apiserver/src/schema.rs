@@ -21,7 +21,7 @@ mod validation;
 #[cfg(test)]
 mod tests;
 
-pub(crate) use self::identity::{item_key, weave};
+pub(crate) use self::identity::{interleave, item_key, weave};
 pub use self::shape::Schema;
 pub(crate) use self::shape::{Field, Fields, ListKind, Null, Rules, Shape};
 pub use self::validation::{FieldProblem, ProblemKind};

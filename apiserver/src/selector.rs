@@ -6,6 +6,7 @@
 
 #[cfg(any(fuzzing, test))]
 pub(crate) mod fuzz;
+mod labels;
 
 use std::collections::BTreeSet;
 
@@ -16,8 +17,6 @@ use crate::object::Object;
 
 /// Longest selector read, in bytes: far above what any client writes, far below what would hurt.
 const SELECTOR_BYTES_MAX: usize = 64 * 1024;
-/// Longest value of a label, and longest name of its key after the prefix.
-const LABEL_CHARS_MAX: usize = 63;
 
 /// What a list or watch is narrowed to. The default selects everything.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -32,6 +31,8 @@ enum Requirement {
     NotIn(String, BTreeSet<String>),
     Exists(String),
     Absent(String),
+    Above(String, i64),
+    Below(String, i64),
 }
 
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -44,12 +45,10 @@ struct FieldTerm {
 // === impl Selector ===
 
 impl Selector {
-    /// Reads `labelSelector` and `fieldSelector`; `selectable` are the field paths that this
-    /// resource may be selected by, beside name and namespace.
+    /// Reads `labelSelector` and `fieldSelector`.
     pub(crate) fn parse(
         labels: Option<&str>,
         fields: Option<&str>,
-        selectable: &[&str],
     ) -> Result<Self, RequestFailure> {
         for text in [labels, fields].into_iter().flatten() {
             if text.len() > SELECTOR_BYTES_MAX {
@@ -59,9 +58,37 @@ impl Selector {
             }
         }
         Ok(Self {
-            labels: parse_labels(labels.unwrap_or_default())?,
-            fields: parse_fields(fields.unwrap_or_default(), selectable)?,
+            labels: labels::parse(labels.unwrap_or_default())
+                .map_err(RequestFailure::bad_request)?,
+            fields: parse_fields(fields.unwrap_or_default())?,
         })
+    }
+
+    /// The selector, if it names no fields but those of `selectable`, by which this resource may be
+    /// selected, and name and namespace.
+    pub(crate) fn among(self, selectable: &[&str]) -> Result<Self, RequestFailure> {
+        for term in &self.fields {
+            let key = term.path.join(".");
+            let always = ["metadata.name", "metadata.namespace"];
+            if always.contains(&&*key) || selectable.contains(&&*key) {
+                continue;
+            }
+            let message = if selectable.is_empty() {
+                format!(
+                    "{key:?} is not a known field selector: only \"metadata.name\", \
+                     \"metadata.namespace\""
+                )
+            } else {
+                format!("field label not supported: {key}")
+            };
+            return Err(RequestFailure::bad_request(message));
+        }
+        Ok(self)
+    }
+
+    /// Whether nothing is left out.
+    pub(crate) fn is_everything(&self) -> bool {
+        *self == Self::default()
     }
 
     /// Whether `object` is selected.
@@ -97,8 +124,14 @@ impl Requirement {
             }
             Self::Exists(key) => object.label(key).is_some(),
             Self::Absent(key) => object.label(key).is_none(),
+            Self::Above(key, limit) => number(object.label(key)).is_some_and(|own| own > *limit),
+            Self::Below(key, limit) => number(object.label(key)).is_some_and(|own| own < *limit),
         }
     }
+}
+
+fn number(label: Option<&str>) -> Option<i64> {
+    label?.parse().ok()
 }
 
 /// The value at `path` as a field selector sees it: absent is the empty string.
@@ -111,91 +144,12 @@ fn text_at(value: &Value, path: &[&str]) -> String {
     }
 }
 
-fn parse_labels(text: &str) -> Result<Vec<Requirement>, RequestFailure> {
-    split_outside_parentheses(text).filter(|term| !term.is_empty()).map(parse_label_term).collect()
-}
-
-/// Splits at the commas that do not stand inside a `(a,b)` set.
-fn split_outside_parentheses(text: &str) -> impl Iterator<Item = &str> {
-    let mut depth = 0_usize;
-    text.split(move |character: char| {
-        match character {
-            '(' => depth += 1,
-            ')' => depth = depth.saturating_sub(1),
-            _ => {}
-        }
-        character == ',' && depth == 0
-    })
-    .map(str::trim)
-}
-
-fn parse_label_term(term: &str) -> Result<Requirement, RequestFailure> {
-    if let Some((key, value)) = term.split_once("!=") {
-        return Ok(Requirement::NotIn(label_key(key)?, label_values(value)?));
-    }
-    if let Some((key, value)) = term.split_once("==").or_else(|| term.split_once('=')) {
-        return Ok(Requirement::In(label_key(key)?, label_values(value)?));
-    }
-    if let Some(key) = term.strip_prefix('!') {
-        return Ok(Requirement::Absent(label_key(key)?));
-    }
-    let Some((head, set)) = term.split_once('(') else {
-        return Ok(Requirement::Exists(label_key(term)?));
-    };
-    let Some(set) = set.strip_suffix(')') else {
-        return Err(unparsable(term));
-    };
-    let values = label_values(set)?;
-    let mut words = head.split_whitespace();
-    match (words.next(), words.next(), words.next()) {
-        (Some(key), Some("in"), None) => Ok(Requirement::In(label_key(key)?, values)),
-        (Some(key), Some("notin"), None) => Ok(Requirement::NotIn(label_key(key)?, values)),
-        _ => Err(unparsable(term)),
-    }
-}
-
-/// The values between the commas, of which none need say anything.
-fn label_values(text: &str) -> Result<BTreeSet<String>, RequestFailure> {
-    let value = |value: &str| {
-        let value = value.trim();
-        if is_label(value) { Ok(value.to_owned()) } else { Err(unparsable(value)) }
-    };
-    text.split(',').map(value).collect()
-}
-
-fn label_key(key: &str) -> Result<String, RequestFailure> {
-    let key = key.trim();
-    let allowed = |byte: u8| byte.is_ascii_alphanumeric() || b"-_.".contains(&byte);
-    let (prefix, name) = key.split_once('/').unwrap_or(("a", key));
-    if prefix.is_empty() || !prefix.bytes().all(allowed) || name.is_empty() || !is_label(name) {
-        return Err(unparsable(key));
-    }
-    Ok(key.to_owned())
-}
-
-/// Whether a label can have this value.
-fn is_label(value: &str) -> bool {
-    let inner = |byte: u8| byte.is_ascii_alphanumeric() || b"-_.".contains(&byte);
-    let edge = |byte: Option<u8>| byte.is_none_or(|byte| byte.is_ascii_alphanumeric());
-    value.len() <= LABEL_CHARS_MAX
-        && value.bytes().all(inner)
-        && edge(value.bytes().next())
-        && edge(value.bytes().last())
-}
-
-fn unparsable(term: &str) -> RequestFailure {
-    RequestFailure::bad_request(format!(
-        "unable to parse requirement: found '{term}', expected: a key, `key=value`, `key!=value`, \
-         `key in (a,b)`, `key notin (a,b)` or `!key`"
-    ))
-}
-
-fn parse_fields(text: &str, selectable: &[&str]) -> Result<Vec<FieldTerm>, RequestFailure> {
+fn parse_fields(text: &str) -> Result<Vec<FieldTerm>, RequestFailure> {
     let terms = text.split(',').map(str::trim);
-    terms.filter(|term| !term.is_empty()).map(|term| parse_field_term(term, selectable)).collect()
+    terms.filter(|term| !term.is_empty()).map(parse_field_term).collect()
 }
 
-fn parse_field_term(term: &str, selectable: &[&str]) -> Result<FieldTerm, RequestFailure> {
+fn parse_field_term(term: &str) -> Result<FieldTerm, RequestFailure> {
     let (key, value, equal) = if let Some((key, value)) = term.split_once("!=") {
         (key, value, false)
     } else if let Some((key, value)) = term.split_once("==").or_else(|| term.split_once('=')) {
@@ -205,10 +159,6 @@ fn parse_field_term(term: &str, selectable: &[&str]) -> Result<FieldTerm, Reques
             "invalid selector: '{term}'; can't understand '{term}'"
         )));
     };
-    let always = ["metadata.name", "metadata.namespace"];
-    if !always.contains(&key) && !selectable.contains(&key) {
-        return Err(RequestFailure::bad_request(format!("field label not supported: {key}")));
-    }
     Ok(FieldTerm {
         path: key.split('.').map(str::to_owned).collect(),
         value: value.to_owned(),
@@ -226,14 +176,15 @@ mod tests {
         Object::new(&json!({
             "metadata": {
                 "name": "web", "namespace": "default", "uid": "u", "resourceVersion": "1",
-                "labels": { "app": "web", "tier": "front" },
+                "labels": { "app": "web", "tier": "front", "size": "4" },
             },
             "status": { "phase": "Running" },
         }))
     }
 
     fn selects(labels: &str, fields: &str) -> bool {
-        Selector::parse(Some(labels), Some(fields), &["status.phase", "spec.nodeName"])
+        Selector::parse(Some(labels), Some(fields))
+            .and_then(|own| own.among(&["status.phase", "spec.nodeName"]))
             .expect("the selector is well-formed")
             .matches(&object())
     }
@@ -252,6 +203,10 @@ mod tests {
             ("missing notin (a)", true),
             ("!missing", true),
             ("!app", false),
+            ("app in ()", false),
+            ("size>3,size<5", true),
+            ("size>4", false),
+            ("app>1", false),
             ("missing", false),
         ];
         for (labels, wanted) in expected {
@@ -279,9 +234,10 @@ mod tests {
             "/a=b",
             "a/b/c",
         ] {
-            assert!(Selector::parse(Some(labels), None, &[]).is_err(), "{labels}");
+            assert!(Selector::parse(Some(labels), None).is_err(), "{labels}");
         }
-        assert!(Selector::parse(None, Some("spec.foo=1"), &[]).is_err());
-        assert!(Selector::parse(None, Some("metadata.name"), &[]).is_err());
+        let unknown = Selector::parse(None, Some("spec.foo=1")).unwrap();
+        assert!(unknown.among(&["spec.bar"]).is_err());
+        assert!(Selector::parse(None, Some("metadata.name")).is_err());
     }
 }

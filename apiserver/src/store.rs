@@ -63,8 +63,8 @@ pub(crate) struct Page {
     pub(crate) revision: u64,
     /// Key of the last object, when there are more behind it.
     pub(crate) next: Option<String>,
-    /// How many follow behind this page.
-    pub(crate) remaining: usize,
+    /// How many follow behind this page; not told of a selection.
+    pub(crate) remaining: Option<usize>,
 }
 
 /// All objects. Shared by every request and watch.
@@ -126,6 +126,8 @@ impl Store {
         let remaining = selected.count();
         let last = objects.last().filter(|_| remaining > 0);
         let next = last.map(|object| key(object.namespace(), object.name()));
+        // The real server does not know it of a selection.
+        let remaining = selector.is_everything().then_some(remaining);
         Page { objects, revision, next, remaining }
     }
 

@@ -59,10 +59,14 @@ pub fn render<'a>(
         .into_iter()
         .map(|object| {
             let cells: Vec<Value> = columns.iter().map(|column| column.cell(object, now)).collect();
-            match included(object, include) {
-                Some(object) => json!({"cells": cells, "object": object}),
-                None => json!({"cells": cells}),
+            let mut row = json!({ "cells": cells });
+            if let Some(object) = included(object, include) {
+                row["object"] = object;
             }
+            if let Some(condition) = pod::ended(resource, object) {
+                row["conditions"] = json!([condition]);
+            }
+            row
         })
         .collect();
     let definitions: Vec<Value> = columns.iter().map(Column::definition).collect();

@@ -22,6 +22,8 @@ pub(crate) struct View {
     pub(crate) shape: Shape,
     /// How much of its object a row carries beside the cells.
     pub(crate) include: IncludeObject,
+    /// Whether a table says what its columns are.
+    pub(crate) has_columns: bool,
 }
 
 // === impl View ===
@@ -45,7 +47,9 @@ impl View {
         let mut metadata = json!({ "resourceVersion": page.revision.to_string() });
         if let Some(next) = &page.next {
             metadata["continue"] = Value::from(next.as_str());
-            metadata["remainingItemCount"] = Value::from(page.remaining);
+            if let Some(remaining) = page.remaining {
+                metadata["remainingItemCount"] = Value::from(remaining);
+            }
         }
         let objects = &page.objects;
         if self.shape == Shape::Table {
@@ -86,7 +90,11 @@ impl View {
             Shape::Table => {
                 let revision = &value["metadata"]["resourceVersion"];
                 let metadata = json!({ "resourceVersion": revision });
-                table::render(&self.resource, [value], metadata, self.include, now)
+                let mut table = table::render(&self.resource, [value], metadata, self.include, now);
+                if !self.has_columns {
+                    table["columnDefinitions"] = Value::Null;
+                }
+                table
             }
             Shape::Metadata => json!({
                 "kind": "PartialObjectMetadata",

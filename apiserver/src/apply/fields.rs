@@ -85,14 +85,17 @@ impl FieldSet {
     /// Paths of all members, such as `.spec.containers[name="a"].image`.
     pub(super) fn paths(&self) -> Vec<String> {
         let mut paths = Vec::new();
+        if self.member {
+            paths.push(String::new());
+        }
         self.collect_paths("", &mut paths);
         paths
     }
 
     fn collect_paths(&self, path: &str, paths: &mut Vec<String>) {
-        if self.member {
-            paths.push(path.to_owned());
-        }
+        // As the real server does: a level's own fields, and then what is below them.
+        let own = self.below.iter().filter(|(_, child)| child.member);
+        paths.extend(own.map(|(step, _)| format!("{path}{}", step_text(step))));
         for (step, child) in &self.below {
             child.collect_paths(&format!("{path}{}", step_text(step)), paths);
         }

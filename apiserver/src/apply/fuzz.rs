@@ -105,7 +105,9 @@ impl Series {
     fn merged(&mut self, manager: &str, applied: &Value, force: bool) -> Option<Value> {
         let now = self.now();
         let writer = writer(manager, now);
-        match super::apply(&self.kind.schema, self.live.as_ref(), applied, &writer, force) {
+        let blank = Value::Object(serde_json::Map::new());
+        match super::apply(&self.kind.schema, (self.live.as_ref(), &blank), applied, &writer, force)
+        {
             Ok(merged) => Some(merged),
             Err(ApplyError::Conflicts(conflicts)) => {
                 assert!(!force && !conflicts.is_empty());

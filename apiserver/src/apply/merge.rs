@@ -5,7 +5,7 @@ use std::collections::{HashMap, HashSet};
 use serde_json::{Map, Value};
 
 use super::fields::FieldSet;
-use crate::schema::{ListKind, Schema, item_key, weave};
+use crate::schema::{ListKind, Schema, interleave, item_key};
 
 /// Refuses an `applied` that cannot be merged: an item of a merged list has no identity, or occurs
 /// twice.
@@ -121,7 +121,7 @@ fn remove_field(
 fn merge_lists(items: &Schema, kind: &ListKind, live: &[Value], applied: &[Value]) -> Vec<Value> {
     let (live_order, live_items) = keyed(items, kind, live);
     let (applied_order, applied_items) = keyed(items, kind, applied);
-    weave(&applied_order, &live_order)
+    interleave(&applied_order, &live_order)
         .into_iter()
         .filter_map(|key| match (live_items.get(&key), applied_items.get(&key)) {
             (live, Some(applied)) => Some(merge(items, live.copied(), applied)),

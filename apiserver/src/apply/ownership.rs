@@ -325,7 +325,9 @@ impl Entry {
     }
 
     fn order(&self, other: &Self) -> Ordering {
-        let key = |entry: &Self| (entry.operation, entry.time);
+        // By whole seconds, which is all that is stored: otherwise the next write, which reads the
+        // entries back, would put them into another order, and be a change.
+        let key = |entry: &Self| (entry.operation, entry.time.map(Timestamp::as_second));
         key(self)
             .cmp(&key(other))
             .then_with(|| self.manager.cmp(&other.manager))

@@ -22,7 +22,7 @@ fn writer(manager: &str, second: i64) -> FieldWriter<'_> {
 }
 
 fn applied(live: Option<&Value>, object: &Value, manager: &str, second: i64) -> Value {
-    apply(&DEPLOYMENT, live, object, &writer(manager, second), false).unwrap()
+    apply(&DEPLOYMENT, (live, &json!({})), object, &writer(manager, second), false).unwrap()
 }
 
 fn deployment(spec: &Value) -> Value {
@@ -91,7 +91,8 @@ fn a_change_to_a_field_of_another_manager_is_a_conflict_in_the_words_of_the_real
     let mut live = deployment(&json!({"replicas": 1}));
     track_update(&DEPLOYMENT, None, &mut live, &writer("kubectl-client-side-apply", 1));
     let wanted = deployment(&json!({"replicas": 2}));
-    let error = apply(&DEPLOYMENT, Some(&live), &wanted, &writer("me", 2), false).unwrap_err();
+    let error = apply(&DEPLOYMENT, (Some(&live), &json!({})), &wanted, &writer("me", 2), false)
+        .unwrap_err();
     assert_eq!(
         error.to_string(),
         "Apply failed with 1 conflict: conflict with \"kubectl-client-side-apply\" using apps/v1: \
@@ -104,7 +105,8 @@ fn a_change_to_a_field_of_another_manager_is_a_conflict_in_the_words_of_the_real
             message: "conflict with \"kubectl-client-side-apply\" using apps/v1".to_owned(),
         }]
     );
-    let forced = apply(&DEPLOYMENT, Some(&live), &wanted, &writer("me", 2), true).unwrap();
+    let forced =
+        apply(&DEPLOYMENT, (Some(&live), &json!({})), &wanted, &writer("me", 2), true).unwrap();
     assert_eq!(forced["spec"]["replicas"], 2);
     assert_eq!(fields_of(&forced, "me"), &json!({"f:spec": {"f:replicas": {}}}));
     assert_eq!(fields_of(&forced, "kubectl-client-side-apply"), &json!({"f:spec": {}}));
@@ -115,7 +117,8 @@ fn several_conflicts_are_grouped_by_manager() {
     let first =
         applied(None, &containers(&json!([{"name": "a", "image": "1", "tty": true}])), "x", 1);
     let wanted = containers(&json!([{"name": "a", "image": "2", "tty": false}]));
-    let error = apply(&DEPLOYMENT, Some(&first), &wanted, &writer("me", 2), false).unwrap_err();
+    let error = apply(&DEPLOYMENT, (Some(&first), &json!({})), &wanted, &writer("me", 2), false)
+        .unwrap_err();
     assert_eq!(
         error.to_string(),
         "Apply failed with 2 conflicts: conflicts with \"x\":\n\
@@ -182,7 +185,7 @@ fn items_of_others_keep_their_place() {
         .iter()
         .map(|container| &container["name"])
         .collect();
-    assert_eq!(names, ["c", "a", "b"]);
+    assert_eq!(names, ["a", "c", "b"]);
 }
 
 #[test]
@@ -195,12 +198,12 @@ fn an_atomic_list_is_owned_and_replaced_as_a_whole() {
             "spec": {"template": {"spec": {"containers": [{"image": image}]}}},
         })
     };
-    let live = apply(&SERVICE, None, &service("a"), &writer("x", 1), false).unwrap();
+    let live = apply(&SERVICE, (None, &json!({})), &service("a"), &writer("x", 1), false).unwrap();
     assert_eq!(
         fields_of(&live, "x"),
         &json!({"f:spec": {"f:template": {"f:spec": {"f:containers": {}}}}})
     );
-    let refused = apply(&SERVICE, Some(&live), &service("b"), &writer("y", 2), false);
+    let refused = apply(&SERVICE, (Some(&live), &json!({})), &service("b"), &writer("y", 2), false);
     assert_eq!(conflicts(refused)[0].field, ".spec.template.spec.containers");
 }
 
@@ -211,12 +214,17 @@ fn fields_from_before_the_first_apply_have_no_known_owner() {
     assert_eq!(same["spec"], live["spec"]);
     let refused = apply(
         &DEPLOYMENT,
-        Some(&live),
+        (Some(&live), &json!({})),
         &deployment(&json!({"replicas": 2})),
         &writer("me", 1),
         false,
     );
     assert_eq!(conflicts(refused)[0].message, "conflict with \"before-first-apply\" using apps/v1");
+    let blank = (Some(&live), &json!({ "spec": { "paused": true } }));
+    let wanted = deployment(&json!({ "replicas": 1 }));
+    let same = apply(&DEPLOYMENT, blank, &wanted, &writer("me", 1), false).unwrap();
+    let kept = json!({ "f:spec": { "f:replicas": {} } });
+    assert_eq!(*fields_of(&same, "before-first-apply"), kept, "nobody wrote what a blank one has");
 }
 
 #[test]
@@ -232,7 +240,8 @@ fn items_twice_or_without_a_key_are_refused() {
              that omits a key field that has no default value",
         ),
     ] {
-        let error = apply(&DEPLOYMENT, None, &containers(&list), &writer("me", 1), false);
+        let error =
+            apply(&DEPLOYMENT, (None, &json!({})), &containers(&list), &writer("me", 1), false);
         assert_eq!(error, Err(ApplyError::Invalid(text.to_owned())));
     }
 }

@@ -83,7 +83,8 @@ fn path_of(target: &PathTarget) -> String {
 
 /// A selector selects what all of its terms select, and its terms can be read again.
 fn select(labels: Option<&str>, fields: Option<&str>) {
-    let Ok(selector) = Selector::parse(labels, fields, &SELECTABLE) else {
+    let read = Selector::parse(labels, fields).and_then(|own| own.among(&SELECTABLE));
+    let Ok(selector) = read else {
         return;
     };
     for value in fuzz::values(&selector) {
@@ -99,7 +100,7 @@ fn select(labels: Option<&str>, fields: Option<&str>) {
     }
     let (labels, fields) = fuzz::terms(&selector);
     let read = |labels: &str, fields: &str| {
-        Selector::parse(Some(labels), Some(fields), &SELECTABLE).expect("a term can be read again")
+        Selector::parse(Some(labels), Some(fields)).expect("a term can be read again")
     };
     // The terms may be longer than what was read.
     if labels.len() + fields.len() < 100 {

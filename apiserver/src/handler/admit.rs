@@ -1,4 +1,4 @@
-//! The steps of a write: identity, strict decoding, pruning, defaults, admission, validation, and
+//! The steps of a write: strict decoding, pruning, defaults, admission, validation, and
 //! ownership of fields.
 
 use std::sync::Arc;
@@ -8,37 +8,54 @@ use serde_json::Value;
 use super::Call;
 use crate::admission::{AdmissionOperation, AdmissionVerdict, Phase, Review};
 use crate::apply::{self, FieldWriter};
-use crate::failure::{Cause, RequestFailure, Subject};
+use crate::failure::{Cause, RequestFailure};
 use crate::request::{FieldValidation, Subresource, is_events_v1};
-use crate::resources::{self, ResourceType};
-use crate::schema::Schema;
+use crate::resources::{ResourceType, completion};
+use crate::schema::{ProblemKind, Schema};
 use crate::{measure, metadata};
 
 impl Call<'_> {
-    /// Refuses or reports faults and fields that the schema does not know, as `fieldValidation`
-    /// says. Then drops those fields and fills in the schema's defaults. `strict` makes the failure
-    /// of a refusal.
+    /// Refuses values of a wrong type, and refuses or reports faults and fields that the schema does
+    /// not know, as `fieldValidation` says. Then drops those fields and fills in the schema's
+    /// defaults. `refuse` makes the failure of a refusal.
     pub(super) fn conform(
         &mut self,
         value: &mut Value,
         mut faults: Vec<String>,
-        strict: impl FnOnce(&Self, &str) -> RequestFailure,
+        refuse: impl Fn(&Self, &str) -> RequestFailure,
     ) -> Result<(), RequestFailure> {
         let schema = self.schema();
+        let is_custom = self.target.resource.custom;
+        // The real server decodes built-in kinds and all metadata into structs, and validates later.
+        let broken = schema.validate(value).into_iter().find(|problem| {
+            problem.kind != ProblemKind::Required
+                && (!is_custom || problem.field.starts_with("metadata."))
+        });
+        if let Some(problem) = broken {
+            return Err(refuse(self, &problem.to_string()));
+        }
         if self.query.field_validation != FieldValidation::Ignore {
             let unknown = schema.unknown_fields(value).into_iter();
             faults.extend(unknown.map(|field| format!("unknown field \"{field}\"")));
         }
         match self.query.field_validation {
             FieldValidation::Strict if !faults.is_empty() => {
-                return Err(strict(self, &faults.join(", ")));
+                let faults = faults.join(", ");
+                return Err(refuse(self, &format!("strict decoding error: {faults}")));
             }
             FieldValidation::Warn => self.warnings.extend(faults),
             FieldValidation::Strict | FieldValidation::Ignore => {}
         }
         schema.prune(value);
-        schema.apply_defaults(value);
+        schema.drop_empty(value);
+        self.fill_in(value);
         Ok(())
+    }
+
+    /// Fills in what the server knows better than to ask for.
+    pub(super) fn fill_in(&self, value: &mut Value) {
+        self.schema().apply_defaults(value);
+        completion::complete(&self.target.resource, value);
     }
 
     /// Lets admission change the object.
@@ -59,17 +76,21 @@ impl Call<'_> {
         old: Option<&Value>,
         value: &Value,
     ) -> Result<(), RequestFailure> {
-        let problems = self.schema().validate(value);
-        if !problems.is_empty() {
-            let causes = problems.into_iter().map(|problem| Cause {
-                reason: problem.kind.reason().into(),
-                message: problem.message,
-                field: problem.field,
-            });
-            let name = value["metadata"]["name"].as_str().unwrap_or_default();
-            let resource = &self.target.resource;
-            let subject = Subject::new(&resource.group, &resource.kind, name);
-            return Err(RequestFailure::invalid(subject, causes.collect()));
+        let resource = &self.target.resource;
+        let is_core = !resource.custom && matches!(resource.group.as_str(), "" | "apps");
+        let mut causes = metadata::problems(old, value, !is_core);
+        if resource.custom {
+            self.warnings.extend(metadata::finalizer_warnings(old, value));
+        }
+        let problems = self.schema().validate(value).into_iter();
+        let problems = problems.filter(|problem| !problem.field.starts_with("metadata."));
+        causes.extend(problems.map(|problem| Cause {
+            reason: problem.kind.reason().into(),
+            message: problem.message,
+            field: problem.field,
+        }));
+        if !causes.is_empty() {
+            return Err(RequestFailure::invalid(self.subject_by_kind(), causes));
         }
         self.review(Phase::Validate, operation, old, Some(value))?;
         // A stored object has to be readable at the next start, however it was put together.
@@ -142,6 +163,15 @@ impl Call<'_> {
 
     /// Records the writer of each changed field.
     pub(super) fn track(&self, old: Option<&Value>, value: &mut Value) {
+        // The managers of an object are not written through a part of it.
+        if let (Some(old), true) = (old, self.target.subresource.is_some()) {
+            value["metadata"]["managedFields"] = old["metadata"]["managedFields"].clone();
+        }
+        // Nobody but the server has written the status of a new object.
+        let mut empty = completion::empty(&self.target.resource);
+        if self.target.resource.has_status {
+            empty["status"] = value["status"].clone();
+        }
         let manager = self.manager();
         let api_version = self.target.resource.api_version();
         let writer = FieldWriter {
@@ -150,63 +180,15 @@ impl Call<'_> {
             subresource: self.target.subresource.map(Subresource::as_str),
             now: self.now,
         };
-        apply::track_update(&self.schema(), old, value, &writer);
+        apply::track_update(&self.schema(), Some(old.unwrap_or(&empty)), value, &writer);
     }
 
-    /// Checks that a body is of the kind, namespace and name that the path says, and fills in those
-    /// that it leaves out. Events come out in their stored form.
-    pub(super) fn check_identity(&self, value: &mut Value) -> Result<(), RequestFailure> {
-        if !value.is_object() {
-            return Err(RequestFailure::bad_request("the body of the request is not an object"));
-        }
-        let resource = &self.target.resource;
-        let api_version = resource.api_version();
-        for (key, expected) in [("apiVersion", &api_version), ("kind", &resource.kind)] {
-            match value[key].as_str() {
-                None | Some("") => value[key] = Value::from(expected.as_str()),
-                Some(found) if found == expected => {}
-                Some(found) => {
-                    let what = if key == "kind" { "kind" } else { "API version" };
-                    return Err(RequestFailure::bad_request(format!(
-                        "the {what} in the data ({found}) does not match the expected {what} \
-                         ({expected})"
-                    )));
-                }
-            }
-        }
-        if is_events_v1(resource) {
-            *value = resources::event_from_events_v1(value);
-        }
-        let fields = metadata::of(value);
-        let places = [("namespace", &self.target.namespace), ("name", &self.target.name)];
-        for (key, expected) in places {
-            let found = fields.get(key).and_then(Value::as_str).unwrap_or_default();
-            match expected {
-                Some(expected) if found.is_empty() => {
-                    fields.insert(key.into(), Value::from(expected.as_str()));
-                }
-                Some(expected) if found != expected => {
-                    return Err(RequestFailure::bad_request(format!(
-                        "the {key} of the provided object does not match the {key} sent on the \
-                         request"
-                    )));
-                }
-                None if key == "namespace" => {
-                    fields.remove(key);
-                }
-                _ => {}
-            }
-        }
-        Ok(())
-    }
-
-    /// Kubernetes' words for a body that breaks strict decoding.
-    pub(super) fn strict_failure(&self, faults: &str) -> RequestFailure {
+    /// Kubernetes' words for a body that cannot be decoded.
+    pub(super) fn undecodable(&self, what: &str) -> RequestFailure {
         let kind = &self.target.resource.kind;
         let version = self.target.resource.version.as_str();
         RequestFailure::bad_request(format!(
-            "{kind} in version \"{version}\" cannot be handled as a {kind}: strict decoding \
-             error: {faults}"
+            "{kind} in version \"{version}\" cannot be handled as a {kind}: {what}"
         ))
     }
 }

@@ -3,12 +3,14 @@
 use http::Response;
 use serde_json::Value;
 
+use super::update::named_in;
 use super::{Call, WRITE_ATTEMPTS_MAX};
 use crate::admission::AdmissionOperation;
 use crate::failure::RequestFailure;
 use crate::media;
 use crate::metadata;
 use crate::reply::{self, ReplyBody};
+use crate::resources::completion;
 use crate::store::StoreError;
 use crate::strict::Decoded;
 
@@ -16,14 +18,9 @@ impl Call<'_> {
     pub(super) fn create(&mut self) -> Result<Response<ReplyBody>, RequestFailure> {
         let Decoded { mut value, duplicates } = media::decode(&self.headers, &self.body)?;
         self.check_identity(&mut value)?;
-        self.conform(&mut value, duplicates, Self::strict_failure)?;
-        let version = &value["metadata"]["resourceVersion"];
-        if version.as_str().is_some_and(|version| !version.is_empty()) {
-            return Err(RequestFailure::bad_request(
-                "resourceVersion should not be set on objects to be created",
-            ));
-        }
+        self.conform(&mut value, duplicates, Self::undecodable)?;
         metadata::of(&mut value).remove("managedFields");
+        self.is_versioned = named_in(&value, "resourceVersion").is_some();
         self.create_decoded(&value, true)
     }
 
@@ -42,12 +39,20 @@ impl Call<'_> {
             metadata::begin(&mut value, &self.target.resource, self.now);
             if self.target.resource.has_status && !self.is_namespace() {
                 value.as_object_mut().map(|fields| fields.remove("status"));
+                if let Some(status) = completion::first_status(&self.target.resource, &value) {
+                    value["status"] = status;
+                }
             }
             let mut value = self.mutate(AdmissionOperation::Create, None, value)?;
             if tracked {
                 self.track(None, &mut value);
             }
             self.validate(AdmissionOperation::Create, None, &value)?;
+            if self.is_versioned {
+                return Err(RequestFailure::bad_request(
+                    "resourceVersion should not be set on objects to be created",
+                ));
+            }
             let view = self.view()?;
             if self.query.dry_run {
                 self.check_creatable()?;

@@ -39,9 +39,9 @@ struct Preconditions {
 
 /// The outcome of a deletion.
 enum Outcome {
-    /// The object is gone; this is its last version.
+    /// The object is gone, or would be but for a dry run; this is its last version.
     Gone(Arc<Object>),
-    /// The object is marked as being deleted, or unchanged by a dry run.
+    /// The object is marked as being deleted, or would be but for a dry run.
     Marked(Value),
 }
 
@@ -52,6 +52,9 @@ impl Call<'_> {
         let current = self.current().ok_or_else(|| RequestFailure::not_found(self.subject()))?;
         match self.delete_one(current, manner, &preconditions)? {
             Outcome::Marked(value) => Ok(reply::json(200, view.unstored(value, self.now))),
+            Outcome::Gone(object) if self.target.resource.is_shown_when_gone() => {
+                Ok(reply::json(200, view.object(&object, self.now)))
+            }
             Outcome::Gone(object) => {
                 let mut details = json!({
                     "name": object.name(),
@@ -127,10 +130,23 @@ impl Call<'_> {
             self.admit_deletion(&old, current.name())?;
             let plan = deletion::plan(&old, manner, self.now);
             let done = match plan {
-                _ if self.query.dry_run => Ok(Outcome::Marked(old)),
                 DeletionPlan::Wait => Ok(Outcome::Marked(old)),
+                DeletionPlan::Remove if self.query.dry_run => {
+                    Ok(Outcome::Gone(Arc::clone(&current)))
+                }
+                DeletionPlan::Mark(value) | DeletionPlan::RemoveMarked(value)
+                    if self.query.dry_run =>
+                {
+                    Ok(Outcome::Marked(value))
+                }
                 DeletionPlan::Remove => {
                     self.shared.store.remove(&collection, &current).map(Outcome::Gone)
+                }
+                DeletionPlan::RemoveMarked(value) => {
+                    let store = &self.shared.store;
+                    let marked = store.replace(&collection, &current, value);
+                    let removed = marked.and_then(|marked| store.remove(&collection, &marked));
+                    removed.map(|object| Outcome::Marked(object.value()))
                 }
                 DeletionPlan::Mark(value) => {
                     let stored = self.shared.store.replace(&collection, &current, value);
@@ -161,19 +177,20 @@ impl Call<'_> {
         let Preconditions { uid, resource_version } = preconditions;
         if let Some(uid) = uid.as_deref().filter(|uid| *uid != object.uid()) {
             let detail = format!(
-                "Precondition failed: UID in precondition: {uid}, UID in object meta: {}",
+                "the UID in the precondition ({uid}) does not match the UID in record ({}). The \
+                 object might have been deleted and then recreated",
                 object.uid()
             );
-            return Err(RequestFailure::conflict(self.subject(), &detail));
+            return Err(RequestFailure::conflict(self.subject_by_kind(), &detail));
         }
         let revision = object.revision().to_string();
         match resource_version.as_deref().filter(|wanted| *wanted != revision) {
             Some(wanted) => {
                 let detail = format!(
-                    "Precondition failed: ResourceVersion in precondition: {wanted}, \
-                     ResourceVersion in object meta: {revision}"
+                    "the ResourceVersion in the precondition ({wanted}) does not match the \
+                     ResourceVersion in record ({revision}). The object might have been modified"
                 );
-                Err(RequestFailure::conflict(self.subject(), &detail))
+                Err(RequestFailure::conflict(self.subject_by_kind(), &detail))
             }
             None => Ok(()),
         }

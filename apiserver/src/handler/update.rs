@@ -11,8 +11,7 @@ use serde_json::Value;
 
 use super::{Call, WRITE_ATTEMPTS_MAX};
 use crate::admission::AdmissionOperation;
-use crate::apply::{self, ApplyError, FieldWriter};
-use crate::failure::{Cause, RequestFailure, Subject};
+use crate::failure::{Cause, RequestFailure};
 use crate::media::{self, PatchKind};
 use crate::metadata;
 use crate::object::Object;
@@ -53,9 +52,50 @@ impl Patch {
 impl Call<'_> {
     pub(super) fn replace(&mut self) -> Result<Response<ReplyBody>, RequestFailure> {
         let Decoded { mut value, duplicates } = media::decode(&self.headers, &self.body)?;
-        self.check_identity(&mut value)?;
-        self.conform(&mut value, duplicates, Self::strict_failure)?;
-        self.rewrite(&mut |_, _| Ok(value.clone()))
+        let named = self.check_named(&value);
+        let kind = self.check_kind(&value);
+        if let Err(failure) = &kind
+            && failure.code != 422
+        {
+            return Err(failure.clone());
+        }
+        self.check_place(&value)?;
+        self.identify(&mut value);
+        self.conform(&mut value, duplicates, Self::undecodable)?;
+        named?;
+        let resource = Arc::clone(&self.target.resource);
+        let is_whole = self.target.subresource.is_none();
+        if resource.is_created_by_put()
+            && self.current().is_none()
+            && let Some(uid) = named_in(&value, "uid")
+        {
+            return Err(self.another_uid(uid, ""));
+        }
+        if is_whole && resource.is_created_by_put() && self.current().is_none() {
+            check_version(&value)?;
+            metadata::of(&mut value).remove("managedFields");
+            return self.create_decoded(&value, true);
+        }
+        self.rewrite(&mut |call, old| {
+            let was = old["metadata"]["uid"].as_str().unwrap_or_default();
+            if let Some(uid) = named_in(&value, "uid").filter(|uid| *uid != was) {
+                return Err(call.another_uid(uid, was));
+            }
+            check_version(&value)?;
+            if named_in(&value, "resourceVersion").is_none() && !resource.takes_any_version() {
+                return Err(RequestFailure::invalid(
+                    call.subject(),
+                    vec![Cause {
+                        reason: "FieldValueInvalid".into(),
+                        message: "Invalid value: 0: must be specified for an update".into(),
+                        field: "metadata.resourceVersion".into(),
+                    }],
+                ));
+            }
+            // A custom kind's is a part of its validation.
+            kind.clone()?;
+            Ok(value.clone())
+        })
     }
 
     pub(super) fn patch(&mut self) -> Result<Response<ReplyBody>, RequestFailure> {
@@ -63,14 +103,25 @@ impl Call<'_> {
         if patch.kind == PatchKind::Apply {
             return self.apply(&patch.document);
         }
+        if self.query.force {
+            let message = "Forbidden: may not be specified for non-apply patch";
+            let reason = "FieldValueForbidden";
+            return Err(RequestFailure::invalid_option("PatchOptions", "force", reason, message));
+        }
         let Patch { kind, document, mut duplicates } = patch;
         self.rewrite(&mut |call, old| {
             let mut value = old.clone();
             call.patched(kind, &mut value, &document)?;
-            let faults = std::mem::take(&mut duplicates);
-            call.conform(&mut value, faults, |call, faults| {
-                call.strict_patch_failure(faults, &document)
-            })?;
+            let refuse = |call: &Self, what: &str| call.unusable_patch(what, &document);
+            // A strategic merge patch is decoded into the kind that is there.
+            let kind = if kind == PatchKind::Strategic { Ok(()) } else { call.check_kind(&value) };
+            if let Err(failure) = kind {
+                let is_custom = call.target.resource.custom;
+                return Err(if is_custom { failure } else { refuse(call, &failure.message) });
+            }
+            call.conform(&mut value, std::mem::take(&mut duplicates), refuse)?;
+            call.check_named(&value)?;
+            call.check_place(&value)?;
             Ok(value)
         })
     }
@@ -106,88 +157,14 @@ impl Call<'_> {
         })
     }
 
-    /// Kubernetes' words for a patch whose result breaks strict decoding.
-    fn strict_patch_failure(&self, faults: &str, document: &Value) -> RequestFailure {
+    /// Kubernetes' words for a patch whose result cannot be decoded.
+    fn unusable_patch(&self, what: &str, document: &Value) -> RequestFailure {
         let cause = Cause {
             reason: "FieldValueInvalid".into(),
-            message: format!(
-                "Invalid value: \"{}\": strict decoding error: {faults}",
-                document.to_string().replace('"', "\\\"")
-            ),
+            message: format!("Invalid value: {:?}: {what}", document.to_string()),
             field: "patch".into(),
         };
-        let resource = &self.target.resource;
-        let subject = Subject::new(&resource.group, &resource.kind, self.target.name());
-        RequestFailure::invalid(subject, vec![cause])
-    }
-
-    /// Server-side apply: creates the object if need be.
-    fn apply(&mut self, document: &Value) -> Result<Response<ReplyBody>, RequestFailure> {
-        if self.query.field_manager.is_none() {
-            return Err(RequestFailure::bad_request("fieldManager is required for apply patch"));
-        }
-        let mut applied = document.clone();
-        self.check_identity(&mut applied)?;
-        let unknown = self.schema().unknown_fields(&applied);
-        if let Some(field) = unknown.first() {
-            return Err(RequestFailure::bad_request(format!(
-                "failed to create typed patch object ({}/{}; {}, Kind={}): .{field}: field not \
-                 declared in schema",
-                self.target.namespace(),
-                self.target.name(),
-                self.target.resource.api_version(),
-                self.target.resource.kind,
-            )));
-        }
-        let fields = metadata::of(&mut applied);
-        if fields.get("managedFields").is_some_and(|managed| !managed.is_null()) {
-            return Err(RequestFailure::bad_request("metadata.managedFields must be nil"));
-        }
-        if self.current().is_none() && self.target.subresource.is_none() {
-            if let Some(uid) = named(&applied, "uid") {
-                let detail = format!(
-                    "uid mismatch: the provided object specified uid {uid}, and no existing object \
-                     was found"
-                );
-                return Err(RequestFailure::conflict(self.subject(), &detail));
-            }
-            let mut value = self.applied(None, &applied)?;
-            self.schema().apply_defaults(&mut value);
-            return self.create_decoded(&value, false);
-        }
-        self.rewrite(&mut |call, old| {
-            // The merged object has the metadata of the stored one.
-            call.check_preconditions(old, &applied)?;
-            let mut value = call.applied(Some(old), &applied)?;
-            call.schema().apply_defaults(&mut value);
-            Ok(value)
-        })
-    }
-
-    fn applied(&self, old: Option<&Value>, applied: &Value) -> Result<Value, RequestFailure> {
-        let manager = self.manager();
-        let api_version = self.target.resource.api_version();
-        let writer = FieldWriter {
-            manager: &manager,
-            api_version: &api_version,
-            subresource: self.target.subresource.map(Subresource::as_str),
-            now: self.now,
-        };
-        let done = apply::apply(&self.schema(), old, applied, &writer, self.query.force);
-        done.map_err(|error| {
-            let message = error.to_string();
-            let ApplyError::Conflicts(conflicts) = error else {
-                return RequestFailure::bad_request(message);
-            };
-            let mut failure = RequestFailure::new(409, "Conflict", message);
-            let causes = conflicts.into_iter().map(|conflict| Cause {
-                reason: "FieldManagerConflict".into(),
-                message: conflict.message,
-                field: conflict.field,
-            });
-            failure.causes = causes.collect();
-            failure
-        })
+        RequestFailure::invalid(self.subject_by_kind(), vec![cause])
     }
 
     /// The object as it is.
@@ -197,7 +174,7 @@ impl Call<'_> {
     }
 
     /// Computes the next version from the current one with `next` and stores it.
-    fn rewrite(
+    pub(super) fn rewrite(
         &mut self,
         next: &mut dyn FnMut(&mut Self, &Value) -> Result<Value, RequestFailure>,
     ) -> Result<Response<ReplyBody>, RequestFailure> {
@@ -233,18 +210,19 @@ impl Call<'_> {
     /// Checks that the object and the version that the client means, if it named them, are the
     /// current ones. As in the real server, the UID of a PUT is a precondition, and that of a patch
     /// a field that cannot change.
-    fn check_preconditions(&self, old: &Value, value: &Value) -> Result<(), RequestFailure> {
+    pub(super) fn check_preconditions(
+        &self,
+        old: &Value,
+        value: &Value,
+    ) -> Result<(), RequestFailure> {
         let was = &old["metadata"];
-        let another = named(value, "uid").filter(|uid| was["uid"] != *uid);
+        let another = named_in(value, "uid").filter(|uid| was["uid"] != *uid);
         let is_patch = media::patch_kind(&self.headers).is_ok();
         if let Some(uid) = another.filter(|_| !is_patch) {
-            let detail = format!(
-                "Precondition failed: UID in precondition: {uid}, UID in object meta: {}",
-                was["uid"].as_str().unwrap_or_default()
-            );
-            return Err(RequestFailure::conflict(self.subject(), &detail));
+            return Err(self.another_uid(uid, was["uid"].as_str().unwrap_or_default()));
         }
-        if named(value, "resourceVersion").is_some_and(|version| was["resourceVersion"] != version)
+        if named_in(value, "resourceVersion")
+            .is_some_and(|version| was["resourceVersion"] != version)
         {
             return Err(RequestFailure::modified(self.subject()));
         }
@@ -256,7 +234,13 @@ impl Call<'_> {
             message: format!("Invalid value: \"{uid}\": field is immutable"),
             field: "metadata.uid".into(),
         };
-        Err(RequestFailure::invalid(self.subject(), vec![cause]))
+        Err(RequestFailure::invalid(self.subject_by_kind(), vec![cause]))
+    }
+
+    fn another_uid(&self, uid: &str, found: &str) -> RequestFailure {
+        let detail =
+            format!("Precondition failed: UID in precondition: {uid}, UID in object meta: {found}");
+        RequestFailure::conflict(self.subject(), &detail)
     }
 
     fn store_version(
@@ -266,9 +250,14 @@ impl Call<'_> {
         value: Value,
     ) -> Result<Stored, Attempt> {
         let mut value = self.isolated(old, value);
-        metadata::carry(old, &mut value, &self.target.resource);
+        metadata::carry(old, &mut value);
+        let is_status = self.target.subresource == Some(Subresource::Status);
+        let is_counted = self.target.resource.generation && !is_status;
+        if is_counted {
+            metadata::count_change(old, &mut value);
+        }
         let mut value = self.mutate(AdmissionOperation::Update, Some(old), value)?;
-        if self.target.resource.generation {
+        if is_counted {
             metadata::count_change(old, &mut value);
         }
         if !self.is_apply() {
@@ -295,6 +284,9 @@ impl Call<'_> {
     /// everything else.
     fn isolated(&self, old: &Value, mut value: Value) -> Value {
         match self.target.subresource {
+            Some(Subresource::Status) if !self.target.resource.custom => {
+                built_in_status(old, value)
+            }
             Some(Subresource::Status) => {
                 let mut isolated = old.clone();
                 isolated["status"] = value["status"].take();
@@ -318,8 +310,7 @@ impl Call<'_> {
     }
 
     fn is_apply(&self) -> bool {
-        self.target.subresource != Some(Subresource::Scale)
-            && media::patch_kind(&self.headers) == Ok(PatchKind::Apply)
+        media::patch_kind(&self.headers) == Ok(PatchKind::Apply)
     }
 
     fn lost(&self, error: StoreError) -> Attempt {
@@ -328,6 +319,31 @@ impl Call<'_> {
             error => Attempt::Failed(self.refused(error)),
         }
     }
+}
+
+/// A write of a built-in kind's status may change metadata too, but for those that the real server's
+/// strategies keep.
+fn built_in_status(old: &Value, mut value: Value) -> Value {
+    let kept = match old["kind"].as_str() {
+        Some("Deployment") => "labels",
+        Some("Pod") => "ownerReferences",
+        _ => "",
+    };
+    let metadata = metadata::of(&mut value);
+    match old["metadata"].get(kept) {
+        Some(own) => metadata.insert(kept.into(), own.clone()),
+        None => metadata.remove(kept),
+    };
+    let mut isolated = old.clone();
+    isolated["metadata"] = value["metadata"].take();
+    isolated["status"] = value["status"].take();
+    if kept == "ownerReferences" && isolated["status"]["qosClass"].is_null() {
+        isolated["status"]["qosClass"] = old["status"]["qosClass"].clone();
+    }
+    if isolated["status"].is_null() {
+        isolated.as_object_mut().map(|fields| fields.remove("status"));
+    }
+    isolated
 }
 
 /// Why a version was not stored.
@@ -346,7 +362,17 @@ impl From<RequestFailure> for Attempt {
     }
 }
 
+/// Refuses a version that none has.
+fn check_version(value: &Value) -> Result<(), RequestFailure> {
+    match named_in(value, "resourceVersion") {
+        Some(version) if version.parse::<u64>().is_err() => Err(RequestFailure::bad_request(
+            format!("metadata.resourceVersion {version:?} is no version of an object"),
+        )),
+        _ => Ok(()),
+    }
+}
+
 /// What the metadata of `value` says of the object that is meant; an empty text says nothing.
-fn named<'a>(value: &'a Value, key: &str) -> Option<&'a str> {
+pub(super) fn named_in<'a>(value: &'a Value, key: &str) -> Option<&'a str> {
     value["metadata"][key].as_str().filter(|text| !text.is_empty())
 }

@@ -19,8 +19,8 @@ use crate::selector::Selector;
 use crate::store::{ChangeKind, CollectionWatch, Expired, ObjectChange, WatchStart};
 use crate::view::View;
 
-/// How often a quiet watch is told the current revision, so that its client can go on from there
-/// after a disconnection. Kubernetes' own value.
+/// How often a watch is told the current revision, so that its client can go on from there after a
+/// disconnection. Kubernetes' own value.
 const BOOKMARK_EVERY: Duration = Duration::from_mins(1);
 /// Longest watch, also when the client names no limit: Kubernetes' upper bound.
 const WATCH_MAX: Duration = Duration::from_hours(1);
@@ -51,7 +51,12 @@ impl Call<'_> {
         let permit = self.stream_permit()?;
         let (initial, watch) = match self.open_watch() {
             Ok(opened) => opened,
-            Err(Expired { asked, oldest }) => return Err(RequestFailure::expired(oldest, asked)),
+            // Not a failure of the request: clients look for this in the stream, and some that get
+            // it as the response's status ask for the same version again and again.
+            Err(expired) => {
+                let event = expiry(expired).freeze();
+                return Ok(reply::json_stream(futures::stream::iter([event])));
+            }
         };
         let limit = self.query.timeout_s.map_or(WATCH_MAX, Duration::from_secs);
         let feed = Feed {
@@ -126,24 +131,29 @@ impl Feed {
             let chunk = tokio::select! {
                 biased;
                 () = sleep_until(self.ends_at) => return None,
-                changes = self.watch.next() => match changes {
-                    Ok(changes) => self.encode(&changes),
-                    Err(expired) => self.expire(expired),
-                },
+                // Whatever was sent meanwhile, and before any change: a watch that selects few of
+                // many changes would otherwise never be told how far it has come.
                 () = sleep_until(self.bookmark_at), if self.bookmarks => {
+                    self.bookmark_at = Instant::now() + BOOKMARK_EVERY;
                     let mut chunk = BytesMut::new();
                     self.put_bookmark(&mut chunk, false);
                     chunk
                 }
+                changes = self.watch.next() => match changes {
+                    Ok(changes) => self.encode(&changes),
+                    Err(expired) => {
+                        self.over = true;
+                        expiry(expired)
+                    }
+                },
             };
-            self.bookmark_at = Instant::now() + BOOKMARK_EVERY;
             if !chunk.is_empty() {
                 return Some(chunk.freeze());
             }
         }
     }
 
-    fn encode(&self, changes: &[ObjectChange]) -> BytesMut {
+    fn encode(&mut self, changes: &[ObjectChange]) -> BytesMut {
         let mut chunk = BytesMut::new();
         let now = (self.clock)();
         for change in changes {
@@ -156,7 +166,19 @@ impl Feed {
                 (ChangeKind::Deleted | ChangeKind::Modified, true, _) => "DELETED",
                 _ => continue,
             };
-            put_event(&mut chunk, kind, &self.view.object(&change.object, now));
+            let shown = match &change.before {
+                // As the client knows it, at the version that took it away.
+                Some(before) if kind == "DELETED" && !is => {
+                    let mut value = before.value();
+                    let revision = change.object.revision().to_string();
+                    value["metadata"]["resourceVersion"] = Value::from(revision);
+                    self.view.unstored(value, now)
+                }
+                _ => self.view.object(&change.object, now),
+            };
+            put_event(&mut chunk, kind, &shown);
+            // The first table says it for all.
+            self.view.has_columns = false;
         }
         chunk
     }
@@ -197,16 +219,14 @@ impl Feed {
         };
         put_event(chunk, "BOOKMARK", &object);
     }
+}
 
-    /// The log has moved past this watch: the stream ends with an error, and the client lists
-    /// again.
-    fn expire(&mut self, Expired { asked, oldest }: Expired) -> BytesMut {
-        self.over = true;
-        let status = RequestFailure::expired(oldest, asked).status().to_string();
-        let mut chunk = BytesMut::new();
-        put_event(&mut chunk, "ERROR", status.as_bytes());
-        chunk
-    }
+/// The event that ends a watch which the log has moved past: the client lists again.
+fn expiry(Expired { asked, oldest }: Expired) -> BytesMut {
+    let status = RequestFailure::expired(oldest, asked).status().to_string();
+    let mut chunk = BytesMut::new();
+    put_event(&mut chunk, "ERROR", status.as_bytes());
+    chunk
 }
 
 fn put_event(chunk: &mut BytesMut, kind: &str, object: &[u8]) {

@@ -46,6 +46,9 @@ pub(super) fn merge_object(
             items.retain(|item| !values.contains(item));
         }
     }
+    for (name, order) in directives(patch, SET_ELEMENT_ORDER) {
+        check_order(schema, name, patch.get(name), list(order, SET_ELEMENT_ORDER)?)?;
+    }
     for (name, value) in patch.iter().filter(|(name, _)| !name.starts_with('$')) {
         merge_field(schema, target, name, value)?;
     }
@@ -54,7 +57,7 @@ pub(super) fn merge_object(
         if let Some(Value::Array(items)) = target.get_mut(name)
             && let Some((_, kind)) = schema.child(name).and_then(Schema::merged_list)
         {
-            reorder(kind, items, order);
+            reorder(kind, items, order, None);
         }
     }
     Ok(())
@@ -90,9 +93,22 @@ fn merge_field(
                 Some(Value::Array(items)) => std::mem::take(items),
                 _ => Vec::new(),
             };
+            let identities = |kind: &ListKind| -> Vec<Value> {
+                current.iter().filter_map(|item| identity(kind, item)).collect()
+            };
             let merged = match child.and_then(Schema::merged_list) {
-                Some((items, ListKind::Map(keys))) => merge_items(items, &keys[0], current, patch)?,
-                Some((_, ListKind::Set)) => union(current, patch),
+                Some((items, kind @ ListKind::Map(keys))) => {
+                    let before = identities(kind);
+                    let mut merged = merge_items(items, &keys[0], current, patch)?;
+                    reorder(kind, &mut merged, patch, Some(&before));
+                    merged
+                }
+                Some((_, kind @ ListKind::Set)) => {
+                    let before = identities(kind);
+                    let mut merged = union(current, patch);
+                    reorder(kind, &mut merged, patch, Some(&before));
+                    merged
+                }
                 _ => patch.clone(),
             };
             target.insert(name.to_owned(), Value::Array(merged));
@@ -154,6 +170,28 @@ fn merge_items(
     Ok(current)
 }
 
+/// Refuses a patch whose items stand in another order than the one that it asks for, as the real
+/// server does: one of the two is not what the client means.
+fn check_order(
+    schema: &Schema,
+    name: &str,
+    patch: Option<&Value>,
+    order: &[Value],
+) -> Result<(), PatchError> {
+    let Some((_, kind)) = schema.child(name).and_then(Schema::merged_list) else { return Ok(()) };
+    let Some(items) = patch.and_then(Value::as_array).filter(|_| !order.is_empty()) else {
+        return Ok(());
+    };
+    let mut rest = order.iter();
+    let mut asked = items.iter().filter(|item| item.get(PATCH).is_none());
+    if asked.all(|item| rest.any(|other| identity(kind, other) == identity(kind, item))) {
+        return Ok(());
+    }
+    Err(PatchError::Malformed(format!(
+        "the items of {name} are not in the order of {SET_ELEMENT_ORDER}{name}"
+    )))
+}
+
 fn union(mut current: Vec<Value>, patch: &[Value]) -> Vec<Value> {
     for item in patch {
         if !current.contains(item) {
@@ -163,13 +201,18 @@ fn union(mut current: Vec<Value>, patch: &[Value]) -> Vec<Value> {
     current
 }
 
-/// Puts the items into the order that the client saw; items that it did not know of keep their
-/// place before the items that they preceded.
-fn reorder(kind: &ListKind, items: &mut Vec<Value>, order: &[Value]) {
-    let identity = |item: &Value| match kind {
+/// What tells an item from the others.
+fn identity(kind: &ListKind, item: &Value) -> Option<Value> {
+    match kind {
         ListKind::Map(keys) => item.get(&*keys[0]).cloned(),
         ListKind::Set | ListKind::Atomic => Some(item.clone()),
-    };
+    }
+}
+
+/// Puts the items into the order that the client saw; items that it did not know of keep their
+/// place before the items that they preceded: in the list as it was `before` a patch, or as it is.
+fn reorder(kind: &ListKind, items: &mut Vec<Value>, order: &[Value], before: Option<&[Value]>) {
+    let identity = |item: &Value| identity(kind, item);
     let present: Vec<Value> = items.iter().filter_map(identity).collect();
     let distinct: HashSet<&Value> = present.iter().collect();
     if present.len() != items.len() || distinct.len() != items.len() {
@@ -182,7 +225,9 @@ fn reorder(kind: &ListKind, items: &mut Vec<Value>, order: &[Value]) {
         .filter_map(identity)
         .filter(|key| distinct.contains(key) && seen.insert(key.clone()))
         .collect();
-    let ordered = weave(&wanted, &present);
+    let before = before.unwrap_or(&present).iter().filter(|key| distinct.contains(key));
+    let before: Vec<Value> = before.cloned().collect();
+    let ordered = weave(&wanted, &before);
     let taken = std::mem::take(items);
     let mut by_key: std::collections::HashMap<Value, Value> =
         present.iter().cloned().zip(taken).collect();

@@ -24,8 +24,11 @@ fn a_json_patch_is_done_whole_or_not_at_all() {
     assert_eq!(target, json!({"a": 1}));
     json(&mut target, &json!([{"op": "add", "path": "/b", "value": [1]}])).unwrap();
     assert_eq!(target, json!({"a": 1, "b": [1]}));
-    for malformed in [json!({"op": "add"}), json!([{"op": "jump", "path": "/a"}])] {
+    for malformed in [json!({"op": "add"}), json!([1])] {
         assert!(matches!(json(&mut target, &malformed), Err(PatchError::Malformed(_))));
+    }
+    for unknown in [json!([{"op": "jump", "path": "/a"}]), json!([{"op": "add", "path": "/a"}])] {
+        assert!(matches!(json(&mut target, &unknown), Err(PatchError::Inapplicable(_))));
     }
     let many = Value::Array(vec![json!({"op": "test", "path": "/a", "value": 1}); 10_001]);
     assert!(matches!(json(&mut target, &many), Err(PatchError::Malformed(_))));
@@ -78,6 +81,27 @@ fn no_patch_nests_an_object_too_deep() {
 }
 
 #[test]
+fn a_field_that_is_not_there_is_null_to_a_json_patch() {
+    let mut target = json!({"a": 1, "list": []});
+    let patch = json!([
+        {"op": "replace", "path": "/b", "value": 2},
+        {"op": "copy", "from": "/none", "path": "/c"},
+        {"op": "test", "path": "/none", "value": null},
+    ]);
+    json(&mut target, &patch).unwrap();
+    assert_eq!(target, json!({"a": 1, "b": 2, "c": null, "list": []}));
+    for unfit in [
+        json!([{"op": "replace", "path": "/none/b", "value": 2}]),
+        json!([{"op": "replace", "path": "/list/0", "value": 2}]),
+        json!([{"op": "move", "from": "/none", "path": "/b"}]),
+        json!([{"op": "remove", "path": "/none"}]),
+        json!([{"op": "test", "path": "/none", "value": 1}]),
+    ] {
+        assert!(matches!(json(&mut target, &unfit), Err(PatchError::Inapplicable(_))), "{unfit}");
+    }
+}
+
+#[test]
 fn a_merge_patch_removes_with_null_and_replaces_lists() {
     let mut target = json!({"a": {"b": 1, "c": 2}, "list": [1, 2]});
     merge(&mut target, &json!({"a": {"b": null}, "list": [3]})).unwrap();
@@ -98,9 +122,9 @@ fn items_merge_by_their_key() {
     assert_eq!(
         patched(&target, &patch),
         pod(&json!([
-            {"name": "a", "image": "1", "env": [{"name": "X", "value": "z"}, {"name": "Y", "value": "y"}]},
-            {"name": "b", "image": "2"},
             {"name": "c", "image": "3"},
+            {"name": "a", "image": "1", "env": [{"name": "Y", "value": "y"}, {"name": "X", "value": "z"}]},
+            {"name": "b", "image": "2"},
         ]))
     );
 }
@@ -142,7 +166,7 @@ fn directives_delete_replace_and_retain() {
     assert_eq!(
         patched(&target, &patch),
         json!({
-            "metadata": {"labels": {"b": "2"}, "finalizers": ["y", "z"]},
+            "metadata": {"labels": {"b": "2"}, "finalizers": ["z", "y"]},
             "spec": {
                 "containers": [{"name": "b"}],
                 "volumes": [{"name": "v", "configMap": {"name": "c"}}],
@@ -167,7 +191,13 @@ fn the_order_that_the_client_saw_is_kept() {
         .iter()
         .map(|container| container["name"].as_str().unwrap())
         .collect();
-    assert_eq!(names, ["server", "c", "b", "a"]);
+    assert_eq!(names, ["c", "server", "b", "a"]);
+    let contrary = json!({"spec": {
+        "$setElementOrder/containers": [{"name": "a"}, {"name": "b"}],
+        "containers": [{"name": "b"}, {"name": "a"}],
+    }});
+    let refused = strategic(&schema_of("Pod", false), &mut target.clone(), &contrary);
+    assert!(matches!(refused, Err(PatchError::Malformed(_))));
 }
 
 #[test]

@@ -37,6 +37,7 @@ pub(crate) struct Query {
     pub(crate) continue_token: Option<String>,
     pub(crate) watch: bool,
     pub(crate) resource_version: Option<u64>,
+    pub(crate) version_match: Option<String>,
     pub(crate) timeout_s: Option<u64>,
     pub(crate) bookmarks: bool,
     pub(crate) initial_events: Option<bool>,
@@ -59,9 +60,15 @@ impl Propagation {
             "Background" => Ok(Self::Background),
             "Foreground" => Ok(Self::Foreground),
             "Orphan" => Ok(Self::Orphan),
-            other => Err(RequestFailure::bad_request(format!(
-                "invalid propagationPolicy {other:?}: must be Background, Foreground or Orphan"
-            ))),
+            other => Err(RequestFailure::invalid_option(
+                "DeleteOptions",
+                "propagationPolicy",
+                "FieldValueNotSupported",
+                &format!(
+                    "Unsupported value: {other:?}: supported values: \"Foreground\", \
+                     \"Background\", \"Orphan\", \"nil\""
+                ),
+            )),
         }
     }
 }
@@ -88,6 +95,7 @@ impl Query {
             "continue" => self.continue_token = text(),
             "watch" => self.watch = flag(key, value)?,
             "resourceVersion" => self.resource_version = number(key, value)?,
+            "resourceVersionMatch" => self.version_match = text(),
             "timeoutSeconds" => self.timeout_s = number(key, value)?,
             "allowWatchBookmarks" => self.bookmarks = flag(key, value)?,
             "sendInitialEvents" => self.initial_events = Some(flag(key, value)?),

@@ -33,6 +33,10 @@ impl Schema {
             }
             (Shape::Map { values, .. }, Value::Object(object)) => {
                 for value in object.values_mut() {
+                    // Go has no null in a map of texts.
+                    if value.is_null() && values.is_text() && values.null == Null::Dropped {
+                        *value = Value::from("");
+                    }
                     values.prune(value);
                 }
             }
@@ -43,6 +47,41 @@ impl Schema {
             }
             _ => {}
         }
+    }
+
+    /// Drops the lists and maps of built-in kinds that have nothing in them: the real server leaves
+    /// them out when it encodes an object. An empty list of managers is a wish, and stays.
+    pub(crate) fn drop_empty(&self, object: &mut Value) {
+        match (&self.shape, object) {
+            (Shape::Object(fields), Value::Object(object)) => object.retain(|name, value| {
+                let Some(field) = fields.get(name) else { return true };
+                field.schema.drop_empty(value);
+                field.required || name == "managedFields" || !field.schema.says_nothing(value)
+            }),
+            (Shape::Map { values, .. }, Value::Object(object)) => {
+                object.values_mut().for_each(|value| values.drop_empty(value));
+            }
+            (Shape::List { items, .. }, Value::Array(list)) => {
+                for item in list {
+                    items.drop_empty(item);
+                }
+            }
+            _ => {}
+        }
+    }
+
+    fn is_text(&self) -> bool {
+        matches!(self.shape, Shape::String { .. })
+    }
+
+    /// Whether a value of a built-in kind is an empty list or map.
+    fn says_nothing(&self, value: &Value) -> bool {
+        let is_empty = match (&self.shape, value) {
+            (Shape::Map { .. }, Value::Object(map)) => map.is_empty(),
+            (Shape::List { .. }, Value::Array(list)) => list.is_empty(),
+            _ => false,
+        };
+        is_empty && self.null == Null::Dropped
     }
 }
 

@@ -16,7 +16,10 @@ pub(crate) fn terms(selector: &Selector) -> (Vec<String>, Vec<String>) {
 pub(crate) fn values(selector: &Selector) -> impl Iterator<Item = &str> {
     let values = selector.labels.iter().filter_map(|term| match term {
         Requirement::In(_, values) | Requirement::NotIn(_, values) => Some(values),
-        Requirement::Exists(_) | Requirement::Absent(_) => None,
+        Requirement::Exists(_)
+        | Requirement::Absent(_)
+        | Requirement::Above(..)
+        | Requirement::Below(..) => None,
     });
     values.flatten().map(String::as_str)
 }
@@ -30,5 +33,7 @@ fn requirement(term: &Requirement) -> String {
         Requirement::NotIn(key, values) => format!("{key} notin ({})", list(values)),
         Requirement::Exists(key) => key.clone(),
         Requirement::Absent(key) => format!("!{key}"),
+        Requirement::Above(key, limit) => format!("{key} > {limit}"),
+        Requirement::Below(key, limit) => format!("{key} < {limit}"),
     }
 }

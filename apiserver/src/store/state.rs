@@ -19,7 +19,7 @@ const EVENTS_MAX: usize = 2_000;
 const EVENTS_DROPPED: usize = 100;
 
 /// Keys of the collections that may be selected by more than labels, name and namespace.
-const SELECTED_BY_CONTENT: [&str; 3] = [EVENTS, NAMESPACES, "pods"];
+const SELECTED_BY_CONTENT: [&str; 5] = [EVENTS, NAMESPACES, "pods", "secrets", "services"];
 
 /// The state that the lock of a store protects.
 #[derive(Debug)]

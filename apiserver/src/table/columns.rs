@@ -17,16 +17,13 @@ pub(crate) fn built_in(group: &str, kind: &str) -> Vec<Column> {
         }
         ("", "Service") => return services(),
         ("", "Namespace") => vec![Column::text("Status", "/status/phase")],
-        ("", "ConfigMap") => vec![Column::computed("Data", "integer", |object, _| {
+        ("", "ConfigMap") => vec![Column::computed("Data", "string", |object, _| {
             json!(entries(object, "/data") + entries(object, "/binaryData"))
         })],
         ("", "Secret") => vec![
             Column::text("Type", "/type"),
-            Column::computed("Data", "integer", |object, _| json!(entries(object, "/data"))),
+            Column::computed("Data", "string", |object, _| json!(entries(object, "/data"))),
         ],
-        ("", "ServiceAccount") => vec![Column::computed("Secrets", "integer", |object, _| {
-            json!(list_at(object, "/secrets").len())
-        })],
         ("coordination.k8s.io", "Lease") => vec![Column::text("Holder", "/spec/holderIdentity")],
         _ => Vec::new(),
     };
@@ -68,10 +65,10 @@ fn deployments() -> Vec<Column> {
             ))
         }),
         Column::computed("Up-to-date", "string", |object, _| {
-            json!(count_at(object, "/status/updatedReplicas").to_string())
+            json!(count_at(object, "/status/updatedReplicas"))
         }),
         Column::computed("Available", "string", |object, _| {
-            json!(count_at(object, "/status/availableReplicas").to_string())
+            json!(count_at(object, "/status/availableReplicas"))
         }),
         Column::age(),
         Column::computed("Containers", "string", |object, _| {

@@ -2,10 +2,24 @@
 //! (`printPod` of `pkg/printers/internalversion/printers.go`).
 
 use jiff::Timestamp;
-use serde_json::Value;
+use serde_json::{Value, json};
 
 use super::age;
 use super::column::{count_at, list_at, str_at};
+use crate::resources::ResourceType;
+
+/// What the row of a pod says beside its cells: that the pod has ended.
+pub(super) fn ended(resource: &ResourceType, pod: &Value) -> Option<Value> {
+    if resource.custom || resource.kind != "Pod" {
+        return None;
+    }
+    let (reason, message) = match str_at(pod, "/status/phase") {
+        "Succeeded" => ("Succeeded", "The pod has completed successfully."),
+        "Failed" => ("Failed", "The pod failed."),
+        _ => return None,
+    };
+    Some(json!({ "type": "Completed", "status": "True", "reason": reason, "message": message }))
+}
 
 /// `1/2`: containers that are ready, of all.
 pub(super) fn ready(pod: &Value) -> String {

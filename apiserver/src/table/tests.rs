@@ -30,6 +30,16 @@ fn row(group: &str, kind: &str, object: &Value) -> Vec<Value> {
     shown.into_iter().map(|(_, cell)| cell).collect()
 }
 
+#[test]
+fn the_row_of_a_pod_that_has_ended_says_so() {
+    let conditions = |phase: &str| {
+        let pod = json!({"metadata": {"name": "p"}, "spec": {}, "status": {"phase": phase}});
+        table("", "Pod", &pod)["rows"][0]["conditions"].clone()
+    };
+    assert_eq!(conditions("Failed")[0]["message"], "The pod failed.");
+    assert_eq!(conditions("Running"), Value::Null);
+}
+
 fn pod_status(status: &Value) -> Value {
     let pod = json!({
         "metadata": {"name": "p"},
@@ -141,7 +151,7 @@ fn built_in_kinds_show_what_kubectl_shows() {
                 "spec": {"replicas": 3},
                 "status": {"readyReplicas": 1, "updatedReplicas": 2, "availableReplicas": 1},
             })),
-            json!(["x", "1/3", "2", "1", "2m"]),
+            json!(["x", "1/3", 2, 1, "2m"]),
         ),
         (
             "",
@@ -159,6 +169,7 @@ fn built_in_kinds_show_what_kubectl_shows() {
         ),
         ("", "ConfigMap", named(json!({"data": {"a": "", "b": ""}})), json!(["x", 2, "2m"])),
         ("", "Secret", named(json!({"type": "Opaque"})), json!(["x", "Opaque", 0, "2m"])),
+        ("", "ServiceAccount", named(json!({})), json!(["x", "2m"])),
         (
             "coordination.k8s.io",
             "Lease",

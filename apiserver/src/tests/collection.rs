@@ -68,6 +68,24 @@ async fn lists_are_narrowed_and_cut_into_pages() {
     assert_eq!(first, ["a", "b"]);
     let rest = ListParams::default().limit(2).continue_token(&next.unwrap());
     assert_eq!(names(rest).await, (vec!["c".to_owned()], None));
+    let page = api.list(&ListParams::default().limit(2)).await.unwrap();
+    assert_eq!(page.metadata.remaining_item_count, Some(1));
+    let page = api.list(&ListParams::default().limit(1).labels("name in (a,c)")).await.unwrap();
+    assert_eq!(page.metadata.remaining_item_count, None, "the real server does not count these");
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_options_of_a_list_are_read_then_checked_then_used() {
+    let (_server, client) = server();
+    for (query, code) in [
+        ("fieldSelector=metadata.name&resourceVersionMatch=Exact", 400),
+        ("fieldSelector=spec.unheard=1&resourceVersionMatch=Exact", 422),
+        ("fieldSelector=spec.unheard=1", 400),
+    ] {
+        let get = http::Request::get(format!("/api/v1/configmaps?{query}"));
+        let refused = status(client.request::<Value>(get.body(Vec::new()).unwrap()).await);
+        assert_eq!(refused.code, code, "{query}");
+    }
 }
 
 #[tokio::test(start_paused = true)]

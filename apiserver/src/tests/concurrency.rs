@@ -69,11 +69,19 @@ async fn spec_and_status_are_written_apart() {
     assert_eq!(spec.spec.unwrap().replicas, Some(9));
     assert_eq!(spec.status.unwrap_or_default().replicas, None);
 
-    let both = Patch::Merge(json!({ "spec": { "replicas": 1 }, "status": { "replicas": 4 } }));
+    let both = Patch::Merge(json!({
+        "metadata": { "annotations": { "a": "b" } },
+        "spec": { "replicas": 1 }, "status": { "replicas": 4 },
+    }));
     let status = api.patch_status("web", &PatchParams::default(), &both).await.unwrap();
     assert_eq!(status.spec.unwrap().replicas, Some(9));
     assert_eq!(status.status.unwrap().replicas, Some(4));
-    assert_eq!(status.metadata.generation, Some(2));
+    assert!(status.metadata.annotations.is_some());
+    assert_eq!(
+        status.metadata.generation,
+        Some(2),
+        "a status is not counted, nor what is beside it"
+    );
 }
 
 #[tokio::test(start_paused = true)]
@@ -91,9 +99,38 @@ async fn scale_reads_and_writes_the_replicas() {
     assert_eq!(read.spec.unwrap().replicas, Some(0));
     assert_eq!(read.metadata.generation, Some(2));
 
+    let text = json!({ "metadata": { "name": "web" }, "spec": { "replicas": "x" } });
+    let put = http::Request::put("/apis/apps/v1/namespaces/default/deployments/web/scale");
+    let put = put.header("content-type", "application/json").body(text.to_string().into_bytes());
+    assert_eq!(status(client.request::<Value>(put.unwrap()).await).code, 400);
     let negative = Patch::Merge(json!({ "spec": { "replicas": -1 } }));
     let refused = status(api.patch_scale("web", &PatchParams::default(), &negative).await);
     assert_eq!(refused.code, 422);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_scale_is_applied_by_who_owns_it() {
+    let (_server, client) = server();
+    let api = deployed(&client).await;
+    let apply = |replicas: Value| {
+        Patch::Apply(json!({
+            "apiVersion": "autoscaling/v1", "kind": "Scale", "metadata": { "name": "web" },
+            "spec": replicas,
+        }))
+    };
+    let ours = PatchParams::apply("ours");
+    let three = apply(json!({ "replicas": 3 }));
+    let refused = status(api.patch_scale("web", &ours, &three).await);
+    let cause = &refused.details.unwrap().causes[0];
+    assert_eq!((refused.code, cause.field.as_str()), (409, ".spec.replicas"));
+    assert!(cause.message.ends_with(" using autoscaling/v1"), "{}", cause.message);
+    let scale = api.patch_scale("web", &ours.clone().force(), &three).await.unwrap();
+    assert_eq!(scale.spec.unwrap().replicas, Some(3));
+    let managers = api.get("web").await.unwrap().metadata.managed_fields.unwrap();
+    let owner = managers.iter().find(|own| own.subresource.as_deref() == Some("scale")).unwrap();
+    assert_eq!(owner.operation.as_deref(), Some("Apply"));
+    let scale = api.patch_scale("web", &ours, &apply(json!({}))).await.unwrap();
+    assert_eq!(scale.spec.unwrap().replicas.unwrap_or(0), 0, "what nobody applies is no default");
 }
 
 #[tokio::test(start_paused = true)]
@@ -101,13 +138,17 @@ async fn server_side_apply_creates_merges_and_conflicts() {
     let (_server, client) = server();
     let api = config_maps(&client);
     let apply = |data: Value| {
-        Patch::Apply(json!({ "apiVersion": "v1", "kind": "ConfigMap", "data": data }))
+        Patch::Apply(json!({
+            "apiVersion": "v1", "kind": "ConfigMap", "metadata": { "name": "a" }, "data": data,
+        }))
     };
     let ours = PatchParams::apply("ours");
     let created = api.patch("a", &ours, &apply(json!({ "x": "1" }))).await.unwrap();
     assert!(created.metadata.uid.is_some());
     let again = api.patch("a", &ours, &apply(json!({ "x": "1" }))).await.unwrap();
     assert_eq!(again.metadata.resource_version, created.metadata.resource_version);
+    let nameless = Patch::Apply(json!({ "apiVersion": "v1", "kind": "ConfigMap" }));
+    assert_eq!(status(api.patch("a", &ours, &nameless).await).code, 400);
 
     let theirs = PatchParams::apply("theirs");
     api.patch("a", &theirs, &apply(json!({ "y": "2" }))).await.unwrap();

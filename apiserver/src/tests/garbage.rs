@@ -93,7 +93,9 @@ async fn a_dependent_goes_with_the_last_of_its_owners() {
 async fn a_pod_stays_for_its_grace_period_until_its_runner_deletes_it() {
     let (_server, client) = server();
     let api = pods(&client);
-    api.create(&PostParams::default(), &pod("p")).await.unwrap();
+    let mut placed = pod("p");
+    placed.spec.as_mut().unwrap().node_name = Some("n".into());
+    api.create(&PostParams::default(), &placed).await.unwrap();
     let marked = api.delete("p", &DeleteParams::default()).await.unwrap().left().unwrap();
     assert_eq!(marked.metadata.deletion_grace_period_seconds, Some(7));
     assert!(api.get_opt("p").await.unwrap().is_some());

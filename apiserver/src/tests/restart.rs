@@ -1,8 +1,10 @@
 //! State that outlives the server.
 
 use std::path::Path;
+use std::pin::pin;
 
-use kube::api::{DeleteParams, Patch, PatchParams, WatchParams};
+use futures::TryStreamExt as _;
+use kube::api::{DeleteParams, Patch, PatchParams, WatchEvent, WatchParams};
 use tempfile::TempDir;
 
 use super::*;
@@ -32,8 +34,11 @@ async fn objects_and_their_versions_survive_a_restart() {
     assert!(config_maps(&client).get_opt("b").await.unwrap().is_none());
     let version = patched.metadata.resource_version.unwrap();
     let watch = config_maps(&client);
-    let gone = status(watch.watch(&WatchParams::default(), &version).await.map(|_| ()));
-    assert_eq!(gone.code, 410, "the changes before the restart are no longer known");
+    let mut events = pin!(watch.watch(&WatchParams::default(), &version).await.unwrap());
+    let Some(WatchEvent::Error(gone)) = events.try_next().await.unwrap() else {
+        panic!("the changes before the restart are no longer known");
+    };
+    assert_eq!(gone.code, 410);
     let next = create(&client, &config_map("c", &json!({}))).await;
     let number = |version: Option<String>| version.unwrap().parse::<u64>().unwrap();
     assert!(number(next.metadata.resource_version) > version.parse().unwrap());

@@ -63,8 +63,29 @@ async fn a_version_that_is_too_old_is_gone() {
     }
     let version = first.metadata.resource_version.unwrap();
     let api = config_maps(&client);
-    let refused = status(api.watch(&WatchParams::default(), &version).await.map(|_| ()));
-    assert_eq!((refused.code, refused.reason.as_str()), (410, "Expired"));
+    let events = api.watch(&WatchParams::default(), &version).await.unwrap().map_ok(told);
+    let events: Vec<_> = events.try_collect().await.unwrap();
+    assert_eq!(events, ["error 410"]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_watch_is_told_how_far_it_has_come_while_others_are_busy() {
+    let (_server, client) = server();
+    let first = create(&client, &config_map("a", &json!({}))).await;
+    let only = WatchParams::default().labels("x=none").timeout(150);
+    let api = config_maps(&client);
+    let version = first.metadata.resource_version.unwrap();
+    let mut events = pin!(api.watch(&only, &version).await.unwrap().map_ok(told));
+    let busy = async {
+        for index in 0.. {
+            label(&client, "a", &index.to_string()).await;
+            tokio::time::sleep(std::time::Duration::from_secs(10)).await;
+        }
+    };
+    tokio::select! {
+        event = events.try_next() => assert_eq!(event.unwrap().unwrap(), "bookmark"),
+        () = busy => {}
+    }
 }
 
 #[tokio::test(start_paused = true)]

@@ -1,5 +1,6 @@
 //! What ordinary writes do to the managers of an object.
 
+use jiff::{SignedDuration, Timestamp};
 use serde_json::{Value, json};
 
 use super::{DEPLOYMENT, deployment, fields_of, writer};
@@ -46,8 +47,33 @@ fn an_empty_list_of_managers_resets_ownership() {
 }
 
 #[test]
+fn managers_of_one_second_are_ordered_by_name_and_stay_so() {
+    let late = |manager, millis| {
+        let now = Timestamp::UNIX_EPOCH + SignedDuration::from_millis(millis);
+        FieldWriter { now, ..writer(manager, 0) }
+    };
+    let mut live = deployment(&json!({"paused": true}));
+    track_update(&DEPLOYMENT, None, &mut live, &late("b", 1_200));
+    let mut next = live.clone();
+    next["spec"]["replicas"] = json!(1);
+    track_update(&DEPLOYMENT, Some(&live), &mut next, &late("a", 1_700));
+    let entries = next["metadata"]["managedFields"].as_array().unwrap();
+    let names: Vec<&Value> = entries.iter().map(|entry| &entry["manager"]).collect();
+    assert_eq!(names, ["a", "b"]);
+}
+
+#[test]
+fn an_object_without_managers_gets_none_by_an_update() {
+    let live = deployment(&json!({"replicas": 1}));
+    let mut updated = deployment(&json!({"replicas": 2}));
+    track_update(&DEPLOYMENT, Some(&live), &mut updated, &writer("b", 2));
+    assert!(updated["metadata"].get("managedFields").is_none());
+}
+
+#[test]
 fn many_updaters_become_one() {
-    let mut live = deployment(&json!({}));
+    let mut live = deployment(&json!({ "paused": true }));
+    track_update(&DEPLOYMENT, None, &mut live, &writer("creator", 0));
     for index in 0..30 {
         let mut next = live.clone();
         let label = format!("l{index}");
