@@ -19,7 +19,7 @@ export RUSTUP_TOOLCHAIN := $(toolchain)
 endif
 
 .DEFAULT_GOAL := help
-.PHONY: help build daemons run test test-all load simulate defects fuzz h2spec unit e2e lint bench generate train deny clean \
+.PHONY: help build daemons run test test-all load simulate difference defects fuzz h2spec unit e2e lint bench generate train deny clean \
   images release cluster cluster-down cluster-test soak conformance conformance-table bench-cluster
 
 help: ## List what can be made
@@ -40,6 +40,7 @@ test: lint ## Run all the tests, and the linters
 	@scripts/place-models $(CARGO_TARGET_DIR)/debug
 	cargo test --locked --workspace
 	cargo test --locked --package ebb-api --features schema --lib schema
+	@tests/difference/run
 	@tests/cluster/test $(CARGO_TARGET_DIR)/debug
 
 test-all: ## Run all the tests, then the long ones; a run that was stopped goes on where it was
@@ -56,6 +57,13 @@ simulate: ## Live through SEEDS=0..20000 of the simulation; a stopped run goes o
 	cargo build --locked --release --package ebb-simulation
 	@mkdir -p target
 	$(RELEASE)/ebb-simulation run --seeds $(SEEDS) --resume target/simulate.txt
+
+EPISODES ?= 0..400
+
+difference: ## Compare the embedded API with a real API server over EPISODES=0..400
+	@scripts/need cargo cc
+	@scripts/claim-cache
+	@EBB_DIFFERENCE_SEEDS=$(EPISODES) tests/difference/run
 
 defects: ## Put known defects back, one by one, and see that the simulation finds each
 	@scripts/need cargo cc git
@@ -135,7 +143,7 @@ lint: ## Check format, clippy, documentation, generated files and dependencies
 	cargo fmt --all --check
 	cargo fmt --manifest-path fuzz/Cargo.toml --check
 	cargo clippy --locked --workspace --all-targets --quiet -- -D warnings
-	cargo clippy --locked --package ebb-tests --test cluster --test load --quiet -- -D warnings
+	cargo clippy --locked --package ebb-tests --test cluster --test difference --test load --quiet -- -D warnings
 	cargo clippy --locked --package ebb-api --features schema --all-targets --quiet -- -D warnings
 	RUSTDOCFLAGS="-D warnings" cargo doc --locked --workspace --no-deps --document-private-items --quiet
 	scripts/generate --check

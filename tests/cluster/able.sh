@@ -2,13 +2,16 @@
 # Whether tests on a cluster can run here. For scripts that have the names of cluster.sh, and
 # $cluster.
 
+# What is left out where it cannot run.
+tests="the tests on a cluster"
+
 # Ends the script: fails if the tests are required, else says what is left out and why.
 leave_out() {
   if [ "${EBB_CLUSTER_TESTS:-}" = required ]; then
-    echo "the cluster tests cannot run: $1" >&2
+    echo "$tests cannot run: $1" >&2
     exit 1
   fi
-  echo "left out: the tests on a cluster - $1"
+  echo "left out: $tests - $1"
   exit 0
 }
 
@@ -23,5 +26,5 @@ need_machine() {
 # What the first build of its programs needs.
 need_go() {
   command -v go >/dev/null || "$cluster/build-tools" >/dev/null 2>&1 ||
-    leave_out "they need Go 1.26 or newer, to build Kubernetes"
+    leave_out "Go 1.26 or newer is missing, which builds Kubernetes"
 }
