@@ -160,7 +160,7 @@ impl RevisionScaler {
 
     /// Takes note that a pod is gone.
     pub fn lose(&mut self, uid: &str) {
-        self.drain.lose(uid, |uid| self.load.names(uid));
+        self.drain.lose(uid, self.load.named(), |uid| self.load.names(uid));
     }
 
     /// Decides, and repeats what may have been lost.
@@ -259,7 +259,8 @@ impl RevisionScaler {
         if around.is_listed {
             // A pod that is not there stays drained: its address may be another's by now.
             let gone = self.load.drained().filter(|pod| !around.pods.contains(&pod.uid));
-            gone.for_each(|pod| self.drain.lose(&pod.uid, |uid| self.load.names(uid)));
+            let named = self.load.named();
+            gone.for_each(|pod| self.drain.lose(&pod.uid, named, |uid| self.load.names(uid)));
         }
         let lingers = self
             .load
