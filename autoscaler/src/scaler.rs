@@ -21,6 +21,7 @@ use crate::spec::ScalingSpec;
 use crate::steady::{Steadiness, Wish};
 use crate::zero::{ActiveState, Outlook};
 
+mod parting;
 mod writes;
 
 /// Time from one decision to the next (knative/serving pkg/autoscaler/scaling/multiscaler.go,
@@ -290,13 +291,6 @@ impl RevisionScaler {
                 note: self.hold.explain(current, &unheard),
             }))
         })
-    }
-
-    /// The action that ends a revision that is gone. Its last order stays in force: an activator
-    /// whose watches are behind must not send requests to pods that end, or whose addresses others
-    /// have by now.
-    pub fn dismiss(self) -> Action {
-        Action::Forget((*self.target.key).clone())
     }
 
     /// Shows the numbers for the metrics.
