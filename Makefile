@@ -124,7 +124,7 @@ soak: ## Send REQUESTS=1000000 under each fault, or under FAULT=F13 alone, on su
 	@scripts/claim-cache
 	cargo build --locked --release --bins $(DAEMONS:%=--package %)
 	cargo build --locked --release --package ebb-tests --bin ebb-backend --bin ebb-soak
-	@tests/cluster/soak $(RELEASE) $(REQUESTS) $(FAULT)
+	@EBB_CLUSTER_TESTS=$${EBB_CLUSTER_TESTS-required} tests/cluster/soak $(RELEASE) $(REQUESTS) $(FAULT)
 
 conformance: ## Run Knative's conformance suites against the Ebb on that Kubernetes
 	@tests/conformance/run --check

@@ -174,6 +174,16 @@ impl Activators {
             .collect()
     }
 
+    /// How many are known, whether they count or not.
+    pub fn len(&self) -> usize {
+        self.entries.len()
+    }
+
+    /// Whether none is known.
+    pub fn is_empty(&self) -> bool {
+        self.entries.is_empty()
+    }
+
     /// The activators that count.
     pub fn iter(&self, now: Instant) -> impl Iterator<Item = &Reporter> {
         self.entries.iter().filter(move |entry| entry.counts(now))

@@ -30,7 +30,8 @@ use crate::pods::{Pods, RevisionPod};
 pub const CONDEMNED_FOR: Duration = Duration::from_secs(2);
 /// The same while a write is on its way: no attempt lasts longer than
 /// [`crate::writer::ATTEMPT_TIMEOUT`], and the next one carries the newer scale. Without this
-/// limit, an API server that is down would keep a good pod from serving.
+/// limit, an API server that is down would keep a good pod from serving. It is counted from when
+/// the pod was needed again, too: an attempt that began before that carries the old scale.
 const UNCONFIRMED_FOR: Duration = Duration::from_secs(12);
 
 /// The pods of one revision on their way out.
@@ -40,6 +41,8 @@ pub struct Drain {
     draining: BTreeMap<String, OrderId>,
     /// When each was condemned, or the lower scale last confirmed as written.
     condemned: BTreeMap<String, Instant>,
+    /// Since when more pods are needed than stand.
+    needed: Option<Instant>,
     /// Pods that are no more, or soon, and that an activator may still send requests to.
     gone: BTreeSet<String>,
     /// The order last given, and the UIDs that it names, sorted.
@@ -85,6 +88,7 @@ impl Drain {
     /// Moves each pod to where it belongs and says how far down the scale may go.
     pub fn plan(&mut self, scene: &Scene<'_>) -> DrainPlan {
         if self.is_at_rest(scene.want, scene.current, scene.pods) {
+            self.needed = None;
             return DrainPlan {
                 scale: scene.want,
                 condemned: Vec::new(),
@@ -101,7 +105,11 @@ impl Drain {
             DrainPlan { scale: scene.want, condemned: Vec::new(), reprieved, is_reordered: false };
         if scene.want < scene.current {
             let idle = self.idle(scene);
-            let held = count(standing.len() - idle.len());
+            let held = if self.is_sparing(scene, count(standing.len())) {
+                scene.current
+            } else {
+                count(standing.len() - idle.len())
+            };
             plan.scale = scene.want.max(held).min(scene.current);
             if plan.scale < scene.current {
                 self.condemn(&idle, scene.now);
@@ -136,6 +144,13 @@ impl Drain {
     /// Gives the last order another number; only an order that names no pod may get one.
     pub fn renumber(&mut self, id: OrderId) {
         debug_assert!(self.ordered.is_empty(), "pods wait for an answer to the old number");
+        self.id = id;
+    }
+
+    /// Takes back every pod that is there to stay, by an order of this number. A condemned pod that
+    /// Kubernetes has left alone so far is taken back as well: nobody will look after it here.
+    pub fn release(&mut self, pods: &Pods, id: OrderId) {
+        self.ordered.retain(|uid| pods.get(uid).is_none_or(|pod| pod.is_terminating));
         self.id = id;
     }
 
@@ -180,19 +195,33 @@ impl Drain {
         pods.iter().filter(is_mismarked).collect()
     }
 
+    /// The condemned pods that Kubernetes cannot tell from the others yet.
+    pub fn unmarked<'a>(&'a self, pods: &'a Pods) -> impl Iterator<Item = &'a RevisionPod> {
+        let condemned = self.condemned.keys().filter_map(|uid| pods.get(uid));
+        condemned.filter(|pod| !pod.is_terminating && !pod.is_marked)
+    }
+
     /// Whether no pod is on its way out.
     pub fn is_empty(&self) -> bool {
         self.draining.is_empty() && self.condemned.is_empty() && self.gone.is_empty()
     }
 
-    /// Takes note of a pod that is gone, if an activator named it in its last report; and keeps no
-    /// other that none names. So what a standby keeps has the bound of the reports, although it
-    /// makes no plans.
-    pub fn lose(&mut self, uid: &str, is_named: impl Fn(&str) -> bool) {
-        self.gone.retain(|uid| is_named(uid));
+    /// Takes note of a pod that is gone, if an activator named it in its last report; `named` is how
+    /// many pods the reports name. No more are kept, so that what a standby keeps has the bound of
+    /// the reports, although it makes no plans. The others are looked through only beyond that:
+    /// once for each report at the most, be thousands lost in a moment.
+    pub fn lose(&mut self, uid: &str, named: usize, is_named: impl Fn(&str) -> bool) {
         if is_named(uid) {
             self.gone.insert(uid.to_owned());
         }
+        if self.gone.len() > named {
+            self.gone.retain(|uid| is_named(uid));
+        }
+    }
+
+    /// How many pods are on their way out, and how many are gone and still ordered.
+    pub fn sizes(&self) -> (usize, usize) {
+        (self.draining.len() + self.condemned.len(), self.gone.len())
     }
 
     fn forget(&mut self, scene: &Scene<'_>) {
@@ -227,6 +256,11 @@ impl Drain {
     fn reprieve(&mut self, scene: &Scene<'_>) -> Vec<String> {
         let needed = scene.want.saturating_sub(count(self.standing(scene).len()));
         if needed == 0 {
+            self.needed = None;
+            return Vec::new();
+        }
+        let since = *self.needed.get_or_insert(scene.now);
+        if scene.is_writing && scene.now.duration_since(since) < UNCONFIRMED_FOR {
             return Vec::new();
         }
         let left_alone = if scene.is_writing { UNCONFIRMED_FOR } else { CONDEMNED_FOR };
@@ -244,6 +278,13 @@ impl Drain {
             self.condemned.remove(uid);
         }
         spared
+    }
+
+    /// Whether condemned pods are to serve again in a moment. A lower scale could not tell them from
+    /// those that go, so that none is written until then.
+    fn is_sparing(&self, scene: &Scene<'_>, standing: u32) -> bool {
+        let is_there = |uid: &String| scene.pods.get(uid).is_some_and(|pod| !pod.is_terminating);
+        standing < scene.want && self.condemned.keys().any(is_there)
     }
 
     /// The pods that are neither condemned nor being deleted.

@@ -40,6 +40,13 @@ pub enum FleetEvent {
         /// Its UID: another Revision of the same name may be there already.
         uid: String,
     },
+    /// A Revision is there that is another autoscaler's, and may have been this one's before.
+    TargetLeft {
+        /// The Revision.
+        key: RevisionKey,
+        /// Its UID.
+        uid: String,
+    },
     /// All pods of revisions there are.
     PodsListed(Vec<(RevisionKey, RevisionPod)>),
     /// A pod was made or changed.

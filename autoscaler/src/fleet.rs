@@ -5,6 +5,7 @@
 //! instants spread over that time.
 
 mod silence;
+mod sizes;
 mod table;
 
 use std::collections::{BTreeMap, BTreeSet, HashSet};
@@ -94,6 +95,7 @@ impl Fleet {
             FleetEvent::TargetsListed(targets) => self.on_targets(targets, now),
             FleetEvent::TargetApplied(target) => self.on_target(*target, now),
             FleetEvent::TargetDeleted { key, uid } => self.on_target_deleted(&key, &uid),
+            FleetEvent::TargetLeft { key, uid } => self.on_target_left(&key, &uid, now),
             FleetEvent::PodsListed(pods) => self.on_pods(pods, now),
             FleetEvent::PodApplied { revision, pod } => self.on_pod(&revision, pod, now),
             FleetEvent::PodDeleted { revision, uid } => self.on_pod_deleted(&revision, &uid, now),
@@ -206,6 +208,15 @@ impl Fleet {
         let is_known = self.table.id(key).is_some_and(|id| self.is_of(id, uid));
         let ended = if is_known { self.remove(key) } else { None };
         ended.into_iter().collect()
+    }
+
+    fn on_target_left(&mut self, key: &RevisionKey, uid: &str, now: Moment) -> Vec<Action> {
+        let Some(id) = self.table.id(key).filter(|id| self.is_of(*id, uid)) else {
+            return Vec::new();
+        };
+        let mut actions = self.visit(id, now, RevisionScaler::give_up);
+        actions.extend(self.remove(key));
+        actions
     }
 
     fn remove(&mut self, key: &RevisionKey) -> Option<Action> {

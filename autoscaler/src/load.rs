@@ -208,6 +208,16 @@ impl RevisionLoad {
         self.words.iter().any(known)
     }
 
+    /// How many pods the last reports name, one that several name for each of them.
+    pub fn named(&self) -> usize {
+        self.words.iter().map(|words| words.pods.len()).sum()
+    }
+
+    /// How many activators' reports are kept.
+    pub fn reports(&self) -> usize {
+        self.words.len()
+    }
+
     /// The pods that any activator drains.
     pub fn drained(&self) -> impl Iterator<Item = &PodReport> {
         let words = self.words.iter().filter(|words| words.is_draining);

@@ -21,6 +21,7 @@ use crate::spec::ScalingSpec;
 use crate::steady::{Steadiness, Wish};
 use crate::zero::{ActiveState, Outlook};
 
+mod parting;
 mod writes;
 
 /// Time from one decision to the next (knative/serving pkg/autoscaler/scaling/multiscaler.go,
@@ -160,7 +161,7 @@ impl RevisionScaler {
 
     /// Takes note that a pod is gone.
     pub fn lose(&mut self, uid: &str) {
-        self.drain.lose(uid, |uid| self.load.names(uid));
+        self.drain.lose(uid, self.load.named(), |uid| self.load.names(uid));
     }
 
     /// Decides, and repeats what may have been lost.
@@ -259,7 +260,8 @@ impl RevisionScaler {
         if around.is_listed {
             // A pod that is not there stays drained: its address may be another's by now.
             let gone = self.load.drained().filter(|pod| !around.pods.contains(&pod.uid));
-            gone.for_each(|pod| self.drain.lose(&pod.uid, |uid| self.load.names(uid)));
+            let named = self.load.named();
+            gone.for_each(|pod| self.drain.lose(&pod.uid, named, |uid| self.load.names(uid)));
         }
         let lingers = self
             .load
@@ -289,13 +291,6 @@ impl RevisionScaler {
                 note: self.hold.explain(current, &unheard),
             }))
         })
-    }
-
-    /// The action that ends a revision that is gone. Its last order stays in force: an activator
-    /// whose watches are behind must not send requests to pods that end, or whose addresses others
-    /// have by now.
-    pub fn dismiss(self) -> Action {
-        Action::Forget((*self.target.key).clone())
     }
 
     /// Shows the numbers for the metrics.

@@ -10,7 +10,7 @@ use futures::StreamExt as _;
 use futures::stream::BoxStream;
 use kube::Client;
 use prometheus_client::registry::Registry;
-use tokio::sync::watch;
+use tokio::sync::{mpsc, oneshot, watch};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
@@ -20,6 +20,7 @@ use crate::fleet::Fleet;
 use crate::intake::{Intake, Reports, intake};
 use crate::measures::Gauges;
 use crate::notices::Notices;
+use crate::sizes::FleetSizes;
 use crate::watches;
 use crate::writer::{Attempt, DecisionWriter, Outcome};
 
@@ -88,6 +89,22 @@ pub struct Autoscaler {
     writer: DecisionWriter,
     notices: Notices,
     gauges: Gauges,
+    asked: mpsc::Receiver<oneshot::Sender<FleetSizes>>,
+}
+
+/// Asks a running autoscaler how much it keeps; cheap to clone.
+#[derive(Clone, Debug)]
+pub struct SizeReader(mpsc::Sender<oneshot::Sender<FleetSizes>>);
+
+// === impl SizeReader ===
+
+impl SizeReader {
+    /// How much the autoscaler keeps; `None` once it has ended.
+    pub async fn read(&self) -> Option<FleetSizes> {
+        let (answer, sizes) = oneshot::channel();
+        self.0.send(answer).await.ok()?;
+        sizes.await.ok()
+    }
 }
 
 // === impl Roster ===
@@ -130,8 +147,19 @@ impl Autoscaler {
             fleet: Fleet::new(current, unheard_notice, Instant::now()),
             reports,
             gauges,
+            // Nobody asks until there is a reader.
+            asked: mpsc::channel(1).1,
         };
         (autoscaler, intake)
+    }
+
+    /// A reader of how much it keeps, in the place of an earlier one. An answer takes a look at
+    /// each revision; nothing is counted without a reader.
+    pub fn size_reader(&mut self) -> SizeReader {
+        // Questions wait for each other.
+        let (ask, asked) = mpsc::channel(1);
+        self.asked = asked;
+        SizeReader(ask)
     }
 
     /// Runs until `shutdown`, then lets the writes under way end. Dropping the future instead loses
@@ -160,10 +188,18 @@ impl Autoscaler {
                 Some(event) = targets.next() => self.step(event),
                 Some(event) = pods.next() => self.step(event),
                 new = self.config.changed(), if is_open => is_open = self.on_config(new.is_ok()),
+                Some(answer) = self.asked.recv() => {
+                    // Who asked may be gone.
+                    answer.send(self.sizes()).ok();
+                }
                 () = sleep_until(deadline) => self.step(FleetEvent::Tick),
             }
         }
         self.finish().await;
+    }
+
+    fn sizes(&self) -> FleetSizes {
+        FleetSizes { writing: self.writer.len(), ..self.fleet.sizes() }
     }
 
     fn step(&mut self, event: FleetEvent) {

@@ -35,18 +35,19 @@ pub fn targets(client: Client) -> impl Stream<Item = FleetEvent> + Send + Unpin 
             list.clear();
             None
         }
-        watcher::Event::InitApply(object) => {
-            list.extend(target(object));
-            None
-        }
+        watcher::Event::InitApply(object) => match target(object) {
+            Some(FleetEvent::TargetApplied(target)) => {
+                list.push(*target);
+                None
+            }
+            other => other,
+        },
         watcher::Event::InitDone => Some(FleetEvent::TargetsListed(std::mem::take(&mut list))),
-        watcher::Event::Apply(object) => {
-            target(object).map(|target| FleetEvent::TargetApplied(Box::new(target)))
+        watcher::Event::Apply(object) => target(object),
+        watcher::Event::Delete(object) => {
+            let (key, uid) = named(&object)?;
+            Some(FleetEvent::TargetDeleted { key, uid })
         }
-        watcher::Event::Delete(object) => target(object).map(|target| FleetEvent::TargetDeleted {
-            key: Arc::unwrap_or_clone(target.key),
-            uid: target.uid,
-        }),
     })
 }
 
@@ -152,18 +153,19 @@ fn events<K: Send + 'static>(
         .boxed()
 }
 
-/// The kept fields of a Revision; `None` if another autoscaler class scales it.
-fn target(object: Revision) -> Option<ScaleTarget> {
+/// The kept fields of a Revision, or only its name if another autoscaler class scales it.
+fn target(object: Revision) -> Option<FleetEvent> {
+    let (key, uid) = named(&object)?;
     let is_reachable = is_reachable(&object);
     let Seen { version, replicas: desired } = Seen::of(&object);
     let metadata = object.metadata;
     let status = object.status.unwrap_or_default();
     if !annotations::is_scaled_here(metadata.annotations.as_ref()) {
-        return None;
+        return Some(FleetEvent::TargetLeft { key, uid });
     }
-    Some(ScaleTarget {
-        key: Arc::new(RevisionKey::new(metadata.namespace?, metadata.name?)),
-        uid: metadata.uid?,
+    Some(FleetEvent::TargetApplied(Box::new(ScaleTarget {
+        key: Arc::new(key),
+        uid,
         container_concurrency: object.spec.container_concurrency.unwrap_or(0),
         is_reachable,
         annotations: kept(metadata.annotations, |key| {
@@ -177,7 +179,13 @@ fn target(object: Revision) -> Option<ScaleTarget> {
         version,
         desired,
         active: condition::find(&status.conditions, RevisionStatus::ACTIVE).cloned(),
-    })
+    })))
+}
+
+fn named(object: &Revision) -> Option<(RevisionKey, String)> {
+    let metadata = &object.metadata;
+    let key = RevisionKey::new(metadata.namespace.clone()?, metadata.name.clone()?);
+    Some((key, metadata.uid.clone()?))
 }
 
 /// The entries that scaling reads. The others would be most of what is held of a Revision.
@@ -284,10 +292,15 @@ mod tests {
         revision.metadata.name = Some("digits-00001".to_owned());
         revision.metadata.uid = Some("u".to_owned());
         revision.spec.container_concurrency = Some(3);
-        let ours = target(revision.clone()).unwrap();
+        let Some(FleetEvent::TargetApplied(ours)) = target(revision.clone()) else {
+            panic!("{revision:?}");
+        };
         assert_eq!((ours.container_concurrency, ours.desired), (3, None));
         let class = (annotations::CLASS.name().to_owned(), annotations::CLASS_HPA.to_owned());
         revision.metadata.annotations = Some([class].into());
-        assert_eq!(target(revision), None);
+        let Some(FleetEvent::TargetLeft { key, uid }) = target(revision) else {
+            panic!("another autoscaler's");
+        };
+        assert_eq!((key, uid), (RevisionKey::new("models", "digits-00001"), "u".to_owned()));
     }
 }

@@ -155,6 +155,16 @@ impl DecisionWriter {
         self.budget.clear();
     }
 
+    /// How many revisions have a write under way, waiting or resting.
+    pub fn len(&self) -> usize {
+        self.slots.len()
+    }
+
+    /// Whether there is nothing to write.
+    pub fn is_empty(&self) -> bool {
+        self.slots.is_empty()
+    }
+
     /// How many revisions wait for their turn, and how many rest after a failure.
     pub fn waiting(&self) -> (usize, usize) {
         (self.ready.len(), self.resting.len())

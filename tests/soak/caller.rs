@@ -23,8 +23,9 @@ use crate::outcome::Outcome;
 const REQUEST_TIMEOUT: Duration = Duration::from_mins(1);
 /// Largest answer that is read: a receipt and its headers are a few KiB.
 const ANSWER_BYTES_MAX: usize = 256 * 1024;
-/// Connections in a row that may be closed before a request was written to them.
-const CLOSED_MAX: u64 = 3;
+
+/// The label of a new connection that was closed before a byte of the request was written.
+const CLOSED: &str = "new connection closed";
 
 /// What is asked, of whom.
 #[derive(Clone, Debug)]
@@ -43,8 +44,8 @@ pub(crate) struct Question {
 pub(crate) struct Told {
     pub(crate) outcome: Outcome,
     pub(crate) took: Duration,
-    /// Connections that were closed before the request was written.
-    pub(crate) redialled: u64,
+    /// Whether the kept connection was closed before the request was written, and another was made.
+    pub(crate) redialled: bool,
     /// The client's port, and how many requests the connection had carried before.
     pub(crate) connection: String,
 }
@@ -101,7 +102,7 @@ impl Caller {
     /// Asks, and waits for the outcome.
     pub(crate) async fn ask(&mut self, question: &Question) -> Told {
         let began = Instant::now();
-        let (mut redialled, mut connection) = (0, String::new());
+        let (mut redialled, mut connection) = (false, String::new());
         let asked = self.until_written(question, &mut redialled, &mut connection);
         let outcome = timeout_at(began + REQUEST_TIMEOUT, asked).await;
         let outcome = outcome.unwrap_or_else(|_| {
@@ -114,7 +115,7 @@ impl Caller {
     async fn until_written(
         &mut self,
         question: &Question,
-        redialled: &mut u64,
+        redialled: &mut bool,
         connection: &mut String,
     ) -> Outcome {
         loop {
@@ -134,11 +135,12 @@ impl Caller {
                     return outcome;
                 }
                 Err(Refusal::Failed(outcome)) => return outcome,
-                Err(Refusal::Closed) => *redialled += 1,
-            }
-            if *redialled == CLOSED_MAX {
-                let detail = format!("{CLOSED_MAX} connections in a row");
-                return Outcome::failed("closed before the request", detail);
+                // A kept connection may end between two requests. One that was just accepted was
+                // made for this one.
+                Err(Refusal::Closed) if line.answered == 0 => {
+                    return Outcome::failed(CLOSED, "accepted, and closed without an answer");
+                }
+                Err(Refusal::Closed) => *redialled = true,
             }
         }
     }
@@ -328,6 +330,44 @@ mod tests {
         let last = answer("plain", "connection: close\r\n");
         let answers = vec![last, answer("plain", ""), String::new()];
         assert_eq!(labels(answers, 3).await?, ["200", "200", "no answer: closed"]);
+        Ok(())
+    }
+
+    #[tokio::test]
+    async fn a_new_connection_that_is_closed_is_a_failure_and_a_kept_one_is_made_anew()
+    -> anyhow::Result<()> {
+        let listener = TcpListener::bind("127.0.0.1:0").await?;
+        let mut caller = Caller::new(listener.local_addr()?);
+        let served = tokio::spawn(async move {
+            // The first answers once and closes, the second is closed at once.
+            let (mut stream, _) = listener.accept().await?;
+            stream.read(&mut [0; 1024]).await?;
+            stream.write_all(answer("plain", "").as_bytes()).await?;
+            drop(stream);
+            listener.accept().await?;
+            std::io::Result::Ok(())
+        });
+        assert_eq!(caller.ask(&question()).await.outcome.label, "200");
+        // Until the end of the first connection has arrived.
+        while caller.line.as_ref().is_some_and(|line| !line.sender.is_closed()) {
+            tokio::time::sleep(Duration::from_millis(1)).await;
+        }
+        let mut line = Line::open(caller.gateway).await.map_err(|_| anyhow::anyhow!("refused"))?;
+        while !line.sender.is_closed() {
+            tokio::time::sleep(Duration::from_millis(1)).await;
+        }
+        served.await??;
+        let closed = line.ask(&question()).await;
+        assert!(matches!(closed, Err(Refusal::Closed)));
+        // No third connection is taken: the kept one is made anew, once.
+        let told = caller.ask(&question()).await;
+        assert_eq!(
+            (told.redialled, told.outcome.label.as_str()),
+            (true, "connect: connection refused")
+        );
+        caller.line = Some(line);
+        let told = caller.ask(&question()).await;
+        assert_eq!((told.redialled, told.outcome.label.as_str()), (false, CLOSED));
         Ok(())
     }
 

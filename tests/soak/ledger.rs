@@ -1,6 +1,6 @@
 //! The count of all outcomes under one fault, kept in a file from which a soak goes on.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::io::ErrorKind;
 use std::path::PathBuf;
@@ -33,7 +33,9 @@ pub(crate) struct Record {
     pub(crate) seed: u64,
     /// How many requests had each outcome.
     pub(crate) outcomes: BTreeMap<String, u64>,
-    /// Of all requests, those that began or ended while the fault was on.
+    /// Of all requests, those that began or ended while the fault was on: from the begin of a strike
+    /// to the end of its effects, without the wait until all is as before. In a race to zero, the
+    /// first request of each client.
     pub(crate) under_fault: u64,
     /// Of all requests, those that had to wait for a pod, or for a place in one.
     pub(crate) waited: u64,
@@ -42,6 +44,11 @@ pub(crate) struct Record {
     pub(crate) redialled: u64,
     /// How often the fault has struck.
     pub(crate) strikes: u64,
+    /// The strikes during which a request failed, or before which (after the one before), or that
+    /// went wrong themselves. Races to zero go on side by side: a failure counts for one of those.
+    pub(crate) failed_strikes: BTreeSet<u64>,
+    /// What went wrong with strikes, such as a component that did not come back.
+    pub(crate) gone_wrong: Vec<String>,
     /// How long requests were sent, all runs together.
     pub(crate) seconds: f64,
     pub(crate) failures: Vec<Failure>,
@@ -66,7 +73,7 @@ pub(crate) struct Entry {
     pub(crate) request: String,
     pub(crate) took: Duration,
     pub(crate) under_fault: bool,
-    pub(crate) redialled: u64,
+    pub(crate) redialled: bool,
 }
 
 /// The record and its file.
@@ -89,6 +96,11 @@ impl Record {
     /// All requests that were not answered rightly.
     pub(crate) fn failed(&self) -> u64 {
         self.requests() - self.outcomes.get(SERVED).copied().unwrap_or_default()
+    }
+
+    /// Whether anything failed, a request or a strike.
+    pub(crate) fn is_failed(&self) -> bool {
+        self.failed() > 0 || !self.gone_wrong.is_empty()
     }
 }
 
@@ -129,8 +141,10 @@ impl Ledger {
         let mut record = self.record.lock();
         record.under_fault += u64::from(under_fault);
         record.waited += u64::from(outcome.waited);
-        record.redialled += redialled;
+        record.redialled += u64::from(redialled);
         if outcome.label != SERVED {
+            let strike = record.strikes;
+            record.failed_strikes.insert(strike);
             if record.failures.len() < FAILURES_MAX {
                 let failure = Failure {
                     at: Timestamp::now(),
@@ -151,6 +165,16 @@ impl Ledger {
     /// Enters a strike.
     pub(crate) fn struck(&self) {
         self.record.lock().strikes += 1;
+    }
+
+    /// Enters a strike that went wrong. It stays in the count, and the next run goes on after it.
+    pub(crate) fn went_wrong(&self, what: String) {
+        let mut record = self.record.lock();
+        let strike = record.strikes;
+        record.failed_strikes.insert(strike);
+        record.gone_wrong.push(what);
+        record.strikes += 1;
+        self.failed.notify_one();
     }
 
     /// Writes the file again and again, as long as it is polled.
@@ -183,7 +207,7 @@ mod tests {
 
     fn entry(outcome: Outcome) -> Entry {
         let (request, took) = ("GET plain".to_owned(), Duration::from_millis(7));
-        Entry { outcome, request, took, under_fault: true, redialled: 1 }
+        Entry { outcome, request, took, under_fault: true, redialled: true }
     }
 
     #[test]
@@ -196,11 +220,14 @@ mod tests {
             ledger.enter(entry(Outcome::failed("503 overloaded", "full")));
         }
         ledger.struck();
+        ledger.went_wrong("strike 1: the activator is not back".to_owned());
         ledger.save()?;
         let record = Ledger::open(path.clone(), Fault::F1, 5)?.record();
         let all = u64::try_from(FAILURES_MAX)? + 2;
         assert_eq!((record.requests(), record.failed()), (all, all - 1));
-        assert_eq!((record.waited, record.redialled, record.strikes), (1, all, 1));
+        assert_eq!((record.waited, record.redialled, record.strikes), (1, all, 2));
+        assert!(record.failed_strikes.iter().eq(&[0, 1]) && record.is_failed());
+        assert_eq!(record.gone_wrong, ["strike 1: the activator is not back"]);
         assert_eq!(record.failures.len(), FAILURES_MAX);
         let other = Ledger::open(path, Fault::F1, 6).map(drop).unwrap_err().to_string();
         assert!(other.ends_with("is of seed 5, not 6"), "{other}");

@@ -20,7 +20,7 @@ const EVERY_IN_LOG: Duration = Duration::from_secs(15);
 /// Shows how far the work is, as long as it is polled.
 pub(crate) async fn show(ledger: Arc<Ledger>, work: Arc<Work>) {
     let is_terminal = std::io::stderr().is_terminal();
-    let (began, before) = (Instant::now(), ledger.record().requests());
+    let (began, before) = (Instant::now(), ledger.record().under_fault);
     loop {
         sleep(if is_terminal { EVERY } else { EVERY_IN_LOG }).await;
         write(&line(&ledger, &work, Some((before, began.elapsed()))), is_terminal);
@@ -43,15 +43,15 @@ fn write(line: &str, is_terminal: bool) {
     drop(write!(out, "{begin}{line}{end}").and_then(|()| out.flush()));
 }
 
-/// The line; with the requests before this run and how long it lasts, the rate and what is left.
+/// The line; with the requests under the fault before this run and how long it lasts, the rate and what is left.
 fn line(ledger: &Ledger, work: &Work, since: Option<(u64, Duration)>) -> String {
     let record = ledger.record();
-    let (done, wanted) = (record.requests(), work.wanted());
+    let (done, wanted) = (record.under_fault, work.wanted());
     let full = (done * BAR / wanted.max(1)).min(BAR);
     let bar: String = (0..BAR).map(|at| if at < full { '#' } else { '.' }).collect();
     let pace = since.map(|(before, time)| pace(done - before, wanted.saturating_sub(done), time));
     format!(
-        "{} [{bar}] {} of {}{}, {} strikes, {} failed",
+        "{} [{bar}] {} of {} under the fault{}, {} strikes, {} failed",
         record.fault,
         grouped(done),
         grouped(wanted),

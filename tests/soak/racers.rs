@@ -25,10 +25,10 @@ use crate::site::Site;
 use crate::steady::{Client, until};
 use crate::work::Work;
 
-/// Clients of one service.
-const CLIENTS: u64 = 3;
-/// Requests of each client in one burst.
-const BURST: std::ops::RangeInclusive<u64> = 20..=600;
+/// Clients of one service. Each races once in a burst, with its first request.
+const CLIENTS: u64 = 12;
+/// Requests of each client in one burst: the later ones meet a service that is awake, or starts.
+const BURST: std::ops::RangeInclusive<u64> = 1..=40;
 /// Longest wait for a service to go to sleep: a burst comes anyhow.
 const SLEEP_WITHIN: Duration = Duration::from_secs(30);
 /// After the decision to sleep, the pods are there for this long at the most: marks, half a second,
@@ -120,7 +120,6 @@ impl Racer {
                 return;
             }
             self.pause(&work).await;
-            work.strike();
             self.burst().await;
             work.struck();
             ledger.struck();
@@ -146,13 +145,13 @@ impl Racer {
 
     async fn burst(&mut self) {
         let requests = self.chance.random_range(BURST);
-        // One client in three begins on a connection of before.
         let all = self.clients.iter_mut().zip(0..).map(async |(client, number)| {
-            if number > 0 {
+            // One client in three begins on a connection of before.
+            if number % 3 > 0 {
                 client.caller.hang_up();
             }
-            for _ in 0..requests {
-                if client.ask_next().await.is_none() {
+            for request in 0..requests {
+                if client.ask_while(|| request == 0).await.is_none() {
                     return;
                 }
             }

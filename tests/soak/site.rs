@@ -110,7 +110,8 @@ impl Site {
 
     /// `kubectl` in the namespace of the services.
     pub(crate) fn kubectl(&self) -> Kubectl {
-        self.ebb.kubectl()
+        // Ctrl-C ends a soak once a strike is over, and the strike needs its kubectl until then.
+        self.ebb.kubectl().apart()
     }
 
     /// Runs `kubectl` in Ebb's own namespace.

@@ -64,8 +64,13 @@ pub(crate) async fn ask(
         };
         clients.spawn(client.wake());
     }
+    all_ended(clients, work).await
+}
+
+/// Waits for all clients. Without one that panicked the work would have no end: then it ends at once.
+async fn all_ended(mut clients: JoinSet<()>, work: &Work) -> anyhow::Result<()> {
     while let Some(client) = clients.join_next().await {
-        client.context("a client of the soak panicked")?;
+        client.context("a client of the soak panicked").inspect_err(|_| work.give_up())?;
     }
     Ok(())
 }
@@ -114,16 +119,26 @@ impl Client {
     }
 
     /// Sends the next request and enters its outcome; `None` when there is no next one.
-    pub(crate) async fn ask_next(&mut self) -> Option<()> {
+    async fn ask_next(&mut self) -> Option<()> {
+        let work = Arc::clone(&self.work);
+        self.ask_while(|| work.is_striking()).await
+    }
+
+    /// As [`Self::ask_next`]: the request is under the fault if that is so at its begin or its end.
+    pub(crate) async fn ask_while(&mut self, is_under_fault: impl Fn() -> bool) -> Option<()> {
         let number = self.work.next()?;
         let question = self.question(number);
-        let at_first = self.work.is_striking();
+        let at_first = is_under_fault();
         let told = self.caller.ask(&question).await;
+        let under_fault = at_first || is_under_fault();
+        if under_fault {
+            self.work.met();
+        }
         self.ledger.enter(Entry {
             request: question.words(&told.connection),
             outcome: told.outcome,
             took: told.took,
-            under_fault: at_first || self.work.is_striking(),
+            under_fault,
             redialled: told.redialled,
         });
         Some(())
@@ -146,4 +161,25 @@ impl Client {
 /// Waits between two moments of a work that may end.
 pub(crate) async fn until(work: &Work, moment: Instant) {
     work.rest(moment.saturating_duration_since(Instant::now())).await;
+}
+
+#[cfg(test)]
+mod tests {
+    use tokio_util::sync::CancellationToken;
+
+    use super::*;
+    use crate::fault::Fault;
+
+    #[tokio::test]
+    async fn a_client_that_panics_ends_the_work() -> anyhow::Result<()> {
+        let folder = tempfile::tempdir()?;
+        let ledger = Ledger::open(folder.path().join("F1.json"), Fault::F1, 5)?;
+        let work = Work::new(&ledger, 2, 1, CancellationToken::new());
+        let mut clients = JoinSet::new();
+        clients.spawn(std::future::pending());
+        clients.spawn(async { panic!("as a client would") });
+        assert!(all_ended(clients, &work).await.is_err());
+        assert!(!work.goes_on());
+        Ok(())
+    }
 }

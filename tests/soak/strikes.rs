@@ -35,10 +35,11 @@ pub(crate) async fn inject(
             break;
         }
         work.strike();
-        let strike = strike(site, number, &mut chance).await;
+        let strike = strike(site, work, number, &mut chance).await;
         work.struck();
         if let Err(error) = strike {
             work.give_up();
+            ledger.went_wrong(format!("strike {number}: {error:#}"));
             let fault = site.fault.name();
             return Err(error).with_context(|| format!("strike {number} of {fault} went wrong"));
         }
@@ -47,15 +48,21 @@ pub(crate) async fn inject(
     Ok(())
 }
 
-/// One strike, until all is as it was before.
-async fn strike(site: &Site, number: u64, chance: &mut SmallRng) -> anyhow::Result<()> {
+/// One strike, until all is as it was before. Eases the work when its effects are over.
+async fn strike(
+    site: &Site,
+    work: &Work,
+    number: u64,
+    chance: &mut SmallRng,
+) -> anyhow::Result<()> {
     match site.fault {
-        Fault::F1 => components::replace(site, number).await,
-        Fault::F3 => components::keep_dead(site, chance).await,
-        Fault::F6 => api_server::take_away(site, chance).await,
-        Fault::F7 => api_server::slow_down(site, chance).await,
-        Fault::F13 => links::cut_reports(site, chance).await,
-        Fault::F16 => links::cut_webhook(site, chance).await,
+        Fault::F1 => components::replace(site, work, number).await,
+        Fault::F3 => components::keep_dead(site, work, chance).await,
+        Fault::F6 => api_server::take_away(site, work, chance).await,
+        Fault::F7 => api_server::slow_down(site, work, chance).await,
+        Fault::F13 => links::cut_reports(site, work, chance).await,
+        Fault::F16 => links::cut_webhook(site, work, chance).await,
+        // Pods of before end as long as it lasts.
         Fault::F20 => components::roll(site, number).await,
         // The clients bring this one about.
         Fault::F24 => Ok(()),

@@ -12,6 +12,8 @@ pub(crate) fn wilson(failed: u64, all: u64) -> f64 {
     if all == 0 {
         return 1.0;
     }
+    // A calm request that failed counts as well.
+    let failed = failed.min(all);
     let (n, p) = (all as f64, failed as f64 / all as f64);
     let square = Z * Z;
     let spread = Z * (p * (1.0 - p) / n + square / (4.0 * n * n)).sqrt();
@@ -31,32 +33,41 @@ pub(crate) fn grouped(number: u64) -> String {
     text
 }
 
-/// A row for each fault, and the outcomes of what failed below.
+/// A row for each fault, and the outcomes of what failed below. The bounds are for what the fault
+/// was on for: requests, and strikes, which alone are independent of each other.
 pub(crate) fn markdown(records: &[Record]) -> String {
-    let head = "| fault | | requests | while it was on | strikes | waited | failed | \
-                failure rate, 95 % | requests/s |\n\
-                | --- | --- | ---: | ---: | ---: | ---: | ---: | ---: | ---: |\n";
+    let head = "| fault | | requests | while it was on | waited | redialled | failed | \
+                of requests, 95 % | strikes | that failed | of strikes, 95 % | requests/s |\n\
+                | --- | --- | ---: | ---: | ---: | ---: | ---: | ---: | ---: | ---: | ---: | ---: |\n";
     let rows: String = records.iter().map(row).collect();
     let failures: String = records.iter().flat_map(failures).collect();
     format!("{head}{rows}{failures}")
 }
 
 fn row(record: &Record) -> String {
-    let Record { fault, title, under_fault, strikes, waited, seconds, .. } = record;
+    let Record { fault, title, under_fault, strikes, waited, redialled, seconds, .. } = record;
     let (all, failed) = (record.requests(), record.failed());
     #[allow(clippy::cast_precision_loss, reason = "counts lie far below 2^52")]
     let rate = all as f64 / seconds.max(1.0);
-    let [requests, under_fault, waited] = [all, *under_fault, *waited].map(grouped);
-    let bound = wilson(failed, all);
+    let (of_requests, failed_strikes) = (wilson(failed, *under_fault), count(record));
+    let of_strikes = 100.0 * wilson(failed_strikes, *strikes);
+    let [requests, under_fault, waited, redialled] =
+        [all, *under_fault, *waited, *redialled].map(grouped);
     format!(
-        "| {fault} | {title} | {requests} | {under_fault} | {strikes} | {waited} | {failed} | \
-         ≤ {bound:.1e} | {rate:.0} |\n"
+        "| {fault} | {title} | {requests} | {under_fault} | {waited} | {redialled} | {failed} | \
+         ≤ {of_requests:.1e} | {strikes} | {failed_strikes} | ≤ {of_strikes:.0} % | {rate:.0} |\n"
     )
+}
+
+fn count(record: &Record) -> u64 {
+    record.failed_strikes.len().try_into().unwrap_or(u64::MAX)
 }
 
 fn failures(record: &Record) -> impl Iterator<Item = String> {
     let failed = record.outcomes.iter().filter(|(label, _)| *label != SERVED);
-    failed.map(|(label, count)| format!("\n{}: {count} times {label}\n", record.fault))
+    let failed = failed.map(|(label, count)| format!("{count} times {label}"));
+    let all = failed.chain(record.gone_wrong.iter().cloned());
+    all.map(|what| format!("\n{}: {what}\n", record.fault))
 }
 
 #[cfg(test)]
@@ -70,6 +81,7 @@ mod tests {
         assert!((3.8e-6..4e-6).contains(&bound), "{bound:e}");
         assert!((wilson(10, 100) - 0.174_366).abs() < 1e-5, "{}", wilson(10, 100));
         assert!((wilson(0, 0) - 1.0).abs() < f64::EPSILON);
+        assert!((wilson(9, 3) - 1.0).abs() < f64::EPSILON);
     }
 
     #[test]
@@ -78,11 +90,19 @@ mod tests {
         let record = Record {
             fault: "F1".to_owned(),
             outcomes: outcomes.into(),
+            under_fault: 1_000_000,
+            redialled: 7,
+            strikes: 6,
+            failed_strikes: [3].into(),
+            gone_wrong: vec!["strike 3: the activator is not back".to_owned()],
             seconds: 1000.0,
             ..Record::default()
         };
         let text = markdown(&[record]);
-        assert!(text.contains("| F1 |  | 1,234,569 | 0 | 0 | 0 | 2 | ≤ 5.9e-6 | 1235 |"), "{text}");
-        assert!(text.ends_with("\nF1: 2 times 503 overloaded\n"), "{text}");
+        let row =
+            "| F1 |  | 1,234,569 | 1,000,000 | 0 | 7 | 2 | ≤ 7.3e-6 | 6 | 1 | ≤ 56 % | 1235 |";
+        assert!(text.contains(row), "{text}");
+        let failed = "\nF1: 2 times 503 overloaded\n\nF1: strike 3: the activator is not back\n";
+        assert!(text.ends_with(failed), "{text}");
     }
 }

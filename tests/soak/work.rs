@@ -8,15 +8,17 @@ use tokio_util::sync::CancellationToken;
 
 use crate::ledger::Ledger;
 
-/// Requests and strikes that are wanted, and those that were begun.
+/// Requests under the fault and strikes that are wanted, and those that were made.
 #[derive(Debug)]
 pub(crate) struct Work {
     wanted: u64,
     strikes_min: u64,
+    /// Numbers the requests, calm ones included.
     begun: AtomicU64,
+    under_fault: AtomicU64,
     strikes: AtomicU64,
-    /// Strikes that are going on: those of the race to zero go on side by side.
-    striking: AtomicU64,
+    /// Whether a strike has effects right now.
+    is_striking: AtomicBool,
     /// Somebody ends the work before its time, to go on later.
     stop: CancellationToken,
     is_broken: AtomicBool,
@@ -35,8 +37,9 @@ impl Work {
             wanted,
             strikes_min,
             begun: AtomicU64::new(record.requests()),
+            under_fault: AtomicU64::new(record.under_fault),
             strikes: AtomicU64::new(record.strikes),
-            striking: AtomicU64::new(0),
+            is_striking: AtomicBool::new(false),
             stop,
             is_broken: AtomicBool::new(false),
         }
@@ -52,13 +55,18 @@ impl Work {
         !self.stop.is_cancelled() && !self.is_broken.load(Ordering::Relaxed) && !self.is_done()
     }
 
-    /// Whether all requests and strikes were begun.
+    /// Whether all requests and strikes were made. Requests between two strikes do not count.
     pub(crate) fn is_done(&self) -> bool {
-        self.begun.load(Ordering::Relaxed) >= self.wanted
+        self.under_fault.load(Ordering::Relaxed) >= self.wanted
             && self.strikes.load(Ordering::Relaxed) >= self.strikes_min
     }
 
-    /// The number of requests that are wanted.
+    /// Takes note of a request that began or ended under the fault.
+    pub(crate) fn met(&self) {
+        self.under_fault.fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// The number of requests under the fault that are wanted.
     pub(crate) fn wanted(&self) -> u64 {
         self.wanted
     }
@@ -68,20 +76,25 @@ impl Work {
         self.is_broken.store(true, Ordering::Relaxed);
     }
 
-    /// Begins a strike.
+    /// A strike begins.
     pub(crate) fn strike(&self) {
-        self.striking.fetch_add(1, Ordering::Relaxed);
+        self.is_striking.store(true, Ordering::Relaxed);
     }
 
-    /// Ends a strike.
+    /// The effects of the strike are over; what follows is the wait until all is as before.
+    pub(crate) fn ease(&self) {
+        self.is_striking.store(false, Ordering::Relaxed);
+    }
+
+    /// A strike is over. Says so of its effects, too.
     pub(crate) fn struck(&self) {
-        self.striking.fetch_sub(1, Ordering::Relaxed);
+        self.ease();
         self.strikes.fetch_add(1, Ordering::Relaxed);
     }
 
-    /// Whether a strike is going on.
+    /// Whether a strike has effects right now.
     pub(crate) fn is_striking(&self) -> bool {
-        self.striking.load(Ordering::Relaxed) > 0
+        self.is_striking.load(Ordering::Relaxed)
     }
 
     /// Waits so long, or until the work ends.
@@ -93,5 +106,31 @@ impl Work {
             let left = end.saturating_duration_since(Instant::now());
             tokio::time::sleep(left.min(step)).await;
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::fault::Fault;
+
+    #[test]
+    fn calm_requests_and_a_few_strikes_do_not_end_the_work() -> anyhow::Result<()> {
+        let folder = tempfile::tempdir()?;
+        let ledger = Ledger::open(folder.path().join("F1.json"), Fault::F1, 5)?;
+        let work = Work::new(&ledger, 2, 1, CancellationToken::new());
+        for number in 0..5 {
+            assert_eq!(work.next(), Some(number));
+        }
+        work.strike();
+        assert!(work.is_striking());
+        work.ease();
+        assert!(!work.is_striking(), "its effects are over before it is");
+        work.struck();
+        work.met();
+        assert!(work.goes_on(), "one request under the fault is missing");
+        work.met();
+        assert_eq!(work.next(), None);
+        Ok(())
     }
 }

@@ -18,6 +18,7 @@ const COMMAND_TIMEOUT: Duration = Duration::from_mins(2);
 pub struct Kubectl {
     kubeconfig: PathBuf,
     cache: PathBuf,
+    is_apart: bool,
 }
 
 /// The output of a command, and whether it succeeded.
@@ -35,7 +36,14 @@ impl Kubectl {
     /// `kubectl` for the Ebb whose kubeconfig this is.
     pub fn new(kubeconfig: &Path) -> Self {
         let cache = kubeconfig.with_extension("cache");
-        Self { kubeconfig: kubeconfig.to_path_buf(), cache }
+        Self { kubeconfig: kubeconfig.to_path_buf(), cache, is_apart: false }
+    }
+
+    /// The same in a process group of its own: Ctrl-C reaches the caller alone. The caller has to
+    /// live on until a command has ended, or to drop it, which kills it.
+    #[must_use]
+    pub fn apart(self) -> Self {
+        Self { is_apart: true, ..self }
     }
 
     /// Starts a command with piped output, to be read while it runs.
@@ -132,6 +140,32 @@ impl Kubectl {
             .stdout(Stdio::piped())
             .stderr(Stdio::piped())
             .kill_on_drop(true);
+        if self.is_apart {
+            command.process_group(0);
+        }
         command
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::fs::symlink;
+
+    use nix::unistd::{Pid, getpgid};
+
+    use super::*;
+
+    /// Ctrl-C in a terminal goes to the group of its foreground: to a kubectl in it as well.
+    #[tokio::test]
+    async fn only_one_apart_has_a_process_group_of_its_own() -> anyhow::Result<()> {
+        let folder = tempfile::tempdir()?;
+        symlink("/bin/true", folder.path().join("kubectl"))?;
+        let beside = Kubectl::new(&folder.path().join("kubeconfig"));
+        for (kubectl, is_apart) in [(beside.clone(), false), (beside.apart(), true)] {
+            let child = kubectl.command(&["get", "pods"]).env("PATH", folder.path()).spawn()?;
+            let pid = Pid::from_raw(i32::try_from(child.id().context("it runs")?)?);
+            assert_eq!(getpgid(Some(pid))? == pid, is_apart);
+        }
+        Ok(())
     }
 }

@@ -9,11 +9,17 @@ struct Case {
     pods: Pods,
     start: Instant,
     orders: u64,
+    is_writing: bool,
 }
 
 fn case(pods: &[(&str, bool)]) -> Case {
-    let mut case =
-        Case { drain: Drain::default(), pods: Pods::default(), start: Instant::now(), orders: 0 };
+    let mut case = Case {
+        drain: Drain::default(),
+        pods: Pods::default(),
+        start: Instant::now(),
+        orders: 0,
+        is_writing: false,
+    };
     for (uid, is_ready) in pods {
         case.pods.insert(RevisionPod {
             uid: (*uid).into(),
@@ -59,7 +65,7 @@ impl Case {
             current,
             pods: &self.pods,
             views,
-            is_writing: false,
+            is_writing: self.is_writing,
             order: OrderId { epoch: 7, number: self.orders },
             now,
         })
@@ -165,6 +171,39 @@ fn a_condemned_pod_stays_ordered_until_it_is_gone_or_needed_and_left_alone() {
     assert!(case.drain.order().1.is_empty());
 }
 
+/// An attempt that was under way when the pods were needed again may arrive for as long as it lasts.
+#[test]
+fn while_a_write_is_pending_a_pod_serves_again_12_s_after_it_is_needed() {
+    let mut case = case(&[("a", true)]);
+    case.plan(0, 1, &[&[]], 0);
+    assert_eq!(case.plan(0, 1, &[&[]], 1000).condemned, ["a"]);
+    case.is_writing = true;
+    for at_ms in [12_000, 13_001, 23_999] {
+        assert!(case.plan(1, 0, &[&[]], at_ms).reprieved.is_empty(), "{at_ms}");
+    }
+    assert_eq!(case.plan(1, 1, &[&[]], 24_000).reprieved, ["a"]);
+    // The next need is another one.
+    case.plan(1, 1, &[&[]], 25_000);
+    case.plan(0, 1, &[&[]], 26_000);
+    assert_eq!(case.plan(0, 1, &[&[]], 60_000).condemned, ["a"]);
+    assert!(case.plan(1, 0, &[&[]], 80_000).reprieved.is_empty());
+}
+
+/// Two of three condemned pods are needed: until they serve, a scale of two could take any.
+#[test]
+fn nothing_is_lowered_while_condemned_pods_are_to_serve_again() {
+    let mut case = case(&[("a", true), ("b", true), ("c", true)]);
+    case.plan(0, 3, &[&[]], 0);
+    assert_eq!(case.plan(0, 3, &[&[]], 100).condemned.len(), 3);
+    assert_eq!(case.plan(2, 3, &[&[]], 1000).scale, 3);
+    let plan = case.plan(2, 3, &[&[]], 3000);
+    assert_eq!((plan.scale, plan.reprieved.len()), (2, 2));
+    // One that Kubernetes deletes is not waited for.
+    case.change("c", |pod| pod.is_terminating = true);
+    case.change("b", |pod| pod.is_terminating = true);
+    assert_eq!(case.plan(2, 3, &[&[]], 4000).scale, 2);
+}
+
 #[test]
 fn a_condemned_pod_that_is_being_deleted_never_serves_again() {
     let mut case = case(&[("a", true)]);
@@ -199,11 +238,31 @@ fn a_pod_that_somebody_else_deleted_is_ordered_while_an_activator_still_knows_it
     let known = [said("a", 1, false), said("b", 0, false)];
     case.plan(2, 2, &[&known], 0);
     case.pods.remove("a");
-    case.drain.lose("a", |uid| known.iter().any(|pod| &*pod.uid == uid));
+    case.drain.lose("a", 2, |uid| known.iter().any(|pod| &*pod.uid == uid));
     case.plan(2, 2, &[&known], 100);
     assert_eq!(case.drain.order().1, ["a"]);
     case.plan(2, 2, &[&known[1..]], 200);
     assert!(case.drain.order().1.is_empty());
+}
+
+/// A list after an outage may miss thousands of pods at once, and there is one loop for all.
+#[test]
+fn many_pods_that_are_gone_are_each_looked_at_a_few_times() {
+    let looks = std::cell::Cell::new(0);
+    let mut drain = Drain::default();
+    let lose = |drain: &mut Drain, range: std::ops::Range<u32>| {
+        for pod in range.clone() {
+            drain.lose(&pod.to_string(), range.len(), |uid| {
+                looks.set(looks.get() + 1);
+                range.contains(&uid.parse().unwrap())
+            });
+        }
+    };
+    lose(&mut drain, 0..5_000);
+    // The next reports name others: what is kept has the bound of the newest ones.
+    lose(&mut drain, 5_000..10_000);
+    assert_eq!(drain.sizes(), (0, 5_000));
+    assert!(looks.get() <= 20_000, "{}", looks.get());
 }
 
 /// The leader that gave the order is no more, and so is the pod.

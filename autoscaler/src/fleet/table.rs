@@ -117,6 +117,11 @@ impl Table {
         self.ids.values().copied().collect()
     }
 
+    /// All places, in the order of their names.
+    pub(super) fn places(&self) -> impl Iterator<Item = &Place> {
+        self.ids.values().map(|id| self.at(*id))
+    }
+
     /// The names that have a revision.
     pub(super) fn keys(&self) -> impl Iterator<Item = &RevisionKey> {
         self.ids.iter().filter(|(_, id)| self.at(**id).revision.is_some()).map(|(key, _)| key)

@@ -1,5 +1,6 @@
 //! The whole machine against a small cluster.
 
+mod back;
 mod cluster;
 mod gone;
 mod partition;

@@ -16,6 +16,15 @@ impl RevisionScaler {
         if seen.version > self.target.version {
             (self.target.version, self.target.desired) = (seen.version, seen.replicas);
         }
+        // The writer leaves the scale as it was where a step down is partly taken back.
+        if seen.replicas > self.shown && self.shown.is_some() {
+            self.take_over(seen.replicas);
+        }
+    }
+
+    fn take_over(&mut self, replicas: Option<u32>) {
+        self.shown = replicas;
+        self.current = self.current.max(replicas);
     }
 
     /// Takes note that all writes given out so far were made.
@@ -45,13 +54,15 @@ impl RevisionScaler {
         is_tick: bool,
         actions: &mut Vec<Action>,
     ) -> bool {
-        let mut marks = marks(around.pods, plan);
+        let known = self.shown.or(self.target.desired);
+        let asked = known.unwrap_or(self.spec.first_scale);
+        let mut marks = self.marks(around.pods, plan, asked);
+        let is_lowering = !marks.is_empty() || !plan.condemned.is_empty();
+        marks.extend(unmarks(around.pods, plan));
         if is_tick && !self.is_writing {
             let stale = self.drain.mismarked(plan.scale, around.pods);
             marks.extend(stale.into_iter().map(|pod| (pod.name.to_string(), None)));
         }
-        let known = self.shown.or(self.target.desired);
-        let asked = known.unwrap_or(self.spec.first_scale);
         if plan.scale == asked && marks.is_empty() {
             return true;
         }
@@ -62,7 +73,7 @@ impl RevisionScaler {
         let desired = (known != Some(plan.scale)).then_some(plan.scale);
         self.shown = Some(plan.scale);
         self.is_writing = true;
-        actions.push(self.write(known, desired, !plan.condemned.is_empty(), marks));
+        actions.push(self.write(known, desired, is_lowering, marks));
         true
     }
 
@@ -77,8 +88,7 @@ impl RevisionScaler {
             return None;
         }
         if told > shown {
-            self.shown = Some(told);
-            self.current = self.current.max(Some(told));
+            self.take_over(Some(told));
             return None;
         }
         // Before the first write from here the replicas that the Deployment was made with are
@@ -107,15 +117,23 @@ impl RevisionScaler {
         let write = Write { key, uid, urgency, is_lowering, marks, known, version, desired };
         Action::Write(Box::new(write))
     }
+
+    /// The marks to write, by pod name: those of all condemned pods if the scale is lowered, for
+    /// those of an earlier step may not have been written. None is needed where no replica is left
+    /// to choose from.
+    fn marks(&self, pods: &Pods, plan: &DrainPlan, asked: u32) -> BTreeMap<String, Option<i32>> {
+        if plan.scale == 0 {
+            return BTreeMap::new();
+        }
+        let earlier = (plan.scale < asked).then(|| self.drain.unmarked(pods));
+        let new = plan.condemned.iter().filter_map(|uid| pods.get(uid));
+        let all = new.chain(earlier.into_iter().flatten());
+        all.map(|pod| (pod.name.to_string(), Some(CONDEMNED_COST))).collect()
+    }
 }
 
-/// The deletion costs to write, by pod name. None is needed for condemned pods where no replica is
-/// left to choose from.
-fn marks(pods: &Pods, plan: &DrainPlan) -> BTreeMap<String, Option<i32>> {
-    let condemned = plan.condemned.iter().filter(|_| plan.scale > 0);
-    condemned
-        .map(|uid| (uid, Some(CONDEMNED_COST)))
-        .chain(plan.reprieved.iter().map(|uid| (uid, None)))
-        .filter_map(|(uid, cost)| Some((pods.get(uid)?.name.to_string(), cost)))
-        .collect()
+/// The marks to take back.
+fn unmarks(pods: &Pods, plan: &DrainPlan) -> impl Iterator<Item = (String, Option<i32>)> {
+    let reprieved = plan.reprieved.iter().filter_map(|uid| pods.get(uid));
+    reprieved.map(|pod| (pod.name.to_string(), None))
 }

@@ -85,6 +85,7 @@ impl DrainControl for Orders {
 struct Running {
     intake: Intake,
     orders: Arc<Orders>,
+    sizes: SizeReader,
     shutdown: CancellationToken,
     task: tokio::task::JoinHandle<()>,
     /// Keeps the channel of the settings open; nothing here depends on it.
@@ -102,10 +103,11 @@ fn run(api: &Api, leads: watch::Receiver<Option<Epoch>>) -> Running {
         unheard_notice: Duration::from_mins(10),
         leads,
     };
-    let (autoscaler, intake) = Autoscaler::new(options, &mut Registry::default());
+    let (mut autoscaler, intake) = Autoscaler::new(options, &mut Registry::default());
+    let sizes = autoscaler.size_reader();
     let shutdown = CancellationToken::new();
     let task = tokio::spawn(autoscaler.run(shutdown.clone()));
-    Running { intake, orders, shutdown, task, _settings: settings }
+    Running { intake, orders, sizes, shutdown, task, _settings: settings }
 }
 
 fn first_request() -> Report {
@@ -135,6 +137,20 @@ async fn a_first_request_reaches_the_api_server_as_one_patch_and_no_time_passes(
     running.shutdown.cancel();
     running.task.await.unwrap();
     assert!(running.orders.0.lock().is_empty());
+}
+
+#[tokio::test(start_paused = true)]
+async fn it_says_how_much_it_keeps_while_it_runs() {
+    let api = Api::default();
+    let running = run(&api, watch::channel(Some(1)).1);
+    running.intake.record(first_request());
+    api.patch().await;
+    let sizes = running.sizes.read().await.unwrap();
+    let expected = FleetSizes { revisions: 1, names: 1, reporters: 1, reports: 1, ..sizes };
+    assert_eq!(sizes, expected);
+    running.shutdown.cancel();
+    running.task.await.unwrap();
+    assert_eq!(running.sizes.read().await, None);
 }
 
 /// A report that came before it knew that it was deposed is for the new leader to decide about.

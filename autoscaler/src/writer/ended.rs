@@ -41,8 +41,8 @@ pub(super) fn follow_up(
                 revision.name = %key,
                 "Another client changed the scale meanwhile; it is decided anew"
             );
-            // The write that waits was decided by the same number.
-            slot.waiting = None;
+            // The writes that wait were decided by the same number.
+            (slot.waiting, slot.later) = (None, None);
             Outcome::Refused(key.clone())
         }
         Err(error) => {

@@ -8,9 +8,17 @@ pub(super) fn newest(older: Write, newer: Write) -> Write {
     // The older scale is yet to be written: the merged write makes the step of both, from the older
     // write's number.
     let is_joint = older.desired.is_some();
+    let newer_known = known;
     let (known, version) = if is_joint { (older.known, older.version) } else { (known, version) };
-    // A newer scale that is higher than the older one may still be lower than what Kubernetes knows:
-    // then it deletes pods, and the older marks say which.
+    let desired = match (known, newer_known, desired) {
+        // What is no step down by itself makes none with the older one. The pods were chosen for
+        // the whole of that step, some of them are needed again, and an attempt that is under way
+        // may still take any of them: the known scale stays, and the next step starts from there.
+        (Some(known), Some(before), Some(desired)) if before <= desired && desired < known => {
+            Some(known)
+        }
+        (_, _, desired) => desired,
+    };
     let is_lower = match (known, desired) {
         (Some(known), Some(desired)) => desired < known,
         _ => desired.is_none() || desired <= older.desired,
@@ -18,6 +26,10 @@ pub(super) fn newest(older: Write, newer: Write) -> Write {
     let mut all_marks = older.marks;
     all_marks.extend(marks);
     let is_lowering = (is_lowering || older.is_lowering) && (!is_joint || is_lower);
+    if is_joint && !is_lowering {
+        // Marks choose for a lower scale alone, and each takes a request.
+        all_marks.retain(|_, cost| cost.is_none());
+    }
     Write {
         key,
         uid,

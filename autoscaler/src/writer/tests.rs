@@ -286,6 +286,26 @@ async fn a_write_by_an_old_scale_is_refused_and_not_repeated() {
     assert!(api.requests()[0].contains(&shown(4)));
 }
 
+/// Each of the writes that wait was decided by that scale, the one behind the waiting one too.
+#[tokio::test(start_paused = true)]
+async fn a_refusal_drops_all_that_was_decided_by_the_old_scale() {
+    let api = Api::default();
+    api.answers.lock().extend([422]);
+    let mut writer = DecisionWriter::new(api.client());
+    writer.submit(write(3, &[], true));
+    writer.submit(write(2, &[], true));
+    writer.submit(write(1, &[("pod-a", Some(-1000))], true));
+    let attempt = writer.next().await.unwrap();
+    assert!(matches!(writer.settle(attempt), Outcome::Refused(_)));
+    api.requests();
+    writer.submit(Write { known: Some(7), ..write(4, &[], false) });
+    assert_eq!(finish(&mut writer).await, 1);
+    let requests = api.requests();
+    assert_eq!(requests.len(), 1, "{requests:?}");
+    assert!(requests[0].contains(r#""path":"/status/desiredReplicas","value":7"#), "{requests:?}");
+    assert!(requests[0].contains(&shown(4)), "{requests:?}");
+}
+
 /// Where there is no number to start from, the version of the whole object is the condition: a late
 /// request of a leader that was deposed changes nothing.
 #[tokio::test(start_paused = true)]

@@ -10,6 +10,7 @@ use tokio::time::{Instant, sleep};
 
 use super::signals::Stopped;
 use crate::site::{Site, pid};
+use crate::work::Work;
 
 /// How long the API server is away. Not longer: a node that was not heard of for 40 s is taken for
 /// lost by Kubernetes itself, with all its pods, activators included.
@@ -30,22 +31,33 @@ const REFUSE: &str = "chain in {
   }";
 
 /// Stops the API server or has its connections refused, for a while.
-pub(super) async fn take_away(site: &Site, chance: &mut SmallRng) -> anyhow::Result<()> {
+pub(super) async fn take_away(
+    site: &Site,
+    work: &Work,
+    chance: &mut SmallRng,
+) -> anyhow::Result<()> {
     let time = Duration::from_millis(chance.random_range(AWAY_MS));
     if chance.random_range(0..2) == 0 {
         let stopped = Stopped::new(pid("kube-apiserver")?)?;
         sleep(time).await;
         drop(stopped);
+        work.ease();
     } else {
         let table = Table::load("ebb_soak_api", REFUSE).await?;
         sleep(time).await;
         ensure!(table.counted().await? > 0, "nobody asked the API server for {time:?}");
+        drop(table);
+        work.ease();
     }
     site.api_is_back().await
 }
 
 /// Lets etcd or the API server work in short turns only, for a while.
-pub(super) async fn slow_down(site: &Site, chance: &mut SmallRng) -> anyhow::Result<()> {
+pub(super) async fn slow_down(
+    site: &Site,
+    work: &Work,
+    chance: &mut SmallRng,
+) -> anyhow::Result<()> {
     let end = Instant::now() + Duration::from_millis(chance.random_range(SLOW_MS));
     let is_etcd = chance.random_range(0..3) > 0;
     let (name, pauses) =
@@ -57,5 +69,6 @@ pub(super) async fn slow_down(site: &Site, chance: &mut SmallRng) -> anyhow::Res
         drop(stopped);
         sleep(TURN).await;
     }
+    work.ease();
     site.api_is_back().await
 }

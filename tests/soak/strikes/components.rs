@@ -9,6 +9,7 @@ use tokio::time::{Instant, sleep};
 
 use super::signals;
 use crate::site::{COMPONENTS, Site, pids};
+use crate::work::Work;
 
 /// The name of an autoscaler's process.
 const AUTOSCALER: &str = "ebb-autoscaler";
@@ -18,21 +19,28 @@ const DEAD_MS: std::ops::RangeInclusive<u64> = 1_000..=15_000;
 const LOOK: Duration = Duration::from_millis(100);
 
 /// Deletes one activator, each in its turn, which ends it by SIGTERM; its Deployment makes another.
-pub(super) async fn replace(site: &Site, number: u64) -> anyhow::Result<()> {
+pub(super) async fn replace(site: &Site, work: &Work, number: u64) -> anyhow::Result<()> {
     let pods = site.pods("activator", ".metadata.name").await?;
     let turn = usize::try_from(number)? % pods.len();
+    // Until the pod is gone, its last requests with it.
     site.system(&["delete", "pod", &pods[turn], "--timeout=110s"]).await?;
+    work.ease();
     site.is_back("activator").await
 }
 
 /// Kills all autoscalers, and again whenever kubelet has started one anew.
-pub(super) async fn keep_dead(site: &Site, chance: &mut SmallRng) -> anyhow::Result<()> {
+pub(super) async fn keep_dead(
+    site: &Site,
+    work: &Work,
+    chance: &mut SmallRng,
+) -> anyhow::Result<()> {
     ensure!(pids(AUTOSCALER).len() > 1, "there are no two autoscalers to kill");
     let end = Instant::now() + Duration::from_millis(chance.random_range(DEAD_MS));
     while Instant::now() < end {
         pids(AUTOSCALER).into_iter().for_each(signals::end);
         sleep(LOOK).await;
     }
+    work.ease();
     // Kubelet waits longer after each death of a container; a new pod begins anew.
     let label = "app.kubernetes.io/component=autoscaler";
     let at_once = ["--grace-period=0", "--force", "--timeout=110s"];

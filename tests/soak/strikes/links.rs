@@ -9,13 +9,18 @@ use rand::rngs::SmallRng;
 use tokio::time::sleep;
 
 use crate::site::Site;
+use crate::work::Work;
 
 /// How long a link is cut.
 const CUT_MS: std::ops::RangeInclusive<u64> = 3_000..=20_000;
 
 /// Cuts one or all activators off from the autoscalers: what they report, what they are told, both,
 /// or half of the packets.
-pub(super) async fn cut_reports(site: &Site, chance: &mut SmallRng) -> anyhow::Result<()> {
+pub(super) async fn cut_reports(
+    site: &Site,
+    work: &Work,
+    chance: &mut SmallRng,
+) -> anyhow::Result<()> {
     let mut activators = site.pods("activator", ".status.podIP").await?;
     let autoscalers = site.pods("autoscaler", ".status.podIP").await?.join(", ");
     if chance.random_range(0..2) == 0 {
@@ -40,12 +45,18 @@ pub(super) async fn cut_reports(site: &Site, chance: &mut SmallRng) -> anyhow::R
     let table = Table::load("ebb_soak_reports", &chain).await?;
     sleep(Duration::from_millis(chance.random_range(CUT_MS))).await;
     ensure!(table.counted().await? > 0, "the autoscalers had nothing to hear");
+    drop(table);
+    work.ease();
     Ok(())
 }
 
 /// Keeps the API server from the webhook, whose answers are dropped or refused. Other objects can
 /// be written meanwhile.
-pub(super) async fn cut_webhook(site: &Site, chance: &mut SmallRng) -> anyhow::Result<()> {
+pub(super) async fn cut_webhook(
+    site: &Site,
+    work: &Work,
+    chance: &mut SmallRng,
+) -> anyhow::Result<()> {
     let controllers = site.pods("controller", ".status.podIP").await?.join(", ");
     let end = if chance.random_range(0..2) == 0 { "drop" } else { "reject with tcp reset" };
     // The API server has the machine's own address: its packets pass the hook for output, after
@@ -65,5 +76,6 @@ pub(super) async fn cut_webhook(site: &Site, chance: &mut SmallRng) -> anyhow::R
     sleep(Duration::from_millis(chance.random_range(CUT_MS))).await;
     ensure!(table.counted().await? > 0, "nobody asked the webhook");
     drop(table);
+    work.ease();
     site.kubectl().apply(other).await.map(drop)
 }

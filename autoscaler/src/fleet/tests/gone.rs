@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use ebb_api::report::{PodReport, Report, RevisionReport, Scope};
 
-use super::cluster::Cluster;
+use super::cluster::{Cluster, STEP};
 use crate::event::FleetEvent;
 
 /// The first activator still knows the pod and has not heard of any order.
@@ -28,6 +28,17 @@ fn delete(cluster: &mut Cluster) -> String {
     uid
 }
 
+/// A cluster whose only pod begins to drain.
+fn draining() -> Cluster {
+    let mut cluster = Cluster::new(1, &[]);
+    cluster.run_until_ready(1);
+    while cluster.order().is_empty() {
+        cluster.run(STEP);
+        assert!(cluster.now - cluster.start < Duration::from_mins(3), "no drain began");
+    }
+    cluster
+}
+
 #[test]
 fn a_standby_orders_what_was_gone_before_it_led() {
     let mut cluster = Cluster::new(1, &[]);
@@ -40,6 +51,42 @@ fn a_standby_orders_what_was_gone_before_it_led() {
     // The activator has seen that the pod is gone.
     cluster.run(Duration::from_secs(5));
     assert!(cluster.order().is_empty());
+}
+
+/// An annotation gave it to another autoscaler, which gives no orders.
+#[test]
+fn a_revision_that_leaves_has_its_pods_back() {
+    let mut cluster = draining();
+    let (key, uid) = ((*cluster.target.key).clone(), cluster.target.uid.clone());
+    let gone = "gone".to_owned();
+    name(&mut cluster, &gone);
+    cluster.step(FleetEvent::PodDeleted { revision: key.clone(), uid: gone.clone() });
+    let other = "uid-2".to_owned();
+    cluster.step(FleetEvent::TargetLeft { key: key.clone(), uid: other });
+    assert_eq!(cluster.order().len(), 2, "another Revision of that name");
+    cluster.step(FleetEvent::TargetLeft { key, uid });
+    assert_eq!(cluster.order().iter().collect::<Vec<_>>(), [&gone]);
+    assert_eq!(cluster.fleet.sizes().revisions, 0);
+}
+
+#[test]
+fn a_standby_takes_no_pod_back() {
+    let mut cluster = draining();
+    cluster.step(FleetEvent::Leads(None));
+    let (key, uid) = ((*cluster.target.key).clone(), cluster.target.uid.clone());
+    cluster.step(FleetEvent::TargetLeft { key, uid });
+    assert_eq!(cluster.order().len(), 1);
+}
+
+#[test]
+fn what_is_kept_of_a_pod_that_is_gone_ends_with_the_reports_of_it() {
+    let mut cluster = Cluster::new(1, &[]);
+    cluster.run_until_ready(1);
+    delete(&mut cluster);
+    let sizes = cluster.fleet.sizes();
+    assert_eq!((sizes.revisions, sizes.reporters, sizes.gone, sizes.named), (1, 1, 1, 1));
+    cluster.run(Duration::from_secs(5));
+    assert_eq!(cluster.fleet.sizes().gone, 0);
 }
 
 #[test]

@@ -33,10 +33,10 @@ async fn demand_that_returns_during_the_marking_replaces_the_lower_scale() {
     let api = Api::default();
     let mut writer = DecisionWriter::new(api.client());
     writer.submit(write(1, &[("pod-a", Some(-1000))], true));
-    writer.submit(write(2, &[], false));
+    writer.submit(write(9, &[], false));
     assert_eq!(finish(&mut writer).await, 1);
     let requests = api.requests().join("\n");
-    assert!(requests.contains(&shown(2)) && !requests.contains(&shown(1)), "{requests}");
+    assert!(requests.contains(&shown(9)) && !requests.contains(&shown(1)), "{requests}");
 }
 
 /// Thousands of pods are marked a few at a time.
@@ -58,31 +58,72 @@ async fn marks_are_written_in_parts() {
     assert_eq!(api.requests().len(), 6 * 41);
 }
 
-/// A scale that is higher than the last decision, and still lower than what Kubernetes knows.
-#[tokio::test(start_paused = true)]
-async fn a_smaller_step_down_waits_for_the_marks_as_the_larger_one_did() {
-    let api = Api::default();
+/// A step down from 9 that failed once, and now waits for its next attempt.
+async fn pending(api: &Api, down: Write) -> DecisionWriter {
     let mut writer = DecisionWriter::new(api.client());
     api.answers.lock().push_back(500);
-    writer.submit(write(1, &[("pod-a", Some(-1000)), ("pod-b", Some(-1000))], true));
+    writer.submit(down);
     let attempt = writer.next().await.unwrap();
     assert_eq!(writer.settle(attempt), Outcome::Failed);
     api.requests();
-    writer.submit(Write { known: Some(1), ..write(3, &[], false) });
-    let begin = Instant::now();
+    writer
+}
+
+/// The write that wakes from a zero which Kubernetes may not know yet.
+fn woken() -> Write {
+    Write { known: Some(0), urgency: Urgency::Wake, ..write(3, &[], false) }
+}
+
+/// Some of the pods are needed again, and the scale could not tell them from the others.
+#[tokio::test(start_paused = true)]
+async fn a_step_that_is_partly_taken_back_is_taken_back_wholly() {
+    for (low, marks) in [(0, &[][..]), (1, &[("pod-a", Some(-1000)), ("pod-b", Some(-1000))])] {
+        let api = Api::default();
+        let mut writer = pending(&api, write(low, marks, true)).await;
+        api.answers.lock().push_back(500);
+        writer.submit(Write { known: Some(low), ..woken() });
+        // Once more, after the first two have become one.
+        writer.submit(Write { known: Some(3), ..write(5, &[], false) });
+        finish(&mut writer).await;
+        let requests = api.requests();
+        let scales: Vec<_> = requests.iter().filter(|line| line.contains("Replicas")).collect();
+        assert_eq!(scales.len(), requests.len(), "no mark is needed: {requests:?}");
+        assert!(!scales.is_empty() && scales.iter().all(|line| line.contains(&shown(9))));
+    }
+}
+
+/// No pod serves, and a request waits.
+#[tokio::test(start_paused = true)]
+async fn a_wake_is_as_urgent_while_the_step_to_zero_is_pending() {
+    let api = Api::default();
+    let mut writer = pending(&api, write(0, &[], true)).await;
+    // The budget that is kept for wakes is all that is left.
+    for number in 0..UNDER_WAY_MAX {
+        writer.submit(write_of(&number.to_string(), Urgency::Lower));
+    }
+    writer.submit(woken());
+    let slot = &writer.slots[&RevisionKey::new("models", "digits-00001")];
+    assert!(slot.attempt.is_some(), "it neither rests nor waits: {slot:?}");
+}
+
+/// A step down after one that was taken back takes the pods of both, and marks them all.
+#[tokio::test(start_paused = true)]
+async fn the_next_step_starts_from_the_known_scale() {
+    let api = Api::default();
+    let mut writer = pending(&api, write(0, &[], true)).await;
+    api.answers.lock().push_back(500);
+    writer.submit(woken());
+    let attempt = writer.next().await.unwrap();
+    assert_eq!(writer.settle(attempt), Outcome::Failed);
+    api.requests();
+    let marks = [("pod-a", Some(-1000)), ("pod-b", Some(-1000))];
+    writer.submit(Write { known: Some(3), ..write(2, &marks, true) });
     finish(&mut writer).await;
     let requests = api.requests();
-    assert!(begin.elapsed() >= MARKS_SEEN_AFTER, "{:?}", begin.elapsed());
     assert_eq!(requests.len(), 3, "{requests:?}");
     assert!(requests[..2].iter().all(|line| line.contains("/pods/pod-")), "{requests:?}");
-    assert!(requests[2].contains(&shown(3)), "{requests:?}");
-    // A scale as high as the known one takes no pod away, and waits for nothing.
-    writer.submit(write(1, &[("pod-a", Some(-1000))], true));
-    writer.submit(Write { known: Some(1), ..write(9, &[], false) });
-    finish(&mut writer).await;
-    let requests = api.requests();
-    let scale = requests.iter().position(|line| line.contains(&shown(9))).unwrap();
-    assert!(scale <= 1, "{requests:?}");
+    assert!(requests[2].contains(r#"Replicas","value":9"#), "{requests:?}");
+    assert!(requests[2].contains(&shown(2)), "{requests:?}");
 }
 
 /// Pods that end one after another, each before the marks of the one before have been seen.
