@@ -94,6 +94,9 @@ impl Sky {
 
 /// Watches what processes write. Called when the API server has answered, before the process knows.
 pub(crate) trait Witness: Send + Sync {
+    /// The term of the lease for which `by` works, as it is now.
+    fn term(&self, by: &Name) -> Option<i64>;
+
     /// `by` sent this, and the server answered so.
     fn wrote(&self, by: &Name, call: &Call, status: StatusCode, answer: &Bytes);
 }
@@ -102,6 +105,8 @@ pub(crate) trait Witness: Send + Sync {
 pub(crate) struct Call {
     pub(crate) method: Method,
     pub(crate) path: String,
+    /// The term of its sender's lease when it was sent.
+    pub(crate) term: Option<i64>,
 }
 
 /// The way of one run of a process to the API server. Clones are the same way.
@@ -210,13 +215,15 @@ impl ApiLink {
         let query = request.uri().query().unwrap_or_default();
         let is_watch = query.contains("watch=");
         let asks_version = query.contains("resourceVersion=");
+        let is_read = request.method() == Method::GET;
+        let term = if is_read { None } else { self.witness.term(&self.name) };
         sleep(self.chance.between(0, STEP_MS_MAX)).await;
         self.runs().await;
         let (parts, body) = request.into_parts();
         let path = parts.uri.path().to_owned();
         let body = body.collect().await?.to_bytes();
         let plural = path.rsplit('/').next().unwrap_or_default().to_owned();
-        let call = Call { method: parts.method.clone(), path };
+        let call = Call { method: parts.method.clone(), path, term };
         let now = sky.borrow().clone();
         for weather in now.0 {
             match weather {

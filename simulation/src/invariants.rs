@@ -8,6 +8,8 @@
 /// `Retry-After` when the model cannot start; 404 when the host is not routed; 502 or a broken
 /// connection when a process that held the request has ended.
 pub(crate) const ANSWERED: &str = "no request that Ebb could have served is lost";
+/// A Revision whose requests wait gets a pod, or they get the reason why not.
+pub(crate) const STARTED: &str = "a revision with waiting requests gets a pod or a reason";
 /// Every request ends: its timeout, or the client's patience, bounds it. A 504 comes no more than a
 /// moment later than the timeout.
 pub(crate) const ENDS: &str = "every request ends";
