@@ -99,11 +99,11 @@ pub(crate) fn start(part: Part, start: Start, tasks: &Tasks) -> Seen {
             tasks.spawn(async move { drop(say_ended.send(work.await)) });
         }
         Part::Autoscaler => {
-            let work = autoscaler(start, config, known, say_ready, &mut registry);
+            let work = Box::pin(autoscaler(start, config, known, say_ready, &mut registry));
             tasks.spawn(async move { drop(say_ended.send(work.await)) });
         }
         Part::Controller => {
-            let work = controller(start, config, known, say_ready, &mut registry);
+            let work = Box::pin(controller(start, config, known, say_ready, &mut registry));
             tasks.spawn(async move { drop(say_ended.send(work.await)) });
         }
     }

@@ -41,7 +41,7 @@ impl Fleet {
         }
         shutdown.cancel();
         // Whoever is told to leave loses nothing that ends in time.
-        let how = if self.ends_within(name, DRAIN - LOOK_EVERY).await {
+        let how = if self.ends_within(name, DRAIN.saturating_sub(LOOK_EVERY)).await {
             What::Member
         } else {
             self.note(part, name, What::Activator);

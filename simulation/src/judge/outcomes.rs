@@ -134,8 +134,11 @@ fn verdict(state: &State, request: &Request, outcome: &Outcome) -> Finding {
         Outcome::Nothing => Some((ENDS, "it never ended".to_owned())),
         Outcome::NoActivator => (!ended_here(state, request))
             .then(|| (ANSWERED, "no activator took the connection".to_owned())),
+        // An upload that is refused while it is sent breaks, and its answer may get lost.
+        Outcome::Broke(_) if request.asked.upload > 0 && is_out_of_time(state, request) => {
+            timed_out(state, request)
+        }
         Outcome::Broke(error) => {
-            // An upload that is refused while it is sent breaks, and its answer may get lost.
             let is_refused = request.asked.upload > 0
                 && (request.asked.is_outside || not_found(state, request).is_none());
             (broke(state, request) && !is_refused)
@@ -263,10 +266,21 @@ fn unavailable(state: &State, request: &Request, headers: &HeaderMap) -> Finding
     (!(why == "cannot-start" && excused)).then(|| (ANSWERED, format!("503 {why}")))
 }
 
+/// Since when an activator may know the request.
+fn taken_at(request: &Request) -> Duration {
+    request.activator.as_ref().map_or(request.sent, |(_, since)| *since)
+}
+
+fn is_out_of_time(state: &State, request: &Request) -> bool {
+    let took = ebb_clockwork::since(taken_at(request)) + ROUNDING;
+    let is_over = |uid: &Arc<str>| state.written.timeout(uid).is_some_and(|most| took >= most);
+    routed(state, request).iter().any(is_over)
+}
+
 /// A request may be given up when its own timeout is over, and only if no pod could serve it.
 fn timed_out(state: &State, request: &Request) -> Finding {
     let now = ebb_clockwork::elapsed();
-    let begin = request.activator.as_ref().map_or(request.sent, |(_, since)| *since);
+    let begin = taken_at(request);
     let took = now.saturating_sub(begin);
     let routed = routed(state, request);
     let timeouts = routed.iter().filter_map(|uid| state.written.timeout(uid));

@@ -6,7 +6,7 @@ use ebb_api::labels;
 use ebb_api::serving::{Configuration, Revision, Route, Service};
 use k8s_openapi::api::apps::v1::Deployment;
 use k8s_openapi::api::core::v1::Pod;
-use kube::{Resource, ResourceExt as _};
+use kube::{Resource, ResourceExt};
 
 use super::World;
 use crate::parts::Part;
@@ -122,7 +122,7 @@ where
     K: Resource<DynamicType = ()> + 'a,
     O: Resource<DynamicType = ()>,
 {
-    let uids: BTreeSet<_> = owners.iter().filter_map(|owner| owner.uid()).collect();
+    let uids: BTreeSet<_> = owners.iter().filter_map(ResourceExt::uid).collect();
     let is_owned =
         |object: &&K| object.owner_references().iter().any(|owner| uids.contains(&owner.uid));
     let foreign = objects.into_iter().find(|object| !is_owned(object));
