@@ -26,74 +26,16 @@ use crate::chance::Chance;
 use crate::network::{Name, Network};
 use crate::story::Story;
 
-/// Longest time that one step takes on a link that is well. More would only stretch the simulated
-/// time: it is enough that a later event of one watch can overtake an earlier one of another.
-const STEP_MS_MAX: u64 = 8;
+mod sky;
 
-/// What is wrong with the API server, seen from one process.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Weather {
-    /// Nobody listens there.
-    Refuses,
-    /// Nothing arrives, in either direction.
-    Silent,
-    /// Each answer takes up to so many milliseconds more.
-    Slow(u64),
-    /// One request in so many fails, and one in two of these was carried out all the same.
-    Fails(u32),
-    /// Watches say nothing, and everything else works.
-    Stalled,
-    /// Watches of one kind, by its plural, say nothing.
-    StalledOne(&'static str),
-    /// A quota or a policy refuses Deployments.
-    Forbids,
-    /// Events of watches come up to so many milliseconds late.
-    Late(u64),
-    /// The versions that watches ask for are gone.
-    Gone,
-}
-
-/// All that is wrong with the API server at one time. Each weather ends by itself.
-#[derive(Clone, Debug, Default)]
-pub(crate) struct Sky(Vec<Weather>);
-
-impl Sky {
-    pub(crate) fn add(&mut self, weather: Weather) {
-        self.0.push(weather);
-    }
-
-    /// Takes one weather of this kind away.
-    pub(crate) fn remove(&mut self, weather: Weather) {
-        if let Some(index) = self.0.iter().position(|own| *own == weather) {
-            self.0.remove(index);
-        }
-    }
-
-    fn is_silent(&self) -> bool {
-        self.0.contains(&Weather::Silent)
-    }
-
-    /// Whether watches of the kind say nothing.
-    fn stalls(&self, plural: &str) -> bool {
-        self.0.iter().any(|weather| match weather {
-            Weather::Stalled | Weather::Silent | Weather::Refuses => true,
-            Weather::StalledOne(own) => *own == plural,
-            _ => false,
-        })
-    }
-
-    /// Longest time that an event of a watch takes, in milliseconds.
-    fn lateness(&self) -> u64 {
-        let late = self.0.iter().map(|weather| match weather {
-            Weather::Late(most) => *most,
-            _ => 0,
-        });
-        late.fold(STEP_MS_MAX, u64::max)
-    }
-}
+use sky::STEP_MS_MAX;
+pub(crate) use sky::{Sky, Weather};
 
 /// Watches what processes write. Called when the API server has answered, before the process knows.
 pub(crate) trait Witness: Send + Sync {
+    /// The term of the lease for which `by` works, as it is now.
+    fn term(&self, by: &Name) -> Option<i64>;
+
     /// `by` sent this, and the server answered so.
     fn wrote(&self, by: &Name, call: &Call, status: StatusCode, answer: &Bytes);
 }
@@ -102,6 +44,8 @@ pub(crate) trait Witness: Send + Sync {
 pub(crate) struct Call {
     pub(crate) method: Method,
     pub(crate) path: String,
+    /// The term of its sender's lease when it was sent.
+    pub(crate) term: Option<i64>,
 }
 
 /// The way of one run of a process to the API server. Clones are the same way.
@@ -210,13 +154,15 @@ impl ApiLink {
         let query = request.uri().query().unwrap_or_default();
         let is_watch = query.contains("watch=");
         let asks_version = query.contains("resourceVersion=");
+        let is_read = request.method() == Method::GET;
+        let term = if is_read { None } else { self.witness.term(&self.name) };
         sleep(self.chance.between(0, STEP_MS_MAX)).await;
         self.runs().await;
         let (parts, body) = request.into_parts();
         let path = parts.uri.path().to_owned();
         let body = body.collect().await?.to_bytes();
         let plural = path.rsplit('/').next().unwrap_or_default().to_owned();
-        let call = Call { method: parts.method.clone(), path };
+        let call = Call { method: parts.method.clone(), path, term };
         let now = sky.borrow().clone();
         for weather in now.0 {
             match weather {
@@ -299,7 +245,10 @@ impl ApiLink {
         B::Error: Into<BoxError>,
     {
         let link = self.clone();
-        let chunks = body.into_data_stream().then(move |chunk| {
+        let mut sky = self.sky.clone();
+        // An API server that ends takes its watches with it.
+        let refused = async move { sky.wait_for(Sky::refuses).await.is_ok() };
+        let chunks = body.into_data_stream().take_until(Box::pin(refused)).then(move |chunk| {
             let (link, plural) = (link.clone(), plural.clone());
             let chunk = chunk.map_err(Into::<BoxError>::into);
             async move {
@@ -374,20 +323,4 @@ fn refusal(status: StatusCode, reason: &str) -> Answer {
         answer.headers_mut().insert(header::RETRY_AFTER, header::HeaderValue::from_static("1"));
     }
     answer
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_weather_ends_alone() {
-        let mut sky = Sky::default();
-        sky.add(Weather::Stalled);
-        sky.add(Weather::StalledOne("pods"));
-        sky.remove(Weather::Stalled);
-        assert!(sky.stalls("pods") && !sky.stalls("routes"));
-        sky.remove(Weather::StalledOne("pods"));
-        assert!(!sky.stalls("pods"));
-    }
 }

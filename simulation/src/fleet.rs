@@ -10,9 +10,10 @@ use ebb_activator::Activator;
 use ebb_api::config::SYSTEM_NAMESPACE;
 use futures::future::BoxFuture;
 use k8s_openapi::api::core::v1::Pod;
-use kube::api::{DeleteParams, Patch, PatchParams, PostParams};
+use kube::api::{Patch, PatchParams, PostParams};
 use kube::{Api, Client};
 use parking_lot::Mutex;
+use prometheus_client::registry::Registry;
 use serde_json::json;
 use tokio::sync::watch;
 use tokio::time::sleep;
@@ -28,8 +29,8 @@ use crate::network::Name;
 use crate::parts::{self, INNER_PORT, Part, Seen, Start};
 use crate::story::Story;
 
-/// The preStop sleep of an activator's pod in the chart.
-const PRE_STOP: Duration = Duration::from_secs(5);
+mod upgrade;
+
 /// What an activator's readiness probe is asked each, in the chart, and how often it must fail.
 const PROBE_EVERY_MS: u64 = 2_000;
 
@@ -71,6 +72,7 @@ struct Run {
     link: ApiLink,
     shutdown: CancellationToken,
     activator: Option<Activator>,
+    metrics: Arc<Registry>,
     tasks: Tasks,
 }
 
@@ -158,19 +160,15 @@ impl Fleet {
             let Ok(outcome) = ended.await else { return };
             let is_leaving = fleet.state.lock().members.get(&name).is_none_or(|own| own.is_leaving);
             match outcome {
-                Err(fault) => fleet.judge_end(&name, &fault),
-                Ok(()) if is_leaving => {}
-                Ok(()) => fleet.story.tell(format!("{name} ends by itself and is started again")),
+                Err(fault) => fleet.story.blame(ALIVE, format!("{name}: {fault}")),
+                Ok(_) if is_leaving => {}
+                Ok(ending) => fleet.judge.ends_by_itself(&name, ending),
             }
             if !is_leaving {
                 fleet.kill(&name).await;
                 fleet.start(&name).await;
             }
         });
-    }
-
-    fn judge_end(&self, name: &Name, fault: &str) {
-        self.story.blame(ALIVE, format!("{name}: {fault}"));
     }
 
     fn begin(&self, name: &Name) -> Option<(Part, Seen, u32)> {
@@ -192,7 +190,8 @@ impl Fleet {
         };
         let mut seen = parts::start(member.part, start, &tasks);
         let activator = seen.activator.take();
-        member.run = Some(Run { link, shutdown, activator, tasks });
+        let metrics = Arc::clone(&seen.metrics);
+        member.run = Some(Run { link, shutdown, activator, metrics, tasks });
         Some((member.part, seen, member.runs))
     }
 
@@ -211,7 +210,7 @@ impl Fleet {
         if is_first {
             self.judge.joins();
         } else {
-            self.judge.disturbed(What::Activator, name.clone());
+            self.judge.disturbed(What::Member, name.clone());
         }
         self.story.tell(format!("{name} is ready"));
         sleep(self.chance.between(0, 500)).await;
@@ -220,6 +219,11 @@ impl Fleet {
 
     /// Ends a process without mercy.
     pub(crate) async fn kill(&self, name: &Name) {
+        self.end(name, What::Activator).await;
+    }
+
+    /// Ends what is left of a process; that is this for an activator.
+    async fn end(&self, name: &Name, of_activator: What) {
         let part = {
             let mut state = self.state.lock();
             let Some(member) = state.members.get_mut(name) else { return };
@@ -228,7 +232,7 @@ impl Fleet {
             self.links.network.kill(name);
             member.part
         };
-        self.note(part, name);
+        self.note(part, name, of_activator);
         self.withdraw(name);
         sleep(self.chance.between(0, 300)).await;
         self.resolve();
@@ -269,58 +273,10 @@ impl Fleet {
         Some(write)
     }
 
-    fn note(&self, part: Part, name: &Name) {
-        let what = if part == Part::Activator { What::Activator } else { What::Control };
+    /// Something has happened to a process that is this for an activator.
+    fn note(&self, part: Part, name: &Name, of_activator: What) {
+        let what = if part == Part::Activator { of_activator } else { What::Control };
         self.judge.disturbed(what, name.clone());
-    }
-
-    /// Replaces a pod by a new one, in order: the new one is there before the old one goes.
-    pub(crate) async fn upgrade(&self, name: &Name) {
-        let Some(part) = self.state.lock().members.get(name).map(|member| member.part) else {
-            return;
-        };
-        self.note(part, name);
-        self.make(part, true).await;
-        sleep(self.chance.between(3_000, 5_000)).await;
-        let Some(shutdown) = self.leave(name) else { return };
-        let grace = DeleteParams::default();
-        drop(self.pods().delete(name, &grace).await);
-        self.note(part, name);
-        self.judge.leaves(name);
-        self.withdraw(name);
-        if part == Part::Activator {
-            sleep(PRE_STOP).await;
-        }
-        shutdown.cancel();
-        let limit = Duration::from_secs(70);
-        let began = ebb_clockwork::elapsed();
-        while ebb_clockwork::since(began) < limit && !self.has_ended(name) {
-            sleep(Duration::from_millis(100)).await;
-        }
-        self.note(part, name);
-        self.kill(name).await;
-        self.links.network.unhost(name);
-        self.state.lock().members.remove(name);
-        drop(self.pods().delete(name, &DeleteParams::default().grace_period(0)).await);
-        self.story.tell(format!("{name} is gone"));
-    }
-
-    /// What asks the process of a pod to end; `None` if the pod leaves already.
-    fn leave(&self, name: &Name) -> Option<CancellationToken> {
-        let mut state = self.state.lock();
-        let member = state.members.get_mut(name)?;
-        if std::mem::replace(&mut member.is_leaving, true) {
-            return None;
-        }
-        // Nobody needs to ask a process that is down.
-        Some(member.run.as_ref().map(|run| run.shutdown.clone()).unwrap_or_default())
-    }
-
-    /// Whether the process has come to its end by itself: nothing is left of its tasks.
-    fn has_ended(&self, name: &Name) -> bool {
-        let state = self.state.lock();
-        let run = state.members.get(name).and_then(|member| member.run.as_ref());
-        run.is_none_or(|run| run.tasks.are_done())
     }
 
     /// Makes the API server so for a process, in addition to what it is already.
@@ -356,6 +312,19 @@ impl Fleet {
             Some((name.clone(), member.run.as_ref()?.activator.clone()?))
         };
         state.members.iter().filter_map(activator).collect()
+    }
+
+    /// The metrics of every process that runs, as they are scraped.
+    pub(crate) fn metrics(&self) -> Vec<(Name, String)> {
+        let state = self.state.lock();
+        let text = |(name, member): (&Name, &Member)| {
+            let mut text = String::new();
+            // Writing to a string does not fail.
+            let _ =
+                prometheus_client::encoding::text::encode(&mut text, &member.run.as_ref()?.metrics);
+            Some((name.clone(), text))
+        };
+        state.members.iter().filter_map(text).collect()
     }
 
     /// Tells the network where the autoscalers are.

@@ -40,8 +40,15 @@ const AGREED_AFTER: Duration = Duration::from_secs(10);
 /// How long it may take until all of the first activators know that the last of them is ready.
 const JOINED_AFTER: Duration = Duration::from_secs(1);
 /// What lets activators disagree about pods and about who owns a revision.
-const DISAGREEMENTS: &[What] =
-    &[What::Activator, What::Link, What::Api, What::PodWatch, What::Pause];
+const DISAGREEMENTS: &[What] = &[
+    What::Activator,
+    What::Member,
+    What::Link,
+    What::Api,
+    What::Stall,
+    What::PodWatch,
+    What::Pause,
+];
 
 /// Watches a world. Cheap to clone; clones are the same judge.
 #[derive(Clone)]
@@ -55,12 +62,14 @@ pub(crate) struct Judge {
 #[derive(Default)]
 struct State {
     requests: BTreeMap<u64, Request>,
+    /// How many of them are not over.
+    open: usize,
     pods: BTreeMap<Arc<str>, PodFacts>,
     written: Written,
     disturbances: Disturbances,
     waits: Waits,
-    /// Activators that leave in order.
-    leaving: BTreeSet<Name>,
+    /// When activators that leave in order close their idle connections.
+    closing: BTreeMap<Name, Duration>,
     room: Room,
     fields: Fields,
 }
@@ -98,6 +107,8 @@ struct PodFacts {
     inside: BTreeSet<u64>,
     /// Since when its process serves as it should; `None` while it does not.
     well: Option<Duration>,
+    /// Since when it has a free slot, if it has one; a limit of 0 leaves one always.
+    free: Duration,
     /// Whether its process runs.
     is_up: bool,
     /// How often it is sick.
@@ -127,7 +138,9 @@ impl Judge {
             is_over: false,
             asked,
         };
-        self.state.lock().requests.insert(request.asked.number, request);
+        let mut state = self.state.lock();
+        state.open += 1;
+        state.requests.insert(request.asked.number, request);
     }
 
     /// The request goes to that activator.
@@ -203,8 +216,12 @@ impl State {
 
 impl Drop for Visit {
     fn drop(&mut self) {
-        if let Some(pod) = self.judge.state.lock().pods.get_mut(&self.pod) {
-            pod.inside.remove(&self.number);
+        let mut locked = self.judge.state.lock();
+        let state = &mut *locked;
+        let Some(pod) = state.pods.get_mut(&self.pod) else { return };
+        let was_full = pod.inside.len() >= state.written.limit(&pod.identity.revision_uid);
+        if pod.inside.remove(&self.number) && was_full {
+            pod.free = ebb_clockwork::elapsed();
         }
     }
 }

@@ -220,6 +220,10 @@ impl Network {
     /// Whether bytes arrive now.
     fn is_open(&self, from: &Name, to: &Name) -> bool {
         let state = self.state.lock();
+        // Most links are well most of the time, and bytes come often.
+        if state.links.is_empty() && state.lost.is_empty() {
+            return true;
+        }
         let is_cut = |link: &Link| link.cuts > 0;
         let is_lost = state.lost.contains(from) || state.lost.contains(to);
         !is_lost && !state.links.get(&(from.clone(), to.clone())).is_some_and(is_cut)

@@ -36,7 +36,7 @@ pub(crate) const AUTOSCALERS: &str = "ebb-autoscaler:8080";
 /// Seconds that a lease lasts, as the daemons have it.
 const LEASE_S: u64 = 12;
 /// How long an activator lets requests end. The chart gives 300 s; the simulated ones are shorter.
-const DRAIN: Duration = Duration::from_mins(1);
+pub(crate) const DRAIN: Duration = Duration::from_mins(1);
 /// As on a cluster.
 const UNHEARD_NOTICE: Duration = Duration::from_mins(10);
 
@@ -65,7 +65,18 @@ pub(crate) struct Seen {
     /// Says once that the process is ready.
     pub(crate) ready: oneshot::Receiver<()>,
     /// Says how the process ended: in order, or with this fault.
-    pub(crate) ended: oneshot::Receiver<Result<(), String>>,
+    pub(crate) ended: oneshot::Receiver<Result<Ending, String>>,
+    /// Its metrics.
+    pub(crate) metrics: Arc<Registry>,
+}
+
+/// Why a process has ended in order.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Ending {
+    /// It was asked to.
+    Asked,
+    /// It no longer leads.
+    Unelected,
 }
 
 /// Starts a process; its tasks go to `tasks`.
@@ -80,40 +91,40 @@ pub(crate) fn start(part: Part, start: Start, tasks: &Tasks) -> Seen {
     let known = async move {
         listed.wait().await;
     };
-    let mut activator = None;
+    let (mut activator, mut registry) = (None, Registry::default());
     match part {
         Part::Activator => {
-            let (made, work) = self::activator(start, config, known, say_ready);
+            let (made, work) = self::activator(start, config, known, say_ready, &mut registry);
             activator = Some(made);
             tasks.spawn(async move { drop(say_ended.send(work.await)) });
         }
         Part::Autoscaler => {
-            let work = autoscaler(start, config, known, say_ready);
+            let work = Box::pin(autoscaler(start, config, known, say_ready, &mut registry));
             tasks.spawn(async move { drop(say_ended.send(work.await)) });
         }
         Part::Controller => {
-            let work = controller(start, config, known, say_ready);
+            let work = Box::pin(controller(start, config, known, say_ready, &mut registry));
             tasks.spawn(async move { drop(say_ended.send(work.await)) });
         }
     }
-    Seen { activator, ready, ended }
+    Seen { activator, ready, ended, metrics: Arc::new(registry) }
 }
 
 type Settings = watch::Receiver<Arc<Config>>;
 
 /// As `ebb-activator`'s main.
-fn activator(
+fn activator<F: Future<Output = ()> + Send + 'static>(
     start: Start,
     config: Settings,
-    known: impl Future<Output = ()> + Send + 'static,
+    known: F,
     say_ready: oneshot::Sender<()>,
-) -> (Activator, impl Future<Output = Result<(), String>> + Send + 'static) {
+    registry: &mut Registry,
+) -> (Activator, impl Future<Output = Result<Ending, String>> + Send + use<F>) {
     let Start { network, name, address, client, shutdown } = start;
     let bind = |port| network.bind(&name, SocketAddr::new(address, port));
     let (outer, inner, peers) = (bind(OUTER_PORT), bind(INNER_PORT), bind(PEERS_PORT));
-    let mut registry = Registry::default();
     let dialer = network.dialer(&name, address);
-    let streams = ReportStreams::new(&name, dialer.clone(), Shown::nothing(), &mut registry);
+    let streams = ReportStreams::new(&name, dialer.clone(), Shown::nothing(), registry);
     let options = ActivatorOptions {
         client,
         config,
@@ -130,7 +141,7 @@ fn activator(
             doorkeeper: Doorkeeper::open(),
         }),
     };
-    let activator = Activator::new(options, &mut registry);
+    let activator = Activator::new(options, registry);
     let made = activator.clone();
     let work = async move {
         known.await;
@@ -157,7 +168,7 @@ fn activator(
         };
         tokio::select! {
             biased;
-            () = serving => Ok(()),
+            () = serving => Ok(Ending::Asked),
             () = watching => Err("the watches ended".to_owned()),
             () = reporting => Err("the report streams ended".to_owned()),
         }
@@ -166,15 +177,15 @@ fn activator(
 }
 
 /// As `ebb-autoscaler`'s main.
-async fn autoscaler(
+fn autoscaler<F: Future<Output = ()> + Send + 'static>(
     start: Start,
     config: Settings,
-    known: impl Future<Output = ()> + Send + 'static,
+    known: F,
     say_ready: oneshot::Sender<()>,
-) -> Result<(), String> {
+    registry: &mut Registry,
+) -> impl Future<Output = Result<Ending, String>> + Send + use<F> {
     let Start { network, name, address, client, shutdown } = start;
     let mut arrivals = network.bind(&name, SocketAddr::new(address, REPORTS_PORT));
-    let mut registry = Registry::default();
     let streams = Streams::default();
     let leaving = CancellationToken::new();
     let (publish, leads) = watch::channel(None);
@@ -189,12 +200,10 @@ async fn autoscaler(
         unheard_notice: UNHEARD_NOTICE,
         leads,
     };
-    let (autoscaler, intake) = Autoscaler::new(options, &mut registry);
+    let (autoscaler, intake) = Autoscaler::new(options, registry);
     let reports = streams::router(intake, streams, Doorkeeper::open());
-    let reports = Listener::new(reports, &mut registry);
-    known.await;
-    let _unheard = say_ready.send(());
-    let listening = async {
+    let reports = Listener::new(reports, registry);
+    let listening = async move {
         let mut connections = JoinSet::new();
         loop {
             use ebb_activator::Accept as _;
@@ -206,36 +215,39 @@ async fn autoscaler(
     };
     let campaign =
         lease::campaign(client, lease_of("ebb-autoscaler", &name), publish, leaving.clone());
-    let working = async {
+    let working = async move {
         autoscaler.run(shutdown).await;
         leaving.cancel();
         pending::<()>().await;
     };
-    tokio::select! {
-        () = listening => {}
-        () = working => {}
-        () = campaign => {}
+    async move {
+        known.await;
+        let _unheard = say_ready.send(());
+        tokio::select! {
+            () = listening => {}
+            () = working => {}
+            () = campaign => {}
+        }
+        Ok(Ending::Asked)
     }
-    Ok(())
 }
 
 /// As `ebb-controller`'s main, without the webhook: the simulated API server has the same rules.
-async fn controller(
+fn controller<F: Future<Output = ()> + Send + 'static>(
     start: Start,
     config: Settings,
-    known: impl Future<Output = ()> + Send + 'static,
+    known: F,
     say_ready: oneshot::Sender<()>,
-) -> Result<(), String> {
+    registry: &mut Registry,
+) -> impl Future<Output = Result<Ending, String>> + Send + use<F> {
     let Start { name, client, shutdown, .. } = start;
     let options = ControllerOptions { client: client.clone(), config, gateway_host: None };
-    let controller = Controller::new(options, &mut Registry::default());
-    known.await;
-    let _unheard = say_ready.send(());
+    let controller = Controller::new(options, registry);
     let leaving = CancellationToken::new();
     let (publish, mut leads) = watch::channel(None);
     let campaign =
         lease::campaign(client, lease_of("ebb-controller", &name), publish, leaving.clone());
-    let acting = async {
+    let acting = async move {
         let is_elected = tokio::select! {
             () = shutdown.cancelled() => false,
             _ = leads.wait_for(Option::is_some) => true,
@@ -244,15 +256,19 @@ async fn controller(
             tokio::select! {
                 outcome = controller.run(shutdown.clone()) => outcome.map_err(|error| error.to_string())?,
                 // The process ends, and is started again.
-                _ = leads.wait_for(Option::is_none) => return Ok(()),
+                _ = leads.wait_for(Option::is_none) => return Ok(Ending::Unelected),
             }
         }
         leaving.cancel();
-        pending::<Result<(), String>>().await
+        pending::<Result<Ending, String>>().await
     };
-    tokio::select! {
-        outcome = acting => outcome,
-        () = campaign => Ok(()),
+    async move {
+        known.await;
+        let _unheard = say_ready.send(());
+        tokio::select! {
+            outcome = acting => outcome,
+            () = campaign => Ok(Ending::Asked),
+        }
     }
 }
 

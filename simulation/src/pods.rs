@@ -11,6 +11,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use ebb_api::labels;
+use ebb_api::pod::WatchedPod;
 use futures::StreamExt as _;
 use k8s_openapi::api::core::v1::Pod;
 use kube::api::{DeleteParams, Patch, PatchParams, Preconditions};
@@ -128,7 +129,7 @@ impl Machines {
 
     /// Does for every pod what a kubelet does, for ever.
     pub(crate) async fn keep(self) {
-        let pods: Api<Pod> = Api::all(self.client.clone());
+        let pods: Api<WatchedPod> = Api::all(self.client.clone());
         let config = watcher::Config::default().labels(labels::REVISION);
         let events = watcher(pods, config).default_backoff().applied_objects();
         let mut events = events.boxed();
@@ -225,7 +226,10 @@ impl Machines {
         }
         let grace = pod.metadata.deletion_grace_period_seconds.unwrap_or(0);
         if grace > 0 {
-            sleep(pre_stop(pod)).await;
+            // The watch reads no hooks.
+            let pods: Api<Pod> = Api::namespaced(self.client.clone(), &identity.namespace);
+            let whole = pods.get_opt(&identity.name).await.ok().flatten();
+            sleep(whole.as_ref().map(pre_stop).unwrap_or_default()).await;
         }
         self.judge.pod_ends(&identity);
         self.stop(&identity);

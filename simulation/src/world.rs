@@ -2,16 +2,18 @@
 
 mod ends;
 mod faults;
+mod leftovers;
 mod manifests;
 mod objects;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::{IpAddr, Ipv4Addr};
 use std::sync::Arc;
 use std::time::Duration;
 
 use ebb_api::config::{Config, SYSTEM_NAMESPACE};
 use ebb_api::labels;
+use ebb_api::pod::WatchedPod;
 use ebb_api::serving::{Configuration, Revision, Route, Service};
 use ebb_apiserver::ApiServer;
 use ebb_daemon::settings;
@@ -19,7 +21,7 @@ use ebb_local::deployments::{self, DeploymentOptions};
 use ebb_local::platform::api_options;
 use futures::StreamExt as _;
 use k8s_openapi::NamespaceResourceScope;
-use k8s_openapi::api::core::v1::{ConfigMap, Pod};
+use k8s_openapi::api::core::v1::ConfigMap;
 use kube::api::{DeleteParams, Patch, PatchParams, PostParams};
 use kube::runtime::{WatchStreamExt as _, watcher};
 use kube::{Api, Client};
@@ -47,7 +49,7 @@ const NAMESPACE: &str = "default";
 const DOMAIN: &str = "models.example.com";
 /// How often the activators are looked into.
 const LOOK_EVERY: Duration = Duration::from_millis(25);
-/// After how many looks it is looked which revisions have room: waits of seconds matter.
+/// After how many looks it is looked which revisions have room, and at marks: seconds matter there.
 const ROOM_EVERY: u32 = 8;
 /// Knative's smallest window: the decision to sleep comes soonest.
 const WINDOW: &str = "6s";
@@ -66,6 +68,8 @@ pub(crate) struct World {
     story: Story,
     /// The Services as they were last asked for.
     wanted: Arc<Mutex<BTreeMap<String, Wanted>>>,
+    /// Names of the Configurations that a user has made: nothing deletes them.
+    kept: Arc<Mutex<BTreeSet<String>>>,
     /// Requests that were made.
     errands: Arc<Mutex<u64>>,
 }
@@ -140,9 +144,19 @@ impl World {
         for _ in 0..3 {
             fleet.add(Part::Activator).await;
         }
-        let (story, wanted, errands) = (story.clone(), Arc::default(), Arc::default());
-        let world =
-            Self { api, network, fleet, machines, clients, user, judge, story, wanted, errands };
+        let world = Self {
+            api,
+            network,
+            fleet,
+            machines,
+            clients,
+            user,
+            judge,
+            story: story.clone(),
+            wanted: Arc::default(),
+            kept: Arc::default(),
+            errands: Arc::default(),
+        };
         tokio::spawn(world.clone().look());
         // The sender must live as long as the world.
         tokio::spawn(async move {
@@ -164,11 +178,15 @@ impl World {
             sleep(LOOK_EVERY).await;
             if look.is_multiple_of(ROOM_EVERY) {
                 self.judge.look_at_room();
+                self.judge.look_at_marks();
+            }
+            // Most of the time nobody waits.
+            if !self.judge.is_asked() {
+                continue;
             }
             for (name, activator) in self.fleet.activators() {
                 self.judge.standing(&name, &activator.snapshot());
             }
-            self.judge.look_at_marks();
         }
     }
 
@@ -191,6 +209,7 @@ impl World {
             self.judge.disturb(What::Broken, format!("{NAMESPACE}/{}", wanted.name));
         }
         let applied = if wanted.is_pair {
+            self.kept.lock().insert(wanted.name.clone());
             let [configuration, route] = manifests::pair(&wanted);
             let first = self.apply_one::<Configuration>(&wanted.name, configuration).await;
             first.and(self.apply_one::<Route>(&wanted.name, route).await)
@@ -273,7 +292,7 @@ async fn follow(client: Client, judge: Judge) {
     let revisions = Api::<Revision>::all(client.clone());
     let routes = Api::<Route>::all(client.clone());
     let of_revisions = watcher::Config::default().labels(labels::REVISION);
-    let mut pods = watcher(Api::<Pod>::all(client), of_revisions).default_backoff().boxed();
+    let mut pods = watcher(Api::<WatchedPod>::all(client), of_revisions).default_backoff().boxed();
     let mut revisions = watcher(revisions, watcher::Config::default()).default_backoff().boxed();
     let mut routes = watcher(routes, watcher::Config::default()).default_backoff().boxed();
     loop {

@@ -4,6 +4,7 @@
 
 mod chart;
 mod circles;
+mod defects;
 mod files;
 mod locks;
 mod names;

@@ -10,6 +10,7 @@ use std::task::{Context, Poll};
 use std::time::Duration;
 
 use bytes::Bytes;
+use http::HeaderMap;
 use http_body::{Body as _, Frame, SizeHint};
 use parking_lot::Mutex;
 use tokio::sync::OwnedSemaphorePermit;
@@ -45,13 +46,18 @@ struct State {
 #[derive(Debug)]
 struct Begun {
     pieces: VecDeque<Bytes>,
+    /// What came after the last piece, if the body has come to its end so.
+    trailers: Option<HeaderMap>,
     _place: OwnedSemaphorePermit,
 }
 
 /// A body that begins again.
 #[derive(Debug)]
 pub(crate) struct Again {
-    begun: VecDeque<Bytes>,
+    pieces: VecDeque<Bytes>,
+    trailers: Option<HeaderMap>,
+    /// Whether all of it was read: it had trailers, and nothing comes after them.
+    is_whole: bool,
     rest: Upload,
 }
 
@@ -60,7 +66,7 @@ pub(crate) struct Again {
 impl KeptUpload {
     /// Keeps the beginning of `upload` from now on, in one of [`KEPT_AT_ONCE`] places.
     pub(crate) fn new(upload: Upload, place: OwnedSemaphorePermit, now: Instant) -> Self {
-        let begun = Some(Begun { pieces: VecDeque::new(), _place: place });
+        let begun = Some(Begun { pieces: VecDeque::new(), trailers: None, _place: place });
         let state = State { upload: Some(upload), begun, bytes: 0, until: now + KEPT_FOR };
         Self(Arc::new(Mutex::new(state)))
     }
@@ -93,11 +99,15 @@ impl KeptUpload {
     /// body gets an error.
     pub(crate) fn take_back(&self) -> Option<Upload> {
         let mut state = self.0.lock();
-        let begun = state.begun.take()?.pieces;
+        let Begun { pieces, trailers, .. } = state.begun.take()?;
         let mut rest = state.upload.take()?;
         // Until somebody asks for the next part, the client is not late.
         rest.restart();
-        Some(if begun.is_empty() { rest } else { Upload::Again(Box::new(Again { begun, rest })) })
+        let is_whole = trailers.is_some();
+        if pieces.is_empty() && !is_whole {
+            return Some(rest);
+        }
+        Some(Upload::Again(Box::new(Again { pieces, trailers, is_whole, rest })))
     }
 
     /// Does something with the body, if it was not taken back.
@@ -115,7 +125,7 @@ impl KeptUpload {
         };
         let polled = Pin::new(upload).poll_frame(cx);
         match &polled {
-            Poll::Ready(Some(Ok(frame))) => state.keep(frame.data_ref()),
+            Poll::Ready(Some(Ok(frame))) => state.keep(frame),
             Poll::Ready(Some(Err(_))) => state.begun = None,
             Poll::Ready(None) | Poll::Pending => {}
         }
@@ -124,15 +134,28 @@ impl KeptUpload {
 }
 
 impl State {
-    /// Keeps what was read. Trailers are not kept, and so a body with them does not come back.
-    fn keep(&mut self, data: Option<&Bytes>) {
-        self.bytes += data.map_or(0, Bytes::len) + size_of::<Bytes>();
+    /// Keeps what was read.
+    fn keep(&mut self, frame: &Frame<Bytes>) {
+        let size = match (frame.data_ref(), frame.trailers_ref()) {
+            (Some(data), _) => data.len(),
+            (None, Some(trailers)) => size_of_fields(trailers),
+            (None, None) => 0,
+        };
+        self.bytes += size + size_of::<Bytes>();
         let is_kept = self.bytes <= KEPT_BYTES_MAX && Instant::now() < self.until;
-        match (data, &mut self.begun) {
-            (Some(data), Some(begun)) if is_kept => begun.pieces.push_back(data.clone()),
-            _ => self.begun = None,
-        }
+        let Some(begun) = self.begun.as_mut().filter(|_| is_kept) else {
+            self.begun = None;
+            return;
+        };
+        begun.pieces.extend(frame.data_ref().cloned());
+        begun.trailers = frame.trailers_ref().cloned();
     }
+}
+
+/// The room that fields take: their bytes, and what a map needs for each.
+fn size_of_fields(fields: &HeaderMap) -> usize {
+    let each = 2 * size_of::<Bytes>();
+    fields.iter().map(|(name, value)| name.as_str().len() + value.len() + each).sum()
 }
 
 // === impl Again ===
@@ -150,18 +173,21 @@ impl Again {
         &mut self,
         cx: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, UploadError>>> {
-        match self.begun.pop_front() {
-            Some(data) => Poll::Ready(Some(Ok(Frame::data(data)))),
+        let data = self.pieces.pop_front().map(Frame::data);
+        match data.or_else(|| self.trailers.take().map(Frame::trailers)) {
+            Some(frame) => Poll::Ready(Some(Ok(frame))),
+            None if self.is_whole => Poll::Ready(None),
             None => Pin::new(&mut self.rest).poll_frame(cx),
         }
     }
 
     pub(super) fn is_end_stream(&self) -> bool {
-        self.begun.is_empty() && self.rest.is_end_stream()
+        let is_read = self.pieces.is_empty() && self.trailers.is_none();
+        is_read && (self.is_whole || self.rest.is_end_stream())
     }
 
     pub(super) fn size_hint(&self) -> SizeHint {
-        let begun: u64 = self.begun.iter().map(|data| data.len() as u64).sum();
+        let begun: u64 = self.pieces.iter().map(|data| data.len() as u64).sum();
         let rest = self.rest.size_hint();
         let mut hint = SizeHint::new();
         hint.set_lower(begun + rest.lower());
@@ -204,9 +230,17 @@ mod tests {
 
     /// A body of chunks, as a client sends it.
     async fn body(chunks: Vec<Bytes>) -> Upload {
+        body_with(chunks, None).await
+    }
+
+    async fn body_with(chunks: Vec<Bytes>, trailers: Option<HeaderMap>) -> Upload {
         let (near, far) = tokio::io::duplex(1 << 20);
         let sent = http_body_util::StreamBody::new(futures::stream::iter(
-            chunks.into_iter().map(|chunk| Ok::<_, std::convert::Infallible>(Frame::data(chunk))),
+            chunks
+                .into_iter()
+                .map(Frame::data)
+                .chain(trailers.map(Frame::trailers))
+                .map(Ok::<_, std::convert::Infallible>),
         ));
         let (given, taken) = tokio::sync::oneshot::channel();
         let given = Mutex::new(Some(given));
@@ -221,7 +255,7 @@ mod tests {
         let io = hyper_util::rt::TokioIo::new(near);
         let (mut sender, connection) = hyper::client::conn::http1::handshake(io).await.unwrap();
         tokio::spawn(connection);
-        let request = http::Request::post("/").body(sent).unwrap();
+        let request = http::Request::post("/").header("trailer", "x-sum").body(sent).unwrap();
         tokio::spawn(async move { sender.send_request(request).await });
         taken.await.unwrap().into_body()
     }
@@ -253,6 +287,29 @@ mod tests {
             }
             let expected: Vec<u8> = (0..6).flat_map(|at| [at; 10]).collect();
             assert_eq!(whole, expected, "after {read} bytes");
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_body_that_is_taken_back_has_its_trailers() {
+        let sum = HeaderMap::from_iter([(
+            http::HeaderName::from_static("x-sum"),
+            http::HeaderValue::from_static("7"),
+        )]);
+        for chunks in [vec![], vec![Bytes::from_static(b"all")]] {
+            let kept = KeptUpload::new(
+                body_with(chunks.clone(), Some(sum.clone())).await,
+                place(),
+                Instant::now(),
+            );
+            let first = kept.upload().collect().await.unwrap();
+            assert_eq!(first.trailers(), Some(&sum), "it was read to its end");
+            let mut again = kept.take_back().unwrap();
+            assert!(!again.is_end_stream());
+            let second = (&mut again).collect().await.unwrap();
+            assert_eq!(second.trailers(), Some(&sum));
+            assert_eq!(second.to_bytes(), chunks.concat());
+            assert!(again.is_end_stream());
         }
     }
 

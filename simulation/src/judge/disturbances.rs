@@ -7,16 +7,21 @@ use std::time::Duration;
 /// What a fault concerns.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) enum What {
-    /// An activator ends, or begins anew or in the place of another.
+    /// An activator ends without mercy, with all that it holds.
     Activator,
+    /// An activator joins the others, or leaves them in order: they may disagree about who owns a
+    /// revision, and no request is lost.
+    Member,
     /// An activator, autoscaler or controller is stopped for a while.
     Pause,
     /// Another part of the control plane ends, or begins.
     Control,
     /// A link between two processes.
     Link,
-    /// A process's way to the API server.
+    /// A process's way to the API server: requests fail, or are late, and the process knows it.
     Api,
+    /// Its watches say nothing: the process cannot tell that from a time without events.
+    Stall,
     /// Only its watch of pods.
     PodWatch,
     /// A pod, by UID: requests inside may break.
@@ -101,6 +106,30 @@ impl Disturbances {
         ends.try_fold(Duration::ZERO, |last, until| Some(last.max(until? + before)))
     }
 
+    /// Since when trouble of these kinds may keep one from knowing what is so at `at`: the beginning
+    /// of the first of the disturbances that follow each other with less than `recovery` between two,
+    /// the last of which ended less than `recovery` before.
+    pub(super) fn unsettled_since(
+        &self,
+        kinds: &[What],
+        whom: impl Fn(&str) -> bool,
+        at: Duration,
+        recovery: Duration,
+    ) -> Option<Duration> {
+        let concerned = |entry: &&Entry| kinds.contains(&entry.what) && whom(&entry.whom);
+        let mut first = None;
+        let mut from = at;
+        loop {
+            let is_near =
+                |until: Option<Duration>| until.is_none_or(|until| until + recovery >= from);
+            let near = self.all.iter().filter(concerned).filter(|entry| is_near(entry.until));
+            match near.map(|entry| entry.from).min().filter(|begin| *begin < from) {
+                Some(earlier) => (first, from) = (Some(earlier), earlier),
+                None => return first,
+            }
+        }
+    }
+
     /// Whether one of that kind about that one has been in force all the time since `since`, be it
     /// one after the other.
     pub(super) fn lasts(&self, what: What, whom: &str, since: Duration) -> bool {
@@ -147,6 +176,24 @@ mod tests {
         all.end(second, s(15));
         assert!(!all.lasts(What::Link, "a>b", s(0)), "it was well in between");
         assert!(all.lasts(What::Link, "a>b", s(20)));
+    }
+
+    #[test]
+    fn troubles_that_follow_each_other_are_one() {
+        let mut all = Disturbances::default();
+        let since = |all: &Disturbances, at| {
+            all.unsettled_since(&[What::Api], |whom| whom == "a", s(at), s(5))
+        };
+        for (from, to) in [(10, 20), (24, 30), (40, 41)] {
+            let trouble = all.begin(What::Api, "a".into(), s(from));
+            all.end(trouble, s(to));
+        }
+        all.instant(What::Api, "b".into(), s(35));
+        assert_eq!(since(&all, 9), None, "it has not begun");
+        assert_eq!(since(&all, 15), Some(s(10)));
+        assert_eq!(since(&all, 35), Some(s(10)), "it is not over for 5 s, nor was the first");
+        assert_eq!(since(&all, 36), None, "it is over");
+        assert_eq!(since(&all, 43), Some(s(40)));
     }
 
     #[test]

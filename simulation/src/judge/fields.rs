@@ -59,14 +59,14 @@ impl Judge {
                     continue;
                 }
                 state.fields.0.insert(key, value);
-                let holder = state.written.leases.get(&format!("ebb-{part}"));
-                let holds = holder.is_none_or(|holder| *holder == **by);
+                let tenure = state.written.leases.get(&format!("ebb-{part}"));
+                let holds = tenure.is_none_or(|tenure| tenure.covers(by, call));
                 if role(by) != *part || !holds {
                     broken.push(format!(
-                        "{by} writes {} of {}, and {} holds the lease of the {part}",
+                        "{by} writes {} of {}, sent in term {:?}, and the lease of the {part} is {tenure:?}",
                         path.join("."),
                         call.path,
-                        holder.map_or("nobody", String::as_str),
+                        call.term,
                     ));
                 }
             }
@@ -85,4 +85,40 @@ fn value(object: &Value, path: &[&str]) -> Value {
     fields.remove("desiredReplicas");
     // A status that the first scale has made says nothing else yet.
     if fields.is_empty() { Value::Null } else { value }
+}
+
+#[cfg(test)]
+mod tests {
+    use bytes::Bytes;
+    use http::StatusCode;
+    use serde_json::json;
+
+    use super::*;
+    use crate::api_link::Witness as _;
+    use crate::story::Story;
+
+    fn write(judge: &Judge, path: &str, term: Option<i64>, object: &Value) {
+        let call = Call { method: Method::PUT, path: path.to_owned(), term };
+        let answer = Bytes::from(object.to_string());
+        judge.wrote(&"controller-0".into(), &call, StatusCode::OK, &answer);
+    }
+
+    #[test]
+    fn a_write_of_an_earlier_term_is_late_even_if_its_sender_leads_again() {
+        let story = Story::default();
+        let judge = Judge::new(&story, "example.com");
+        let name: Name = "controller-0".into();
+        let lease = |term: i64| {
+            let spec = json!({"holderIdentity": "controller-0", "leaseTransitions": term});
+            json!({"metadata": {"name": "ebb-controller"}, "spec": spec})
+        };
+        let service = |word: &str| json!({"metadata": {"uid": "1"}, "status": {"url": word}});
+        write(&judge, "/leases/ebb-controller", None, &lease(1));
+        let early = judge.term(&name);
+        write(&judge, "/leases/ebb-controller", None, &lease(3));
+        write(&judge, "/services/a/status", judge.term(&name), &service("one"));
+        assert!(story.broken().is_empty());
+        write(&judge, "/services/a/status", early, &service("two"));
+        assert_eq!(story.broken().first().map(|broken| broken.rule), Some(ONE_WRITER));
+    }
 }

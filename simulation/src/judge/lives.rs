@@ -3,19 +3,44 @@
 use std::collections::BTreeSet;
 use std::time::Duration;
 
-use super::{Disturbance, Judge, PodFacts, What};
+use super::{Disturbance, Judge, PodFacts, What, concerns};
 use crate::identity::Identity;
-use crate::invariants::EMPTY_POD;
+use crate::invariants::{ALIVE, EMPTY_POD};
+use crate::network::Name;
+use crate::parts::Ending;
 
 /// How long an activator that ends may take its requests with it.
 const LOST_WITH: Duration = Duration::from_secs(5);
 
+/// How long before it ends a process may have lost its lease for a fault that is over: it leads for
+/// 10.5 s after its last renewal.
+const UNELECTED_AFTER: Duration = Duration::from_secs(12);
+
 impl Judge {
+    /// A process of Ebb has ended in order although nobody asked it to. Only whoever no longer leads
+    /// may do so, and leads no longer only because its way to the API server, or itself, was disturbed.
+    pub(crate) fn ends_by_itself(&self, name: &Name, ending: Ending) {
+        let now = ebb_clockwork::elapsed();
+        let from = now.saturating_sub(UNELECTED_AFTER);
+        let is_disturbed = self.state.lock().disturbances.any(
+            &[What::Api, What::Pause],
+            concerns(name),
+            from,
+            now,
+        );
+        if ending == Ending::Unelected && is_disturbed {
+            self.story.tell(format!("{name} no longer leads, ends and is started again"));
+        } else {
+            self.story.blame(ALIVE, format!("{name} ends although nothing is wrong: {ending:?}"));
+        }
+    }
+
     /// The process of a pod has started.
     pub(crate) fn pod_runs(&self, identity: &Identity) {
         let new = || PodFacts {
             identity: identity.clone(),
             inside: BTreeSet::new(),
+            free: Duration::ZERO,
             well: None,
             is_up: false,
             sick: 0,
@@ -75,7 +100,8 @@ impl Judge {
         let Some(pod) = state.pods.get_mut(&identity.uid) else { return };
         let inside: Vec<u64> = std::mem::take(&mut pod.inside).into_iter().collect();
         (pod.well, pod.is_up) = (None, false);
-        state.disturbances.begin(What::Pod, identity.uid.clone(), now);
+        // It excuses what breaks at this moment, and nothing that comes later.
+        state.disturbances.instant(What::Pod, identity.uid.clone(), now);
         let alive: Vec<u64> = inside
             .into_iter()
             .filter(|number| state.requests.get(number).is_some_and(|request| !request.is_over))
@@ -104,4 +130,28 @@ impl Judge {
 fn list(numbers: &[u64]) -> String {
     let words: Vec<_> = numbers.iter().map(|number| format!("request {number}")).collect();
     words.join(", ")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::story::Story;
+
+    #[test]
+    fn a_pod_that_was_taken_away_excuses_nothing_that_comes_later() {
+        let judge = Judge::new(&Story::default(), "example.com");
+        let pod = Identity {
+            name: "pod".into(),
+            uid: "1".into(),
+            namespace: "default".to_owned(),
+            service: "service".into(),
+            revision_uid: "2".into(),
+        };
+        judge.pod_runs(&pod);
+        judge.pod_ends(&pod);
+        let later = Duration::from_secs(1);
+        let state = judge.state.lock();
+        assert!(state.disturbances.any(&[What::Pod], |_| true, Duration::ZERO, later));
+        assert!(!state.disturbances.any(&[What::Pod], |_| true, later, later));
+    }
 }

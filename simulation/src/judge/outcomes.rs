@@ -12,14 +12,22 @@ use super::{
     concerns_activators,
 };
 use crate::content;
-use crate::invariants::{ANSWERED, ENDS, INSIDE, OWN_REVISION, WHOLE};
+use crate::invariants::{ANSWERED, ENDS, INSIDE, OWN_REVISION, STARTED, WHOLE};
 use crate::network::Name;
 
 /// How long a change of a Route or a pod may be unknown to an activator that is well.
 const KNOWN_WITHIN: Duration = Duration::from_secs(2);
-/// The same after its way to the API server was disturbed: a watch that stalls is asked to end
-/// after 50 s, and then connected again with a back-off.
+/// How long after the end of a trouble with the API server a change that was made meanwhile may be
+/// unknown: the pause before the next try is 5 s at the most, an answer that was begun before may
+/// take 6 s, and events come up to 2 s late.
+const KNOWN_AGAIN: Duration = Duration::from_secs(15);
+/// How long it may be unknown to a process whose watches say nothing, while all else works: it cannot
+/// tell that from a time without events. A watch is asked to end after 50 s and ended 5 s later; then
+/// come the pause and the list.
 const KNOWN_LATE: Duration = Duration::from_secs(75);
+/// How much sooner or later than an activator that leaves closes a connection a request on it may be
+/// sent and be lost: bytes take up to 2 ms each way, and what comes then is lost between two kernels.
+const CROSSES: Duration = Duration::from_millis(5);
 /// How long bytes may be on their way to a pod whose process ends meanwhile, many times over: links
 /// to pods are well.
 const UNDER_WAY: Duration = Duration::from_millis(50);
@@ -27,6 +35,12 @@ const UNDER_WAY: Duration = Duration::from_millis(50);
 const ROUNDING: Duration = Duration::from_millis(2);
 /// How much later.
 const TIMEOUT_SLACK: Duration = Duration::from_secs(3);
+/// How long after a trouble with the API server a failed write may wait for its next try: a failed
+/// reconcile is tried again after up to a minute.
+const WRITES_AFTER: Duration = Duration::from_secs(75);
+/// How long after a process has ended, or was cut off, nobody may lead: a lease of 12 s and the start
+/// of a process.
+const LEADS_AFTER: Duration = Duration::from_secs(20);
 /// How long an answer may take from a pod to its client, with the rest of the request on its way.
 const ANSWERED_WITHIN: Duration = Duration::from_secs(1);
 
@@ -61,17 +75,21 @@ impl Judge {
         self.state.lock().disturbances.instant(what, whom.into(), ebb_clockwork::elapsed());
     }
 
-    /// An activator leaves in order: it closes connections on which nothing is under way.
-    pub(crate) fn leaves(&self, activator: &Name) {
-        self.state.lock().leaving.insert(activator.clone());
+    /// An activator leaves in order, and closes connections on which nothing is under way at that
+    /// moment.
+    pub(crate) fn closes(&self, activator: &Name, at: Duration) {
+        self.state.lock().closing.insert(activator.clone(), at);
     }
 
-    /// Whether a request that a connection broke with had come no further than to an activator that
-    /// leaves.
+    /// Whether a request that a connection broke with crossed the end of the connection, which an
+    /// activator that leaves closed at that moment. One that was sent sooner it has to answer, and
+    /// one that is sent later meets a connection that its client knows to be closed.
     pub(crate) fn is_turned_away(&self, number: u64, activator: &Name) -> bool {
         let state = self.state.lock();
-        let is_new = |request: &Request| request.arrivals.is_empty();
-        state.leaving.contains(activator) && state.requests.get(&number).is_some_and(is_new)
+        let Some(at) = state.closing.get(activator) else { return false };
+        state.requests.get(&number).is_some_and(|request| {
+            request.arrivals.is_empty() && request.sent.abs_diff(*at) <= CROSSES
+        })
     }
 
     /// A request has ended.
@@ -79,6 +97,7 @@ impl Judge {
         let mut state = self.state.lock();
         let Some(request) = state.requests.get_mut(&number) else { return };
         request.is_over = true;
+        state.open -= 1;
         let Some(request) = state.requests.get(&number) else { return };
         let found = verdict(&state, request, outcome);
         let (asked, activator) = (request.asked.clone(), request.activator.clone());
@@ -115,8 +134,11 @@ fn verdict(state: &State, request: &Request, outcome: &Outcome) -> Finding {
         Outcome::Nothing => Some((ENDS, "it never ended".to_owned())),
         Outcome::NoActivator => (!ended_here(state, request))
             .then(|| (ANSWERED, "no activator took the connection".to_owned())),
+        // An upload that is refused while it is sent breaks, and its answer may get lost.
+        Outcome::Broke(_) if request.asked.upload > 0 && is_out_of_time(state, request) => {
+            timed_out(state, request)
+        }
         Outcome::Broke(error) => {
-            // An upload that is refused while it is sent breaks, and its answer may get lost.
             let is_refused = request.asked.upload > 0
                 && (request.asked.is_outside || not_found(state, request).is_none());
             (broke(state, request) && !is_refused)
@@ -156,7 +178,8 @@ fn broke(state: &State, request: &Request) -> bool {
     !fell_with_pod && !ended_here(state, request)
 }
 
-/// Whether an activator, or a link between two, was under a fault while they had the request.
+/// Whether an activator, or a link between two, was under a fault while they had the request. One
+/// that leaves in order takes nothing with it.
 fn ended_here(state: &State, request: &Request) -> bool {
     let (from, to) = (request.sent.saturating_sub(KNOWN_WITHIN), ebb_clockwork::elapsed());
     let kinds = [What::Activator, What::Link, What::Pause];
@@ -165,7 +188,7 @@ fn ended_here(state: &State, request: &Request) -> bool {
 
 /// UIDs of the Revisions that may serve the request.
 fn routed(state: &State, request: &Request) -> BTreeSet<Arc<str>> {
-    let from = request.sent.saturating_sub(lateness(state, request));
+    let from = known_since(state, request);
     state.written.routed(&request.asked.service, from, ebb_clockwork::elapsed())
 }
 
@@ -208,20 +231,26 @@ fn answered(
     })
 }
 
-/// How long this activator may not know a change.
-fn lateness(state: &State, request: &Request) -> Duration {
-    let from = request.sent.saturating_sub(KNOWN_LATE);
+/// Since when this activator may not know what has changed.
+fn known_since(state: &State, request: &Request) -> Duration {
     let own = request.activator.as_ref().map_or(ALL, |(name, _)| name);
-    let kinds = [What::Api, What::Pause];
-    if state.disturbances.any(&kinds, concerns(own), from, ebb_clockwork::elapsed()) {
-        KNOWN_LATE
-    } else {
-        KNOWN_WITHIN
-    }
+    let sent = request.sent;
+    let unsettled = |kinds: &[What]| {
+        state.disturbances.unsettled_since(kinds, concerns(own), sent, KNOWN_AGAIN)
+    };
+    let since = match unsettled(&[What::Api, What::Stall, What::Pause]) {
+        None => sent,
+        // It can list at least, and does once its watch has been silent for too long.
+        Some(since) if unsettled(&[What::Api, What::Pause]).is_none() => {
+            since.max(sent.saturating_sub(KNOWN_LATE))
+        }
+        Some(since) => since,
+    };
+    since.saturating_sub(KNOWN_WITHIN)
 }
 
 fn not_found(state: &State, request: &Request) -> Finding {
-    let from = request.sent.saturating_sub(lateness(state, request));
+    let from = known_since(state, request);
     let always = state.written.always_routed(&request.asked.service, from);
     always.then(|| (ANSWERED, "404 although its host was routed all the time".to_owned()))
 }
@@ -231,16 +260,27 @@ fn unavailable(state: &State, request: &Request, headers: &HeaderMap) -> Finding
     if !headers.contains_key(header::RETRY_AFTER) {
         return Some((ANSWERED, format!("503 {why} without Retry-After")));
     }
-    let from = request.sent.saturating_sub(KNOWN_LATE);
     let own = |whom: &str| *whom == *request.asked.service;
-    let excused = state.disturbances.any(&[What::Broken], own, from, ebb_clockwork::elapsed());
+    let now = ebb_clockwork::elapsed();
+    let excused = state.disturbances.any(&[What::Broken], own, request.sent, now);
     (!(why == "cannot-start" && excused)).then(|| (ANSWERED, format!("503 {why}")))
+}
+
+/// Since when an activator may know the request.
+fn taken_at(request: &Request) -> Duration {
+    request.activator.as_ref().map_or(request.sent, |(_, since)| *since)
+}
+
+fn is_out_of_time(state: &State, request: &Request) -> bool {
+    let took = ebb_clockwork::since(taken_at(request)) + ROUNDING;
+    let is_over = |uid: &Arc<str>| state.written.timeout(uid).is_some_and(|most| took >= most);
+    routed(state, request).iter().any(is_over)
 }
 
 /// A request may be given up when its own timeout is over, and only if no pod could serve it.
 fn timed_out(state: &State, request: &Request) -> Finding {
     let now = ebb_clockwork::elapsed();
-    let begin = request.activator.as_ref().map_or(request.sent, |(_, since)| *since);
+    let begin = taken_at(request);
     let took = now.saturating_sub(begin);
     let routed = routed(state, request);
     let timeouts = routed.iter().filter_map(|uid| state.written.timeout(uid));
@@ -263,8 +303,40 @@ fn timed_out(state: &State, request: &Request) -> Finding {
             .then(|| (ANSWERED, "504 although its pod answered in time".to_owned()));
     }
     let had_room = |uid: &Arc<str>| state.room.is_since(uid, begin);
-    (routed.iter().all(had_room))
-        .then(|| (ANSWERED, "504 although a pod was ready and free all the time".to_owned()))
+    if routed.iter().all(had_room) {
+        return Some((ANSWERED, "504 although a pod was ready and free all the time".to_owned()));
+    }
+    ought_to_start(state, request, &routed, begin)
+        .then(|| (STARTED, format!("504 after {took:?}, and no pod has served at any time")))
+}
+
+/// Whether none of the Revisions had a pod since then, and nothing says why. Pods start within 7 s,
+/// and no timeout is shorter than 10 s.
+fn ought_to_start(
+    state: &State,
+    request: &Request,
+    routed: &BTreeSet<Arc<str>>,
+    begin: Duration,
+) -> bool {
+    let now = ebb_clockwork::elapsed();
+    let disturbed = |kinds: &[What], before: Duration| {
+        state.disturbances.any(kinds, |_| true, begin.saturating_sub(before), now)
+    };
+    let service = &request.asked.service;
+    let is_own = |uid: &str| {
+        let pod = state.pods.get(uid);
+        pod.is_some_and(|pod| routed.contains(&pod.identity.revision_uid))
+    };
+    let is_broken = state.disturbances.any(&[What::Broken], |own| *own == **service, begin, now)
+        || state.disturbances.any(&[What::Pod], is_own, begin, now);
+    let lack = |uid: &Arc<str>| state.written.lives(uid) && !state.room.had_pod(uid, begin);
+    !is_broken
+        && !disturbed(
+            &[What::Api, What::Stall, What::PodWatch, What::Pause, What::Clock],
+            WRITES_AFTER,
+        )
+        && !disturbed(&[What::Activator, What::Member, What::Control, What::Link], LEADS_AFTER)
+        && routed.iter().all(lack)
 }
 
 /// The word that Ebb gives for an error of its own.

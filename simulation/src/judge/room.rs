@@ -4,16 +4,26 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::{Judge, KNOWN_AFTER, State};
+use super::{Judge, KNOWN_AFTER, PodFacts, State};
 
-/// Since when a revision, by UID, has room for a request.
+/// What is known of the revisions' pods, by the revision's UID.
 #[derive(Default)]
-pub(super) struct Room(BTreeMap<Arc<str>, Duration>);
+pub(super) struct Room {
+    /// Since when a revision has room for a request.
+    free: BTreeMap<Arc<str>, Duration>,
+    /// When it was last seen with a pod whose process serves as it should, known or not.
+    served: BTreeMap<Arc<str>, Duration>,
+}
 
 impl Room {
     /// Whether the revision had room all the time since then.
     pub(super) fn is_since(&self, revision: &str, from: Duration) -> bool {
-        self.0.get(revision).is_some_and(|since| *since <= from)
+        self.free.get(revision).is_some_and(|since| *since <= from)
+    }
+
+    /// Whether the revision has had a pod that serves at any time since then.
+    pub(super) fn had_pod(&self, revision: &str, from: Duration) -> bool {
+        self.served.get(revision).is_some_and(|last| *last >= from)
     }
 }
 
@@ -21,25 +31,38 @@ impl Judge {
     /// Looks which revisions have room. Often enough: whoever waits for seconds would have got it.
     pub(crate) fn look_at_room(&self) {
         let now = ebb_clockwork::elapsed();
-        let mut state = self.state.lock();
+        let mut locked = self.state.lock();
+        let state = &mut *locked;
         let with_room = state.with_room(now);
-        let room = &mut state.room.0;
-        room.retain(|revision, _| with_room.contains_key(revision));
+        let serve = state.pods.values().filter(|pod| pod.well.is_some());
+        let serve = serve.map(|pod| (pod.identity.revision_uid.clone(), now));
+        state.room.served.extend(serve);
+        let free = &mut state.room.free;
+        free.retain(|revision, _| with_room.contains_key(revision));
         for (revision, now) in with_room {
-            room.entry(revision).or_insert(now);
+            free.entry(revision).or_insert(now);
         }
     }
 }
 
 impl State {
     fn with_room(&self, now: Duration) -> BTreeMap<Arc<str>, Duration> {
-        let has_room = |(uid, pod): &(&Arc<str>, &super::PodFacts)| {
-            let is_known = pod.well.is_some_and(|well| well + KNOWN_AFTER <= now);
-            let revision = &pod.identity.revision_uid;
-            let limit = self.written.limit(revision);
-            is_known && self.written.may_serve(uid) && (limit == 0 || pod.inside.len() < limit)
+        let is_open = |(uid, pod): &(&Arc<str>, &PodFacts)| {
+            self.open_since(uid, pod).is_some_and(|at| at <= now)
         };
-        let pods = self.pods.iter().filter(has_room);
-        pods.map(|(_, pod)| (pod.identity.revision_uid.clone(), now)).collect()
+        self.pods
+            .iter()
+            .filter(is_open)
+            .map(|(_, pod)| (pod.identity.revision_uid.clone(), now))
+            .collect()
+    }
+
+    /// Since when every activator that is well must know that a pod is ready and has a free slot;
+    /// nothing if it has none.
+    pub(super) fn open_since(&self, uid: &str, pod: &PodFacts) -> Option<Duration> {
+        let limit = self.written.limit(&pod.identity.revision_uid);
+        let is_free = limit == 0 || pod.inside.len() < limit;
+        let known = pod.well?.max(self.written.serves_since(uid)?) + KNOWN_AFTER;
+        is_free.then(|| known.max(pod.free))
     }
 }

@@ -34,8 +34,8 @@ pub(super) struct Written {
     revisions: BTreeMap<Arc<str>, RevisionFacts>,
     /// By namespace and name of the Route, the names that it leads to since that time.
     routes: BTreeMap<String, Vec<(Duration, BTreeSet<String>)>>,
-    /// Holders by the name of the lease.
-    pub(super) leases: BTreeMap<String, String>,
+    /// By name.
+    pub(super) leases: BTreeMap<String, Tenure>,
     /// Pods of revisions, by UID.
     pods: BTreeMap<Arc<str>, StandingPod>,
     /// Since when a pod of a Revision is marked although it is to stay.
@@ -46,10 +46,25 @@ pub(super) struct Written {
     pub(super) joined: Duration,
 }
 
+/// Who holds a lease, and in which of its terms: the lease counts how often it changed hands.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(super) struct Tenure {
+    pub(super) holder: String,
+    pub(super) term: i64,
+}
+
+impl Tenure {
+    /// Whether that process sent the write in this term, and not in an earlier one of its own.
+    pub(super) fn covers(&self, by: &Name, call: &Call) -> bool {
+        self.holder == **by && call.term.is_none_or(|term| term == self.term)
+    }
+}
+
 struct StandingPod {
     /// UID of its Revision.
     revision: Arc<str>,
-    is_ready: bool,
+    /// Since when it is ready and not on its way out.
+    serves: Option<Duration>,
     is_marked: bool,
     is_leaving: bool,
 }
@@ -88,10 +103,16 @@ impl Written {
         self.revisions.get(uid).map(|revision| revision.timeout)
     }
 
-    /// Whether the API has a pod as ready, and it is not on its way out.
-    pub(super) fn may_serve(&self, pod: &str) -> bool {
-        let may = |pod: &StandingPod| pod.is_ready && !pod.is_marked && !pod.is_leaving;
-        self.pods.get(pod).is_some_and(may)
+    /// Since when the API has a pod as ready, and it is not on its way out.
+    pub(super) fn serves_since(&self, pod: &str) -> Option<Duration> {
+        self.pods.get(pod)?.serves
+    }
+
+    /// UID of the newest Revision of a name, if it is there.
+    pub(super) fn newest(&self, name: &str) -> Option<&Arc<str>> {
+        let own = self.revisions.iter().filter(|(_, revision)| revision.name == name);
+        let (uid, revision) = own.max_by_key(|(_, revision)| revision.born)?;
+        revision.died.is_none().then_some(uid)
     }
 
     /// Whether the Revision is there.
@@ -191,13 +212,14 @@ impl Judge {
             return;
         };
         let mark = pod.annotations().get(DELETION_COST);
-        let standing = StandingPod {
-            revision: revision.as_str().into(),
-            is_ready: is_ready(pod),
-            is_marked: mark.is_some_and(|cost| cost.starts_with('-')),
-            is_leaving: pod.metadata.deletion_timestamp.is_some(),
-        };
-        self.state.lock().written.pods.insert(uid.into(), standing);
+        let is_marked = mark.is_some_and(|cost| cost.starts_with('-'));
+        let is_leaving = pod.metadata.deletion_timestamp.is_some();
+        let pods = &mut self.state.lock().written.pods;
+        let before = pods.get(uid.as_str()).and_then(|before| before.serves);
+        let serves = (is_ready(pod) && !is_marked && !is_leaving)
+            .then(|| before.unwrap_or_else(ebb_clockwork::elapsed));
+        let revision = revision.as_str().into();
+        pods.insert(uid.into(), StandingPod { revision, serves, is_marked, is_leaving });
     }
 
     /// A pod is gone.
@@ -250,10 +272,10 @@ impl Judge {
 
     /// Whether a process holds a lease.
     pub(crate) fn holds_lease(&self, name: &Name) -> bool {
-        self.state.lock().written.leases.values().any(|holder| **holder == **name)
+        self.state.lock().written.leases.values().any(|tenure| tenure.holder == **name)
     }
 
-    fn scale_written(&self, by: &Name, answer: &Value) {
+    fn scale_written(&self, by: &Name, call: &Call, answer: &Value) {
         let now = ebb_clockwork::elapsed();
         let uid = answer["metadata"]["uid"].as_str().unwrap_or_default();
         let desired = answer["status"]["desiredReplicas"].as_i64();
@@ -274,9 +296,9 @@ impl Judge {
             |scale: Option<i64>| scale.map_or_else(|| "none".to_owned(), |n| n.to_string());
         let change = format!("{by} scales {name} from {} to {}", number(before), number(desired));
         let mut broken = Vec::new();
-        let holder = state.written.leases.get("ebb-autoscaler").cloned();
+        let tenure = state.written.leases.get("ebb-autoscaler").cloned();
         let is_right = match role(by) {
-            "autoscaler" => holder.as_deref().is_none_or(|holder| *holder == **by),
+            "autoscaler" => tenure.as_ref().is_none_or(|tenure| tenure.covers(by, call)),
             "activator" => before.unwrap_or(0) == 0 && desired > Some(0),
             // Until the autoscaler decides, the status shows the Deployment's own number.
             _ => before.is_none(),
@@ -284,7 +306,7 @@ impl Judge {
         if !is_right {
             broken.push((
                 ONE_WRITER,
-                format!("{change}, and {} holds the lease", holder.unwrap_or_default()),
+                format!("{change}, sent in term {:?}, and the lease is {tenure:?}", call.term),
             ));
         }
         if desired < before
@@ -322,6 +344,11 @@ fn unheard(state: &State, by: &Name, now: Duration) -> Option<Name> {
 }
 
 impl Witness for Judge {
+    fn term(&self, by: &Name) -> Option<i64> {
+        let state = self.state.lock();
+        state.written.leases.get(&format!("ebb-{}", role(by))).map(|tenure| tenure.term)
+    }
+
     fn wrote(&self, by: &Name, call: &Call, status: StatusCode, answer: &Bytes) {
         if !status.is_success() {
             return;
@@ -333,14 +360,16 @@ impl Witness for Judge {
         let answer = serde_json::from_slice::<Value>(answer).unwrap_or_default();
         self.fields_written(by, call, &answer);
         if call.path.contains("/revisions/") && call.path.ends_with("/status") {
-            self.scale_written(by, &answer);
+            self.scale_written(by, call, &answer);
         } else if call.path.contains("/leases") {
             let lease = answer;
             let name = lease["metadata"]["name"].as_str().unwrap_or_default().to_owned();
             let holder = lease["spec"]["holderIdentity"].as_str().unwrap_or_default().to_owned();
+            let term = lease["spec"]["leaseTransitions"].as_i64().unwrap_or_default();
             let leases = &mut self.state.lock().written.leases;
-            let before = leases.insert(name.clone(), holder.clone());
-            if before.as_ref() != Some(&holder) {
+            let tenure = Tenure { holder: holder.clone(), term };
+            let before = leases.insert(name.clone(), tenure.clone());
+            if before.as_ref() != Some(&tenure) {
                 self.story.tell(format!(
                     "The lease {name} is held by {}",
                     if holder.is_empty() { "nobody" } else { &holder }

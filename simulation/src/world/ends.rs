@@ -4,8 +4,8 @@ use std::collections::BTreeSet;
 use std::time::Duration;
 
 use ebb_api::condition::Condition;
+use ebb_api::labels;
 use ebb_api::serving::{Configuration, Revision, Route, Service};
-use k8s_openapi::api::apps::v1::Deployment;
 use k8s_openapi::api::core::v1::Pod;
 use kube::api::ListParams;
 use kube::{Api, ResourceExt as _};
@@ -24,6 +24,8 @@ const CONVERGED_WITHIN: Duration = Duration::from_secs(150);
 /// How long it may take from the last request until nothing runs: windows and delays of up to 15 s
 /// twice over, and a pod that Ebb gives up.
 const ASLEEP_WITHIN: Duration = Duration::from_secs(150);
+/// How long it may take until as many pods run as are to be kept without traffic, once all else sleeps.
+const KEPT_WITHIN: Duration = Duration::from_secs(15);
 /// How long what is gone may still be known.
 const FORGOTTEN_WITHIN: Duration = Duration::from_secs(75);
 /// How often the world is looked at.
@@ -37,6 +39,9 @@ impl World {
         self.call_all().await;
         if let Err(what) = self.wait(ASLEEP_WITHIN, |world| Box::pin(world.is_awake())).await {
             self.story.blame(TO_ZERO, what);
+        }
+        if let Err(what) = self.wait(KEPT_WITHIN, |world| Box::pin(world.lacks())).await {
+            self.story.blame(CONVERGES, what);
         }
         if let Err(what) = self.wait(FORGOTTEN_WITHIN, |world| Box::pin(world.is_left())).await {
             self.story.blame(BOUNDED, what);
@@ -61,7 +66,7 @@ impl World {
     }
 
     /// All objects of a kind, in all namespaces.
-    async fn list<K>(&self) -> Result<Vec<K>, String>
+    pub(super) async fn list<K>(&self) -> Result<Vec<K>, String>
     where
         K: kube::Resource<DynamicType = ()> + Clone + std::fmt::Debug + DeserializeOwned,
     {
@@ -69,7 +74,7 @@ impl World {
         found.map(|list| list.items).map_err(|error| format!("{}: {error}", K::plural(&())))
     }
 
-    fn wanted(&self) -> Vec<Wanted> {
+    pub(super) fn wanted(&self) -> Vec<Wanted> {
         self.wanted.lock().values().cloned().collect()
     }
 
@@ -103,8 +108,32 @@ impl World {
         let is_asked = |service: &&Service| wanted.iter().any(|one| one.name == service.name_any());
         match found.iter().find(|service| !is_asked(service)) {
             Some(service) => Err(format!("Service {} is still there", service.name_any())),
-            None => Ok(()),
+            None => self.lacks().await,
         }
+    }
+
+    /// Which Revision has fewer pods than it is to keep without traffic. One that is not ready need
+    /// have none: it may have been given up.
+    async fn lacks(&self) -> Result<(), String> {
+        let routes = self.list::<Route>().await?;
+        let targets =
+            routes.iter().flat_map(|route| &route.status).flat_map(|status| &status.traffic);
+        let in_force: BTreeSet<_> =
+            targets.filter_map(|target| target.revision_name.clone()).collect();
+        let pods = self.list::<Pod>().await?;
+        for revision in self.list::<Revision>().await? {
+            let (name, least) = (revision.name_any(), least_scale(&revision));
+            let status = revision.status.unwrap_or_default();
+            let ready = ebb_api::condition::find(&status.conditions, "Ready");
+            if !in_force.contains(&name) || !ready.is_some_and(Condition::is_true) {
+                continue;
+            }
+            let running = pods.iter().filter(|pod| is_of(pod, &name)).count();
+            if running < usize::try_from(least).unwrap_or(0) {
+                return Err(format!("{name} has {running} pods, and is to keep {least}"));
+            }
+        }
+        Ok(())
     }
 
     /// The same of a Configuration and a Route.
@@ -157,10 +186,7 @@ impl World {
             let name = revision.name_any();
             let least = if in_use.contains(&name) { least_scale(revision) } else { 0 };
             let desired = revision.status.as_ref().and_then(|status| status.desired_replicas);
-            let running = pods
-                .iter()
-                .filter(|pod| pod.labels().get("serving.knative.dev/revision") == Some(&name));
-            let running = running.count();
+            let running = pods.iter().filter(|pod| is_of(pod, &name)).count();
             let may = usize::try_from(least).unwrap_or(0);
             if desired.unwrap_or(0) > least || running > may {
                 return Err(format!(
@@ -170,25 +196,11 @@ impl World {
         }
         Ok(())
     }
+}
 
-    /// What is still held although nothing needs it.
-    async fn is_left(&self) -> Result<(), String> {
-        let (made, wanted) =
-            (self.list::<Deployment>().await?.len(), self.list::<Revision>().await?.len());
-        if made != wanted {
-            return Err(format!("there are {made} Deployments for {wanted} Revisions"));
-        }
-        for (name, activator) in self.fleet.activators() {
-            let known = activator.snapshot();
-            if known.len() > wanted {
-                return Err(format!("{name} knows {} of {wanted} Revisions", known.len()));
-            }
-            if let Some(busy) = known.iter().find(|own| own.queued > 0 || own.in_flight > 0) {
-                return Err(format!("{name} holds requests that nobody makes: {busy:?}"));
-            }
-        }
-        Ok(())
-    }
+/// Whether a pod is one of that Revision's.
+fn is_of(pod: &Pod, revision: &str) -> bool {
+    pod.labels().get(labels::REVISION).is_some_and(|own| own == revision)
 }
 
 /// The replicas that a Revision keeps without traffic while it is routed to.

@@ -131,8 +131,11 @@ impl World {
     async fn cloud(&self, names: &[Name], weather: Weather, time: Duration) {
         let whom = if names.len() == 1 { &*names[0] } else { ALL };
         self.story.tell(format!("The API server is {weather:?} for {whom} for {time:?}"));
-        let is_pods = weather == Weather::StalledOne("pods");
-        let what = if is_pods { What::PodWatch } else { What::Api };
+        let what = match weather {
+            Weather::StalledOne("pods") => What::PodWatch,
+            Weather::Stalled | Weather::StalledOne(_) => What::Stall,
+            _ => What::Api,
+        };
         let fault = self.judge.disturb(what, whom);
         for name in names {
             self.fleet.cloud(name, weather);
