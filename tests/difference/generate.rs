@@ -161,8 +161,7 @@ fn get(dice: &mut Dice, kind: &'static Kind, name: &str) -> Operation {
 fn list(dice: &mut Dice, kind: &'static Kind) -> Operation {
     let mut operation = selected(dice, Operation::new(Method::GET, kind, ""));
     operation = match dice.below(10) {
-        0 => operation.with("limit", "1"),
-        1 => operation.with("limit", "1"),
+        0 | 1 => operation.with("limit", "1"),
         2 => operation.with("resourceVersion", "0"),
         3 => operation.with("resourceVersion", "{latest}"),
         4 => operation

@@ -5,6 +5,7 @@ use serde_json::{Value, json};
 use crate::dice::Dice;
 
 /// One kind.
+#[expect(clippy::struct_field_names, reason = "Kubernetes' own word")]
 pub(crate) struct Kind {
     pub(crate) kind: &'static str,
     pub(crate) plural: &'static str,

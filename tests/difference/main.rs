@@ -53,10 +53,13 @@ async fn the_embedded_api_answers_as_the_real_one() {
         define(&pair.real, definition).await;
     }
     let given = std::env::var(SEEDS).ok();
-    let seeds = given.as_deref().map_or(FIXED.to_vec(), |text| {
-        let (first, end) = text.split_once("..").expect("seeds are FIRST..END");
-        (first.parse().unwrap()..end.parse().unwrap()).collect()
-    });
+    let seeds = given.as_deref().map_or_else(
+        || FIXED.to_vec(),
+        |text| {
+            let (first, end) = text.split_once("..").expect("seeds are FIRST..END");
+            (first.parse().unwrap()..end.parse().unwrap()).collect()
+        },
+    );
     let mut findings = Vec::new();
     for seed in seeds {
         let shrinks = findings.len() < SHRUNK_MAX;

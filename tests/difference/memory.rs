@@ -124,7 +124,9 @@ impl SideMemory {
         match body {
             Value::String(text) => *text = self.fill(plural, name, text),
             Value::Array(items) => {
-                items.iter_mut().for_each(|item| self.fill_body(plural, name, item));
+                for item in items {
+                    self.fill_body(plural, name, item);
+                }
             }
             Value::Object(fields) => {
                 fields.values_mut().for_each(|field| self.fill_body(plural, name, field));
@@ -142,7 +144,9 @@ impl SideMemory {
         match value {
             Value::String(text) => *text = self.normal_text(key, text),
             Value::Array(items) => {
-                items.iter_mut().for_each(|item| self.normal_under(key, item));
+                for item in items.iter_mut() {
+                    self.normal_under(key, item);
+                }
                 if key == "managedFields" {
                     // Ordered by time, and the two servers write at different times.
                     items.sort_by_key(|item| {

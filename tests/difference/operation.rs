@@ -78,7 +78,7 @@ impl Operation {
         for (index, (key, value)) in self.query.iter().enumerate() {
             target.push(if index == 0 { '?' } else { '&' });
             let value: String = form_urlencoded::byte_serialize(fill(value).as_bytes()).collect();
-            target.push_str(&format!("{key}={value}"));
+            target.extend([*key, "=", &value]);
         }
         target
     }
