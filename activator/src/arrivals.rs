@@ -2,11 +2,14 @@
 //!
 //! One write makes a Route Ready for people and tells activators of its hosts, so a person may be
 //! quicker than the watch of the one activator that gets the request. A request for an unknown host
-//! or Revision therefore waits a moment for news before it is refused.
+//! or Revision therefore waits a moment for news before it is refused, and longer while a watch may
+//! be behind: after an outage of the API server the watches come back one by one, and that of Routes
+//! may tell of a Revision that the other has not brought yet.
 
 use std::sync::Arc;
 use std::time::Duration;
 
+use parking_lot::Mutex;
 use prometheus_client::metrics::counter::Counter;
 use tokio::sync::{Semaphore, watch};
 use tokio::time::{Instant, timeout_at};
@@ -15,6 +18,9 @@ use crate::budget::Part;
 
 /// How long to wait: a watch is some milliseconds behind, under load some hundred.
 const WAIT: Duration = Duration::from_millis(500);
+/// How long a watch may be behind after it failed: the longest pause before its next attempt
+/// ([`ebb_daemon::pauses`]), the longest wait for an answer to that, and the time of a list.
+const BEHIND: Duration = Duration::from_secs(16);
 /// Most requests that wait for news; further ones are refused at once. Each of them wakes at every
 /// piece of news, and the bytes that it holds are counted before (`proxy/held.rs`).
 const WAITING_MAX: usize = 1000;
@@ -22,6 +28,8 @@ const WAITING_MAX: usize = 1000;
 /// Wakes the requests that wait for a host or a Revision that is not known yet.
 pub(crate) struct Arrivals {
     told: watch::Sender<()>,
+    /// When a watch last failed.
+    failed: Mutex<Option<Instant>>,
     places: Semaphore,
     /// Counts the requests that found no place.
     full: Counter,
@@ -35,7 +43,8 @@ impl Arrivals {
     /// No news yet; `full` counts the requests that were refused because too many waited.
     pub(crate) fn new(full: Counter) -> Self {
         let places = Semaphore::new(WAITING_MAX);
-        Self { told: watch::Sender::default(), places, full, held: Arc::default() }
+        let (told, failed) = (watch::Sender::default(), Mutex::default());
+        Self { told, failed, places, full, held: Arc::default() }
     }
 
     /// There is news: the waiting requests look again.
@@ -43,14 +52,34 @@ impl Arrivals {
         self.told.send_replace(());
     }
 
-    /// Returns what `look` finds, now or after news within [`WAIT`].
-    pub(crate) async fn find<T>(&self, mut look: impl FnMut() -> Option<T>) -> Option<T> {
+    /// A watch of Routes or Revisions has failed.
+    pub(crate) fn watch_failed(&self, now: Instant) {
+        *self.failed.lock() = Some(now);
+    }
+
+    /// Returns what `look` finds, now or after news within [`WAIT`]: for other activators, which
+    /// serve by themselves what is not known here.
+    pub(crate) async fn find<T>(&self, look: impl FnMut() -> Option<T>) -> Option<T> {
+        self.find_until(Instant::now() + WAIT, look).await
+    }
+
+    /// The same for clients: they wait for as long as a watch may be behind.
+    pub(crate) async fn find_patiently<T>(&self, look: impl FnMut() -> Option<T>) -> Option<T> {
+        let soon = Instant::now() + WAIT;
+        let behind = self.failed.lock().map(|failed| failed + BEHIND);
+        self.find_until(behind.map_or(soon, |until| until.max(soon)), look).await
+    }
+
+    async fn find_until<T>(
+        &self,
+        deadline: Instant,
+        mut look: impl FnMut() -> Option<T>,
+    ) -> Option<T> {
         let Ok(_place) = self.places.try_acquire() else {
             self.full.inc();
             return None;
         };
         let mut told = self.told.subscribe();
-        let deadline = Instant::now() + WAIT;
         loop {
             if let Some(found) = look() {
                 return Some(found);
@@ -82,6 +111,26 @@ mod tests {
         };
         let (found, ()) = futures::join!(arrivals.find(look), teller);
         assert_eq!(found, Some(7));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_client_waits_for_as_long_as_a_watch_may_be_behind_and_an_activator_does_not() {
+        let arrivals = Arrivals::new(Counter::default());
+        let waited = async |is_client: bool| {
+            let begun = Instant::now();
+            let found = if is_client {
+                arrivals.find_patiently(|| None::<()>).await
+            } else {
+                arrivals.find(|| None::<()>).await
+            };
+            assert_eq!(found, None);
+            begun.elapsed()
+        };
+        assert_eq!(waited(true).await, WAIT);
+        arrivals.watch_failed(Instant::now());
+        assert_eq!(waited(false).await, WAIT);
+        assert_eq!(waited(true).await, BEHIND - WAIT);
+        assert_eq!(waited(true).await, WAIT, "long ago");
     }
 
     #[tokio::test(start_paused = true)]

@@ -128,7 +128,7 @@ impl Client {
             // The Route was seen before its Revision.
             Err(RequestError::RevisionUnknown) => {
                 let seen = || revision.live().map(drop);
-                Box::pin(self.proxy.directory.arrivals.find(seen)).await;
+                Box::pin(self.find_by_news(seen)).await;
                 Visit::enter(revision, bytes, arrived)?
             }
             entered => entered?,
@@ -173,7 +173,15 @@ impl Client {
         }
         let _held = self.hold_for_news(checked)?;
         let look = || self.revision(checked).ok();
-        self.proxy.directory.arrivals.find(look).await.ok_or(unknown)
+        self.find_by_news(look).await.ok_or(unknown)
+    }
+
+    async fn find_by_news<T>(&self, look: impl FnMut() -> Option<T>) -> Option<T> {
+        let arrivals = &self.proxy.directory.arrivals;
+        match &self.caller {
+            Caller::Client(..) => arrivals.find_patiently(look).await,
+            Caller::Peer => arrivals.find(look).await,
+        }
     }
 
     /// The answer to the client: a response, or a tunnel if the pod agreed to one.

@@ -9,6 +9,7 @@ use futures::{Stream, StreamExt as _};
 use k8s_openapi::api::core::v1::Pod;
 use kube::runtime::{WatchStreamExt as _, watcher};
 use kube::{Api, Client};
+use tokio::time::Instant;
 
 use crate::directory::{Directory, WatchChange};
 use crate::peers::Peers;
@@ -27,8 +28,11 @@ pub(crate) async fn run(
     standstill: &Standstill,
 ) {
     let everything = watcher::Config::default();
-    let routes = changes(watcher(Api::<Route>::all(client.clone()), everything.clone()), "Route");
-    let revisions = changes(watcher(Api::<Revision>::all(client.clone()), everything), "Revision");
+    let failed = || directory.arrivals.watch_failed(Instant::now());
+    let routes = watcher(Api::<Route>::all(client.clone()), everything.clone());
+    let routes = changes(routes, "Route", failed);
+    let revisions = watcher(Api::<Revision>::all(client.clone()), everything);
+    let revisions = changes(revisions, "Revision", failed);
     let watch_routes = async {
         let mut routes = std::pin::pin!(routes.ready_chunks(CHUNK));
         while let Some(chunk) = routes.next().await {
@@ -106,14 +110,16 @@ fn pod_changes(
     events: impl Stream<Item = watcher::Result<watcher::Event<WatchedPod>>> + Send,
     kind: &'static str,
 ) -> impl Stream<Item = WatchChange<Pod>> + Send {
-    changes(events, kind)
+    changes(events, kind, || {})
         .filter_map(|change| std::future::ready(change.filter_map(|WatchedPod(pod)| Some(pod))))
 }
 
-/// The changes that a watcher reports; a list becomes one [`WatchChange::Replaced`].
+/// The changes that a watcher reports; a list becomes one [`WatchChange::Replaced`]. `failed` is
+/// called whenever the watch fails.
 fn changes<K: kube::ResourceExt + Send + 'static>(
     events: impl Stream<Item = watcher::Result<watcher::Event<K>>> + Send,
     kind: &'static str,
+    failed: impl Fn() + Send,
 ) -> impl Stream<Item = WatchChange<K>> + Send {
     let mut listed = Vec::new();
     events.backoff(WatchPauses::default()).filter_map(move |event| {
@@ -133,6 +139,7 @@ fn changes<K: kube::ResourceExt + Send + 'static>(
             }
             Err(error) => {
                 tracing::warn!(%error, object.kind = kind, "Watch failed; it is tried again");
+                failed();
                 None
             }
         };

@@ -10,7 +10,7 @@ use tokio::time::{Instant, sleep};
 
 use super::fixture::*;
 use crate::queue::QueueLimits;
-use crate::{Event, Limits};
+use crate::{Event, Limits, WatchChange};
 
 #[tokio::test(start_paused = true)]
 async fn two_hundred_first_requests_share_four_pods_one_at_a_time() {
@@ -285,4 +285,22 @@ async fn the_second_report_says_how_much_was_held() {
     assert_eq!(report.queued, 1);
     assert!((report.concurrency_mean - 1.0).abs() < 0.01, "{report:?}");
     assert!((report.requests_per_second - 1.0).abs() < 0.01, "{report:?}");
+}
+
+/// After an outage of the API server the watches come back one by one.
+#[tokio::test(start_paused = true)]
+async fn a_client_waits_for_a_revision_that_a_late_watch_has_not_brought_yet() {
+    for (has_failed, status) in [(false, 404), (true, 200)] {
+        let world = World::new(json!({}));
+        world.activator.change_revisions(WatchChange::Replaced(Vec::new()));
+        if has_failed {
+            world.activator.directory().arrivals.watch_failed(Instant::now());
+        }
+        let (answer, ()) = futures::join!(world.get(), async {
+            sleep(Duration::from_secs(5)).await;
+            world.activator.change_revisions(WatchChange::Applied(revision(json!({}))));
+            world.start(1, echo("hello"));
+        });
+        assert_eq!(answer.status(), status);
+    }
 }
