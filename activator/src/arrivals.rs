@@ -63,10 +63,13 @@ impl Arrivals {
         self.find_until(Instant::now() + WAIT, look).await
     }
 
-    /// The same for clients: they wait for as long as a watch may be behind.
+    /// The same for clients, which wait for as long as a watch may be behind; half of the places are
+    /// for such waits.
     pub(crate) async fn find_patiently<T>(&self, look: impl FnMut() -> Option<T>) -> Option<T> {
         let soon = Instant::now() + WAIT;
-        let behind = self.failed.lock().map(|failed| failed + BEHIND);
+        // Hosts that nobody has must not keep the others from waiting at all.
+        let has_room = self.places.available_permits() > WAITING_MAX / 2;
+        let behind = self.failed.lock().filter(|_| has_room).map(|failed| failed + BEHIND);
         self.find_until(behind.map_or(soon, |until| until.max(soon)), look).await
     }
 

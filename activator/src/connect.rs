@@ -24,6 +24,11 @@ pub trait Connect: Send + Sync {
     /// Connects to `address`. The caller bounds the time; dropping the future gives up.
     fn connect(&self, address: SocketAddr) -> BoxFuture<'static, io::Result<BoxedIo>>;
 
+    /// Returns once connections may be made, which may take longer than one may take.
+    fn settled(&self) -> BoxFuture<'static, ()> {
+        Box::pin(std::future::ready(()))
+    }
+
     /// The addresses of `host`, a `host:port`. The caller bounds the time.
     fn lookup(&self, host: &str) -> BoxFuture<'static, io::Result<Vec<SocketAddr>>> {
         let host = host.to_owned();

@@ -1,7 +1,7 @@
 //! After the process stood still, no new connection to a pod until the pods were listed anew.
 //!
-//! A process is stopped by a debugger, a node that swaps, or a machine that is moved; nobody tells
-//! it. Its first requests go out before it has read what happened meanwhile, and the address of a
+//! A process is stopped by a debugger, a node that swaps, or a machine that is moved, and is not told
+//! so. Its first requests go out before it has read what happened meanwhile, and the address of a
 //! pod that is gone may be another model's by then. A connection that was there before still ends
 //! at the pod that it was made to, so requests go on where there is one.
 
@@ -17,9 +17,9 @@ use tokio::time::{Instant, sleep_until};
 
 use crate::connect::{BoxedIo, Connect};
 
-/// Time from one beat to the next, beats being a second apart, that means a standstill. Less than a
-/// pod takes from its deletion to its end at which its address is free, which is the sleep before
-/// SIGTERM and the grace; more than a busy machine makes a beat late.
+/// Longer than this from one beat to the next means a standstill; beats are a second apart. It is
+/// shorter than the end of a pod that is deleted (the sleep before SIGTERM, and the grace), after
+/// which its address is free, and longer than a beat is late on a busy machine.
 const STILL: Duration = Duration::from_secs(5);
 /// How long a list of pods is waited for. An API server that is away for so long just when this
 /// process stood still leaves the choice between old knowledge and no service.
@@ -40,10 +40,11 @@ struct Beats {
 #[derive(Debug, Default)]
 pub(crate) struct Standstill(watch::Sender<Beats>);
 
-/// The time of the beats.
+/// Beats are due for as long as this is there.
 pub(crate) struct Beating<'a>(&'a Standstill);
 
-/// Makes connections to pods as `inner` does, but not by knowledge from before a standstill.
+/// Makes connections to pods as `inner` does, and is not settled after a standstill until the pods are
+/// listed anew.
 pub(crate) struct CautiousConnect {
     pub(crate) inner: Arc<dyn Connect>,
     pub(crate) standstill: Arc<Standstill>,
@@ -139,12 +140,12 @@ impl Drop for Beating<'_> {
 
 impl Connect for CautiousConnect {
     fn connect(&self, address: SocketAddr) -> BoxFuture<'static, io::Result<BoxedIo>> {
-        let (inner, standstill) = (Arc::clone(&self.inner), Arc::clone(&self.standstill));
-        async move {
-            standstill.over().await;
-            inner.connect(address).await
-        }
-        .boxed()
+        self.inner.connect(address)
+    }
+
+    fn settled(&self) -> BoxFuture<'static, ()> {
+        let standstill = Arc::clone(&self.standstill);
+        async move { standstill.over().await }.boxed()
     }
 
     fn lookup(&self, host: &str) -> BoxFuture<'static, io::Result<Vec<SocketAddr>>> {

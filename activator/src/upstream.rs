@@ -133,8 +133,8 @@ impl Upstream {
         self.protocol
     }
 
-    /// How many connections were made so far. One more than before is proof that somebody is there,
-    /// and comes sooner than an answer.
+    /// How many connections were accepted so far. One more than before says that somebody is there
+    /// again, sooner than an answer would; a process that is stopped has its kernel accept some, too.
     pub(crate) fn dialled(&self) -> u64 {
         self.dialled.load(Ordering::Relaxed)
     }

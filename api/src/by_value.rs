@@ -40,7 +40,7 @@ pub fn read<'de, T: ReadFromValue, D: Deserializer<'de>>(deserializer: D) -> Res
     T::read(Value::deserialize(deserializer)?).map_err(D::Error::custom)
 }
 
-/// The same for a field that may be `null`.
+/// As [`read`], for a field that may be `null`.
 ///
 /// # Errors
 ///

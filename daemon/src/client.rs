@@ -37,7 +37,7 @@ const CONNECT_TIMEOUT: Duration = Duration::from_secs(2);
 const IDLE_TIMEOUT: Duration = Duration::from_secs(30);
 /// Pause before the first retry of a request that the API server refused for the moment.
 const RETRY_FIRST: Duration = Duration::from_millis(50);
-/// Longest of these pauses, unless the answer names a longer one.
+/// Longest of these pauses. What the answer names in `Retry-After` does not count: it may be an hour.
 const RETRY_LONGEST: Duration = Duration::from_secs(1);
 /// Retries of one request: some 3 s in all.
 const RETRIES_MAX: u32 = 6;
@@ -135,7 +135,7 @@ where
 /// of for as long as it was away. Whoever asked goes on trying, with pauses of their own.
 fn retries_of_refusals() -> Option<RetryPolicy> {
     // Only a longest pause that is shorter than the first would be an error.
-    RetryPolicy::new(RETRY_FIRST, RETRY_LONGEST, RETRIES_MAX, true).ok()
+    RetryPolicy::new(RETRY_FIRST, RETRY_LONGEST, RETRIES_MAX, false).ok()
 }
 
 /// One attempt of a request.

@@ -222,7 +222,7 @@ impl Fleet {
         self.end(name, What::Activator).await;
     }
 
-    /// Ends what is left of a process; that is this for an activator.
+    /// Ends what is left of a process. `of_activator` is what the judge notes if it is an activator.
     async fn end(&self, name: &Name, of_activator: What) {
         let part = {
             let mut state = self.state.lock();
@@ -273,7 +273,8 @@ impl Fleet {
         Some(write)
     }
 
-    /// Something has happened to a process that is this for an activator.
+    /// Something has happened to a process. `of_activator` is what the judge notes if it is an
+    /// activator.
     fn note(&self, part: Part, name: &Name, of_activator: What) {
         let what = if part == Part::Activator { of_activator } else { What::Control };
         self.judge.disturbed(what, name.clone());

@@ -85,6 +85,24 @@ async fn after_a_standstill_nobody_connects_before_the_pods_are_listed_anew() {
     assert_eq!(text(answer).await, "new");
 }
 
+/// Formerly the wait for the list counted as a connection that fails, and the pod as lost.
+#[tokio::test(start_paused = true)]
+async fn a_list_that_takes_longer_than_a_connection_may_is_no_fault_of_the_pod() {
+    let world = World::new(json!({}));
+    world.start(1, echo("hello"));
+    settle().await;
+    world.activator.standstill().beat(Instant::now());
+    sleep(Duration::from_secs(35)).await;
+    let begun = Instant::now();
+    let (answer, ()) = futures::join!(world.get(), async {
+        sleep(Duration::from_secs(5)).await;
+        world.activator.standstill().listed(1);
+    });
+    assert_eq!(text(answer).await, "hello");
+    assert_eq!(begun.elapsed(), Duration::from_secs(5));
+    assert_eq!(world.metric("retries_total"), 0);
+}
+
 /// A tunnel to a pod that is gone does not hold its slot for a day.
 #[tokio::test(start_paused = true)]
 async fn a_tunnel_to_a_removed_pod_ends_after_the_grace() {

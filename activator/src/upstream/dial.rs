@@ -35,8 +35,10 @@ impl ConnectError {
     }
 }
 
-/// Connects within [`CONNECT_TIMEOUT`]; within that time also waits for a file or port to be free.
+/// Connects within [`CONNECT_TIMEOUT`] of when connections may be made; within that time also waits for
+/// a file or port to be free.
 pub(crate) async fn dial(connect: &dyn Connect, address: SocketAddr) -> io::Result<BoxedIo> {
+    connect.settled().await;
     let mut fault = None;
     let dialing = async {
         loop {

@@ -172,15 +172,19 @@ impl Call<'_> {
         if self.target.resource.has_status {
             empty["status"] = value["status"].clone();
         }
-        let manager = self.manager();
-        let api_version = self.target.resource.api_version();
-        let writer = FieldWriter {
-            manager: &manager,
-            api_version: &api_version,
-            subresource: self.target.subresource.map(Subresource::as_str),
-            now: self.now,
-        };
+        let (manager, api_version) = (self.manager(), self.target.resource.api_version());
+        let writer = self.field_writer(&manager, &api_version);
         apply::track_update(&self.schema(), Some(old.unwrap_or(&empty)), value, &writer);
+    }
+
+    /// Who writes fields by this request.
+    pub(super) fn field_writer<'a>(
+        &self,
+        manager: &'a str,
+        api_version: &'a str,
+    ) -> FieldWriter<'a> {
+        let subresource = self.target.subresource.map(Subresource::as_str);
+        FieldWriter { manager, api_version, subresource, now: self.now }
     }
 
     /// Kubernetes' words for a body that cannot be decoded.

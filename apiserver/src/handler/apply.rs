@@ -5,7 +5,7 @@ use serde_json::Value;
 
 use super::Call;
 use super::update::named_in;
-use crate::apply::{self, ApplyError, FieldWriter};
+use crate::apply::{self, ApplyError};
 use crate::failure::{Cause, RequestFailure};
 use crate::metadata;
 use crate::reply::ReplyBody;
@@ -121,14 +121,8 @@ impl Call<'_> {
         old: Option<&Value>,
         applied: &Value,
     ) -> Result<Value, RequestFailure> {
-        let manager = self.manager();
-        let api_version = self.target.resource.api_version();
-        let writer = FieldWriter {
-            manager: &manager,
-            api_version: &api_version,
-            subresource: self.target.subresource.map(Subresource::as_str),
-            now: self.now,
-        };
+        let (manager, api_version) = (self.manager(), self.target.resource.api_version());
+        let writer = self.field_writer(&manager, &api_version);
         let blank = completion::empty(&self.target.resource);
         let done = apply::apply(&self.schema(), (old, &blank), applied, &writer, self.query.force);
         done.map_err(|mut error| {

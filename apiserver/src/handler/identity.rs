@@ -12,9 +12,6 @@ impl Call<'_> {
     /// Checks the identity of a body, and fills in what it leaves out. Events come out in their
     /// stored form.
     pub(super) fn check_identity(&self, value: &mut Value) -> Result<(), RequestFailure> {
-        if !value.is_object() {
-            return Err(RequestFailure::bad_request("the body of the request is not an object"));
-        }
         self.check_kind(value)?;
         self.check_place(value)?;
         self.identify(value);
@@ -45,6 +42,9 @@ impl Call<'_> {
 
     /// Checks the kind and its version. Only a built-in kind may be left out.
     pub(super) fn check_kind(&self, value: &Value) -> Result<(), RequestFailure> {
+        if !value.is_object() {
+            return Err(RequestFailure::bad_request("the body of the request is not an object"));
+        }
         let resource = &self.target.resource;
         let (kind, version) = (resource.kind.as_str(), resource.api_version());
         let text = |key: &str| value[key].as_str().unwrap_or_default();

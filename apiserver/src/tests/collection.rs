@@ -21,6 +21,23 @@ async fn an_object_is_created_read_listed_and_deleted() {
     assert_eq!(gone.message, "configmaps \"a\" not found");
 }
 
+/// Formerly a PUT of no object ended the connection by a panic.
+#[tokio::test(start_paused = true)]
+async fn a_body_that_is_no_object_is_refused_by_every_write() {
+    let (_server, client) = server();
+    create(&client, &config_map("a", &json!({}))).await;
+    let all = "/api/v1/namespaces/default/configmaps";
+    for body in ["[]", "5", "\"x\"", "null"] {
+        for (method, path) in [("POST", all.to_owned()), ("PUT", format!("{all}/a"))] {
+            let request = http::Request::builder().method(method).uri(path);
+            let request = request.header("content-type", "application/json");
+            let request = request.body(body.as_bytes().to_vec()).unwrap();
+            let refused = status(client.request::<ConfigMap>(request).await);
+            assert_eq!(refused.code, 400, "{method} {body}");
+        }
+    }
+}
+
 #[tokio::test(start_paused = true)]
 async fn the_first_namespaces_are_there_and_a_missing_one_is_not_found() {
     let (_server, client) = server();

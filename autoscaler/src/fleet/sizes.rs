@@ -4,7 +4,7 @@ use super::Fleet;
 use crate::sizes::FleetSizes;
 
 impl Fleet {
-    /// How much is kept here; `writing` is the writer's.
+    /// How much is kept here. `writing` stays 0: the writer knows it, and is not a part of this.
     pub fn sizes(&self) -> FleetSizes {
         let mut sizes = FleetSizes {
             revisions: self.table.len(),

@@ -1,13 +1,14 @@
 //! Which connections stay when there are too many: pure decisions.
 //!
 //! Every pod can connect, and the API server must get through. So a new connection always gets a
-//! place, and the connection that is closed for it is one that would be missed least: one of which no
-//! review was ever answered, from the address with the most of them. An API server asks as soon as
-//! it has connected. Its connections may be more than those of any other address, for it keeps
-//! them: their number says something only among connections that are alike in all else. Whoever
-//! sends reviews of its own is as good as an API server here, but the most that it can do is to
-//! take places of the largest crowd, which it has to outnumber first.
+//! place, and the connection that is closed for it is one that would be missed least. An address with
+//! more connections than an API server keeps is a flood, and makes room first, answered or not: any
+//! pod can send reviews of its own. Below that number a crowd says nothing, for an API server has
+//! one, too; then a connection makes room of which no review was ever answered. Pods on several
+//! addresses that send reviews and stay below that number each can still make an API server connect
+//! anew.
 
+use std::cmp::Reverse;
 use std::collections::HashMap;
 use std::net::IpAddr;
 
@@ -18,6 +19,8 @@ use tokio_util::sync::CancellationToken;
 /// at the most. An API server keeps up to 25 that are idle for each of Ebb's three webhooks, so there
 /// is room for those of three.
 pub(super) const CONNECTIONS_MAX: usize = 256;
+/// Connections that one API server keeps idle.
+const CROWD_MAX: usize = 75;
 
 /// The open connections.
 #[derive(Debug)]
@@ -104,8 +107,9 @@ impl Places {
         self.held.get(&id).map_or(0, |held| held.asked)
     }
 
-    /// The connection to close: one that waits for no answer, if there is any; of those, one that was
-    /// never answered; of those, one of the address with the most connections; of those, the oldest.
+    /// The connection to close: one that waits for no answer, if there is any; of those, one of an
+    /// address with more than [`CROWD_MAX`]; of those, one that was never answered; of those, one of
+    /// the address with the most connections; of those, the oldest.
     fn least(&self) -> Option<u64> {
         let mut crowds: HashMap<IpAddr, usize> = HashMap::new();
         for held in self.held.values() {
@@ -113,7 +117,7 @@ impl Places {
         }
         let rank = |(id, held): &(&u64, &Held)| {
             let crowd = crowds.get(&held.address).copied().unwrap_or_default();
-            (held.asked > 0, held.is_known, std::cmp::Reverse(crowd), held.since, **id)
+            (held.asked > 0, crowd <= CROWD_MAX, held.is_known, Reverse(crowd), held.since, **id)
         };
         self.held.iter().min_by_key(rank).map(|(id, _)| *id)
     }
@@ -162,6 +166,22 @@ mod tests {
             (0..4).for_each(|_| drop(places.take(address(pod), later)));
         }
         assert!(known.iter().all(|taken| !taken.close.is_cancelled()));
+    }
+
+    /// A pod whose reviews were answered takes the places of its own connections, and not those of
+    /// whoever has just connected.
+    #[test]
+    fn a_flood_that_was_answered_makes_room_before_a_newcomer() {
+        let now = Instant::now();
+        let mut places = Places::new(CROWD_MAX + 2);
+        for _ in 0..=CROWD_MAX {
+            let flood = places.take(address(9), now);
+            places.asked(flood.id);
+            places.answered(flood.id, now);
+        }
+        let newcomer = places.take(address(1), now);
+        assert!(!newcomer.has_evicted);
+        assert!(places.take(address(9), now).has_evicted && !newcomer.close.is_cancelled());
     }
 
     #[test]

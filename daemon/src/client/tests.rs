@@ -72,7 +72,8 @@ async fn a_request_that_is_refused_again_and_again_ends_within_seconds() {
     let counted = Arc::clone(&asked);
     let refusing = tower::service_fn(move |_: Request<Body>| {
         counted.fetch_add(1, Ordering::Relaxed);
-        let answer = Response::builder().status(503).body(Body::empty());
+        let answer =
+            Response::builder().status(503).header("retry-after", "60").body(Body::empty());
         std::future::ready(answer.map_err(BoxError::from))
     });
     let api: Api<ConfigMap> = Api::default_namespaced(over(BoxCloneService::new(refusing)));

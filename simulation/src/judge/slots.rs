@@ -6,14 +6,12 @@ use std::time::Duration;
 
 use ebb_activator::{PodStanding, RevisionStanding};
 
-use super::{DISAGREEMENTS, Judge, PodFacts, State};
+use super::{AGREED_AFTER, DISAGREEMENTS, Judge, PodFacts, State};
 use crate::invariants::NO_IDLE_SLOT;
 use crate::network::Name;
 
 /// How long a request may wait beside a free slot: the time that a wakeup takes, many times over.
 const BESIDE_MAX: Duration = Duration::from_millis(50);
-/// How long the members may disagree about who owns a revision after a disturbance.
-const AGREED_AFTER: Duration = Duration::from_secs(10);
 
 /// Since when an activator lets a request of a revision wait beside a free slot: one that it knows
 /// of, or, of the second kind, one that is free in truth.
