@@ -15,6 +15,7 @@ mod protocols;
 mod relayed;
 mod sleeping;
 mod slow;
+mod taken_back;
 mod timeouts;
 mod vanished;
 mod wire;

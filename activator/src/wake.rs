@@ -7,7 +7,8 @@
 //! activators does it, and an autoscaler that is back decides alone.
 //!
 //! Pods that an autoscaler drained before it fell silent are taken back when a request waits and
-//! there are no others: nobody else would call the order off, or carry it out.
+//! there are no others: nobody else would call the order off, or carry it out. The API server is
+//! asked first which of them still stand.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -25,11 +26,13 @@ use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::family::Family;
 use prometheus_client::registry::Registry;
 use tokio::sync::watch;
-use tokio::time::{Instant, MissedTickBehavior, interval, timeout};
+use tokio::time::{Instant, MissedTickBehavior, interval, sleep, timeout};
 
 use crate::directory::Directory;
 use crate::observer::ReportSink;
-use crate::revision::Live;
+use crate::revision::{Live, Revision};
+
+mod undeleted;
 
 /// Silence of all autoscalers after which an activator acts. One that is there answers within
 /// milliseconds, and two reports in a row were sent meanwhile.
@@ -45,6 +48,10 @@ const BURST: u32 = 20;
 const RATE_S: f64 = 10.0;
 /// Longest time for one request to the API server.
 const REQUEST_TIMEOUT: Duration = Duration::from_secs(2);
+/// Pause from a wake until drained pods are looked for. A lower scale that was written before has
+/// come to the pods by then: it passes through the controller and two of Kubernetes' controllers,
+/// whose watches lag by milliseconds.
+const SETTLED_AFTER: Duration = Duration::from_secs(1);
 /// Pause until a revision that was woken, by this activator or otherwise, may be woken again.
 const REST: Duration = Duration::from_secs(30);
 /// Pauses after failures: the first, doubled each time up to the last.
@@ -62,9 +69,11 @@ pub(crate) struct Waker {
 
 /// How an attempt ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Outcome {
+pub(crate) enum WakeOutcome {
     /// It is woken.
     Woken,
+    /// It has drained pods that stand, and they serve again.
+    TakenBack,
     /// Another process was quicker, the revision is gone, or Ebb does not scale it.
     NotNeeded,
     /// The API server gave no answer, or another error.
@@ -126,22 +135,19 @@ impl Waker {
             if !plan.is_alone(silence) {
                 continue;
             }
-            let revisions = directory.revisions();
-            for revision in revisions.iter().filter(|revision| revision.take_back(now)) {
-                tracing::warn!(
-                    revision.name = %revision.key,
-                    "No autoscaler answers: a request is served by pods that one had drained"
-                );
-            }
-            let stranded: HashMap<_, _> = revisions
-                .iter()
-                .filter_map(|revision| Some((revision.key.clone(), revision.stranded()?)))
+            let stranded: HashMap<_, _> = directory
+                .revisions()
+                .into_iter()
+                .filter_map(|revision| {
+                    let live = revision.stranded().or_else(|| revision.held_back())?;
+                    Some((revision.key.clone(), (revision, live)))
+                })
                 .collect();
             let chosen = plan.choose(stranded.keys(), now);
             let attempts = chosen.into_iter().map(|key| {
-                let live = Arc::clone(&stranded[&key]);
+                let (revision, live) = stranded[&key].clone();
                 async move {
-                    let outcome = self.wake(&key, &live, silence).await;
+                    let outcome = self.serve(&revision, &live, silence).await;
                     (key, outcome)
                 }
             });
@@ -154,9 +160,44 @@ impl Waker {
         }
     }
 
-    async fn wake(&self, key: &RevisionKey, live: &Live, silence: Duration) -> Outcome {
+    /// Wakes the revision, and takes drained pods back if it has any that still stand then: as long as
+    /// a scale of zero is in force, they may be deleted at any moment.
+    pub(crate) async fn serve(
+        &self,
+        revision: &Revision,
+        live: &Live,
+        silence: Duration,
+    ) -> WakeOutcome {
+        let key = &revision.key;
+        let woken = self.wake(key, live, silence).await;
+        let Some(uid) = live.settings.uid.as_deref().filter(|_| revision.held_back().is_some())
+        else {
+            return woken;
+        };
+        if woken == WakeOutcome::Failed {
+            return woken;
+        }
+        // What was decided before goes on meanwhile, and takes pods with it.
+        sleep(SETTLED_AFTER).await;
+        let standing = match timeout(REQUEST_TIMEOUT, undeleted::pods(&self.client, key, uid)).await
+        {
+            Ok(Ok(standing)) => standing,
+            Ok(Err(error)) => return failed(key, &error),
+            Err(elapsed) => return failed(key, &elapsed),
+        };
+        if !revision.take_back(&standing, Instant::now()) {
+            return woken;
+        }
+        tracing::warn!(
+            revision.name = %key,
+            "No autoscaler answers: a request is served by pods that one had drained"
+        );
+        WakeOutcome::TakenBack
+    }
+
+    async fn wake(&self, key: &RevisionKey, live: &Live, silence: Duration) -> WakeOutcome {
         let (Some(uid), Some(annotations)) = (&live.settings.uid, &live.settings.scaling) else {
-            return Outcome::NotNeeded;
+            return WakeOutcome::NotNeeded;
         };
         let scale = first_scale(Some(annotations), &self.config.borrow()).max(1);
         let swap = Swap { key, uid, from: Before::Replicas(0), to: scale };
@@ -169,34 +210,37 @@ impl Waker {
                      that a request waits for",
                     silence.as_secs_f64()
                 );
-                Outcome::Woken
+                WakeOutcome::Woken
             }
-            Ok(Err(error)) if desired::is_refused(&error) || is_gone(&error) => Outcome::NotNeeded,
+            Ok(Err(error)) if desired::is_refused(&error) || is_gone(&error) => {
+                WakeOutcome::NotNeeded
+            }
             Ok(Err(error)) => failed(key, &error),
             Err(elapsed) => failed(key, &elapsed),
         }
     }
 }
 
-fn failed(key: &RevisionKey, error: &dyn std::fmt::Display) -> Outcome {
+fn failed(key: &RevisionKey, error: &dyn std::fmt::Display) -> WakeOutcome {
     tracing::warn!(
         revision.name = %key,
         %error,
         "No autoscaler answers, and this activator cannot wake the revision; it tries again"
     );
-    Outcome::Failed
+    WakeOutcome::Failed
 }
 
 fn is_gone(error: &kube::Error) -> bool {
     matches!(error, kube::Error::Api(status) if status.code == 404)
 }
 
-// === impl Outcome ===
+// === impl WakeOutcome ===
 
-impl Outcome {
+impl WakeOutcome {
     const fn label(self) -> &'static str {
         match self {
             Self::Woken => "woken",
+            Self::TakenBack => "taken-back",
             Self::NotNeeded => "not-needed",
             Self::Failed => "failed",
         }
@@ -242,11 +286,13 @@ impl Plan {
         chosen
     }
 
-    fn tried(&mut self, key: RevisionKey, outcome: Outcome, now: Instant) {
+    fn tried(&mut self, key: RevisionKey, outcome: WakeOutcome, now: Instant) {
         let failures = self.tried.get(&key).map_or(0, |tried| tried.failures);
         let tried = match outcome {
-            Outcome::Woken | Outcome::NotNeeded => Tried { again: now + REST, failures: 0 },
-            Outcome::Failed => {
+            WakeOutcome::Woken | WakeOutcome::TakenBack | WakeOutcome::NotNeeded => {
+                Tried { again: now + REST, failures: 0 }
+            }
+            WakeOutcome::Failed => {
                 let failures = failures.saturating_add(1);
                 let pause = backoff::pause_after(failures, RETRY_MIN, RETRY_MAX);
                 Tried { again: now + pause, failures }

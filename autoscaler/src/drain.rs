@@ -104,7 +104,7 @@ impl Drain {
         let mut plan =
             DrainPlan { scale: scene.want, condemned: Vec::new(), reprieved, is_reordered: false };
         if scene.want < scene.current {
-            let idle = self.idle(scene);
+            let idle = self.idle(scene, &standing);
             let held = if self.is_sparing(scene, count(standing.len())) {
                 scene.current
             } else {
@@ -231,9 +231,9 @@ impl Drain {
         self.gone
             .extend(self.condemned.extract_if(.., |uid, _| !is_there(uid)).map(|(uid, _)| uid));
         self.gone.extend(self.draining.extract_if(.., |uid, _| !is_ours(uid)).map(|(uid, _)| uid));
-        // An earlier leader's orders are still obeyed.
+        // An earlier leader's orders are still obeyed, and stay in force for pods that end.
         let drained = scene.views.iter().flat_map(|view| view.pods).filter(|pod| pod.draining);
-        self.gone.extend(drained.filter(|pod| !is_there(&pod.uid)).map(|pod| pod.uid.to_string()));
+        self.gone.extend(drained.filter(|pod| !is_ours(&pod.uid)).map(|pod| pod.uid.to_string()));
         let is_known = |uid: &str| scene.views.iter().any(|view| view.pod(uid).is_some());
         self.gone.retain(|uid| !is_ours(uid) && is_known(uid));
     }
@@ -323,14 +323,23 @@ impl Drain {
         }
     }
 
-    /// The draining pods that every activator has let go of.
-    fn idle(&self, scene: &Scene<'_>) -> Vec<String> {
+    /// The draining pods that every activator has let go of, and that Kubernetes would choose: it
+    /// deletes unready pods before it looks at any mark, so that no ready one goes while an unready
+    /// one is in use.
+    fn idle(&self, scene: &Scene<'_>, standing: &[&RevisionPod]) -> Vec<String> {
         if scene.views.is_empty() {
             return Vec::new();
         }
+        let is_idle =
+            |uid: &str, order: OrderId| scene.views.iter().all(|view| is_let_go(view, uid, order));
+        let order = |pod: &RevisionPod| self.draining.get(&*pod.uid).copied();
+        let is_busy = |pod: &RevisionPod| !order(pod).is_some_and(|order| is_idle(&pod.uid, order));
+        let spares_ready = standing.iter().any(|pod| !pod.is_ready && is_busy(pod));
+        let may_go =
+            |uid: &str| !spares_ready || scene.pods.get(uid).is_some_and(|pod| !pod.is_ready);
         self.draining
             .iter()
-            .filter(|(uid, order)| scene.views.iter().all(|view| is_let_go(view, uid, **order)))
+            .filter(|(uid, order)| is_idle(uid, **order) && may_go(uid))
             .map(|(uid, _)| uid.clone())
             .collect()
     }

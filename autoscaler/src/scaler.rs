@@ -257,16 +257,15 @@ impl RevisionScaler {
     /// else may have written the scale.
     fn repeat(&mut self, around: &Surroundings<'_>) -> Vec<Action> {
         let mut actions = Vec::new();
+        let stays = |uid: &str| around.pods.get(uid).is_some_and(|pod| !pod.is_terminating);
         if around.is_listed {
-            // A pod that is not there stays drained: its address may be another's by now.
-            let gone = self.load.drained().filter(|pod| !around.pods.contains(&pod.uid));
+            // A pod that ends, or is not there, stays drained: its address may be another's soon.
+            let gone = self.load.drained().filter(|pod| !stays(&pod.uid));
             let named = self.load.named();
             gone.for_each(|pod| self.drain.lose(&pod.uid, named, |uid| self.load.names(uid)));
         }
-        let lingers = self
-            .load
-            .drained()
-            .any(|pod| !self.drain.is_ordered(&pod.uid) && around.pods.contains(&pod.uid));
+        let lingers =
+            self.load.drained().any(|pod| !self.drain.is_ordered(&pod.uid) && stays(&pod.uid));
         if lingers && self.drain.order().1.is_empty() {
             // Activators still obey an order of an earlier leader, or of this one before it lost
             // the lead.

@@ -1,7 +1,7 @@
 //! How much an autoscaler keeps, for whoever looks whether it stays within bounds.
 
 /// Numbers of what is kept. In a cluster without load, and without faults for a while, all but the
-/// first four come back to 0.
+/// first four come back to 0 where it leads.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct FleetSizes {
     /// Revisions.
@@ -18,7 +18,8 @@ pub struct FleetSizes {
     pub named: usize,
     /// Pods that drain or are condemned.
     pub leaving: usize,
-    /// Pods that are gone, and that an activator may still know.
+    /// Pods that are gone, and that an activator may still know. One that does not lead forgets them
+    /// when it loses the next pod.
     pub gone: usize,
     /// Revisions with a write under way, waiting or resting.
     pub writing: usize,

@@ -3,6 +3,9 @@
 //! This is on the path of every cold start, so it is a loop of its own: a fact from a watch goes to
 //! a pure [`Ledger`], and the patch that the ledger asks for leaves in the same turn. One merge
 //! patch of the `scale` subresource, no read before it, no reconcile around it.
+//!
+//! A patch names the version that it follows from, and is refused once there is a newer one: a
+//! controller that was cut off, and leads no more, may have sent it long ago.
 
 use std::time::Duration;
 
@@ -21,7 +24,7 @@ use tracing::{debug, warn};
 
 mod ledger;
 
-use self::ledger::{Ledger, Observed};
+use self::ledger::{Ledger, Observed, ScaleWrite};
 use crate::metrics::ControllerMetrics;
 use crate::scribe::MANAGER;
 
@@ -52,6 +55,8 @@ enum Outcome {
     Written(Target, ResourceVersion),
     /// The Deployment is gone: a new one starts a new page.
     Gone(Target),
+    /// Refused, because there is a newer version: this one.
+    Outdated(Target, Observed),
     /// Failed.
     Failed(Target),
     /// The pause after a failure is over.
@@ -88,12 +93,7 @@ impl Fact {
     pub(crate) fn of_deployment(deployment: &Deployment, gone: bool) -> Option<Self> {
         let target = Target { namespace: deployment.namespace()?, name: deployment.name_any() };
         let going = gone || deployment.metadata.deletion_timestamp.is_some();
-        let observed = (!going).then(|| Observed {
-            // The API server's default, which it also writes.
-            replicas: deployment.spec.as_ref().and_then(|s| s.replicas).unwrap_or(1),
-            version: ResourceVersion::of(&deployment.metadata),
-        });
-        Some(Self::Observed(target, observed))
+        Some(Self::Observed(target, (!going).then(|| observed(deployment))))
     }
 }
 
@@ -122,26 +122,30 @@ impl Scaler {
     }
 
     fn take(&mut self, fact: Fact) {
-        let (target, replicas) = match fact {
+        let (target, write) = match fact {
             Fact::Desired(target, desired) => {
-                let replicas = self.ledger.desire(&target, desired);
-                (target, replicas)
+                let write = self.ledger.desire(&target, desired);
+                (target, write)
             }
             Fact::Observed(target, observed) => {
-                let replicas = self.ledger.observe(&target, observed);
-                (target, replicas)
+                let write = self.ledger.observe(&target, observed);
+                (target, write)
             }
         };
-        self.begin(target, replicas);
+        self.begin(target, write);
     }
 
-    fn begin(&mut self, target: Target, replicas: Option<i32>) {
-        let Some(replicas) = replicas else { return };
+    fn begin(&mut self, target: Target, write: Option<ScaleWrite>) {
+        let Some(ScaleWrite { replicas, from }) = write else { return };
         debug!(deployment.name = target.name, replicas, "Scaling");
         self.metrics.wrote("Deployment", "scale");
         let deployments: Api<Deployment> = Api::namespaced(self.client.clone(), &target.namespace);
         let patch = async move {
-            let patch = Patch::Merge(json!({"spec": {"replicas": replicas}}));
+            let version = from.number().map(|version| version.to_string());
+            let patch = Patch::Merge(json!({
+                // Null, and so no condition, where the version is no number.
+                "metadata": {"resourceVersion": version}, "spec": {"replicas": replicas},
+            }));
             let params =
                 PatchParams { field_manager: Some(MANAGER.to_owned()), ..PatchParams::default() };
             match deployments.patch_scale(&target.name, &params, &patch).await {
@@ -150,6 +154,9 @@ impl Scaler {
                     Outcome::Written(target, version)
                 }
                 Err(kube::Error::Api(status)) if status.is_not_found() => Outcome::Gone(target),
+                Err(kube::Error::Api(status)) if status.is_conflict() => {
+                    outdated(&deployments, target).await
+                }
                 Err(error) => {
                     warn!(%error, deployment.name = target.name, replicas, "Cannot scale, trying again");
                     Outcome::Failed(target)
@@ -168,6 +175,11 @@ impl Scaler {
             Outcome::Gone(target) => {
                 self.ledger.gone(&target);
             }
+            Outcome::Outdated(target, newest) => {
+                // Not written at once: `rested` does that.
+                self.ledger.observe(&target, Some(newest));
+                self.end(Outcome::Failed(target));
+            }
             Outcome::Failed(target) => {
                 let failures = self.ledger.failed(&target);
                 let pause = pause_after(failures);
@@ -182,6 +194,23 @@ impl Scaler {
                 self.begin(target, next);
             }
         }
+    }
+}
+
+/// (client) Reads what there is now: the watch may be silent, and a request may be waiting.
+async fn outdated(deployments: &Api<Deployment>, target: Target) -> Outcome {
+    match deployments.get_opt(&target.name).await.map(|found| found.map(|one| observed(&one))) {
+        Ok(Some(newest)) => Outcome::Outdated(target, newest),
+        Ok(None) => Outcome::Gone(target),
+        Err(_) => Outcome::Failed(target),
+    }
+}
+
+fn observed(deployment: &Deployment) -> Observed {
+    Observed {
+        // The API server's default, which it also writes.
+        replicas: deployment.spec.as_ref().and_then(|spec| spec.replicas).unwrap_or(1),
+        version: ResourceVersion::of(&deployment.metadata),
     }
 }
 

@@ -122,7 +122,7 @@ impl Revision {
         };
         if !live.owns(&tracked.facts) {
             tracked.probe = None;
-            tracked.pod = None;
+            tracked.take_pod(None);
             state.dispatch.remove_pod(uid);
             return;
         }
@@ -133,13 +133,13 @@ impl Revision {
             };
             if tracked.pod.as_ref().is_none_or(outdated) {
                 let connect = Arc::clone(&self.context.connect);
-                tracked.pod = Some(Arc::new(Pod {
+                tracked.take_pod(Some(Arc::new(Pod {
                     uid: Arc::clone(uid),
                     upstream: Arc::new(Upstream::new(address, protocol, connect)),
                     addressed: now,
                     ready: OnceLock::new(),
                     health: Health::default(),
-                }));
+                })));
             }
         }
         if tracked.state != PodState::Probing {
@@ -176,6 +176,16 @@ impl Revision {
             self.enact(&mut state, uid, now);
         }
         self.settle(state, now);
+    }
+}
+
+impl Tracked {
+    /// Has this handle from now on. The one before is of no use any more, above all for a connection
+    /// that is being made: its address may be another pod's.
+    fn take_pod(&mut self, pod: Option<Arc<Pod>>) {
+        if let Some(before) = std::mem::replace(&mut self.pod, pod) {
+            before.upstream.retire();
+        }
     }
 }
 

@@ -1,6 +1,6 @@
 //! What the autoscaler is told of a revision, and how soon.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -32,20 +32,29 @@ impl Revision {
         state.is_told.then(|| state.report(&self.key))
     }
 
-    /// Serves waiting requests with the pods that an order has drained, if the revision has no
-    /// others. Only for when no autoscaler is left to call the order off. Returns whether it did
-    /// so.
-    pub(crate) fn take_back(&self, now: Instant) -> bool {
+    /// The settings and the metrics of the Revision, if a request waits and there are no pods but
+    /// those that an order has drained.
+    pub(crate) fn held_back(&self) -> Option<Arc<Live>> {
         if !self.is_active() {
-            return false;
+            return None;
         }
+        let state = self.state.lock();
+        state.live.clone().filter(|_| state.is_held_back())
+    }
+
+    /// Serves waiting requests with those pods that an order has drained and that are among
+    /// `standing`, if the revision has no others. Only for when no autoscaler is left to call the
+    /// order off. Returns whether it did so.
+    pub(crate) fn take_back(&self, standing: &HashSet<PodUid>, now: Instant) -> bool {
         let mut state = self.state.lock();
-        let is_needed = state.dispatch.queued() > 0 && !state.dispatch.has_open_pod();
-        if !is_needed || state.drained.is_empty() {
+        let can_serve = |uid: &&PodUid| standing.contains(*uid) && state.tracked.contains_key(*uid);
+        let back: Vec<_> = state.drained.iter().filter(can_serve).cloned().collect();
+        if back.is_empty() || !state.is_held_back() {
             return false;
         }
-        for uid in std::mem::take(&mut state.drained) {
-            state.publish(&uid);
+        for uid in &back {
+            state.drained.remove(uid);
+            state.publish(uid);
         }
         self.settle(state, now);
         true
@@ -53,6 +62,11 @@ impl Revision {
 }
 
 impl State {
+    /// Whether a request waits only because an order has drained the revision's pods.
+    fn is_held_back(&self) -> bool {
+        self.dispatch.queued() > 0 && !self.dispatch.has_open_pod() && !self.drained.is_empty()
+    }
+
     /// The report of this moment.
     pub(super) fn report(&self, key: &RevisionKey) -> RevisionReport {
         RevisionReport {

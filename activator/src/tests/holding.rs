@@ -1,5 +1,6 @@
 //! Requests that find no pod: held, released in order, never above the limit.
 
+use std::collections::HashSet;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
@@ -154,14 +155,19 @@ async fn a_drained_pod_is_taken_back_only_if_a_request_waits_and_there_is_no_oth
     let revision = world.activator.revisions().remove(0);
     let id = OrderId { epoch: 1, number: 1 };
     world.activator.drain(&DrainOrder { revision: key(), id, pods: vec![uid(1)] });
-    assert!(!revision.take_back(Instant::now()), "nobody waits");
+    let standing = HashSet::from([uid(1).into()]);
+    assert!(revision.held_back().is_none(), "nobody waits");
+    assert!(!revision.take_back(&standing, Instant::now()), "nobody waits");
     let (response, ()) = futures::join!(world.get(), async {
         settle().await;
         assert_eq!(world.queued(), 1);
-        assert!(revision.take_back(Instant::now()));
+        assert!(revision.held_back().is_some());
+        let others = HashSet::from([uid(2).into()]);
+        assert!(!revision.take_back(&others, Instant::now()), "it no longer stands");
+        assert!(revision.take_back(&standing, Instant::now()));
     });
     assert_eq!(response.status(), 200);
-    assert!(!revision.take_back(Instant::now()), "it is served already");
+    assert!(!revision.take_back(&standing, Instant::now()), "it is served already");
 }
 
 /// A request that no pod will ever serve must be able to wake the revision, whatever other pods are

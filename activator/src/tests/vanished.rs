@@ -67,6 +67,23 @@ async fn a_connection_to_a_pod_that_is_gone_meanwhile_is_not_used() {
     assert_eq!(text(answer).await, "new");
 }
 
+/// The Revision was deleted and made anew, under its name: its pods are others now.
+#[tokio::test(start_paused = true)]
+async fn a_connection_to_a_pod_of_the_revision_that_was_is_not_used() {
+    let world = World::new(json!({}));
+    let pod = world.start(1, echo("hello"));
+    settle().await;
+    // The connection of the probe is of no use for requests.
+    *world.network.pause.lock() = Duration::from_secs(1);
+    let lost = futures::join!(world.get(), async {
+        sleep(Duration::from_millis(500)).await;
+        let anew = revision_with_uid("anew", json!({}));
+        world.activator.change_revisions(crate::WatchChange::Applied(anew));
+    });
+    assert_ne!(lost.0.status(), 200);
+    assert_eq!(pod.served.load(std::sync::atomic::Ordering::SeqCst), 0);
+}
+
 /// Formerly the first request after a standstill went to whoever had the pod's address by then.
 #[tokio::test(start_paused = true)]
 async fn after_a_standstill_nobody_connects_before_the_pods_are_listed_anew() {

@@ -30,10 +30,10 @@ fn a_revision_is_woken_once_and_tried_again_after_a_failure_only() {
     let mut plan = plan(now);
     let one = key(1);
     assert_eq!(plan.choose([&one].into_iter(), now).len(), 1);
-    plan.tried(one.clone(), Outcome::Failed, now);
+    plan.tried(one.clone(), WakeOutcome::Failed, now);
     assert!(plan.choose([&one].into_iter(), now + RETRY_MIN / 2).is_empty());
     assert_eq!(plan.choose([&one].into_iter(), now + RETRY_MIN).len(), 1);
-    plan.tried(one.clone(), Outcome::Woken, now + RETRY_MIN);
+    plan.tried(one.clone(), WakeOutcome::Woken, now + RETRY_MIN);
     assert!(plan.choose([&one].into_iter(), now + REST).is_empty());
     // An autoscaler answered in between: earlier attempts no longer count.
     assert!(!plan.is_alone(Duration::ZERO));
@@ -51,7 +51,7 @@ fn wakes_are_bounded_in_number_and_rate() {
         let chosen = plan.choose(called.iter(), at);
         woken += chosen.len();
         for key in chosen {
-            plan.tried(key, Outcome::Woken, at);
+            plan.tried(key, WakeOutcome::Woken, at);
         }
         if tenth == 0 {
             assert_eq!(woken, 20);
@@ -86,11 +86,11 @@ fn server(code: u16) -> (Client, Asked) {
 #[tokio::test(start_paused = true)]
 async fn the_only_write_is_a_scale_from_zero_to_the_first_one() {
     for (code, expected) in [
-        (200, Outcome::Woken),
-        (422, Outcome::NotNeeded),
-        (404, Outcome::NotNeeded),
-        (403, Outcome::Failed),
-        (500, Outcome::Failed),
+        (200, WakeOutcome::Woken),
+        (422, WakeOutcome::NotNeeded),
+        (404, WakeOutcome::NotNeeded),
+        (403, WakeOutcome::Failed),
+        (500, WakeOutcome::Failed),
     ] {
         let (client, asked) = server(code);
         let config = watch::channel(Arc::new(Config::default())).1;

@@ -95,6 +95,34 @@ fn the_scale_is_lowered_as_each_victim_is_let_go_by_everybody() {
     assert_eq!(case.drain.order().1, ["b", "c"]);
 }
 
+/// Kubernetes deletes unready pods first, whatever is marked.
+#[test]
+fn no_ready_pod_goes_while_an_unready_one_is_in_use() {
+    let mut case = case(&[("a", true), ("b", true), ("c", false)]);
+    let busy = [said("a", 0, false), said("b", 0, false), said("c", 1, false)];
+    assert_eq!(case.plan(1, 3, &[&busy], 0).scale, 3);
+    assert_eq!(case.drain.order().1, ["a", "c"]);
+    let busy = [said("a", 0, true), said("b", 0, false), said("c", 1, true)];
+    let plan = case.plan(1, 3, &[&busy], 1000);
+    assert_eq!((plan.scale, plan.condemned), (3, Vec::new()), "c would go, and not a");
+    let idle = [said("a", 0, true), said("b", 0, false), said("c", 0, true)];
+    let plan = case.plan(1, 3, &[&idle], 2000);
+    assert_eq!((plan.scale, plan.condemned), (1, vec!["a".to_owned(), "c".to_owned()]));
+}
+
+/// An activator whose watch is behind would send requests there again.
+#[test]
+fn a_pod_that_ends_stays_ordered_by_the_next_autoscaler() {
+    let mut case = case(&[("a", true)]);
+    case.change("a", |pod| (pod.is_marked, pod.is_terminating) = (true, true));
+    case.plan(0, 0, &[&[said("a", 0, true)]], 0);
+    assert_eq!(case.drain.order().1, ["a"]);
+    case.plan(1, 0, &[&[said("a", 0, true)]], 1000);
+    assert_eq!(case.drain.order().1, ["a"], "even if a pod is needed");
+    case.plan(1, 1, &[&[]], 2000);
+    assert!(case.drain.order().1.is_empty());
+}
+
 #[test]
 fn without_anybody_to_answer_nothing_is_lowered() {
     let mut case = case(&[("a", true)]);

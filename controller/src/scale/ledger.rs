@@ -17,6 +17,15 @@ pub(crate) struct Observed {
     pub(crate) version: ResourceVersion,
 }
 
+/// A number to write, and the version of the Deployment that it follows from.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct ScaleWrite {
+    /// The new `spec.replicas`.
+    pub(crate) replicas: i32,
+    /// The newest version that is known.
+    pub(crate) from: ResourceVersion,
+}
+
 /// A write, from its decision until the watch shows it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Write {
@@ -54,13 +63,13 @@ impl<Key> Default for Ledger<Key> {
 }
 
 impl<Key: Clone + Eq + Hash> Ledger<Key> {
-    /// Notes the autoscaler's wish; returns the number to write now, if any.
-    pub(crate) fn desire(&mut self, key: &Key, desired: Option<i32>) -> Option<i32> {
+    /// Notes the autoscaler's wish; returns what to write now, if any.
+    pub(crate) fn desire(&mut self, key: &Key, desired: Option<i32>) -> Option<ScaleWrite> {
         self.on(key, |page| page.desired = desired)
     }
 
-    /// Notes what the watch shows; returns the number to write now, if any.
-    pub(crate) fn observe(&mut self, key: &Key, observed: Option<Observed>) -> Option<i32> {
+    /// Notes what the watch shows; returns what to write now, if any.
+    pub(crate) fn observe(&mut self, key: &Key, observed: Option<Observed>) -> Option<ScaleWrite> {
         self.on(key, |page| {
             page.observed = observed;
             if let (Write::Answered(answered), Some(observed)) = (page.write, observed)
@@ -71,8 +80,8 @@ impl<Key: Clone + Eq + Hash> Ledger<Key> {
         })
     }
 
-    /// Notes that the write was answered; returns the number to write next, if any.
-    pub(crate) fn written(&mut self, key: &Key, version: ResourceVersion) -> Option<i32> {
+    /// Notes that the write was answered; returns what to write next, if any.
+    pub(crate) fn written(&mut self, key: &Key, version: ResourceVersion) -> Option<ScaleWrite> {
         self.on(key, |page| {
             page.failures = 0;
             if let Write::Sent(replicas) = page.write {
@@ -105,12 +114,12 @@ impl<Key: Clone + Eq + Hash> Ledger<Key> {
         })
     }
 
-    /// Ends the pause after a failure; returns the number to write now, if any.
-    pub(crate) fn rested(&mut self, key: &Key) -> Option<i32> {
+    /// Ends the pause after a failure; returns what to write now, if any.
+    pub(crate) fn rested(&mut self, key: &Key) -> Option<ScaleWrite> {
         self.on(key, |page| page.write = Write::None)
     }
 
-    fn on(&mut self, key: &Key, change: impl FnOnce(&mut Page)) -> Option<i32> {
+    fn on(&mut self, key: &Key, change: impl FnOnce(&mut Page)) -> Option<ScaleWrite> {
         let page = self.pages.entry(key.clone()).or_insert(Page {
             desired: None,
             observed: None,
@@ -119,7 +128,7 @@ impl<Key: Clone + Eq + Hash> Ledger<Key> {
         });
         change(page);
         let write = page.next_write();
-        if let Some(replicas) = write {
+        if let Some(ScaleWrite { replicas, .. }) = write {
             page.write = Write::Sent(replicas);
         }
         if page.desired.is_none() && page.observed.is_none() && page.write == Write::None {
@@ -132,16 +141,17 @@ impl<Key: Clone + Eq + Hash> Ledger<Key> {
 // === impl Page ===
 
 impl Page {
-    fn next_write(&self) -> Option<i32> {
+    fn next_write(&self) -> Option<ScaleWrite> {
         let current = match self.write {
-            Write::None => self.observed?.replicas,
+            Write::None => self.observed?,
             Write::Answered(answered) => {
                 self.observed?;
-                answered.replicas
+                answered
             }
             Write::Sent(_) | Write::Resting => return None,
         };
-        self.desired.filter(|desired| *desired != current)
+        let replicas = self.desired.filter(|desired| *desired != current.replicas)?;
+        Some(ScaleWrite { replicas, from: current.version })
     }
 }
 
@@ -153,39 +163,58 @@ mod tests {
         Observed { replicas, version: version.into() }
     }
 
+    fn to(write: Option<ScaleWrite>) -> Option<i32> {
+        write.map(|write| write.replicas)
+    }
+
+    /// A write that the network held for long must not be carried out after those of another
+    /// controller.
+    #[test]
+    fn a_write_follows_from_the_newest_version_that_is_known() {
+        let mut ledger = Ledger::default();
+        ledger.observe(&"a", Some(at(0, 5)));
+        let write = |replicas, from: u128| Some(ScaleWrite { replicas, from: from.into() });
+        assert_eq!(ledger.desire(&"a", Some(1)), write(1, 5));
+        assert_eq!(ledger.written(&"a", 9.into()), None);
+        assert_eq!(ledger.desire(&"a", Some(2)), write(2, 9), "the watch has not come so far");
+        assert_eq!(ledger.failed(&"a"), 1);
+        ledger.observe(&"a", Some(at(1, 11)));
+        assert_eq!(ledger.rested(&"a"), write(2, 11));
+    }
+
     #[test]
     fn an_activation_is_exactly_one_write() {
         let mut ledger = Ledger::default();
-        assert_eq!(ledger.observe(&"a", Some(at(0, 5))), None);
-        assert_eq!(ledger.desire(&"a", Some(1)), Some(1));
+        assert_eq!(to(ledger.observe(&"a", Some(at(0, 5)))), None);
+        assert_eq!(to(ledger.desire(&"a", Some(1))), Some(1));
         // The same wish again, and an older event, while the write is under way.
-        assert_eq!(ledger.desire(&"a", Some(1)), None);
-        assert_eq!(ledger.observe(&"a", Some(at(0, 6))), None);
-        assert_eq!(ledger.written(&"a", 9.into()), None);
+        assert_eq!(to(ledger.desire(&"a", Some(1))), None);
+        assert_eq!(to(ledger.observe(&"a", Some(at(0, 6)))), None);
+        assert_eq!(to(ledger.written(&"a", 9.into())), None);
         // A status event from before the write arrives late.
-        assert_eq!(ledger.observe(&"a", Some(at(0, 7))), None);
-        assert_eq!(ledger.observe(&"a", Some(at(1, 9))), None);
-        assert_eq!(ledger.desire(&"a", Some(1)), None);
+        assert_eq!(to(ledger.observe(&"a", Some(at(0, 7)))), None);
+        assert_eq!(to(ledger.observe(&"a", Some(at(1, 9)))), None);
+        assert_eq!(to(ledger.desire(&"a", Some(1))), None);
     }
 
     #[test]
     fn a_new_wish_during_a_write_follows_it() {
         let mut ledger = Ledger::default();
         ledger.observe(&"a", Some(at(0, 1)));
-        assert_eq!(ledger.desire(&"a", Some(1)), Some(1));
-        assert_eq!(ledger.desire(&"a", Some(4)), None);
-        assert_eq!(ledger.written(&"a", 2.into()), Some(4));
-        assert_eq!(ledger.observe(&"a", Some(at(1, 2))), None);
-        assert_eq!(ledger.written(&"a", 3.into()), None);
-        assert_eq!(ledger.observe(&"a", Some(at(4, 3))), None);
+        assert_eq!(to(ledger.desire(&"a", Some(1))), Some(1));
+        assert_eq!(to(ledger.desire(&"a", Some(4))), None);
+        assert_eq!(to(ledger.written(&"a", 2.into())), Some(4));
+        assert_eq!(to(ledger.observe(&"a", Some(at(1, 2)))), None);
+        assert_eq!(to(ledger.written(&"a", 3.into())), None);
+        assert_eq!(to(ledger.observe(&"a", Some(at(4, 3)))), None);
     }
 
     #[test]
     fn what_somebody_else_set_is_set_back() {
         let mut ledger = Ledger::default();
         ledger.observe(&"a", Some(at(1, 1)));
-        assert_eq!(ledger.desire(&"a", Some(1)), None);
-        assert_eq!(ledger.observe(&"a", Some(at(7, 2))), Some(1));
+        assert_eq!(to(ledger.desire(&"a", Some(1))), None);
+        assert_eq!(to(ledger.observe(&"a", Some(at(7, 2)))), Some(1));
     }
 
     /// An answer without a version once counted as newer than all that the watch can show, for
@@ -194,30 +223,34 @@ mod tests {
     fn an_answer_without_a_version_does_not_outlast_what_the_watch_shows() {
         let mut ledger = Ledger::default();
         ledger.observe(&"a", Some(at(0, 1)));
-        assert_eq!(ledger.desire(&"a", Some(1)), Some(1));
-        assert_eq!(ledger.written(&"a", ResourceVersion::default()), None, "not repeated at once");
-        assert_eq!(ledger.observe(&"a", Some(at(7, 3))), Some(1), "set back");
+        assert_eq!(to(ledger.desire(&"a", Some(1))), Some(1));
+        assert_eq!(
+            to(ledger.written(&"a", ResourceVersion::default())),
+            None,
+            "not repeated at once"
+        );
+        assert_eq!(to(ledger.observe(&"a", Some(at(7, 3)))), Some(1), "set back");
     }
 
     #[test]
     fn an_event_that_overtakes_its_answer_does_not_repeat_the_write() {
         let mut ledger = Ledger::default();
         ledger.observe(&"a", Some(at(0, 1)));
-        assert_eq!(ledger.desire(&"a", Some(1)), Some(1));
-        assert_eq!(ledger.observe(&"a", Some(at(1, 2))), None);
-        assert_eq!(ledger.written(&"a", 2.into()), None);
+        assert_eq!(to(ledger.desire(&"a", Some(1))), Some(1));
+        assert_eq!(to(ledger.observe(&"a", Some(at(1, 2)))), None);
+        assert_eq!(to(ledger.written(&"a", 2.into())), None);
     }
 
     #[test]
     fn a_failure_rests_and_then_writes_what_is_wanted_by_then() {
         let mut ledger = Ledger::default();
         ledger.observe(&"a", Some(at(0, 1)));
-        assert_eq!(ledger.desire(&"a", Some(1)), Some(1));
+        assert_eq!(to(ledger.desire(&"a", Some(1))), Some(1));
         assert_eq!(ledger.failed(&"a"), 1);
-        assert_eq!(ledger.desire(&"a", Some(2)), None);
-        assert_eq!(ledger.rested(&"a"), Some(2));
+        assert_eq!(to(ledger.desire(&"a", Some(2))), None);
+        assert_eq!(to(ledger.rested(&"a")), Some(2));
         assert_eq!(ledger.failed(&"a"), 2);
-        assert_eq!(ledger.rested(&"a"), Some(2));
+        assert_eq!(to(ledger.rested(&"a")), Some(2));
         ledger.written(&"a", 3.into());
         assert_eq!(ledger.failed(&"a"), 1);
     }
@@ -225,12 +258,12 @@ mod tests {
     #[test]
     fn without_a_wish_or_a_deployment_nothing_is_written_or_kept() {
         let mut ledger = Ledger::default();
-        assert_eq!(ledger.desire(&"a", Some(1)), None);
-        assert_eq!(ledger.desire(&"a", None), None);
-        assert_eq!(ledger.observe(&"b", Some(at(3, 1))), None);
-        assert_eq!(ledger.desire(&"b", Some(0)), Some(0));
+        assert_eq!(to(ledger.desire(&"a", Some(1))), None);
+        assert_eq!(to(ledger.desire(&"a", None)), None);
+        assert_eq!(to(ledger.observe(&"b", Some(at(3, 1)))), None);
+        assert_eq!(to(ledger.desire(&"b", Some(0))), Some(0));
         ledger.gone(&"b");
-        assert_eq!(ledger.desire(&"b", None), None);
+        assert_eq!(to(ledger.desire(&"b", None)), None);
         assert!(ledger.pages.is_empty());
     }
 }

@@ -3,6 +3,7 @@
 use std::collections::{HashMap, HashSet};
 use std::time::Duration;
 
+use ebb_api::resource_version::ResourceVersion;
 use ebb_runner::{PortReservation, Ports};
 use futures::StreamExt;
 use futures::future::join_all;
@@ -43,12 +44,21 @@ pub struct DeploymentOptions {
     pub ports: Option<Ports>,
 }
 
+/// What is kept of a Deployment.
+#[derive(Debug, Default)]
+struct Known {
+    namespace: String,
+    name: String,
+    /// The newest version that was looked at.
+    seen: ResourceVersion,
+}
+
 struct Shell {
     client: Client,
     ports: Option<Ports>,
-    /// Namespace and name of every Deployment, by UID. The object is read when it is looked at, for
-    /// the API is in this process: ten thousand that sleep would be held for nothing.
-    deployments: HashMap<String, (String, String)>,
+    /// Every Deployment, by UID. The object is read when it is looked at, for the API is in this
+    /// process: ten thousand that sleep would be held for nothing.
+    deployments: HashMap<String, Known>,
     /// UIDs of a list that is not complete yet.
     listed: HashSet<String>,
     pods: Cache<Pod>,
@@ -123,6 +133,20 @@ fn listened<K>(event: Result<watcher::Event<K>, watcher::Error>) -> Option<watch
     event.inspect_err(|error| tracing::warn!(%error, "The watch failed and starts again")).ok()
 }
 
+// === impl Known ===
+
+impl Known {
+    /// Whether a state of that version may be looked at: none that is older than one before. A read
+    /// overtakes the watch, whose older scale would undo what the read has led to.
+    fn admits(&mut self, version: ResourceVersion) -> bool {
+        let is_newest = version.shows(self.seen);
+        if is_newest {
+            self.seen = version;
+        }
+        is_newest
+    }
+}
+
 // === impl Shell ===
 
 impl Shell {
@@ -154,8 +178,9 @@ impl Shell {
         let Some(uid) = deployment.uid() else {
             return;
         };
-        let place = (deployment.namespace().unwrap_or_default(), deployment.name_any());
-        self.deployments.insert(uid.clone(), place);
+        let known = self.deployments.entry(uid.clone()).or_default();
+        known.namespace = deployment.namespace().unwrap_or_default();
+        known.name = deployment.name_any();
         waiting.insert(uid, Some(Box::new(deployment)));
     }
 
@@ -189,14 +214,15 @@ impl Shell {
     async fn reconcile(&mut self, uid: &str, told: Option<Box<Deployment>>) {
         self.timers.remove(uid);
         let deployment = match told {
-            Some(told) if self.deployments.contains_key(uid) => told,
-            Some(_) => return,
+            Some(told) => told,
             None => match self.read(uid).await {
                 Some(deployment) => deployment,
                 None => return,
             },
         };
-        if deployment.metadata.deletion_timestamp.is_some() {
+        let version = ResourceVersion::of(&deployment.metadata);
+        let is_newest = self.deployments.get_mut(uid).is_some_and(|known| known.admits(version));
+        if !is_newest || deployment.metadata.deletion_timestamp.is_some() {
             return;
         }
         let actions = plan(&deployment, self.pods_of(&deployment), Timestamp::now());
@@ -217,7 +243,7 @@ impl Shell {
 
     /// Reads a Deployment; `None` if it is gone, or cannot be read, and then it is due again.
     async fn read(&mut self, uid: &str) -> Option<Box<Deployment>> {
-        let (namespace, name) = self.deployments.get(uid)?;
+        let Known { namespace, name, .. } = self.deployments.get(uid)?;
         let api: Api<Deployment> = Api::namespaced(self.client.clone(), namespace);
         match api.get_opt(name).await {
             Ok(found) => found.filter(|own| own.uid().as_deref() == Some(uid)).map(Box::new),
@@ -359,4 +385,13 @@ async fn delete_pod(api: &Api<Pod>, victim: &Victim) -> Deletion {
             Deletion::Failed
         }
     }
+}
+
+#[cfg(test)]
+#[test]
+fn no_state_is_followed_that_is_older_than_one_before() {
+    let mut known = Known::default();
+    let admitted = [5, 5, 4, 7, 6].map(|version: u128| known.admits(version.into()));
+    assert_eq!(admitted, [true, true, false, true, false]);
+    assert!(known.admits(ResourceVersion::default()), "the watch wins where nothing is known");
 }
