@@ -6,17 +6,18 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::task::{Context, Poll};
+use std::time::Duration;
 
 use bytes::Bytes;
 use ebb_apiserver::{ApiServer, ApiService};
 use futures::StreamExt as _;
-use http::{Method, Request, Response, StatusCode, header};
+use http::{Method, Request, Response, StatusCode, response};
 use http_body_util::combinators::UnsyncBoxBody;
-use http_body_util::{BodyExt as _, Full, StreamBody};
+use http_body_util::{BodyExt as _, StreamBody};
 use hyper::body::Frame;
 use kube::client::Body;
 use parking_lot::Mutex;
-use serde_json::{Value, json};
+use serde_json::Value;
 use tokio::sync::{oneshot, watch};
 use tokio::time::sleep;
 use tower::util::BoxCloneService;
@@ -26,8 +27,10 @@ use crate::chance::Chance;
 use crate::network::{Name, Network};
 use crate::story::Story;
 
+mod answers;
 mod sky;
 
+use answers::{expired, refusal, whole};
 use sky::STEP_MS_MAX;
 pub(crate) use sky::{Sky, Weather};
 
@@ -41,11 +44,16 @@ pub(crate) trait Witness: Send + Sync {
 }
 
 /// A request to the API server.
+#[derive(Clone)]
 pub(crate) struct Call {
     pub(crate) method: Method,
     pub(crate) path: String,
     /// The term of its sender's lease when it was sent.
     pub(crate) term: Option<i64>,
+    /// Whether the network held it for long, so that its sender may lead no more when it arrives.
+    pub(crate) is_late: bool,
+    /// Whether it is carried out only if what it follows from is still so.
+    pub(crate) is_conditional: bool,
 }
 
 /// The way of one run of a process to the API server. Clones are the same way.
@@ -65,16 +73,32 @@ pub(crate) struct ApiLink {
     writes: Arc<AtomicU32>,
 }
 
-/// Ends a process at one of its writes.
+/// What happens to a process at one of its writes.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum AtWrite {
+    /// It ends before the write is carried out.
+    EndBefore,
+    /// It ends when the write is carried out and nobody hears the answer.
+    EndAfter,
+    /// It stands still, and the write is on its way: it arrives when the process goes on.
+    Stand,
+}
+
+/// Waits for one of the writes of a process.
 struct Fuse {
     /// Writes until then.
     left: u32,
-    /// Whether the last one is carried out.
-    is_after: bool,
+    /// What the paths of those writes contain.
+    of: &'static str,
+    when: AtWrite,
     burnt: oneshot::Sender<String>,
 }
 
-const JSON: header::HeaderValue = header::HeaderValue::from_static("application/json");
+/// From the word that a process has come to its write until it stands still.
+const STANDS_AFTER: Duration = Duration::from_millis(1);
+
+/// Events of one watch that are on their way at a time. They arrive in order.
+const EVENTS_UNDER_WAY: usize = 64;
 
 type Answer = Response<UnsyncBoxBody<Bytes, BoxError>>;
 
@@ -118,12 +142,17 @@ impl ApiLink {
         *self.is_dead.lock() = true;
     }
 
-    /// Lets the process end at its write of that number from now on: before the write is carried
-    /// out, or after, when nobody is there to hear the answer. Says which write it was, and does not
-    /// happen any more once nobody waits for that.
-    pub(crate) fn arm(&self, number: u32, is_after: bool) -> oneshot::Receiver<String> {
+    /// Lets something happen to the process at its write of that number from now on, of those whose
+    /// paths contain `of`. Says which write it was, and does not happen any more once nobody waits for
+    /// that. Whoever hears it ends the process, or stops it, at once.
+    pub(crate) fn arm(
+        &self,
+        number: u32,
+        of: &'static str,
+        when: AtWrite,
+    ) -> oneshot::Receiver<String> {
         let (burnt, told) = oneshot::channel();
-        self.fuses.lock().push(Fuse { left: number, is_after, burnt });
+        self.fuses.lock().push(Fuse { left: number, of, when, burnt });
         told
     }
 
@@ -132,8 +161,8 @@ impl ApiLink {
         self.writes.load(Ordering::Relaxed)
     }
 
-    /// Whether the process ends at this write; then whether the write is carried out.
-    fn burns(&self, call: &Call) -> Option<(bool, oneshot::Sender<String>)> {
+    /// What happens to the process at this write, if anything, and whom to tell.
+    fn burns(&self, call: &Call) -> Option<(AtWrite, oneshot::Sender<String>)> {
         // A lease is renewed again and again.
         if call.path.contains("/leases") {
             return None;
@@ -141,12 +170,12 @@ impl ApiLink {
         self.writes.fetch_add(1, Ordering::Relaxed);
         let mut fuses = self.fuses.lock();
         fuses.retain(|fuse| !fuse.burnt.is_closed());
-        for fuse in fuses.iter_mut() {
+        for fuse in fuses.iter_mut().filter(|fuse| call.path.contains(fuse.of)) {
             fuse.left = fuse.left.saturating_sub(1);
         }
         let index = fuses.iter().position(|fuse| fuse.left == 0)?;
-        let Fuse { is_after, burnt, .. } = fuses.swap_remove(index);
-        Some((is_after, burnt))
+        let Fuse { when, burnt, .. } = fuses.swap_remove(index);
+        Some((when, burnt))
     }
 
     async fn call(self, request: Request<Body>) -> Result<Answer, BoxError> {
@@ -157,12 +186,18 @@ impl ApiLink {
         let is_read = request.method() == Method::GET;
         let term = if is_read { None } else { self.witness.term(&self.name) };
         sleep(self.chance.between(0, STEP_MS_MAX)).await;
-        self.runs().await;
+        let is_late = self.runs().await;
         let (parts, body) = request.into_parts();
         let path = parts.uri.path().to_owned();
         let body = body.collect().await?.to_bytes();
         let plural = path.rsplit('/').next().unwrap_or_default().to_owned();
-        let call = Call { method: parts.method.clone(), path, term };
+        let call = Call {
+            method: parts.method.clone(),
+            path,
+            term,
+            is_late,
+            is_conditional: is_late && is_conditional(&body),
+        };
         let now = sky.borrow().clone();
         for weather in now.0 {
             match weather {
@@ -199,28 +234,66 @@ impl ApiLink {
         if *self.is_dead.lock() {
             std::future::pending::<()>().await;
         }
-        let end = if call.method == Method::GET { None } else { self.burns(call) };
-        if let Some((false, burnt)) = end {
-            self.close();
-            drop(burnt.send(format!("{} {}", call.method, call.path)));
-            return std::future::pending().await;
-        }
-        let mut inner = self.inner.clone();
-        let answer = inner.call(request).await?;
-        let (parts, body) = answer.into_parts();
         if call.method == Method::GET {
-            let body = body.map_err(BoxError::from).boxed_unsync();
-            return Ok(Response::from_parts(parts, body));
+            let (parts, body) = self.inner.clone().call(request).await?.into_parts();
+            return Ok(Response::from_parts(parts, body.map_err(BoxError::from).boxed_unsync()));
         }
-        let body = body.collect().await?.to_bytes();
-        self.story.trace(&format!("{} {} {}: {}", self.name, call.method, call.path, parts.status));
-        self.witness.wrote(&self.name, call, parts.status, &body);
-        if let Some((true, burnt)) = end {
+        let end = self.burns(call);
+        let mut ends_after = None;
+        match end {
+            Some((AtWrite::EndBefore, burnt)) => {
+                self.close();
+                drop(burnt.send(format!("{} {}", call.method, call.path)));
+                return std::future::pending().await;
+            }
+            Some((AtWrite::Stand, burnt)) => {
+                drop(burnt.send(format!("{} {}", call.method, call.path)));
+                return self.carry_out_late(request, call).await;
+            }
+            Some((AtWrite::EndAfter, burnt)) => ends_after = Some(burnt),
+            None => {}
+        }
+        let (parts, body) = self.write(request, call).await?;
+        if let Some(burnt) = ends_after {
             self.close();
             drop(burnt.send(format!("{} {}", call.method, call.path)));
             return std::future::pending().await;
         }
         Ok(Response::from_parts(parts, whole(body)))
+    }
+
+    /// Hands a write to the server when the process goes on, whether the process still wants it or
+    /// not: the write was on its way when the process began to stand still.
+    async fn carry_out_late(
+        &self,
+        request: Request<Body>,
+        call: &Call,
+    ) -> Result<Answer, BoxError> {
+        let (parts, body) = request.into_parts();
+        let body = body.collect().await?.to_bytes();
+        let is_conditional = is_conditional(&body);
+        let request = Request::from_parts(parts, body.into());
+        let (link, call) = (self.clone(), Call { is_late: true, is_conditional, ..call.clone() });
+        let late = tokio::spawn(async move {
+            sleep(STANDS_AFTER).await;
+            link.is_resumed().await;
+            link.write(request, &call).await
+        });
+        let (parts, body) = late.await??;
+        Ok(Response::from_parts(parts, whole(body)))
+    }
+
+    /// Lets the server carry a request out, and reads a whole answer.
+    async fn write(
+        &self,
+        request: Request<Body>,
+        call: &Call,
+    ) -> Result<(response::Parts, Bytes), BoxError> {
+        let (parts, body) = self.inner.clone().call(request).await?.into_parts();
+        let body = body.collect().await?.to_bytes();
+        self.story.trace(&format!("{} {} {}: {}", self.name, call.method, call.path, parts.status));
+        self.witness.wrote(&self.name, call, parts.status, &body);
+        Ok((parts, body))
     }
 
     /// A failure as a server in trouble gives it: before the request was carried out, or after.
@@ -246,9 +319,8 @@ impl ApiLink {
     {
         let link = self.clone();
         let mut sky = self.sky.clone();
-        // An API server that ends takes its watches with it.
-        let refused = async move { sky.wait_for(Sky::refuses).await.is_ok() };
-        let chunks = body.into_data_stream().take_until(Box::pin(refused)).then(move |chunk| {
+        let refused = async move { sky.wait_for(Sky::ends_watches).await.is_ok() };
+        let chunks = body.into_data_stream().take_until(Box::pin(refused)).map(move |chunk| {
             let (link, plural) = (link.clone(), plural.clone());
             let chunk = chunk.map_err(Into::<BoxError>::into);
             async move {
@@ -260,11 +332,21 @@ impl ApiLink {
                 chunk.map(Frame::data)
             }
         });
-        StreamBody::new(chunks).boxed_unsync()
+        StreamBody::new(chunks.buffered(EVENTS_UNDER_WAY)).boxed_unsync()
     }
 
-    /// Waits while the process is stopped; for ever once it has ended.
-    async fn runs(&self) {
+    /// Waits while the process is stopped; for ever once it has ended. Returns whether it was stopped.
+    async fn runs(&self) -> bool {
+        let begin = ebb_clockwork::elapsed();
+        self.is_resumed().await;
+        if *self.is_dead.lock() {
+            std::future::pending::<()>().await;
+        }
+        ebb_clockwork::elapsed() > begin
+    }
+
+    /// Waits while the process is stopped.
+    async fn is_resumed(&self) {
         std::future::poll_fn(|context| {
             if self.network.is_paused(&self.name, context.waker()) {
                 Poll::Pending
@@ -273,9 +355,6 @@ impl ApiLink {
             }
         })
         .await;
-        if *self.is_dead.lock() {
-            std::future::pending::<()>().await;
-        }
     }
 }
 
@@ -293,34 +372,16 @@ impl Service<Request<Body>> for ApiLink {
     }
 }
 
-fn whole(bytes: Bytes) -> UnsyncBoxBody<Bytes, BoxError> {
-    Full::new(bytes).map_err(|never| match never {}).boxed_unsync()
-}
-
-fn failure(status: StatusCode, reason: &str) -> Value {
-    json!({
-        "kind": "Status", "apiVersion": "v1", "metadata": {}, "status": "Failure",
-        "message": "the simulation makes the API server fail", "reason": reason,
-        "code": status.as_u16(),
-    })
-}
-
-/// The answer to a watch of a version that is forgotten: the watch begins, and ends with its first
-/// event.
-fn expired() -> Answer {
-    let event = json!({"type": "ERROR", "object": failure(StatusCode::GONE, "Expired")});
-    let mut answer = Response::new(whole(format!("{event}\n").into()));
-    answer.headers_mut().insert(header::CONTENT_TYPE, JSON);
-    answer
-}
-
-/// The answer of a server that cannot do what it is asked.
-fn refusal(status: StatusCode, reason: &str) -> Answer {
-    let mut answer = Response::new(whole(failure(status, reason).to_string().into()));
-    *answer.status_mut() = status;
-    answer.headers_mut().insert(header::CONTENT_TYPE, JSON);
-    if status == StatusCode::TOO_MANY_REQUESTS {
-        answer.headers_mut().insert(header::RETRY_AFTER, header::HeaderValue::from_static("1"));
+/// Whether a patch or an object names the version, or the scale, that it follows from.
+fn is_conditional(body: &[u8]) -> bool {
+    match serde_json::from_slice::<Value>(body).unwrap_or_default() {
+        Value::Array(steps) => {
+            let is_test = |step: &Value| {
+                step["op"] == "test"
+                    && step["path"].as_str().is_some_and(|at| !at.ends_with("/uid"))
+            };
+            steps.iter().any(is_test)
+        }
+        object => object["metadata"]["resourceVersion"].is_string(),
     }
-    answer
 }

@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use ebb_activator::Activator;
 use ebb_api::config::SYSTEM_NAMESPACE;
+use ebb_autoscaler::SizeReader;
 use futures::future::BoxFuture;
 use k8s_openapi::api::core::v1::Pod;
 use kube::api::{Patch, PatchParams, PostParams};
@@ -19,7 +20,7 @@ use tokio::sync::watch;
 use tokio::time::sleep;
 use tokio_util::sync::CancellationToken;
 
-use crate::api_link::{ApiLink, ApiLinks, Sky, Weather};
+use crate::api_link::{ApiLink, ApiLinks, AtWrite, Sky, Weather};
 use crate::chance::Chance;
 use crate::clients::Endpoints;
 use crate::gate::Tasks;
@@ -72,6 +73,7 @@ struct Run {
     link: ApiLink,
     shutdown: CancellationToken,
     activator: Option<Activator>,
+    sizes: Option<SizeReader>,
     metrics: Arc<Registry>,
     tasks: Tasks,
 }
@@ -189,9 +191,9 @@ impl Fleet {
             shutdown: shutdown.clone(),
         };
         let mut seen = parts::start(member.part, start, &tasks);
-        let activator = seen.activator.take();
+        let (activator, sizes) = (seen.activator.take(), seen.sizes.take());
         let metrics = Arc::clone(&seen.metrics);
-        member.run = Some(Run { link, shutdown, activator, metrics, tasks });
+        member.run = Some(Run { link, shutdown, activator, sizes, metrics, tasks });
         Some((member.part, seen, member.runs))
     }
 
@@ -265,12 +267,25 @@ impl Fleet {
         is_after: bool,
         longest: Duration,
     ) -> Option<String> {
-        let link = self.state.lock().members.get(name)?.run.as_ref()?.link.clone();
-        // Dropping what `arm` gave takes the fuse out again.
-        let told = tokio::time::timeout(longest, link.arm(number, is_after)).await;
-        let write = told.ok()?.ok()?;
+        let when = if is_after { AtWrite::EndAfter } else { AtWrite::EndBefore };
+        let write = self.at_write(name, number, "", when, longest).await?;
         self.kill(name).await;
         Some(write)
+    }
+
+    /// Waits until a process comes to one of its next writes, of those whose paths contain `of`, if it
+    /// makes so many within `longest`, and what is to happen there happens; returns which write it is.
+    pub(crate) async fn at_write(
+        &self,
+        name: &Name,
+        number: u32,
+        of: &'static str,
+        when: AtWrite,
+        longest: Duration,
+    ) -> Option<String> {
+        let link = self.state.lock().members.get(name)?.run.as_ref()?.link.clone();
+        // Dropping what `arm` gave takes the fuse out again.
+        tokio::time::timeout(longest, link.arm(number, of, when)).await.ok()?.ok()
     }
 
     /// Something has happened to a process. `of_activator` is what the judge notes if it is an
@@ -313,6 +328,15 @@ impl Fleet {
             Some((name.clone(), member.run.as_ref()?.activator.clone()?))
         };
         state.members.iter().filter_map(activator).collect()
+    }
+
+    /// The autoscalers that run, to ask how much they keep.
+    pub(crate) fn autoscalers(&self) -> Vec<(Name, SizeReader)> {
+        let state = self.state.lock();
+        let reader = |(name, member): (&Name, &Member)| {
+            Some((name.clone(), member.run.as_ref()?.sizes.clone()?))
+        };
+        state.members.iter().filter_map(reader).collect()
     }
 
     /// The metrics of every process that runs, as they are scraped.

@@ -14,6 +14,7 @@ use crate::story::Story;
 mod disturbances;
 mod fields;
 mod lives;
+mod marks;
 mod outcomes;
 mod room;
 mod slots;
@@ -182,13 +183,13 @@ impl Judge {
 impl State {
     /// Whether a pod that is sick gets more requests than it may.
     fn breaks_off(&mut self, pod: &Identity, now: Duration) -> Option<String> {
-        // Every activator must know a pod that is well.
-        let is_known = |other: &PodFacts| {
+        // Every activator must know a pod that is well, and that is to stay.
+        let is_known = |(uid, other): (&Arc<str>, &PodFacts)| {
             other.identity.revision_uid == pod.revision_uid
-                && other.well.is_some_and(|well| ebb_clockwork::since(well) > KNOWN_AFTER)
+                && self.open_since(uid, other).is_some_and(|open| open <= now)
         };
         let is_replaceable = self.disturbances.are_activators_calm(DISAGREEMENTS, now, KNOWN_AFTER)
-            && self.pods.values().any(is_known);
+            && self.pods.iter().any(is_known);
         let facts = self.pods.get_mut(&pod.uid).filter(|facts| facts.sick > 0 && is_replaceable)?;
         facts.broken_off += 1;
         (facts.broken_off > BROKEN_OFF_MAX).then(|| {

@@ -12,7 +12,7 @@ use ebb_activator::{Activator, ActivatorOptions, Limits, PeerOptions};
 use ebb_api::config::{Config, SYSTEM_NAMESPACE};
 use ebb_api::labels;
 use ebb_autoscaler::streams::{self, Listener, Streams};
-use ebb_autoscaler::{Autoscaler, AutoscalerOptions, Roster};
+use ebb_autoscaler::{Autoscaler, AutoscalerOptions, Roster, SizeReader};
 use ebb_controller::{Controller, ControllerOptions};
 use ebb_daemon::identity::{Doorkeeper, Shown};
 use ebb_daemon::lease::{self, LeaseOptions, Terms};
@@ -62,6 +62,8 @@ pub(crate) struct Start {
 pub(crate) struct Seen {
     /// Set for an activator.
     pub(crate) activator: Option<Activator>,
+    /// Set for an autoscaler.
+    pub(crate) sizes: Option<SizeReader>,
     /// Says once that the process is ready.
     pub(crate) ready: oneshot::Receiver<()>,
     /// Says how the process ended: in order, or with this fault.
@@ -91,7 +93,7 @@ pub(crate) fn start(part: Part, start: Start, tasks: &Tasks) -> Seen {
     let known = async move {
         listed.wait().await;
     };
-    let (mut activator, mut registry) = (None, Registry::default());
+    let (mut activator, mut sizes, mut registry) = (None, None, Registry::default());
     match part {
         Part::Activator => {
             let (made, work) = self::activator(start, config, known, say_ready, &mut registry);
@@ -99,7 +101,9 @@ pub(crate) fn start(part: Part, start: Start, tasks: &Tasks) -> Seen {
             tasks.spawn(async move { drop(say_ended.send(work.await)) });
         }
         Part::Autoscaler => {
-            let work = Box::pin(autoscaler(start, config, known, say_ready, &mut registry));
+            let (reader, work) = autoscaler(start, config, known, say_ready, &mut registry);
+            sizes = Some(reader);
+            let work = Box::pin(work);
             tasks.spawn(async move { drop(say_ended.send(work.await)) });
         }
         Part::Controller => {
@@ -107,7 +111,7 @@ pub(crate) fn start(part: Part, start: Start, tasks: &Tasks) -> Seen {
             tasks.spawn(async move { drop(say_ended.send(work.await)) });
         }
     }
-    Seen { activator, ready, ended, metrics: Arc::new(registry) }
+    Seen { activator, sizes, ready, ended, metrics: Arc::new(registry) }
 }
 
 type Settings = watch::Receiver<Arc<Config>>;
@@ -183,7 +187,7 @@ fn autoscaler<F: Future<Output = ()> + Send + 'static>(
     known: F,
     say_ready: oneshot::Sender<()>,
     registry: &mut Registry,
-) -> impl Future<Output = Result<Ending, String>> + Send + use<F> {
+) -> (SizeReader, impl Future<Output = Result<Ending, String>> + Send + use<F>) {
     let Start { network, name, address, client, shutdown } = start;
     let mut arrivals = network.bind(&name, SocketAddr::new(address, REPORTS_PORT));
     let streams = Streams::default();
@@ -200,7 +204,8 @@ fn autoscaler<F: Future<Output = ()> + Send + 'static>(
         unheard_notice: UNHEARD_NOTICE,
         leads,
     };
-    let (autoscaler, intake) = Autoscaler::new(options, registry);
+    let (mut autoscaler, intake) = Autoscaler::new(options, registry);
+    let sizes = autoscaler.size_reader();
     let reports = streams::router(intake, streams, Doorkeeper::open());
     let reports = Listener::new(reports, registry);
     let listening = async move {
@@ -220,7 +225,7 @@ fn autoscaler<F: Future<Output = ()> + Send + 'static>(
         leaving.cancel();
         pending::<()>().await;
     };
-    async move {
+    let work = async move {
         known.await;
         let _unheard = say_ready.send(());
         tokio::select! {
@@ -229,7 +234,8 @@ fn autoscaler<F: Future<Output = ()> + Send + 'static>(
             () = campaign => {}
         }
         Ok(Ending::Asked)
-    }
+    };
+    (sizes, work)
 }
 
 /// As `ebb-controller`'s main, without the webhook: the simulated API server has the same rules.

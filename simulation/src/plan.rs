@@ -11,6 +11,7 @@ use crate::identity::Habit;
 
 mod faults;
 mod loads;
+mod scenes;
 
 pub(crate) use faults::{Fault, Slot};
 
@@ -18,6 +19,11 @@ pub(crate) use faults::{Fault, Slot};
 const LENGTH_MS: u64 = 60_000;
 /// When the first fault may begin: until then the platform starts.
 const QUIET_MS: u64 = 6_000;
+
+/// Most faults of one world: with more, everything is excused by something.
+const FAULTS_MAX: usize = 6;
+/// Most faults beside a scene.
+const FAULTS_BESIDE_MAX: usize = 2;
 
 /// Purpose of the plan's chance.
 const PURPOSE: u64 = 1;
@@ -119,12 +125,18 @@ impl Plan {
     pub(crate) fn of(seed: u64) -> Self {
         let chance = Chance::new(seed, PURPOSE);
         let mut steps = Vec::new();
-        let services = 1 + chance.below(3);
+        // Beside a scene there is less: what happens there is excused by less.
+        let has_scene = scenes::scene(&chance, &mut steps);
+        let (services, faults) = if has_scene {
+            (chance.below(2), FAULTS_BESIDE_MAX)
+        } else {
+            (1 + chance.below(3), FAULTS_MAX)
+        };
         for index in 0..services {
             loads::service(&chance, index, &mut steps);
         }
         loads::settings(&chance, &mut steps);
-        faults::all(&chance, &mut steps);
+        faults::all(&chance, faults, &mut steps);
         // A stable sort: steps at one time stay in the order in which they were drawn.
         steps.sort_by_key(|step| step.at);
         Self { steps }

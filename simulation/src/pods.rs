@@ -35,7 +35,7 @@ mod object;
 use object::{identity, pre_stop, status};
 
 /// Addresses that go round before new ones are given out.
-const ADDRESSES: u8 = 6;
+const ADDRESSES: u16 = 6;
 /// How long Kubernetes waits until it calls a lost machine's pods not ready, and then deletes them.
 /// In a cluster it is 40 s and 5 min; tests need no more than that it is long.
 const LOST_AFTER: Duration = Duration::from_secs(8);
@@ -74,8 +74,8 @@ pub(crate) struct Machines {
 #[derive(Default)]
 struct State {
     /// Addresses that were given back; the last one first.
-    free: Vec<u8>,
-    given: u8,
+    free: Vec<u16>,
+    given: u16,
     processes: BTreeMap<Arc<str>, Process>,
     /// Pods that are deleted, or were.
     ending: BTreeSet<Arc<str>>,
@@ -247,8 +247,8 @@ impl Machines {
             serving.abort();
         }
         if let IpAddr::V4(address) = process.address {
-            let last = address.octets()[3];
-            state.free.push(last);
+            let [.., high, low] = address.octets();
+            state.free.push(u16::from_be_bytes([high, low]));
         }
         drop(state);
         self.network.kill(&identity.name);
@@ -354,7 +354,8 @@ impl Machines {
             state.given += 1;
             state.given
         };
-        IpAddr::V4(Ipv4Addr::new(10, 3, 0, last))
+        let [high, low] = last.to_be_bytes();
+        IpAddr::V4(Ipv4Addr::new(10, 3, high, low))
     }
 
     /// Writes how the pod is now, if anybody there can.

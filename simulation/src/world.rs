@@ -32,7 +32,7 @@ use tokio::task::JoinSet;
 use tokio::time::{Instant, sleep, sleep_until};
 use tokio_util::sync::CancellationToken;
 
-use crate::api_link::{ApiLinks, Sky};
+use crate::api_link::{ApiLinks, Sky, Weather};
 use crate::chance::Chance;
 use crate::clients::{Clients, Endpoints, Errand};
 use crate::fleet::Fleet;
@@ -51,6 +51,9 @@ const DOMAIN: &str = "models.example.com";
 const LOOK_EVERY: Duration = Duration::from_millis(25);
 /// After how many looks it is looked which revisions have room, and at marks: seconds matter there.
 const ROOM_EVERY: u32 = 8;
+/// Longest time that an event takes to Kubernetes' own controllers, in milliseconds. Ebb counts on
+/// less than half a second.
+const KUBE_LATE_MS: u64 = 400;
 /// Knative's smallest window: the decision to sleep comes soonest.
 const WINDOW: &str = "6s";
 
@@ -125,7 +128,14 @@ impl World {
             CancellationToken::new(),
         ));
         let ports = DeploymentOptions { ports: None };
-        tokio::spawn(deployments::run(client("kube"), ports, CancellationToken::new()));
+        // Kubernetes' own watches lag, each by itself: of two changes it may see the later first.
+        let mut kube = Sky::default();
+        if Chance::new(seed, 7).one_in(2) {
+            kube.add(Weather::Late(KUBE_LATE_MS));
+        }
+        let kube = watch::channel(kube);
+        let manager = links.link(&"kube".into(), kube.1).client();
+        tokio::spawn(deployments::run(manager, ports, CancellationToken::new()));
         tokio::spawn(follow(api.client(), judge.clone()));
         let machines =
             Machines::new(&network, Chance::new(seed, 4), &judge, story, client("kubelet"));
@@ -158,9 +168,9 @@ impl World {
             errands: Arc::default(),
         };
         tokio::spawn(world.clone().look());
-        // The sender must live as long as the world.
+        // The senders must live as long as the world.
         tokio::spawn(async move {
-            fine.0.closed().await;
+            futures::join!(fine.0.closed(), kube.0.closed());
         });
         world
     }

@@ -23,7 +23,7 @@ pub(crate) enum Weather {
     Forbids,
     /// Events of watches come up to so many milliseconds late.
     Late(u64),
-    /// The versions that watches ask for are gone.
+    /// Watches end, and the versions that they ask for anew are gone.
     Gone,
 }
 
@@ -47,9 +47,10 @@ impl Sky {
         self.0.contains(&Weather::Silent)
     }
 
-    /// Whether nobody listens.
-    pub(super) fn refuses(&self) -> bool {
-        self.0.contains(&Weather::Refuses)
+    /// Whether no watch goes on: an API server that ends takes its watches with it, and one that has
+    /// forgotten versions has begun anew.
+    pub(super) fn ends_watches(&self) -> bool {
+        self.0.contains(&Weather::Refuses) || self.0.contains(&Weather::Gone)
     }
 
     /// Whether watches of the kind say nothing.

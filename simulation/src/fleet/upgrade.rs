@@ -72,6 +72,8 @@ impl Fleet {
             while !self.has_ended(name) {
                 sleep(LOOK_EVERY).await;
             }
+            // A kernel sends what a process has written before its end.
+            sleep(LOOK_EVERY).await;
         };
         tokio::time::timeout(longest, ended).await.is_ok()
     }

@@ -30,8 +30,12 @@ pub(crate) enum What {
     Broken,
     /// A Service's objects: it is deleted, or made.
     Service,
+    /// No process at all hears of pods.
+    Blindness,
     /// The wall clock.
     Clock,
+    /// A scale of a Revision, by UID: an autoscaler that leads no more had sent it, and it came late.
+    LateScale,
 }
 
 /// Stands for every process.

@@ -30,9 +30,9 @@ const FIELDS: &[(&str, &[&str], &str)] = &[
     ("pods", &["metadata", "annotations", DELETION_COST], "autoscaler"),
 ];
 
-/// What the fields are, by the object's UID and the place in [`FIELDS`].
+/// What the fields are and the term that wrote them, by the object's UID and the place in [`FIELDS`].
 #[derive(Default)]
-pub(super) struct Fields(BTreeMap<(String, usize), Value>);
+pub(super) struct Fields(BTreeMap<(String, usize), (Value, Option<i64>)>);
 
 impl Judge {
     /// One of Ebb's processes has written an object, which is so now.
@@ -55,12 +55,17 @@ impl Judge {
                 }
                 let value = value(object, path);
                 let key = (uid.to_owned(), index);
-                if state.fields.0.get(&key).unwrap_or(&Value::Null) == &value {
+                let (before, last) = state.fields.0.get(&key).unwrap_or(&(Value::Null, None));
+                if before == &value {
                     continue;
                 }
-                state.fields.0.insert(key, value);
+                let last = *last;
+                state.fields.0.insert(key, (value, call.term));
                 let tenure = state.written.leases.get(&format!("ebb-{part}"));
-                let holds = tenure.is_none_or(|tenure| tenure.covers(by, call));
+                // What comes late is set right: a mark (see `marks`), and what a controller writes, by
+                // the next reconcile of the one that leads. Its scales are conditional.
+                let is_mended = call.is_late && !is_scale;
+                let holds = is_mended || tenure.is_none_or(|tenure| tenure.covers(by, call, last));
                 if role(by) != *part || !holds {
                     broken.push(format!(
                         "{by} writes {} of {}, sent in term {:?}, and the lease of the {part} is {tenure:?}",
@@ -98,7 +103,13 @@ mod tests {
     use crate::story::Story;
 
     fn write(judge: &Judge, path: &str, term: Option<i64>, object: &Value) {
-        let call = Call { method: Method::PUT, path: path.to_owned(), term };
+        let call = Call {
+            method: Method::PUT,
+            path: path.to_owned(),
+            term,
+            is_late: false,
+            is_conditional: false,
+        };
         let answer = Bytes::from(object.to_string());
         judge.wrote(&"controller-0".into(), &call, StatusCode::OK, &answer);
     }

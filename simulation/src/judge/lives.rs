@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 use std::time::Duration;
 
-use super::{Disturbance, Judge, PodFacts, What, concerns};
+use super::{ALL, Disturbance, Judge, PodFacts, What, concerns};
 use crate::identity::Identity;
 use crate::invariants::{ALIVE, EMPTY_POD};
 use crate::network::Name;
@@ -11,6 +11,10 @@ use crate::parts::Ending;
 
 /// How long an activator that ends may take its requests with it.
 const LOST_WITH: Duration = Duration::from_secs(5);
+
+/// How long after a late lower scale pods may go that are in use: until the scale is set right, and
+/// the sleep before SIGTERM.
+const LOST_AFTER_LATE: Duration = Duration::from_secs(15);
 
 /// How long before it ends a process may have lost its lease for a fault that is over: it leads for
 /// 10.5 s after its last renewal.
@@ -112,6 +116,12 @@ impl Judge {
         // A Service that was deleted takes its pods with it, and an activator that ends loses its
         // requests in a moment. No other fault is an excuse: drains exist for them.
         let is_wanted = state.written.lives(&identity.revision_uid);
+        // The next leader knows nothing of a lower scale that is still on its way, and nobody knows
+        // which pods go while no process hears of pods.
+        let from = now.saturating_sub(LOST_AFTER_LATE);
+        let own = |whom: &str| whom == ALL || *whom == *identity.revision_uid;
+        let unknown = [What::LateScale, What::Blindness];
+        let is_late = state.disturbances.any(&unknown, own, from, now);
         let is_well = state.disturbances.are_activators_calm(&[What::Activator], now, LOST_WITH);
         let how = format!(
             "pod {} ends with {} inside (wanted: {is_wanted}, well: {is_well})",
@@ -119,7 +129,7 @@ impl Judge {
             list(&alive),
         );
         drop(state);
-        if is_wanted && is_well {
+        if is_wanted && is_well && !is_late {
             self.story.blame(EMPTY_POD, how);
         } else {
             self.story.tell(how);

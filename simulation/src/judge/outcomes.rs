@@ -31,6 +31,8 @@ const CROSSES: Duration = Duration::from_millis(5);
 /// How long bytes may be on their way to a pod whose process ends meanwhile, many times over: links
 /// to pods are well.
 const UNDER_WAY: Duration = Duration::from_millis(50);
+/// How long a pod may be down after a crash.
+const CRASHED_FOR: Duration = Duration::from_secs(10);
 /// How much sooner than its timeout a request may be answered 504: timers count milliseconds.
 const ROUNDING: Duration = Duration::from_millis(2);
 /// How much later.
@@ -135,12 +137,18 @@ fn verdict(state: &State, request: &Request, outcome: &Outcome) -> Finding {
         Outcome::NoActivator => (!ended_here(state, request))
             .then(|| (ANSWERED, "no activator took the connection".to_owned())),
         // An upload that is refused while it is sent breaks, and its answer may get lost.
-        Outcome::Broke(_) if request.asked.upload > 0 && is_out_of_time(state, request) => {
+        Outcome::Broke(_)
+            if request.asked.upload > 0
+                && is_out_of_time(state, request)
+                && broke(state, request) =>
+        {
             timed_out(state, request)
         }
         Outcome::Broke(error) => {
             let is_refused = request.asked.upload > 0
-                && (request.asked.is_outside || not_found(state, request).is_none());
+                && (request.asked.is_outside
+                    || not_found(state, request).is_none()
+                    || has_old_news_of_a_crash(state, request));
             (broke(state, request) && !is_refused)
                 .then(|| (ANSWERED, format!("the connection broke: {error}")))
         }
@@ -167,15 +175,19 @@ fn broke(state: &State, request: &Request) -> bool {
         // nobody knows it until Kubernetes gives the machine up.
         let from = request.sent.saturating_sub(UNDER_WAY);
         let routed = routed(state, request);
-        let own = |pod: &str| {
-            let facts = state.pods.get(pod);
-            facts.is_some_and(|facts| routed.contains(&facts.identity.revision_uid))
-        };
-        state.disturbances.any(&[What::Pod], own, from, now)
+        state.disturbances.any(&[What::Pod], is_of(state, &routed), from, now)
     } else {
         arrivals.iter().any(|arrival| troubled(&arrival.pod, arrival.at))
     };
     !fell_with_pod && !ended_here(state, request)
+}
+
+/// Whether a pod, by UID, is of one of those Revisions.
+fn is_of<'a>(state: &'a State, revisions: &'a BTreeSet<Arc<str>>) -> impl Fn(&str) -> bool + 'a {
+    |pod| {
+        let facts = state.pods.get(pod);
+        facts.is_some_and(|facts| revisions.contains(&facts.identity.revision_uid))
+    }
 }
 
 /// Whether an activator, or a link between two, was under a fault while they had the request. One
@@ -224,7 +236,10 @@ fn answered(
         }
     }
     let routed = routed(state, request);
-    (!routed.contains(answer.uid)).then(|| {
+    let from = request.sent.saturating_sub(KNOWN_AGAIN);
+    let is_blind =
+        state.disturbances.any(&[What::Blindness], |_| true, from, ebb_clockwork::elapsed());
+    (!routed.contains(answer.uid) && !is_blind).then(|| {
         let known: Vec<_> = routed.iter().map(ToString::to_string).collect();
         let uid = answer.uid;
         (OWN_REVISION, format!("{uid} answers, and it was routed to {}", known.join(", ")))
@@ -251,8 +266,13 @@ fn known_since(state: &State, request: &Request) -> Duration {
 
 fn not_found(state: &State, request: &Request) -> Finding {
     let from = known_since(state, request);
-    let always = state.written.always_routed(&request.asked.service, from);
-    always.then(|| (ANSWERED, "404 although its host was routed all the time".to_owned()))
+    let service = &request.asked.service;
+    let always = state.written.always_routed(service, from);
+    // An activator may hear of a Route, and not of a Revision that is made meanwhile.
+    let is_new = from + KNOWN_WITHIN < request.sent
+        && state.written.is_led_to_new(service, from, ebb_clockwork::elapsed());
+    (always && !is_new)
+        .then(|| (ANSWERED, "404 although its host was routed all the time".to_owned()))
 }
 
 fn unavailable(state: &State, request: &Request, headers: &HeaderMap) -> Finding {
@@ -262,8 +282,28 @@ fn unavailable(state: &State, request: &Request, headers: &HeaderMap) -> Finding
     }
     let own = |whom: &str| *whom == *request.asked.service;
     let now = ebb_clockwork::elapsed();
-    let excused = state.disturbances.any(&[What::Broken], own, request.sent, now);
+    let excused = state.disturbances.any(&[What::Broken], own, request.sent, now)
+        || has_old_news_of_a_crash(state, request);
     (!(why == "cannot-start" && excused)).then(|| (ANSWERED, format!("503 {why}")))
+}
+
+/// Whether the activator heard nothing of pods since one of the request's had crashed: it cannot know
+/// that the pod is well again.
+fn has_old_news_of_a_crash(state: &State, request: &Request) -> bool {
+    let activator = request.activator.as_ref().map_or(ALL, |(name, _)| name);
+    let unheard = |kinds: &[What], recovery| {
+        let now = ebb_clockwork::elapsed();
+        state.disturbances.unsettled_since(kinds, concerns(activator), now, recovery)
+    };
+    let since = [
+        unheard(&[What::PodWatch, What::Stall], KNOWN_WITHIN),
+        unheard(&[What::Api, What::Pause], KNOWN_AGAIN),
+    ];
+    let routed = routed(state, request);
+    since.into_iter().flatten().min().is_some_and(|since| {
+        let (from, now) = (since.saturating_sub(CRASHED_FOR), ebb_clockwork::elapsed());
+        state.disturbances.any(&[What::Pod], is_of(state, &routed), from, now)
+    })
 }
 
 /// Since when an activator may know the request.
@@ -303,7 +343,9 @@ fn timed_out(state: &State, request: &Request) -> Finding {
             .then(|| (ANSWERED, "504 although its pod answered in time".to_owned()));
     }
     let had_room = |uid: &Arc<str>| state.room.is_since(uid, begin);
-    if routed.iter().all(had_room) {
+    // Its bytes may have gone to a machine that was lost just then.
+    let is_lost = state.disturbances.any(&[What::Pod], is_of(state, &routed), begin, now);
+    if routed.iter().all(had_room) && !is_lost {
         return Some((ANSWERED, "504 although a pod was ready and free all the time".to_owned()));
     }
     ought_to_start(state, request, &routed, begin)
@@ -323,12 +365,8 @@ fn ought_to_start(
         state.disturbances.any(kinds, |_| true, begin.saturating_sub(before), now)
     };
     let service = &request.asked.service;
-    let is_own = |uid: &str| {
-        let pod = state.pods.get(uid);
-        pod.is_some_and(|pod| routed.contains(&pod.identity.revision_uid))
-    };
     let is_broken = state.disturbances.any(&[What::Broken], |own| *own == **service, begin, now)
-        || state.disturbances.any(&[What::Pod], is_own, begin, now);
+        || state.disturbances.any(&[What::Pod], is_of(state, routed), begin, now);
     let lack = |uid: &Arc<str>| state.written.lives(uid) && !state.room.had_pod(uid, begin);
     !is_broken
         && !disturbed(

@@ -59,7 +59,11 @@ impl Judge {
                     continue;
                 };
                 let since = *state.waits.0.entry(key.clone()).or_insert(now);
-                if ebb_clockwork::since(since) > BESIDE_MAX {
+                let before = now.saturating_sub(BESIDE_MAX);
+                // The slot may have been taken and become free between two looks.
+                let is_open =
+                    slot == Slot::Known || state.true_slot(standing, &name, before).is_some();
+                if since < before && is_open {
                     broken.push(format!(
                         "{} of {name} wait at {activator} while pod {pod} has room: {standing:?}",
                         standing.queued,
@@ -86,14 +90,14 @@ impl State {
         standing.pods.iter().find(has_room).map(|pod| pod.uid.clone())
     }
 
-    /// A pod that has had room in truth for some time, and that no drain order names.
-    fn true_slot(&self, standing: &RevisionStanding, name: &str, now: Duration) -> Option<String> {
+    /// A pod that has had room in truth since then, and that no drain order names.
+    fn true_slot(&self, standing: &RevisionStanding, name: &str, then: Duration) -> Option<String> {
         let revision = self.written.newest(name)?;
         let is_drained = |uid: &str| standing.pods.iter().any(|pod| pod.drained && pod.uid == *uid);
         let has_room = |(uid, pod): &(&Arc<str>, &PodFacts)| {
             pod.identity.revision_uid == *revision
                 && !is_drained(uid)
-                && self.open_since(uid, pod).is_some_and(|open| open + BESIDE_MAX < now)
+                && self.open_since(uid, pod).is_some_and(|open| open <= then)
         };
         self.pods.iter().find(has_room).map(|(uid, _)| format!("{uid}, in truth,"))
     }

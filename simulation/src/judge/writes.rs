@@ -16,30 +16,26 @@ use serde_json::Value;
 
 use super::{Judge, State, What};
 use crate::api_link::{Call, Witness};
-use crate::invariants::{HEARD, MARKED, ONE_WRITER, SETTINGS};
+use crate::invariants::{HEARD, ONE_WRITER, SETTINGS};
 use crate::network::Name;
 
 /// How long an activator may be unheard until whoever decides must know it. It reports each second,
 /// and its stream is pinged every 2 s and 5 s.
 const UNHEARD: Duration = Duration::from_secs(15);
 
-/// How long a mark may stay on a pod that stays: whoever leads may be stopped for 25 s, and the next
-/// one leads 12 s after it.
-const MARKED_MAX: Duration = Duration::from_mins(1);
-
 /// What was written, as far as it matters to the rules.
 #[derive(Default)]
 pub(super) struct Written {
     /// By UID.
-    revisions: BTreeMap<Arc<str>, RevisionFacts>,
+    pub(super) revisions: BTreeMap<Arc<str>, RevisionFacts>,
     /// By namespace and name of the Route, the names that it leads to since that time.
     routes: BTreeMap<String, Vec<(Duration, BTreeSet<String>)>>,
     /// By name.
     pub(super) leases: BTreeMap<String, Tenure>,
     /// Pods of revisions, by UID.
-    pods: BTreeMap<Arc<str>, StandingPod>,
+    pub(super) pods: BTreeMap<Arc<str>, StandingPod>,
     /// Since when a pod of a Revision is marked although it is to stay.
-    marked: BTreeMap<Arc<str>, Duration>,
+    pub(super) marked: BTreeMap<Arc<str>, Duration>,
     /// Activators whose pods are Ready, by name.
     pub(super) ready: BTreeSet<Name>,
     /// When the last of the first activators was ready.
@@ -54,28 +50,34 @@ pub(super) struct Tenure {
 }
 
 impl Tenure {
-    /// Whether that process sent the write in this term, and not in an earlier one of its own.
-    pub(super) fn covers(&self, by: &Name, call: &Call) -> bool {
-        self.holder == **by && call.term.is_none_or(|term| term == self.term)
+    /// Whether that process sent the write in this term, and not in an earlier one of its own. One
+    /// that the network held may arrive in a later term, if what it follows from is still so, or as
+    /// long as nobody has written in that term: it is as if it had come in its own. `last` is the
+    /// term that has written last.
+    pub(super) fn covers(&self, by: &Name, call: &Call, last: Option<i64>) -> bool {
+        let is_own = self.holder == **by && call.term.is_none_or(|term| term == self.term);
+        is_own || (call.is_late && (call.is_conditional || last <= call.term))
     }
 }
 
-struct StandingPod {
+pub(super) struct StandingPod {
     /// UID of its Revision.
-    revision: Arc<str>,
+    pub(super) revision: Arc<str>,
     /// Since when it is ready and not on its way out.
     serves: Option<Duration>,
-    is_marked: bool,
-    is_leaving: bool,
+    pub(super) is_marked: bool,
+    pub(super) is_leaving: bool,
 }
 
-struct RevisionFacts {
-    name: String,
+pub(super) struct RevisionFacts {
+    pub(super) name: String,
     limit: usize,
     timeout: Duration,
     born: Duration,
-    died: Option<Duration>,
-    desired: Option<i64>,
+    pub(super) died: Option<Duration>,
+    pub(super) desired: Option<i64>,
+    /// The term in which an autoscaler has written it last.
+    term: Option<i64>,
 }
 
 impl RevisionFacts {
@@ -88,6 +90,7 @@ impl RevisionFacts {
             born: ebb_clockwork::elapsed(),
             died: None,
             desired: None,
+            term: None,
         }
     }
 }
@@ -144,6 +147,12 @@ impl Written {
             uids.extend(of.map(|(uid, _)| uid.clone()));
         }
         uids
+    }
+
+    /// Whether the Service's host led to a Revision, between the two, that was made after `from`.
+    pub(super) fn is_led_to_new(&self, service: &str, from: Duration, to: Duration) -> bool {
+        let led_to = self.routed(service, from, to);
+        led_to.iter().any(|uid| self.revisions.get(uid).is_some_and(|one| one.born > from))
     }
 
     /// Whether the host led somewhere at every moment since `from`.
@@ -228,33 +237,6 @@ impl Judge {
         self.state.lock().written.pods.remove(uid.as_str());
     }
 
-    /// Looks for pods that are marked for deletion and stay.
-    pub(crate) fn look_at_marks(&self) {
-        let now = ebb_clockwork::elapsed();
-        let mut state = self.state.lock();
-        let written = &mut state.written;
-        let mut broken = Vec::new();
-        for (uid, revision) in &written.revisions {
-            let own = |pod: &&StandingPod| pod.revision == *uid && !pod.is_leaving;
-            let standing = written.pods.values().filter(own).count();
-            let marked = written.pods.values().filter(own).any(|pod| pod.is_marked);
-            let wanted = usize::try_from(revision.desired.unwrap_or(0)).unwrap_or(0);
-            if !marked || standing > wanted || revision.died.is_some() {
-                written.marked.remove(uid);
-                continue;
-            }
-            let since = *written.marked.entry(uid.clone()).or_insert(now);
-            if ebb_clockwork::since(since) > MARKED_MAX {
-                broken.push(format!("a pod of {} has been marked since {since:?}", revision.name));
-                written.marked.insert(uid.clone(), now);
-            }
-        }
-        drop(state);
-        for how in broken {
-            self.story.blame(MARKED, how);
-        }
-    }
-
     /// One of the first activators is ready: until all are, and know it, they may disagree.
     pub(crate) fn joins(&self) {
         self.state.lock().written.joined = ebb_clockwork::elapsed();
@@ -291,14 +273,22 @@ impl Judge {
         if before == desired {
             return;
         }
+        let last = facts.term;
+        if role(by) == "autoscaler" {
+            facts.term = call.term;
+        }
         let name = facts.name.clone();
         let number =
             |scale: Option<i64>| scale.map_or_else(|| "none".to_owned(), |n| n.to_string());
+        if call.is_late {
+            let now = ebb_clockwork::elapsed();
+            state.disturbances.instant(What::LateScale, uid.into(), now);
+        }
         let change = format!("{by} scales {name} from {} to {}", number(before), number(desired));
         let mut broken = Vec::new();
         let tenure = state.written.leases.get("ebb-autoscaler").cloned();
         let is_right = match role(by) {
-            "autoscaler" => tenure.as_ref().is_none_or(|tenure| tenure.covers(by, call)),
+            "autoscaler" => tenure.as_ref().is_none_or(|tenure| tenure.covers(by, call, last)),
             "activator" => before.unwrap_or(0) == 0 && desired > Some(0),
             // Until the autoscaler decides, the status shows the Deployment's own number.
             _ => before.is_none(),

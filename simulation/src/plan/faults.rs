@@ -8,9 +8,6 @@ use crate::api_link::Weather;
 use crate::chance::Chance;
 use crate::parts::Part;
 
-/// Most faults of one world: with more, everything is excused by something.
-const FAULTS_MAX: usize = 6;
-
 /// One of the processes of a part, by the order of their names.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Slot(pub(crate) Part, pub(crate) usize);
@@ -22,6 +19,11 @@ pub(crate) enum Fault {
     Kill(Slot, Duration),
     /// A process ends at one of its next writes, before it or after it.
     KillAtWrite { slot: Slot, number: u32, is_after: bool, down: Duration },
+    /// The autoscaler that leads ends when it has marked a pod for deletion, and before it has lowered
+    /// the scale.
+    KillAtMark(Duration),
+    /// A process stands still at one of its next writes, which arrives when it goes on.
+    PauseAtWrite { slot: Slot, number: u32, time: Duration },
     /// A process stands still.
     Pause(Slot, Duration),
     /// A pod is replaced, in order.
@@ -49,7 +51,7 @@ pub(crate) enum Fault {
 }
 
 /// How often each kind of fault is drawn.
-const WEIGHTS: [(u32, u8); 14] = [
+const WEIGHTS: [(u32, u8); 15] = [
     (5, 0),
     (3, 1),
     (3, 2),
@@ -64,11 +66,12 @@ const WEIGHTS: [(u32, u8); 14] = [
     (5, 11),
     (2, 12),
     (2, 13),
+    (2, 14),
 ];
 
-/// The faults of a world.
-pub(super) fn all(chance: &Chance, steps: &mut Vec<Step>) {
-    for _ in 0..chance.below(FAULTS_MAX + 1) {
+/// The faults of a world, and no more than `most`.
+pub(super) fn all(chance: &Chance, most: usize, steps: &mut Vec<Step>) {
+    for _ in 0..chance.below(most + 1) {
         let at = chance.between(QUIET_MS, LENGTH_MS);
         steps.push(Step { at, act: Act::Break(one(chance)) });
     }
@@ -106,6 +109,11 @@ fn one(chance: &Chance) -> Fault {
         },
         12 => Fault::SickPod(pod, time),
         13 => Fault::Remake(pod),
+        14 => Fault::PauseAtWrite {
+            slot: Slot(*chance.pick(&[Part::Autoscaler, Part::Controller]), chance.below(6)),
+            number: 1 + *chance.pick(&[0, 1, 2, 3, 5, 9]),
+            time,
+        },
         _ => Fault::Clock {
             by: *chance.pick(&[Duration::from_secs(10), Duration::from_hours(1)]),
             is_ahead: chance.one_in(2),
@@ -167,6 +175,12 @@ impl fmt::Display for Fault {
                     formatter,
                     "{slot} is killed {when} write no. {number}, and started after {down:?}"
                 )
+            }
+            Self::KillAtMark(down) => {
+                write!(formatter, "the autoscaler is killed at a mark, and started after {down:?}")
+            }
+            Self::PauseAtWrite { slot, number, time } => {
+                write!(formatter, "{slot} stands still at write no. {number} for {time:?}")
             }
             Self::Pause(slot, time) => write!(formatter, "{slot} stands still for {time:?}"),
             Self::Upgrade(slot) => write!(formatter, "{slot} is replaced"),

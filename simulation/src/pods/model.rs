@@ -91,7 +91,8 @@ async fn answer(
     let first = content::head(&identity.revision_uid, echo.len(), &trailer);
     let mut pieces = vec![Frame::data(Bytes::from(first))];
     pieces.extend((1..parts).map(|part| Frame::data(content::part(part).into())));
-    let mut rest = vec![Frame::data(echo)];
+    // Frames without bytes are rare, and h2 allows some hundred of them in the life of a connection.
+    let mut rest: Vec<_> = (!echo.is_empty()).then(|| Frame::data(echo)).into_iter().collect();
     let mut response = Response::builder().header(POD, &*identity.name);
     if is_sized {
         let frames = pieces.iter().chain(&rest).filter_map(Frame::data_ref);

@@ -13,7 +13,7 @@ use serde::de::DeserializeOwned;
 use tokio::time::sleep;
 
 use super::{NAMESPACE, World};
-use crate::identity::Habit;
+use crate::identity::{HABIT, Habit};
 use crate::invariants::{BOUNDED, CONVERGES, TO_ZERO};
 use crate::plan::{Call, Wanted};
 
@@ -26,8 +26,12 @@ const CONVERGED_WITHIN: Duration = Duration::from_secs(150);
 const ASLEEP_WITHIN: Duration = Duration::from_secs(150);
 /// How long it may take until as many pods run as are to be kept without traffic, once all else sleeps.
 const KEPT_WITHIN: Duration = Duration::from_secs(15);
+/// How long after the last fault an activator may not know what all others do: events come late.
+const KNOWN_AFTER: Duration = Duration::from_secs(3);
 /// How long what is gone may still be known.
 const FORGOTTEN_WITHIN: Duration = Duration::from_secs(75);
+/// Label of a Revision that says whether a Route leads to it.
+const ROUTING_STATE: &str = "serving.knative.dev/routingState";
 /// How often the world is looked at.
 const LOOK_EVERY: Duration = Duration::from_secs(1);
 
@@ -36,6 +40,7 @@ impl World {
         if let Err(what) = self.wait(CONVERGED_WITHIN, |world| Box::pin(world.differs())).await {
             self.story.blame(CONVERGES, what);
         }
+        sleep(KNOWN_AFTER).await;
         self.call_all().await;
         if let Err(what) = self.wait(ASLEEP_WITHIN, |world| Box::pin(world.is_awake())).await {
             self.story.blame(TO_ZERO, what);
@@ -184,7 +189,11 @@ impl World {
         let pods = self.list::<Pod>().await?;
         for revision in &revisions {
             let name = revision.name_any();
-            let least = if in_use.contains(&name) { least_scale(revision) } else { 0 };
+            // A Revision that no Route has led to yet is kept as if one were to.
+            let is_pending =
+                revision.labels().get(ROUTING_STATE).is_some_and(|own| own == "pending");
+            let is_kept = is_pending || in_use.contains(&name);
+            let least = if is_kept { least_scale(revision) } else { 0 };
             let desired = revision.status.as_ref().and_then(|status| status.desired_replicas);
             let running = pods.iter().filter(|pod| is_of(pod, &name)).count();
             let may = usize::try_from(least).unwrap_or(0);
@@ -203,8 +212,12 @@ fn is_of(pod: &Pod, revision: &str) -> bool {
     pod.labels().get(labels::REVISION).is_some_and(|own| own == revision)
 }
 
-/// The replicas that a Revision keeps without traffic while it is routed to.
+/// The replicas that a Revision keeps without traffic while it is routed to. One whose pods never
+/// start is given up and keeps none.
 fn least_scale(revision: &Revision) -> i32 {
+    if revision.annotations().get(HABIT).is_some_and(|habit| habit == "broken") {
+        return 0;
+    }
     let annotation = revision.annotations().get("autoscaling.knative.dev/min-scale");
     annotation.and_then(|value| value.parse().ok()).unwrap_or(0)
 }

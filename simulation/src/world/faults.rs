@@ -6,7 +6,7 @@ use tokio::task::JoinSet;
 use tokio::time::sleep;
 
 use super::World;
-use crate::api_link::Weather;
+use crate::api_link::{AtWrite, Weather};
 use crate::judge::{ALL, What};
 use crate::network::Name;
 use crate::parts::Part;
@@ -18,7 +18,7 @@ const SICK_LOAD: Duration = Duration::from_secs(8);
 const REMADE_FOR: Duration = Duration::from_secs(4);
 /// Pause between two requests of such a load.
 const LOAD_EVERY: Duration = Duration::from_millis(40);
-/// How long a process may take until the write at which it ends.
+/// How long a process may take until the write at which it ends or stands still.
 const WRITES_WITHIN: Duration = Duration::from_secs(30);
 
 impl World {
@@ -44,6 +44,7 @@ impl World {
                 let Some(name) = self.at(slot) else { return };
                 self.kill_at_write(&name, number, is_after, down).await;
             }
+            Fault::KillAtMark(down) => self.kill_at_mark(down).await,
             Fault::Upgrade(slot) => {
                 let Some(name) = self.at(slot) else { return };
                 self.story.tell(format!("{name} is replaced"));
@@ -52,11 +53,15 @@ impl World {
             Fault::Pause(slot, time) => {
                 let Some(name) = self.at(slot) else { return };
                 self.story.tell(format!("{name} stands still for {time:?}"));
-                let fault = self.judge.disturb(What::Pause, name.clone());
-                self.network.pause(&name);
-                sleep(time).await;
-                self.network.resume(&name);
-                self.judge.settle(fault);
+                self.pause(&name, time).await;
+            }
+            Fault::PauseAtWrite { slot, number, time } => {
+                let Some(name) = self.at(slot) else { return };
+                let stands = AtWrite::Stand;
+                let write = self.fleet.at_write(&name, number, "", stands, WRITES_WITHIN).await;
+                let Some(write) = write else { return };
+                self.story.tell(format!("{name} stands still at {write} for {time:?}"));
+                self.pause(&name, time).await;
             }
             Fault::Cut { from, to, both, time } => {
                 let (Some(from), Some(to)) = (self.at(from), self.at(to)) else { return };
@@ -72,12 +77,7 @@ impl World {
                 let Some(name) = self.at(slot) else { return };
                 self.cloud(&[name], weather, time).await;
             }
-            Fault::AllSkies(weather, time) => {
-                let parts = [Part::Activator, Part::Autoscaler, Part::Controller];
-                let all: Vec<_> =
-                    parts.into_iter().flat_map(|part| self.fleet.names(part)).collect();
-                self.cloud(&all, weather, time).await;
-            }
+            Fault::AllSkies(weather, time) => self.cloud_all(weather, time).await,
             Fault::Remake(index) => self.remake(index).await,
             Fault::CrashPod(..) | Fault::UnwellPod(..) | Fault::LosePod(_) | Fault::SickPod(..) => {
                 self.pod(fault).await;
@@ -92,6 +92,14 @@ impl World {
         }
     }
 
+    async fn pause(&self, name: &Name, time: Duration) {
+        let fault = self.judge.disturb(What::Pause, name.clone());
+        self.network.pause(name);
+        sleep(time).await;
+        self.network.resume(name);
+        self.judge.settle(fault);
+    }
+
     async fn kill_at_write(&self, name: &Name, number: u32, is_after: bool, down: Duration) {
         let killed = self.fleet.kill_at_write(name, number, is_after, WRITES_WITHIN).await;
         let Some(write) = killed else { return };
@@ -100,6 +108,18 @@ impl World {
         self.story.tell(format!("{name} is killed {when} {write}, {back}"));
         sleep(down).await;
         self.fleet.start(name).await;
+    }
+
+    async fn kill_at_mark(&self, down: Duration) {
+        let name = self.leader(Part::Autoscaler);
+        let ends = AtWrite::EndAfter;
+        let Some(write) = self.fleet.at_write(&name, 1, "/pods/", ends, WRITES_WITHIN).await else {
+            return;
+        };
+        self.story.tell(format!("{name} is killed after {write}, and started after {down:?}"));
+        self.fleet.kill(&name).await;
+        sleep(down).await;
+        self.fleet.start(&name).await;
     }
 
     async fn lag(&self, from: &Name, to: &Name, lag: Duration, time: Duration) {
@@ -124,6 +144,17 @@ impl World {
         sleep(time).await;
         for ((from, to), fault) in links.into_iter().zip(faults) {
             self.network.heal(from, to);
+            self.judge.settle(fault);
+        }
+    }
+
+    async fn cloud_all(&self, weather: Weather, time: Duration) {
+        let parts = [Part::Activator, Part::Autoscaler, Part::Controller];
+        let all: Vec<_> = parts.into_iter().flat_map(|part| self.fleet.names(part)).collect();
+        let blinds = matches!(weather, Weather::Stalled | Weather::StalledOne("pods"));
+        let fault = blinds.then(|| self.judge.disturb(What::Blindness, ALL));
+        self.cloud(&all, weather, time).await;
+        if let Some(fault) = fault {
             self.judge.settle(fault);
         }
     }

@@ -37,6 +37,16 @@ impl World {
                 return Err(format!("{name} holds requests that nobody makes: {busy:?}"));
             }
         }
+        for (name, sizes) in self.fleet.autoscalers() {
+            let Some(kept) = sizes.read().await else { continue };
+            // A standby forgets those that are gone when it loses the next.
+            let gone = if self.judge.holds_lease(&name) { kept.gone } else { 0 };
+            let held = kept.leaving + gone + kept.writing;
+            if held > 0 || kept.revisions > revisions.len() {
+                let there = revisions.len();
+                return Err(format!("{name} keeps more than {there} Revisions need: {kept:?}"));
+            }
+        }
         let metrics = self.fleet.metrics();
         let amiss = metrics.iter().find_map(|(name, text)| self.shown(name, text, &revisions));
         amiss.map_or(Ok(()), Err)
