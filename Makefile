@@ -54,9 +54,9 @@ SEEDS ?= 0..20000
 simulate: ## Live through SEEDS=0..20000 of the simulation; a stopped run goes on where it was
 	@scripts/need cargo cc
 	@scripts/claim-cache
-	cargo build --locked --release --package ebb-simulation
+	cargo build --locked --profile simulation --package ebb-simulation
 	@mkdir -p target
-	$(RELEASE)/ebb-simulation run --seeds $(SEEDS) --resume target/simulate.txt
+	$(CARGO_TARGET_DIR)/simulation/ebb-simulation run --seeds $(SEEDS) --resume target/simulate.txt
 
 EPISODES ?= 0..400
 
