@@ -7,7 +7,7 @@
 
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 
 use ebb_api::serving::Protocol;
@@ -61,6 +61,8 @@ pub(crate) struct Upstream {
     retired: CancellationToken,
     /// The task that waits to end them.
     retiring: Mutex<Option<AbortOnDropHandle<()>>>,
+    /// Whether no new connection is made: the address may be another pod's.
+    is_left: AtomicBool,
     /// How many connections were made.
     dialled: AtomicU64,
 }
@@ -119,6 +121,7 @@ impl Upstream {
             streams: Pool::default(),
             retired: CancellationToken::new(),
             retiring: Mutex::default(),
+            is_left: AtomicBool::new(false),
             dialled: AtomicU64::new(0),
         }
     }
@@ -153,8 +156,15 @@ impl Upstream {
         }
     }
 
-    /// The pod is gone: requests still in flight there after [`RETIRE_GRACE`] are broken off.
+    /// A connection that is made from now on is not used. Requests in flight go on.
+    pub(crate) fn leave(&self) {
+        self.is_left.store(true, Ordering::Relaxed);
+    }
+
+    /// The pod is gone: a new connection is not used, and requests still in flight there after
+    /// [`RETIRE_GRACE`] are broken off.
     pub(crate) fn retire(&self) {
+        self.leave();
         let retired = self.retired.clone();
         let retiring = tokio::spawn(async move {
             sleep(RETIRE_GRACE).await;
@@ -267,7 +277,7 @@ impl Upstream {
     /// A connection was made. It is of no use if the pod has gone meanwhile: its address may be that
     /// of another.
     fn count_dialled(&self) -> Result<(), ConnectError> {
-        if self.retiring.lock().is_some() {
+        if self.is_left.load(Ordering::Relaxed) {
             let gone = std::io::Error::new(std::io::ErrorKind::NotConnected, "the pod is gone");
             return Err(ConnectError::Connect(Arc::new(gone)));
         }

@@ -7,10 +7,11 @@
 //! activators does it, and an autoscaler that is back decides alone.
 //!
 //! Pods that an autoscaler drained before it fell silent are taken back when a request waits and
-//! there are no others: nobody else would call the order off, or carry it out. The API server is
-//! asked first which of them still stand.
+//! there are no others: nobody else would call the order off, or carry it out. A scale of zero is
+//! raised before that, and the API server is asked which of the pods still stand. While it does not
+//! answer either, such requests wait.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -20,6 +21,7 @@ use ebb_api::first_scale::first_scale;
 use ebb_api::report::RevisionKey;
 use ebb_daemon::desired::{self, Before, Swap};
 use futures::StreamExt as _;
+use futures::stream::FuturesUnordered;
 use kube::Client;
 use prometheus_client::encoding::EncodeLabelSet;
 use prometheus_client::metrics::counter::Counter;
@@ -49,8 +51,8 @@ const RATE_S: f64 = 10.0;
 /// Longest time for one request to the API server.
 const REQUEST_TIMEOUT: Duration = Duration::from_secs(2);
 /// Pause from a wake until drained pods are looked for. A lower scale that was written before has
-/// come to the pods by then: it passes through the controller and two of Kubernetes' controllers,
-/// whose watches lag by milliseconds.
+/// come to the pods by then: it passes through three watches, of the controller and of two of
+/// Kubernetes' controllers, each of which lags by milliseconds, and by some 100 ms at the worst.
 const SETTLED_AFTER: Duration = Duration::from_secs(1);
 /// Pause until a revision that was woken, by this activator or otherwise, may be woken again.
 const REST: Duration = Duration::from_secs(30);
@@ -129,8 +131,20 @@ impl Waker {
         let mut plan = Plan::new(Instant::now(), JITTER.mul_f64(rand::random()));
         let mut looks = interval(LOOK_EVERY);
         looks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        // Each takes some seconds at the most, and RATE_S begin in a second.
+        let (mut attempts, mut under_way) = (FuturesUnordered::new(), HashSet::new());
         loop {
-            let now = looks.tick().await;
+            let now = tokio::select! {
+                biased;
+                Some(ended) = attempts.next() => {
+                    let (key, outcome, rest): (RevisionKey, WakeOutcome, Duration) = ended;
+                    self.outcomes.get_or_create(&Label { outcome: outcome.label() }).inc();
+                    under_way.remove(&key);
+                    plan.tried(key, outcome, rest, Instant::now());
+                    continue;
+                }
+                now = looks.tick() => now,
+            };
             let silence = reports.silence(now).unwrap_or_default();
             if !plan.is_alone(silence) {
                 continue;
@@ -138,24 +152,21 @@ impl Waker {
             let stranded: HashMap<_, _> = directory
                 .revisions()
                 .into_iter()
+                .filter(|revision| !under_way.contains(&revision.key))
                 .filter_map(|revision| {
-                    let live = revision.stranded().or_else(|| revision.held_back())?;
-                    Some((revision.key.clone(), (revision, live)))
+                    let of_held = || revision.held_back().map(|live| (live, RETRY_MIN));
+                    let (live, rest) =
+                        revision.stranded().map(|live| (live, REST)).or_else(of_held)?;
+                    Some((revision.key.clone(), (revision, live, rest)))
                 })
                 .collect();
-            let chosen = plan.choose(stranded.keys(), now);
-            let attempts = chosen.into_iter().map(|key| {
-                let (revision, live) = stranded[&key].clone();
-                async move {
+            for key in plan.choose(stranded.keys(), now) {
+                let (revision, live, rest) = stranded[&key].clone();
+                under_way.insert(key.clone());
+                attempts.push(async move {
                     let outcome = self.serve(&revision, &live, silence).await;
-                    (key, outcome)
-                }
-            });
-            // There are no more than BURST of them.
-            let mut attempts: futures::stream::FuturesUnordered<_> = attempts.collect();
-            while let Some((key, outcome)) = attempts.next().await {
-                self.outcomes.get_or_create(&Label { outcome: outcome.label() }).inc();
-                plan.tried(key, outcome, Instant::now());
+                    (key, outcome, rest)
+                });
             }
         }
     }
@@ -182,8 +193,8 @@ impl Waker {
         let standing = match timeout(REQUEST_TIMEOUT, undeleted::pods(&self.client, key, uid)).await
         {
             Ok(Ok(standing)) => standing,
-            Ok(Err(error)) => return failed(key, &error),
-            Err(elapsed) => return failed(key, &elapsed),
+            Ok(Err(error)) => return unseen(key, &error),
+            Err(elapsed) => return unseen(key, &elapsed),
         };
         if !revision.take_back(&standing, Instant::now()) {
             return woken;
@@ -226,6 +237,16 @@ fn failed(key: &RevisionKey, error: &dyn std::fmt::Display) -> WakeOutcome {
         revision.name = %key,
         %error,
         "No autoscaler answers, and this activator cannot wake the revision; it tries again"
+    );
+    WakeOutcome::Failed
+}
+
+fn unseen(key: &RevisionKey, error: &dyn std::fmt::Display) -> WakeOutcome {
+    tracing::warn!(
+        revision.name = %key,
+        %error,
+        "No autoscaler answers, and this activator cannot see which drained pods of the revision \
+         still stand; it tries again"
     );
     WakeOutcome::Failed
 }
@@ -286,11 +307,12 @@ impl Plan {
         chosen
     }
 
-    fn tried(&mut self, key: RevisionKey, outcome: WakeOutcome, now: Instant) {
+    /// Notes how an attempt ended; after `rest` the next may come, unless this one failed.
+    fn tried(&mut self, key: RevisionKey, outcome: WakeOutcome, rest: Duration, now: Instant) {
         let failures = self.tried.get(&key).map_or(0, |tried| tried.failures);
         let tried = match outcome {
             WakeOutcome::Woken | WakeOutcome::TakenBack | WakeOutcome::NotNeeded => {
-                Tried { again: now + REST, failures: 0 }
+                Tried { again: now + rest, failures: 0 }
             }
             WakeOutcome::Failed => {
                 let failures = failures.saturating_add(1);

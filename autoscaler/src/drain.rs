@@ -166,6 +166,8 @@ impl Drain {
         let leaving = self.draining.keys().chain(self.condemned.keys());
         let mut order: Vec<_> = leaving.chain(&self.gone).collect();
         order.sort_unstable();
+        // A condemned pod that ends is among those that are gone as well.
+        order.dedup();
         if order.iter().copied().eq(&self.ordered) {
             return false;
         }

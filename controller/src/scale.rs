@@ -2,7 +2,7 @@
 //!
 //! This is on the path of every cold start, so it is a loop of its own: a fact from a watch goes to
 //! a pure [`Ledger`], and the patch that the ledger asks for leaves in the same turn. One merge
-//! patch of the `scale` subresource, no read before it, no reconcile around it.
+//! patch of the `scale` subresource, no read before it but after a refusal, no reconcile around it.
 //!
 //! A patch names the version that it follows from, and is refused once there is a newer one: a
 //! controller that was cut off, and leads no more, may have sent it long ago.
@@ -199,10 +199,15 @@ impl Scaler {
 
 /// (client) Reads what there is now: the watch may be silent, and a request may be waiting.
 async fn outdated(deployments: &Api<Deployment>, target: Target) -> Outcome {
-    match deployments.get_opt(&target.name).await.map(|found| found.map(|one| observed(&one))) {
-        Ok(Some(newest)) => Outcome::Outdated(target, newest),
-        Ok(None) => Outcome::Gone(target),
-        Err(_) => Outcome::Failed(target),
+    match deployments.get_opt(&target.name).await {
+        Ok(Some(found)) if found.metadata.deletion_timestamp.is_none() => {
+            Outcome::Outdated(target, observed(&found))
+        }
+        Ok(_) => Outcome::Gone(target),
+        Err(error) => {
+            warn!(%error, deployment.name = target.name, "Cannot read what to scale, trying again");
+            Outcome::Failed(target)
+        }
     }
 }
 

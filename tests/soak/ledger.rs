@@ -44,8 +44,8 @@ pub(crate) struct Record {
     pub(crate) redialled: u64,
     /// How often the fault has struck.
     pub(crate) strikes: u64,
-    /// The strikes that went wrong themselves, and those during which a request failed, or between
-    /// which and the strike before one failed. Races to zero go on side by side: a failure counts for one of those.
+    /// The strikes that went wrong themselves, and those that a request failed during, or after the
+    /// strike before. Races to zero go on side by side: a failure counts for one of those.
     pub(crate) failed_strikes: BTreeSet<u64>,
     /// What went wrong with strikes, such as a component that did not come back.
     pub(crate) gone_wrong: Vec<String>,

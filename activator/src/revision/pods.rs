@@ -180,11 +180,11 @@ impl Revision {
 }
 
 impl Tracked {
-    /// Has this handle from now on. The one before is of no use any more, above all for a connection
-    /// that is being made: its address may be another pod's.
+    /// Has this handle from now on. No connection that is being made by the one before is used: its
+    /// address may be another pod's. Requests in flight there go on, for their pod may live.
     fn take_pod(&mut self, pod: Option<Arc<Pod>>) {
         if let Some(before) = std::mem::replace(&mut self.pod, pod) {
-            before.upstream.retire();
+            before.upstream.leave();
         }
     }
 }

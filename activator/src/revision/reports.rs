@@ -1,6 +1,7 @@
 //! What the autoscaler is told of a revision, and how soon.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::HashMap;
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -32,8 +33,8 @@ impl Revision {
         state.is_told.then(|| state.report(&self.key))
     }
 
-    /// The settings and the metrics of the Revision, if a request waits and there are no pods but
-    /// those that an order has drained.
+    /// The settings and the metrics of the Revision, if a request waits, no pod can take it, and one
+    /// could but for an order that has drained it.
     pub(crate) fn held_back(&self) -> Option<Arc<Live>> {
         if !self.is_active() {
             return None;
@@ -42,12 +43,15 @@ impl Revision {
         state.live.clone().filter(|_| state.is_held_back())
     }
 
-    /// Serves waiting requests with those pods that an order has drained and that are among
-    /// `standing`, if the revision has no others. Only for when no autoscaler is left to call the
-    /// order off. Returns whether it did so.
-    pub(crate) fn take_back(&self, standing: &HashSet<PodUid>, now: Instant) -> bool {
+    /// Serves waiting requests with those pods that an order has drained and that stand at these
+    /// addresses, if no other can take them. Only for when no autoscaler is left to call the order off.
+    /// Returns whether it did so.
+    pub(crate) fn take_back(&self, standing: &HashMap<PodUid, SocketAddr>, now: Instant) -> bool {
         let mut state = self.state.lock();
-        let can_serve = |uid: &&PodUid| standing.contains(*uid) && state.tracked.contains_key(*uid);
+        let can_serve = |uid: &&PodUid| {
+            let known = state.tracked.get(*uid).and_then(|tracked| tracked.facts.address);
+            known.is_some() && standing.get(*uid).copied() == known
+        };
         let back: Vec<_> = state.drained.iter().filter(can_serve).cloned().collect();
         if back.is_empty() || !state.is_held_back() {
             return false;
@@ -62,9 +66,15 @@ impl Revision {
 }
 
 impl State {
-    /// Whether a request waits only because an order has drained the revision's pods.
+    /// Whether a request waits only because an order has drained the revision's pods. The order may
+    /// name pods that are gone, or that are yet to be seen.
     fn is_held_back(&self) -> bool {
-        self.dispatch.queued() > 0 && !self.dispatch.has_open_pod() && !self.drained.is_empty()
+        let is_ready = |uid: &PodUid| {
+            self.tracked.get(uid).is_some_and(|tracked| tracked.state == PodState::Ready)
+        };
+        self.dispatch.queued() > 0
+            && !self.dispatch.has_open_pod()
+            && self.drained.iter().any(is_ready)
     }
 
     /// The report of this moment.

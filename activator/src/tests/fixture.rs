@@ -356,7 +356,7 @@ pub(super) fn revision_with_uid(uid: &str, spec: Value) -> Revision {
 
 /// A pod of the revision with the UID `r`. Three fields of `status` go elsewhere in the pod:
 /// `deleted`, `revisionUID` and `owner`, the name of its `ReplicaSet`.
-fn pod(number: u8, status: Value) -> Pod {
+pub(super) fn pod(number: u8, status: Value) -> Pod {
     let mut whole = json!({"podIP": format!("10.0.0.{number}"), "phase": "Running"});
     let Value::Object(status) = status else { panic!("a status is an object") };
     whole.as_object_mut().unwrap().extend(status);

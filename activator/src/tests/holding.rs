@@ -1,6 +1,6 @@
 //! Requests that find no pod: held, released in order, never above the limit.
 
-use std::collections::HashSet;
+use std::collections::HashMap;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
@@ -155,15 +155,17 @@ async fn a_drained_pod_is_taken_back_only_if_a_request_waits_and_there_is_no_oth
     let revision = world.activator.revisions().remove(0);
     let id = OrderId { epoch: 1, number: 1 };
     world.activator.drain(&DrainOrder { revision: key(), id, pods: vec![uid(1)] });
-    let standing = HashSet::from([uid(1).into()]);
+    let standing = HashMap::from([(uid(1).into(), address(1))]);
     assert!(revision.held_back().is_none(), "nobody waits");
     assert!(!revision.take_back(&standing, Instant::now()), "nobody waits");
     let (response, ()) = futures::join!(world.get(), async {
         settle().await;
         assert_eq!(world.queued(), 1);
         assert!(revision.held_back().is_some());
-        let others = HashSet::from([uid(2).into()]);
+        let others = HashMap::from([(uid(2).into(), address(2))]);
         assert!(!revision.take_back(&others, Instant::now()), "it no longer stands");
+        let moved = HashMap::from([(uid(1).into(), address(2))]);
+        assert!(!revision.take_back(&moved, Instant::now()), "its address may be another's");
         assert!(revision.take_back(&standing, Instant::now()));
     });
     assert_eq!(response.status(), 200);

@@ -42,14 +42,15 @@ fn server(pods: Option<Value>) -> (Client, Arc<Mutex<Vec<Method>>>) {
 
 #[tokio::test(start_paused = true)]
 async fn only_pods_that_the_api_server_has_are_taken_back() {
-    let pod = |number| json!({"metadata": {"name": "pod", "uid": uid(number)}});
-    let deleted = json!({"metadata": {
-        "name": "pod", "uid": uid(1), "deletionTimestamp": "2026-11-25T19:00:00Z",
-    }});
+    let deleted = json!({"deleted": "2026-11-25T19:00:00Z"});
+    let moved = json!({"podIP": "10.9.9.9"});
+    let evicted = json!({"phase": "Failed", "reason": "Evicted"});
     for (what, pods, expected) in [
-        ("it stands", Some(json!([pod(1)])), WakeOutcome::TakenBack),
-        ("it is gone", Some(json!([pod(2)])), WakeOutcome::Woken),
-        ("it is deleted", Some(json!([deleted])), WakeOutcome::Woken),
+        ("it stands", Some(json!([pod(1, json!({}))])), WakeOutcome::TakenBack),
+        ("it is gone", Some(json!([pod(2, json!({}))])), WakeOutcome::Woken),
+        ("it is deleted", Some(json!([pod(1, deleted)])), WakeOutcome::Woken),
+        ("it has ended", Some(json!([pod(1, evicted)])), WakeOutcome::Woken),
+        ("it is elsewhere", Some(json!([pod(1, moved)])), WakeOutcome::Woken),
         ("nobody knows", None, WakeOutcome::Failed),
     ] {
         let world = World::new(json!({}));

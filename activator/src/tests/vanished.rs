@@ -84,6 +84,19 @@ async fn a_connection_to_a_pod_of_the_revision_that_was_is_not_used() {
     assert_eq!(pod.served.load(std::sync::atomic::Ordering::SeqCst), 0);
 }
 
+#[tokio::test(start_paused = true)]
+async fn a_request_in_a_pod_of_the_revision_that_was_goes_on_to_its_end() {
+    let world = World::new(json!({"timeoutSeconds": 300}));
+    world.start(1, slow(60_000));
+    settle().await;
+    let (answer, ()) = futures::join!(world.get(), async {
+        sleep(Duration::from_secs(1)).await;
+        let anew = revision_with_uid("anew", json!({}));
+        world.activator.change_revisions(crate::WatchChange::Applied(anew));
+    });
+    assert_eq!(answer.status(), 200);
+}
+
 /// Formerly the first request after a standstill went to whoever had the pod's address by then.
 #[tokio::test(start_paused = true)]
 async fn after_a_standstill_nobody_connects_before_the_pods_are_listed_anew() {

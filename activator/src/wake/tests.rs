@@ -30,10 +30,10 @@ fn a_revision_is_woken_once_and_tried_again_after_a_failure_only() {
     let mut plan = plan(now);
     let one = key(1);
     assert_eq!(plan.choose([&one].into_iter(), now).len(), 1);
-    plan.tried(one.clone(), WakeOutcome::Failed, now);
+    plan.tried(one.clone(), WakeOutcome::Failed, REST, now);
     assert!(plan.choose([&one].into_iter(), now + RETRY_MIN / 2).is_empty());
     assert_eq!(plan.choose([&one].into_iter(), now + RETRY_MIN).len(), 1);
-    plan.tried(one.clone(), WakeOutcome::Woken, now + RETRY_MIN);
+    plan.tried(one.clone(), WakeOutcome::Woken, REST, now + RETRY_MIN);
     assert!(plan.choose([&one].into_iter(), now + REST).is_empty());
     // An autoscaler answered in between: earlier attempts no longer count.
     assert!(!plan.is_alone(Duration::ZERO));
@@ -51,7 +51,7 @@ fn wakes_are_bounded_in_number_and_rate() {
         let chosen = plan.choose(called.iter(), at);
         woken += chosen.len();
         for key in chosen {
-            plan.tried(key, WakeOutcome::Woken, at);
+            plan.tried(key, WakeOutcome::Woken, REST, at);
         }
         if tenth == 0 {
             assert_eq!(woken, 20);

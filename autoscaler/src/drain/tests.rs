@@ -124,6 +124,16 @@ fn a_pod_that_ends_stays_ordered_by_the_next_autoscaler() {
 }
 
 #[test]
+fn a_condemned_pod_that_ends_is_ordered_once() {
+    let mut case = case(&[("a", true)]);
+    case.plan(0, 1, &[&[said("a", 0, false)]], 0);
+    assert_eq!(case.plan(0, 1, &[&[said("a", 0, true)]], 1000).condemned, ["a"]);
+    case.change("a", |pod| pod.is_terminating = true);
+    let plan = case.plan(0, 0, &[&[said("a", 0, true)]], 2000);
+    assert_eq!((plan.is_reordered, case.drain.order().1), (false, &["a".to_owned()][..]));
+}
+
+#[test]
 fn without_anybody_to_answer_nothing_is_lowered() {
     let mut case = case(&[("a", true)]);
     for at_ms in [0, 10_000] {

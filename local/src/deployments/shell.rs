@@ -212,7 +212,6 @@ impl Shell {
 
     /// Looks at one Deployment: the object that the watch `told`, or else a fresh read.
     async fn reconcile(&mut self, uid: &str, told: Option<Box<Deployment>>) {
-        self.timers.remove(uid);
         let deployment = match told {
             Some(told) => told,
             None => match self.read(uid).await {
@@ -222,7 +221,11 @@ impl Shell {
         };
         let version = ResourceVersion::of(&deployment.metadata);
         let is_newest = self.deployments.get_mut(uid).is_some_and(|known| known.admits(version));
-        if !is_newest || deployment.metadata.deletion_timestamp.is_some() {
+        if !is_newest {
+            return;
+        }
+        self.timers.remove(uid);
+        if deployment.metadata.deletion_timestamp.is_some() {
             return;
         }
         let actions = plan(&deployment, self.pods_of(&deployment), Timestamp::now());

@@ -60,7 +60,7 @@ impl Judge {
                     continue;
                 }
                 let last = *last;
-                state.fields.0.insert(key, (value, call.term));
+                state.fields.0.insert(key, (value, last.max(call.term)));
                 let tenure = state.written.leases.get(&format!("ebb-{part}"));
                 // What comes late is set right: a mark (see `marks`), and what a controller writes, by
                 // the next reconcile of the one that leads. Its scales are conditional.

@@ -275,12 +275,14 @@ impl Judge {
         }
         let last = facts.term;
         if role(by) == "autoscaler" {
-            facts.term = call.term;
+            facts.term = last.max(call.term);
         }
         let name = facts.name.clone();
         let number =
             |scale: Option<i64>| scale.map_or_else(|| "none".to_owned(), |n| n.to_string());
-        if call.is_late {
+        let is_led_by = |tenure: &Tenure| tenure.holder == **by;
+        let leads = state.written.leases.get("ebb-autoscaler").is_some_and(is_led_by);
+        if call.is_late && role(by) == "autoscaler" && desired < before && !leads {
             let now = ebb_clockwork::elapsed();
             state.disturbances.instant(What::LateScale, uid.into(), now);
         }
