@@ -1,13 +1,15 @@
-//! The faults of target T1, by their numbers in the list of goals.
+//! The faults of targets T1 and T2, by their numbers in the list of goals.
 
 use clap::ValueEnum;
 
-/// A fault under which no request may fail.
+/// A fault under which no request may fail, or few.
 #[derive(ValueEnum, Clone, Copy, Debug, PartialEq, Eq)]
 #[value(rename_all = "UPPER")]
 pub(crate) enum Fault {
     /// Each activator in turn is told to end, and replaced.
     F1,
+    /// An activator is killed.
+    F2,
     /// All autoscalers are killed, and killed again whenever they come back.
     F3,
     /// The API server is silent or refuses connections.
@@ -29,6 +31,7 @@ impl Fault {
     pub(crate) fn name(self) -> &'static str {
         match self {
             Self::F1 => "F1",
+            Self::F2 => "F2",
             Self::F3 => "F3",
             Self::F6 => "F6",
             Self::F7 => "F7",
@@ -43,6 +46,7 @@ impl Fault {
     pub(crate) fn title(self) -> &'static str {
         match self {
             Self::F1 => "each activator in turn ends and is replaced",
+            Self::F2 => "an activator is killed",
             Self::F3 => "all autoscalers are killed, again and again",
             Self::F6 => "the API server is silent, or refuses",
             Self::F7 => "the API server or etcd is slow",
@@ -66,8 +70,23 @@ impl Fault {
         if self == Self::F24 { requests.div_ceil(100) } else { requests }
     }
 
+    /// The share of requests under the fault that may fail: target T2, where an activator is killed
+    /// with what it has. A request that began before it was gone for a second is not under the fault.
+    pub(crate) fn lost_share_max(self) -> f64 {
+        if self == Self::F2 { 0.001 } else { 0.0 }
+    }
+
+    /// How many services sleep and are woken: enough that some start while no autoscaler lives.
+    pub(crate) fn sleepers(self) -> usize {
+        match self {
+            Self::F3 => 4,
+            _ if self.lets_wake() => 1,
+            _ => 0,
+        }
+    }
+
     /// Whether a service that sleeps can be woken under this fault: not without an API server.
-    pub(crate) fn lets_wake(self) -> bool {
+    fn lets_wake(self) -> bool {
         self != Self::F6
     }
 }

@@ -14,6 +14,8 @@ pub(crate) struct Outcome {
     pub(crate) waited: bool,
 }
 
+/// What the label begins with of a request that failed because its activator was killed.
+pub(crate) const CUT_OFF: &str = "cut off by the kill: ";
 /// The label of a request that its service answered with 200.
 pub(crate) const SERVED: &str = "200";
 
@@ -26,6 +28,14 @@ impl Outcome {
     /// A failure.
     pub(crate) fn failed(label: impl Into<String>, detail: impl Into<String>) -> Self {
         Self { label: label.into(), detail: detail.into(), waited: false }
+    }
+
+    /// The same outcome of a request that a killed activator had; a right answer stays one.
+    pub(crate) fn cut_off(self) -> Self {
+        if self.label == SERVED {
+            return self;
+        }
+        Self { label: format!("{CUT_OFF}{}", self.label), ..self }
     }
 
     /// A connection that broke at this point of a request.

@@ -63,6 +63,7 @@ pub(crate) async fn race(
             chance: SmallRng::seed_from_u64(seed ^ ((lane * CLIENTS + number) << 48)),
             ledger: Arc::clone(ledger),
             work: Arc::clone(work),
+            wakes: false,
         };
         let racer = Racer {
             revision: format!("{name}-00001"),

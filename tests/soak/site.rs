@@ -38,8 +38,8 @@ pub(crate) struct Site {
     pub(crate) ebb: Ebb,
     /// The services that the clients of this fault ask.
     pub(crate) services: Vec<String>,
-    /// A service that sleeps between two requests, where the fault lets it be woken.
-    pub(crate) sleeper: Option<String>,
+    /// Services that sleep between two requests, where the fault lets them be woken.
+    pub(crate) sleepers: Vec<String>,
 }
 
 impl Site {
@@ -53,7 +53,7 @@ impl Site {
         let own = |name: &str| format!("{}-{name}", fault.name().to_lowercase());
         let warm = "autoscaling.knative.dev/min-scale: \"2\"";
         let limit = |slots: usize| format!("containerConcurrency: {slots}");
-        let (mut services, mut sleeper) = (Vec::new(), None);
+        let (mut services, mut sleepers) = (Vec::new(), Vec::new());
         if fault == Fault::F24 {
             for racer in 0..RACERS {
                 // Every other one has a limit, so that its requests go to an activator that owns it.
@@ -63,18 +63,18 @@ impl Site {
         } else {
             services.push((own("plain"), warm, limit(0)));
             services.push((own("limited"), warm, limit(4)));
-            sleeper = fault.lets_wake().then(|| own("sleeper"));
+            sleepers = (0..fault.sleepers()).map(|at| own(&format!("sleeper-{at}"))).collect();
         }
         let site = Self {
             fault,
             ebb,
             services: services.iter().map(|(name, ..)| name.clone()).collect(),
-            sleeper: sleeper.clone(),
+            sleepers: sleepers.clone(),
         };
         for component in COMPONENTS {
             site.is_back(component).await?;
         }
-        services.extend(sleeper.map(|name| (name, "", limit(0))));
+        services.extend(sleepers.into_iter().map(|name| (name, "", limit(0))));
         for (name, annotations, limit) in &services {
             let spec = format!("automountServiceAccountToken: false, {limit}");
             let manifest = service(name, "ebb-backend", &[], annotations, &spec);

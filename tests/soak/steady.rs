@@ -51,16 +51,18 @@ pub(crate) async fn ask(
             chance: SmallRng::seed_from_u64(seed ^ (number << 48) ^ work_so_far(ledger)),
             ledger: Arc::clone(ledger),
             work: Arc::clone(work),
+            wakes: false,
         };
         clients.spawn(client.run(number < KEEPING));
     }
-    if let Some(name) = &site.sleeper {
+    for (number, name) in (0..).zip(&site.sleepers) {
         let client = Client {
             caller: Caller::new(site.ebb.gateway),
             hosts: vec![(name.clone(), site.ebb.host(name))],
-            chance: SmallRng::seed_from_u64(seed),
+            chance: SmallRng::seed_from_u64(seed ^ (number << 32)),
             ledger: Arc::clone(ledger),
             work: Arc::clone(work),
+            wakes: true,
         };
         clients.spawn(client.wake());
     }
@@ -88,6 +90,8 @@ pub(crate) struct Client {
     pub(crate) chance: SmallRng,
     pub(crate) ledger: Arc<Ledger>,
     pub(crate) work: Arc<Work>,
+    /// Whether the service sleeps before each request.
+    pub(crate) wakes: bool,
 }
 
 impl Client {
@@ -128,18 +132,23 @@ impl Client {
     pub(crate) async fn ask_while(&mut self, is_under_fault: impl Fn() -> bool) -> Option<()> {
         let number = self.work.next()?;
         let question = self.question(number);
-        let at_first = is_under_fault();
-        let told = self.caller.ask(&question).await;
-        let under_fault = at_first || is_under_fault();
+        let (at_first, began) = (is_under_fault(), Instant::now());
+        let mut told = self.caller.ask(&question).await;
+        let is_cut_off = self.work.is_cut_off(began);
+        if is_cut_off {
+            told.outcome = told.outcome.cut_off();
+        }
+        let under_fault = (at_first || is_under_fault()) && !is_cut_off;
         if under_fault {
             self.work.met();
         }
         self.ledger.enter(Entry {
             request: question.words(&told.connection),
-            outcome: told.outcome,
             took: told.took,
             under_fault,
             redialled: told.redialled,
+            woke: self.wakes && told.outcome.waited,
+            outcome: told.outcome,
         });
         Some(())
     }

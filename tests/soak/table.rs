@@ -41,7 +41,8 @@ pub(crate) fn markdown(records: &[Record]) -> String {
                 | --- | --- | ---: | ---: | ---: | ---: | ---: | ---: | ---: | ---: | ---: | ---: |\n";
     let rows: String = records.iter().map(row).collect();
     let failures: String = records.iter().flat_map(failures).collect();
-    format!("{head}{rows}{failures}")
+    let wakes: String = records.iter().filter_map(wakes).collect();
+    format!("{head}{rows}{failures}{wakes}")
 }
 
 fn row(record: &Record) -> String {
@@ -70,6 +71,22 @@ fn failures(record: &Record) -> impl Iterator<Item = String> {
     all.map(|what| format!("\n{}: {what}\n", record.fault))
 }
 
+/// How long starts from zero took.
+fn wakes(record: &Record) -> Option<String> {
+    let under = spread(&record.wakes_under_fault)?;
+    let calm = spread(&record.wakes_calm).unwrap_or_else(|| "none".to_owned());
+    Some(format!("\n{}: starts from zero while it was on: {under}; others: {calm}\n", record.fault))
+}
+
+/// How many times there are, the median and the longest.
+fn spread(times: &[u64]) -> Option<String> {
+    let mut sorted = times.to_vec();
+    sorted.sort_unstable();
+    let (median, longest) = (sorted.get(sorted.len() / 2)?, sorted.last()?);
+    let (count, median, longest) = (sorted.len(), grouped(*median), grouped(*longest));
+    Some(format!("{count}, median {median} ms, longest {longest} ms"))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -96,6 +113,7 @@ mod tests {
             failed_strikes: [3].into(),
             gone_wrong: vec!["strike 3: the activator is not back".to_owned()],
             seconds: 1000.0,
+            wakes_under_fault: vec![9, 1_400, 12],
             ..Record::default()
         };
         let text = markdown(&[record]);
@@ -103,6 +121,9 @@ mod tests {
             "| F1 |  | 1,234,569 | 1,000,000 | 0 | 7 | 2 | ≤ 7.3e-6 | 6 | 1 | ≤ 56 % | 1235 |";
         assert!(text.contains(row), "{text}");
         let failed = "\nF1: 2 times 503 overloaded\n\nF1: strike 3: the activator is not back\n";
-        assert!(text.ends_with(failed), "{text}");
+        assert!(text.contains(failed), "{text}");
+        let woken = "\nF1: starts from zero while it was on: 3, median 12 ms, longest 1,400 ms; \
+                     others: none\n";
+        assert!(text.ends_with(woken), "{text}");
     }
 }

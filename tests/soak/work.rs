@@ -3,10 +3,14 @@
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 
+use parking_lot::Mutex;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use crate::ledger::Ledger;
+
+/// How long after the death of an activator requests may still be sent to it: target T2 begins then.
+pub(crate) const KNOWN_AFTER: Duration = Duration::from_secs(1);
 
 /// Requests under the fault and strikes that are wanted, and those that were made.
 #[derive(Debug)]
@@ -19,6 +23,8 @@ pub(crate) struct Work {
     strikes: AtomicU64,
     /// Whether a strike has effects right now.
     is_striking: AtomicBool,
+    /// When an activator was killed the last time.
+    killed: Mutex<Option<Instant>>,
     /// Somebody ends the work before its time, to go on later.
     stop: CancellationToken,
     is_broken: AtomicBool,
@@ -40,6 +46,7 @@ impl Work {
             under_fault: AtomicU64::new(record.under_fault),
             strikes: AtomicU64::new(record.strikes),
             is_striking: AtomicBool::new(false),
+            killed: Mutex::new(None),
             stop,
             is_broken: AtomicBool::new(false),
         }
@@ -79,6 +86,17 @@ impl Work {
     /// A strike begins.
     pub(crate) fn strike(&self) {
         self.is_striking.store(true, Ordering::Relaxed);
+    }
+
+    /// An activator is killed now.
+    pub(crate) fn kill(&self) {
+        *self.killed.lock() = Some(Instant::now());
+    }
+
+    /// Whether a request that began then may be one of those that a killed activator had, or that
+    /// were sent to it before anybody knew.
+    pub(crate) fn is_cut_off(&self, began: Instant) -> bool {
+        self.killed.lock().is_some_and(|killed| began < killed + KNOWN_AFTER)
     }
 
     /// The effects of the strike are over; what follows is the wait until all is as before.
@@ -131,6 +149,22 @@ mod tests {
         assert!(work.goes_on(), "one request under the fault is missing");
         work.met();
         assert_eq!(work.next(), None);
+        Ok(())
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_killed_activator_excuses_what_began_within_a_second() -> anyhow::Result<()> {
+        let folder = tempfile::tempdir()?;
+        let ledger = Ledger::open(folder.path().join("F2.json"), Fault::F2, 5)?;
+        let work = Work::new(&ledger, 2, 1, CancellationToken::new());
+        let before = Instant::now();
+        assert!(!work.is_cut_off(before), "nobody was killed");
+        tokio::time::advance(Duration::from_secs(3)).await;
+        work.kill();
+        tokio::time::advance(Duration::from_millis(999)).await;
+        assert!(work.is_cut_off(before) && work.is_cut_off(Instant::now()));
+        tokio::time::advance(Duration::from_millis(1)).await;
+        assert!(!work.is_cut_off(Instant::now()));
         Ok(())
     }
 }

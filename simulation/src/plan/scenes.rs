@@ -17,7 +17,7 @@ const OTHER: &str = "scene-other";
 /// Latest begin of a scene, in milliseconds: it takes up to 45 s.
 const BEGIN_MS_MAX: u64 = 20_000;
 
-const SCENES: [fn(&mut Stage<'_>); 13] = [
+const SCENES: [fn(&mut Stage<'_>); 15] = [
     refused,
     orphaned,
     given_up,
@@ -25,6 +25,8 @@ const SCENES: [fn(&mut Stage<'_>); 13] = [
     tides,
     stopped_writer,
     marked,
+    old_answers,
+    half_a_step,
     stale,
     remade,
     behind_owner,
@@ -205,6 +207,38 @@ fn marked(stage: &mut Stage<'_>) {
     for _ in 0..6 {
         stage.call(at, NAME, Call::plain(count, Duration::from_secs(12)));
         at += stage.between(7_000, 9_000);
+    }
+}
+
+/// What one activator reports is old, while pods come and go and another autoscaler takes over.
+fn old_answers(stage: &mut Stage<'_>) {
+    stage.apply(Duration::ZERO, &Wanted { timeout_s: 60, ..service(NAME) });
+    let (from, lag) = (stage.activator(), stage.between(1_500, 5_000));
+    for number in 0..2 {
+        let to = Slot(Part::Autoscaler, number);
+        stage.breaks(Duration::ZERO, Fault::Lag { from, to, lag, time: Duration::from_secs(45) });
+    }
+    stage.waves(NAME);
+    for number in 0..2 {
+        let slot = Slot(Part::Autoscaler, number);
+        let fault = Fault::Kill(slot, stage.between(0, 2_000));
+        stage.breaks(stage.between(6_000, 40_000), fault);
+    }
+}
+
+/// Some of the pods that are to go are needed again, before the API server takes the write.
+fn half_a_step(stage: &mut Stage<'_>) {
+    stage.apply(Duration::ZERO, &Wanted { timeout_s: 60, ..service(NAME) });
+    let first = stage.between(500, 2_000);
+    stage.call(first, NAME, Call::plain(5 + stage.few(), Duration::from_secs(3)));
+    // The window is 6 s, and less is wanted from 2 s after the burst.
+    let writes_fail = first + stage.between(5_000, 11_000);
+    let time = stage.between(2_000, 8_000);
+    let weather = *stage.chance.pick(&[Weather::Fails(1), Weather::Slow(4_000), Weather::Silent]);
+    stage.breaks(writes_fail, Fault::AllSkies(weather, time));
+    for _ in 0..4 {
+        let at = writes_fail + stage.between(0, 8_000);
+        stage.call(at, NAME, Call::plain(1 + stage.few() / 2, stage.between(5_000, 14_000)));
     }
 }
 

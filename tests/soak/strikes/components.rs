@@ -9,12 +9,16 @@ use tokio::time::{Instant, sleep};
 
 use super::signals;
 use crate::site::{COMPONENTS, Site, pids};
-use crate::work::Work;
+use crate::work::{KNOWN_AFTER, Work};
 
+/// The name of an activator's process.
+const ACTIVATOR: &str = "ebb-activator";
 /// The name of an autoscaler's process.
 const AUTOSCALER: &str = "ebb-autoscaler";
 /// How long no autoscaler lives.
 const DEAD_MS: std::ops::RangeInclusive<u64> = 1_000..=15_000;
+/// How long clients ask while a killed activator is gone or comes back.
+const KILLED_MS: std::ops::RangeInclusive<u64> = 3_000..=10_000;
 /// How often an autoscaler that kubelet has started again is looked for.
 const LOOK: Duration = Duration::from_millis(100);
 
@@ -25,6 +29,33 @@ pub(super) async fn replace(site: &Site, work: &Work, number: u64) -> anyhow::Re
     // Until the pod is gone, its last requests with it.
     site.system(&["delete", "pod", &pods[turn], "--timeout=110s"]).await?;
     work.ease();
+    site.is_back("activator").await
+}
+
+/// Kills one activator, each in its turn. Kubelet starts it again.
+pub(super) async fn kill_one(
+    site: &Site,
+    work: &Work,
+    number: u64,
+    chance: &mut SmallRng,
+) -> anyhow::Result<()> {
+    let living = pids(ACTIVATOR);
+    ensure!(living.len() > 1, "there are no two activators to kill one of");
+    // The fault counts from a second after the kill.
+    work.ease();
+    work.kill();
+    signals::end(living[usize::try_from(number)? % living.len()]);
+    sleep(KNOWN_AFTER).await;
+    work.strike();
+    sleep(Duration::from_millis(chance.random_range(KILLED_MS))).await;
+    work.ease();
+    site.is_back("activator").await?;
+    // Kubelet waits longer after each death of a container; a new pod begins anew.
+    let names = site.pods("activator", ".metadata.name").await?;
+    let restarts = site.pods("activator", ".status.containerStatuses[0].restartCount").await?;
+    for (name, _) in names.iter().zip(&restarts).filter(|(_, restarts)| *restarts != "0") {
+        site.system(&["delete", "pod", name, "--timeout=110s"]).await?;
+    }
     site.is_back("activator").await
 }
 
