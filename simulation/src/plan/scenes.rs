@@ -231,14 +231,14 @@ fn half_a_step(stage: &mut Stage<'_>) {
     stage.apply(Duration::ZERO, &Wanted { timeout_s: 60, ..service(NAME) });
     let first = stage.between(500, 2_000);
     stage.call(first, NAME, Call::plain(5 + stage.few(), Duration::from_secs(3)));
-    // The window is 6 s, and less is wanted from 2 s after the burst.
-    let writes_fail = first + stage.between(5_000, 11_000);
-    let time = stage.between(2_000, 8_000);
+    // Less is wanted from some 10 s after a burst, and less again every 4 s.
+    let begin = first + stage.between(9_000, 20_000);
+    let time = stage.between(3_000, 8_000);
     let weather = *stage.chance.pick(&[Weather::Fails(1), Weather::Slow(4_000), Weather::Silent]);
-    stage.breaks(writes_fail, Fault::AllSkies(weather, time));
-    for _ in 0..4 {
-        let at = writes_fail + stage.between(0, 8_000);
-        stage.call(at, NAME, Call::plain(1 + stage.few() / 2, stage.between(5_000, 14_000)));
+    stage.breaks(begin, Fault::AllSkies(weather, time));
+    for _ in 0..3 {
+        let call = Call::plain(2 + stage.few(), stage.between(5_000, 14_000));
+        stage.call(begin + stage.between(500, 8_000), NAME, call);
     }
 }
 
