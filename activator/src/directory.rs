@@ -185,6 +185,11 @@ impl Directory {
         }
     }
 
+    /// Whether a pod of a revision is known.
+    pub(crate) fn knows_pod(&self, uid: &str) -> bool {
+        self.pods.lock().contains_key(uid)
+    }
+
     /// The revision that an order is for, even if it is not known yet: the order may be quicker
     /// than the watches, and a pod that it names must then come up drained. `None` when there are
     /// too many revisions.

@@ -1,8 +1,6 @@
 //! The watches: Routes, Revisions, Pods of revisions and Pods of activators, kept up for as long as
 //! the process runs.
 
-use std::collections::HashSet;
-
 use ebb_api::labels;
 use ebb_api::pod::WatchedPod;
 use ebb_api::serving::{Revision, Route};
@@ -18,6 +16,8 @@ use crate::peers::Peers;
 use crate::route::RouteFacts;
 use crate::standstill::Standstill;
 use crate::synced::{Synced, Watched};
+
+mod backlog;
 
 /// Events taken at once when many are there, so that a burst builds the host table once.
 const CHUNK: usize = 256;
@@ -85,9 +85,10 @@ async fn follow_pods(
     let of_revisions = watcher::Config::default().labels(labels::REVISION);
     let pods = pod_changes(watcher(Api::all(client), of_revisions), "Pod");
     let mut pods = std::pin::pin!(pods.ready_chunks(CHUNK));
-    while let Some(chunk) = pods.next().await {
+    let is_known = |uid: &str| directory.knows_pod(uid);
+    while let Some(chunk) = backlog::whole(pods.as_mut(), is_known).await {
         let listed = chunk.iter().any(|change| matches!(change, WatchChange::Replaced(_)));
-        for change in latest(chunk) {
+        for change in backlog::latest(chunk) {
             directory.change_pods(change);
         }
         synced.note(Watched::Pods, listed);
@@ -95,33 +96,6 @@ async fn follow_pods(
             standstill.listed(stops);
         }
     }
-}
-
-/// What is left to do of changes that came at once: for each pod the last. A watch that says what
-/// it has held back for long tells of pods that were ready once, and then that they are gone; in
-/// between, a request would be sent to one, or to whoever has its address now.
-fn latest(changes: Vec<WatchChange<Pod>>) -> Vec<WatchChange<Pod>> {
-    let mut settled = HashSet::new();
-    let mut gone = HashSet::new();
-    let mut left = Vec::with_capacity(changes.len());
-    for mut change in changes.into_iter().rev() {
-        match &mut change {
-            WatchChange::Applied(pod) if !settled.insert(pod.metadata.uid.clone()) => continue,
-            WatchChange::Deleted(pod) if !settled.insert(pod.metadata.uid.clone()) => continue,
-            WatchChange::Applied(_) => {}
-            WatchChange::Deleted(pod) => {
-                gone.insert(pod.metadata.uid.clone());
-            }
-            WatchChange::Replaced(all) => all.retain(|pod| !gone.contains(&pod.metadata.uid)),
-        }
-        let complete = matches!(change, WatchChange::Replaced(_));
-        left.push(change);
-        if complete {
-            break;
-        }
-    }
-    left.reverse();
-    left
 }
 
 /// Watches the pods of the activators until dropped.
@@ -177,57 +151,4 @@ fn changes<K: kube::ResourceExt + Send + 'static>(
         };
         std::future::ready(change)
     })
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    /// A pod of this UID, and the version that tells one event from another.
-    fn pod(uid: &str, version: &str) -> Pod {
-        let mut pod = Pod::default();
-        pod.metadata.uid = Some(uid.into());
-        pod.metadata.resource_version = Some(version.into());
-        pod
-    }
-
-    /// What is left of `changes`, in short: `+` applied, `-` deleted, `=` replaced.
-    fn left(changes: Vec<WatchChange<Pod>>) -> Vec<String> {
-        let name = |pod: &Pod| {
-            let version = pod.metadata.resource_version.as_deref().unwrap_or_default();
-            format!("{}{version}", pod.metadata.uid.as_deref().unwrap_or_default())
-        };
-        let named = latest(changes).into_iter().map(|change| match change {
-            WatchChange::Applied(pod) => format!("+{}", name(&pod)),
-            WatchChange::Deleted(pod) => format!("-{}", name(&pod)),
-            WatchChange::Replaced(all) => {
-                format!("={}", all.iter().map(name).collect::<Vec<_>>().join(","))
-            }
-        });
-        named.collect()
-    }
-
-    #[test]
-    fn of_a_backlog_only_the_last_of_each_pod_is_done() {
-        let backlog = vec![
-            WatchChange::Applied(pod("a", "1")),
-            WatchChange::Applied(pod("b", "2")),
-            WatchChange::Applied(pod("a", "3")),
-            WatchChange::Deleted(pod("a", "4")),
-            WatchChange::Applied(pod("b", "5")),
-            WatchChange::Applied(pod("c", "6")),
-        ];
-        assert_eq!(left(backlog), ["-a4", "+b5", "+c6"]);
-    }
-
-    #[test]
-    fn a_list_stands_for_all_before_it_and_names_no_pod_that_is_gone_since() {
-        let backlog = vec![
-            WatchChange::Deleted(pod("c", "1")),
-            WatchChange::Replaced(vec![pod("a", "2"), pod("b", "2")]),
-            WatchChange::Applied(pod("b", "3")),
-            WatchChange::Deleted(pod("a", "4")),
-        ];
-        assert_eq!(left(backlog), ["=b2", "+b3", "-a4"]);
-    }
 }

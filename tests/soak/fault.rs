@@ -76,10 +76,16 @@ impl Fault {
         if self == Self::F2 { 0.001 } else { 0.0 }
     }
 
-    /// How many services sleep and are woken: enough that some start while no autoscaler lives.
+    /// Whether services are woken while it is on, half of the times, and sleep when it strikes: target
+    /// T3 is how long that takes.
+    pub(crate) fn meets_sleepers(self) -> bool {
+        self == Self::F3
+    }
+
+    /// How many services sleep and are woken.
     pub(crate) fn sleepers(self) -> usize {
         match self {
-            Self::F3 => 4,
+            _ if self.meets_sleepers() => 4,
             _ if self.lets_wake() => 1,
             _ => 0,
         }

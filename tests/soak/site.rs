@@ -12,6 +12,7 @@ use tokio::time::{Instant, sleep};
 use crate::caller::{Caller, Question};
 use crate::fault::Fault;
 use crate::outcome::SERVED;
+use crate::work::Work;
 
 /// The control group of a cluster that cluster/up made: cluster.sh has the name.
 const GROUP: &str = "ebb-cluster";
@@ -19,6 +20,8 @@ const GROUP: &str = "ebb-cluster";
 const SYSTEM: [&str; 2] = ["-n", "knative-serving"];
 /// Longest time for a component to be back after a fault.
 const BACK_WITHIN: Duration = Duration::from_mins(3);
+/// Longest wait for services to fall asleep.
+const ASLEEP_WITHIN: Duration = Duration::from_secs(30);
 /// How often it is looked for.
 const LOOK: Duration = Duration::from_millis(250);
 /// Answers in a row, each on a connection of its own, after which no activator is left that does not
@@ -146,6 +149,22 @@ impl Site {
             ensure!(Instant::now() < deadline, "{component} is not back: {found}");
             sleep(LOOK).await;
         }
+    }
+
+    /// Waits until the sleepers sleep, for half a minute at the most: one may be asked meanwhile.
+    pub(crate) async fn falls_asleep(&self, work: &Work) -> anyhow::Result<()> {
+        let selector = format!("serving.knative.dev/service in ({})", self.sleepers.join(","));
+        let replicas = "jsonpath={.items[*].spec.replicas}";
+        let query = ["get", "deployments", "-l", &selector, "-o", replicas];
+        let deadline = Instant::now() + ASLEEP_WITHIN;
+        while work.goes_on() && Instant::now() < deadline {
+            let found = self.kubectl().ok(&query).await?;
+            if found.split_whitespace().all(|replicas| replicas == "0") {
+                break;
+            }
+            sleep(LOOK).await;
+        }
+        Ok(())
     }
 
     /// Waits until the API server answers.

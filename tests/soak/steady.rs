@@ -31,6 +31,8 @@ const KEPT_MAX: u64 = 1000;
 const BODY_BYTES_MAX: usize = 2048;
 /// One request in so many takes the model a while, so that a fault meets requests in flight.
 const SLOW_ONE_IN: u32 = 20;
+/// How long after the begin of a strike, or after its end, a service is woken that is to meet it.
+const MEET_MS: std::ops::Range<u64> = 0..3_000;
 /// Pauses between two requests to the service that sleeps: it falls asleep within 14 s.
 const SLEEP_MS: std::ops::Range<u64> = 15_000..25_000;
 
@@ -64,7 +66,7 @@ pub(crate) async fn ask(
             work: Arc::clone(work),
             wakes: true,
         };
-        clients.spawn(client.wake());
+        clients.spawn(client.wake(site.fault.meets_sleepers()));
     }
     all_ended(clients, work).await
 }
@@ -111,10 +113,17 @@ impl Client {
         }
     }
 
-    async fn wake(mut self) {
+    /// Wakes the service now and then; if `meets_strikes`, as often during a strike as between two.
+    async fn wake(mut self, meets_strikes: bool) {
         loop {
             let pause = Duration::from_millis(self.chance.random_range(SLEEP_MS));
             self.work.rest(pause).await;
+            if meets_strikes {
+                let under_fault = self.chance.random_range(0..2) == 0;
+                self.work.until_striking(under_fault).await;
+                let pause = Duration::from_millis(self.chance.random_range(MEET_MS));
+                self.work.rest(pause).await;
+            }
             self.caller.hang_up();
             if self.ask_next().await.is_none() {
                 return;

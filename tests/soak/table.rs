@@ -73,8 +73,11 @@ fn failures(record: &Record) -> impl Iterator<Item = String> {
 
 /// How long starts from zero took.
 fn wakes(record: &Record) -> Option<String> {
-    let under = spread(&record.wakes_under_fault)?;
-    let calm = spread(&record.wakes_calm).unwrap_or_else(|| "none".to_owned());
+    let (under, calm) = (spread(&record.wakes_under_fault), spread(&record.wakes_calm));
+    if under.is_none() && calm.is_none() {
+        return None;
+    }
+    let [under, calm] = [under, calm].map(|spread| spread.unwrap_or_else(|| "none".to_owned()));
     Some(format!("\n{}: starts from zero while it was on: {under}; others: {calm}\n", record.fault))
 }
 

@@ -9,6 +9,9 @@ use tokio_util::sync::CancellationToken;
 
 use crate::ledger::Ledger;
 
+/// How often a wait looks whether it is over: short enough that nobody waits for the end.
+const STEP: Duration = Duration::from_millis(200);
+
 /// How long after the death of an activator requests may still be sent to it: target T2 begins then.
 pub(crate) const KNOWN_AFTER: Duration = Duration::from_secs(1);
 
@@ -115,14 +118,19 @@ impl Work {
         self.is_striking.load(Ordering::Relaxed)
     }
 
+    /// Waits until a strike has effects, or none has, or the work ends.
+    pub(crate) async fn until_striking(&self, is_striking: bool) {
+        while self.goes_on() && self.is_striking() != is_striking {
+            tokio::time::sleep(STEP).await;
+        }
+    }
+
     /// Waits so long, or until the work ends.
     pub(crate) async fn rest(&self, time: Duration) {
-        // Short enough that nobody waits for the end.
-        let step = Duration::from_millis(200);
         let end = Instant::now() + time;
         while self.goes_on() && Instant::now() < end {
             let left = end.saturating_duration_since(Instant::now());
-            tokio::time::sleep(left.min(step)).await;
+            tokio::time::sleep(left.min(STEP)).await;
         }
     }
 }

@@ -240,8 +240,12 @@ fn answered(
     let is_blind =
         state.disturbances.any(&[What::Blindness], |_| true, from, ebb_clockwork::elapsed());
     (!routed.contains(answer.uid) && !is_blind).then(|| {
-        let known: Vec<_> = routed.iter().map(ToString::to_string).collect();
-        let uid = answer.uid;
+        let named = |uid: &str| match state.written.revisions.get(uid) {
+            Some(revision) => format!("{} ({uid})", revision.name),
+            None => uid.to_owned(),
+        };
+        let known: Vec<_> = routed.iter().map(|uid| named(uid)).collect();
+        let uid = named(answer.uid);
         (OWN_REVISION, format!("{uid} answers, and it was routed to {}", known.join(", ")))
     })
 }

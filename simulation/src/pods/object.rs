@@ -6,21 +6,24 @@ use std::time::Duration;
 
 use ebb_api::labels;
 use k8s_openapi::api::core::v1::Pod;
+use k8s_openapi::jiff::Timestamp;
 use kube::ResourceExt as _;
 use serde_json::{Value, json};
 
 use crate::identity::Identity;
 
-/// The status of a pod's process.
+/// The status of a pod's process, which is ready, or is not, from now on.
 pub(super) fn status(address: IpAddr, restarts: i32, state: &Value, is_ready: bool) -> Value {
     let word = if is_ready { "True" } else { "False" };
+    // The API's times are whole seconds.
+    let now = Timestamp::from_second(Timestamp::now().as_second()).unwrap_or_default();
     json!({
         "phase": "Running",
         "podIP": address,
         "podIPs": [{"ip": address}],
         "conditions": [
             {"type": "PodScheduled", "status": "True"},
-            {"type": "Ready", "status": word},
+            {"type": "Ready", "status": word, "lastTransitionTime": now.to_string()},
         ],
         "containerStatuses": [{
             "name": "user-container", "image": "simulated", "imageID": "", "ready": is_ready,

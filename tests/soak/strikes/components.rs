@@ -59,13 +59,16 @@ pub(super) async fn kill_one(
     site.is_back("activator").await
 }
 
-/// Kills all autoscalers, and again whenever kubelet has started one anew.
+/// Kills all autoscalers once the sleepers sleep, and again whenever kubelet has started one anew.
 pub(super) async fn keep_dead(
     site: &Site,
     work: &Work,
     chance: &mut SmallRng,
 ) -> anyhow::Result<()> {
     ensure!(pids(AUTOSCALER).len() > 1, "there are no two autoscalers to kill");
+    work.ease();
+    site.falls_asleep(work).await?;
+    work.strike();
     let end = Instant::now() + Duration::from_millis(chance.random_range(DEAD_MS));
     while Instant::now() < end {
         pids(AUTOSCALER).into_iter().for_each(signals::end);
