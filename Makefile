@@ -19,7 +19,7 @@ export RUSTUP_TOOLCHAIN := $(toolchain)
 endif
 
 .DEFAULT_GOAL := help
-.PHONY: help build daemons run test test-all load simulate difference defects fuzz h2spec unit e2e lint bench generate train deny clean \
+.PHONY: help build daemons run run-llm test test-all load simulate difference defects fuzz h2spec unit e2e lint bench generate train deny clean \
   images release cluster cluster-down cluster-test soak conformance conformance-table bench-cluster
 
 help: ## List what can be made
@@ -34,10 +34,14 @@ build: ## Build ebb and the example models, optimised
 run: build ## Build, start Ebb with the examples, and print what to try next
 	@scripts/run $(RELEASE)
 
+run-llm: build ## Fetch a real LLM (127 MB), start Ebb with it, and print what to try next
+	@scripts/run-llm $(RELEASE)
+
 test: lint ## Run all the tests, and the linters
 	@scripts/need cargo cc kubectl curl
 	cargo build --locked --workspace --bins --tests
 	@scripts/place-models $(CARGO_TARGET_DIR)/debug
+	@scripts/fetch-llm $(CARGO_TARGET_DIR)/debug
 	cargo test --locked --workspace
 	cargo test --locked --package ebb-api --features schema --lib schema
 	@tests/difference/run
@@ -88,6 +92,7 @@ e2e: ## Run the real binary with real sockets and the real kubectl, and the simu
 	@scripts/claim-cache
 	cargo build --locked --workspace --bins --tests
 	@scripts/place-models $(CARGO_TARGET_DIR)/debug
+	@scripts/fetch-llm $(CARGO_TARGET_DIR)/debug
 	cargo test --locked --workspace --test house --test platform --test daemons --test e2e
 
 daemons: build ## Build the processes of a cluster as well
@@ -115,6 +120,7 @@ cluster-test: ## Run the end-to-end tests on a Kubernetes that is brought up for
 	@scripts/claim-cache
 	cargo build --locked --workspace --bins --tests
 	@scripts/place-models $(CARGO_TARGET_DIR)/debug
+	@scripts/fetch-llm $(CARGO_TARGET_DIR)/debug
 	@EBB_CLUSTER_TESTS=required tests/cluster/test $(CARGO_TARGET_DIR)/debug
 
 REQUESTS ?= 1000000

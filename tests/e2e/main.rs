@@ -8,6 +8,7 @@
 
 mod bad_input;
 mod kubectl;
+mod llm;
 mod local;
 mod models;
 mod protocols;
