@@ -15,6 +15,9 @@ const X_FORWARDED_PROTO: HeaderName = HeaderName::from_static("x-forwarded-proto
 /// Names the revision of a request that one activator sends another, as `namespace/name`. Read on
 /// the listener for peers only.
 pub(crate) const PEER_REVISION: HeaderName = HeaderName::from_static("ebb-peer-revision");
+/// The UID of that revision, as the sender knows it; a peer that knows another one of the name is
+/// behind, or ahead.
+pub(crate) const PEER_REVISION_UID: HeaderName = HeaderName::from_static("ebb-peer-revision-uid");
 const PEER_PREFIX: &str = "ebb-peer-";
 /// Headers that only the platform may set, by prefix: a client's own could otherwise steer routing
 /// or accounting in a Knative-shaped backend.

@@ -184,14 +184,19 @@ impl Peers {
         // The usual cases first, for they need no list.
         match ring.owner(point) {
             None | Some(None) => Vec::new(),
-            Some(Some(_)) => ring
-                .order(point)
-                .into_iter()
-                .map_while(Option::as_ref)
-                .filter(|peer| peer.may_be_tried(now))
-                .take(ATTEMPTS_MAX)
-                .cloned()
-                .collect(),
+            Some(Some(_)) => {
+                let mut chosen: Vec<Arc<Peer>> = Vec::new();
+                for peer in ring.order(point).into_iter().map_while(Option::as_ref) {
+                    // A request finds out about the first that it is sent to, and most often about
+                    // none of the others.
+                    let is_next =
+                        if chosen.is_empty() { peer.may_be_tried(now) } else { peer.is_there(now) };
+                    if is_next && chosen.len() < ATTEMPTS_MAX {
+                        chosen.push(Arc::clone(peer));
+                    }
+                }
+                chosen
+            }
         }
     }
 
@@ -287,6 +292,14 @@ impl Peer {
                 true
             }
         }
+    }
+
+    /// Whether the last attempt reached the peer, or is long ago.
+    fn is_there(&self, now: Instant) -> bool {
+        let shunned = self.shunned.lock();
+        shunned
+            .as_ref()
+            .is_none_or(|shun| shun.dialled != self.dialled() || now >= shun.until + SHUN)
     }
 
     /// How many connections to the peer were made.

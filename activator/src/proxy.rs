@@ -156,8 +156,10 @@ impl Client {
                 directory.route(&host, *door, rand::random()).ok_or(RequestError::HostUnknown)
             }
             Caller::Peer => {
-                let key = relay::revision_of(checked.request.headers())?;
-                directory.revision(&key).ok_or(RequestError::RevisionUnknown)
+                let headers = checked.request.headers();
+                let revision = directory.revision(&relay::revision_of(headers)?);
+                let meant = revision.filter(|revision| relay::is_meant(headers, revision));
+                meant.ok_or(RequestError::RevisionUnknown)
             }
         }
     }

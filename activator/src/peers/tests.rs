@@ -125,3 +125,22 @@ fn every_request_tries_a_peer_that_was_away_long_ago() {
     let later = now + 2 * SHUN;
     assert!((0..3).all(|_| tried(later).is_some()));
 }
+
+/// Found by the simulation: requests to another owner used the tries up, and the peer that was back
+/// stayed passed over beside those that had found it.
+#[test]
+fn a_request_to_another_peer_does_not_find_out_about_the_next_in_order() {
+    let peers = peers();
+    peers.change(WatchChange::Replaced(vec![pod("a", json!({})), pod("b", json!({}))]));
+    let now = Instant::now();
+    // Two revisions, each owned by one of the two, with the other next.
+    let order = |number| peers.before_us(point(number), now);
+    let lost = order(0)[0].clone();
+    let other = (1..).find(|number| !Arc::ptr_eq(&order(*number)[0], &lost)).unwrap();
+    assert_eq!(order(other).len(), 2);
+    lost.unreachable(now);
+    let later = now + SHUN;
+    let elsewhere = peers.before_us(point(other), later);
+    assert_eq!(elsewhere.len(), 1, "nobody waits for a lost peer behind another");
+    assert!(Arc::ptr_eq(&peers.before_us(point(0), later)[0], &lost), "the try is still there");
+}

@@ -23,7 +23,7 @@ use super::failed::Failed;
 use super::prepare::Prepared;
 use crate::budget::Purpose;
 use crate::error::RequestError;
-use crate::headers::PEER_REVISION;
+use crate::headers::{PEER_REVISION, PEER_REVISION_UID};
 use crate::peers::Peer;
 use crate::revision::Revision;
 use crate::upload::{KeptUpload, Upload};
@@ -32,12 +32,42 @@ use crate::upstream::{Lease, SendError};
 /// The response of another activator, its connection, and the place that the request has there.
 type Answer = (Response<Incoming>, Lease, OwnedSemaphorePermit);
 
+/// A revision as one activator names it to another.
+#[derive(Clone)]
+struct Named {
+    key: HeaderValue,
+    uid: Option<HeaderValue>,
+}
+
 /// The result of offering a request to other activators.
 pub(super) enum Relayed {
     /// One of them has answered the request.
     Answered(Answer, Prepared),
     /// None of them takes the request, which is fit for a pod of this activator.
     Alone(Checked, Prepared),
+}
+
+// === impl Named ===
+
+impl Named {
+    fn new(key: &RevisionKey, uid: Option<&str>) -> Result<Self, RequestError> {
+        let value =
+            |text| HeaderValue::try_from(text).map_err(|_| RequestError::Malformed("revision"));
+        let uid = uid.map(|uid| value(uid.to_owned())).transpose()?;
+        Ok(Self { key: value(key.to_string())?, uid })
+    }
+
+    fn write(self, headers: &mut HeaderMap) {
+        headers.insert(PEER_REVISION, self.key);
+        if let Some(uid) = self.uid {
+            headers.insert(PEER_REVISION_UID, uid);
+        }
+    }
+
+    fn remove(headers: &mut HeaderMap) {
+        headers.remove(PEER_REVISION);
+        headers.remove(PEER_REVISION_UID);
+    }
 }
 
 // === impl Client ===
@@ -64,12 +94,13 @@ impl Client {
         peers: &[Arc<Peer>],
         arrived: Instant,
     ) -> Result<Relayed, Failed> {
-        let (protocol, prepared) = match self.prepare_for_peers(&mut checked, revision, arrived) {
-            Ok(prepared) => prepared,
-            Err(error) => return Err(checked.failed(error)),
-        };
-        let (target, deadline) = ((&revision.key, protocol), prepared.deadlines.start);
-        Ok(match self.send_to_peers(peers, target, checked.request, deadline).await? {
+        let (named, protocol, prepared) =
+            match self.prepare_for_peers(&mut checked, revision, arrived) {
+                Ok(prepared) => prepared,
+                Err(error) => return Err(checked.failed(error)),
+            };
+        let deadline = prepared.deadlines.start;
+        Ok(match self.send_to_peers(peers, (named, protocol), checked.request, deadline).await? {
             Ok(answer) => Relayed::Answered(answer, prepared),
             Err(request) => Relayed::Alone(Checked { request, ..checked }, prepared),
         })
@@ -80,11 +111,12 @@ impl Client {
         checked: &mut Checked,
         revision: &Revision,
         arrived: Instant,
-    ) -> Result<(Protocol, Prepared), RequestError> {
+    ) -> Result<(Named, Protocol, Prepared), RequestError> {
         // The request may wait at the peer.
         self.hold_body(checked, Purpose::Passing, &revision.held)?;
         let live = revision.live().ok_or(RequestError::RevisionUnknown)?;
-        Ok((live.settings.protocol, self.prepare(checked, &live.settings, arrived)?))
+        let named = Named::new(&revision.key, live.settings.uid.as_deref())?;
+        Ok((named, live.settings.protocol, self.prepare(checked, &live.settings, arrived)?))
     }
 
     /// Sends a request, which is fit for a pod, to the first of `peers` that can be reached until
@@ -93,19 +125,16 @@ impl Client {
     async fn send_to_peers(
         &self,
         peers: &[Arc<Peer>],
-        (revision, protocol): (&RevisionKey, Protocol),
+        (named, protocol): (Named, Protocol),
         mut request: Request<Upload>,
         deadline: Option<Instant>,
     ) -> Result<Result<Answer, Request<Upload>>, Failed> {
         let meters = &self.proxy.context.meters;
-        let Ok(value) = HeaderValue::try_from(revision.to_string()) else {
-            return Err(Failed::unsent(request, RequestError::Malformed("revision")));
-        };
         for peer in peers {
             let Some(place) = peer.place() else {
                 return Err(Failed::unsent(request, RequestError::QueueFull));
             };
-            request.headers_mut().insert(PEER_REVISION, value.clone());
+            named.clone().write(request.headers_mut());
             let upstream = peer.upstream(protocol);
             let (address, body) = (upstream.address(), request.body().state());
             // Until the peer is known to know the revision, the request can be had again.
@@ -146,7 +175,7 @@ impl Client {
                     tracing::warn!(error = %source, peer.address = %address, "Peer not reachable");
                 }
             }
-            request.headers_mut().remove(PEER_REVISION);
+            Named::remove(request.headers_mut());
         }
         *request.body_mut() = unkept(std::mem::replace(request.body_mut(), Upload::Empty));
         Ok(Err(request))
@@ -206,6 +235,17 @@ pub(super) fn revision_of(headers: &HeaderMap) -> Result<RevisionKey, RequestErr
         _ => None,
     };
     key.ok_or(RequestError::Malformed("ebb-peer-revision"))
+}
+
+/// Whether another activator, which says so by a header, means this revision and not another of its
+/// name. An activator of an earlier version does not say which it means.
+pub(super) fn is_meant(headers: &HeaderMap, revision: &Revision) -> bool {
+    let live = revision.live();
+    let known = live.as_ref().and_then(|live| live.settings.uid.as_deref());
+    match (headers.get(PEER_REVISION_UID), known) {
+        (Some(meant), Some(known)) => meant.as_bytes() == known.as_bytes(),
+        (None, _) | (_, None) => true,
+    }
 }
 
 fn parse(text: &str) -> Option<RevisionKey> {

@@ -75,6 +75,22 @@ async fn uploads_that_wait_do_not_keep_out_the_one_that_they_wait_for() {
     }
 }
 
+/// It stood still while the revision was deleted and made anew: what it knows is about to be gone.
+#[tokio::test(start_paused = true)]
+async fn an_upload_is_served_although_the_owner_knows_the_earlier_revision_of_the_name() {
+    let pair = Pair::new(&one_at_a_time());
+    pair.start(1, measure()).await;
+    let earlier = revision_with_uid("earlier", one_at_a_time());
+    pair.owner.activator.change_revisions(WatchChange::Applied(earlier.clone()));
+    let body = Full::new(Bytes::from(vec![b'x'; 1000]));
+    let upload = Request::post("/").header("host", HOST).body(body).unwrap();
+    let (response, ()) = futures::join!(pair.other.send(upload), async {
+        sleep(Duration::from_millis(300)).await;
+        pair.owner.activator.change_revisions(WatchChange::Deleted(earlier));
+    });
+    assert_eq!((response.status().as_u16(), text(response).await), (200, "1000".to_owned()));
+}
+
 /// It has lost its watch, and others see the revision.
 #[tokio::test(start_paused = true)]
 async fn an_upload_is_served_although_the_owner_does_not_know_the_revision() {
