@@ -21,8 +21,12 @@ use std::time::Duration;
 use ebb_api::report::OrderId;
 use tokio::time::Instant;
 
+use self::views::{in_flight, is_let_go};
 use crate::load::ReporterView;
 use crate::pods::{Pods, RevisionPod};
+
+mod order;
+mod views;
 
 /// How long a condemned pod that is needed again must have been left alone. Kubernetes' controllers
 /// act on a watch event, well within a second of the write; a pod that they have not deleted after
@@ -33,6 +37,12 @@ pub const CONDEMNED_FOR: Duration = Duration::from_secs(2);
 /// limit, an API server that is down would keep a good pod from serving. It is counted from when
 /// the pod was needed again, too: an attempt that began before that carries the old scale.
 const UNCONFIRMED_FOR: Duration = Duration::from_secs(12);
+/// How long after a raise its pods may come to be. A quota may keep them from it for ever.
+const UNSEEN_FOR: Duration = Duration::from_secs(12);
+/// A write that takes longer than this tells of an API server that is slow, for the controller too:
+/// the lower scale of a Deployment may still be on its way when a newer one is known here. With the
+/// pause after marks a step down takes half a second where all is well.
+const SLOW_WRITE: Duration = Duration::from_secs(1);
 
 /// The pods of one revision on their way out.
 #[derive(Debug, Default)]
@@ -41,6 +51,10 @@ pub struct Drain {
     draining: BTreeMap<String, OrderId>,
     /// When each was condemned, or the lower scale last confirmed as written.
     condemned: BTreeMap<String, Instant>,
+    /// When a slow write was confirmed, or a condemned pod was still there long after it.
+    slow: Option<Instant>,
+    /// When more replicas were asked for the last time.
+    raised: Option<Instant>,
     /// Since when more pods are needed than stand.
     needed: Option<Instant>,
     /// Pods that are no more, or soon, and that an activator may still send requests to.
@@ -87,6 +101,9 @@ pub struct DrainPlan {
 impl Drain {
     /// Moves each pod to where it belongs and says how far down the scale may go.
     pub fn plan(&mut self, scene: &Scene<'_>) -> DrainPlan {
+        if scene.want > scene.current {
+            self.raised = Some(scene.now);
+        }
         if self.is_at_rest(scene.want, scene.current, scene.pods) {
             self.needed = None;
             return DrainPlan {
@@ -108,7 +125,7 @@ impl Drain {
             let held = if self.is_sparing(scene, count(standing.len())) {
                 scene.current
             } else {
-                count(standing.len() - idle.len())
+                count(standing.len() - idle.len()).saturating_add(self.unseen(scene))
             };
             plan.scale = scene.want.max(held).min(scene.current);
             if plan.scale < scene.current {
@@ -123,35 +140,20 @@ impl Drain {
     /// Whether there is nothing to move: no pod is on its way out, and none is to go. This holds
     /// for nearly all revisions at nearly all times, and then the activators' views are not needed.
     pub fn is_at_rest(&self, want: u32, current: u32, pods: &Pods) -> bool {
-        want >= current && self.is_empty() && self.ordered.is_empty() && !pods.is_any_marked()
+        want >= current
+            && self.is_empty()
+            && self.ordered.is_empty()
+            && !pods.is_any_marked()
+            && !is_deleting_unready(want, pods)
     }
 
     /// Takes note that the last scale was written: from now on the deletion may come.
-    pub fn confirm_written(&mut self, now: Instant) {
+    /// After a write that `took` long, the one that the controller makes of it may take as long.
+    pub fn confirm_written(&mut self, now: Instant, took: Duration) {
         self.condemned.values_mut().for_each(|since| *since = now);
-    }
-
-    /// The order last given: its number, and the UIDs of the pods that must get no new request.
-    pub fn order(&self) -> (OrderId, &[String]) {
-        (self.id, &self.ordered)
-    }
-
-    /// Whether that order names a pod.
-    pub fn is_ordered(&self, uid: &str) -> bool {
-        self.ordered.binary_search_by(|ordered| ordered.as_str().cmp(uid)).is_ok()
-    }
-
-    /// Gives the last order another number; only an order that names no pod may get one.
-    pub fn renumber(&mut self, id: OrderId) {
-        debug_assert!(self.ordered.is_empty(), "pods wait for an answer to the old number");
-        self.id = id;
-    }
-
-    /// Takes back every pod that is there to stay, by an order of this number. A condemned pod that
-    /// Kubernetes has left alone so far is taken back as well: nobody will look after it here.
-    pub fn release(&mut self, pods: &Pods, id: OrderId) {
-        self.ordered.retain(|uid| pods.get(uid).is_none_or(|pod| pod.is_terminating));
-        self.id = id;
+        if took > SLOW_WRITE {
+            self.slow = Some(now);
+        }
     }
 
     /// Nothing on its way out, but for the pods that are gone: no activator may send requests there,
@@ -159,21 +161,6 @@ impl Drain {
     #[must_use]
     pub fn start_over(self) -> Self {
         Self { gone: self.gone, ..Self::default() }
-    }
-
-    /// Brings the order up to the pods' states; true if that makes a new one.
-    fn reorder(&mut self, id: OrderId) -> bool {
-        let leaving = self.draining.keys().chain(self.condemned.keys());
-        let mut order: Vec<_> = leaving.chain(&self.gone).collect();
-        order.sort_unstable();
-        // A condemned pod that ends is among those that are gone as well.
-        order.dedup();
-        if order.iter().copied().eq(&self.ordered) {
-            return false;
-        }
-        self.ordered = order.into_iter().cloned().collect();
-        self.id = id;
-        true
     }
 
     /// Whether pods drain that could still be taken back.
@@ -206,19 +193,6 @@ impl Drain {
     /// Whether no pod is on its way out.
     pub fn is_empty(&self) -> bool {
         self.draining.is_empty() && self.condemned.is_empty() && self.gone.is_empty()
-    }
-
-    /// Takes note of a pod that is gone, if an activator named it in its last report; `named` is how
-    /// many pods the reports name. No more are kept, so that what a standby keeps has the bound of
-    /// the reports, although it makes no plans. The others are looked through only beyond that:
-    /// once for each report at the most, be thousands lost in a moment.
-    pub fn lose(&mut self, uid: &str, named: usize, is_named: impl Fn(&str) -> bool) {
-        if is_named(uid) {
-            self.gone.insert(uid.to_owned());
-        }
-        if self.gone.len() > named {
-            self.gone.retain(|uid| is_named(uid));
-        }
     }
 
     /// How many pods are on their way out, and how many are gone and still ordered.
@@ -261,11 +235,15 @@ impl Drain {
             self.needed = None;
             return Vec::new();
         }
+        if self.needed.is_none() && self.is_overdue(scene) {
+            self.slow = Some(scene.now);
+        }
         let since = *self.needed.get_or_insert(scene.now);
         if scene.is_writing && scene.now.duration_since(since) < UNCONFIRMED_FOR {
             return Vec::new();
         }
-        let left_alone = if scene.is_writing { UNCONFIRMED_FOR } else { CONDEMNED_FOR };
+        let is_slow = self.slow.is_some_and(|at| scene.now.duration_since(at) < UNCONFIRMED_FOR);
+        let left_alone = if scene.is_writing || is_slow { UNCONFIRMED_FOR } else { CONDEMNED_FOR };
         let spared: Vec<String> = self
             .condemned
             .iter()
@@ -282,11 +260,34 @@ impl Drain {
         spared
     }
 
+    /// Whether a condemned pod should have been gone for long: somebody between the lower scale and
+    /// the pod is slow, and may act on it yet.
+    fn is_overdue(&self, scene: &Scene<'_>) -> bool {
+        self.lingering(scene).any(|since| scene.now.duration_since(since) >= CONDEMNED_FOR)
+    }
+
+    /// Since when the pods are condemned that nobody has deleted yet.
+    fn lingering(&self, scene: &Scene<'_>) -> impl Iterator<Item = Instant> {
+        let is_there = |uid: &str| scene.pods.get(uid).is_some_and(|pod| !pod.is_terminating);
+        self.condemned.iter().filter(move |(uid, _)| is_there(uid)).map(|(_, since)| *since)
+    }
+
+    /// How many of the replicas asked for are no pods yet, as far as is known here. They may get
+    /// requests as soon as they are, and cannot be drained before.
+    fn unseen(&self, scene: &Scene<'_>) -> u32 {
+        let is_new = self.raised.is_some_and(|at| scene.now.duration_since(at) < UNSEEN_FOR);
+        if !is_new {
+            return 0;
+        }
+        let counts = scene.pods.counts();
+        let live = counts.ready.saturating_add(counts.not_ready).saturating_add(counts.pending);
+        scene.current.saturating_sub(live)
+    }
+
     /// Whether condemned pods are to serve again in a moment. A lower scale could not tell them from
     /// those that go, so that none is written until then.
     fn is_sparing(&self, scene: &Scene<'_>, standing: u32) -> bool {
-        let is_there = |uid: &String| scene.pods.get(uid).is_some_and(|pod| !pod.is_terminating);
-        standing < scene.want && self.condemned.keys().any(is_there)
+        standing < scene.want && self.lingering(scene).next().is_some()
     }
 
     /// The pods that are neither condemned nor being deleted.
@@ -299,7 +300,8 @@ impl Drain {
     }
 
     /// Sets which pods drain: as many as stand above the wanted scale, and only if that is below
-    /// the present one (a surplus for any other reason is not ours).
+    /// the present one (a surplus for any other reason is not ours). While Kubernetes has yet to
+    /// delete pods, all unready ones drain, for it takes those first, whatever is marked.
     fn choose(&mut self, scene: &Scene<'_>, standing: &[&RevisionPod]) {
         let surplus = if scene.want < scene.current {
             count(standing.len()).saturating_sub(scene.want)
@@ -316,7 +318,10 @@ impl Drain {
             })
             .collect();
         ranked.sort_unstable();
-        ranked.truncate(usize::try_from(surplus).unwrap_or(usize::MAX));
+        let surplus = usize::try_from(surplus).unwrap_or(usize::MAX);
+        let unready = ranked.iter().take_while(|(is_ready, ..)| !is_ready).count();
+        let is_deleting = is_deleting_unready(scene.want.max(scene.current), scene.pods);
+        ranked.truncate(if is_deleting { surplus.max(unready) } else { surplus });
         let chosen: BTreeSet<&str> = ranked.into_iter().map(|(.., uid)| &**uid).collect();
         self.draining.retain(|uid, _| chosen.contains(uid.as_str()));
         for uid in chosen {
@@ -354,21 +359,12 @@ impl Drain {
     }
 }
 
-/// Whether an activator sends the pod nothing and has nothing in flight there. An activator that
-/// does not name the pod has let go of it only if it obeys the order, which it keeps for pods to
-/// come.
-fn is_let_go(view: &ReporterView<'_>, uid: &str, order: OrderId) -> bool {
-    // Obedience in another term says nothing; obedience to a later order covers this one.
-    let obeys = view.obeyed.epoch == order.epoch && view.obeyed >= order;
-    obeys
-        && match view.pod(uid) {
-            Some(pod) => pod.draining && pod.in_flight == 0,
-            None => !view.is_cut,
-        }
-}
-
-fn in_flight(views: &[ReporterView<'_>], uid: &str) -> u64 {
-    views.iter().filter_map(|view| view.pod(uid)).map(|pod| u64::from(pod.in_flight)).sum()
+/// Whether there are more pods than asked for, and unready ones among them: Kubernetes deletes these
+/// first.
+fn is_deleting_unready(asked: u32, pods: &Pods) -> bool {
+    let counts = pods.counts();
+    let unready = counts.not_ready.saturating_add(counts.pending);
+    unready > 0 && unready.saturating_add(counts.ready) > asked
 }
 
 fn count(pods: usize) -> u32 {

@@ -65,7 +65,8 @@ pub struct RevisionScaler {
     /// The replicas last written, or on their way. `None` while those that the Deployment was made
     /// with are right, and after a write that was refused.
     shown: Option<u32>,
-    is_writing: bool,
+    /// Since when a write is on its way whose outcome is not known.
+    writing: Option<Instant>,
     /// When the last write was confirmed.
     confirmed: Option<Instant>,
     steadiness: Steadiness,
@@ -97,7 +98,7 @@ impl RevisionScaler {
             hold: Hold::default(),
             current: target.desired,
             shown: target.desired,
-            is_writing: false,
+            writing: None,
             confirmed: None,
             steadiness: Steadiness::default(),
             drain: Drain::default(),
@@ -235,7 +236,7 @@ impl RevisionScaler {
             current,
             pods: around.pods,
             views: &views,
-            is_writing: self.is_writing,
+            is_writing: self.writing.is_some(),
             order: around.order,
             now: now.instant,
         });
@@ -364,7 +365,7 @@ impl RevisionScaler {
             && *counts == PodCounts::default()
             && self.drain.is_empty()
             && !self.load.is_demanded()
-            && !self.is_writing
+            && self.writing.is_none()
     }
 
     fn order(&self) -> Action {

@@ -30,16 +30,16 @@ impl RevisionScaler {
     /// Takes note that all writes given out so far were made.
     pub fn confirm_written(&mut self, around: &Surroundings<'_>) -> Vec<Action> {
         let now = around.now.instant;
-        self.is_writing = false;
+        let took = self.writing.take().map(|since| now.duration_since(since));
         self.confirmed = Some(now);
-        self.drain.confirm_written(now);
+        self.drain.confirm_written(now, took.unwrap_or_default());
         Vec::new()
     }
 
     /// Takes note that a write was refused, for the scale was not the known one. From here on the
     /// scale in the Revision's status counts; nothing is lowered but from there.
     pub fn refuse(&mut self, around: &Surroundings<'_>) -> Vec<Action> {
-        self.is_writing = false;
+        self.writing = None;
         self.shown = None;
         self.current = self.current.max(self.target.desired);
         self.act(around)
@@ -59,7 +59,7 @@ impl RevisionScaler {
         let mut marks = self.marks(around.pods, plan, asked);
         let is_lowering = !marks.is_empty() || !plan.condemned.is_empty();
         marks.extend(unmarks(around.pods, plan));
-        if is_tick && !self.is_writing {
+        if is_tick && self.writing.is_none() {
             let stale = self.drain.mismarked(plan.scale, around.pods);
             marks.extend(stale.into_iter().map(|pod| (pod.name.to_string(), None)));
         }
@@ -72,7 +72,7 @@ impl RevisionScaler {
         }
         let desired = (known != Some(plan.scale)).then_some(plan.scale);
         self.shown = Some(plan.scale);
-        self.is_writing = true;
+        self.writing.get_or_insert(around.now.instant);
         actions.push(self.write(known, desired, is_lowering, marks));
         true
     }
@@ -84,7 +84,7 @@ impl RevisionScaler {
         // The watch may not show the last write yet.
         let is_settled = self.confirmed.is_none_or(|at| now.duration_since(at) >= TICK);
         let told = self.target.desired.filter(|told| *told != shown)?;
-        if self.is_writing || !is_settled {
+        if self.writing.is_some() || !is_settled {
             return None;
         }
         if told > shown {
@@ -94,7 +94,7 @@ impl RevisionScaler {
         // Before the first write from here the replicas that the Deployment was made with are
         // right.
         self.shown?;
-        self.is_writing = true;
+        self.writing = Some(now);
         Some(self.write(Some(told), Some(shown), false, BTreeMap::new()))
     }
 

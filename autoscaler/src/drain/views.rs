@@ -1,0 +1,23 @@
+//! What the activators' reports say of a pod that drains.
+
+use ebb_api::report::OrderId;
+
+use crate::load::ReporterView;
+
+/// Whether an activator sends the pod nothing and has nothing in flight there. An activator that
+/// does not name the pod has let go of it only if it obeys the order, which it keeps for pods to
+/// come.
+pub(super) fn is_let_go(view: &ReporterView<'_>, uid: &str, order: OrderId) -> bool {
+    // Obedience in another term says nothing; obedience to a later order covers this one.
+    let obeys = view.obeyed.epoch == order.epoch && view.obeyed >= order;
+    obeys
+        && match view.pod(uid) {
+            Some(pod) => pod.draining && pod.in_flight == 0,
+            None => !view.is_cut,
+        }
+}
+
+/// Requests in a pod, as all activators together report them.
+pub(super) fn in_flight(views: &[ReporterView<'_>], uid: &str) -> u64 {
+    views.iter().filter_map(|view| view.pod(uid)).map(|pod| u64::from(pod.in_flight)).sum()
+}
