@@ -284,6 +284,7 @@ impl Machines {
             return;
         }
         self.story.tell(format!("The readiness probe of pod {} fails", identity.name));
+        self.judge.pod_turns_unready(&identity);
         sleep(self.chance.between(0, 1_000)).await;
         self.write_status(&identity).await;
         sleep(time).await;

@@ -135,9 +135,13 @@ pub fn plan<'a>(
     Actions { create, delete: delete.into_iter().map(victim).collect() }
 }
 
-/// When a pod has been ready for `min_ready_s`; `None` when it is not ready.
+/// When a pod has been ready for `min_ready_s`; `None` when it is not ready. Where it need not have
+/// been, that is at once, whatever the time of its condition: the wall clock may have gone back.
 pub(super) fn available_since(pod: &Pod, min_ready_s: i32) -> Option<Timestamp> {
     let since = ready_since(pod)?;
+    if min_ready_s == 0 {
+        return Some(Timestamp::MIN);
+    }
     let wait = jiff::SignedDuration::from_secs(i64::from(min_ready_s));
     since.checked_add(wait).ok()
 }

@@ -93,6 +93,17 @@ fn a_scale_is_followed_up_and_down() {
     assert_eq!(decide(&deployment(0), &[ready("a"), unready("b")]), (0, names(&["a", "b"])));
 }
 
+/// Found by the simulation: the wall clock was an hour ahead when the pod became ready.
+#[test]
+fn a_ready_pod_is_available_at_once_although_the_clock_has_gone_back() {
+    let ahead = pod("a", |pod| {
+        pod["status"]["conditions"][0]["lastTransitionTime"] = json!(at(4_000));
+    });
+    let (status, next) = observe(&deployment(1), [&ahead].into_iter(), at(100));
+    assert_eq!((status.available_replicas, next), (Some(1), None));
+    assert_eq!(decide(&deployment(1), &[ahead, old("b")]), (0, names(&["b"])));
+}
+
 #[test]
 fn pods_that_end_or_are_being_deleted_are_replaced() {
     let failed = pod("failed", |pod| pod["status"]["phase"] = json!("Failed"));

@@ -30,6 +30,9 @@ pub(crate) enum What {
     Broken,
     /// A Service's objects: it is deleted, or made.
     Service,
+    /// A pod, by UID: its readiness probe fails. Kubernetes takes it first for a lower scale, be that
+    /// decided before.
+    Unready,
     /// No process at all hears of pods.
     Blindness,
     /// The wall clock.

@@ -15,6 +15,9 @@ const LOST_WITH: Duration = Duration::from_secs(5);
 /// How long after a late lower scale pods may go that are in use: until the scale is set right, and
 /// the sleep before SIGTERM.
 const LOST_AFTER_LATE: Duration = Duration::from_secs(15);
+/// How long before its end a pod may have turned unready without a chance for anybody to see it before
+/// a lower scale: the 3 s of a hook before it ends, the pause after marks, and 2 s of news.
+const UNREADY_BEFORE: Duration = Duration::from_millis(5_500);
 
 /// How long before it ends a process may have lost its lease for a fault that is over: it leads for
 /// 10.5 s after its last renewal.
@@ -60,6 +63,11 @@ impl Judge {
     pub(crate) fn pod_fails(&self, identity: &Identity) {
         self.pod_is_unwell(identity);
         self.disturbed(What::Pod, identity.uid.clone());
+    }
+
+    /// The readiness probe of a pod fails.
+    pub(crate) fn pod_turns_unready(&self, identity: &Identity) {
+        self.disturbed(What::Unready, identity.uid.clone());
     }
 
     /// A pod and its machine are lost; to be ended with [`Judge::settle`] when nobody waits for it any
@@ -122,6 +130,9 @@ impl Judge {
         let own = |whom: &str| whom == ALL || *whom == *identity.revision_uid;
         let unknown = [What::LateScale, What::Blindness];
         let is_late = state.disturbances.any(&unknown, own, from, now);
+        let from = now.saturating_sub(UNREADY_BEFORE);
+        let is_it = |whom: &str| *whom == *identity.uid;
+        let is_late = is_late || state.disturbances.any(&[What::Unready], is_it, from, now);
         let is_well = state.disturbances.are_activators_calm(&[What::Activator], now, LOST_WITH);
         let how = format!(
             "pod {} ends with {} inside (wanted: {is_wanted}, well: {is_well})",

@@ -28,6 +28,8 @@ const ASLEEP_WITHIN: Duration = Duration::from_secs(150);
 const KEPT_WITHIN: Duration = Duration::from_secs(15);
 /// How long after the last fault an activator may not know what all others do: events come late.
 const KNOWN_AFTER: Duration = Duration::from_secs(3);
+/// What a condition says of a container that ended.
+const CRASHED: &str = "Container failed with";
 /// How long what is gone may still be known.
 const FORGOTTEN_WITHIN: Duration = Duration::from_secs(75);
 /// Label of a Revision that says whether a Route leads to it.
@@ -37,11 +39,16 @@ const LOOK_EVERY: Duration = Duration::from_secs(1);
 
 impl World {
     pub(super) async fn end(&self) {
-        if let Err(what) = self.wait(CONVERGED_WITHIN, |world| Box::pin(world.differs())).await {
+        if let Err(what) = self.wait(CONVERGED_WITHIN, |world| Box::pin(world.differs(false))).await
+        {
             self.story.blame(CONVERGES, what);
         }
         sleep(KNOWN_AFTER).await;
         self.call_all().await;
+        if let Err(what) = self.wait(CONVERGED_WITHIN, |world| Box::pin(world.differs(true))).await
+        {
+            self.story.blame(CONVERGES, what);
+        }
         if let Err(what) = self.wait(ASLEEP_WITHIN, |world| Box::pin(world.is_awake())).await {
             self.story.blame(TO_ZERO, what);
         }
@@ -83,8 +90,9 @@ impl World {
         self.wanted.lock().values().cloned().collect()
     }
 
-    /// What is not yet as it was asked for.
-    async fn differs(&self) -> Result<(), String> {
+    /// What is not yet as it was asked for. A Revision that went to sleep after its last pod crashed
+    /// says so until a pod runs again: before all were called, that is as it should be.
+    async fn differs(&self, were_called: bool) -> Result<(), String> {
         let found = self.list::<Service>().await?;
         let wanted = self.wanted();
         for one in &wanted {
@@ -102,7 +110,10 @@ impl World {
             let ready = ebb_api::condition::find(&status.conditions, "Ready");
             // Pods that cannot start make no Revision ready; a Service whose first one is broken,
             // or that splits its traffic with one, need not be.
+            let has_crashed = ready.and_then(|ready| ready.message.as_deref());
+            let has_crashed = has_crashed.is_some_and(|message| message.contains(CRASHED));
             let may_fail = one.habit == Habit::Broken || one.is_split;
+            let may_fail = may_fail || (has_crashed && !were_called);
             if !may_fail && !ready.is_some_and(Condition::is_true) {
                 return Err(format!("Service {} is not Ready: {ready:?}", one.name));
             }

@@ -151,7 +151,10 @@ impl World {
     async fn cloud_all(&self, weather: Weather, time: Duration) {
         let parts = [Part::Activator, Part::Autoscaler, Part::Controller];
         let all: Vec<_> = parts.into_iter().flat_map(|part| self.fleet.names(part)).collect();
-        let blinds = matches!(weather, Weather::Stalled | Weather::StalledOne("pods"));
+        let blinds = matches!(
+            weather,
+            Weather::Stalled | Weather::StalledOne("pods") | Weather::Silent | Weather::Refuses
+        );
         let fault = blinds.then(|| self.judge.disturb(What::Blindness, ALL));
         self.cloud(&all, weather, time).await;
         if let Some(fault) = fault {
