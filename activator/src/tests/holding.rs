@@ -145,6 +145,17 @@ async fn a_drained_pod_gets_nothing_and_serves_again_when_taken_back() {
     assert_eq!(response.status(), 200);
 }
 
+/// The order may be quicker than the watches.
+#[tokio::test(start_paused = true)]
+async fn an_order_for_a_revision_that_is_not_known_yet_is_obeyed() {
+    let world = World::new(json!({}));
+    let unknown = RevisionKey::new("default", "unknown-00001");
+    let id = OrderId { epoch: 1, number: 1 };
+    world.activator.drain(&DrainOrder { revision: unknown.clone(), id, pods: vec![uid(1)] });
+    let told = world.notes.reports.lock().last().unwrap().revisions[0].clone();
+    assert_eq!((told.revision, told.obeyed), (unknown, id));
+}
+
 /// The autoscaler that drained a pod may be gone before the scale was lowered or the order called
 /// off.
 #[tokio::test(start_paused = true)]
