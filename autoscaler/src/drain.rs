@@ -43,6 +43,10 @@ const UNSEEN_FOR: Duration = Duration::from_secs(12);
 /// the lower scale of a Deployment may still be on its way when a newer one is known here. With the
 /// pause after marks a step down takes half a second where all is well.
 const SLOW_WRITE: Duration = Duration::from_secs(1);
+/// How long no condemned pod serves again after a slow write: an answer may take 5 s before Ebb takes an
+/// API server for lost (`ebb_daemon::lease`). Longer, and requests would time out beside a pod that
+/// nobody deletes.
+const SLOW_FOR: Duration = Duration::from_secs(6);
 
 /// The pods of one revision on their way out.
 #[derive(Debug, Default)]
@@ -147,8 +151,7 @@ impl Drain {
             && !is_deleting_unready(want, pods)
     }
 
-    /// Takes note that the last scale was written: from now on the deletion may come.
-    /// After a write that `took` long, the one that the controller makes of it may take as long.
+    /// Takes note that the last scale was written: from now on the deletion may come. After a write that `took` long, the one that the controller makes of it may take as long.
     pub fn confirm_written(&mut self, now: Instant, took: Duration) {
         self.condemned.values_mut().for_each(|since| *since = now);
         if took > SLOW_WRITE {
@@ -239,11 +242,11 @@ impl Drain {
             self.slow = Some(scene.now);
         }
         let since = *self.needed.get_or_insert(scene.now);
-        if scene.is_writing && scene.now.duration_since(since) < UNCONFIRMED_FOR {
+        let is_slow = self.slow.is_some_and(|at| scene.now.duration_since(at) < SLOW_FOR);
+        if is_slow || (scene.is_writing && scene.now.duration_since(since) < UNCONFIRMED_FOR) {
             return Vec::new();
         }
-        let is_slow = self.slow.is_some_and(|at| scene.now.duration_since(at) < UNCONFIRMED_FOR);
-        let left_alone = if scene.is_writing || is_slow { UNCONFIRMED_FOR } else { CONDEMNED_FOR };
+        let left_alone = if scene.is_writing { UNCONFIRMED_FOR } else { CONDEMNED_FOR };
         let spared: Vec<String> = self
             .condemned
             .iter()
