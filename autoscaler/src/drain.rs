@@ -39,9 +39,10 @@ pub const CONDEMNED_FOR: Duration = Duration::from_secs(2);
 const UNCONFIRMED_FOR: Duration = Duration::from_secs(12);
 /// How long after a raise its pods may come to be. A quota may keep them from it for ever.
 const UNSEEN_FOR: Duration = Duration::from_secs(12);
-/// A write that takes longer than this tells of an API server that is slow, for the controller too:
+/// A write that takes longer than this may tell of an API server that is slow, for the controller too:
 /// the lower scale of a Deployment may still be on its way when a newer one is known here. With the
-/// pause after marks a step down takes half a second where all is well.
+/// pause after marks a step down takes half a second. One that waited for its turn counts as slow as
+/// well: a pod then serves again some seconds later than it could.
 const SLOW_WRITE: Duration = Duration::from_secs(1);
 /// How long no condemned pod serves again after a slow write: an answer may take 5 s before Ebb takes an
 /// API server for lost (`ebb_daemon::lease`). Longer, and requests would time out beside a pod that
@@ -148,12 +149,15 @@ impl Drain {
             && self.is_empty()
             && self.ordered.is_empty()
             && !pods.is_any_marked()
-            && !is_deleting_unready(want, pods)
+            && takes_unready(want, pods, 0) == 0
     }
 
-    /// Takes note that the last scale was written: from now on the deletion may come. After a write that `took` long, the one that the controller makes of it may take as long.
+    /// Takes note that the last scale was written: from now on the deletion may come. After a write
+    /// that `took` long, the one that the controller makes of it may take as long.
     pub fn confirm_written(&mut self, now: Instant, took: Duration) {
         self.condemned.values_mut().for_each(|since| *since = now);
+        // Its pods come to be from now on.
+        self.raised = self.raised.map(|at| if now.duration_since(at) <= took { now } else { at });
         if took > SLOW_WRITE {
             self.slow = Some(now);
         }
@@ -323,8 +327,10 @@ impl Drain {
         ranked.sort_unstable();
         let surplus = usize::try_from(surplus).unwrap_or(usize::MAX);
         let unready = ranked.iter().take_while(|(is_ready, ..)| !is_ready).count();
-        let is_deleting = is_deleting_unready(scene.want.max(scene.current), scene.pods);
-        ranked.truncate(if is_deleting { surplus.max(unready) } else { surplus });
+        let is_unready = |uid: &String| scene.pods.get(uid).is_some_and(|pod| !pod.is_ready);
+        let marked = count(self.condemned.keys().filter(|uid| is_unready(uid)).count());
+        let taken = takes_unready(scene.want.max(scene.current), scene.pods, marked);
+        ranked.truncate(if taken > 0 { surplus.max(unready) } else { surplus });
         let chosen: BTreeSet<&str> = ranked.into_iter().map(|(.., uid)| &**uid).collect();
         self.draining.retain(|uid, _| chosen.contains(uid.as_str()));
         for uid in chosen {
@@ -347,11 +353,13 @@ impl Drain {
         let spares_ready = standing.iter().any(|pod| !pod.is_ready && is_busy(pod));
         let may_go =
             |uid: &str| !spares_ready || scene.pods.get(uid).is_some_and(|pod| !pod.is_ready);
-        self.draining
-            .iter()
-            .filter(|(uid, order)| is_idle(uid, **order) && may_go(uid))
-            .map(|(uid, _)| uid.clone())
-            .collect()
+        let idle = self.draining.iter().filter(|(uid, order)| is_idle(uid, **order) && may_go(uid));
+        let mut idle: Vec<_> = idle.map(|(uid, _)| uid.clone()).collect();
+        // More may drain than are to go, and Kubernetes takes the unready ones.
+        idle.sort_by_key(|uid| scene.pods.get(uid).is_some_and(|pod| pod.is_ready));
+        let surplus = count(standing.len()).saturating_sub(scene.want);
+        idle.truncate(usize::try_from(surplus).unwrap_or(usize::MAX));
+        idle
     }
 
     fn condemn(&mut self, pods: &[String], now: Instant) {
@@ -362,12 +370,13 @@ impl Drain {
     }
 }
 
-/// Whether there are more pods than asked for, and unready ones among them: Kubernetes deletes these
-/// first.
-fn is_deleting_unready(asked: u32, pods: &Pods) -> bool {
+/// How many unready pods Kubernetes deletes because there are more pods than asked for, besides the
+/// `marked` ones of them, which go before the others.
+fn takes_unready(asked: u32, pods: &Pods, marked: u32) -> u32 {
     let counts = pods.counts();
     let unready = counts.not_ready.saturating_add(counts.pending);
-    unready > 0 && unready.saturating_add(counts.ready) > asked
+    let surplus = unready.saturating_add(counts.ready).saturating_sub(asked);
+    surplus.min(unready).saturating_sub(marked)
 }
 
 fn count(pods: usize) -> u32 {

@@ -55,6 +55,7 @@ pub(crate) struct Record {
     pub(crate) seconds: f64,
     pub(crate) failures: Vec<Failure>,
     /// The share of requests under the fault that may fail.
+    #[serde(default)]
     pub(crate) lost_share_max: f64,
     /// How long requests took, in milliseconds, that woke a service while the fault was on.
     #[serde(default)]

@@ -30,9 +30,13 @@ impl Outcome {
         Self { label: label.into(), detail: detail.into(), waited: false }
     }
 
-    /// The same outcome of a request that a killed activator had; a right answer stays one.
+    /// The same outcome of a request that a killed activator may have had. What its death cannot
+    /// explain, such as another's answer, stays what it is.
     pub(crate) fn cut_off(self) -> Self {
-        if self.label == SERVED {
+        let by_death =
+            ["502", "connect:", "no answer:", "answer cut off:", "new connection closed"];
+        let is_explained = by_death.iter().any(|begin| self.label.starts_with(begin));
+        if !is_explained {
             return self;
         }
         Self { label: format!("{CUT_OFF}{}", self.label), ..self }
@@ -74,6 +78,14 @@ fn chain(error: &(dyn Error + 'static)) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_death_explains_no_wrong_answer() {
+        let cut_off = |label: &str| Outcome::failed(label, "").cut_off().label;
+        assert_eq!(cut_off("502 upstream"), "cut off by the kill: 502 upstream");
+        assert_eq!(cut_off("404 host-unknown"), "404 host-unknown");
+        assert_eq!(Outcome::served(true).cut_off().label, SERVED);
+    }
 
     #[test]
     fn errors_are_counted_by_their_kind() {

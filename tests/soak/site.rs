@@ -159,7 +159,8 @@ impl Site {
         let deadline = Instant::now() + ASLEEP_WITHIN;
         while work.goes_on() && Instant::now() < deadline {
             let found = self.kubectl().ok(&query).await?;
-            if found.split_whitespace().all(|replicas| replicas == "0") {
+            let asleep = found.split_whitespace().filter(|replicas| *replicas == "0").count();
+            if asleep == self.sleepers.len() {
                 break;
             }
             sleep(LOOK).await;

@@ -57,7 +57,7 @@ async fn strike(
 ) -> anyhow::Result<()> {
     match site.fault {
         Fault::F1 => components::replace(site, work, number).await,
-        Fault::F2 => components::kill_one(site, work, number, chance).await,
+        Fault::F2 => components::kill_one(site, work, chance).await,
         Fault::F3 => components::keep_dead(site, work, chance).await,
         Fault::F6 => api_server::take_away(site, work, chance).await,
         Fault::F7 => api_server::slow_down(site, work, chance).await,

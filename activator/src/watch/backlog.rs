@@ -21,7 +21,8 @@ use crate::directory::WatchChange;
 const OLD_AFTER: Duration = Duration::from_secs(3);
 /// Silence after which nothing more is expected of a backlog.
 const PAUSE: Duration = Duration::from_millis(50);
-/// Longest wait for that silence: pods that are news wait as well.
+/// Longest wait for that silence: all else that the watch tells waits as well, pods that are news and
+/// pods that are gone. The autoscaler's orders do not.
 const PAUSE_WITHIN: Duration = Duration::from_millis(500);
 
 /// The next changes: those that are there and, if they are old news, what comes right after them.

@@ -11,7 +11,7 @@ use crate::invariants::MARKED;
 const MARKED_MAX: Duration = Duration::from_mins(1);
 /// The same while nothing has been wrong with the control plane for [`MARKED_MAX`]: a mark precedes
 /// the lower scale by half a second, and is taken back by the next decision, or 12 s after it where
-/// somebody was slow (`autoscaler/src/drain.rs`).
+/// the outcome of a write is not known (`UNCONFIRMED_FOR` in `autoscaler/src/drain.rs`).
 const MARKED_CALM_MAX: Duration = Duration::from_secs(16);
 /// How long after the end of a process nobody may lead, or whoever does may know no pod: a lease of
 /// 12 s, the start of a process, and its lists.

@@ -32,19 +32,20 @@ pub(super) async fn replace(site: &Site, work: &Work, number: u64) -> anyhow::Re
     site.is_back("activator").await
 }
 
-/// Kills one activator, each in its turn. Kubelet starts it again.
+/// Kills one activator: the one that has run for longer, so that each is killed in its turn. Kubelet
+/// starts it again.
 pub(super) async fn kill_one(
     site: &Site,
     work: &Work,
-    number: u64,
     chance: &mut SmallRng,
 ) -> anyhow::Result<()> {
-    let living = pids(ACTIVATOR);
+    let mut living = pids(ACTIVATOR);
     ensure!(living.len() > 1, "there are no two activators to kill one of");
+    living.sort_unstable();
     // The fault counts from a second after the kill.
     work.ease();
     work.kill();
-    signals::end(living[usize::try_from(number)? % living.len()]);
+    signals::end(living[0]);
     sleep(KNOWN_AFTER).await;
     work.strike();
     sleep(Duration::from_millis(chance.random_range(KILLED_MS))).await;

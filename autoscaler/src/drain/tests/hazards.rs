@@ -1,0 +1,106 @@
+//! What Kubernetes, a slow API server or a late controller may do to pods.
+
+use super::*;
+
+/// Found by the simulation: the API server was slow, and the controller's lower scale arrived four
+/// seconds after the Revision's was confirmed.
+#[test]
+fn after_a_slow_write_a_pod_serves_again_only_when_it_was_left_alone_for_6_s() {
+    let mut case = case(&[("a", true)]);
+    case.plan(0, 1, &[&[]], 0);
+    assert_eq!(case.plan(0, 1, &[&[]], 1000).condemned, ["a"]);
+    case.drain.confirm_written(case.start + Duration::from_secs(4), Duration::from_secs(3));
+    // A quick write afterwards says nothing about the slow one's consequences.
+    case.drain.confirm_written(case.start + Duration::from_secs(5), Duration::from_millis(5));
+    for at_ms in [5_000, 7_100, 9_999] {
+        assert!(case.plan(1, 1, &[&[]], at_ms).reprieved.is_empty(), "{at_ms}");
+    }
+    assert_eq!(case.plan(1, 1, &[&[]], 11_000).reprieved, ["a"]);
+}
+
+/// Found by the simulation: the controller's write took four seconds, and the pods were needed just
+/// before it arrived.
+#[test]
+fn a_pod_that_should_be_gone_for_long_serves_again_only_after_6_s() {
+    let mut case = case(&[("a", true)]);
+    case.plan(0, 1, &[&[]], 0);
+    assert_eq!(case.plan(0, 1, &[&[]], 1000).condemned, ["a"]);
+    for at_ms in [4_000, 6_000, 9_999] {
+        assert!(case.plan(1, 0, &[&[]], at_ms).reprieved.is_empty(), "{at_ms}");
+    }
+    assert_eq!(case.plan(1, 1, &[&[]], 10_000).reprieved, ["a"]);
+}
+
+/// Found by the simulation: a pod that was made for an earlier, higher scale had a request inside
+/// before the API said that it is ready, and Kubernetes deleted it in the place of a marked one.
+#[test]
+fn while_kubernetes_has_pods_to_delete_unready_ones_get_no_request() {
+    let mut case = case(&[("a", true), ("b", true)]);
+    case.plan(1, 2, &[&[]], 0);
+    assert_eq!(case.plan(1, 2, &[&[]], 1000).condemned, ["a"]);
+    case.pods.insert(RevisionPod { uid: "new".into(), ..RevisionPod::default() });
+    case.plan(1, 1, &[&[]], 1100);
+    assert_eq!(case.drain.order().1, ["a", "new"]);
+    // Kubernetes has taken it, and is done.
+    case.change("a", |pod| pod.is_terminating = true);
+    case.plan(1, 1, &[&[]], 1200);
+    assert_eq!(case.drain.order().1, ["a", "new"], "there are two, and one is asked for");
+    case.plan(2, 1, &[&[]], 1300);
+    assert_eq!(case.drain.order().1, ["a"]);
+}
+
+/// Found by the simulation: the pods of a raise came to be after a lower scale that named none of
+/// them, and one was deleted with its first request.
+#[test]
+fn a_raise_is_taken_back_only_when_its_pods_are_seen_or_do_not_come() {
+    let mut case = case(&[("a", true)]);
+    case.plan(3, 1, &[&[]], 0);
+    assert_eq!(case.plan(1, 3, &[&[]], 1000).scale, 3);
+    case.pods.insert(RevisionPod { uid: "b".into(), ..RevisionPod::default() });
+    case.plan(1, 3, &[&[]], 2000);
+    let plan = case.plan(1, 3, &[&[]], 3000);
+    assert_eq!((plan.scale, plan.condemned), (2, vec!["b".to_owned()]));
+    assert_eq!(case.plan(1, 2, &[&[]], 12_000).scale, 1, "nobody waits for the third");
+}
+
+#[test]
+fn a_pod_that_appears_above_the_scale_gets_no_request_before_it_is_ready() {
+    let mut case = case(&[("a", true)]);
+    case.plan(1, 1, &[&[]], 0);
+    case.pods.insert(RevisionPod { uid: "new".into(), ..RevisionPod::default() });
+    assert!(case.plan(1, 1, &[&[]], 100).is_reordered);
+    assert_eq!(case.drain.order().1, ["new"]);
+    case.change("new", |pod| pod.is_ready = true);
+    case.plan(1, 1, &[&[]], 200);
+    assert!(case.drain.order().1.is_empty(), "a surplus of ready pods is not ours");
+}
+
+/// Found by a reader: more pods drain than are to go.
+#[test]
+fn a_step_down_condemns_no_more_pods_than_it_removes() {
+    let mut case = case(&[("a", true), ("b", false), ("c", false), ("surge", false)]);
+    case.plan(2, 3, &[&[]], 0);
+    assert_eq!(case.drain.order().1, ["b", "c", "surge"]);
+    let plan = case.plan(2, 3, &[&[]], 1000);
+    assert_eq!((plan.scale, plan.condemned.len()), (2, 2));
+}
+
+/// Found by a reader: Kubernetes takes the marked ones of the unready pods.
+#[test]
+fn the_last_unready_pod_gets_requests_while_marked_ones_go() {
+    let mut case = case(&[("a", false), ("b", false), ("c", false)]);
+    case.plan(1, 3, &[&[]], 0);
+    assert_eq!(case.plan(1, 3, &[&[]], 1000).condemned, ["a", "b"]);
+    case.plan(1, 1, &[&[]], 1100);
+    assert_eq!(case.drain.order().1, ["a", "b"]);
+}
+
+/// A raise that waits for the API server counts from when it is there.
+#[test]
+fn the_pods_of_a_raise_that_was_written_late_are_waited_for() {
+    let mut case = case(&[("a", true)]);
+    case.plan(3, 1, &[&[]], 0);
+    case.drain.confirm_written(case.start + Duration::from_secs(20), Duration::from_secs(20));
+    assert_eq!(case.plan(1, 3, &[&[]], 21_000).scale, 3);
+    assert_eq!(case.plan(1, 3, &[&[]], 32_000).scale, 1);
+}
