@@ -191,8 +191,11 @@ impl Peers {
                     // none of the others.
                     let is_next =
                         if chosen.is_empty() { peer.may_be_tried(now) } else { peer.is_there(now) };
-                    if is_next && chosen.len() < ATTEMPTS_MAX {
+                    if is_next {
                         chosen.push(Arc::clone(peer));
+                    }
+                    if chosen.len() == ATTEMPTS_MAX {
+                        break;
                     }
                 }
                 chosen
@@ -275,18 +278,11 @@ impl Peer {
         let mut shunned = self.shunned.lock();
         match &mut *shunned {
             None => true,
-            // The request that found out may wait there for long: its connection is enough.
-            Some(shun) if shun.dialled != self.dialled() => {
+            Some(shun) if shun.is_over(self.dialled(), now) => {
                 *shunned = None;
                 true
             }
             Some(shun) if now < shun.until => false,
-            // Nobody has asked for so long that the peer is as likely back as not. Were one request
-            // alone to find out, those that come with it would be served here, beside the owner's.
-            Some(shun) if now >= shun.until + SHUN => {
-                *shunned = None;
-                true
-            }
             Some(shun) => {
                 shun.until = now + SHUN;
                 true
@@ -297,14 +293,25 @@ impl Peer {
     /// Whether the last attempt reached the peer, or is long ago.
     fn is_there(&self, now: Instant) -> bool {
         let shunned = self.shunned.lock();
-        shunned
-            .as_ref()
-            .is_none_or(|shun| shun.dialled != self.dialled() || now >= shun.until + SHUN)
+        shunned.as_ref().is_none_or(|shun| shun.is_over(self.dialled(), now))
     }
 
     /// How many connections to the peer were made.
     fn dialled(&self) -> u64 {
         self.h1.dialled() + self.h2.dialled()
+    }
+}
+
+// === impl Shunned ===
+
+impl Shunned {
+    /// Whether the peer is to be tried by every request again; `dialled` is how many connections to it
+    /// there have been by now.
+    fn is_over(&self, dialled: u64, now: Instant) -> bool {
+        // The request that found out may wait there for long: its connection is enough. And where
+        // nobody has asked for so long, the peer is as likely back as not: were one request alone to
+        // find out, those that come with it would be served here, beside the owner's.
+        dialled != self.dialled || now >= self.until + SHUN
     }
 }
 

@@ -156,7 +156,7 @@ impl Drain {
     /// that `took` long, the one that the controller makes of it may take as long.
     pub fn confirm_written(&mut self, now: Instant, took: Duration) {
         self.condemned.values_mut().for_each(|since| *since = now);
-        // Its pods come to be from now on.
+        // The pods of a raise that this write carried come to be from now on.
         self.raised = self.raised.map(|at| if now.duration_since(at) <= took { now } else { at });
         if took > SLOW_WRITE {
             self.slow = Some(now);
@@ -307,8 +307,9 @@ impl Drain {
     }
 
     /// Sets which pods drain: as many as stand above the wanted scale, and only if that is below
-    /// the present one (a surplus for any other reason is not ours). While Kubernetes has yet to
-    /// delete pods, all unready ones drain, for it takes those first, whatever is marked.
+    /// the present one (a surplus for any other reason is not ours). While Kubernetes has more
+    /// pods to delete than the unready ones that are marked, all unready pods drain, for it takes those
+    /// before any ready one.
     fn choose(&mut self, scene: &Scene<'_>, standing: &[&RevisionPod]) {
         let surplus = if scene.want < scene.current {
             count(standing.len()).saturating_sub(scene.want)

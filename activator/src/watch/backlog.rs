@@ -50,11 +50,8 @@ pub(super) async fn whole(
 fn is_old_news(change: &WatchChange<Pod>, now: Timestamp, is_known: impl Fn(&str) -> bool) -> bool {
     let WatchChange::Applied(pod) = change else { return false };
     let is_news = pod.metadata.uid.as_deref().is_some_and(|uid| !is_known(uid));
-    let conditions = pod.status.as_ref().and_then(|status| status.conditions.as_ref());
-    let ready = conditions.into_iter().flatten().find(|condition| condition.type_ == "Ready");
-    let since = ready
-        .filter(|condition| condition.status == "True")
-        .and_then(|condition| condition.last_transition_time.as_ref());
+    let ready = ebb_api::pod::condition(pod, "Ready").filter(|ready| ready.status == "True");
+    let since = ready.and_then(|ready| ready.last_transition_time.as_ref());
     is_news
         && since.is_some_and(|since| {
             Duration::try_from(now.duration_since(since.0)).is_ok_and(|age| age > OLD_AFTER)

@@ -132,7 +132,7 @@ impl Judge {
         let is_late = state.disturbances.any(&unknown, own, from, now);
         let from = now.saturating_sub(UNREADY_BEFORE);
         let is_it = |whom: &str| *whom == *identity.uid;
-        let is_late = is_late || state.disturbances.any(&[What::Unready], is_it, from, now);
+        let is_unready = state.disturbances.any(&[What::Unready], is_it, from, now);
         let is_well = state.disturbances.are_activators_calm(&[What::Activator], now, LOST_WITH);
         let how = format!(
             "pod {} ends with {} inside (wanted: {is_wanted}, well: {is_well})",
@@ -140,7 +140,7 @@ impl Judge {
             list(&alive),
         );
         drop(state);
-        if is_wanted && is_well && !is_late {
+        if is_wanted && is_well && !is_late && !is_unready {
             self.story.blame(EMPTY_POD, how);
         } else {
             self.story.tell(how);
