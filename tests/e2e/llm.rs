@@ -29,6 +29,9 @@ fn question(max_tokens: u32) -> String {
     json!({
         "model": "smollm2", "stream": true, "max_tokens": max_tokens,
         "stream_options": {"include_usage": true},
+        // The same words each time, and as many tokens as were asked for: the model would end sooner at
+        // times. The latter is llama.cpp's own field.
+        "temperature": 0, "ignore_eos": true,
         "messages": [{"role": "user", "content": "Count from one to a thousand."}],
     })
     .to_string()
