@@ -342,7 +342,7 @@ impl Drain {
 
     /// The draining pods that every activator has let go of, and that Kubernetes would choose: it
     /// deletes unready pods before it looks at any mark, so that no ready one goes while an unready
-    /// one is in use.
+    /// one is in use, or is yet to come.
     fn idle(&self, scene: &Scene<'_>, standing: &[&RevisionPod]) -> Vec<String> {
         if scene.views.is_empty() {
             return Vec::new();
@@ -351,7 +351,8 @@ impl Drain {
             |uid: &str, order: OrderId| scene.views.iter().all(|view| is_let_go(view, uid, order));
         let order = |pod: &RevisionPod| self.draining.get(&*pod.uid).copied();
         let is_busy = |pod: &RevisionPod| !order(pod).is_some_and(|order| is_idle(&pod.uid, order));
-        let spares_ready = standing.iter().any(|pod| !pod.is_ready && is_busy(pod));
+        let spares_ready =
+            self.unseen(scene) > 0 || standing.iter().any(|pod| !pod.is_ready && is_busy(pod));
         let may_go =
             |uid: &str| !spares_ready || scene.pods.get(uid).is_some_and(|pod| !pod.is_ready);
         let idle = self.draining.iter().filter(|(uid, order)| is_idle(uid, **order) && may_go(uid));

@@ -63,6 +63,21 @@ fn a_raise_is_taken_back_only_when_its_pods_are_seen_or_do_not_come() {
     assert_eq!(case.plan(1, 2, &[&[]], 12_000).scale, 1, "nobody waits for the third");
 }
 
+/// Found by the simulation: the pod of a raise came to be between the mark of another one and the
+/// lower scale, and Kubernetes deleted it, for it was not ready.
+#[test]
+fn no_ready_pod_goes_while_the_pod_of_a_raise_is_yet_to_come() {
+    let mut case = case(&[("a", true), ("b", true)]);
+    case.plan(3, 2, &[&[]], 0);
+    case.plan(1, 3, &[&[]], 1000);
+    let plan = case.plan(1, 3, &[&[]], 2000);
+    assert_eq!((plan.scale, plan.condemned), (3, vec![]));
+    let new = || RevisionPod { uid: "new".into(), ..RevisionPod::default() };
+    case.pods.insert(RevisionPod { is_ready: true, ..new() });
+    let plan = case.plan(1, 3, &[&[]], 3000);
+    assert_eq!((plan.scale, plan.condemned.len()), (2, 1));
+}
+
 #[test]
 fn a_pod_that_appears_above_the_scale_gets_no_request_before_it_is_ready() {
     let mut case = case(&[("a", true)]);
