@@ -12,7 +12,7 @@ use kube::Client;
 use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::registry::Registry;
 use tokio::io::{AsyncRead, AsyncWrite};
-use tokio::sync::{oneshot, watch};
+use tokio::sync::{Semaphore, oneshot, watch};
 use tokio::time::{Instant, MissedTickBehavior, interval};
 use tokio_util::sync::CancellationToken;
 
@@ -104,8 +104,8 @@ impl Activator {
             queue: limits.queue,
             meters: Meters::new(registry),
         });
-        let domain = config.borrow().network.cluster_domain.clone();
-        let directory = Arc::new(Directory::new(Arc::clone(&context), domain));
+        let directory = Directory::new(Arc::clone(&context), &config.borrow().network);
+        let directory = Arc::new(directory);
         let peers = peers.map(|options| {
             Arc::new(Peers::new(options, context.id.clone(), to_peers, context.meters.members()))
         });
@@ -114,6 +114,8 @@ impl Activator {
             context: Arc::clone(&context),
             tunnels: Tunnels::new(Places::new(limits.tunnels, None, context.meters.tunnels())),
             held: Budget::new(limits.held_bytes, context.meters.held_bytes()),
+            unnamed: Arc::default(),
+            reading: Arc::new(Semaphore::new(1)),
             peers: peers.clone(),
         });
         let waker = Waker::new(client.clone(), config.clone(), registry);
@@ -359,8 +361,8 @@ impl Activator {
     async fn follow_config(&self) {
         let mut config = self.inner.config.clone();
         while config.changed().await.is_ok() {
-            let domain = config.borrow_and_update().network.cluster_domain.clone();
-            self.inner.directory.change_cluster_domain(&domain);
+            let settings = Arc::clone(&config.borrow_and_update());
+            self.inner.directory.change_network(&settings.network);
         }
     }
 

@@ -116,6 +116,28 @@ impl Part {
 // === impl Share ===
 
 impl Share {
+    /// Takes `bytes` more; an error when that is more than all requests, the purpose or the
+    /// revision may have.
+    pub(crate) fn grow(&mut self, bytes: usize) -> Result<(), Excess> {
+        let mut more = self.budget.take(bytes, self.purpose, &self.part)?;
+        self.bytes = self.bytes.saturating_add(std::mem::take(&mut more.bytes));
+        Ok(())
+    }
+
+    /// Counts for the revision that has `part` from now on; an error when that is more than the
+    /// revision may have.
+    pub(crate) fn move_to(&mut self, part: &Arc<Part>) -> Result<(), Excess> {
+        let mut moved = self.budget.take(0, self.purpose, part)?;
+        let own = part.add(self.purpose, self.bytes);
+        std::mem::swap(&mut moved.part, &mut self.part);
+        moved.part.add(self.purpose, -self.bytes);
+        let most = self.budget.limit / PURPOSE_SHARE.1 * PURPOSE_SHARE.0;
+        if own > most / REVISION_SHARE.1 * REVISION_SHARE.0 {
+            return Err(Excess::Revision);
+        }
+        Ok(())
+    }
+
     /// A pod reads the request from now on: its bytes no longer count as waiting. A request that
     /// was let in is never refused for that; later ones may be.
     pub(crate) fn passes(&mut self) {

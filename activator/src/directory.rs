@@ -8,6 +8,7 @@ use std::sync::Arc;
 
 use arc_swap::ArcSwap;
 use dashmap::DashMap;
+use ebb_api::config::NetworkConfig;
 use ebb_api::report::RevisionKey;
 use ebb_api::serving;
 use k8s_openapi::api::core::v1 as core;
@@ -17,9 +18,10 @@ use tokio::time::Instant;
 use crate::arrivals::Arrivals;
 use crate::dispatch::PodUid;
 use crate::meters::Bound;
+use crate::models;
 use crate::pod::PodFacts;
 use crate::revision::{Revision, RevisionContext};
-use crate::route::{Door, RouteClaims, RouteFacts, RouteTable};
+use crate::route::{self, Door, RouteClaims, RouteFacts, RouteTable};
 use crate::settings::Settings;
 
 /// With this many revisions known, an order adds no further one: more than the autoscaler scales.
@@ -41,6 +43,8 @@ pub(crate) struct Directory {
     context: Arc<RevisionContext>,
     revisions: DashMap<RevisionKey, Arc<Revision>>,
     table: ArcSwap<RouteTable<Arc<Revision>>>,
+    /// The models host, and whether the outer door has it.
+    models_host: ArcSwap<(String, bool)>,
     /// For requests that came before their host or revision was known.
     pub(crate) arrivals: Arrivals,
     /// The claims that the table is made from. This lock is held for each change of the table.
@@ -69,8 +73,10 @@ impl<K> WatchChange<K> {
 
 impl Directory {
     /// An empty world.
-    pub(crate) fn new(context: Arc<RevisionContext>, cluster_domain: String) -> Self {
+    pub(crate) fn new(context: Arc<RevisionContext>, network: &NetworkConfig) -> Self {
+        let cluster_domain = network.cluster_domain.clone();
         Self {
+            models_host: ArcSwap::from_pointee(models_host(network)),
             arrivals: Arrivals::new(context.meters.overflows_of(Bound::News)),
             context,
             revisions: DashMap::new(),
@@ -83,6 +89,17 @@ impl Directory {
     /// The revision for a request to `host` through `door`.
     pub(crate) fn route(&self, host: &str, door: Door, random: u64) -> Option<Arc<Revision>> {
         self.table.load().pick(host, door, random).cloned()
+    }
+
+    /// The table of this moment.
+    pub(crate) fn table(&self) -> Arc<RouteTable<Arc<Revision>>> {
+        self.table.load_full()
+    }
+
+    /// Whether a request to `host` through `door` is for one of the models.
+    pub(crate) fn is_models_host(&self, host: &str, door: Door) -> bool {
+        let known = self.models_host.load();
+        known.0 == host && (door == Door::Inner || known.1)
     }
 
     /// The revision of that name, if it was ever mentioned.
@@ -121,10 +138,11 @@ impl Directory {
         }
     }
 
-    /// Takes a change of the cluster's domain.
-    pub(crate) fn change_cluster_domain(&self, domain: &str) {
+    /// Takes a change of the domains.
+    pub(crate) fn change_network(&self, network: &NetworkConfig) {
+        self.models_host.store(Arc::new(models_host(network)));
         let mut routes = self.routes.lock();
-        if routes.set_cluster_domain(domain, &mut |key| self.entry(key)) {
+        if routes.set_cluster_domain(&network.cluster_domain, &mut |key| self.entry(key)) {
             self.publish(&routes);
         }
     }
@@ -244,6 +262,15 @@ impl Directory {
         self.table.store(Arc::new(table));
         self.arrivals.tell();
     }
+}
+
+/// The models host, and whether the outer door has it: nobody outside can look up a name in the
+/// cluster's own domain.
+fn models_host(network: &NetworkConfig) -> (String, bool) {
+    let domain = network.domain.split(':').next().unwrap_or_default();
+    let host = format!("{}.{domain}", models::HOST).to_ascii_lowercase();
+    let is_public = !route::is_inside(&host, &network.cluster_domain);
+    (host, is_public)
 }
 
 fn key_of(object: &serving::Revision) -> Option<RevisionKey> {

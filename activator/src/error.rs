@@ -5,6 +5,10 @@ use std::sync::Arc;
 use ebb_api::report::RevisionKey;
 use http::StatusCode;
 
+mod model;
+
+pub use model::ModelError;
+
 /// Nginx's status for a client that closed the connection: no response was sent, but the metric
 /// needs a class.
 const CLIENT_CLOSED: u16 = 499;
@@ -60,6 +64,9 @@ pub enum RequestError {
     /// The pod took the request and gave no response.
     #[error("the model closed the connection without a response")]
     Upstream,
+    /// The models host refuses the request.
+    #[error(transparent)]
+    Model(Box<ModelError>),
     /// One of the revision's timeouts ran out before the response started.
     // Knative's own words: clients match on them.
     #[error("activator request timeout")]
@@ -81,12 +88,13 @@ impl RequestError {
                 StatusCode::SERVICE_UNAVAILABLE
             }
             Self::Unreachable | Self::Upstream => StatusCode::BAD_GATEWAY,
+            Self::Model(error) => error.status(),
             Self::Timeout => StatusCode::GATEWAY_TIMEOUT,
         }
     }
 
     /// The word for this error in the response's header and in metrics.
-    pub const fn label(&self) -> &'static str {
+    pub fn label(&self) -> &'static str {
         match self {
             Self::Malformed(_) => "malformed",
             Self::HostUnknown => "host-unknown",
@@ -103,6 +111,7 @@ impl RequestError {
             Self::Unreachable => "unreachable",
             Self::Upstream => "upstream",
             Self::Timeout => "timeout",
+            Self::Model(error) => error.label(),
         }
     }
 
@@ -110,6 +119,12 @@ impl RequestError {
     /// worth waiting for.
     pub(crate) const fn ends_connection(&self) -> bool {
         matches!(self, Self::Malformed(_) | Self::BodySlow | Self::ClientGone | Self::CodingUnknown)
+    }
+}
+
+impl From<ModelError> for RequestError {
+    fn from(error: ModelError) -> Self {
+        Self::Model(Box::new(error))
     }
 }
 

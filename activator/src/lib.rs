@@ -40,6 +40,7 @@ mod headers;
 mod limits;
 mod machine;
 mod meters;
+mod models;
 mod pace;
 mod peers;
 mod places;

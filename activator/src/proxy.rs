@@ -27,6 +27,7 @@ mod exchange;
 mod failed;
 mod held;
 mod leftover;
+mod models;
 mod prepare;
 mod relay;
 
@@ -57,10 +58,10 @@ impl Client {
         self.refuse(failed).await
     }
 
-    async fn refuse(&self, Failed { request, error }: Failed) -> Response<ProxyBody> {
+    async fn refuse(&self, Failed { request, error, form }: Failed) -> Response<ProxyBody> {
         self.proxy.context.meters.error(&error);
         tracing::debug!(error.kind = error.label(), "Request refused");
-        let mut response = error.response();
+        let mut response = error.response(form);
         let mut closes = error.ends_connection() || self.place.is_none();
         // For a request that was sent, hyper closes the connection itself if a part of the body is
         // still to come.
@@ -77,11 +78,14 @@ impl Client {
 
     async fn forward(
         &self,
-        mut checked: Checked,
+        checked: Checked,
         busy: Busy,
     ) -> Result<Response<ProxyBody>, Failed> {
         let arrived = Instant::now();
         let found = match self.revision(&checked) {
+            Err(RequestError::HostUnknown) if self.is_for_models(&checked.host) => {
+                return Box::pin(self.serve_model(checked, busy)).await;
+            }
             // In a box: this wait is rare, and requests should not carry its state.
             Err(unknown) => Box::pin(self.revision_by_news(&checked, unknown)).await,
             found => found,
@@ -90,6 +94,17 @@ impl Client {
             Ok(revision) => revision,
             Err(error) => return Err(checked.failed(error)),
         };
+        self.pass(checked, revision, arrived, busy).await
+    }
+
+    /// Brings a request to its revision.
+    async fn pass(
+        &self,
+        mut checked: Checked,
+        revision: Arc<Revision>,
+        arrived: Instant,
+        busy: Busy,
+    ) -> Result<Response<ProxyBody>, Failed> {
         let mut prepared = None;
         let peers = self.owners_of(&revision, arrived);
         if !peers.is_empty() {

@@ -34,6 +34,7 @@ mod reports;
 mod standing;
 mod visits;
 
+pub(crate) use standing::Awareness;
 pub use standing::{PodStanding, RevisionStanding};
 pub(crate) use visits::Admitted;
 

@@ -9,6 +9,7 @@ mod forwarding;
 mod framing;
 mod holding;
 mod identity;
+mod models;
 mod pacing;
 mod peers;
 mod protocols;

@@ -18,9 +18,11 @@ use crate::budget::Share;
 use crate::pace::{Pace, Timer};
 
 mod kept;
+mod whole;
 
 use kept::Again;
 pub(crate) use kept::{KEPT_AT_ONCE, KeptUpload};
+pub(crate) use whole::Whole;
 
 /// Content types whose bodies are streams of messages: they come when there is something to say.
 const STREAMS: &str = "application/grpc";
@@ -34,6 +36,8 @@ pub(crate) enum Upload {
     Kept(KeptUpload),
     /// One that was taken back, from its beginning.
     Again(Box<Again>),
+    /// One that was read to its end.
+    Whole(Whole),
     /// No body: for a request that is sent a second time.
     Empty,
 }
@@ -90,6 +94,7 @@ impl Upload {
             Self::Client(_, Some(watch)) => Some(Arc::clone(&watch.state)),
             Self::Kept(kept) => kept.with(|upload| upload.state()).flatten(),
             Self::Again(again) => again.rest().state(),
+            Self::Whole(whole) => Some(whole.state()),
             Self::Client(_, None) | Self::Empty => None,
         }
     }
@@ -99,7 +104,7 @@ impl Upload {
         match self {
             Self::Client(_, watch) => watch.as_deref_mut(),
             Self::Again(again) => again.rest_mut().watched(),
-            Self::Kept(_) | Self::Empty => None,
+            Self::Kept(_) | Self::Whole(_) | Self::Empty => None,
         }
     }
 
@@ -123,8 +128,18 @@ impl Upload {
     pub(crate) fn passes(&mut self) {
         if let Self::Kept(kept) = self {
             kept.with(Self::passes);
+        } else if let Self::Whole(whole) = self {
+            whole.passes();
         } else if let Some(share) = self.watched().and_then(|watch| watch.share.as_mut()) {
             share.passes();
+        }
+    }
+
+    /// The same body once more, if it was read to its end before.
+    pub(crate) fn copy(&self) -> Option<Self> {
+        match self {
+            Self::Whole(whole) => Some(Self::Whole(whole.clone())),
+            Self::Client(..) | Self::Kept(_) | Self::Again(_) | Self::Empty => None,
         }
     }
 
@@ -134,6 +149,7 @@ impl Upload {
             Self::Client(_, watch) => watch.as_ref().is_some_and(|watch| watch.share.is_some()),
             Self::Kept(kept) => kept.with(|upload| upload.holds()).unwrap_or(false),
             Self::Again(again) => again.rest().holds(),
+            Self::Whole(_) => true,
             Self::Empty => false,
         }
     }
@@ -151,6 +167,7 @@ impl Body for Upload {
             Self::Client(body, watch) => (body, watch),
             Self::Kept(kept) => return kept.poll(cx),
             Self::Again(again) => return again.poll(cx),
+            Self::Whole(whole) => return Poll::Ready(whole.take().map(Ok)),
             Self::Empty => return Poll::Ready(None),
         };
         let polled = Pin::new(body).poll_frame(cx);
@@ -180,6 +197,7 @@ impl Body for Upload {
             Self::Client(body, _) => body.is_end_stream(),
             Self::Kept(kept) => kept.with(|upload| upload.is_end_stream()).unwrap_or(false),
             Self::Again(again) => again.is_end_stream(),
+            Self::Whole(whole) => whole.is_end_stream(),
             Self::Empty => true,
         }
     }
@@ -189,6 +207,7 @@ impl Body for Upload {
             Self::Client(body, _) => body.size_hint(),
             Self::Kept(kept) => kept.with(|upload| upload.size_hint()).unwrap_or_default(),
             Self::Again(again) => again.size_hint(),
+            Self::Whole(whole) => whole.size_hint(),
             Self::Empty => SizeHint::with_exact(0),
         }
     }

@@ -45,6 +45,7 @@ pub fn service(new: &Service, old: Option<&Service>, config: &Config) -> FieldEr
         .also(
             metadata::no_autoscaling(annotations)
                 .also(metadata::rollout_duration(annotations))
+                .also(metadata::models(annotations))
                 .via_field("annotations"),
         )
         .via_field("metadata");
@@ -102,6 +103,7 @@ pub fn route(new: &Route, old: Option<&Route>) -> FieldErrors {
         .also(
             metadata::no_autoscaling(annotations)
                 .also(metadata::rollout_duration(annotations))
+                .also(metadata::models(annotations))
                 .via_field("annotations"),
         )
         .via_field("metadata");

@@ -5,42 +5,75 @@
 //! operator's graph can be matched.
 
 use bytes::Bytes;
-use http::{HeaderValue, Response, header};
+use http::{HeaderValue, Response, StatusCode, header};
 
 use crate::body::ProxyBody;
-use crate::error::RequestError;
+use crate::error::{ModelError, RequestError};
+use crate::models::{self, Form};
 
 /// Names the kind of error in a response that Ebb made itself; removed from a model's responses.
 pub(crate) const ERROR_HEADER: &str = "ebb-error";
 
 impl RequestError {
     /// Seconds after which the same request may fare better, where that can be said.
-    const fn retry_after(&self) -> Option<&'static str> {
+    fn retry_after(&self) -> Option<&'static str> {
         match self {
             Self::QueueFull | Self::Overloaded => Some("1"),
             // CrashLoopBackOff starts at 10 s: sooner than that nothing can have changed.
             Self::CannotStart { .. } => Some("10"),
+            Self::Model(error) => match **error {
+                ModelError::ModelUnserved { .. } => Some("10"),
+                _ => None,
+            },
             _ => None,
         }
     }
 
-    /// The response.
-    pub(super) fn response(&self) -> Response<ProxyBody> {
-        let mut response = Response::new(ProxyBody::local(Bytes::from(format!("{self}\n"))));
+    /// The response, in the form that the client reads.
+    pub(super) fn response(&self, form: Form) -> Response<ProxyBody> {
+        let (text, media) = told(form, self.status(), self.label(), &self.to_string());
+        let mut response = Response::new(ProxyBody::local(Bytes::from(text)));
         *response.status_mut() = self.status();
         let headers = response.headers_mut();
-        headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("text/plain; charset=utf-8"));
+        headers.insert(header::CONTENT_TYPE, media);
         headers.insert(ERROR_HEADER, HeaderValue::from_static(self.label()));
         if let Some(seconds) = self.retry_after() {
             headers.insert(header::RETRY_AFTER, HeaderValue::from_static(seconds));
         }
-        if matches!(self, Self::MethodRefused) {
-            headers.insert(
-                header::ALLOW,
-                HeaderValue::from_static("GET, HEAD, POST, PUT, PATCH, DELETE, OPTIONS"),
-            );
+        if let Some(methods) = self.allowed() {
+            headers.insert(header::ALLOW, HeaderValue::from_static(methods));
         }
         response
+    }
+
+    fn allowed(&self) -> Option<&'static str> {
+        match self {
+            Self::MethodRefused => Some("GET, HEAD, POST, PUT, PATCH, DELETE, OPTIONS"),
+            Self::Model(error) => match **error {
+                ModelError::MethodRefused("GET") => Some("GET, HEAD"),
+                ModelError::MethodRefused(method) => Some(method),
+                _ => None,
+            },
+            _ => None,
+        }
+    }
+}
+
+/// The text of an error and its media type.
+pub(super) fn told(
+    form: Form,
+    status: StatusCode,
+    label: &str,
+    message: &str,
+) -> (String, HeaderValue) {
+    match form {
+        Form::Plain => {
+            (format!("{message}\n"), HeaderValue::from_static("text/plain; charset=utf-8"))
+        }
+        Form::OpenAi | Form::Anthropic => {
+            let body = models::answer::error(form, status, label, message).to_string();
+            (body, HeaderValue::from_static("application/json"))
+        }
     }
 }
 
@@ -83,7 +116,7 @@ mod tests {
     #[tokio::test]
     async fn every_error_has_its_status_label_and_constant_body() {
         for (error, status, label, body) in golden() {
-            let response = error.response();
+            let response = error.response(Form::Plain);
             assert_eq!(response.status(), status);
             assert_eq!(response.headers()[ERROR_HEADER], label);
             let bytes = response.into_body().collect().await.unwrap().to_bytes();
@@ -94,7 +127,7 @@ mod tests {
     #[test]
     fn a_full_queue_says_when_to_come_back() {
         for error in [RequestError::QueueFull, RequestError::Overloaded] {
-            assert_eq!(error.response().headers()[header::RETRY_AFTER], "1");
+            assert_eq!(error.response(Form::Plain).headers()[header::RETRY_AFTER], "1");
         }
     }
 }

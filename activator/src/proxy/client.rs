@@ -2,7 +2,9 @@
 
 use std::sync::Arc;
 
-use crate::budget::Budget;
+use tokio::sync::Semaphore;
+
+use crate::budget::{Budget, Part};
 use crate::directory::Directory;
 use crate::guard::Activity;
 use crate::headers::ClientEnd;
@@ -19,6 +21,10 @@ pub(crate) struct Proxy {
     pub(crate) tunnels: Tunnels,
     /// The bytes that all requests hold in memory.
     pub(crate) held: Arc<Budget>,
+    /// The bytes that requests to the models host hold before their model is known.
+    pub(crate) unnamed: Arc<Part>,
+    /// One large body is looked through at a time.
+    pub(crate) reading: Arc<Semaphore>,
     /// `None` where this activator is the only one.
     pub(crate) peers: Option<Arc<Peers>>,
 }

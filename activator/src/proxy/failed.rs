@@ -3,6 +3,7 @@
 use http::Request;
 
 use crate::error::RequestError;
+use crate::models::Form;
 use crate::upload::Upload;
 
 /// A request that gets no response of a pod, and why.
@@ -11,6 +12,8 @@ pub(super) struct Failed {
     /// for errors are rare and should not make every result large.
     pub(super) request: Option<Box<Request<Upload>>>,
     pub(super) error: RequestError,
+    /// How the client wants to be told.
+    pub(super) form: Form,
 }
 
 // === impl Failed ===
@@ -18,11 +21,16 @@ pub(super) struct Failed {
 impl Failed {
     /// Nothing of the request was sent.
     pub(super) fn unsent(request: Request<Upload>, error: RequestError) -> Self {
-        Self { request: Some(Box::new(request)), error }
+        Self { request: Some(Box::new(request)), error, form: Form::Plain }
     }
 
     /// The request or a part of it was sent, or that cannot be told any more.
     pub(super) const fn sent(error: RequestError) -> Self {
-        Self { request: None, error }
+        Self { request: None, error, form: Form::Plain }
+    }
+
+    /// The same, told in another form.
+    pub(super) fn in_form(self, form: Form) -> Self {
+        Self { form, ..self }
     }
 }

@@ -138,7 +138,8 @@ impl Client {
             let upstream = peer.upstream(protocol);
             let (address, body) = (upstream.address(), request.body().state());
             // Until the peer is known to know the revision, the request can be had again.
-            let (head, kept) = (head_of(&request), self.keep_body(&mut request));
+            let (head, copy) = (head_of(&request), request.body().copy());
+            let kept = if copy.is_none() { self.keep_body(&mut request) } else { None };
             let mut opened = || {};
             let sent = upstream.send(request, &mut opened).map_err(Box::new);
             let sent = KeptUpload::during(kept.as_ref(), within(deadline, sent));
@@ -146,10 +147,11 @@ impl Client {
                 Ok((response, _)) if is_behind(&response) => {
                     peer.reached();
                     // The peer has refused the request before it did anything with it.
-                    let again = match (&kept, &body) {
-                        (Some(kept), _) => kept.take_back(),
-                        (None, Some(_)) => None,
-                        (None, None) => Some(Upload::Empty),
+                    let again = match (copy, &kept, &body) {
+                        (Some(copy), _, _) => Some(copy),
+                        (None, Some(kept), _) => kept.take_back(),
+                        (None, None, Some(_)) => None,
+                        (None, None, None) => Some(Upload::Empty),
                     };
                     let again = again.ok_or(Failed::sent(RequestError::Unreachable))?;
                     request = head.map(|()| again);

@@ -1,8 +1,11 @@
 //! The state of a revision, for people to see.
 
+use std::sync::Arc;
+
 use ebb_api::report::RevisionKey;
 
 use super::Revision;
+use crate::pod::PodState;
 
 /// How a revision stands at one activator.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -32,6 +35,19 @@ pub struct PodStanding {
     pub in_flight: u32,
 }
 
+/// How far a revision is from serving a request.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum Awareness {
+    /// It has no pod; a request wakes it.
+    Asleep,
+    /// It has a pod that does not serve yet, or a request waits for one.
+    Waking,
+    /// A pod takes requests.
+    Ready,
+    /// It cannot start, for this reason.
+    Failed(Arc<str>),
+}
+
 impl RevisionStanding {
     /// Pods that get requests.
     pub fn ready_pods(&self) -> usize {
@@ -40,6 +56,25 @@ impl RevisionStanding {
 }
 
 impl Revision {
+    /// How far it is from serving a request.
+    pub(crate) fn awareness(&self) -> Awareness {
+        let state = self.state.lock();
+        let is_coming = |state: PodState| state != PodState::Draining;
+        if state.live.is_none() {
+            Awareness::Failed("the revision does not exist".into())
+        } else if state.dispatch.has_open_pod() {
+            Awareness::Ready
+        } else if let Some(reason) = &state.cannot_start {
+            Awareness::Failed(Arc::clone(reason))
+        } else if state.dispatch.queued() > 0
+            || state.tracked.values().any(|tracked| is_coming(tracked.state))
+        {
+            Awareness::Waking
+        } else {
+            Awareness::Asleep
+        }
+    }
+
     /// How it stands now.
     pub(crate) fn standing(&self) -> RevisionStanding {
         let state = self.state.lock();

@@ -6,11 +6,12 @@ use std::sync::Arc;
 
 use ebb_api::report::RevisionKey;
 
-use super::facts::RouteFacts;
+use super::facts::{Address, RouteFacts};
+use super::models::Offer;
 use super::table::{Entry, RouteTable, Split};
 
 /// Namespace and name of a Route.
-type Key = (String, String);
+pub(super) type Key = (String, String);
 
 /// All Routes, every claim of theirs, and the table that follows from them.
 ///
@@ -59,13 +60,24 @@ impl<T> RouteClaims<T> {
         }
         let key = Arc::new(key);
         let mut touched = self.retract(&key);
+        let (created_s, trouble) = facts.standing();
+        let mut offer = Offer {
+            route: Arc::clone(&key),
+            created_s,
+            main: None,
+            tags: Vec::new(),
+            is_public: facts.is_public(&self.cluster_domain),
+            trouble,
+        };
         let addresses = facts.addresses(&self.cluster_domain);
         for (order, address) in addresses.into_iter().enumerate() {
-            let targets = address.shares.iter().map(|(percent, key)| (*percent, resolve(key)));
+            let Address { tag, hosts, shares } = address;
+            let targets = shares.iter().map(|(percent, key)| (*percent, resolve(key)));
             let Some(split) = Split::of(targets).map(Arc::new) else {
                 continue;
             };
-            for (host, is_public) in address.hosts {
+            offer.add(tag, &split, hosts.iter().any(|(_, is_public)| *is_public));
+            for (host, is_public) in hosts {
                 let host: Arc<str> = host.into();
                 let entry = Entry { split: Arc::clone(&split), is_public };
                 let claim = Claim { route: Arc::clone(&key), order, entry };
@@ -77,6 +89,7 @@ impl<T> RouteClaims<T> {
                 touched.insert(host);
             }
         }
+        self.table.models.insert(&facts, offer);
         self.routes.insert(key, facts);
         self.refresh(touched);
         true
@@ -136,6 +149,7 @@ impl<T> RouteClaims<T> {
         let Some(facts) = self.routes.get(key) else {
             return touched;
         };
+        self.table.models.remove(facts, key);
         for (host, _) in facts.addresses(&self.cluster_domain).into_iter().flat_map(|a| a.hosts) {
             if let Some(claims) = self.claims.get_mut(host.as_str()) {
                 claims.retain(|claim| *claim.route != *key);

@@ -2,11 +2,14 @@
 
 use std::borrow::Cow;
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
+use ebb_api::condition;
 use ebb_api::labels;
+use ebb_api::models::{self, DeclaredModel};
 use ebb_api::names;
 use ebb_api::report::RevisionKey;
-use ebb_api::serving::Route;
+use ebb_api::serving::{Route, RouteStatus};
 
 use super::host::normalise;
 
@@ -21,6 +24,16 @@ pub struct RouteFacts {
     /// may be older than the label.
     is_private: bool,
     targets: Vec<TargetFacts>,
+    /// `None` where it declares none, as most Routes.
+    models: Option<Box<ModelFacts>>,
+}
+
+/// What the table of models needs of a Route besides.
+#[derive(Clone, Debug, PartialEq, Eq)]
+struct ModelFacts {
+    declared: Vec<DeclaredModel>,
+    created_s: i64,
+    trouble: Option<Arc<str>>,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -38,6 +51,8 @@ struct Tag {
 
 /// One address of a Route: its own, or that of a tag.
 pub(super) struct Address {
+    /// The tag that it is for.
+    pub(super) tag: Option<String>,
     /// Each host, and whether the outer door knows it.
     pub(super) hosts: Vec<(String, bool)>,
     /// Revisions, each with its share.
@@ -70,15 +85,34 @@ impl RouteFacts {
         Some(Self {
             host: status.and_then(|s| s.url.as_deref()).and_then(host_of_url),
             is_private: route.metadata.labels.as_ref().is_some_and(is_private),
+            models: ModelFacts::of(route).map(Box::new),
             namespace,
             name,
             targets,
         })
     }
 
+    /// The models that it declares.
+    pub(super) fn models(&self) -> &[DeclaredModel] {
+        self.models.as_ref().map_or(&[], |models| &models.declared)
+    }
+
+    /// When it was made, in seconds since 1970, and why no revision serves it, as far as that
+    /// matters to its models.
+    pub(super) fn standing(&self) -> (i64, Option<Arc<str>>) {
+        let models = self.models.as_ref();
+        models.map_or((0, None), |models| (models.created_s, models.trouble.clone()))
+    }
+
     /// Namespace and name of the Route.
     pub fn key(&self) -> (&str, &str) {
         (&self.namespace, &self.name)
+    }
+
+    /// Whether the outer door knows it, in a cluster of this domain.
+    pub(super) fn is_public(&self, cluster_domain: &str) -> bool {
+        let host = self.host.as_deref();
+        !self.is_private && host.is_some_and(|host| !is_inside(host, cluster_domain))
     }
 
     /// Its addresses in a cluster of this domain, the ones that matter most first.
@@ -91,17 +125,40 @@ impl RouteFacts {
             local.map(|host| (host, false)).into_iter().chain(url).collect()
         };
         let main = Address {
+            tag: None,
             hosts: hosts(&self.name, self.host.as_deref()),
             shares: self.targets.iter().map(|t| (t.percent, t.revision.clone())).collect(),
         };
         let tagged = self.targets.iter().filter_map(|target| {
             let tag = target.tag.as_ref()?;
             Some(Address {
+                tag: Some(tag.name.clone()),
                 hosts: hosts(&names::tag(&tag.name, &self.name), tag.host.as_deref()),
                 shares: vec![(1, target.revision.clone())],
             })
         });
         std::iter::once(main).chain(tagged).collect()
+    }
+}
+
+// === impl ModelFacts ===
+
+impl ModelFacts {
+    fn of(route: &Route) -> Option<Self> {
+        // Admission refuses names that cannot be; without it, such a Route declares none.
+        let declared = models::declared(route.metadata.annotations.as_ref()).unwrap_or_default();
+        if declared.is_empty() {
+            return None;
+        }
+        let created = route.metadata.creation_timestamp.as_ref();
+        let conditions = route.status.as_ref().map_or(&[][..], |status| &status.conditions);
+        let assigned = condition::find(conditions, RouteStatus::ALL_TRAFFIC_ASSIGNED);
+        let trouble = assigned.filter(|assigned| !assigned.is_true());
+        Some(Self {
+            declared,
+            created_s: created.map_or(0, |time| time.0.as_second()),
+            trouble: trouble.and_then(|it| it.message.as_deref()).map(Arc::from),
+        })
     }
 }
 
@@ -117,7 +174,7 @@ fn is_private(own: &BTreeMap<String, String>) -> bool {
 
 /// Whether a host lies in the cluster's domain, which nobody outside can look up. As Knative's
 /// `IsClusterLocal` in pkg/reconciler/route/domains.
-pub(super) fn is_inside(host: &str, cluster_domain: &str) -> bool {
+pub(crate) fn is_inside(host: &str, cluster_domain: &str) -> bool {
     let rest = host.strip_suffix(cluster_domain);
     rest.is_some_and(|rest| rest.is_empty() || rest.ends_with('.'))
 }

@@ -4,6 +4,8 @@ use std::sync::Arc;
 
 use rpds::HashTrieMapSync;
 
+use super::models::ModelTable;
+
 /// The listener that a request came through.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Door {
@@ -13,10 +15,11 @@ pub enum Door {
     Inner,
 }
 
-/// Host to revisions; `T` stands for a revision. A clone costs nothing.
+/// Host to revisions, and model to revisions; `T` stands for a revision. A clone costs nothing.
 #[derive(Debug)]
 pub struct RouteTable<T> {
     pub(super) hosts: HashTrieMapSync<Arc<str>, Entry<T>>,
+    pub(super) models: ModelTable<T>,
 }
 
 /// What a host leads to.
@@ -39,13 +42,13 @@ pub(super) struct Split<T> {
 
 impl<T> Default for RouteTable<T> {
     fn default() -> Self {
-        Self { hosts: HashTrieMapSync::new_sync() }
+        Self { hosts: HashTrieMapSync::new_sync(), models: ModelTable::default() }
     }
 }
 
 impl<T> Clone for RouteTable<T> {
     fn clone(&self) -> Self {
-        Self { hosts: self.hosts.clone() }
+        Self { hosts: self.hosts.clone(), models: self.models.clone() }
     }
 }
 
@@ -55,6 +58,11 @@ impl<T> RouteTable<T> {
     pub fn pick(&self, host: &str, door: Door, random: u64) -> Option<&T> {
         let entry = self.hosts.get(host)?;
         (door == Door::Inner || entry.is_public).then(|| entry.split.pick(random))
+    }
+
+    /// The models.
+    pub const fn models(&self) -> &ModelTable<T> {
+        &self.models
     }
 
     /// How many hosts there are.
@@ -93,7 +101,20 @@ impl<T> Split<T> {
         (total > 0).then_some(Self { shares, total })
     }
 
-    fn pick(&self, random: u64) -> &T {
+    /// The target with the largest share, the first of several.
+    pub(super) fn largest(&self) -> &T {
+        let mut before = 0;
+        let mut largest = (0, 0);
+        for (at, (upto, _)) in self.shares.iter().enumerate() {
+            if upto - before > largest.0 {
+                largest = (upto - before, at);
+            }
+            before = *upto;
+        }
+        &self.shares[largest.1].1
+    }
+
+    pub(super) fn pick(&self, random: u64) -> &T {
         let point = random % u64::from(self.total);
         let at = self.shares.partition_point(|(upto, _)| u64::from(*upto) <= point);
         // `point` is below the last sum, so `at` is a valid index; the clamp says so to the reader.

@@ -2,7 +2,6 @@ use ebb_api::labels;
 use ebb_api::serving::{Route, RouteStatus, TrafficTarget};
 use proptest::prelude::*;
 
-use super::facts::is_inside;
 use super::*;
 
 const DOMAIN: &str = "cluster.local";

@@ -15,6 +15,7 @@ use crate::annotations::{
 };
 use crate::field_error::{CURRENT, FieldErrors, clip};
 use crate::labels;
+use crate::models;
 
 /// Most bytes of all annotations of an object (k8s.io/apimachinery/pkg/api/validation).
 const ANNOTATIONS_BYTES_MAX: usize = 256 * 1024;
@@ -127,6 +128,17 @@ pub(super) fn authors(old: &ObjectMeta, new: &ObjectMeta, spec_changed: bool) ->
 /// What is wrong with the duration of a rollout, on a Service or Route.
 pub(super) fn rollout_duration(annotations: &BTreeMap<String, String>) -> FieldErrors {
     whole_seconds(annotations, ROLLOUT_DURATION, "rollout-duration", true)
+}
+
+/// What is wrong with the names of models, on a Service or Route.
+pub(super) fn models(annotations: &BTreeMap<String, String>) -> FieldErrors {
+    match models::declared(Some(annotations)) {
+        Ok(_) => FieldErrors::default(),
+        Err(problem) => {
+            let text = models::MODELS.get(Some(annotations)).unwrap_or_default();
+            FieldErrors::invalid_because(text, models::MODELS.name(), problem.to_string())
+        }
+    }
 }
 
 /// What is wrong with the annotations of a template, except those for autoscaling.

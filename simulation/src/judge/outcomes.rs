@@ -239,7 +239,11 @@ fn answered(
     let from = request.sent.saturating_sub(KNOWN_AGAIN);
     let is_blind =
         state.disturbances.any(&[What::Blindness], |_| true, from, ebb_clockwork::elapsed());
-    (!routed.contains(answer.uid) && !is_blind).then(|| {
+    // Nobody tells an activator that hears nothing of the pods of a Revision that was deleted, and
+    // another pod may have the address of one.
+    let is_deaf = known_since(state, request) + KNOWN_WITHIN < request.sent;
+    let is_orphan = is_deaf && routed.iter().any(|uid| !state.written.lives(uid));
+    (!routed.contains(answer.uid) && !is_blind && !is_orphan).then(|| {
         let named = |uid: &str| match state.written.revisions.get(uid) {
             Some(revision) => format!("{} ({uid})", revision.name),
             None => uid.to_owned(),

@@ -226,3 +226,17 @@ fn autoscaling_annotations_on_the_service_itself_are_refused() {
          metadata.annotations.serving.knative.dev/rollout-duration"
     );
 }
+
+#[test]
+fn names_of_models_are_checked_on_services_and_routes() {
+    let service: Service = read(
+        "{apiVersion: serving.knative.dev/v1, kind: Service, metadata: {name: digits, \
+         annotations: {serving.ebb.dev/models: 'a b'}}, \
+         spec: {template: {spec: {containers: [{image: busybox}]}}}}",
+    );
+    assert_eq!(
+        created(&service, &Config::default()).to_string(),
+        "invalid value: a b: metadata.annotations.serving.ebb.dev/models\n\
+         \"a b\" is not a name: letters, digits and . _ : / @ + - only"
+    );
+}

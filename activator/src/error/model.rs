@@ -1,0 +1,87 @@
+//! What can be wrong with a request to the models host.
+
+use http::StatusCode;
+
+use crate::models::{BODY_BYTES_MAX, PATHS};
+
+/// Why the models host refuses a request.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum ModelError {
+    /// There is no such path.
+    #[error("unknown path: this host has GET /v1/models and POST {paths}", paths = *PATHS)]
+    PathUnknown,
+    /// The path has another method.
+    #[error("method not allowed: use {0}")]
+    MethodRefused(&'static str),
+    /// The body is larger than may be held.
+    #[error("the body is larger than {} MiB", BODY_BYTES_MAX >> 20)]
+    BodyLarge,
+    /// The body is compressed, so that the model's name cannot be read.
+    #[error("the body is compressed: send it without content-encoding")]
+    BodyEncoded,
+    /// The body is not what its path takes.
+    #[error("the body must be {0}")]
+    BodyUnfit(&'static str),
+    /// The body is not JSON; where, and what is wrong there.
+    #[error("the body is not valid JSON: {0}")]
+    BodyBroken(String),
+    /// The body names no model.
+    #[error("the body names no model: set \"model\" to a name of GET /v1/models")]
+    ModelMissing,
+    /// The body names two.
+    #[error("the body names \"model\" twice")]
+    ModelTwice,
+    /// The name is no text, or is too long for one.
+    #[error("\"model\" must be a string, a name of GET /v1/models")]
+    ModelUnfit,
+    /// No Route that this door knows declares the model.
+    #[error("the model {name:?} does not exist; {known}")]
+    ModelUnknown {
+        /// What the client has asked for, clipped.
+        name: String,
+        /// The names there are, in words.
+        known: String,
+    },
+    /// The model is declared, and no revision serves it.
+    #[error("the model {name:?} is not served yet: {why}")]
+    ModelUnserved {
+        /// Its name.
+        name: String,
+        /// What its Route's status says.
+        why: String,
+    },
+}
+
+impl ModelError {
+    /// The status of the response.
+    pub const fn status(&self) -> StatusCode {
+        match self {
+            Self::PathUnknown | Self::ModelUnknown { .. } => StatusCode::NOT_FOUND,
+            Self::MethodRefused(_) => StatusCode::METHOD_NOT_ALLOWED,
+            Self::BodyLarge => StatusCode::PAYLOAD_TOO_LARGE,
+            Self::BodyEncoded => StatusCode::UNSUPPORTED_MEDIA_TYPE,
+            Self::BodyUnfit(_)
+            | Self::BodyBroken(_)
+            | Self::ModelMissing
+            | Self::ModelTwice
+            | Self::ModelUnfit => StatusCode::BAD_REQUEST,
+            Self::ModelUnserved { .. } => StatusCode::SERVICE_UNAVAILABLE,
+        }
+    }
+
+    /// The word for it in the response's header, in metrics and in the body's `code`.
+    pub const fn label(&self) -> &'static str {
+        match self {
+            Self::PathUnknown => "path-unknown",
+            Self::MethodRefused(_) => "method-refused",
+            Self::BodyLarge => "body-large",
+            Self::BodyEncoded => "body-encoded",
+            Self::BodyUnfit(_) | Self::BodyBroken(_) => "body-unfit",
+            Self::ModelMissing => "model-missing",
+            Self::ModelTwice => "model-twice",
+            Self::ModelUnfit => "model-unfit",
+            Self::ModelUnknown { .. } => "model-unknown",
+            Self::ModelUnserved { .. } => "model-unserved",
+        }
+    }
+}

@@ -1,0 +1,153 @@
+//! The models host: one address for all models, whose API is OpenAI's.
+//!
+//! Pure. A request's path says what it is ([`ask`]), its body names the model ([`name`]); the
+//! table of Routes says where that model is ([`crate::route::ModelTable`]). The body goes on as it
+//! came, unless the server knows the model by another name. [`answer`] has what Ebb says itself.
+
+use std::borrow::Cow;
+use std::sync::LazyLock;
+
+use http::Method;
+
+use crate::error::ModelError;
+
+pub(crate) mod answer;
+pub(crate) mod name;
+
+/// First label of the models host.
+pub(crate) const HOST: &str = "models";
+/// Most bytes of a body. It is held whole until the model's name is known and a pod takes it, for
+/// the name may come last. `OpenAI` takes 50 MB of images in a request and 25 MB of sound.
+pub(crate) const BODY_BYTES_MAX: usize = 64 * 1024 * 1024;
+/// Most models in a list: with 160 bytes for each name some megabytes.
+pub(crate) const LISTED_MAX: usize = 10_000;
+/// Before `/v1`, as `KServe`'s servers have it.
+const ANOTHER_BASE: &str = "/openai";
+
+/// What a request to the models host asks for.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) enum Ask<'a> {
+    /// All models.
+    List,
+    /// One of them.
+    Show(Cow<'a, str>),
+    /// Something of a model that its body names.
+    Call(Call),
+}
+
+/// A path that models have.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Call {
+    /// The rest of the path after `/v1/`.
+    path: &'static str,
+    pub(crate) body: BodyKind,
+    pub(crate) form: Form,
+}
+
+/// How a body names its model.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum BodyKind {
+    /// `"model"` of a JSON object.
+    Json,
+    /// The field `model` of `multipart/form-data`.
+    Multipart,
+}
+
+/// The form in which a client wants to be told of an error.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub(crate) enum Form {
+    /// A line of text.
+    #[default]
+    Plain,
+    /// `OpenAI`'s.
+    OpenAi,
+    /// That of Anthropic's Messages API.
+    Anthropic,
+}
+
+const CALLS: [Call; 9] = [
+    openai("chat/completions", BodyKind::Json),
+    openai("completions", BodyKind::Json),
+    openai("responses", BodyKind::Json),
+    openai("embeddings", BodyKind::Json),
+    openai("rerank", BodyKind::Json),
+    openai("audio/speech", BodyKind::Json),
+    openai("audio/transcriptions", BodyKind::Multipart),
+    openai("audio/translations", BodyKind::Multipart),
+    Call { path: "messages", body: BodyKind::Json, form: Form::Anthropic },
+];
+
+/// The paths of [`CALLS`], for people.
+pub(crate) static PATHS: LazyLock<String> = LazyLock::new(|| {
+    let paths: Vec<_> = CALLS.iter().map(|call| format!("/v1/{}", call.path)).collect();
+    paths.join(", ")
+});
+
+const fn openai(path: &'static str, body: BodyKind) -> Call {
+    Call { path, body, form: Form::OpenAi }
+}
+
+/// What a request asks for.
+pub(crate) fn ask<'a>(method: &Method, path: &'a str) -> Result<Ask<'a>, ModelError> {
+    let based = path.strip_prefix(ANOTHER_BASE).unwrap_or(path);
+    let rest = based.strip_prefix("/v1/").ok_or(ModelError::PathUnknown)?;
+    let reads = matches!(*method, Method::GET | Method::HEAD);
+    if let Some(call) = CALLS.iter().find(|call| call.path == rest) {
+        return match *method {
+            Method::POST => Ok(Ask::Call(*call)),
+            _ => Err(ModelError::MethodRefused("POST")),
+        };
+    }
+    let Some(model) = rest.strip_prefix("models") else {
+        return Err(ModelError::PathUnknown);
+    };
+    match model.strip_prefix('/') {
+        _ if !reads => Err(ModelError::MethodRefused("GET")),
+        None if model.is_empty() => Ok(Ask::List),
+        None => Err(ModelError::PathUnknown),
+        Some("") => Ok(Ask::List),
+        // SDKs write the slash of a name as %2F.
+        Some(id) => Ok(Ask::Show(percent_encoding::percent_decode_str(id).decode_utf8_lossy())),
+    }
+}
+
+/// The form for a request that was not understood so far: by its path, else `OpenAI`'s.
+pub(crate) fn form_of(path: &str) -> Form {
+    if path.ends_with("/v1/messages") { Form::Anthropic } else { Form::OpenAi }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn paths_are_those_of_openai_under_two_bases() {
+        for base in ["", "/openai"] {
+            for (path, body, form) in [
+                ("chat/completions", BodyKind::Json, Form::OpenAi),
+                ("embeddings", BodyKind::Json, Form::OpenAi),
+                ("audio/transcriptions", BodyKind::Multipart, Form::OpenAi),
+                ("messages", BodyKind::Json, Form::Anthropic),
+            ] {
+                let whole = format!("{base}/v1/{path}");
+                let posted = ask(&Method::POST, &whole);
+                assert_eq!(posted, Ok(Ask::Call(Call { path, body, form })));
+                assert_eq!(ask(&Method::GET, &whole), Err(ModelError::MethodRefused("POST")));
+            }
+            let list = format!("{base}/v1/models");
+            assert_eq!(ask(&Method::GET, &list), Ok(Ask::List));
+        }
+        assert_eq!(ask(&Method::HEAD, "/v1/models/"), Ok(Ask::List));
+        assert_eq!(ask(&Method::POST, "/v1/models"), Err(ModelError::MethodRefused("GET")));
+        for (path, id) in [("a", "a"), ("org/a:8b", "org/a:8b"), ("org%2Fa%3A8b", "org/a:8b")] {
+            let path = format!("/v1/models/{path}");
+            assert_eq!(ask(&Method::GET, &path), Ok(Ask::Show(id.into())));
+        }
+        for path in [
+            "", "/", "/v1", "/v1/", "/v1/modelsx", "/v1/chat/completions/", "/v1//models",
+            "/openai/openai/v1/models", "/v2/models", "/openaiv1/models", "/v1/chat",
+        ] {
+            assert_eq!(ask(&Method::GET, path), Err(ModelError::PathUnknown), "{path}");
+        }
+    }
+}

@@ -1,0 +1,130 @@
+//! What Ebb says itself at the models host: lists of models, and errors in the form that a client's
+//! SDK reads.
+
+use std::sync::Arc;
+
+use http::StatusCode;
+use serde::Serialize;
+use serde_json::{Value, json};
+
+use super::Form;
+use crate::error::ModelError;
+use crate::revision::{Awareness, Revision};
+use crate::route::{Door, ModelTable, ModelView};
+
+/// Most names that an error lists.
+const NAMES_MAX: usize = 20;
+/// Longest part of an unknown name that comes back to the client.
+const ECHO_CHARS_MAX: usize = 200;
+
+/// A model in a list. `OpenAI`'s four fields, and two of Ebb.
+#[derive(Debug, Serialize)]
+struct Listed {
+    id: String,
+    object: &'static str,
+    created: i64,
+    owned_by: String,
+    state: &'static str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    reason: Option<String>,
+}
+
+impl Listed {
+    fn of(model: ModelView<'_, Arc<Revision>>) -> Self {
+        let ModelView { id, namespace, created_s, target } = model;
+        let (state, reason) = match target {
+            Ok(revision) => match revision.awareness() {
+                Awareness::Asleep => ("asleep", None),
+                Awareness::Waking => ("waking", None),
+                Awareness::Ready => ("ready", None),
+                Awareness::Failed(reason) => ("failed", Some(reason.to_string())),
+            },
+            Err(Some(why)) => ("failed", Some(why.to_string())),
+            Err(None) => ("failed", Some("no revision is ready yet".to_owned())),
+        };
+        let owned_by = namespace.to_owned();
+        Self { id, object: "model", created: created_s, owned_by, state, reason }
+    }
+}
+
+/// The models that a door knows. Nothing wakes by it.
+pub(crate) fn list(models: &ModelTable<Arc<Revision>>, door: Door, most: usize) -> Value {
+    let (models, has_more) = models.list(door, most);
+    let data: Vec<_> = models.into_iter().map(Listed::of).collect();
+    json!({"object": "list", "data": data, "has_more": has_more})
+}
+
+/// One of them.
+pub(crate) fn show(
+    models: &ModelTable<Arc<Revision>>,
+    id: &str,
+    door: Door,
+) -> Result<Value, ModelError> {
+    let model = models.find(id, door).ok_or_else(|| unknown(models, id, door))?;
+    Ok(json!(Listed::of(model)))
+}
+
+/// The error for a model that the door does not know: it has the names that the door knows.
+pub(crate) fn unknown<T>(models: &ModelTable<T>, name: &str, door: Door) -> ModelError {
+    let (names, is_more) = models.list(door, NAMES_MAX);
+    let names: Vec<_> = names.into_iter().map(|model| model.id).collect();
+    let known = match (names.is_empty(), is_more) {
+        (true, _) => {
+            "no Service declares a model here: annotate one with serving.ebb.dev/models".to_owned()
+        }
+        (false, true) => format!("there are {} and more: GET /v1/models", names.join(", ")),
+        (false, false) => format!("there is {}", names.join(", ")),
+    };
+    ModelError::ModelUnknown { name: name.chars().take(ECHO_CHARS_MAX).collect(), known }
+}
+
+/// The body of an error in the form of an SDK; `label` is Ebb's own word for it.
+pub(crate) fn error(form: Form, status: StatusCode, label: &str, message: &str) -> Value {
+    if form == Form::Anthropic {
+        let kind = match status.as_u16() {
+            401 => "authentication_error",
+            403 => "permission_error",
+            404 => "not_found_error",
+            413 => "request_too_large",
+            429 => "rate_limit_error",
+            503 => "overloaded_error",
+            504 => "timeout_error",
+            400..=499 => "invalid_request_error",
+            _ => "api_error",
+        };
+        return json!({"type": "error", "error": {"type": kind, "message": message}});
+    }
+    let kind = if status.is_server_error() { "server_error" } else { "invalid_request_error" };
+    let (code, param) = match label {
+        "model-unknown" => ("model_not_found", Some("model")),
+        "model-missing" | "model-twice" | "model-unfit" => (label, Some("model")),
+        label => (label, None),
+    };
+    json!({"error": {"message": message, "type": kind, "param": param, "code": code}})
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_error_has_the_form_that_each_sdk_reads() {
+        let told = |form, label| error(form, StatusCode::NOT_FOUND, label, "no");
+        assert_eq!(
+            told(Form::OpenAi, "model-unknown"),
+            json!({"error": {"message": "no", "type": "invalid_request_error",
+                "param": "model", "code": "model_not_found"}})
+        );
+        assert_eq!(
+            told(Form::OpenAi, "path-unknown")["error"]["param"],
+            Value::Null,
+            "it has no parameter to blame"
+        );
+        assert_eq!(
+            told(Form::Anthropic, "model-unknown"),
+            json!({"type": "error", "error": {"type": "not_found_error", "message": "no"}})
+        );
+        let full = error(Form::OpenAi, StatusCode::SERVICE_UNAVAILABLE, "queue-full", "full");
+        assert_eq!(full["error"]["type"], "server_error");
+    }
+}
