@@ -258,10 +258,23 @@ impl Autoscaler {
         is_open
     }
 
+    /// Lets the writes end that were decided on, for as long as this autoscaler leads.
     async fn finish(mut self) {
         let rest = async {
-            while let Some(attempt) = self.writer.next().await {
-                self.writer.settle(attempt);
+            let mut is_contested = true;
+            loop {
+                tokio::select! {
+                    biased;
+                    new = self.leads.changed(), if is_contested => match new {
+                        Ok(()) => self.writer.drop_all(),
+                        // Nobody else can lead.
+                        Err(_) => is_contested = false,
+                    },
+                    attempt = self.writer.next() => match attempt {
+                        Some(attempt) => drop(self.writer.settle(attempt)),
+                        None => return,
+                    },
+                }
             }
         };
         if tokio::time::timeout(SHUTDOWN_TIMEOUT, rest).await.is_err() {

@@ -115,6 +115,14 @@ impl<K: Stored> Cache<K> {
             .collect()
     }
 
+    /// The same of all namespaces, for a mark of that kind.
+    pub(crate) fn marked_anywhere(&self, by: By, value: &str) -> Vec<Arc<K>> {
+        let known = self.shelf.lock();
+        let names = known.index.anywhere(by, value).into_iter();
+        let reference = |(namespace, name)| ObjectRef::new(name).within(namespace);
+        names.filter_map(|it| self.newest(&known, &reference(it))).collect()
+    }
+
     /// References to all objects, as a reconciler takes them.
     pub(crate) fn names(&self) -> Vec<ObjectRef<K>> {
         self.store.state().iter().map(|object| reference(object.meta())).collect()

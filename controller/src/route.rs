@@ -15,6 +15,7 @@ use kube::ResourceExt as _;
 use kube::runtime::controller::Action;
 
 pub(crate) mod claims;
+pub(crate) mod models;
 mod placeholder;
 pub(crate) mod routing;
 mod status;
@@ -40,12 +41,21 @@ impl Reconcile for Route {
         let names = validate(&object, &known, &context.stores);
         let desired = build(&object, &known, context.gateway_host.as_deref());
         let (gateway, obstacle) = apply(&object, names, &known, desired, &context).await?;
-        let report = status(&object, &known, gateway, &context.config(), Timestamp::now());
+        let models = models::standing(&object, &context.stores);
+        let is_behind = models.as_ref().is_some_and(models::Standing::is_behind);
+        let report =
+            status(&object, &known, gateway, models, &context.config(), Timestamp::now());
         let in_force = report.status.traffic.clone();
         let action = context.report(&*object, report).await?;
         // After the status: requests should not wait for labels.
         apply_routing(&object, &in_force, &known.referenced, &context).await?;
-        obstacle.map_or(Ok(action), Err)
+        match obstacle {
+            Some(obstacle) => Err(obstacle),
+            None if is_behind && action == Action::await_change() => {
+                Ok(Action::requeue(models::LOOK_AGAIN_AFTER))
+            }
+            None => Ok(action),
+        }
     }
 }
 
@@ -150,11 +160,13 @@ fn status(
     route: &Route,
     known: &Known,
     gateway: Gateway,
+    models: Option<models::Standing>,
     config: &Config,
     now: Timestamp,
 ) -> StatusReport<RouteStatus> {
     let resolved = traffic::resolve(route, &known.referenced);
-    let status = status::of(route, resolved, gateway, &config.network, now);
+    let mut status = status::of(route, resolved, gateway, &config.network, now);
+    models::tell(&mut status, models, now);
     let old = route.status.clone().unwrap_or_default();
     StatusReport { news: status::news(&old, &status), status, notices: Vec::new() }
 }

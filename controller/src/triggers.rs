@@ -12,7 +12,7 @@ use kube::{Resource, ResourceExt as _};
 use crate::cache::{By, Stored};
 use crate::owner;
 use crate::queues::Trigger;
-use crate::route::{claims, routing};
+use crate::route::{claims, models, routing};
 use crate::stores::Stores;
 
 /// A Service concerns itself only.
@@ -36,8 +36,8 @@ pub(crate) fn of_revision(stores: &Stores, revision: &Revision) -> Vec<Trigger> 
     triggers
 }
 
-/// A Route concerns itself, its Service, and the Routes that want or have one of its hosts; when it
-/// is gone, also the Revisions that carry its mark.
+/// A Route concerns itself, its Service, and the Routes that want or have one of its hosts or models;
+/// when it is gone, also the Revisions that carry its mark.
 pub(crate) fn of_route(stores: &Stores, route: &Route, gone: bool) -> Vec<Trigger> {
     let namespace = route.namespace().unwrap_or_default();
     let mut triggers = vec![Trigger::Route(ObjectRef::from_obj(route))];
@@ -47,6 +47,11 @@ pub(crate) fn of_route(stores: &Stores, route: &Route, gone: bool) -> Vec<Trigge
         let named = stores.routes.get(&namespace, &host).into_iter();
         let tagged = stores.routes.marked(&namespace, By::Host, &host);
         let others = named.chain(tagged).filter(|other| other.name_any() != route.name_any());
+        triggers.extend(others.map(|other| Trigger::Route(ObjectRef::from_obj(&*other))));
+    }
+    for model in models::names(route) {
+        let others = stores.routes.marked_anywhere(By::Model, &model).into_iter();
+        let others = others.filter(|other| !models::is_same(other, route));
         triggers.extend(others.map(|other| Trigger::Route(ObjectRef::from_obj(&*other))));
     }
     if gone {

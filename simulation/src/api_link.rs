@@ -50,6 +50,8 @@ pub(crate) struct Call {
     pub(crate) path: String,
     /// The term of its sender's lease when it was sent.
     pub(crate) term: Option<i64>,
+    /// When it was sent.
+    pub(crate) sent: Duration,
     /// Whether the network held it for long, so that its sender may lead no more when it arrives.
     pub(crate) is_late: bool,
     /// Whether it is carried out only if what it follows from is still so.
@@ -185,6 +187,7 @@ impl ApiLink {
         let asks_version = query.contains("resourceVersion=");
         let is_read = request.method() == Method::GET;
         let term = if is_read { None } else { self.witness.term(&self.name) };
+        let sent = ebb_clockwork::elapsed();
         sleep(self.chance.between(0, STEP_MS_MAX)).await;
         let is_late = self.runs().await;
         let (parts, body) = request.into_parts();
@@ -195,6 +198,7 @@ impl ApiLink {
             method: parts.method.clone(),
             path,
             term,
+            sent,
             is_late,
             is_conditional: is_late && is_conditional(&body),
         };

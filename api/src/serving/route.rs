@@ -99,6 +99,9 @@ impl RouteStatus {
     pub const INGRESS_READY: &'static str = "IngressReady";
     /// Certificates are there, or not wanted.
     pub const CERTIFICATE_PROVISIONED: &'static str = "CertificateProvisioned";
+    /// The models that the Route declares are reached by their names. It says nothing of readiness,
+    /// and is there only if the Route declares any.
+    pub const MODELS_REACHABLE: &'static str = "ModelsReachable";
     /// The conditions that make up Ready.
     pub const CONDITIONS: ConditionSet = ConditionSet {
         dependents: &[

@@ -1,6 +1,7 @@
 //! The running autoscaler against an API server in memory.
 
 use std::collections::VecDeque;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use ebb_api::report::{Report, RevisionKey, RevisionReport, Scope};
 use http::{Method, Request, Response};
@@ -17,6 +18,8 @@ use super::*;
 struct Api {
     patches: Arc<Mutex<VecDeque<Value>>>,
     patched: Arc<Notify>,
+    /// Whether it refuses to write.
+    is_ill: Arc<AtomicBool>,
 }
 
 impl Api {
@@ -39,6 +42,11 @@ impl Api {
             let body = request.into_body().collect().await.unwrap().to_bytes();
             self.patches.lock().push_back(serde_json::from_slice(&body).unwrap());
             self.patched.notify_one();
+            if self.is_ill.load(Ordering::SeqCst) {
+                let mut answer = Response::new(Body::from(b"ill".to_vec()));
+                *answer.status_mut() = http::StatusCode::INTERNAL_SERVER_ERROR;
+                return answer;
+            }
             return Response::new(Body::from(sleeping().to_string().into_bytes()));
         }
         let items = if path.contains("revisions") { vec![sleeping()] } else { Vec::new() };
@@ -168,4 +176,26 @@ async fn a_deposed_leader_does_not_work_off_its_backlog() {
     lead.send_replace(Some(3));
     assert_eq!(api.patch().await[2]["value"], 1);
     running.shutdown.cancel();
+}
+
+/// Found by the simulation: a leader stood still while it ended, and worked its writes off after
+/// another had begun to lead.
+#[tokio::test(start_paused = true)]
+async fn a_leader_that_ends_writes_only_as_long_as_it_leads() {
+    for is_deposed in [true, false] {
+        let api = Api::default();
+        api.is_ill.store(true, Ordering::SeqCst);
+        let (lead, leads) = watch::channel(Some(1));
+        let running = run(&api, leads);
+        running.intake.record(first_request());
+        api.patch().await;
+        running.shutdown.cancel();
+        tokio::task::yield_now().await;
+        if is_deposed {
+            lead.send_replace(None);
+        }
+        api.is_ill.store(false, Ordering::SeqCst);
+        running.task.await.unwrap();
+        assert_eq!(api.patches.lock().is_empty(), is_deposed);
+    }
 }

@@ -25,6 +25,8 @@ pub(crate) enum By {
     Names,
     /// Routes, by the host of each of their tags, wanted or in force.
     Host,
+    /// Routes of all namespaces, by each model that they declare.
+    Model,
 }
 
 /// A kind of mark and its value, by which an object is found.
@@ -44,6 +46,12 @@ impl Index {
         let from = (Bound::Included(start.as_str()), Bound::Unbounded);
         let entries = self.0.range::<str, _>(from);
         entries.map_while(|entry| entry.strip_prefix(start.as_str())).collect()
+    }
+
+    /// Namespaces and names of the objects anywhere that bear the mark.
+    pub(super) fn anywhere(&self, by: By, value: &str) -> Vec<(&str, &str)> {
+        let all = self.names("", by, value).into_iter();
+        all.filter_map(|entry| entry.split_once('/')).collect()
     }
 
     pub(super) fn insert(&mut self, object: &ObjectMeta, marks: Vec<Mark>) {
@@ -70,7 +78,12 @@ fn start(namespace: &str, by: By, value: &str) -> String {
 }
 
 fn entry(object: &ObjectMeta, by: By, value: &str) -> Box<str> {
-    let mut entry = start(object.namespace.as_deref().unwrap_or_default(), by, value);
-    entry.push_str(object.name.as_deref().unwrap_or_default());
+    let namespace = object.namespace.as_deref().unwrap_or_default();
+    let name = object.name.as_deref().unwrap_or_default();
+    let entry = match by {
+        // Those of all namespaces are neighbours.
+        By::Model => format!("{}{namespace}/{name}", start("", by, value)),
+        _ => format!("{}{name}", start(namespace, by, value)),
+    };
     entry.into_boxed_str()
 }

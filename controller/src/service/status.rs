@@ -144,6 +144,10 @@ fn follow_route(
             status.address = address;
             status.traffic = traffic;
             follow(CONDITION, &theirs, conditions);
+            match condition::find(&theirs, RouteStatus::MODELS_REACHABLE) {
+                Some(models) => conditions.propagate(RouteStatus::MODELS_REACHABLE, Some(models)),
+                None => conditions.clear(RouteStatus::MODELS_REACHABLE),
+            }
         }
         Fate::Ours(_) => conditions.mark_unknown(
             CONDITION,

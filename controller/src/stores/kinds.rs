@@ -4,8 +4,8 @@
 //! here reads are dropped as an object comes in. `managedFields` alone are a tree of maps that
 //! takes more memory than the object.
 
-use ebb_api::labels;
 use ebb_api::serving::{Configuration, Revision, Route, Service, TrafficTarget};
+use ebb_api::{labels, models};
 use k8s_openapi::api::apps::v1::Deployment;
 use k8s_openapi::api::core::v1::{Pod, PodSpec, PodStatus, Service as CoreService};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
@@ -56,7 +56,9 @@ impl Stored for Route {
         let in_force = self.status.iter().flat_map(|status| &status.traffic);
         let targets = self.spec.traffic.iter().chain(in_force);
         let hosts = claims::tag_hosts(self, targets.clone()).map(|host| Mark(By::Host, host));
-        targets.flat_map(marks_of).chain(hosts).collect()
+        let models = models::declared(self.metadata.annotations.as_ref()).unwrap_or_default();
+        let models = models.into_iter().map(|model| Mark(By::Model, model.name));
+        targets.flat_map(marks_of).chain(hosts).chain(models).collect()
     }
 
     fn trim(&mut self) {

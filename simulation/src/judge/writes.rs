@@ -42,6 +42,9 @@ pub(super) struct Written {
     pub(super) joined: Duration,
 }
 
+/// How long activators wait for an autoscaler before they act for themselves.
+const ALONE_AFTER: Duration = Duration::from_secs(2);
+
 /// Who holds a lease, and in which of its terms: the lease counts how often it changed hands.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(super) struct Tenure {
@@ -282,8 +285,10 @@ impl Judge {
             |scale: Option<i64>| scale.map_or_else(|| "none".to_owned(), |n| n.to_string());
         let is_led_by = |tenure: &Tenure| tenure.holder == **by;
         let leads = state.written.leases.get("ebb-autoscaler").is_some_and(is_led_by);
-        if call.is_late && role(by) == "autoscaler" && desired < before && !leads {
-            let now = ebb_clockwork::elapsed();
+        // Activators that hear of no autoscaler for some seconds take drained pods back.
+        let is_alone = now.saturating_sub(call.sent) >= ALONE_AFTER;
+        let is_lower = role(by) == "autoscaler" && desired < before;
+        if call.is_late && is_lower && (!leads || is_alone) {
             state.disturbances.instant(What::LateScale, uid.into(), now);
         }
         let change = format!("{by} scales {name} from {} to {}", number(before), number(desired));
