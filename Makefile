@@ -42,6 +42,7 @@ test: lint ## Run all the tests, and the linters
 	cargo build --locked --workspace --bins --tests
 	@scripts/place-models $(CARGO_TARGET_DIR)/debug
 	@scripts/fetch-llm $(CARGO_TARGET_DIR)/debug
+	@scripts/fetch-sdks $(CARGO_TARGET_DIR)/debug >/dev/null
 	cargo test --locked --workspace
 	cargo test --locked --package ebb-api --features schema --lib schema
 	@tests/difference/run
@@ -93,6 +94,7 @@ e2e: ## Run the real binary with real sockets and the real kubectl, and the simu
 	cargo build --locked --workspace --bins --tests
 	@scripts/place-models $(CARGO_TARGET_DIR)/debug
 	@scripts/fetch-llm $(CARGO_TARGET_DIR)/debug
+	@scripts/fetch-sdks $(CARGO_TARGET_DIR)/debug >/dev/null
 	cargo test --locked --workspace --test house --test platform --test daemons --test e2e
 
 daemons: build ## Build the processes of a cluster as well
@@ -121,6 +123,7 @@ cluster-test: ## Run the end-to-end tests on a Kubernetes that is brought up for
 	cargo build --locked --workspace --bins --tests
 	@scripts/place-models $(CARGO_TARGET_DIR)/debug
 	@scripts/fetch-llm $(CARGO_TARGET_DIR)/debug
+	@scripts/fetch-sdks $(CARGO_TARGET_DIR)/debug >/dev/null
 	@EBB_CLUSTER_TESTS=required tests/cluster/test $(CARGO_TARGET_DIR)/debug
 
 REQUESTS ?= 1000000

@@ -11,6 +11,8 @@ use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
 use tokio::time::{Instant, sleep, timeout};
 
+mod sdk;
+
 const PATH: &str = "/v1/chat/completions";
 /// How soon the engine must be free again when a client has left.
 const FREE_WITHIN: Duration = Duration::from_secs(1);

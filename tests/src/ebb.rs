@@ -110,6 +110,14 @@ impl Ebb {
         }
     }
 
+    /// The models host.
+    pub fn models_host(&self) -> String {
+        match &self.place {
+            Place::Local(_) => format!("models.localhost:{}", self.gateway.port()),
+            Place::Cluster(cluster) => cluster.models_host(),
+        }
+    }
+
     /// How often a revision in the namespace was woken; `None` on a cluster, which does not tell.
     pub fn wakes(&self, revision: &str) -> Option<usize> {
         let Place::Local(local) = &self.place else { return None };

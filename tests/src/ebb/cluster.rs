@@ -60,6 +60,11 @@ impl Cluster {
         kubeconfig(self.folder.path())
     }
 
+    /// The models host, which all namespaces share.
+    pub(super) fn models_host(&self) -> String {
+        format!("models.{}", self.domain)
+    }
+
     /// The external host of a service here.
     pub(super) fn host(&self, service: &str) -> String {
         format!("{service}.{}.{}", self.namespace, self.domain)

@@ -1,0 +1,99 @@
+//! The models host, used by OpenAI's own SDKs for Python and JavaScript.
+
+use std::process::Stdio;
+use std::time::Duration;
+
+use anyhow::{Context as _, ensure};
+use ebb_tests::binaries;
+use ebb_tests::ebb::Ebb;
+use ebb_tests::manifest::example;
+use serde_json::Value;
+use tokio::process::Command;
+use tokio::time::{Instant, sleep};
+
+/// How long it is looked whether a list wakes a model.
+const LISTED_FOR: Duration = Duration::from_secs(30);
+
+/// The example as another Service, whose model has another name.
+fn model(name: &str, alias: &str, models: &str, argument: &str) -> anyhow::Result<String> {
+    let manifest = example("llm")?;
+    let changed = manifest
+        .replace("name: llm", &format!("name: {name}"))
+        .replace("serving.ebb.dev/models: smollm2", &format!("serving.ebb.dev/models: {models}"))
+        .replace("--alias=smollm2", &format!("--alias={alias}\n            {argument}"))
+        .replace("window: 30s", "window: 6s");
+    ensure!(changed.matches(alias).count() > 1, "the example has changed: {changed}");
+    Ok(changed)
+}
+
+/// Two models, asleep. Their names are this test's own: on a cluster all namespaces share them.
+async fn deployed() -> anyhow::Result<Ebb> {
+    let ebb = Ebb::start_quick().await?;
+    let kubectl = ebb.kubectl();
+    let chat = model("chat", "sdk-smollm2", "sdk-smollm2, sdk-gpt=sdk-smollm2", "")?;
+    let embed = model("embed", "sdk-embed", "sdk-embed", "- --embeddings")?;
+    for (name, manifest) in [("chat", chat), ("embed", embed)] {
+        kubectl.apply(&manifest).await?;
+        kubectl.wait_ready(name).await?;
+    }
+    for name in ["chat", "embed"] {
+        kubectl.wait_asleep(name).await;
+    }
+    Ok(ebb)
+}
+
+/// What a program of `tests/sdk` got.
+async fn used_by(program: &str, ebb: &Ebb) -> anyhow::Result<Value> {
+    let program = binaries::binary("sdks").join(program);
+    let output = Command::new(&program)
+        .args([ebb.gateway.to_string(), ebb.models_host()])
+        .stdin(Stdio::null())
+        .output()
+        .await?;
+    let error = String::from_utf8_lossy(&output.stderr);
+    ensure!(output.status.success(), "{} failed: {error}", program.display());
+    serde_json::from_slice(&output.stdout).context("it prints one JSON object")
+}
+
+#[tokio::test]
+async fn openais_sdks_list_chat_stream_embed_and_see_errors() -> anyhow::Result<()> {
+    let ebb = deployed().await?;
+    for program in ["python-models", "node-models"] {
+        for name in ["chat", "embed"] {
+            ebb.kubectl().wait_asleep(name).await;
+        }
+        let said = used_by(program, &ebb).await?;
+        for model in ["sdk-smollm2", "sdk-gpt", "sdk-embed"] {
+            assert_eq!(said["listed"][model], "asleep", "{program}: {said}");
+        }
+        let text = said["chat"]["text"].as_str().unwrap_or_default();
+        assert!(!text.trim().is_empty(), "{program}: {said}");
+        assert_eq!(said["chat"]["model"], "sdk-smollm2", "{program}: {said}");
+        assert_eq!(said["streamed"], *text, "{program}: the same question in two ways: {said}");
+        assert_eq!(said["embedding"], 576, "{program}: {said}");
+        let unknown = &said["unknown"];
+        assert_eq!((&unknown["code"], &unknown["param"]), (&"model_not_found".into(), &"model".into()));
+        let message = unknown["message"].as_str().unwrap_or_default();
+        assert!(message.contains("sdk-smollm2"), "{program}: {message}");
+        assert_eq!(said["unlisted"], "model_not_found", "{program}: {said}");
+        assert_eq!(said["retrieved"], "sdk-smollm2", "{program}: {said}");
+    }
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_list_of_models_wakes_none() -> anyhow::Result<()> {
+    let ebb = deployed().await?;
+    let began = Instant::now();
+    while began.elapsed() < LISTED_FOR {
+        for path in ["/v1/models", "/openai/v1/models/sdk-smollm2"] {
+            let answer = ebb.client().get(&ebb.models_host(), path).await?;
+            assert_eq!(answer.status, 200, "{}", answer.text);
+            assert!(!answer.text.contains("waking"), "{}", answer.text);
+        }
+        let pods = ebb.kubectl().ok(&["get", "pods", "-o", "name"]).await?;
+        assert_eq!(pods.trim(), "", "a list has woken a model");
+        sleep(Duration::from_secs(1)).await;
+    }
+    Ok(())
+}
