@@ -145,3 +145,17 @@ fn a_watch_that_lags_makes_nobody_write_by_an_old_number() {
     let rises = written.windows(2).filter(|pair| pair[1] > pair[0]).count();
     assert!(falls >= 1 && rises >= 2, "{written:?}");
 }
+
+/// Found by the simulation: the watches of the controller were slow. It never saw the pod that was
+/// ready, and the Revision slept without ever having been Ready.
+#[test]
+fn a_first_start_is_over_when_the_status_says_so() {
+    let mut cluster = Cluster::new(1, &[]);
+    cluster.is_lagging = true;
+    cluster.run_until_ready(1);
+    cluster.run(seconds(300));
+    assert_eq!(cluster.desired(), 1);
+    cluster.is_lagging = false;
+    cluster.run(seconds(100));
+    assert_eq!(cluster.desired(), 0);
+}
