@@ -144,8 +144,17 @@ mod tests {
             assert_eq!(ask(&Method::GET, &path), Ok(Ask::Show(id.into())));
         }
         for path in [
-            "", "/", "/v1", "/v1/", "/v1/modelsx", "/v1/chat/completions/", "/v1//models",
-            "/openai/openai/v1/models", "/v2/models", "/openaiv1/models", "/v1/chat",
+            "",
+            "/",
+            "/v1",
+            "/v1/",
+            "/v1/modelsx",
+            "/v1/chat/completions/",
+            "/v1//models",
+            "/openai/openai/v1/models",
+            "/v2/models",
+            "/openaiv1/models",
+            "/v1/chat",
         ] {
             assert_eq!(ask(&Method::GET, path), Err(ModelError::PathUnknown), "{path}");
         }

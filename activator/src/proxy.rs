@@ -76,11 +76,7 @@ impl Client {
         response
     }
 
-    async fn forward(
-        &self,
-        checked: Checked,
-        busy: Busy,
-    ) -> Result<Response<ProxyBody>, Failed> {
+    async fn forward(&self, checked: Checked, busy: Busy) -> Result<Response<ProxyBody>, Failed> {
         let arrived = Instant::now();
         let found = match self.revision(&checked) {
             Err(RequestError::HostUnknown) if self.is_for_models(&checked.host) => {

@@ -43,8 +43,7 @@ impl Reconcile for Route {
         let (gateway, obstacle) = apply(&object, names, &known, desired, &context).await?;
         let models = models::standing(&object, &context.stores);
         let is_behind = models.as_ref().is_some_and(models::Standing::is_behind);
-        let report =
-            status(&object, &known, gateway, models, &context.config(), Timestamp::now());
+        let report = status(&object, &known, gateway, models, &context.config(), Timestamp::now());
         let in_force = report.status.traffic.clone();
         let action = context.report(&*object, report).await?;
         // After the status: requests should not wait for labels.

@@ -148,8 +148,11 @@ mod tests {
             (r#"{"model":"a"}x"#, "trailing characters at line 1 column 14"),
             (r#"{"model":"a" "b":1}"#, "expected `,` or `}` at line 1 column 14"),
             (r#"{"b":NaN,"model":"a"}"#, "expected value at line 1 column 6"),
-            ("{\"model\":\"a\nb\"}", "control character (\\u0000-\\u001F) found while parsing a \
-             string at line 1 column 11"),
+            (
+                "{\"model\":\"a\nb\"}",
+                "control character (\\u0000-\\u001F) found while parsing a \
+             string at line 1 column 11",
+            ),
         ] {
             assert_eq!(told(body), format!("the body is not valid JSON: {problem}"), "{body}");
         }

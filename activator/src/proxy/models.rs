@@ -7,7 +7,7 @@ use bytes::Bytes;
 use http::header::{self, HeaderValue};
 use http::{Response, StatusCode};
 use http_body::Body as _;
-use http_body_util::{BodyExt as _, Limited};
+use http_body_util::{BodyExt as _, Collected, Limited};
 use serde_json::Value;
 use tokio::time::Instant;
 
@@ -21,9 +21,7 @@ use crate::budget::{Excess, Purpose, Share};
 use crate::error::{ModelError, RequestError};
 use crate::guard::Busy;
 use crate::meters::{Bound, Cut};
-use crate::models::{
-    Ask, BODY_BYTES_MAX, Call, Form, LISTED_MAX, answer, ask, form_of, name,
-};
+use crate::models::{Ask, BODY_BYTES_MAX, Call, Form, LISTED_MAX, answer, ask, form_of, name};
 use crate::revision::Revision;
 use crate::route::{self, Door};
 use crate::upload::{Upload, UploadError, Whole};
@@ -202,10 +200,9 @@ impl Client {
             let table = directory.table();
             let choice = table.models().pick(model, door, rand::random())?;
             Some(match choice.target {
-                Ok(revision) => Ok(Way {
-                    revision: Arc::clone(revision),
-                    known_as: choice.known_as.cloned(),
-                }),
+                Ok(revision) => {
+                    Ok(Way { revision: Arc::clone(revision), known_as: choice.known_as.cloned() })
+                }
                 Err(why) => Err(ModelError::ModelUnserved {
                     name: model.to_owned(),
                     why: why.map_or("no revision is ready yet", |why| why).to_owned(),
@@ -265,7 +262,7 @@ async fn in_form(response: Response<ProxyBody>, form: Form) -> Response<ProxyBod
     }
     let (mut head, body) = response.into_parts();
     let text = Limited::new(body, PEER_ERROR_BYTES_MAX).collect().await;
-    let text = text.map(|text| text.to_bytes()).unwrap_or_default();
+    let text = text.map(Collected::to_bytes).unwrap_or_default();
     let text = String::from_utf8_lossy(&text);
     let label = head.headers.get(ERROR_HEADER).and_then(|label| label.to_str().ok());
     let label = label.unwrap_or_default().to_owned();

@@ -103,9 +103,7 @@ impl<T> ModelTable<T> {
         };
         let server_name = claim.known_as.as_ref().unwrap_or(&claim.name);
         Some(Choice {
-            target: way
-                .map(|way| way.split.pick(random))
-                .ok_or(claim.offer.trouble.as_ref()),
+            target: way.map(|way| way.split.pick(random)).ok_or(claim.offer.trouble.as_ref()),
             known_as: (**server_name != *model).then_some(server_name),
         })
     }

@@ -98,7 +98,7 @@ async fn a_list_tells_how_each_model_stands_and_wakes_none() {
     assert_eq!(state(&world).await.0, "asleep");
     let waiting = json!({"waiting": {"reason": "InvalidImageName", "message": "no such image"}});
     world.tell(2, json!({"podIP": null, "containerStatuses": [{"state": waiting}]}));
-    sleep(Duration::from_secs(60)).await;
+    sleep(Duration::from_mins(1)).await;
     let (state, reason) = state(&world).await;
     assert_eq!(state, "failed");
     assert!(reason.as_str().unwrap().contains("InvalidImageName"), "{reason}");
@@ -174,7 +174,8 @@ async fn a_body_may_come_in_single_bytes_and_over_http2() {
     tokio::spawn(connection);
     let large = format!(r#"{{"messages":"{}","model":"smol"}}"#, "x".repeat(4 * MIB));
     let request = Request::post(format!("http://{MODELS}{CHAT}"));
-    let response = sender.send_request(request.body(Full::<Bytes>::from(large.clone())).unwrap()).await;
+    let response =
+        sender.send_request(request.body(Full::<Bytes>::from(large.clone())).unwrap()).await;
     assert_eq!(text(response.unwrap()).await, large);
 }
 
@@ -300,7 +301,7 @@ async fn an_error_of_another_activator_has_the_form_of_the_sdk() {
     let waiting = json!({"waiting": {"reason": "InvalidImageName", "message": "no such image"}});
     let failing = json!({"podIP": null, "containerStatuses": [{"state": waiting}]});
     pair.owner.tell(1, failing);
-    sleep(Duration::from_secs(60)).await;
+    sleep(Duration::from_mins(1)).await;
     let response = pair.other.send(chat(r#"{"model":"smol"}"#)).await;
     assert_eq!(response.status(), 503);
     assert_eq!(response.headers()["retry-after"], "10");

@@ -94,6 +94,8 @@ fn value(object: &Value, path: &[&str]) -> Value {
 
 #[cfg(test)]
 mod tests {
+    use std::time::Duration;
+
     use bytes::Bytes;
     use http::StatusCode;
     use serde_json::json;

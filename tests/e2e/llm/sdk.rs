@@ -72,7 +72,10 @@ async fn openais_sdks_list_chat_stream_embed_and_see_errors() -> anyhow::Result<
         assert_eq!(said["streamed"], *text, "{program}: the same question in two ways: {said}");
         assert_eq!(said["embedding"], 576, "{program}: {said}");
         let unknown = &said["unknown"];
-        assert_eq!((&unknown["code"], &unknown["param"]), (&"model_not_found".into(), &"model".into()));
+        assert_eq!(
+            (&unknown["code"], &unknown["param"]),
+            (&"model_not_found".into(), &"model".into())
+        );
         let message = unknown["message"].as_str().unwrap_or_default();
         assert!(message.contains("sdk-smollm2"), "{program}: {message}");
         assert_eq!(said["unlisted"], "model_not_found", "{program}: {said}");

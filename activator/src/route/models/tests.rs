@@ -56,6 +56,7 @@ fn picked(claims: &RouteClaims<String>, model: &str, door: Door) -> Option<(Stri
     Some((choice.target.unwrap().clone(), known_as.to_owned()))
 }
 
+#[expect(clippy::unnecessary_wraps, reason = "it stands beside None")]
 fn to(revision: &str, known_as: &str) -> Option<(String, String)> {
     Some((revision.to_owned(), known_as.to_owned()))
 }
