@@ -53,14 +53,19 @@ pub(crate) struct CautiousConnect {
 // === impl Beats ===
 
 impl Beats {
-    /// The process runs now; true if it has stood still since it was last seen to.
+    /// A sign of life; true if the process has stood still since the last one.
+    fn beat(&mut self, now: Instant) -> bool {
+        let stood = self.look(now);
+        self.last = Some(now);
+        stood
+    }
+
+    /// True if the process has stood still since its last sign of life. That somebody looks is none:
+    /// the tasks that hear of pods may stand still alone.
     fn look(&mut self, now: Instant) -> bool {
-        let Some(last) = self.last.as_mut() else {
-            return false;
-        };
-        let stood = now.saturating_duration_since(*last) > STILL;
-        *last = now;
+        let stood = self.last.is_some_and(|last| now.saturating_duration_since(last) > STILL);
         if stood {
+            self.last = Some(now);
             self.stops += 1;
             self.until = Some(now + PATIENCE);
         }
@@ -83,10 +88,7 @@ impl Beats {
 impl Standstill {
     /// The process runs, and will say so again within a second.
     pub(crate) fn beat(&self, now: Instant) {
-        self.0.send_if_modified(|beats| {
-            beats.last.get_or_insert(now);
-            beats.look(now)
-        });
+        self.0.send_if_modified(|beats| beats.beat(now));
     }
 
     /// There are no further beats once this is dropped.
@@ -177,6 +179,19 @@ mod tests {
         assert!(!is_over().await, "a list from before");
         standstill.listed(1);
         assert!(is_over().await);
+    }
+
+    /// Found by the simulation, where probes went on while all else stood still.
+    #[tokio::test(start_paused = true)]
+    async fn whoever_connects_all_the_time_hides_no_standstill() {
+        let standstill = Standstill::default();
+        standstill.beat(Instant::now());
+        for second in 1..=6 {
+            tokio::time::sleep(Duration::from_secs(1)).await;
+            let over = tokio::time::timeout(Duration::ZERO, standstill.over()).await;
+            assert_eq!(over.is_ok(), second <= 5, "after {second} s");
+        }
+        assert_eq!(standstill.stops(), 1);
     }
 
     #[tokio::test(start_paused = true)]
