@@ -4,7 +4,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use ebb_api::config::Config;
+use ebb_api::config::{Config, SYSTEM_NAMESPACE};
 use ebb_api::report::{DrainOrder, Report, RevisionReport, Scope};
 use ebb_api::serving::{Revision, Route};
 use k8s_openapi::api::core::v1::Pod;
@@ -104,11 +104,13 @@ impl Activator {
             queue: limits.queue,
             meters: Meters::new(registry),
         });
-        let directory = Directory::new(Arc::clone(&context), &config.borrow().network);
-        let directory = Arc::new(directory);
         let peers = peers.map(|options| {
             Arc::new(Peers::new(options, context.id.clone(), to_peers, context.meters.members()))
         });
+        let system = peers.as_ref().map_or(SYSTEM_NAMESPACE, |peers| &peers.options().namespace);
+        let network = &config.borrow().network.clone();
+        let directory = Directory::new(Arc::clone(&context), network, system.to_owned());
+        let directory = Arc::new(directory);
         let proxy = Arc::new(Proxy {
             directory: Arc::clone(&directory),
             context: Arc::clone(&context),

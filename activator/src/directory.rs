@@ -9,6 +9,7 @@ use std::sync::Arc;
 use arc_swap::ArcSwap;
 use dashmap::DashMap;
 use ebb_api::config::NetworkConfig;
+use ebb_api::names;
 use ebb_api::report::RevisionKey;
 use ebb_api::serving;
 use k8s_openapi::api::core::v1 as core;
@@ -38,19 +39,52 @@ pub enum WatchChange<K> {
     Replaced(Vec<K>),
 }
 
+/// The names of the models host.
+struct ModelsHosts {
+    /// The one under the domain of Routes.
+    external: String,
+    /// Whether the outer door has it: nobody outside can look up a name in the cluster's own domain.
+    is_public: bool,
+    /// Those of the core/v1 Service that leads to the inner door.
+    inner: [String; 3],
+}
+
 /// The state of the world.
 pub(crate) struct Directory {
     context: Arc<RevisionContext>,
     revisions: DashMap<RevisionKey, Arc<Revision>>,
     table: ArcSwap<RouteTable<Arc<Revision>>>,
-    /// The models host, and whether the outer door has it.
-    models_host: ArcSwap<(String, bool)>,
+    models_hosts: ArcSwap<ModelsHosts>,
+    /// The namespace that Ebb runs in.
+    system: String,
     /// For requests that came before their host or revision was known.
     pub(crate) arrivals: Arrivals,
     /// The claims that the table is made from. This lock is held for each change of the table.
     routes: Mutex<RouteClaims<Arc<Revision>>>,
     /// The revision of each pod: a label can change, and a deletion must find its pod.
     pods: Mutex<HashMap<PodUid, RevisionKey>>,
+}
+
+// === impl ModelsHosts ===
+
+impl ModelsHosts {
+    fn of(network: &NetworkConfig, system: &str) -> Self {
+        let domain = network.domain.split(':').next().unwrap_or_default();
+        let external = format!("{}.{domain}", models::HOST).to_ascii_lowercase();
+        Self {
+            is_public: !route::is_inside(&external, &network.cluster_domain),
+            external,
+            inner: names::cluster_local_hosts(models::HOST, system, &network.cluster_domain),
+        }
+    }
+
+    fn has(&self, host: &str, door: Door) -> bool {
+        let is_external = self.external == host;
+        match door {
+            Door::Outer => is_external && self.is_public,
+            Door::Inner => is_external || self.inner.iter().any(|inner| inner == host),
+        }
+    }
 }
 
 // === impl WatchChange ===
@@ -73,10 +107,15 @@ impl<K> WatchChange<K> {
 
 impl Directory {
     /// An empty world.
-    pub(crate) fn new(context: Arc<RevisionContext>, network: &NetworkConfig) -> Self {
+    pub(crate) fn new(
+        context: Arc<RevisionContext>,
+        network: &NetworkConfig,
+        system: String,
+    ) -> Self {
         let cluster_domain = network.cluster_domain.clone();
         Self {
-            models_host: ArcSwap::from_pointee(models_host(network)),
+            models_hosts: ArcSwap::from_pointee(ModelsHosts::of(network, &system)),
+            system,
             arrivals: Arrivals::new(context.meters.overflows_of(Bound::News)),
             context,
             revisions: DashMap::new(),
@@ -98,8 +137,7 @@ impl Directory {
 
     /// Whether a request to `host` through `door` is for one of the models.
     pub(crate) fn is_models_host(&self, host: &str, door: Door) -> bool {
-        let known = self.models_host.load();
-        known.0 == host && (door == Door::Inner || known.1)
+        self.models_hosts.load().has(host, door)
     }
 
     /// The revision of that name, if it was ever mentioned.
@@ -140,7 +178,7 @@ impl Directory {
 
     /// Takes a change of the domains.
     pub(crate) fn change_network(&self, network: &NetworkConfig) {
-        self.models_host.store(Arc::new(models_host(network)));
+        self.models_hosts.store(Arc::new(ModelsHosts::of(network, &self.system)));
         let mut routes = self.routes.lock();
         if routes.set_cluster_domain(&network.cluster_domain, &mut |key| self.entry(key)) {
             self.publish(&routes);
@@ -262,15 +300,6 @@ impl Directory {
         self.table.store(Arc::new(table));
         self.arrivals.tell();
     }
-}
-
-/// The models host, and whether the outer door has it: nobody outside can look up a name in the
-/// cluster's own domain.
-fn models_host(network: &NetworkConfig) -> (String, bool) {
-    let domain = network.domain.split(':').next().unwrap_or_default();
-    let host = format!("{}.{domain}", models::HOST).to_ascii_lowercase();
-    let is_public = !route::is_inside(&host, &network.cluster_domain);
-    (host, is_public)
 }
 
 fn key_of(object: &serving::Revision) -> Option<RevisionKey> {

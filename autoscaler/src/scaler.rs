@@ -325,7 +325,7 @@ impl RevisionScaler {
         let outlook =
             Outlook { desired: bounds.apply(desired), current, ready, bounds, complete_age };
         let (want, activity) = self.activity.next(&outlook, &self.spec, now);
-        self.follow_stage(activity);
+        self.follow_stage(activity, ready);
         self.activity = activity;
         let is_unknown = !around.is_listed || complete_age.is_none();
         if is_unknown {
@@ -350,13 +350,16 @@ impl RevisionScaler {
 
     /// A revision that was given up and is woken again gets the whole of its time again.
     ///
-    /// That it has reached its initial scale is for the Revision's status to say. Pods seen here are
-    /// not enough: were the scale lowered by them, a controller whose watch is slow would never see
-    /// the initial scale, and the Revision would never be Ready.
-    fn follow_stage(&mut self, activity: ActiveState) {
+    /// It has reached its initial scale when its pods are seen here and the Revision's status says so
+    /// as well. By the pods alone the scale would be lowered before a controller whose watch is slow
+    /// saw them, and the Revision would never be Ready; and a start that failed while the wall clock
+    /// jumped may look in the status like one that went well.
+    fn follow_stage(&mut self, activity: ActiveState, ready: u32) {
+        let is_up = ready >= Bounds::of(&self.spec, Stage::Starting).min_ready
+            && self.target.is_initialized;
         let is_woken = self.activity.is_inactive() && !activity.is_inactive();
         self.stage = match self.stage {
-            Stage::Starting | Stage::GivenUp if self.target.is_initialized => Stage::Initialized,
+            Stage::Starting | Stage::GivenUp if is_up => Stage::Initialized,
             Stage::GivenUp if is_woken => Stage::Starting,
             stage => stage,
         };

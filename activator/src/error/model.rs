@@ -14,7 +14,7 @@ pub enum ModelError {
     #[error("method not allowed: use {0}")]
     MethodRefused(&'static str),
     /// The body is larger than may be held.
-    #[error("the body is larger than {} MiB", BODY_BYTES_MAX >> 20)]
+    #[error("the body is larger than {largest} MiB", largest = BODY_BYTES_MAX >> 20)]
     BodyLarge,
     /// The body is compressed, so that the model's name cannot be read.
     #[error("the body is compressed: send it without content-encoding")]
@@ -69,14 +69,24 @@ impl ModelError {
         }
     }
 
+    /// Seconds after which the same request may fare better, where that can be said.
+    pub(crate) const fn retry_after(&self) -> Option<&'static str> {
+        match self {
+            // As for a revision that cannot start.
+            Self::ModelUnserved { .. } => Some("10"),
+            _ => None,
+        }
+    }
+
     /// The word for it in the response's header, in metrics and in the body's `code`.
     pub const fn label(&self) -> &'static str {
         match self {
             Self::PathUnknown => "path-unknown",
-            Self::MethodRefused(_) => "method-refused",
+            Self::MethodRefused(_) => "method-unfit",
             Self::BodyLarge => "body-large",
             Self::BodyEncoded => "body-encoded",
-            Self::BodyUnfit(_) | Self::BodyBroken(_) => "body-unfit",
+            Self::BodyUnfit(_) => "body-unfit",
+            Self::BodyBroken(_) => "body-broken",
             Self::ModelMissing => "model-missing",
             Self::ModelTwice => "model-twice",
             Self::ModelUnfit => "model-unfit",

@@ -21,10 +21,7 @@ impl RequestError {
             Self::QueueFull | Self::Overloaded => Some("1"),
             // CrashLoopBackOff starts at 10 s: sooner than that nothing can have changed.
             Self::CannotStart { .. } => Some("10"),
-            Self::Model(error) => match **error {
-                ModelError::ModelUnserved { .. } => Some("10"),
-                _ => None,
-            },
+            Self::Model(error) => error.retry_after(),
             _ => None,
         }
     }

@@ -203,6 +203,7 @@ async fn what_is_wrong_is_told_in_the_form_of_the_sdk() {
     for (request, expected) in [
         (chat("{}"), (400, "model-missing")),
         (chat("no"), (400, "body-unfit")),
+        (chat("{no}"), (400, "body-broken")),
         (chat(r#"{"model":"smol","model":"tiny"}"#), (400, "model-twice")),
         (request(Method::GET, "/v1/models/other", ""), (404, "model-unknown")),
         (request(Method::POST, "/v1/chat", ""), (404, "path-unknown")),
@@ -278,6 +279,15 @@ async fn only_the_models_host_has_models() {
     };
     assert_eq!(inside(Door::Outer).await.status(), 404);
     assert_eq!(inside(Door::Inner).await.status(), 200);
+    for host in ["models.knative-serving", "models.knative-serving.svc.cluster.local"] {
+        let listed = |door| {
+            let mut request = request(Method::GET, "/v1/models", "");
+            request.headers_mut().insert("host", host.parse().unwrap());
+            world.send_at(door, request)
+        };
+        assert_eq!(listed(Door::Outer).await.status(), 404, "{host}");
+        assert_eq!(listed(Door::Inner).await.status(), 200, "{host}");
+    }
 }
 
 /// An owner that has not heard of the revision reads nothing of the body, however large that is.

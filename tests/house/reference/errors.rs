@@ -10,20 +10,28 @@ use super::pattern;
 /// Status, text and `retry-after` of each kind of error, by its label.
 pub(super) fn answered() -> BTreeMap<String, [String; 3]> {
     let errors = read("error.rs");
-    let word = r#""([^"]+)""#;
-    let labels = arms(function(&errors, "label"), word);
-    let states = arms(function(&errors, "status"), r"(?:\{\s*StatusCode::|StatusCode::)?(\w+)");
     let answers = read("proxy/answer.rs");
-    let retries = arms(function(&answers, "retry_after"), &format!(r"Some\({word}\)"));
-    let text = pattern(r#"#\[error\("([^"]+)"\)\]\s*(?://[^\n]*\s*)*(\w+)"#);
+    let mut all = rows(&errors, function(&answers, "retry_after"), &errors);
+    let of_models = read("error/model.rs");
+    all.extend(rows(&of_models, function(&of_models, "retry_after"), &errors));
+    all
+}
+
+/// The same of one file; `retry_after` is the function that says it, and `errors` the file of all.
+fn rows(file: &str, retry_after: &str, errors: &str) -> BTreeMap<String, [String; 3]> {
+    let word = r#""([^"]+)""#;
+    let labels = arms(function(file, "label"), word);
+    let states = arms(function(file, "status"), r"(?:\{\s*StatusCode::|StatusCode::)?(\w+)");
+    let retries = arms(retry_after, &format!(r"Some\({word}\)"));
+    let text = pattern(r#"#\[error\("((?:[^"\\]|\\.)+)"(?:,[^\]]+)?\)\]\s*(?://[^\n]*\s*)*(\w+)"#);
     let texts: BTreeMap<_, _> = text
-        .captures_iter(&errors)
-        .map(|found| (found[2].to_owned(), found[1].to_owned()))
+        .captures_iter(file)
+        .map(|found| (found[2].to_owned(), found[1].replace('\\', "")))
         .collect();
     assert_eq!(labels.len(), texts.len(), "{labels:?} and {texts:?}");
     let row = |(variant, label): (&String, &String)| {
         let retry = retries.get(variant).cloned().unwrap_or_default();
-        (label.clone(), [status(&errors, &states[variant]), texts[variant].clone(), retry])
+        (label.clone(), [status(errors, &states[variant]), texts[variant].clone(), retry])
     };
     labels.iter().map(row).collect()
 }

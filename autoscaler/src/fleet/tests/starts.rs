@@ -159,3 +159,20 @@ fn a_first_start_is_over_when_the_status_says_so() {
     cluster.run(seconds(100));
     assert_eq!(cluster.desired(), 0);
 }
+
+/// Found by the simulation: the wall clock was wrong when the start was given up, and the status said
+/// `NoTraffic` in the place of `TimedOut`.
+#[test]
+fn a_start_that_failed_is_no_first_start_that_went_well_whatever_the_status_says() {
+    let mut cluster = broken(&[("min-scale", "2")]);
+    cluster.run(GIVEN_UP_AFTER * 2);
+    assert_eq!(cluster.desired(), 0);
+    cluster.target.is_initialized = true;
+    cluster.step(FleetEvent::TargetApplied(Box::new(cluster.target.clone())));
+    cluster.request(0, 0);
+    cluster.run(seconds(3));
+    assert_eq!(cluster.desired(), 2, "it is tried again");
+    cluster.activators[0].queued = 0;
+    cluster.run(GIVEN_UP_AFTER * 3);
+    assert_eq!(cluster.desired(), 0);
+}
