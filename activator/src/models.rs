@@ -5,13 +5,14 @@
 //! came, unless the server knows the model by another name. [`answer`] has what Ebb says itself.
 
 use std::borrow::Cow;
-use std::sync::LazyLock;
 
 use http::Method;
 
+use self::call::{CALLS, Call, ErrorForm};
 use crate::error::ModelError;
 
 pub(crate) mod answer;
+pub(crate) mod call;
 pub(crate) mod name;
 
 /// First label of the models host.
@@ -33,58 +34,6 @@ pub(crate) enum Ask<'a> {
     Show(Cow<'a, str>),
     /// Something of a model that its body names.
     Call(Call),
-}
-
-/// A path that models have.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) struct Call {
-    /// The rest of the path after `/v1/`.
-    path: &'static str,
-    pub(crate) body: BodyKind,
-    pub(crate) form: Form,
-}
-
-/// How a body names its model.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum BodyKind {
-    /// `"model"` of a JSON object.
-    Json,
-    /// The field `model` of `multipart/form-data`.
-    Multipart,
-}
-
-/// The form in which a client wants to be told of an error.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub(crate) enum Form {
-    /// A line of text.
-    #[default]
-    Plain,
-    /// `OpenAI`'s.
-    OpenAi,
-    /// That of Anthropic's Messages API.
-    Anthropic,
-}
-
-const CALLS: [Call; 9] = [
-    openai("chat/completions", BodyKind::Json),
-    openai("completions", BodyKind::Json),
-    openai("responses", BodyKind::Json),
-    openai("embeddings", BodyKind::Json),
-    openai("rerank", BodyKind::Json),
-    openai("audio/speech", BodyKind::Json),
-    openai("audio/transcriptions", BodyKind::Multipart),
-    openai("audio/translations", BodyKind::Multipart),
-    Call { path: "messages", body: BodyKind::Json, form: Form::Anthropic },
-];
-
-/// The paths of [`CALLS`], for people.
-pub(crate) static PATHS: LazyLock<String> = LazyLock::new(|| {
-    let paths: Vec<_> = CALLS.iter().map(|call| format!("/v1/{}", call.path)).collect();
-    paths.join(", ")
-});
-
-const fn openai(path: &'static str, body: BodyKind) -> Call {
-    Call { path, body, form: Form::OpenAi }
 }
 
 /// What a request asks for.
@@ -112,22 +61,23 @@ pub(crate) fn ask<'a>(method: &Method, path: &'a str) -> Result<Ask<'a>, ModelEr
 }
 
 /// The form for a request that was not understood so far: by its path, else `OpenAI`'s.
-pub(crate) fn form_of(path: &str) -> Form {
-    if path.ends_with("/v1/messages") { Form::Anthropic } else { Form::OpenAi }
+pub(crate) fn form_of(path: &str) -> ErrorForm {
+    if path.ends_with("/v1/messages") { ErrorForm::Anthropic } else { ErrorForm::OpenAi }
 }
 
 #[cfg(test)]
 mod tests {
+    use super::call::BodyKind;
     use super::*;
 
     #[test]
     fn paths_are_those_of_openai_under_two_bases() {
         for base in ["", "/openai"] {
             for (path, body, form) in [
-                ("chat/completions", BodyKind::Json, Form::OpenAi),
-                ("embeddings", BodyKind::Json, Form::OpenAi),
-                ("audio/transcriptions", BodyKind::Multipart, Form::OpenAi),
-                ("messages", BodyKind::Json, Form::Anthropic),
+                ("chat/completions", BodyKind::Json, ErrorForm::OpenAi),
+                ("embeddings", BodyKind::Json, ErrorForm::OpenAi),
+                ("audio/transcriptions", BodyKind::Multipart, ErrorForm::OpenAi),
+                ("messages", BodyKind::Json, ErrorForm::Anthropic),
             ] {
                 let whole = format!("{base}/v1/{path}");
                 let posted = ask(&Method::POST, &whole);

@@ -7,17 +7,20 @@
 //! the model that its body names instead of the host; never from a header of the client.
 
 mod claims;
+mod door;
 mod facts;
 mod host;
 mod models;
+mod split;
 mod table;
 
 pub use claims::RouteClaims;
+pub use door::Door;
 pub use facts::RouteFacts;
 pub(crate) use facts::is_inside;
 pub use host::{HostError, normalise};
 pub use models::{Choice, ModelTable, ModelView};
-pub use table::{Door, RouteTable};
+pub use table::RouteTable;
 
 #[cfg(test)]
 mod tests;

@@ -2,7 +2,8 @@
 
 use http::StatusCode;
 
-use crate::models::{BODY_BYTES_MAX, PATHS};
+use crate::models::BODY_BYTES_MAX;
+use crate::models::call::PATHS;
 
 /// Why the models host refuses a request.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]

@@ -7,7 +7,7 @@ use http::StatusCode;
 use serde::Serialize;
 use serde_json::{Value, json};
 
-use super::Form;
+use super::call::ErrorForm;
 use crate::error::ModelError;
 use crate::revision::{Awareness, Revision};
 use crate::route::{Door, ModelTable, ModelView};
@@ -79,8 +79,8 @@ pub(crate) fn unknown<T>(models: &ModelTable<T>, name: &str, door: Door) -> Mode
 }
 
 /// The body of an error in the form of an SDK; `label` is Ebb's own word for it.
-pub(crate) fn error(form: Form, status: StatusCode, label: &str, message: &str) -> Value {
-    if form == Form::Anthropic {
+pub(crate) fn error(form: ErrorForm, status: StatusCode, label: &str, message: &str) -> Value {
+    if form == ErrorForm::Anthropic {
         let kind = match status.as_u16() {
             401 => "authentication_error",
             403 => "permission_error",
@@ -111,20 +111,20 @@ mod tests {
     fn an_error_has_the_form_that_each_sdk_reads() {
         let told = |form, label| error(form, StatusCode::NOT_FOUND, label, "no");
         assert_eq!(
-            told(Form::OpenAi, "model-unknown"),
+            told(ErrorForm::OpenAi, "model-unknown"),
             json!({"error": {"message": "no", "type": "invalid_request_error",
                 "param": "model", "code": "model_not_found"}})
         );
         assert_eq!(
-            told(Form::OpenAi, "path-unknown")["error"]["param"],
+            told(ErrorForm::OpenAi, "path-unknown")["error"]["param"],
             Value::Null,
             "it has no parameter to blame"
         );
         assert_eq!(
-            told(Form::Anthropic, "model-unknown"),
+            told(ErrorForm::Anthropic, "model-unknown"),
             json!({"type": "error", "error": {"type": "not_found_error", "message": "no"}})
         );
-        let full = error(Form::OpenAi, StatusCode::SERVICE_UNAVAILABLE, "queue-full", "full");
+        let full = error(ErrorForm::OpenAi, StatusCode::SERVICE_UNAVAILABLE, "queue-full", "full");
         assert_eq!(full["error"]["type"], "server_error");
     }
 }

@@ -10,7 +10,7 @@ use ebb_api::models::NAME_BYTES_MAX;
 use serde::Deserialize;
 use serde_json::value::RawValue;
 
-use super::BodyKind;
+use super::call::BodyKind;
 use crate::error::ModelError;
 
 mod multipart;

@@ -9,7 +9,8 @@ use http::{HeaderValue, Response, StatusCode, header};
 
 use crate::body::ProxyBody;
 use crate::error::{ModelError, RequestError};
-use crate::models::{self, Form};
+use crate::models;
+use crate::models::call::ErrorForm;
 
 /// Names the kind of error in a response that Ebb made itself; removed from a model's responses.
 pub(crate) const ERROR_HEADER: &str = "ebb-error";
@@ -27,7 +28,7 @@ impl RequestError {
     }
 
     /// The response, in the form that the client reads.
-    pub(super) fn response(&self, form: Form) -> Response<ProxyBody> {
+    pub(super) fn response(&self, form: ErrorForm) -> Response<ProxyBody> {
         let (text, media) = told(form, self.status(), self.label(), &self.to_string());
         let mut response = Response::new(ProxyBody::local(Bytes::from(text)));
         *response.status_mut() = self.status();
@@ -58,16 +59,16 @@ impl RequestError {
 
 /// The text of an error and its media type.
 pub(super) fn told(
-    form: Form,
+    form: ErrorForm,
     status: StatusCode,
     label: &str,
     message: &str,
 ) -> (String, HeaderValue) {
     match form {
-        Form::Plain => {
+        ErrorForm::Plain => {
             (format!("{message}\n"), HeaderValue::from_static("text/plain; charset=utf-8"))
         }
-        Form::OpenAi | Form::Anthropic => {
+        ErrorForm::OpenAi | ErrorForm::Anthropic => {
             let body = models::answer::error(form, status, label, message).to_string();
             (body, HeaderValue::from_static("application/json"))
         }
@@ -113,7 +114,7 @@ mod tests {
     #[tokio::test]
     async fn every_error_has_its_status_label_and_constant_body() {
         for (error, status, label, body) in golden() {
-            let response = error.response(Form::Plain);
+            let response = error.response(ErrorForm::Plain);
             assert_eq!(response.status(), status);
             assert_eq!(response.headers()[ERROR_HEADER], label);
             let bytes = response.into_body().collect().await.unwrap().to_bytes();
@@ -124,7 +125,7 @@ mod tests {
     #[test]
     fn a_full_queue_says_when_to_come_back() {
         for error in [RequestError::QueueFull, RequestError::Overloaded] {
-            assert_eq!(error.response(Form::Plain).headers()[header::RETRY_AFTER], "1");
+            assert_eq!(error.response(ErrorForm::Plain).headers()[header::RETRY_AFTER], "1");
         }
     }
 }

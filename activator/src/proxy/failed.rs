@@ -3,7 +3,7 @@
 use http::Request;
 
 use crate::error::RequestError;
-use crate::models::Form;
+use crate::models::call::ErrorForm;
 use crate::upload::Upload;
 
 /// A request that gets no response of a pod, and why.
@@ -13,7 +13,7 @@ pub(super) struct Failed {
     pub(super) request: Option<Box<Request<Upload>>>,
     pub(super) error: RequestError,
     /// How the client wants to be told.
-    pub(super) form: Form,
+    pub(super) form: ErrorForm,
 }
 
 // === impl Failed ===
@@ -21,16 +21,16 @@ pub(super) struct Failed {
 impl Failed {
     /// Nothing of the request was sent.
     pub(super) fn unsent(request: Request<Upload>, error: RequestError) -> Self {
-        Self { request: Some(Box::new(request)), error, form: Form::Plain }
+        Self { request: Some(Box::new(request)), error, form: ErrorForm::Plain }
     }
 
     /// The request or a part of it was sent, or that cannot be told any more.
     pub(super) const fn sent(error: RequestError) -> Self {
-        Self { request: None, error, form: Form::Plain }
+        Self { request: None, error, form: ErrorForm::Plain }
     }
 
     /// The same, told in another form.
-    pub(super) fn in_form(self, form: Form) -> Self {
+    pub(super) fn in_form(self, form: ErrorForm) -> Self {
         Self { form, ..self }
     }
 }

@@ -21,7 +21,8 @@ use crate::budget::{Excess, Purpose, Share};
 use crate::error::{ModelError, RequestError};
 use crate::guard::Busy;
 use crate::meters::{Bound, Cut};
-use crate::models::{Ask, BODY_BYTES_MAX, Call, Form, LISTED_MAX, answer, ask, form_of, name};
+use crate::models::call::{Call, ErrorForm};
+use crate::models::{Ask, BODY_BYTES_MAX, LISTED_MAX, answer, ask, form_of, name};
 use crate::revision::Revision;
 use crate::route::{self, Door};
 use crate::upload::{Upload, UploadError, Whole};
@@ -256,7 +257,7 @@ async fn local(found: &Value, checked: Checked) -> Response<ProxyBody> {
 }
 
 /// The same response, but for an error of another activator's, which comes as text.
-async fn in_form(response: Response<ProxyBody>, form: Form) -> Response<ProxyBody> {
+async fn in_form(response: Response<ProxyBody>, form: ErrorForm) -> Response<ProxyBody> {
     if !response.headers().contains_key(ERROR_HEADER) {
         return response;
     }

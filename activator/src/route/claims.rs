@@ -6,12 +6,10 @@ use std::sync::Arc;
 
 use ebb_api::report::RevisionKey;
 
-use super::facts::{Address, RouteFacts};
+use super::facts::{Address, Key, RouteFacts};
 use super::models::Offer;
-use super::table::{Entry, RouteTable, Split};
-
-/// Namespace and name of a Route.
-pub(super) type Key = (String, String);
+use super::split::Split;
+use super::table::{Entry, RouteTable};
 
 /// All Routes, every claim of theirs, and the table that follows from them.
 ///

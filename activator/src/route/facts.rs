@@ -13,6 +13,9 @@ use ebb_api::serving::{Route, RouteStatus};
 
 use super::host::normalise;
 
+/// Namespace and name of a Route.
+pub(super) type Key = (String, String);
+
 /// The facts of a Route that the table needs; the rest of the object is not kept.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct RouteFacts {

@@ -9,9 +9,9 @@ use std::sync::Arc;
 
 use rpds::HashTrieMapSync;
 
-use super::claims::Key;
-use super::facts::RouteFacts;
-use super::table::{Door, Split};
+use super::door::Door;
+use super::facts::{Key, RouteFacts};
+use super::split::Split;
 
 /// Name of a model to the Routes that claim it; `T` stands for a revision. A clone costs nothing.
 #[derive(Debug)]
