@@ -52,6 +52,8 @@ pub(crate) enum Bound {
     HeldBytes,
     /// Bytes that the requests of one revision hold.
     RevisionBytes,
+    /// Bytes of requests to the models host whose model is not known yet.
+    UnnamedBytes,
     /// Requests that wait for news of their host or their revision.
     News,
     /// Connections of clients.
@@ -280,6 +282,7 @@ impl Meters {
         let bound = match bound {
             Bound::HeldBytes => "held-bytes",
             Bound::RevisionBytes => "revision-bytes",
+            Bound::UnnamedBytes => "unnamed-bytes",
             Bound::News => "news",
             Bound::Connections => "connections",
             Bound::ConnectionsPerAddress => "connections-per-address",

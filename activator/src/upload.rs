@@ -21,7 +21,7 @@ mod kept;
 mod whole;
 
 use kept::Again;
-pub(crate) use kept::{KEPT_AT_ONCE, KeptUpload};
+pub(crate) use kept::{KEPT_AT_ONCE, KEPT_FOR, KeptUpload};
 pub(crate) use whole::Whole;
 
 /// Content types whose bodies are streams of messages: they come when there is something to say.
@@ -105,6 +105,13 @@ impl Upload {
             Self::Client(_, watch) => watch.as_deref_mut(),
             Self::Again(again) => again.rest_mut().watched(),
             Self::Kept(_) | Self::Whole(_) | Self::Empty => None,
+        }
+    }
+
+    /// The client has to send at some pace, whatever it sends.
+    pub(crate) fn time(&self) {
+        if let Some(state) = self.state() {
+            state.timed.store(true, Ordering::Relaxed);
         }
     }
 

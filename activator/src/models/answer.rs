@@ -40,7 +40,7 @@ impl Listed {
                 Awareness::Failed(reason) => ("failed", Some(reason.to_string())),
             },
             Err(Some(why)) => ("failed", Some(why.to_string())),
-            Err(None) => ("failed", Some("no revision is ready yet".to_owned())),
+            Err(None) => ("waking", Some("no revision is ready yet".to_owned())),
         };
         let owned_by = namespace.to_owned();
         Self { id, object: "model", created: created_s, owned_by, state, reason }

@@ -3,11 +3,13 @@
 //! The whole body is looked at: of two names a server may take the last, so that a request must not
 //! go by the first.
 
+use std::borrow::Cow;
 use std::ops::Range;
 
 use bytes::Bytes;
 use ebb_api::models::NAME_BYTES_MAX;
 use serde::Deserialize;
+use serde::de::{Error as _, IgnoredAny, MapAccess, Visitor};
 use serde_json::value::RawValue;
 
 use super::call::BodyKind;
@@ -15,6 +17,8 @@ use crate::error::ModelError;
 
 mod multipart;
 
+/// The field that names the model.
+const FIELD: &str = "model";
 const OBJECT: ModelError = ModelError::BodyUnfit("a JSON object");
 
 /// A model's name in a body.
@@ -27,11 +31,49 @@ pub(crate) struct Named {
 }
 
 /// What is read of a JSON body. Everything else is passed over without being kept, at any depth.
-#[derive(Deserialize)]
 struct Asked<'a> {
-    #[serde(borrow)]
     model: Option<&'a RawValue>,
 }
+
+/// Reads [`Asked`]. A key that is `model` but for its case counts as a second one: Go's servers take
+/// it, whichever comes last.
+struct AskedVisitor;
+
+// === impl Asked ===
+
+impl<'de> Deserialize<'de> for Asked<'de> {
+    fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        deserializer.deserialize_map(AskedVisitor)
+    }
+}
+
+impl<'de> Visitor<'de> for AskedVisitor {
+    type Value = Asked<'de>;
+
+    fn expecting(&self, text: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        text.write_str("an object")
+    }
+
+    fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Asked<'de>, A::Error> {
+        let (mut model, mut likenesses) = (None, 0);
+        while let Some(key) = map.next_key::<Key<'de>>()? {
+            likenesses += usize::from(key.0.eq_ignore_ascii_case(FIELD));
+            if likenesses > 1 {
+                return Err(A::Error::custom("twice"));
+            }
+            if key.0 == FIELD {
+                model = map.next_value()?;
+            } else {
+                map.next_value::<IgnoredAny>()?;
+            }
+        }
+        Ok(Asked { model })
+    }
+}
+
+/// A key, copied only if it has escapes.
+#[derive(Deserialize)]
+struct Key<'a>(#[serde(borrow)] Cow<'a, str>);
 
 /// The model that a body names.
 pub(crate) fn find(
@@ -41,7 +83,7 @@ pub(crate) fn find(
 ) -> Result<Named, ModelError> {
     let (name, range) = match kind {
         BodyKind::Json => in_json(body)?,
-        BodyKind::Multipart => multipart::field(body, content_type, "model")?,
+        BodyKind::Multipart => multipart::field(body, content_type, FIELD)?,
     };
     if name.is_empty() {
         return Err(ModelError::ModelMissing);
@@ -76,21 +118,14 @@ fn broken(error: &serde_json::Error) -> ModelError {
 }
 
 impl Named {
-    /// The same body with `name` in the place of its own.
-    pub(crate) fn renamed(&self, body: &[u8], name: &str) -> Bytes {
-        let quote = match self.kind {
+    /// The same body with `name` in the place of its own. What is not changed is not copied.
+    pub(crate) fn renamed(&self, body: &Bytes, name: &str) -> [Bytes; 3] {
+        let name = match self.kind {
             // A declared name has no character that JSON would escape.
-            BodyKind::Json => "\"",
-            BodyKind::Multipart => "",
+            BodyKind::Json => format!("\"{name}\""),
+            BodyKind::Multipart => name.to_owned(),
         };
-        let parts = [
-            &body[..self.range.start],
-            quote.as_bytes(),
-            name.as_bytes(),
-            quote.as_bytes(),
-            &body[self.range.end..],
-        ];
-        parts.concat().into()
+        [body.slice(..self.range.start), name.into(), body.slice(self.range.end..)]
     }
 }
 
@@ -132,7 +167,13 @@ mod tests {
             assert_eq!(told(body), missing, "{body}");
         }
         let twice = "the body names \"model\" twice";
-        for body in [r#"{"model":"a","model":"b"}"#, r#"{"model":"a","b":1,"mo\u0064el":"a"}"#] {
+        for body in [
+            r#"{"model":"a","Model":"b"}"#,
+            r#"{"MODEL":"a","model":"b"}"#,
+            r#"{"model":null,"model":"b"}"#,
+            r#"{"model":"a","model":"b"}"#,
+            r#"{"model":"a","b":1,"mo\u0064el":"a"}"#,
+        ] {
             assert_eq!(told(body), twice, "{body}");
         }
         let long = format!(r#"{{"model":"{}"}}"#, "a".repeat(321));
@@ -162,7 +203,10 @@ mod tests {
     fn another_name_takes_the_place_of_the_first() {
         let body = br#"{"messages":"smol","model" : "sm\u006fl" ,"x":1}"#;
         let named = find(body, BodyKind::Json, None).unwrap();
-        let renamed = named.renamed(body, "org/other:8b");
-        assert_eq!(renamed, r#"{"messages":"smol","model" : "org/other:8b" ,"x":1}"#);
+        let renamed = named.renamed(&Bytes::from_static(body), "org/other:8b").concat();
+        assert_eq!(
+            String::from_utf8(renamed).unwrap(),
+            r#"{"messages":"smol","model" : "org/other:8b" ,"x":1}"#
+        );
     }
 }

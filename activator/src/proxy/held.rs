@@ -15,7 +15,7 @@ use crate::upload::Upload;
 
 /// Memory of a waiting request besides its head and its body: its task, and its place in the queue.
 /// With its connection, 22 KiB were measured.
-const WAITING_BYTES: usize = 8 * 1024;
+pub(super) const WAITING_BYTES: usize = 8 * 1024;
 /// The part of an HTTP/1 body that comes together with its head, in hyper's buffer.
 const H1_BODY_BYTES: usize = 8 * 1024;
 
@@ -76,7 +76,7 @@ impl Client {
 }
 
 /// Bytes of a body that may come before anything reads it.
-fn body_bytes(request: &Request<Upload>, purpose: Purpose) -> usize {
+pub(super) fn body_bytes(request: &Request<Upload>, purpose: Purpose) -> usize {
     if request.body().is_end_stream() {
         return 0;
     }

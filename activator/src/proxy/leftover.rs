@@ -22,7 +22,8 @@ const DRAIN_TIMEOUT: Duration = Duration::from_millis(500);
 /// Reads a small unread body to its end. True when there is more, so that the connection cannot be
 /// used again.
 pub(super) async fn must_close(request: Request<Upload>) -> bool {
-    if request.body().is_end_stream() {
+    // A body that was read to its end leaves nothing on the connection.
+    if request.body().is_end_stream() || matches!(request.body(), Upload::Whole(_)) {
         return false;
     }
     // Reading would ask the client for a body that it has not begun to send.

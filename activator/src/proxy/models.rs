@@ -2,6 +2,7 @@
 //! names.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use bytes::Bytes;
 use http::header::{self, HeaderValue};
@@ -9,12 +10,13 @@ use http::{Response, StatusCode};
 use http_body::Body as _;
 use http_body_util::{BodyExt as _, Collected, Limited};
 use serde_json::Value;
-use tokio::time::Instant;
+use tokio::time::{Instant, timeout};
 
 use super::answer::{ERROR_HEADER, told};
 use super::check::Checked;
 use super::client::{Caller, Client};
 use super::failed::Failed;
+use super::held::{WAITING_BYTES, body_bytes};
 use super::leftover;
 use crate::body::ProxyBody;
 use crate::budget::{Excess, Purpose, Share};
@@ -22,13 +24,17 @@ use crate::error::{ModelError, RequestError};
 use crate::guard::Busy;
 use crate::meters::{Bound, Cut};
 use crate::models::call::{Call, ErrorForm};
-use crate::models::{Ask, BODY_BYTES_MAX, LISTED_MAX, answer, ask, form_of, name};
+use crate::models::name::{self, Named};
+use crate::models::{Ask, BODY_BYTES_MAX, LISTED_MAX, answer, ask, form_of};
 use crate::revision::Revision;
 use crate::route::{self, Door};
 use crate::upload::{Upload, UploadError, Whole};
 
-/// Bytes of a body that are counted for before the first are there.
+/// Bytes of a body that are counted for before the first are there, or a window of HTTP/2.
 const FIRST_BYTES: usize = 16 * 1024;
+/// Longest time for a body to come, whatever its pace: the largest needs 1.8 Mbit/s. What is held of it
+/// is everybody's.
+const READ_WITHIN: Duration = Duration::from_mins(5);
 /// A body of more bytes is looked through beside the requests of others: a MiB takes a millisecond
 /// or two.
 const LARGE_BYTES: usize = 1024 * 1024;
@@ -72,11 +78,12 @@ impl Client {
         };
         let path = checked.request.uri().path();
         let form = form_of(path);
-        let table = self.proxy.directory.table();
+        let directory = &self.proxy.directory;
+        // A table keeps all that it leads to: it must not be held while a request waits.
         let found = match ask(checked.request.method(), path) {
             Ok(Ask::Call(call)) => return self.call(checked, call, door, busy).await,
-            Ok(Ask::List) => Ok(answer::list(table.models(), door, LISTED_MAX)),
-            Ok(Ask::Show(id)) => answer::show(table.models(), &id, door),
+            Ok(Ask::List) => Ok(answer::list(directory.table().models(), door, LISTED_MAX)),
+            Ok(Ask::Show(id)) => answer::show(directory.table().models(), &id, door),
             Err(error) => Err(error),
         };
         match found {
@@ -98,7 +105,7 @@ impl Client {
             Ok(way) => way,
             Err(error) => return Err(checked.failed(error).in_form(form)),
         };
-        // The revision's timeouts count from here: the client's time is bounded by its pace.
+        // The revision's timeouts count from here: the client has had its own time.
         let response = self.pass(checked, way, Instant::now(), busy).await;
         let response = response.map_err(|failed| failed.in_form(form))?;
         Ok(in_form(response, form).await)
@@ -111,43 +118,49 @@ impl Client {
         call: Call,
         door: Door,
     ) -> Result<Arc<Revision>, RequestError> {
-        let headers = checked.request.headers();
+        let headers = checked.request.headers_mut();
         if headers.contains_key(header::CONTENT_ENCODING) {
             return Err(ModelError::BodyEncoded.into());
         }
-        let media = headers.get(header::CONTENT_TYPE).and_then(|media| media.to_str().ok());
-        let media = media.map(str::to_owned);
-        let Read { bytes, mut share } = self.read(checked).await?;
-        let named = self.look_through(bytes.clone(), call, media).await?;
+        let mut media = headers.get_all(header::CONTENT_TYPE).iter();
+        let first = media.next().and_then(|media| media.to_str().ok()).map(str::to_owned);
+        if media.next().is_some() {
+            return Err(RequestError::Malformed("content-type"));
+        }
+        // The body goes on without trailers.
+        headers.remove(header::TRAILER);
+        let _head = self.hold_unnamed(checked.head_bytes + WAITING_BYTES)?;
+        let read = timeout(READ_WITHIN, self.read(checked)).await;
+        let Read { bytes, share } = read.unwrap_or(Err(RequestError::BodySlow))?;
+        let (named, mut share) = self.look_through(bytes.clone(), share, call, first).await?;
         let way = self.way(&named.name, door).await?;
-        let over = |excess| self.refused(excess);
-        let bytes = match way.known_as {
-            Some(known_as) => {
-                // For a moment there are both bodies.
-                let _both = self.hold_unnamed(bytes.len() + known_as.len())?;
-                let renamed = named.renamed(&bytes, &known_as);
-                share.grow(renamed.len().saturating_sub(bytes.len())).map_err(over)?;
-                renamed
-            }
-            None => bytes,
+        if share.move_to(&way.revision.held).is_err() {
+            self.proxy.context.meters.overflow(Bound::RevisionBytes);
+            return Err(RequestError::QueueFull);
+        }
+        let body = match way.known_as {
+            Some(known_as) => Whole::new(named.renamed(&bytes, &known_as), share),
+            None => Whole::new([bytes], share),
         };
-        share.move_to(&way.revision.held).map_err(over)?;
+        let body = Upload::Whole(body);
         let headers = checked.request.headers_mut();
         if headers.contains_key(header::CONTENT_LENGTH) {
-            headers.insert(header::CONTENT_LENGTH, HeaderValue::from(bytes.len()));
+            let length = body.size_hint().lower();
+            headers.insert(header::CONTENT_LENGTH, HeaderValue::from(length));
         }
-        *checked.request.body_mut() = Upload::Whole(Whole::new(bytes, share));
+        *checked.request.body_mut() = body;
         Ok(way.revision)
     }
 
     /// Reads a body to its end.
     async fn read(&self, checked: &mut Checked) -> Result<Read, RequestError> {
+        let mut counted = body_bytes(&checked.request, Purpose::Waiting).max(FIRST_BYTES);
         let body = checked.request.body_mut();
+        body.time();
         let declared = usize::try_from(body.size_hint().lower()).unwrap_or(usize::MAX);
         if declared > BODY_BYTES_MAX {
             return Err(ModelError::BodyLarge.into());
         }
-        let mut counted = FIRST_BYTES.min(declared.max(1));
         let mut share = self.hold_unnamed(counted)?;
         let mut bytes = Vec::new();
         while let Some(frame) = body.frame().await {
@@ -160,7 +173,8 @@ impl Client {
             }
             if needed > counted {
                 // Twice as much each time, but no more than is to come where that is known.
-                let next = if needed <= declared { declared.min(2 * needed) } else { 2 * needed };
+                let most = if needed <= declared { declared } else { BODY_BYTES_MAX };
+                let next = most.min(2 * needed);
                 share.grow(next - counted).map_err(|excess| self.refused(excess))?;
                 counted = next;
             }
@@ -174,48 +188,61 @@ impl Client {
         Ok(Read { bytes: bytes.into(), share })
     }
 
-    /// The model's name in a body.
+    /// The model's name in a body. The share comes back; a scan that nobody waits for any more keeps it,
+    /// and its turn, to its end.
     async fn look_through(
         &self,
         bytes: Bytes,
+        share: Share,
         call: Call,
         media: Option<String>,
-    ) -> Result<name::Named, RequestError> {
+    ) -> Result<(Named, Share), RequestError> {
         let is_large = bytes.len() > LARGE_BYTES;
-        let look = move || name::find(&bytes, call.body, media.as_deref());
+        let look = move || name::find(&bytes, call.body, media.as_deref()).map(|it| (it, share));
         if !is_large {
             return Ok(look()?);
         }
-        let _turn = self.proxy.reading.acquire().await;
-        match tokio::task::spawn_blocking(look).await {
-            Ok(named) => Ok(named?),
+        let turn = Arc::clone(&self.proxy.reading).acquire_owned().await;
+        let scan = move || {
+            let _turn = turn;
+            look()
+        };
+        match tokio::task::spawn_blocking(scan).await {
+            Ok(found) => Ok(found?),
             // It panicked, or the process ends.
             Err(_) => Err(RequestError::Overloaded),
         }
     }
 
-    /// Where a request for a model goes; waits for news of a model that is not known yet.
+    /// Where a request for a model goes; waits for news of a model that is not known yet, or that no
+    /// revision serves so far as is known.
     async fn way(&self, model: &str, door: Door) -> Result<Way, RequestError> {
         let directory = &self.proxy.directory;
         let look = || {
             let table = directory.table();
             let choice = table.models().pick(model, door, rand::random())?;
-            Some(match choice.target {
-                Ok(revision) => {
-                    Ok(Way { revision: Arc::clone(revision), known_as: choice.known_as.cloned() })
-                }
-                Err(why) => Err(ModelError::ModelUnserved {
-                    name: model.to_owned(),
-                    why: why.map_or("no revision is ready yet", |why| why).to_owned(),
-                }),
-            })
+            let known_as = choice.known_as.cloned();
+            let revision = Arc::clone(choice.target.ok()?);
+            Some(Way { revision, known_as })
         };
         let found = match look() {
             None => Box::pin(self.find_by_news(look)).await,
             found => found,
         };
-        let unknown = || answer::unknown(directory.table().models(), model, door);
-        Ok(found.unwrap_or_else(|| Err(unknown()))?)
+        found.ok_or_else(|| {
+            let table = directory.table();
+            let error = match table.models().pick(model, door, 0) {
+                Some(choice) => ModelError::ModelUnserved {
+                    name: model.to_owned(),
+                    why: match choice.target {
+                        Err(Some(why)) => why.to_string(),
+                        Ok(_) | Err(None) => "no revision is ready yet".to_owned(),
+                    },
+                },
+                None => answer::unknown(table.models(), model, door),
+            };
+            error.into()
+        })
     }
 
     fn hold_unnamed(&self, bytes: usize) -> Result<Share, RequestError> {
@@ -227,7 +254,7 @@ impl Client {
     fn refused(&self, excess: Excess) -> RequestError {
         let bound = match excess {
             Excess::All => Bound::HeldBytes,
-            Excess::Revision => Bound::RevisionBytes,
+            Excess::Revision => Bound::UnnamedBytes,
         };
         self.proxy.context.meters.overflow(bound);
         RequestError::Overloaded

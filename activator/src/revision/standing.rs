@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use ebb_api::report::RevisionKey;
 
-use super::Revision;
+use super::{Revision, Tracked};
 use crate::pod::PodState;
 
 /// How a revision stands at one activator.
@@ -59,16 +59,18 @@ impl Revision {
     /// How far it is from serving a request.
     pub(crate) fn awareness(&self) -> Awareness {
         let state = self.state.lock();
-        let is_coming = |state: PodState| state != PodState::Draining;
-        if state.live.is_none() {
-            Awareness::Failed("the revision does not exist".into())
-        } else if state.dispatch.has_open_pod() {
+        let Some(live) = &state.live else {
+            return Awareness::Failed("the revision does not exist".into());
+        };
+        let is_coming = |tracked: &Tracked| {
+            let is_leaving = tracked.state == PodState::Draining;
+            !is_leaving && live.owns(&tracked.facts) && !state.drained.contains(&tracked.facts.uid)
+        };
+        if state.dispatch.has_open_pod() {
             Awareness::Ready
         } else if let Some(reason) = &state.cannot_start {
             Awareness::Failed(Arc::clone(reason))
-        } else if state.dispatch.queued() > 0
-            || state.tracked.values().any(|tracked| is_coming(tracked.state))
-        {
+        } else if state.dispatch.queued() > 0 || state.tracked.values().any(is_coming) {
             Awareness::Waking
         } else {
             Awareness::Asleep

@@ -178,6 +178,7 @@ impl<T> RouteClaims<T> {
 mod tests {
     use std::cell::Cell;
 
+    use ebb_api::models::MODELS;
     use ebb_api::serving::{Route, RouteSpec, RouteStatus, TrafficTarget};
     use proptest::prelude::*;
 
@@ -189,6 +190,8 @@ mod tests {
     fn facts(name: &str, revision: &str, tag: Option<&str>) -> RouteFacts {
         let mut route = Route::new(name, RouteSpec::default());
         route.metadata.namespace = Some("default".to_owned());
+        let models = format!("{revision}, shared, of-{name}=shared");
+        route.metadata.annotations = Some([(MODELS.name().to_owned(), models)].into());
         route.status = Some(RouteStatus {
             url: Some(format!("http://{name}.default.example.com")),
             traffic: vec![TrafficTarget {
@@ -302,6 +305,16 @@ mod tests {
             for host in fresh.claims.keys() {
                 for door in [Door::Outer, Door::Inner] {
                     prop_assert_eq!(table.pick(host, door, 0), want.pick(host, door, 0));
+                }
+            }
+            for door in [Door::Outer, Door::Inner] {
+                let (listed, wanted) = (table.models().list(door, 100), want.models().list(door, 100));
+                prop_assert_eq!(&listed, &wanted);
+                for model in wanted.0 {
+                    let pick = |table: &'_ RouteTable<String>| {
+                        table.models().pick(&model.id, door, 0).unwrap().target.ok().cloned()
+                    };
+                    prop_assert_eq!(pick(&table), pick(&want));
                 }
             }
         }

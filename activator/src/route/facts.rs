@@ -156,7 +156,8 @@ impl ModelFacts {
         let created = route.metadata.creation_timestamp.as_ref();
         let conditions = route.status.as_ref().map_or(&[][..], |status| &status.conditions);
         let assigned = condition::find(conditions, RouteStatus::ALL_TRAFFIC_ASSIGNED);
-        let trouble = assigned.filter(|assigned| !assigned.is_true());
+        // Unknown is no trouble: a first start takes its time.
+        let trouble = assigned.filter(|assigned| assigned.is_false());
         Some(Self {
             declared,
             created_s: created.map_or(0, |time| time.0.as_second()),

@@ -1,13 +1,13 @@
 //! Which Routes serve which models: a model's name and a door lead to a revision.
 //!
 //! When a name has several claims, the oldest Route that the door knows gets it, so that all
-//! activators agree and a newcomer takes nothing from anybody. The others are reached as
-//! `namespace/name`.
+//! activators agree and a newcomer takes the name from nobody. The oldest of each other namespace is
+//! reached as `namespace/name`, unless somebody declares that very name.
 
 use std::collections::HashSet;
 use std::sync::Arc;
 
-use rpds::HashTrieMapSync;
+use rpds::RedBlackTreeMapSync;
 
 use super::door::Door;
 use super::facts::{Key, RouteFacts};
@@ -16,8 +16,8 @@ use super::split::Split;
 /// Name of a model to the Routes that claim it; `T` stands for a revision. A clone costs nothing.
 #[derive(Debug)]
 pub struct ModelTable<T> {
-    /// The claims of a name, the oldest Route first; never empty.
-    names: HashTrieMapSync<Arc<str>, Arc<[Claim<T>]>>,
+    /// The claims of a name, the oldest Route first; never empty. In order, for lists of the first.
+    names: RedBlackTreeMapSync<Arc<str>, Arc<[Claim<T>]>>,
 }
 
 /// One Route's claim to a name.
@@ -77,7 +77,7 @@ pub struct ModelView<'a, T> {
 
 impl<T> Default for ModelTable<T> {
     fn default() -> Self {
-        Self { names: HashTrieMapSync::new_sync() }
+        Self { names: RedBlackTreeMapSync::new_sync() }
     }
 }
 
@@ -92,15 +92,7 @@ impl<T> ModelTable<T> {
     /// revisions. The whole text is looked up first, then as `model:tag`, then as
     /// `namespace/model` and `namespace/model:tag`.
     pub fn pick(&self, model: &str, door: Door, random: u64) -> Option<Choice<'_, T>> {
-        let anywhere = |_: &Claim<T>| true;
-        let (claim, tag) = self.look_up(model, door, anywhere).or_else(|| {
-            let (namespace, rest) = model.split_once('/')?;
-            self.look_up(rest, door, |claim| claim.offer.route.0 == namespace)
-        })?;
-        let way = match tag {
-            Some(tag) => Some(claim.offer.tag(tag, door)?),
-            None => claim.offer.main.as_ref(),
-        };
+        let (claim, way) = self.look_up(model, door)?;
         let server_name = claim.known_as.as_ref().unwrap_or(&claim.name);
         Some(Choice {
             target: way.map(|way| way.split.pick(random)).ok_or(claim.offer.trouble.as_ref()),
@@ -108,42 +100,46 @@ impl<T> ModelTable<T> {
         })
     }
 
-    /// The claim that `text` leads to, and the tag if it names one.
-    fn look_up<'a>(
+    /// The claim that `model` leads to, and the way of its requests if a revision serves them.
+    fn look_up(&self, model: &str, door: Door) -> Option<(&Claim<T>, Option<&Way<T>>)> {
+        self.look_up_in(model, door, |_| true).or_else(|| {
+            let (namespace, rest) = model.split_once('/')?;
+            self.look_up_in(rest, door, |claim| claim.offer.route.0 == namespace)
+        })
+    }
+
+    fn look_up_in(
         &self,
-        text: &'a str,
+        text: &str,
         door: Door,
         is_meant: impl Fn(&Claim<T>) -> bool,
-    ) -> Option<(&Claim<T>, Option<&'a str>)> {
+    ) -> Option<(&Claim<T>, Option<&Way<T>>)> {
         let find = |name: &str| {
-            let mut claims = self.names.get(name)?.iter();
+            let mut claims = self.claims(name);
             claims.find(|claim| claim.offer.is_known(door) && is_meant(claim))
         };
-        find(text).map(|claim| (claim, None)).or_else(|| {
+        find(text).map(|claim| (claim, claim.offer.main.as_ref())).or_else(|| {
             let (name, tag) = text.rsplit_once(':')?;
-            let claim = find(name).filter(|claim| claim.offer.tag(tag, door).is_some())?;
-            Some((claim, Some(tag)))
+            let claim = find(name)?;
+            Some((claim, Some(claim.offer.tag(tag, door)?)))
         })
     }
 
     /// The models that this door knows, at most `most` and the first by name, under the names that
-    /// they are reached by; true when there are more.
+    /// they are reached by; true when there are more. Costs no more than it returns.
     pub fn list(&self, door: Door, most: usize) -> (Vec<ModelView<'_, T>>, bool) {
-        let mut models: Vec<_> =
-            self.names.values().flat_map(|claims| reached(claims, door)).collect();
-        models.sort_unstable_by(|one, two| one.id.cmp(&two.id));
-        let is_more = models.len() > most;
-        models.truncate(most);
-        (models, is_more)
+        let is_declared = |id: &str| self.claims(id).any(|claim| claim.offer.is_known(door));
+        let all = self.names.values().flat_map(|claims| reached(claims, door));
+        // A namespace before a name may be somebody's name as well.
+        let mut all = all.filter(|(place, model)| *place == 0 || !is_declared(&model.id));
+        let models = all.by_ref().take(most).map(|(_, model)| model).collect();
+        (models, all.next().is_some())
     }
 
-    /// The model that is listed by this name.
+    /// The model that a request for `id` would go to.
     pub fn find(&self, id: &str, door: Door) -> Option<ModelView<'_, T>> {
-        let of = |name: &str| {
-            let claims = self.names.get(name)?;
-            reached(claims, door).find(|model| model.id == id)
-        };
-        of(id).or_else(|| of(id.split_once('/')?.1))
+        let (claim, way) = self.look_up(id, door)?;
+        Some(claim.offer.view(id.to_owned(), way))
     }
 
     /// Whether no model is declared.
@@ -185,7 +181,7 @@ impl<T> ModelTable<T> {
 
 /// The models of one name that a door knows: the oldest has the name, and of each other namespace
 /// the oldest is reached with the namespace before it.
-fn reached<T>(claims: &[Claim<T>], door: Door) -> impl Iterator<Item = ModelView<'_, T>> {
+fn reached<T>(claims: &[Claim<T>], door: Door) -> impl Iterator<Item = (usize, ModelView<'_, T>)> {
     let mut namespaces = HashSet::new();
     let known = claims.iter().filter(move |claim| claim.offer.is_known(door));
     known.enumerate().filter_map(move |(place, claim)| {
@@ -195,13 +191,7 @@ fn reached<T>(claims: &[Claim<T>], door: Door) -> impl Iterator<Item = ModelView
             0 => claim.name.to_string(),
             _ => format!("{namespace}/{}", claim.name),
         };
-        let main = claim.offer.main.as_ref();
-        is_first.then(|| ModelView {
-            id,
-            namespace,
-            created_s: claim.offer.created_s,
-            target: main.map(|way| way.split.largest()).ok_or(claim.offer.trouble.as_ref()),
-        })
+        is_first.then(|| (place, claim.offer.view(id, claim.offer.main.as_ref())))
     })
 }
 
@@ -226,6 +216,15 @@ impl<T> Offer<T> {
         match tag {
             Some(tag) => self.tags.push((tag, way)),
             None => self.main = Some(way),
+        }
+    }
+
+    fn view<'a>(&'a self, id: String, way: Option<&'a Way<T>>) -> ModelView<'a, T> {
+        ModelView {
+            id,
+            namespace: &self.route.0,
+            created_s: self.created_s,
+            target: way.map(|way| way.split.largest()).ok_or(self.trouble.as_ref()),
         }
     }
 

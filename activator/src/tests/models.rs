@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use ebb_api::config::NetworkConfig;
+use ebb_api::serving::Route;
 use http::{Method, Request, Response, StatusCode};
 use http_body_util::{BodyExt as _, Full};
 use hyper::body::Incoming;
@@ -19,6 +20,8 @@ use super::peers::{Pair, one_at_a_time};
 use crate::WatchChange;
 use crate::route::Door;
 
+mod bodies;
+
 const MODELS: &str = "models.example.com";
 const CHAT: &str = "/v1/chat/completions";
 const MIB: usize = 1024 * 1024;
@@ -27,7 +30,12 @@ const MIB: usize = 1024 * 1024;
 fn declare(world: &World, models: &str) {
     let network = NetworkConfig { domain: "example.com:8080".into(), ..NetworkConfig::default() };
     world.activator.directory().change_network(&network);
-    let route = serde_json::from_value(json!({
+    world.activator.change_routes([WatchChange::Applied(route_of(models))]);
+}
+
+/// The Route of the revision, which declares these models.
+fn route_of(models: &str) -> Route {
+    serde_json::from_value(json!({
         "apiVersion": "serving.knative.dev/v1", "kind": "Route",
         "metadata": {
             "name": "digits", "namespace": "default", "creationTimestamp": "2026-01-01T00:00:00Z",
@@ -39,8 +47,8 @@ fn declare(world: &World, models: &str) {
             "traffic": [{"revisionName": "digits-00001", "percent": 100, "tag": "canary",
                 "url": format!("http://canary-{HOST}:8080")}],
         },
-    }));
-    world.activator.change_routes([WatchChange::Applied(route.unwrap())]);
+    }))
+    .unwrap()
 }
 
 fn request(method: Method, path: &str, body: impl Into<Bytes>) -> Request<Full<Bytes>> {
@@ -220,43 +228,6 @@ async fn what_is_wrong_is_told_in_the_form_of_the_sdk() {
     assert_eq!(pod.served.load(Ordering::SeqCst), 0, "the pod was asked");
 }
 
-#[tokio::test(start_paused = true)]
-async fn bodies_that_are_too_large_too_slow_or_too_many_are_refused() {
-    let world = World::new(json!({}));
-    declare(&world, "smol");
-    let status = async |head: &str, body: &[u8]| {
-        let mut stream = world.dial();
-        let head = format!("POST {CHAT} HTTP/1.1\r\nhost: {MODELS}\r\n{head}\r\n\r\n");
-        stream.write_all(head.as_bytes()).await.unwrap();
-        stream.write_all(body).await.unwrap();
-        let mut answer = vec![0; 4096];
-        let read = stream.read(&mut answer).await.unwrap();
-        String::from_utf8_lossy(&answer[9..read.min(12)]).into_owned()
-    };
-    let begun = Instant::now();
-    assert_eq!(status(&format!("content-length: {}", 64 * MIB + 1), b"").await, "413");
-    assert!(begun.elapsed() < Duration::from_secs(1), "at once, by its length");
-    assert_eq!(status("content-length: 100", b"{").await, "408");
-    // Nobody serves the model, so all wait; half of three quarters of 256 MiB is for them.
-    let body = format!(r#"{{"model":"smol","x":"{}"}}"#, "x".repeat(40 * MIB));
-    let waiting: Vec<_> = (0..2).map(|_| Box::pin(world.send(chat(body.clone())))).collect();
-    let both = futures::future::join_all(waiting);
-    let third = async {
-        while world.queued() < 2 {
-            sleep(Duration::from_millis(10)).await;
-        }
-        assert!(world.metric("held_bytes") > 80 * MIB as u64);
-        let third = world.send(chat(body.clone())).await;
-        assert_eq!(third.status(), StatusCode::SERVICE_UNAVAILABLE);
-        assert_eq!(third.headers()["retry-after"], "1");
-        world.start(1, echo("served"));
-    };
-    let (both, ()) = futures::join!(both, third);
-    assert!(both.iter().all(|response| response.status() == 200));
-    settle().await;
-    assert_eq!(world.metric("held_bytes"), 0);
-}
-
 /// The rest of the hosts, and the rest of the doors, know nothing of models.
 #[tokio::test(start_paused = true)]
 async fn only_the_models_host_has_models() {
@@ -288,19 +259,6 @@ async fn only_the_models_host_has_models() {
         assert_eq!(listed(Door::Outer).await.status(), 404, "{host}");
         assert_eq!(listed(Door::Inner).await.status(), 200, "{host}");
     }
-}
-
-/// An owner that has not heard of the revision reads nothing of the body, however large that is.
-#[tokio::test(start_paused = true)]
-async fn a_large_body_is_served_although_the_owner_is_behind() {
-    let pair = Pair::new(&one_at_a_time());
-    declare(&pair.other, "smol");
-    pair.start(1, mirror()).await;
-    pair.owner.activator.change_revisions(WatchChange::Replaced(Vec::new()));
-    let body = format!(r#"{{"model":"smol","x":"{}"}}"#, "x".repeat(3 * MIB));
-    let response = pair.other.send(chat(body.clone())).await;
-    assert_eq!(response.status(), 200);
-    assert_eq!(text(response).await, body);
 }
 
 /// What the owner of a revision says comes in the client's form as well.

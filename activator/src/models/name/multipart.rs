@@ -33,8 +33,10 @@ pub(super) fn field(
     }
     loop {
         let rest = &body[at..];
-        if rest.starts_with(b"--") {
-            return found.ok_or(ModelError::ModelMissing);
+        if let Some(epilogue) = rest.strip_prefix(b"--") {
+            // Readers differ in what they make of more.
+            let is_end = epilogue.iter().all(u8::is_ascii_whitespace);
+            return if is_end { found.ok_or(ModelError::ModelMissing) } else { Err(FORM) };
         }
         let part = rest.strip_prefix(b"\r\n").ok_or(FORM)?;
         let mut fields = [EMPTY_HEADER; FIELDS_MAX];
@@ -45,6 +47,11 @@ pub(super) fn field(
         let start = at + 2 + head;
         let length = find.find(&body[start..]).ok_or(FORM)?;
         let value = start..start + length;
+        // Some readers take a delimiter after half of a line break.
+        let is_ambiguous = |at: usize| at > 0 && b"\r\n".contains(&body[value.start + at - 1]);
+        if memmem::find_iter(&body[value.clone()], &delimiter[2..]).any(is_ambiguous) {
+            return Err(FORM);
+        }
         if disposition(fields)?.as_deref() == Some(wanted) {
             if found.is_some() {
                 return Err(ModelError::ModelTwice);
@@ -80,7 +87,8 @@ fn disposition(fields: &[Header<'_>]) -> Result<Option<String>, ModelError> {
     parameter(rest, "name").ok_or(FORM)
 }
 
-/// The value of a parameter; `None` if the parameters cannot be read, or have it twice.
+/// The value of a parameter; `None` if the parameters cannot be read, have it twice, or have it in
+/// another character set (RFC 8187), which some readers prefer.
 #[expect(clippy::option_option, reason = "unreadable, absent and present are three answers")]
 fn parameter(text: &str, wanted: &str) -> Option<Option<String>> {
     let (mut rest, mut found) = (text.trim(), None);
@@ -92,7 +100,9 @@ fn parameter(text: &str, wanted: &str) -> Option<Option<String>> {
             let end = after.find(';').unwrap_or(after.len());
             (after[..end].trim().to_owned(), &after[end..])
         };
-        if name.trim().eq_ignore_ascii_case(wanted) && found.replace(value).is_some() {
+        let name = name.trim();
+        let is_coded = name.split_once('*').is_some_and(|(name, _)| is(name, wanted));
+        if is_coded || (is(name, wanted) && found.replace(value).is_some()) {
             return None;
         }
         let after = after.trim_start();
@@ -103,6 +113,10 @@ fn parameter(text: &str, wanted: &str) -> Option<Option<String>> {
         };
     }
     Some(found)
+}
+
+fn is(name: &str, wanted: &str) -> bool {
+    name.trim().eq_ignore_ascii_case(wanted)
 }
 
 /// A quoted text up to its end, and what comes after it.
@@ -169,6 +183,10 @@ mod tests {
             (&*good.replace("\r\n--a b--\r\n", ""), TYPE),
             (&*good.replace("name=model", "name=model; name=other"), TYPE),
             (&*good.replace("content-disposition", "content-type"), TYPE),
+            (&*good.replace("name=model", "name=x; name*=utf-8''model"), TYPE),
+            (&*good.replace("smol", "a\n--a b\nb"), TYPE),
+            (&*good.replace("smol", "a\r--a b"), TYPE),
+            (&*format!("{good}--a b\r\n"), TYPE),
             ("", TYPE),
             ("--a b", TYPE),
         ] {

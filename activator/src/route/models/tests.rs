@@ -103,7 +103,7 @@ fn the_older_of_two_routes_has_the_name_in_whatever_order_they_come() {
         assert_eq!(picked(&claims, "smol", Door::Outer), to("b/old", ""));
         assert_eq!(picked(&claims, "a/smol", Door::Outer), to("a/new", "smol"));
         assert_eq!(picked(&claims, "b/smol", Door::Outer), to("b/old", "smol"));
-        assert_eq!(listed(&claims, Door::Outer), ["a/smol", "smol"]);
+        assert_eq!(listed(&claims, Door::Outer), ["smol", "a/smol"]);
         claims.remove("b", "old");
         assert_eq!(picked(&claims, "smol", Door::Outer), to("a/new", ""));
         assert_eq!(listed(&claims, Door::Outer), ["smol"]);
@@ -120,13 +120,32 @@ fn the_outer_door_neither_lists_nor_reaches_what_is_private() {
         hidden(route("c", "secret", 3, "other")),
     ]);
     assert_eq!(listed(&claims, Door::Outer), ["smol"]);
-    assert_eq!(listed(&claims, Door::Inner), ["b/smol", "other", "smol"]);
+    assert_eq!(listed(&claims, Door::Inner), ["other", "smol", "b/smol"]);
     assert_eq!(picked(&claims, "smol", Door::Outer), to("b/new", ""));
     assert_eq!(picked(&claims, "smol", Door::Inner), to("a/old", ""));
     for model in ["other", "a/smol", "c/other", "other:canary"] {
         assert_eq!(picked(&claims, model, Door::Outer), None, "{model}");
         assert!(picked(&claims, model, Door::Inner).is_some(), "{model}");
         assert_eq!(claims.table().models().find(model, Door::Outer), None, "{model}");
+    }
+}
+
+/// Nobody's list has a name twice, and each name in it leads where it says.
+#[test]
+fn a_declared_name_goes_before_a_namespace_and_a_tag() {
+    let claims = claims(&[
+        route("b", "old", 1, "smol"),
+        route("a", "new", 2, "smol"),
+        route("c", "exact", 3, "a/smol, smol:canary"),
+    ]);
+    assert_eq!(listed(&claims, Door::Outer), ["a/smol", "smol", "smol:canary"]);
+    assert_eq!(picked(&claims, "a/smol", Door::Outer), to("c/exact", ""));
+    assert_eq!(picked(&claims, "smol:canary", Door::Outer), to("c/exact", ""));
+    let table = claims.table();
+    for id in ["smol", "a/smol", "b/smol", "b/smol:canary"] {
+        let found = table.models().find(id, Door::Outer).unwrap();
+        let (revision, _) = picked(&claims, id, Door::Outer).unwrap();
+        assert_eq!((found.id.as_str(), found.target), (id, Ok(&revision)));
     }
 }
 
