@@ -30,6 +30,8 @@ const PATIENCE: Duration = Duration::from_secs(30);
 struct Beats {
     /// The last sign of life; none before the first beat and after the last.
     last: Option<Instant>,
+    /// Whether somebody has noticed that the next sign is late.
+    is_noted: bool,
     /// How often the process stood still.
     stops: u64,
     /// Until when the list after the last standstill is waited for; none once it is there.
@@ -55,21 +57,30 @@ pub(crate) struct CautiousConnect {
 impl Beats {
     /// A sign of life; true if the process has stood still since the last one.
     fn beat(&mut self, now: Instant) -> bool {
-        let stood = self.look(now);
-        self.last = Some(now);
-        stood
+        let is_still = self.is_still(now);
+        let is_news = self.look(now);
+        if is_still {
+            // A list can be had from now on.
+            self.until = Some(now + PATIENCE);
+        }
+        (self.last, self.is_noted) = (Some(now), false);
+        is_news
     }
 
-    /// True if the process has stood still since its last sign of life. That somebody looks is none:
-    /// the tasks that hear of pods may stand still alone.
+    /// Takes note if the process has stood still since its last sign of life, once; true if that is
+    /// news. That somebody looks is no sign: the tasks that hear of pods may stand still alone.
     fn look(&mut self, now: Instant) -> bool {
-        let stood = self.last.is_some_and(|last| now.saturating_duration_since(last) > STILL);
-        if stood {
-            self.last = Some(now);
+        let is_news = self.is_still(now) && !self.is_noted;
+        if is_news {
+            self.is_noted = true;
             self.stops += 1;
             self.until = Some(now + PATIENCE);
         }
-        stood
+        is_news
+    }
+
+    fn is_still(&self, now: Instant) -> bool {
+        self.last.is_some_and(|last| now.saturating_duration_since(last) > STILL)
     }
 
     /// All pods were listed by a watch that began after so many standstills.
@@ -192,6 +203,16 @@ mod tests {
             assert_eq!(over.is_ok(), second <= 5, "after {second} s");
         }
         assert_eq!(standstill.stops(), 1);
+        // Patience has an end, whoever looks meanwhile.
+        for _ in 0..3 {
+            tokio::time::sleep(STILL * 2).await;
+            let _over = tokio::time::timeout(Duration::ZERO, standstill.over()).await;
+        }
+        let over = tokio::time::timeout(Duration::ZERO, standstill.over()).await;
+        assert_eq!((over.is_ok(), standstill.stops()), (true, 1));
+        standstill.beat(Instant::now());
+        let over = tokio::time::timeout(Duration::ZERO, standstill.over()).await;
+        assert_eq!((over.is_ok(), standstill.stops()), (false, 1), "now a list can be had");
     }
 
     #[tokio::test(start_paused = true)]

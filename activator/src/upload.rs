@@ -21,7 +21,7 @@ mod kept;
 mod whole;
 
 use kept::Again;
-pub(crate) use kept::{KEPT_AT_ONCE, KEPT_FOR, KeptUpload};
+pub(crate) use kept::{KEPT_AT_ONCE, KeptUpload};
 pub(crate) use whole::Whole;
 
 /// Content types whose bodies are streams of messages: they come when there is something to say.

@@ -288,7 +288,9 @@ impl Drain {
         }
         let counts = scene.pods.counts();
         let live = counts.ready.saturating_add(counts.not_ready).saturating_add(counts.pending);
-        scene.current.saturating_sub(live)
+        // A condemned pod is counted as long as the watch is behind.
+        let leaving = count(self.lingering(scene).count());
+        scene.current.saturating_sub(live.saturating_sub(leaving))
     }
 
     /// Whether condemned pods are to serve again in a moment. A lower scale could not tell them from

@@ -25,7 +25,7 @@ mod stored;
 mod tests;
 
 use self::index::Index;
-pub(crate) use self::index::{By, Mark};
+pub(crate) use self::index::{Aged, By, Mark};
 pub(crate) use self::packed::Packed;
 pub(crate) use self::stored::Stored;
 
@@ -115,12 +115,9 @@ impl<K: Stored> Cache<K> {
             .collect()
     }
 
-    /// The same of all namespaces, for a mark of that kind.
-    pub(crate) fn marked_anywhere(&self, by: By, value: &str) -> Vec<Arc<K>> {
-        let known = self.shelf.lock();
-        let names = known.index.anywhere(by, value).into_iter();
-        let reference = |(namespace, name)| ObjectRef::new(name).within(namespace);
-        names.filter_map(|it| self.newest(&known, &reference(it))).collect()
+    /// The objects of all namespaces that bear a mark of that kind, the oldest first. Reads no object.
+    pub(crate) fn marked_anywhere(&self, by: By, value: &str) -> Vec<Aged> {
+        self.shelf.lock().index.anywhere(by, value)
     }
 
     /// References to all objects, as a reconciler takes them.

@@ -2,6 +2,8 @@
 //!
 //! Pure functions over the stores: an event becomes the names of the objects to reconcile.
 
+use std::collections::BTreeSet;
+
 use ebb_api::labels;
 use ebb_api::serving::{Configuration, Revision, Route, Service};
 use k8s_openapi::api::apps::v1::Deployment;
@@ -9,7 +11,7 @@ use k8s_openapi::api::core::v1::{Pod, Service as CoreService};
 use kube::runtime::reflector::ObjectRef;
 use kube::{Resource, ResourceExt as _};
 
-use crate::cache::{By, Stored};
+use crate::cache::{Aged, By, Stored};
 use crate::owner;
 use crate::queues::Trigger;
 use crate::route::{claims, models, routing};
@@ -36,7 +38,8 @@ pub(crate) fn of_revision(stores: &Stores, revision: &Revision) -> Vec<Trigger> 
     triggers
 }
 
-/// A Route concerns itself, its Service, and the Routes that want or have one of its hosts or models;
+/// A Route concerns itself, its Service, the Routes that want or have one of its hosts, and the
+/// younger ones that declare one of its models;
 /// when it is gone, also the Revisions that carry its mark.
 pub(crate) fn of_route(stores: &Stores, route: &Route, gone: bool) -> Vec<Trigger> {
     let namespace = route.namespace().unwrap_or_default();
@@ -49,11 +52,14 @@ pub(crate) fn of_route(stores: &Stores, route: &Route, gone: bool) -> Vec<Trigge
         let others = named.chain(tagged).filter(|other| other.name_any() != route.name_any());
         triggers.extend(others.map(|other| Trigger::Route(ObjectRef::from_obj(&*other))));
     }
-    for model in models::names(route) {
-        let others = stores.routes.marked_anywhere(By::Model, &model).into_iter();
-        let others = others.filter(|other| !models::is_same(other, route));
-        triggers.extend(others.map(|other| Trigger::Route(ObjectRef::from_obj(&*other))));
-    }
+    // An older Route has its names whatever a younger one does.
+    let own = Aged::of(route.meta());
+    let declared = models::names(route).into_iter();
+    let declared = declared.flat_map(|model| stores.routes.marked_anywhere(By::Model, &model));
+    let younger: BTreeSet<_> = declared.filter(|other| *other > own).collect();
+    triggers.extend(younger.into_iter().map(|Aged { namespace, name, .. }| {
+        Trigger::Route(ObjectRef::new(&name).within(&namespace))
+    }));
     if gone {
         let marked = routing::marked(route, stores);
         triggers.extend(marked.iter().map(|it| Trigger::Revision(ObjectRef::from_obj(&**it))));

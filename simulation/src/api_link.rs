@@ -50,8 +50,8 @@ pub(crate) struct Call {
     pub(crate) path: String,
     /// The term of its sender's lease when it was sent.
     pub(crate) term: Option<i64>,
-    /// When it was sent.
-    pub(crate) sent: Duration,
+    /// How long its sender stood still with it.
+    pub(crate) held: Duration,
     /// Whether the network held it for long, so that its sender may lead no more when it arrives.
     pub(crate) is_late: bool,
     /// Whether it is carried out only if what it follows from is still so.
@@ -198,7 +198,11 @@ impl ApiLink {
             method: parts.method.clone(),
             path,
             term,
-            sent,
+            held: if is_late {
+                ebb_clockwork::elapsed().saturating_sub(sent)
+            } else {
+                Duration::ZERO
+            },
             is_late,
             is_conditional: is_late && is_conditional(&body),
         };
@@ -277,10 +281,13 @@ impl ApiLink {
         let body = body.collect().await?.to_bytes();
         let is_conditional = is_conditional(&body);
         let request = Request::from_parts(parts, body.into());
-        let (link, call) = (self.clone(), Call { is_late: true, is_conditional, ..call.clone() });
+        let (link, mut call) =
+            (self.clone(), Call { is_late: true, is_conditional, ..call.clone() });
+        let begin = ebb_clockwork::elapsed();
         let late = tokio::spawn(async move {
             sleep(STANDS_AFTER).await;
             link.is_resumed().await;
+            call.held = ebb_clockwork::elapsed().saturating_sub(begin);
             link.write(request, &call).await
         });
         let (parts, body) = late.await??;

@@ -11,7 +11,9 @@ const [gateway, host] = process.argv.slice(2);
 const address = gateway.replace(/:\d+$/, '');
 dns.lookup = (name, options, answer) =>
   options.all ? answer(null, [{ address, family: 4 }]) : answer(null, address, 4);
-const client = new OpenAI({ baseURL: `http://${host}/v1`, apiKey: 'none', timeout: 120_000 });
+// A retry would hide what was wrong.
+const patience = { timeout: 120_000, maxRetries: 0 };
+const client = new OpenAI({ baseURL: `http://${host}/v1`, apiKey: 'none', ...patience });
 const said = { listed: {} };
 for await (const model of client.models.list()) said.listed[model.id] = model.state;
 

@@ -12,7 +12,12 @@ import openai
 gateway, host = sys.argv[1:]
 # The host by a header, for not every resolver knows names below localhost.
 client = openai.OpenAI(
-    base_url=f"http://{gateway}/v1", api_key="none", default_headers={"Host": host}, timeout=120
+    base_url=f"http://{gateway}/v1",
+    api_key="none",
+    default_headers={"Host": host},
+    timeout=120,
+    # A retry would hide what was wrong.
+    max_retries=0,
 )
 said = {"listed": {model.id: model.model_dump()["state"] for model in client.models.list()}}
 

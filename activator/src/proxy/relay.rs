@@ -13,7 +13,7 @@ use futures::TryFutureExt as _;
 use http::{HeaderMap, HeaderValue, Request, Response};
 use hyper::body::Incoming;
 use tokio::sync::OwnedSemaphorePermit;
-use tokio::time::{Instant, timeout};
+use tokio::time::Instant;
 
 use super::answer::ERROR_HEADER;
 use super::check::Checked;
@@ -26,7 +26,7 @@ use crate::error::RequestError;
 use crate::headers::{PEER_REVISION, PEER_REVISION_UID};
 use crate::peers::Peer;
 use crate::revision::Revision;
-use crate::upload::{KEPT_FOR, KeptUpload, Upload};
+use crate::upload::{KeptUpload, Upload};
 use crate::upstream::{Lease, SendError};
 
 /// The response of another activator, its connection, and the place that the request has there.
@@ -143,8 +143,8 @@ impl Client {
             let kept = if copy.is_none() { self.keep_body(&mut request) } else { None };
             let mut opened = || {};
             let sent = upstream.send(request, &mut opened).map_err(Box::new);
-            let sent = within(deadline, during(&mut copy, sent));
-            let sent = KeptUpload::during(kept.as_ref(), sent);
+            let sent = within(deadline, sent);
+            let sent = KeptUpload::during(kept.as_ref(), &mut copy, sent);
             match sent.await.map_err(Failed::sent)?.map_err(|error| *error) {
                 Ok((response, _)) if is_behind(&response) => {
                     peer.reached();
@@ -204,16 +204,6 @@ impl Client {
     fn kept_place(&self) -> Option<OwnedSemaphorePermit> {
         self.proxy.peers.as_ref()?.kept_place()
     }
-}
-
-/// Waits for whoever gets the request, and keeps the copy of its body for [`KEPT_FOR`] at the most.
-async fn during<T>(copy: &mut Option<Upload>, sent: impl Future<Output = T>) -> T {
-    let mut sent = std::pin::pin!(sent);
-    if let Ok(outcome) = timeout(KEPT_FOR, sent.as_mut()).await {
-        return outcome;
-    }
-    *copy = None;
-    sent.await
 }
 
 /// The body itself, if it was kept for a peer that could not be reached.

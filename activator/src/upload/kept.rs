@@ -76,17 +76,24 @@ impl KeptUpload {
         Upload::Kept(self.clone())
     }
 
-    /// Waits for whoever gets the body, and keeps its beginning for [`KEPT_FOR`] at the most.
-    pub(crate) async fn during<T>(kept: Option<&Self>, sent: impl Future<Output = T>) -> T {
-        let Some(kept) = kept else {
-            return sent.await;
+    /// Waits for whoever gets the body, and keeps its beginning, or the copy of the whole of it, for
+    /// [`KEPT_FOR`] at the most.
+    pub(crate) async fn during<T>(
+        kept: Option<&Self>,
+        copy: &mut Option<Upload>,
+        sent: impl Future<Output = T>,
+    ) -> T {
+        let until = match (kept, &copy) {
+            (None, None) => return sent.await,
+            (Some(kept), _) => kept.0.lock().until,
+            (None, Some(_)) => Instant::now() + KEPT_FOR,
         };
-        let until = kept.0.lock().until;
         let mut sent = std::pin::pin!(sent);
         if let Ok(outcome) = timeout_at(until, sent.as_mut()).await {
             return outcome;
         }
-        kept.arrived();
+        kept.inspect(|kept| kept.arrived());
+        *copy = None;
         sent.await
     }
 
@@ -220,7 +227,8 @@ mod tests {
         let kept = KeptUpload::new(body(small).await, place, Instant::now());
         read(&mut kept.upload(), 3).await;
         let answer = tokio::time::sleep(KEPT_FOR * 2);
-        let ((), free) = tokio::join!(KeptUpload::during(Some(&kept), answer), async {
+        let mut none = None;
+        let ((), free) = tokio::join!(KeptUpload::during(Some(&kept), &mut none, answer), async {
             tokio::time::sleep(KEPT_FOR + Duration::from_millis(1)).await;
             places.available_permits()
         });

@@ -25,7 +25,7 @@ pub(crate) enum By {
     Names,
     /// Routes, by the host of each of their tags, wanted or in force.
     Host,
-    /// Routes of all namespaces, by each model that they declare.
+    /// Routes of all namespaces, by each model that they declare; the oldest comes first.
     Model,
 }
 
@@ -36,6 +36,45 @@ pub(crate) struct Mark(pub(crate) By, pub(crate) String);
 /// The marks of all objects of a kind.
 #[derive(Debug, Default)]
 pub(super) struct Index(BTreeSet<Box<str>>);
+
+/// An object of any namespace. The older is less; of two of one age, as activators see ages, the first
+/// by namespace and name.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) struct Aged {
+    /// When it was made, in seconds since 1970.
+    created_s: i64,
+    pub(crate) namespace: String,
+    pub(crate) name: String,
+}
+
+// === impl Aged ===
+
+impl Aged {
+    pub(crate) fn of(object: &ObjectMeta) -> Self {
+        let created = object.creation_timestamp.as_ref();
+        Self {
+            created_s: created.map_or(0, |time| time.0.as_second()),
+            namespace: object.namespace.clone().unwrap_or_default(),
+            name: object.name.clone().unwrap_or_default(),
+        }
+    }
+
+    fn read(text: &str) -> Option<Self> {
+        let mut parts = text.splitn(3, '/');
+        Some(Self {
+            created_s: parts.next()?.parse().ok()?,
+            namespace: parts.next()?.to_owned(),
+            name: parts.next()?.to_owned(),
+        })
+    }
+}
+
+impl std::fmt::Display for Aged {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        // Zeros in front, so that texts sort as numbers do.
+        write!(f, "{:020}/{}/{}", self.created_s, self.namespace, self.name)
+    }
+}
 
 // === impl Index ===
 
@@ -48,10 +87,10 @@ impl Index {
         entries.map_while(|entry| entry.strip_prefix(start.as_str())).collect()
     }
 
-    /// Namespaces and names of the objects anywhere that bear the mark.
-    pub(super) fn anywhere(&self, by: By, value: &str) -> Vec<(&str, &str)> {
+    /// The objects of all namespaces that bear the mark, the oldest first.
+    pub(super) fn anywhere(&self, by: By, value: &str) -> Vec<Aged> {
         let all = self.names("", by, value).into_iter();
-        all.filter_map(|entry| entry.split_once('/')).collect()
+        all.filter_map(Aged::read).collect()
     }
 
     pub(super) fn insert(&mut self, object: &ObjectMeta, marks: Vec<Mark>) {
@@ -78,12 +117,12 @@ fn start(namespace: &str, by: By, value: &str) -> String {
 }
 
 fn entry(object: &ObjectMeta, by: By, value: &str) -> Box<str> {
-    let namespace = object.namespace.as_deref().unwrap_or_default();
-    let name = object.name.as_deref().unwrap_or_default();
-    let entry = match by {
+    let entry = if by == By::Model {
         // Those of all namespaces are neighbours.
-        By::Model => format!("{}{namespace}/{name}", start("", by, value)),
-        _ => format!("{}{name}", start(namespace, by, value)),
+        format!("{}{}", start("", by, value), Aged::of(object))
+    } else {
+        let namespace = object.namespace.as_deref().unwrap_or_default();
+        format!("{}{}", start(namespace, by, value), object.name.as_deref().unwrap_or_default())
     };
     entry.into_boxed_str()
 }

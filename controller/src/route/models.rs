@@ -1,16 +1,16 @@
 //! Whether a Route's models are reached by their names.
 //!
-//! Of several Routes that declare one name, the oldest has it; activators go by the same order. The
-//! others are told so, for nobody else will tell their owners.
+//! Of several Routes that declare one name, the oldest has it; activators go by the same order, at each
+//! door among the Routes that it knows. The others are told so, for nobody else will tell their owners.
 
 use std::time::Duration;
 
-use ebb_api::models;
 use ebb_api::serving::{Route, RouteStatus};
+use ebb_api::{labels, models};
 use k8s_openapi::jiff::Timestamp;
-use kube::ResourceExt as _;
+use kube::{Resource as _, ResourceExt as _};
 
-use crate::cache::By;
+use crate::cache::{Aged, By};
 use crate::stores::Stores;
 
 /// When a Route that does not have one of its names looks again: no event tells that the Route that
@@ -25,6 +25,8 @@ struct Taken {
     model: String,
     /// `namespace/name` of that Route.
     holder: String,
+    /// Whether that is so inside the cluster alone: outside, nobody knows the other Route.
+    is_inside: bool,
     /// The name that leads to this Route, if it is the oldest of its namespace with the model.
     reached_as: Option<String>,
 }
@@ -44,29 +46,36 @@ pub(crate) fn names(route: &Route) -> Vec<String> {
     declared.into_iter().map(|model| model.name).collect()
 }
 
-/// Whether two versions are of one Route.
-pub(crate) fn is_same(one: &Route, other: &Route) -> bool {
-    one.namespace() == other.namespace() && one.name_any() == other.name_any()
-}
-
 /// How the names of its models stand; `None` for a Route that declares none.
 pub(super) fn standing(route: &Route, stores: &Stores) -> Option<Standing> {
     let names = names(route);
     if names.is_empty() {
         return None;
     }
-    let own = age(route);
+    let own = Aged::of(route.meta());
+    let all = |name: &str| stores.routes.marked_anywhere(By::Model, name);
     let taken = names.into_iter().filter_map(|model| {
-        let mut all = stores.routes.marked_anywhere(By::Model, &model);
-        all.retain(|other| age(other) < own);
-        let holder = all.iter().min_by_key(|other| age(other))?;
-        let holder = format!("{}/{}", holder.namespace().unwrap_or_default(), holder.name_any());
-        let namespace = route.namespace().unwrap_or_default();
-        let is_oldest_here = !all.iter().any(|other| other.namespace() == route.namespace());
-        let reached_as = is_oldest_here.then(|| format!("{namespace}/{model}"));
-        Some(Taken { model, holder, reached_as })
+        let mut older = all(&model);
+        older.retain(|other| *other < own);
+        let holder = older.first()?;
+        let is_private = stores.routes.get(&holder.namespace, &holder.name);
+        let is_private = is_private.is_some_and(|holder| is_private_route(&holder));
+        let long = format!("{}/{model}", own.namespace);
+        let is_oldest_here = !older.iter().any(|other| other.namespace == own.namespace);
+        let is_free = all(&long).is_empty();
+        Some(Taken {
+            holder: format!("{}/{}", holder.namespace, holder.name),
+            is_inside: is_private && !is_private_route(route),
+            reached_as: (is_oldest_here && is_free).then_some(long),
+            model,
+        })
     });
     Some(Standing(taken.collect()))
+}
+
+fn is_private_route(route: &Route) -> bool {
+    let visibility = route.labels().get(labels::VISIBILITY);
+    visibility.is_some_and(|visibility| visibility == labels::VISIBILITY_CLUSTER_LOCAL)
 }
 
 /// Says in the status how the names stand.
@@ -85,7 +94,8 @@ pub(super) fn tell(status: &mut RouteStatus, standing: Option<Standing>, now: Ti
 }
 
 fn message(taken: &Taken, count: usize) -> String {
-    let Taken { model, holder, reached_as } = taken;
+    let Taken { model, holder, is_inside, reached_as } = taken;
+    let place = if *is_inside { "Inside the cluster the" } else { "The" };
     let way = match reached_as {
         Some(name) => format!("this one is reached as {name:?}"),
         None => "this one is reached by its own host alone".to_owned(),
@@ -94,13 +104,7 @@ fn message(taken: &Taken, count: usize) -> String {
         0 => String::new(),
         more => format!(" The same is true of {more} more of its models."),
     };
-    format!("The older Route {holder} has the model {model:?}: {way}.{others}")
-}
-
-/// The order in which Routes have a name, as activators see it.
-fn age(route: &Route) -> (i64, String, String) {
-    let created = route.creation_timestamp().map_or(0, |time| time.0.as_second());
-    (created, route.namespace().unwrap_or_default(), route.name_any())
+    format!("{place} older Route {holder} has the model {model:?}: {way}.{others}")
 }
 
 #[cfg(test)]
@@ -155,8 +159,42 @@ mod tests {
         let text = "The older Route b/old has the model \"smol\": this one is reached by its own host \
                     alone.";
         assert_eq!(said[2], Some(("False", text.to_owned())));
+        // Outside nobody knows the older one, and somebody else has the long name.
+        let mut hidden = route("b", "old", 1, "smol");
+        let value = labels::VISIBILITY_CLUSTER_LOCAL.to_owned();
+        hidden.metadata.labels = Some([(labels::VISIBILITY.to_owned(), value)].into());
+        let said = told(&[hidden, route("a", "new", 2, "smol"), route("c", "exact", 3, "a/smol")]);
+        let text = "Inside the cluster the older Route b/old has the model \"smol\": this one is \
+                    reached by its own host alone.";
+        assert_eq!(said[1], Some(("False", text.to_owned())));
         let mut plain = route("a", "plain", 1, "x");
         plain.metadata.annotations = None;
         assert_eq!(told(&[plain]), [None]);
+    }
+
+    /// The oldest Route's events make the younger ones look, and no others.
+    #[tokio::test]
+    async fn a_route_concerns_the_younger_ones_with_its_models() {
+        let mut world = World::new();
+        let [old, new, other] = [
+            route("b", "old", 1, "smol, tiny"),
+            route("a", "new", 2, "tiny, smol"),
+            route("a", "other", 3, "else"),
+        ];
+        for route in [&old, &new, &other] {
+            world.watches.routes.feed(route.clone());
+        }
+        let told = |route: &Route| {
+            let triggers = crate::triggers::of_route(&world.stores, route, false);
+            let routes = triggers.into_iter().filter_map(|trigger| match trigger {
+                crate::queues::Trigger::Route(route) => Some(route.name),
+                _ => None,
+            });
+            routes.collect::<Vec<_>>()
+        };
+        assert_eq!(told(&old), ["old", "new"]);
+        assert_eq!(told(&new), ["new"]);
+        world.watches.routes.lose(old.clone());
+        assert!(world.stores.routes.marked_anywhere(By::Model, "smol").len() == 1);
     }
 }

@@ -123,6 +123,7 @@ fn follow_configuration(
         Fate::Foreign => {
             let text = owner::not_owned("Configuration", &service.name_any());
             conditions.mark_false(CONDITION, "NotOwned", &text);
+            conditions.clear(RouteStatus::MODELS_REACHABLE);
         }
         Fate::Waiting | Fate::NameTaken => conditions.mark_unknown(CONDITION, "", ""),
     }

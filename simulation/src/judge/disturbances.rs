@@ -37,7 +37,8 @@ pub(crate) enum What {
     Blindness,
     /// The wall clock.
     Clock,
-    /// A scale of a Revision, by UID: an autoscaler that leads no more had sent it, and it came late.
+    /// A scale of a Revision, by UID: an autoscaler that leads no more, or stood still with it, had sent
+    /// it, and it came late.
     LateScale,
 }
 

@@ -109,7 +109,7 @@ mod tests {
             method: Method::PUT,
             path: path.to_owned(),
             term,
-            sent: Duration::ZERO,
+            held: Duration::ZERO,
             is_late: false,
             is_conditional: false,
         };

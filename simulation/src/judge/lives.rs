@@ -124,7 +124,7 @@ impl Judge {
         // A Service that was deleted takes its pods with it, and an activator that ends loses its
         // requests in a moment. No other fault is an excuse: drains exist for them.
         let is_wanted = state.written.lives(&identity.revision_uid);
-        // The next leader knows nothing of a lower scale that is still on its way, and nobody knows
+        // Others know nothing of a lower scale that is still on its way, and nobody knows
         // which pods go while no process hears of pods.
         let from = now.saturating_sub(LOST_AFTER_LATE);
         let own = |whom: &str| whom == ALL || *whom == *identity.revision_uid;

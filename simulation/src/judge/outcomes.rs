@@ -242,7 +242,8 @@ fn answered(
     // Nobody tells an activator that hears nothing of the pods of a Revision that was deleted, and
     // another pod may have the address of one.
     let is_deaf = known_since(state, request) + KNOWN_WITHIN < request.sent;
-    let is_orphan = is_deaf && routed.iter().any(|uid| !state.written.lives(uid));
+    let is_orphan =
+        is_deaf && routed.iter().any(|uid| state.written.died_before(uid, request.sent));
     (!routed.contains(answer.uid) && !is_blind && !is_orphan).then(|| {
         let named = |uid: &str| match state.written.revisions.get(uid) {
             Some(revision) => format!("{} ({uid})", revision.name),

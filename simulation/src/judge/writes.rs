@@ -126,6 +126,12 @@ impl Written {
         self.revisions.get(uid).is_some_and(|revision| revision.died.is_none())
     }
 
+    /// Whether the Revision was gone at that time.
+    pub(super) fn died_before(&self, uid: &str, time: Duration) -> bool {
+        let died = self.revisions.get(uid).and_then(|revision| revision.died);
+        died.is_some_and(|died| died < time)
+    }
+
     /// The limit of the newest Revision of a name.
     pub(super) fn limit_of(&self, name: &str) -> usize {
         let own = self.revisions.values().filter(|revision| revision.name == name);
@@ -286,7 +292,7 @@ impl Judge {
         let is_led_by = |tenure: &Tenure| tenure.holder == **by;
         let leads = state.written.leases.get("ebb-autoscaler").is_some_and(is_led_by);
         // Activators that hear of no autoscaler for some seconds take drained pods back.
-        let is_alone = now.saturating_sub(call.sent) >= ALONE_AFTER;
+        let is_alone = call.held >= ALONE_AFTER;
         let is_lower = role(by) == "autoscaler" && desired < before;
         if call.is_late && is_lower && (!leads || is_alone) {
             state.disturbances.instant(What::LateScale, uid.into(), now);

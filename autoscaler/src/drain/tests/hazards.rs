@@ -78,6 +78,18 @@ fn no_ready_pod_goes_while_the_pod_of_a_raise_is_yet_to_come() {
     assert_eq!((plan.scale, plan.condemned.len()), (2, 1));
 }
 
+/// Found by a reader: a condemned pod that is still seen hides the pod of a raise.
+#[test]
+fn a_condemned_pod_is_not_taken_for_that_of_a_raise() {
+    let mut case = case(&[("a", true), ("b", true), ("c", true)]);
+    case.plan(2, 3, &[&[]], 0);
+    assert_eq!(case.plan(2, 3, &[&[]], 1000).condemned.len(), 1);
+    case.plan(3, 2, &[&[]], 1500);
+    case.plan(1, 3, &[&[]], 2000);
+    let plan = case.plan(1, 3, &[&[]], 2500);
+    assert_eq!((plan.scale, plan.condemned), (3, vec![]));
+}
+
 #[test]
 fn a_pod_that_appears_above_the_scale_gets_no_request_before_it_is_ready() {
     let mut case = case(&[("a", true)]);
