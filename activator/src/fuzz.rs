@@ -2,12 +2,14 @@
 //! input shows a fault.
 
 mod headers;
+mod models;
 
 #[cfg(test)]
 #[path = "../../fuzz/replay.rs"]
 mod replay;
 
 pub use self::headers::headers;
+pub use self::models::models;
 pub use crate::guard::fuzz::heads;
 
 #[cfg(test)]
@@ -17,6 +19,11 @@ mod tests {
     #[test]
     fn the_inputs_of_headers_show_no_fault() {
         replay("headers", super::headers);
+    }
+
+    #[test]
+    fn the_inputs_of_models_show_no_fault() {
+        replay("models", super::models);
     }
 
     #[test]

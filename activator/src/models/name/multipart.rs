@@ -47,9 +47,10 @@ pub(super) fn field(
         let start = at + 2 + head;
         let length = find.find(&body[start..]).ok_or(FORM)?;
         let value = start..start + length;
-        // Some readers take a delimiter after half of a line break.
-        let is_ambiguous = |at: usize| at > 0 && b"\r\n".contains(&body[value.start + at - 1]);
-        if memmem::find_iter(&body[value.clone()], &delimiter[2..]).any(is_ambiguous) {
+        // Some readers take a delimiter after half of a line break, or in a head.
+        let part = at + 2..value.end;
+        let is_ambiguous = |found: usize| b"\r\n".contains(&body[part.start + found - 1]);
+        if memmem::find_iter(&body[part.clone()], &delimiter[2..]).any(is_ambiguous) {
             return Err(FORM);
         }
         if disposition(fields)?.as_deref() == Some(wanted) {
@@ -186,6 +187,8 @@ mod tests {
             (&*good.replace("name=model", "name=x; name*=utf-8''model"), TYPE),
             (&*good.replace("smol", "a\n--a b\nb"), TYPE),
             (&*good.replace("smol", "a\r--a b"), TYPE),
+            (&*good.replace("smol", "--a b"), TYPE),
+            (&*good.replace("content-disposition", "--a b: 1\n\ncontent-disposition"), TYPE),
             (&*format!("{good}--a b\r\n"), TYPE),
             ("", TYPE),
             ("--a b", TYPE),
