@@ -34,6 +34,9 @@ pub enum RequestError {
     /// The revision was deleted, or made anew, while the request waited for a pod of it.
     #[error("revision deleted")]
     RevisionGone,
+    /// The request is one that does not wake the revision, which has no pod.
+    #[error("the model sleeps, and this request does not wake it")]
+    Asleep,
     /// The revision's queue holds as many requests, or as many bytes, as it may.
     #[error("pending request queue full")]
     QueueFull,
@@ -84,7 +87,7 @@ impl RequestError {
             Self::ExpectationUnknown => StatusCode::EXPECTATION_FAILED,
             Self::BodySlow => StatusCode::REQUEST_TIMEOUT,
             Self::CodingUnknown => StatusCode::NOT_IMPLEMENTED,
-            Self::QueueFull | Self::Overloaded | Self::CannotStart { .. } => {
+            Self::Asleep | Self::QueueFull | Self::Overloaded | Self::CannotStart { .. } => {
                 StatusCode::SERVICE_UNAVAILABLE
             }
             Self::Unreachable | Self::Upstream => StatusCode::BAD_GATEWAY,
@@ -102,6 +105,7 @@ impl RequestError {
             Self::ExpectationUnknown => "expectation-unknown",
             Self::RevisionUnknown => "revision-unknown",
             Self::RevisionGone => "revision-gone",
+            Self::Asleep => "asleep",
             Self::QueueFull => "queue-full",
             Self::Overloaded => "overloaded",
             Self::BodySlow => "body-slow",

@@ -14,7 +14,7 @@ use crate::error::RequestError;
 use crate::guard::Busy;
 use crate::headers;
 use crate::progress::Progress;
-use crate::revision::Revision;
+use crate::revision::{Arriving, Revision};
 use crate::route;
 use crate::tunnel::Held;
 use crate::upstream::Lease;
@@ -134,13 +134,20 @@ impl Client {
         prepared: Option<Prepared>,
         arrived: Instant,
     ) -> Result<(Visit, Option<Share>, Prepared), RequestError> {
-        let bytes = checked.head_bytes;
-        let mut visit = match Visit::enter(revision, bytes, arrived) {
+        let request = &checked.request;
+        let agent = request.headers().get(header::USER_AGENT).map(HeaderValue::as_bytes);
+        let arriving = Arriving {
+            bytes: checked.head_bytes,
+            path: request.uri().path(),
+            agent: agent.unwrap_or_default(),
+            at: arrived,
+        };
+        let mut visit = match Visit::enter(revision, arriving) {
             // The Route was seen before its Revision.
             Err(RequestError::RevisionUnknown) => {
                 let seen = || revision.live().map(drop);
                 Box::pin(self.find_by_news(seen)).await;
-                Visit::enter(revision, bytes, arrived)?
+                Visit::enter(revision, arriving)?
             }
             entered => entered?,
         };

@@ -36,7 +36,7 @@ mod visits;
 
 pub(crate) use standing::Awareness;
 pub use standing::{PodStanding, RevisionStanding};
-pub(crate) use visits::Admitted;
+pub(crate) use visits::{Admitted, Arriving};
 
 /// How long an order is kept for a revision that nothing else is known of. The autoscaler repeats
 /// an order every two seconds while it stands.

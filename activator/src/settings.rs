@@ -5,6 +5,7 @@ use std::num::NonZeroU32;
 use std::time::Duration;
 
 use ebb_api::annotations::{self, INITIAL_SCALE, MAX_SCALE, MIN_SCALE};
+use ebb_api::no_wake::NoWake;
 use ebb_api::serving::{Protocol, Revision};
 use tokio::time::Instant;
 
@@ -27,6 +28,8 @@ pub struct Settings {
     pub protocol: Protocol,
     /// How to find out whether a pod is ready.
     pub probe: ProbePlan,
+    /// The requests that neither wake it nor keep it awake; `None` for most revisions.
+    pub no_wake: Option<Box<NoWake>>,
     /// The annotations that its first scale follows from; `None` where Ebb does not scale it.
     pub scaling: Option<BTreeMap<String, String>>,
 }
@@ -47,7 +50,7 @@ pub struct Deadlines {
 impl Settings {
     /// The settings of `revision`.
     pub fn of(revision: &Revision) -> Self {
-        let spec = &revision.spec;
+        let (spec, annotations) = (&revision.spec, revision.metadata.annotations.as_ref());
         Self {
             uid: revision.metadata.uid.clone(),
             limit: spec.concurrency_limit().and_then(NonZeroU32::new),
@@ -56,7 +59,9 @@ impl Settings {
             idle_timeout: spec.idle_timeout(),
             protocol: spec.protocol(),
             probe: ProbePlan::of(spec),
-            scaling: scaling(revision.metadata.annotations.as_ref()),
+            // Admission refuses what cannot be meant; without it, all requests count.
+            no_wake: NoWake::of(annotations).ok().flatten().map(Box::new),
+            scaling: scaling(annotations),
         }
     }
 

@@ -12,7 +12,7 @@ use tokio::time::Instant;
 
 use crate::error::{RequestError, client_closed};
 use crate::health;
-use crate::revision::{Admitted, Live, Pod, Revision};
+use crate::revision::{Admitted, Arriving, Live, Pod, Revision};
 use crate::upload::UploadState;
 
 /// One request at one revision.
@@ -54,15 +54,13 @@ pub(crate) struct Phases {
 // === impl Visit ===
 
 impl Visit {
-    /// A request with a head of `bytes` that arrived at `now`, a time that has passed if other
-    /// activators were tried first.
+    /// A request that arrives.
     pub(crate) fn enter(
         revision: &Arc<Revision>,
-        bytes: usize,
-        now: Instant,
+        arriving: Arriving<'_>,
     ) -> Result<Self, RequestError> {
         Ok(Self {
-            admitted: revision.enter(bytes, now)?,
+            admitted: revision.enter(arriving)?,
             revision: Arc::clone(revision),
             status: client_closed(),
             upload: None,

@@ -20,6 +20,7 @@ pub mod fuzz;
 pub mod labels;
 pub mod models;
 pub mod names;
+pub mod no_wake;
 pub mod pod;
 pub mod progress;
 pub mod report;

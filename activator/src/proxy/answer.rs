@@ -82,13 +82,14 @@ mod tests {
 
     use super::*;
 
-    fn golden() -> [(RequestError, u16, &'static str, &'static str); 15] {
+    fn golden() -> [(RequestError, u16, &'static str, &'static str); 16] {
         let revision = RevisionKey::new("default", "x-00001");
         let reason = "ExitCode1: no model".into();
         let cannot_start = RequestError::CannotStart { revision, reason };
         let why = "revision default/x-00001 cannot start: ExitCode1: no model";
         let lost = "the model closed the connection without a response";
         let coding = "transfer coding not supported: send the body as chunked alone";
+        let asleep = "the model sleeps, and this request does not wake it";
         let malformed = RequestError::Malformed("host");
         #[rustfmt::skip]
         let table = [
@@ -98,6 +99,7 @@ mod tests {
             (RequestError::ExpectationUnknown, 417, "expectation-unknown", "expectation failed"),
             (RequestError::RevisionUnknown, 404, "revision-unknown", "revision not found"),
             (RequestError::RevisionGone, 404, "revision-gone", "revision deleted"),
+            (RequestError::Asleep, 503, "asleep", asleep),
             (RequestError::QueueFull, 503, "queue-full", "pending request queue full"),
             (RequestError::Overloaded, 503, "overloaded", "the gateway is at its limit"),
             (RequestError::BodySlow, 408, "body-slow", "request body too slow"),

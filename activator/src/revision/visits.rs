@@ -36,7 +36,21 @@ pub(crate) struct Admitted {
     /// Length of its head.
     bytes: usize,
     arrived: Instant,
+    /// Whether it counts as load.
+    counts: bool,
     place: Place,
+}
+
+/// What a revision looks at when a request comes.
+#[derive(Clone, Copy)]
+pub(crate) struct Arriving<'a> {
+    /// Length of its head.
+    pub(crate) bytes: usize,
+    pub(crate) path: &'a str,
+    /// Its `User-Agent`; empty without one.
+    pub(crate) agent: &'a [u8],
+    /// When it arrived: a time that has passed if other activators were tried first.
+    pub(crate) at: Instant,
 }
 
 enum Place {
@@ -96,18 +110,28 @@ impl Admitted {
 // === impl Revision ===
 
 impl Revision {
-    /// Counts a request with a head of `bytes` that arrived at `now`, a time that has passed if
-    /// other activators were tried first. The request gets a slot in a pod or a place in the queue.
-    /// A request that is refused is counted too, with the status that its client gets.
-    pub(crate) fn enter(&self, bytes: usize, now: Instant) -> Result<Admitted, RequestError> {
+    /// Counts a request, which gets a slot in a pod or a place in the queue. A request that is
+    /// refused is counted too, with the status that its client gets. One of those that wake nothing
+    /// is no load, and is served only if there is a pod.
+    pub(crate) fn enter(&self, arriving: Arriving<'_>) -> Result<Admitted, RequestError> {
+        let Arriving { bytes, path, agent, at: now } = arriving;
         let mut state = self.state.lock();
         let Some(live) = state.live.clone() else {
             return Err(RequestError::RevisionUnknown);
         };
+        let no_wake = live.settings.no_wake.as_ref();
+        let counts = !no_wake.is_some_and(|no_wake| no_wake.has(path, agent));
+        if !counts && !state.dispatch.has_open_pod() {
+            live.meters.request(RequestError::Asleep.status(), Duration::ZERO);
+            return Err(RequestError::Asleep);
+        }
         self.activate(&mut state, now);
-        state.load.enter(now);
+        if counts {
+            state.load.enter(now);
+        }
         let ticket = state.dispatch.ticket();
-        let mut admitted = Admitted { live, ticket, bytes, arrived: now, place: Place::Nowhere };
+        let place = Place::Nowhere;
+        let mut admitted = Admitted { live, ticket, bytes, arrived: now, counts, place };
         if let Some((slot, pod)) = state.dispatch.start(rand::random()) {
             admitted.place = Place::Inside(slot, pod);
             return Ok(admitted);
@@ -209,7 +233,9 @@ impl Revision {
         let took = now.saturating_duration_since(admitted.arrived);
         admitted.live.meters.request(status, took);
         let mut state = self.state.lock();
-        state.load.leave(now);
+        if admitted.counts {
+            state.load.leave(now);
+        }
         match std::mem::replace(&mut admitted.place, Place::Nowhere) {
             Place::Nowhere => return,
             Place::Inside(slot, pod) => {

@@ -4,10 +4,13 @@ use std::sync::mpsc;
 use std::time::Duration;
 
 use ebb_api::report::{DrainOrder, OrderId, Scope};
+use http::{HeaderValue, Request};
+use http_body_util::Full;
 use serde_json::json;
 use tokio::time::sleep;
 
 use super::fixture::*;
+use crate::WatchChange;
 
 /// Growth: ten thousand sleeping revisions must not be locked and settled every second.
 #[tokio::test(start_paused = true)]
@@ -102,4 +105,41 @@ async fn what_is_told_while_an_interval_is_reported_is_said_again_behind_it() {
     let told = std::mem::take(&mut *world.notes.reports.lock());
     let scopes: Vec<_> = told.iter().map(|report| report.scope).collect();
     assert_eq!(scopes, [Scope::Full, Scope::Moment, Scope::Full], "and once only");
+}
+
+/// A monitor that looks every ten seconds kept a model awake for ever.
+#[tokio::test(start_paused = true)]
+async fn a_probe_neither_wakes_a_model_nor_is_its_load() {
+    let world = World::new(json!({}));
+    let mut known = revision(json!({}));
+    let notes = [("paths", "/health"), ("agents", "robot")];
+    let notes = notes.map(|(key, text)| (format!("serving.ebb.dev/no-wake-{key}"), text.into()));
+    known.metadata.annotations = Some(notes.into());
+    world.activator.change_revisions(WatchChange::Applied(known));
+    let asks = [("/health", "curl"), ("/", "Mozilla (UptimeRobot/2.0)")];
+    let ask = |(path, agent): (&str, &str)| {
+        let request = Request::get(path).header("host", HOST).header("user-agent", agent);
+        world.send(request.body(Full::default()).unwrap())
+    };
+    let asleep = HeaderValue::from_static("asleep");
+    for it in asks {
+        let response = ask(it).await;
+        assert_eq!((response.status().as_u16(), &response.headers()["ebb-error"]), (503, &asleep));
+    }
+    sleep(Duration::from_secs(1)).await;
+    assert!(world.notes.reports.lock().is_empty() && world.notes.events.lock().is_empty());
+    world.start(1, slow(400));
+    settle().await;
+    world.activator.report();
+    for it in asks {
+        assert_eq!(text(ask(it).await).await, "slow", "with a pod it is served");
+    }
+    sleep(Duration::from_millis(200)).await;
+    world.activator.report();
+    let report = world.notes.reports.lock().last().unwrap().revisions[0].clone();
+    assert!(report.concurrency_mean <= 0.0 && report.requests_per_second <= 0.0, "{report:?}");
+    assert_eq!(text(ask(("/", "curl")).await).await, "slow");
+    world.activator.report();
+    let report = world.notes.reports.lock().last().unwrap().revisions[0].clone();
+    assert!(report.concurrency_mean > 0.5, "{report:?}");
 }

@@ -16,6 +16,7 @@ use crate::annotations::{
 use crate::field_error::{CURRENT, FieldErrors, clip};
 use crate::labels;
 use crate::models;
+use crate::no_wake::{NO_WAKE_AGENTS, NO_WAKE_PATHS, NoWake};
 
 /// Most bytes of all annotations of an object (k8s.io/apimachinery/pkg/api/validation).
 const ANNOTATIONS_BYTES_MAX: usize = 256 * 1024;
@@ -144,7 +145,8 @@ pub(super) fn models(annotations: &BTreeMap<String, String>) -> FieldErrors {
 /// What is wrong with the annotations of a template, except those for autoscaling.
 pub(super) fn template_annotations(annotations: &BTreeMap<String, String>) -> FieldErrors {
     let mut errors = whole_seconds(annotations, PROGRESS_DEADLINE, "progress-deadline", false)
-        .also(sidecar(annotations));
+        .also(sidecar(annotations))
+        .also(no_wake(annotations));
     let networking = format!("{NETWORKING_GROUP}/");
     for key in annotations.keys() {
         if let Some(name) = key.strip_prefix(&networking)
@@ -162,6 +164,18 @@ pub(super) fn template_annotations(annotations: &BTreeMap<String, String>) -> Fi
             &[CURRENT],
         ));
     }
+    errors
+}
+
+fn no_wake(annotations: &BTreeMap<String, String>) -> FieldErrors {
+    let of = |key: Key| {
+        let text = key.get(Some(annotations))?;
+        let alone = BTreeMap::from([(key.name().to_owned(), text.to_owned())]);
+        let problem = NoWake::of(Some(&alone)).err()?;
+        Some(FieldErrors::invalid_because(text, key.name(), problem.to_string()))
+    };
+    let mut errors = FieldErrors::default();
+    [NO_WAKE_PATHS, NO_WAKE_AGENTS].into_iter().filter_map(of).for_each(|it| errors.add(it));
     errors
 }
 

@@ -228,6 +228,21 @@ fn autoscaling_annotations_on_the_service_itself_are_refused() {
 }
 
 #[test]
+fn requests_that_wake_nothing_are_checked_on_templates() {
+    let service: Service = read(
+        "{apiVersion: serving.knative.dev/v1, kind: Service, metadata: {name: digits}, \
+         spec: {template: {metadata: {annotations: {serving.ebb.dev/no-wake-paths: health}}, \
+         spec: {containers: [{image: busybox}]}}}}",
+    );
+    assert_eq!(
+        created(&service, &Config::default()).to_string(),
+        "invalid value: health: \
+         spec.template.metadata.annotations.serving.ebb.dev/no-wake-paths\n\
+         \"health\" is not a path: it begins with \"/\", and \"*\" may stand at its end alone"
+    );
+}
+
+#[test]
 fn names_of_models_are_checked_on_services_and_routes() {
     let service: Service = read(
         "{apiVersion: serving.knative.dev/v1, kind: Service, metadata: {name: digits, \
