@@ -21,7 +21,7 @@ use std::time::Duration;
 use ebb_api::report::OrderId;
 use tokio::time::Instant;
 
-use self::views::{in_flight, is_let_go};
+use self::views::{in_flight, is_let_go, uses_unseen};
 use crate::load::ReporterView;
 use crate::pods::{Pods, RevisionPod};
 
@@ -127,7 +127,9 @@ impl Drain {
             DrainPlan { scale: scene.want, condemned: Vec::new(), reprieved, is_reordered: false };
         if scene.want < scene.current {
             let idle = self.idle(scene, &standing);
-            let held = if self.is_sparing(scene, count(standing.len())) {
+            let is_kept = self.is_sparing(scene, count(standing.len()))
+                || uses_unseen(scene.views, scene.pods, &self.gone);
+            let held = if is_kept {
                 scene.current
             } else {
                 count(standing.len() - idle.len()).saturating_add(self.unseen(scene))

@@ -1,8 +1,11 @@
 //! What the activators' reports say of a pod that drains.
 
+use std::collections::BTreeSet;
+
 use ebb_api::report::OrderId;
 
 use crate::load::ReporterView;
+use crate::pods::Pods;
 
 /// Whether an activator sends the pod nothing and has nothing in flight there. An activator that
 /// does not name the pod has let go of it only if it obeys the order, which it keeps for pods to
@@ -20,4 +23,17 @@ pub(super) fn is_let_go(view: &ReporterView<'_>, uid: &str, order: OrderId) -> b
 /// Requests in a pod, as all activators together report them.
 pub(super) fn in_flight(views: &[ReporterView<'_>], uid: &str) -> u64 {
     views.iter().filter_map(|view| view.pod(uid)).map(|pod| u64::from(pod.in_flight)).sum()
+}
+
+/// Whether a request is in a pod that is not seen here and not `gone` either: the watch of pods is
+/// behind, and of pods that nobody can mark Kubernetes might delete that one. A pod that has ended may
+/// stay in the reports for long, with nothing inside.
+pub(super) fn uses_unseen(
+    views: &[ReporterView<'_>],
+    pods: &Pods,
+    gone: &BTreeSet<String>,
+) -> bool {
+    let mut named = views.iter().flat_map(|view| view.pods);
+    let is_unseen = |uid: &str| !pods.contains(uid) && !gone.contains(uid);
+    named.any(|pod| pod.in_flight > 0 && is_unseen(&pod.uid))
 }

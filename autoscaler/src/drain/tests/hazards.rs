@@ -90,6 +90,21 @@ fn a_condemned_pod_is_not_taken_for_that_of_a_raise() {
     assert_eq!((plan.scale, plan.condemned), (3, vec![]));
 }
 
+/// Found by the simulation: the watch of pods stood still for half a minute, and the pods of a raise
+/// were given up while requests were in them.
+#[test]
+fn nothing_is_lowered_while_a_request_is_in_a_pod_that_is_not_seen() {
+    let mut case = case(&[("a", true)]);
+    case.plan(3, 1, &[&[]], 0);
+    let views = |in_flight| [said("a", 0, true), said("b", in_flight, false), said("c", 0, false)];
+    for at_ms in [20_000, 21_000, 60_000] {
+        let plan = case.plan(0, 3, &[&views(1)], at_ms);
+        assert_eq!((plan.scale, plan.condemned), (3, vec![]), "{at_ms}");
+    }
+    // One that has ended, or whose request has.
+    assert_eq!(case.plan(0, 3, &[&views(0)], 61_000).scale, 0);
+}
+
 #[test]
 fn a_pod_that_appears_above_the_scale_gets_no_request_before_it_is_ready() {
     let mut case = case(&[("a", true)]);
