@@ -26,12 +26,15 @@ fn model(name: &str, alias: &str, models: &str, argument: &str) -> anyhow::Resul
     Ok(changed)
 }
 
-/// Two models, asleep. Their names are this test's own: on a cluster all namespaces share them.
-async fn deployed() -> anyhow::Result<Ebb> {
+/// Two models, asleep. Their names begin with what is a test's own: on a cluster all namespaces share
+/// the names.
+async fn deployed(prefix: &str) -> anyhow::Result<Ebb> {
     let ebb = Ebb::start_quick().await?;
     let kubectl = ebb.kubectl();
-    let chat = model("chat", "sdk-smollm2", "sdk-smollm2, sdk-gpt=sdk-smollm2", "")?;
-    let embed = model("embed", "sdk-embed", "sdk-embed", "- --embeddings")?;
+    let named = |name| format!("{prefix}-{name}");
+    let (smol, embed) = (named("smollm2"), named("embed"));
+    let chat = model("chat", &smol, &format!("{smol}, {prefix}-gpt={smol}"), "")?;
+    let embed = model("embed", &embed, &embed, "- --embeddings")?;
     for (name, manifest) in [("chat", chat), ("embed", embed)] {
         kubectl.apply(&manifest).await?;
         kubectl.wait_ready(name).await?;
@@ -57,7 +60,7 @@ async fn used_by(program: &str, ebb: &Ebb) -> anyhow::Result<Value> {
 
 #[tokio::test]
 async fn openais_sdks_list_chat_stream_embed_and_see_errors() -> anyhow::Result<()> {
-    let ebb = deployed().await?;
+    let ebb = deployed("sdk").await?;
     for program in ["python-models", "node-models"] {
         for name in ["chat", "embed"] {
             ebb.kubectl().wait_asleep(name).await;
@@ -86,13 +89,16 @@ async fn openais_sdks_list_chat_stream_embed_and_see_errors() -> anyhow::Result<
 
 #[tokio::test]
 async fn a_list_of_models_wakes_none() -> anyhow::Result<()> {
-    let ebb = deployed().await?;
+    let ebb = deployed("list").await?;
     let began = Instant::now();
     while began.elapsed() < LISTED_FOR {
-        for path in ["/v1/models", "/openai/v1/models/sdk-smollm2"] {
-            let answer = ebb.client().get(&ebb.models_host(), path).await?;
-            assert_eq!(answer.status, 200, "{}", answer.text);
-            assert!(!answer.text.contains("waking"), "{}", answer.text);
+        let list = ebb.client().get(&ebb.models_host(), "/v1/models").await?.json()?;
+        let ids = list["data"].as_array().into_iter().flatten().map(|model| &model["id"]);
+        assert!(ids.clone().any(|id| id == "list-smollm2"), "{list}");
+        for id in ["list-smollm2", "list-gpt", "list-embed"] {
+            let path = format!("/openai/v1/models/{id}");
+            let model = ebb.client().get(&ebb.models_host(), &path).await?.json()?;
+            assert_eq!(model["state"], "asleep", "{model}");
         }
         let pods = ebb.kubectl().ok(&["get", "pods", "-o", "name"]).await?;
         assert_eq!(pods.trim(), "", "a list has woken a model");
