@@ -267,7 +267,7 @@ impl Autoscaler {
                     biased;
                     new = self.leads.changed(), if is_contested => match new {
                         Ok(()) => self.writer.drop_all(),
-                        // Nobody else is in the election, or it ends with this process.
+                        // There is no election, or the election ends with this process.
                         Err(_) => is_contested = false,
                     },
                     attempt = self.writer.next() => match attempt {

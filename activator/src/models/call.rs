@@ -32,7 +32,7 @@ pub(crate) enum ErrorForm {
     Anthropic,
 }
 
-/// All of them.
+/// All paths that models have.
 pub(crate) const CALLS: [Call; 9] = [
     openai("chat/completions", BodyKind::Json),
     openai("completions", BodyKind::Json),

@@ -1,6 +1,7 @@
 //! The one function from an error to a response.
 //!
-//! Bodies are short and constant: nothing a client sent comes back in them. The machine-readable
+//! Bodies are short, and nothing that a client sent comes back in them but the name of an unknown
+//! model, clipped and quoted. The machine-readable
 //! header [`ERROR_HEADER`] and the metric label are the same word, so that a client's log and an
 //! operator's graph can be matched.
 

@@ -30,7 +30,7 @@ use crate::revision::Revision;
 use crate::route::{self, Door};
 use crate::upload::{Upload, UploadError, Whole};
 
-/// Bytes of a body that are counted for before the first are there, or a window of HTTP/2.
+/// Bytes that are counted before the first of a body is there; for HTTP/2 its window is, which is more.
 const FIRST_BYTES: usize = 16 * 1024;
 /// Longest time for a body to come, whatever its pace: the largest needs 1.8 Mbit/s. What is held of it
 /// is everybody's.

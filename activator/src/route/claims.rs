@@ -1,5 +1,5 @@
-//! Which Route claims which host, so that a change of one Route costs no more than its own hosts,
-//! however many others there are.
+//! Which Route claims which host, so that a change of one Route costs no more than its own hosts, and
+//! the claims to the names of its models, however many other Routes there are.
 
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
