@@ -135,11 +135,10 @@ impl Client {
         arrived: Instant,
     ) -> Result<(Visit, Option<Share>, Prepared), RequestError> {
         let request = &checked.request;
-        let agent = request.headers().get(header::USER_AGENT).map(HeaderValue::as_bytes);
         let arriving = Arriving {
             bytes: checked.head_bytes,
             path: request.uri().path(),
-            agent: agent.unwrap_or_default(),
+            headers: request.headers(),
             at: arrived,
         };
         let mut visit = match Visit::enter(revision, arriving) {

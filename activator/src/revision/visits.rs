@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use ebb_api::report::{Report, Scope};
 use http::StatusCode;
+use http::header::{self, HeaderMap, HeaderValue};
 use parking_lot::MutexGuard;
 use tokio::sync::oneshot;
 use tokio::time::Instant;
@@ -47,8 +48,8 @@ pub(crate) struct Arriving<'a> {
     /// Length of its head.
     pub(crate) bytes: usize,
     pub(crate) path: &'a str,
-    /// Its `User-Agent`; empty without one.
-    pub(crate) agent: &'a [u8],
+    /// Looked into only for a revision that some requests do not wake.
+    pub(crate) headers: &'a HeaderMap,
     /// When it arrived: a time that has passed if other activators were tried first.
     pub(crate) at: Instant,
 }
@@ -114,13 +115,14 @@ impl Revision {
     /// refused is counted too, with the status that its client gets. One of those that wake nothing
     /// is no load, and is served only if there is a pod.
     pub(crate) fn enter(&self, arriving: Arriving<'_>) -> Result<Admitted, RequestError> {
-        let Arriving { bytes, path, agent, at: now } = arriving;
+        let Arriving { bytes, path, headers, at: now } = arriving;
         let mut state = self.state.lock();
         let Some(live) = state.live.clone() else {
             return Err(RequestError::RevisionUnknown);
         };
         let no_wake = live.settings.no_wake.as_ref();
-        let counts = !no_wake.is_some_and(|no_wake| no_wake.has(path, agent));
+        let agent = || headers.get(header::USER_AGENT).map_or(&b""[..], HeaderValue::as_bytes);
+        let counts = !no_wake.is_some_and(|no_wake| no_wake.has(path, agent()));
         if !counts && !state.dispatch.has_open_pod() {
             live.meters.request(RequestError::Asleep.status(), Duration::ZERO);
             return Err(RequestError::Asleep);
