@@ -21,7 +21,7 @@ use std::time::Duration;
 use ebb_api::report::OrderId;
 use tokio::time::Instant;
 
-use self::views::{in_flight, is_let_go, uses_unseen};
+use self::views::{in_flight, is_let_go, names_unseen};
 use crate::load::ReporterView;
 use crate::pods::{Pods, RevisionPod};
 
@@ -128,7 +128,7 @@ impl Drain {
         if scene.want < scene.current {
             let idle = self.idle(scene, &standing);
             let is_kept = self.is_sparing(scene, count(standing.len()))
-                || uses_unseen(scene.views, scene.pods, &self.gone);
+                || names_unseen(scene.views, scene.pods, &self.gone);
             let held = if is_kept {
                 scene.current
             } else {

@@ -8,7 +8,7 @@ use std::time::Duration;
 use ebb_api::report::{PodReport, RevisionKey, RevisionReport};
 use tokio::time::Instant;
 
-use super::{Live, Revision, State};
+use super::{Live, Revision, State, Tracked};
 use crate::dispatch::PodUid;
 use crate::pod::PodState;
 
@@ -91,8 +91,10 @@ impl State {
         }
     }
 
-    /// All pods of the revision that are known, even those without an address: the autoscaler must
-    /// see that an order to drain one of them is obeyed.
+    /// All pods of the revision that may get a request or have one inside, even those without an
+    /// address: the autoscaler must see that an order to drain one of them is obeyed. One that leaves
+    /// with nothing inside is not named, for a name that the autoscaler does not know says that its
+    /// watch is behind.
     fn pod_reports(&self) -> Vec<PodReport> {
         let in_flight: HashMap<_, _> =
             self.dispatch.pods().map(|view| (view.uid, view.in_flight)).collect();
@@ -101,7 +103,11 @@ impl State {
             in_flight: in_flight.get(uid).copied().unwrap_or(0),
             draining: self.drained.contains(uid),
         };
-        let mut pods: Vec<_> = self.own_pods().map(|(uid, _)| report(uid)).collect();
+        let is_left = |(uid, tracked): &(&PodUid, &Tracked)| {
+            tracked.state == PodState::Draining && in_flight.get(*uid).is_none_or(|inside| *inside == 0)
+        };
+        let kept = self.own_pods().filter(|pod| !is_left(pod));
+        let mut pods: Vec<_> = kept.map(|(uid, _)| report(uid)).collect();
         // In the same order each time: that is how a stream sees that nothing has changed.
         pods.sort_unstable_by(|a, b| a.uid.cmp(&b.uid));
         pods

@@ -145,6 +145,27 @@ async fn a_drained_pod_gets_nothing_and_serves_again_when_taken_back() {
     assert_eq!(response.status(), 200);
 }
 
+/// The autoscaler lowers nothing while it is told of a pod that it does not know.
+#[tokio::test(start_paused = true)]
+async fn a_pod_that_leaves_is_reported_until_its_last_request_has_ended() {
+    let world = World::new(json!({}));
+    world.start(1, slow(2_000));
+    settle().await;
+    let named = || {
+        world.activator.report();
+        let report = world.notes.reports.lock().last().unwrap().revisions[0].clone();
+        report.pods.iter().map(|pod| pod.in_flight).collect::<Vec<_>>()
+    };
+    let (response, ()) = futures::join!(world.get(), async {
+        sleep(Duration::from_secs(1)).await;
+        world.tell(1, json!({"deleted": "2026-11-25T19:00:00Z"}));
+        assert_eq!(named(), [1]);
+    });
+    assert_eq!(text(response).await, "slow");
+    settle().await;
+    assert!(named().is_empty());
+}
+
 /// The order may be quicker than the watches.
 #[tokio::test(start_paused = true)]
 async fn an_order_for_a_revision_that_is_not_known_yet_is_obeyed() {

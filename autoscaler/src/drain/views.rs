@@ -25,15 +25,14 @@ pub(super) fn in_flight(views: &[ReporterView<'_>], uid: &str) -> u64 {
     views.iter().filter_map(|view| view.pod(uid)).map(|pod| u64::from(pod.in_flight)).sum()
 }
 
-/// Whether a request is in a pod that is not seen here and not `gone` either: the watch of pods is
-/// behind, and of pods that nobody can mark Kubernetes might delete that one. A pod that has ended may
-/// stay in the reports for long, with nothing inside.
-pub(super) fn uses_unseen(
+/// Whether an activator names a pod that is not seen here and not `gone` either: the watch of pods is
+/// behind. Kubernetes might delete that pod, which nobody can mark or drain, and those that are seen
+/// here may have ended already.
+pub(super) fn names_unseen(
     views: &[ReporterView<'_>],
     pods: &Pods,
     gone: &BTreeSet<String>,
 ) -> bool {
     let mut named = views.iter().flat_map(|view| view.pods);
-    let is_unseen = |uid: &str| !pods.contains(uid) && !gone.contains(uid);
-    named.any(|pod| pod.in_flight > 0 && is_unseen(&pod.uid))
+    named.any(|pod| !pods.contains(&pod.uid) && !gone.contains(&*pod.uid))
 }

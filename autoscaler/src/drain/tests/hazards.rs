@@ -91,18 +91,18 @@ fn a_condemned_pod_is_not_taken_for_that_of_a_raise() {
 }
 
 /// Found by the simulation: the watch of pods stood still for half a minute, and the pods of a raise
-/// were given up while requests were in them.
+/// were given up while an activator sent them requests.
 #[test]
-fn nothing_is_lowered_while_a_request_is_in_a_pod_that_is_not_seen() {
+fn nothing_is_lowered_while_an_activator_names_a_pod_that_is_not_seen() {
     let mut case = case(&[("a", true)]);
     case.plan(3, 1, &[&[]], 0);
-    let views = |in_flight| [said("a", 0, true), said("b", in_flight, false), said("c", 0, false)];
+    let idle = [said("a", 0, true), said("b", 0, false), said("c", 0, false)];
     for at_ms in [20_000, 21_000, 60_000] {
-        let plan = case.plan(0, 3, &[&views(1)], at_ms);
+        let plan = case.plan(0, 3, &[&idle], at_ms);
         assert_eq!((plan.scale, plan.condemned), (3, vec![]), "{at_ms}");
     }
-    // One that has ended, or whose request has.
-    assert_eq!(case.plan(0, 3, &[&views(0)], 61_000).scale, 0);
+    // An activator names none that leaves with nothing inside.
+    assert_eq!(case.plan(0, 3, &[&idle[..1]], 61_000).scale, 0);
 }
 
 #[test]
