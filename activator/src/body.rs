@@ -19,6 +19,10 @@ use crate::progress::{PART_BYTES_MAX, Progress};
 use crate::upstream::Lease;
 use crate::visit::Stay;
 
+mod events;
+
+pub(crate) use events::{EventBody, Rest, SILENCE_MAX};
+
 /// The body of a response to a client.
 #[derive(Debug)]
 pub struct ProxyBody(Kind);
@@ -31,6 +35,7 @@ pub struct ProxyBody(Kind);
 enum Kind {
     Local(Option<Bytes>),
     Pod(PodBody),
+    Events(Box<EventBody>),
 }
 
 /// Why a body stopped early.
@@ -42,6 +47,9 @@ pub enum BodyError {
     /// The pod broke off.
     #[error("the pod broke off its response")]
     Pod(#[source] hyper::Error),
+    /// The task of a request that still waited is gone, by a fault of Ebb.
+    #[error("the request was lost")]
+    Lost,
 }
 
 /// A body from a pod, with everything that ends when it ends.
@@ -106,6 +114,12 @@ impl ProxyBody {
     }
 }
 
+impl From<EventBody> for ProxyBody {
+    fn from(body: EventBody) -> Self {
+        Self(Kind::Events(Box::new(body)))
+    }
+}
+
 impl Body for ProxyBody {
     type Data = Bytes;
     type Error = BodyError;
@@ -124,6 +138,7 @@ impl Body for ProxyBody {
                 Poll::Ready(part.map(|part| Ok(Frame::data(part))))
             }
             Kind::Pod(body) => body.poll_frame(cx),
+            Kind::Events(body) => body.poll_frame(cx),
         }
     }
 
@@ -133,6 +148,7 @@ impl Body for ProxyBody {
             Kind::Pod(body) => {
                 body.inner.is_end_stream() && body.frames.as_ref().is_none_or(|f| f.rest.is_empty())
             }
+            Kind::Events(body) => body.is_end_stream(),
         }
     }
 
@@ -143,6 +159,7 @@ impl Body for ProxyBody {
                 SizeHint::with_exact(u64::try_from(length).unwrap_or(u64::MAX))
             }
             Kind::Pod(body) => body.inner.size_hint(),
+            Kind::Events(_) => SizeHint::default(),
         }
     }
 }

@@ -60,6 +60,9 @@ pub enum RequestError {
         /// The reason that Kubernetes gives for the pods, clipped.
         reason: Arc<str>,
     },
+    /// No pod had the request within the time that the revision gives to a start.
+    #[error("no pod took the request within the revision's start timeout")]
+    StartTimeout,
     /// The request did not reach a pod: the activator that owns the revision did not know the
     /// revision yet, and the request's body cannot be sent again.
     #[error("no connection to the model")]
@@ -87,9 +90,11 @@ impl RequestError {
             Self::ExpectationUnknown => StatusCode::EXPECTATION_FAILED,
             Self::BodySlow => StatusCode::REQUEST_TIMEOUT,
             Self::CodingUnknown => StatusCode::NOT_IMPLEMENTED,
-            Self::Asleep | Self::QueueFull | Self::Overloaded | Self::CannotStart { .. } => {
-                StatusCode::SERVICE_UNAVAILABLE
-            }
+            Self::Asleep
+            | Self::QueueFull
+            | Self::Overloaded
+            | Self::CannotStart { .. }
+            | Self::StartTimeout => StatusCode::SERVICE_UNAVAILABLE,
             Self::Unreachable | Self::Upstream => StatusCode::BAD_GATEWAY,
             Self::Model(error) => error.status(),
             Self::Timeout => StatusCode::GATEWAY_TIMEOUT,
@@ -112,6 +117,7 @@ impl RequestError {
             Self::ClientGone => "client-gone",
             Self::CodingUnknown => "coding-unknown",
             Self::CannotStart { .. } => "cannot-start",
+            Self::StartTimeout => "start-timeout",
             Self::Unreachable => "unreachable",
             Self::Upstream => "upstream",
             Self::Timeout => "timeout",

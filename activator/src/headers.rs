@@ -18,6 +18,8 @@ pub(crate) const PEER_REVISION: HeaderName = HeaderName::from_static("ebb-peer-r
 /// The UID of that revision, as the sender knows it; a peer that knows another one of the name is
 /// behind, or ahead.
 pub(crate) const PEER_REVISION_UID: HeaderName = HeaderName::from_static("ebb-peer-revision-uid");
+/// Says that the client reads events, which its head may not tell.
+pub(crate) const PEER_READS_EVENTS: HeaderName = HeaderName::from_static("ebb-peer-reads-events");
 const PEER_PREFIX: &str = "ebb-peer-";
 /// Headers that only the platform may set, by prefix: a client's own could otherwise steer routing
 /// or accounting in a Knative-shaped backend.

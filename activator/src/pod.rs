@@ -30,6 +30,8 @@ pub struct PodFacts {
     pub ready: bool,
     /// Whether it is being deleted, or has ended.
     pub leaving: bool,
+    /// Whether its containers are yet to run.
+    pub pending: bool,
     /// How often its containers were started again.
     pub restarts: i64,
     /// Why it does not run.
@@ -74,6 +76,7 @@ impl PodFacts {
             address: address(object),
             ready: pod::is_ready(object),
             leaving: deleted || pod::has_ended(object),
+            pending: status.is_none_or(|status| status.phase.as_deref() == Some("Pending")),
             restarts: status
                 .and_then(|s| s.container_statuses.as_ref())
                 .map_or(0, |all| all.iter().map(|c| i64::from(c.restart_count)).sum()),
@@ -158,6 +161,7 @@ mod tests {
 
     fn facts() -> PodFacts {
         PodFacts {
+            pending: false,
             uid: "u".into(),
             revision: RevisionKey::new("default", "r"),
             revision_uid: "r".to_owned(),

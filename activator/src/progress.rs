@@ -53,6 +53,14 @@ impl Progress {
         STREAM.try_with(Arc::clone).ok()
     }
 
+    /// Runs a part of a stream's work that has a task of its own as that of the stream.
+    pub(crate) async fn scope<T>(progress: Option<Arc<Self>>, work: impl Future<Output = T>) -> T {
+        match progress {
+            Some(progress) => STREAM.scope(progress, work).await,
+            None => work.await,
+        }
+    }
+
     /// The next part is asked for: the one before was taken.
     pub(crate) fn asked(&self) {
         let mut state = self.0.lock();

@@ -17,12 +17,14 @@ use crate::progress::Progress;
 use crate::revision::{Arriving, Revision};
 use crate::route;
 use crate::tunnel::Held;
+use crate::upload::Upload;
 use crate::upstream::Lease;
 use crate::visit::{Stay, Visit};
 
 mod answer;
 mod check;
 mod client;
+mod events;
 mod exchange;
 mod failed;
 mod held;
@@ -37,16 +39,29 @@ use failed::Failed;
 use prepare::Prepared;
 use relay::Relayed;
 
+/// A request that has entered its revision, fit for a pod.
+struct Waiting {
+    visit: Visit,
+    request: Request<Upload>,
+    /// What it holds until it has a pod.
+    held: Option<Share>,
+    prepared: Prepared,
+    busy: Busy,
+}
+
 const SERVER_TIMING: HeaderName = HeaderName::from_static("server-timing");
 
 // === impl Client ===
 
 impl Client {
     /// Answers a request, with a pod's response or an error.
-    pub(crate) async fn answer(&self, request: Request<Incoming>) -> Response<ProxyBody> {
+    pub(crate) async fn answer(
+        self: &Arc<Self>,
+        request: Request<Incoming>,
+    ) -> Response<ProxyBody> {
         let busy = self.activity.begin();
-        let is_timed = matches!(self.caller, Caller::Client(..));
-        let failed = match check(request, is_timed, self.activity.is_ambiguous()) {
+        let is_peer = matches!(self.caller, Caller::Peer);
+        let failed = match check(request, is_peer, self.activity.is_ambiguous()) {
             // The overflow was counted when the connection was accepted.
             Ok(checked) if self.place.is_none() => checked.failed(RequestError::Overloaded),
             Ok(checked) => match self.forward(checked, busy).await {
@@ -58,10 +73,11 @@ impl Client {
         self.refuse(failed).await
     }
 
-    async fn refuse(&self, Failed { request, error, form }: Failed) -> Response<ProxyBody> {
+    async fn refuse(&self, failed: Failed) -> Response<ProxyBody> {
+        let Failed { request, error, form, start } = failed;
         self.proxy.context.meters.error(&error);
         tracing::debug!(error.kind = error.label(), "Request refused");
-        let mut response = error.response(form);
+        let mut response = error.response(form, start);
         let mut closes = error.ends_connection() || self.place.is_none();
         // For a request that was sent, hyper closes the connection itself if a part of the body is
         // still to come.
@@ -76,7 +92,11 @@ impl Client {
         response
     }
 
-    async fn forward(&self, checked: Checked, busy: Busy) -> Result<Response<ProxyBody>, Failed> {
+    async fn forward(
+        self: &Arc<Self>,
+        checked: Checked,
+        busy: Busy,
+    ) -> Result<Response<ProxyBody>, Failed> {
         let arrived = Instant::now();
         let found = match self.revision(&checked) {
             Err(RequestError::HostUnknown) if self.is_for_models(&checked.host) => {
@@ -95,7 +115,7 @@ impl Client {
 
     /// Brings a request to its revision.
     async fn pass(
-        &self,
+        self: &Arc<Self>,
         mut checked: Checked,
         revision: Arc<Revision>,
         arrived: Instant,
@@ -115,13 +135,30 @@ impl Client {
             }
         }
         let entered = self.enter(&mut checked, &revision, prepared, arrived).await;
-        drop(revision);
-        let (mut visit, held, prepared) = match entered {
+        let (visit, held, prepared) = match entered {
             Ok(entered) => entered,
-            Err(error) => return Err(checked.failed(error)),
+            Err(error) => return Err(checked.failed(error).at(revision.usual_start())),
         };
-        let sent = self.exchange(&mut visit, checked.request, held, prepared.deadlines.start);
-        let (response, lease) = sent.await.inspect_err(|failed| visit.failed(&failed.error))?;
+        drop(revision);
+        let Checked { request, events, .. } = checked;
+        let waiting = Waiting { visit, request, held, prepared, busy };
+        match events {
+            Some(form) if waiting.visit.waits() && waiting.prepared.upgrade.is_none() => {
+                // In a box: most requests do not wait.
+                Box::pin(self.answer_in_time(waiting, form)).await
+            }
+            _ => self.finish(waiting).await,
+        }
+    }
+
+    /// Sends a request to its pod, once there is one, and answers with what the pod says.
+    async fn finish(&self, waiting: Waiting) -> Result<Response<ProxyBody>, Failed> {
+        let Waiting { mut visit, request, held, mut prepared, busy } = waiting;
+        let sent = self.exchange(&mut visit, request, held, &mut prepared.deadlines).await;
+        let (response, lease) = sent.map_err(|failed| {
+            visit.failed(&failed.error);
+            failed.at(visit.usual_start())
+        })?;
         self.respond(response, lease, (Stay::Here(visit), busy), prepared).map_err(Failed::sent)
     }
 

@@ -32,10 +32,12 @@ use crate::upstream::Upstream;
 mod pods;
 mod reports;
 mod standing;
+mod starting;
 mod visits;
 
 pub(crate) use standing::Awareness;
 pub use standing::{PodStanding, RevisionStanding};
+pub(crate) use starting::StartView;
 pub(crate) use visits::{Admitted, Arriving};
 
 /// How long an order is kept for a revision that nothing else is known of. The autoscaler repeats
@@ -113,6 +115,8 @@ struct State {
     cannot_start: Option<Arc<str>>,
     /// When the first request began to wait for a revision without a pod.
     waking: Option<Instant>,
+    /// When one of its pods last changed.
+    progressed: Option<Instant>,
     /// When a request was last reported to the autoscaler at once.
     told: Option<Instant>,
     /// Whether something was reported at once since the last interval was taken.
@@ -158,6 +162,7 @@ impl Revision {
             load: Load::new(now),
             cannot_start: None,
             waking: None,
+            progressed: None,
             told: None,
             is_told: false,
             tracked: HashMap::new(),

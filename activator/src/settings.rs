@@ -5,8 +5,12 @@ use std::num::NonZeroU32;
 use std::time::Duration;
 
 use ebb_api::annotations::{self, INITIAL_SCALE, MAX_SCALE, MIN_SCALE};
+use ebb_api::config::Config;
 use ebb_api::no_wake::NoWake;
+use ebb_api::progress;
 use ebb_api::serving::{Protocol, Revision};
+use ebb_api::start_timeout::{self, StartTimeout};
+use ebb_api::starts::Starts;
 use tokio::time::Instant;
 
 use crate::probe::ProbePlan;
@@ -24,6 +28,10 @@ pub struct Settings {
     pub response_start_timeout: Option<Duration>,
     /// Longest pause between two parts of the response, and from arrival to the first.
     pub idle_timeout: Option<Duration>,
+    /// How long a request may wait for a pod. With it the other times count from when it has one.
+    pub start_limit: Option<StartLimit>,
+    /// The time within which nine of ten starts were done, where any was measured.
+    pub usual_start: Option<Duration>,
     /// The protocol of the pods.
     pub protocol: Protocol,
     /// How to find out whether a pod is ready.
@@ -34,9 +42,25 @@ pub struct Settings {
     pub scaling: Option<BTreeMap<String, String>>,
 }
 
+/// How long a request may wait for a pod.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum StartLimit {
+    /// So long from its arrival.
+    Fixed(Duration),
+    /// So long from its arrival, and from each step that a start makes since.
+    Auto {
+        /// While the model loads.
+        loading: Duration,
+        /// While Kubernetes looks for a node, and the node pulls the image: nobody sees how far.
+        pending: Duration,
+    },
+}
+
 /// The deadlines of one request.
 #[derive(Debug, Clone, Copy)]
 pub struct Deadlines {
+    /// When a pod must have the request, where that is apart from the rest.
+    pub pod: Option<Instant>,
     /// When the response must have started.
     pub start: Option<Instant>,
     /// When an upgraded connection must have ended. Any other response may go on once it has
@@ -47,16 +71,30 @@ pub struct Deadlines {
     pub idle: Option<Duration>,
 }
 
+// === impl Deadlines ===
+
+impl Deadlines {
+    /// When a request that waits for a pod must have one.
+    pub fn wait_end(&self) -> Option<Instant> {
+        self.pod.or(self.start)
+    }
+}
+
+// === impl Settings ===
+
 impl Settings {
     /// The settings of `revision`.
     pub fn of(revision: &Revision) -> Self {
         let (spec, annotations) = (&revision.spec, revision.metadata.annotations.as_ref());
+        let usual_start = Starts::of(revision).p90();
         Self {
             uid: revision.metadata.uid.clone(),
             limit: spec.concurrency_limit().and_then(NonZeroU32::new),
             timeout: spec.timeout(),
             response_start_timeout: spec.response_start_timeout(),
             idle_timeout: spec.idle_timeout(),
+            start_limit: start_limit(annotations, usual_start),
+            usual_start,
             protocol: spec.protocol(),
             probe: ProbePlan::of(spec),
             // Admission refuses what cannot be meant; without it, all requests count.
@@ -65,18 +103,52 @@ impl Settings {
         }
     }
 
-    /// The deadlines of a request that arrived at `arrived`: waiting for a pod counts, as in
-    /// Knative's activator.
+    /// The deadlines of a request that arrived at `arrived`, before it has a pod. Waiting for one
+    /// counts as in Knative's activator, unless it has a time of its own; then the deadlines for the
+    /// response are those of a request that gets its pod at the last moment.
     pub fn deadlines(&self, arrived: Instant) -> Deadlines {
+        let Some(limit) = self.start_limit else {
+            return self.deadlines_from(arrived);
+        };
+        let (first, last) = match limit {
+            StartLimit::Fixed(time) => (time, time),
+            StartLimit::Auto { loading, .. } => (loading, start_timeout::LONGEST),
+        };
+        Deadlines { pod: Some(arrived + first), ..self.deadlines_from(arrived + last) }
+    }
+
+    /// The deadlines of a request that had `before`, and has its pod `now`.
+    pub fn deadlines_in_pod(&self, before: Deadlines, now: Instant) -> Deadlines {
+        match before.pod {
+            Some(_) => Deadlines { pod: before.pod, ..self.deadlines_from(now) },
+            None => before,
+        }
+    }
+
+    fn deadlines_from(&self, begin: Instant) -> Deadlines {
         // Knative measures idleness from the last write; before the first write, from the arrival.
         let start = [self.timeout, self.response_start_timeout, self.idle_timeout]
             .into_iter()
             .flatten()
             .min()
-            .map(|timeout| arrived + timeout);
-        let tunnel_end = self.timeout.map(|timeout| arrived + timeout);
-        Deadlines { start, tunnel_end, idle: self.idle_timeout }
+            .map(|timeout| begin + timeout);
+        let tunnel_end = self.timeout.map(|timeout| begin + timeout);
+        Deadlines { pod: None, start, tunnel_end, idle: self.idle_timeout }
     }
+}
+
+fn start_limit(
+    annotations: Option<&BTreeMap<String, String>>,
+    usual: Option<Duration>,
+) -> Option<StartLimit> {
+    // Admission refuses what cannot be meant; without it, the wait counts.
+    Some(match start_timeout::of(annotations).ok().flatten()? {
+        StartTimeout::Fixed(time) => StartLimit::Fixed(time),
+        StartTimeout::Auto => {
+            let pending = progress::deadline(annotations, &Config::default());
+            StartLimit::Auto { loading: usual.map_or(pending, start_timeout::auto), pending }
+        }
+    })
 }
 
 fn scaling(annotations: Option<&BTreeMap<String, String>>) -> Option<BTreeMap<String, String>> {
@@ -104,5 +176,22 @@ mod tests {
         revision.spec.idle_timeout_seconds = Some(7);
         let deadlines = Settings::of(&revision).deadlines(arrived);
         assert_eq!(deadlines.start, Some(arrived + Duration::from_secs(7)));
+    }
+
+    #[test]
+    fn with_a_start_timeout_the_others_begin_with_the_pod() {
+        let mut revision = Revision::default();
+        revision.spec.timeout_seconds = Some(300);
+        let key = start_timeout::START_TIMEOUT.name().to_owned();
+        revision.metadata.annotations = Some([(key, "10m".to_owned())].into());
+        let (settings, arrived) = (Settings::of(&revision), Instant::now());
+        let before = settings.deadlines(arrived);
+        assert_eq!(before.pod, Some(arrived + Duration::from_mins(10)));
+        assert_eq!(before.start, Some(arrived + Duration::from_mins(15)), "for a hop before");
+        let late = arrived + Duration::from_mins(9);
+        let inside = settings.deadlines_in_pod(before, late);
+        assert_eq!(inside.pod, before.pod, "it may have to wait again");
+        assert_eq!(inside.start, Some(late + Duration::from_mins(5)));
+        assert_eq!(inside.tunnel_end, inside.start);
     }
 }

@@ -3,6 +3,7 @@
 mod bounds;
 mod broken;
 mod doors;
+mod events;
 mod failures;
 mod fixture;
 mod forwarding;

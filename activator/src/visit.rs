@@ -96,6 +96,22 @@ impl Visit {
         self.admitted.pod().cloned().ok_or(RequestError::Unreachable)
     }
 
+    /// When to ask again whether it still waits for a pod, where the steps of the start count and it
+    /// does.
+    pub(crate) fn waits_until(&self, now: Instant) -> Option<Instant> {
+        self.revision.waits_until(&self.live().settings, self.arrived(), now)
+    }
+
+    /// The revision.
+    pub(crate) fn revision(&self) -> &Arc<Revision> {
+        &self.revision
+    }
+
+    /// How long a start usually takes, if there is no pod and that is known.
+    pub(crate) fn usual_start(&self) -> Option<Duration> {
+        self.revision.usual_start()
+    }
+
     /// The request has its connection to the pod, which may now be sent more of the queue.
     pub(crate) fn opened(&mut self) {
         self.revision.opened(&mut self.admitted);

@@ -28,4 +28,6 @@ pub mod resource_version;
 #[cfg(feature = "schema")]
 pub mod schema;
 pub mod serving;
+pub mod start_timeout;
+pub mod starts;
 pub mod validation;

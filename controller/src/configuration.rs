@@ -6,6 +6,7 @@
 use std::sync::Arc;
 
 use ebb_api::serving::{Configuration, ConfigurationStatus, Revision};
+use ebb_api::starts::Starts;
 use k8s_openapi::jiff::Timestamp;
 use kube::ResourceExt as _;
 use kube::runtime::controller::Action;
@@ -30,7 +31,9 @@ impl Reconcile for Configuration {
     async fn reconcile(object: Arc<Self>, context: Arc<Context>) -> Result<Action, WriteError> {
         let revisions = dereference(&object, &context.stores);
         let latest = validate(&object, &revisions);
-        let desired = build(&object, Timestamp::now());
+        let start_timeout = &context.config().defaults.start_timeout;
+        let starts = validate::starts(&revisions);
+        let desired = build(&object, start_timeout, &starts, Timestamp::now());
         let (newest, obstacle) = apply(latest, &desired, &context).await?;
         let report = status(&object, &newest, &revisions, Timestamp::now());
         let action = context.report(&*object, report).await?;
@@ -66,8 +69,13 @@ fn validate(configuration: &Configuration, revisions: &[Arc<Revision>]) -> Lates
 }
 
 /// (no client) The Revision of the current template.
-fn build(configuration: &Configuration, now: Timestamp) -> Revision {
-    build::revision(configuration, now)
+fn build(
+    configuration: &Configuration,
+    start_timeout: &str,
+    starts: &Starts,
+    now: Timestamp,
+) -> Revision {
+    build::revision(configuration, start_timeout, starts, now)
 }
 
 /// (client) Creates the Revision if it is missing; returns the outcome, and the error that stood in

@@ -6,3 +6,4 @@ mod crash;
 mod doors;
 mod secrecy;
 mod startup;
+mod waiting;

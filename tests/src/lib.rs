@@ -10,6 +10,7 @@ pub mod kubectl;
 pub mod manifest;
 pub mod nft;
 pub mod processes;
+pub mod sdk;
 
 use std::time::Duration;
 

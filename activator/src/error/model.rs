@@ -71,10 +71,10 @@ impl ModelError {
     }
 
     /// Seconds after which the same request may fare better, where that can be said.
-    pub(crate) const fn retry_after(&self) -> Option<&'static str> {
+    pub(crate) const fn retry_after(&self) -> Option<u64> {
         match self {
             // As for a revision that cannot start.
-            Self::ModelUnserved { .. } => Some("10"),
+            Self::ModelUnserved { .. } => Some(10),
             _ => None,
         }
     }

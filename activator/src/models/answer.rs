@@ -6,6 +6,7 @@ use std::sync::Arc;
 use http::StatusCode;
 use serde::Serialize;
 use serde_json::{Value, json};
+use tokio::time::Instant;
 
 use super::call::ErrorForm;
 use crate::error::ModelError;
@@ -17,7 +18,7 @@ const NAMES_MAX: usize = 20;
 /// Longest part of an unknown name that comes back to the client.
 const ECHO_CHARS_MAX: usize = 200;
 
-/// A model in a list. `OpenAI`'s four fields, and two of Ebb.
+/// A model in a list. `OpenAI`'s four fields, and those of Ebb.
 #[derive(Debug, Serialize)]
 struct Listed {
     id: String,
@@ -27,10 +28,19 @@ struct Listed {
     state: &'static str,
     #[serde(skip_serializing_if = "Option::is_none")]
     reason: Option<String>,
+    /// Of a model that wakes, what its start waits for.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    phase: Option<&'static str>,
+    /// Of a model that wakes, how long a request has waited.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    waking_for_s: Option<u64>,
+    /// Of a model that has no pod, the time within which nine of ten starts were done.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    usual_start_s: Option<u64>,
 }
 
 impl Listed {
-    fn of(model: ModelView<'_, Arc<Revision>>) -> Self {
+    fn of(model: ModelView<'_, Arc<Revision>>, now: Instant) -> Self {
         let ModelView { id, namespace, created_s, target } = model;
         let (state, reason) = match target {
             Ok(revision) => match revision.awareness() {
@@ -43,14 +53,33 @@ impl Listed {
             Err(None) => ("waking", Some("no revision is ready yet".to_owned())),
         };
         let owned_by = namespace.to_owned();
-        Self { id, object: "model", created: created_s, owned_by, state, reason }
+        let start = target.ok().and_then(|revision| revision.start_view(now));
+        let usual = start.and_then(|start| start.usual);
+        let waking = start.filter(|_| state == "waking");
+        let lasts = waking.and_then(|start| start.lasts);
+        Self {
+            id,
+            object: "model",
+            created: created_s,
+            owned_by,
+            state,
+            reason,
+            phase: waking.map(|start| start.phase.word()),
+            waking_for_s: lasts.map(|lasts| lasts.as_secs()),
+            usual_start_s: usual.map(|usual| usual.as_secs()),
+        }
     }
 }
 
 /// The models that a door knows. Nothing wakes by it.
-pub(crate) fn list(models: &ModelTable<Arc<Revision>>, door: Door, most: usize) -> Value {
+pub(crate) fn list(
+    models: &ModelTable<Arc<Revision>>,
+    door: Door,
+    most: usize,
+    now: Instant,
+) -> Value {
     let (models, has_more) = models.list(door, most);
-    let data: Vec<_> = models.into_iter().map(Listed::of).collect();
+    let data: Vec<_> = models.into_iter().map(|model| Listed::of(model, now)).collect();
     json!({"object": "list", "data": data, "has_more": has_more})
 }
 
@@ -59,9 +88,10 @@ pub(crate) fn show(
     models: &ModelTable<Arc<Revision>>,
     id: &str,
     door: Door,
+    now: Instant,
 ) -> Result<Value, ModelError> {
     let model = models.find(id, door).ok_or_else(|| unknown(models, id, door))?;
-    Ok(json!(Listed::of(model)))
+    Ok(json!(Listed::of(model, now)))
 }
 
 /// The error for a model that the door does not know: it has the names that the door knows.

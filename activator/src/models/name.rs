@@ -25,6 +25,8 @@ const OBJECT: ModelError = ModelError::BodyUnfit("a JSON object");
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) struct Named {
     pub(crate) name: String,
+    /// Whether the client wants the answer as a stream of events, as far as JSON says so.
+    pub(crate) streams: bool,
     /// Where the body has it, in JSON with its quotes.
     range: Range<usize>,
     kind: BodyKind,
@@ -33,6 +35,8 @@ pub(crate) struct Named {
 /// What is read of a JSON body. Everything else is passed over without being kept, at any depth.
 struct Asked<'a> {
     model: Option<&'a RawValue>,
+    /// The last of that name, as servers take it.
+    stream: Option<&'a RawValue>,
 }
 
 /// Reads [`Asked`]. A key that is `model` but for its case counts as a second one: Go's servers take
@@ -55,7 +59,7 @@ impl<'de> Visitor<'de> for AskedVisitor {
     }
 
     fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Asked<'de>, A::Error> {
-        let (mut model, mut likenesses) = (None, 0);
+        let (mut model, mut stream, mut likenesses) = (None, None, 0);
         while let Some(key) = map.next_key::<Key<'de>>()? {
             likenesses += usize::from(key.0.eq_ignore_ascii_case(FIELD));
             if likenesses > 1 {
@@ -63,11 +67,13 @@ impl<'de> Visitor<'de> for AskedVisitor {
             }
             if key.0 == FIELD {
                 model = map.next_value()?;
+            } else if key.0 == "stream" {
+                stream = map.next_value()?;
             } else {
                 map.next_value::<IgnoredAny>()?;
             }
         }
-        Ok(Asked { model })
+        Ok(Asked { model, stream })
     }
 }
 
@@ -81,9 +87,12 @@ pub(crate) fn find(
     kind: BodyKind,
     content_type: Option<&str>,
 ) -> Result<Named, ModelError> {
-    let (name, range) = match kind {
+    let (name, range, streams) = match kind {
         BodyKind::Json => in_json(body)?,
-        BodyKind::Multipart => multipart::field(body, content_type, FIELD)?,
+        BodyKind::Multipart => {
+            let (name, range) = multipart::field(body, content_type, FIELD)?;
+            (name, range, false)
+        }
     };
     if name.is_empty() {
         return Err(ModelError::ModelMissing);
@@ -92,10 +101,10 @@ pub(crate) fn find(
     if name.len() > 2 * NAME_BYTES_MAX {
         return Err(ModelError::ModelUnfit);
     }
-    Ok(Named { name, range, kind })
+    Ok(Named { name, streams, range, kind })
 }
 
-fn in_json(body: &[u8]) -> Result<(String, Range<usize>), ModelError> {
+fn in_json(body: &[u8]) -> Result<(String, Range<usize>, bool), ModelError> {
     // serde would take a list for an object whose names are left out.
     let first = body.iter().find(|byte| !byte.is_ascii_whitespace());
     if first != Some(&b'{') {
@@ -106,7 +115,8 @@ fn in_json(body: &[u8]) -> Result<(String, Range<usize>), ModelError> {
     let name = serde_json::from_str(raw).map_err(|_| ModelError::ModelUnfit)?;
     // The raw value is a part of the body.
     let start = raw.as_ptr().addr() - body.as_ptr().addr();
-    Ok((name, start..start + raw.len()))
+    let streams = asked.stream.is_some_and(|stream| stream.get() == "true");
+    Ok((name, start..start + raw.len(), streams))
 }
 
 fn broken(error: &serde_json::Error) -> ModelError {
@@ -154,6 +164,23 @@ mod tests {
         // What a server makes of bytes that are no UTF-8 in a message is its own affair.
         let body = b"{\"messages\":\"\xff\",\"model\":\"smol\"}";
         assert_eq!(find(body, BodyKind::Json, None).unwrap().name, "smol");
+    }
+
+    #[test]
+    fn a_stream_is_asked_for_by_the_word_true_alone() {
+        for (rest, streams) in [
+            ("", false),
+            (r#","stream": true "#, true),
+            (r#","stream":false"#, false),
+            (r#","stream":"true""#, false),
+            (r#","stream":[true]"#, false),
+            (r#","stream":true,"stream":null"#, false),
+            (r#","a":{"stream":true}"#, false),
+        ] {
+            let body = format!(r#"{{"model":"smol"{rest}}}"#);
+            let named = find(body.as_bytes(), BodyKind::Json, None).unwrap();
+            assert_eq!(named.streams, streams, "{body}");
+        }
     }
 
     #[test]

@@ -5,6 +5,8 @@
 //! header [`ERROR_HEADER`] and the metric label are the same word, so that a client's log and an
 //! operator's graph can be matched.
 
+use std::time::Duration;
+
 use bytes::Bytes;
 use http::{HeaderValue, Response, StatusCode, header};
 
@@ -18,18 +20,19 @@ pub(crate) const ERROR_HEADER: &str = "ebb-error";
 
 impl RequestError {
     /// Seconds after which the same request may fare better, where that can be said.
-    fn retry_after(&self) -> Option<&'static str> {
+    fn retry_after(&self) -> Option<u64> {
         match self {
-            Self::QueueFull | Self::Overloaded => Some("1"),
+            Self::QueueFull | Self::Overloaded => Some(1),
             // CrashLoopBackOff starts at 10 s: sooner than that nothing can have changed.
-            Self::CannotStart { .. } => Some("10"),
+            Self::CannotStart { .. } | Self::StartTimeout => Some(10),
             Self::Model(error) => error.retry_after(),
             _ => None,
         }
     }
 
-    /// The response, in the form that the client reads.
-    pub(super) fn response(&self, form: ErrorForm) -> Response<ProxyBody> {
+    /// The response, in the form that the client reads. Where a start must come before anything
+    /// changes and `start` is how long one usually takes, it is no use to try again sooner.
+    pub(super) fn response(&self, form: ErrorForm, start: Option<Duration>) -> Response<ProxyBody> {
         let (text, media) = told(form, self.status(), self.label(), &self.to_string());
         let mut response = Response::new(ProxyBody::local(Bytes::from(text)));
         *response.status_mut() = self.status();
@@ -37,7 +40,8 @@ impl RequestError {
         headers.insert(header::CONTENT_TYPE, media);
         headers.insert(ERROR_HEADER, HeaderValue::from_static(self.label()));
         if let Some(seconds) = self.retry_after() {
-            headers.insert(header::RETRY_AFTER, HeaderValue::from_static(seconds));
+            let start = start.map_or(0, |start| start.as_secs());
+            headers.insert(header::RETRY_AFTER, HeaderValue::from(seconds.max(start)));
         }
         if let Some(methods) = self.allowed() {
             headers.insert(header::ALLOW, HeaderValue::from_static(methods));
@@ -83,12 +87,13 @@ mod tests {
 
     use super::*;
 
-    fn golden() -> [(RequestError, u16, &'static str, &'static str); 16] {
+    fn golden() -> [(RequestError, u16, &'static str, &'static str); 17] {
         let revision = RevisionKey::new("default", "x-00001");
         let reason = "ExitCode1: no model".into();
         let cannot_start = RequestError::CannotStart { revision, reason };
         let why = "revision default/x-00001 cannot start: ExitCode1: no model";
         let lost = "the model closed the connection without a response";
+        let late = "no pod took the request within the revision's start timeout";
         let coding = "transfer coding not supported: send the body as chunked alone";
         let asleep = "the model sleeps, and this request does not wake it";
         let malformed = RequestError::Malformed("host");
@@ -107,6 +112,7 @@ mod tests {
             (RequestError::ClientGone, 499, "client-gone", "the client broke off its request"),
             (RequestError::CodingUnknown, 501, "coding-unknown", coding),
             (cannot_start, 503, "cannot-start", why),
+            (RequestError::StartTimeout, 503, "start-timeout", late),
             (RequestError::Unreachable, 502, "unreachable", "no connection to the model"),
             (RequestError::Upstream, 502, "upstream", lost),
             (RequestError::Timeout, 504, "timeout", "activator request timeout"),
@@ -117,7 +123,7 @@ mod tests {
     #[tokio::test]
     async fn every_error_has_its_status_label_and_constant_body() {
         for (error, status, label, body) in golden() {
-            let response = error.response(ErrorForm::Plain);
+            let response = error.response(ErrorForm::Plain, None);
             assert_eq!(response.status(), status);
             assert_eq!(response.headers()[ERROR_HEADER], label);
             let bytes = response.into_body().collect().await.unwrap().to_bytes();
@@ -127,8 +133,14 @@ mod tests {
 
     #[test]
     fn a_full_queue_says_when_to_come_back() {
-        for error in [RequestError::QueueFull, RequestError::Overloaded] {
-            assert_eq!(error.response(ErrorForm::Plain).headers()[header::RETRY_AFTER], "1");
-        }
+        let after = |error: RequestError, start| {
+            let response = error.response(ErrorForm::Plain, start);
+            response.headers()[header::RETRY_AFTER].to_str().unwrap().to_owned()
+        };
+        let start = Some(Duration::from_secs(7));
+        assert_eq!(after(RequestError::QueueFull, None), "1");
+        assert_eq!(after(RequestError::QueueFull, start), "7");
+        assert_eq!(after(RequestError::StartTimeout, start), "10");
+        assert_eq!(after(RequestError::Overloaded, None), "1");
     }
 }

@@ -6,9 +6,11 @@ use http::{Method, Request, Version};
 use hyper::body::Incoming;
 use hyper::upgrade::OnUpgrade;
 
+use super::events;
 use super::failed::Failed;
 use crate::error::RequestError;
 use crate::headers;
+use crate::models::call::ErrorForm;
 use crate::upload::Upload;
 
 /// Longest method that is forwarded; the registered ones have 17 letters at the most.
@@ -21,6 +23,8 @@ pub(super) struct Checked {
     pub(super) head_bytes: usize,
     pub(super) host: HeaderValue,
     pub(super) upgrade: Option<(HeaderValue, OnUpgrade)>,
+    /// For a client that reads events, how it wants to be told of an error by one.
+    pub(super) events: Option<ErrorForm>,
 }
 
 // === impl Checked ===
@@ -32,15 +36,15 @@ impl Checked {
     }
 }
 
-/// Refuses a request that is not fit for any pod, and takes any other apart. `is_timed` says
-/// whether its body must come at some pace, `is_ambiguous` whether the connection saw two lengths
-/// in its head.
+/// Refuses a request that is not fit for any pod, and takes any other apart. `is_peer` says whether
+/// another activator sends it, and not a client, whose body must come at some pace; `is_ambiguous`
+/// whether the connection saw two lengths in its head.
 pub(super) fn check(
     request: Request<Incoming>,
-    is_timed: bool,
+    is_peer: bool,
     is_ambiguous: bool,
 ) -> Result<Checked, Failed> {
-    let mut request = Upload::watch(request, is_timed);
+    let mut request = Upload::watch(request, !is_peer);
     match refusal(&request, is_ambiguous) {
         Err(error) => Err(Failed::unsent(request, error)),
         Ok(host) => {
@@ -49,7 +53,8 @@ pub(super) fn check(
                 .flatten()
                 .map(|protocol| (protocol, hyper::upgrade::on(&mut request)));
             let head_bytes = headers::head_bytes(request.headers(), request.uri().path());
-            Ok(Checked { request, head_bytes, host, upgrade })
+            let events = events::form_of(&request, is_peer);
+            Ok(Checked { request, head_bytes, host, upgrade, events })
         }
     }
 }

@@ -13,6 +13,7 @@ use super::failed::Failed;
 use crate::budget::Share;
 use crate::error::RequestError;
 use crate::meters::{Bound, Cut};
+use crate::settings::Deadlines;
 use crate::upload::{Upload, UploadState};
 use crate::upstream::{Lease, SendError};
 use crate::visit::Visit;
@@ -21,25 +22,35 @@ use crate::visit::Visit;
 
 impl Client {
     /// Sends the request to a pod. As often as the request provably was not sent, it waits for
-    /// another pod, all until `deadline`. `held` is given back as soon as there is a pod.
+    /// another pod, all within `deadlines`. `held` is given back as soon as there is a pod.
     pub(super) async fn exchange(
         &self,
         visit: &mut Visit,
         mut request: Request<Upload>,
         mut held: Option<Share>,
-        deadline: Option<Instant>,
+        deadlines: &mut Deadlines,
     ) -> Result<(Response<Incoming>, Lease), Failed> {
         loop {
-            let pod = match within(deadline, visit.pod()).await.flatten() {
+            let pod = match within(deadlines.wait_end(), visit.pod()).await.flatten() {
                 Ok(pod) => pod,
+                Err(RequestError::Timeout) if deadlines.pod.is_some() => {
+                    let later = visit.waits_until(Instant::now());
+                    if later.is_none() {
+                        return Err(Failed::unsent(request, RequestError::StartTimeout));
+                    }
+                    deadlines.pod = later;
+                    continue;
+                }
                 Err(error) => return Err(Failed::unsent(request, error)),
             };
+            *deadlines = visit.live().settings.deadlines_in_pod(*deadlines, Instant::now());
             drop(held.take());
             request.body_mut().passes();
             let (address, body) = (pod.upstream.address(), request.body().state());
             let mut opened = || visit.opened();
             let sent = pod.upstream.send(request, &mut opened).map_err(Box::new);
-            match within(deadline, sent).await.map_err(Failed::sent)?.map_err(|error| *error) {
+            match within(deadlines.start, sent).await.map_err(Failed::sent)?.map_err(|error| *error)
+            {
                 Ok(mut answer) => {
                     // A model must not set this header: another activator goes by it.
                     answer.0.headers_mut().remove(ERROR_HEADER);

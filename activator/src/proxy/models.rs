@@ -68,7 +68,7 @@ impl Client {
 
     /// Answers a request to the models host.
     pub(super) async fn serve_model(
-        &self,
+        self: &Arc<Self>,
         checked: Checked,
         busy: Busy,
     ) -> Result<Response<ProxyBody>, Failed> {
@@ -80,10 +80,11 @@ impl Client {
         let form = form_of(path);
         let directory = &self.proxy.directory;
         // A table keeps all that it leads to: it must not be held while a request waits.
+        let now = Instant::now();
         let found = match ask(checked.request.method(), path) {
             Ok(Ask::Call(call)) => return self.call(checked, call, door, busy).await,
-            Ok(Ask::List) => Ok(answer::list(directory.table().models(), door, LISTED_MAX)),
-            Ok(Ask::Show(id)) => answer::show(directory.table().models(), &id, door),
+            Ok(Ask::List) => Ok(answer::list(directory.table().models(), door, LISTED_MAX, now)),
+            Ok(Ask::Show(id)) => answer::show(directory.table().models(), &id, door, now),
             Err(error) => Err(error),
         };
         match found {
@@ -94,7 +95,7 @@ impl Client {
 
     /// Sends a request to the model that its body names.
     async fn call(
-        &self,
+        self: &Arc<Self>,
         mut checked: Checked,
         call: Call,
         door: Door,
@@ -133,6 +134,9 @@ impl Client {
         let read = timeout(READ_WITHIN, self.read(checked)).await;
         let Read { bytes, share } = read.unwrap_or(Err(RequestError::BodySlow))?;
         let (named, mut share) = self.look_through(bytes.clone(), share, call, first).await?;
+        if named.streams {
+            checked.events = Some(call.form);
+        }
         let way = self.way(&named.name, door).await?;
         if share.move_to(&way.revision.held).is_err() {
             self.proxy.context.meters.overflow(Bound::RevisionBytes);

@@ -23,7 +23,7 @@ use super::failed::Failed;
 use super::prepare::Prepared;
 use crate::budget::Purpose;
 use crate::error::RequestError;
-use crate::headers::{PEER_REVISION, PEER_REVISION_UID};
+use crate::headers::{PEER_READS_EVENTS, PEER_REVISION, PEER_REVISION_UID};
 use crate::peers::Peer;
 use crate::revision::Revision;
 use crate::upload::{KeptUpload, Upload};
@@ -37,6 +37,8 @@ type Answer = (Response<Incoming>, Lease, OwnedSemaphorePermit);
 struct Named {
     key: HeaderValue,
     uid: Option<HeaderValue>,
+    /// Whether the client reads events.
+    reads_events: bool,
 }
 
 /// The result of offering a request to other activators.
@@ -50,11 +52,11 @@ pub(super) enum Relayed {
 // === impl Named ===
 
 impl Named {
-    fn new(key: &RevisionKey, uid: Option<&str>) -> Result<Self, RequestError> {
+    fn new(key: &RevisionKey, uid: Option<&str>, reads_events: bool) -> Result<Self, RequestError> {
         let value =
             |text| HeaderValue::try_from(text).map_err(|_| RequestError::Malformed("revision"));
         let uid = uid.map(|uid| value(uid.to_owned())).transpose()?;
-        Ok(Self { key: value(key.to_string())?, uid })
+        Ok(Self { key: value(key.to_string())?, uid, reads_events })
     }
 
     fn write(self, headers: &mut HeaderMap) {
@@ -62,11 +64,15 @@ impl Named {
         if let Some(uid) = self.uid {
             headers.insert(PEER_REVISION_UID, uid);
         }
+        if self.reads_events {
+            headers.insert(PEER_READS_EVENTS, HeaderValue::from_static("1"));
+        }
     }
 
     fn remove(headers: &mut HeaderMap) {
         headers.remove(PEER_REVISION);
         headers.remove(PEER_REVISION_UID);
+        headers.remove(PEER_READS_EVENTS);
     }
 }
 
@@ -116,7 +122,8 @@ impl Client {
         self.hold_body(checked, Purpose::Passing, &revision.held)?;
         checked.request.body_mut().passes();
         let live = revision.live().ok_or(RequestError::RevisionUnknown)?;
-        let named = Named::new(&revision.key, live.settings.uid.as_deref())?;
+        let uid = live.settings.uid.as_deref();
+        let named = Named::new(&revision.key, uid, checked.events.is_some())?;
         Ok((named, live.settings.protocol, self.prepare(checked, &live.settings, arrived)?))
     }
 

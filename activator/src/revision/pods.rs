@@ -36,6 +36,9 @@ impl Revision {
             let before = known.as_ref().filter(|before| live.owns(before));
             tracked.state = live.state_of(&tracked, before, &facts);
         }
+        if known.as_ref() != Some(&facts) {
+            state.progressed = Some(now);
+        }
         let since = |failing: bool, since: Option<Instant>| since.or(Some(now)).filter(|_| failing);
         tracked.failing_since = since(facts.failure.is_some(), tracked.failing_since);
         tracked.unschedulable_since =

@@ -104,7 +104,8 @@ impl State {
             draining: self.drained.contains(uid),
         };
         let is_left = |(uid, tracked): &(&PodUid, &Tracked)| {
-            tracked.state == PodState::Draining && in_flight.get(*uid).is_none_or(|inside| *inside == 0)
+            tracked.state == PodState::Draining
+                && in_flight.get(*uid).is_none_or(|inside| *inside == 0)
         };
         let kept = self.own_pods().filter(|pod| !is_left(pod));
         let mut pods: Vec<_> = kept.map(|(uid, _)| report(uid)).collect();

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use super::{ConfigError, Reader};
-use crate::names;
+use crate::{names, start_timeout};
 
 pub(super) const MAP: &str = "config-defaults";
 
@@ -26,6 +26,9 @@ pub struct DefaultsConfig {
     pub allow_container_concurrency_zero: bool,
     /// Name of an unnamed container.
     pub container_name: String,
+    /// The start timeout of Revisions to come that name none, as [`start_timeout`] has it; empty for
+    /// none.
+    pub start_timeout: String,
 }
 
 impl Default for DefaultsConfig {
@@ -39,6 +42,7 @@ impl Default for DefaultsConfig {
             container_concurrency_max: 1000,
             allow_container_concurrency_zero: true,
             container_name: names::DEFAULT_CONTAINER.to_owned(),
+            start_timeout: String::new(),
         }
     }
 }
@@ -63,6 +67,9 @@ impl DefaultsConfig {
             )?;
             name.clone_into(&mut config.container_name);
         }
+        read.set("start-timeout", &mut config.start_timeout)?;
+        start_timeout::parse(&config.start_timeout)
+            .map_err(|problem| read.error("start-timeout", problem.to_string()))?;
         read.require(
             config.revision_timeout_s <= config.max_revision_timeout_s,
             "revision-timeout-seconds",

@@ -1,5 +1,6 @@
 //! Revision: one immutable version of code and configuration.
 
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 use k8s_openapi::api::core::v1::{Container, ContainerPort, PodSpec};
@@ -70,6 +71,9 @@ pub struct RevisionStatus {
     /// The generation that this status describes.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub observed_generation: Option<i64>,
+    /// Notes for programs: [`crate::starts::STARTS`].
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub annotations: BTreeMap<String, String>,
     /// Ready, ResourcesAvailable, ContainerHealthy and Active.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub conditions: Vec<Condition>,

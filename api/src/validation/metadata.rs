@@ -17,6 +17,7 @@ use crate::field_error::{CURRENT, FieldErrors, clip};
 use crate::labels;
 use crate::models;
 use crate::no_wake::{NO_WAKE_AGENTS, NO_WAKE_PATHS, NoWake};
+use crate::start_timeout::{self, START_TIMEOUT};
 
 /// Most bytes of all annotations of an object (k8s.io/apimachinery/pkg/api/validation).
 const ANNOTATIONS_BYTES_MAX: usize = 256 * 1024;
@@ -146,7 +147,8 @@ pub(super) fn models(annotations: &BTreeMap<String, String>) -> FieldErrors {
 pub(super) fn template_annotations(annotations: &BTreeMap<String, String>) -> FieldErrors {
     let mut errors = whole_seconds(annotations, PROGRESS_DEADLINE, "progress-deadline", false)
         .also(sidecar(annotations))
-        .also(no_wake(annotations));
+        .also(no_wake(annotations))
+        .also(start_timeout(annotations));
     let networking = format!("{NETWORKING_GROUP}/");
     for key in annotations.keys() {
         if let Some(name) = key.strip_prefix(&networking)
@@ -177,6 +179,16 @@ fn no_wake(annotations: &BTreeMap<String, String>) -> FieldErrors {
     let mut errors = FieldErrors::default();
     [NO_WAKE_PATHS, NO_WAKE_AGENTS].into_iter().filter_map(of).for_each(|it| errors.add(it));
     errors
+}
+
+fn start_timeout(annotations: &BTreeMap<String, String>) -> FieldErrors {
+    match start_timeout::of(Some(annotations)) {
+        Ok(_) => FieldErrors::default(),
+        Err(problem) => {
+            let text = START_TIMEOUT.get(Some(annotations)).unwrap_or_default();
+            FieldErrors::invalid_because(text, START_TIMEOUT.name(), problem.to_string())
+        }
+    }
 }
 
 fn sidecar(annotations: &BTreeMap<String, String>) -> FieldErrors {

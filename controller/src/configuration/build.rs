@@ -2,6 +2,8 @@
 //! pkg/reconciler/configuration/resources/revision.go.
 
 use ebb_api::serving::{Configuration, ROUTING_ACTIVE, ROUTING_PENDING, Revision};
+use ebb_api::start_timeout::START_TIMEOUT;
+use ebb_api::starts::{STARTS, Starts};
 use ebb_api::{annotations, labels, names};
 use k8s_openapi::jiff::Timestamp;
 use kube::ResourceExt as _;
@@ -27,7 +29,14 @@ pub(super) fn name(configuration: &Configuration) -> String {
 
 /// The Revision of this generation: the template's metadata and spec. Of the Configuration's own
 /// metadata it takes only the labels of the Service, the Routes and the user who changed it last.
-pub(super) fn revision(configuration: &Configuration, now: Timestamp) -> Revision {
+/// `start_timeout` is that of a template that names none: written here and not by admission, so that
+/// a new default makes no new Revisions. `starts` is what is known of those of earlier Revisions.
+pub(super) fn revision(
+    configuration: &Configuration,
+    start_timeout: &str,
+    starts: &Starts,
+    now: Timestamp,
+) -> Revision {
     let name = name(configuration);
     let template = configuration.spec.template.clone();
     let metadata = template.metadata.unwrap_or_default();
@@ -64,6 +73,14 @@ pub(super) fn revision(configuration: &Configuration, now: Timestamp) -> Revisio
         notes.insert(annotations::CREATOR.to_owned(), creator.clone());
     }
 
+    if !start_timeout.is_empty() && START_TIMEOUT.get(Some(&notes)).is_none() {
+        notes.insert(START_TIMEOUT.name().to_owned(), start_timeout.to_owned());
+    }
+    notes.remove(STARTS);
+    if starts.p90().is_some() {
+        notes.insert(STARTS.to_owned(), starts.to_string());
+    }
+
     let mut revision = Revision::new(&name, template.spec);
     revision.metadata = owner::child(configuration, &name, own, notes);
     revision
@@ -97,7 +114,8 @@ mod tests {
 
     #[test]
     fn a_revision_has_the_templates_metadata_and_says_where_it_came_from() {
-        let revision = revision(&configuration(Some("digits")), Timestamp::UNIX_EPOCH);
+        let revision =
+            revision(&configuration(Some("digits")), "", &Starts::default(), Timestamp::UNIX_EPOCH);
         assert_eq!(revision.name_any(), "digits-00007");
         let expected = [
             (labels::CONFIGURATION, "digits"),
@@ -121,8 +139,30 @@ mod tests {
 
     #[test]
     fn without_a_known_route_a_revision_is_pending() {
-        let revision = revision(&configuration(None), Timestamp::UNIX_EPOCH);
+        let revision =
+            revision(&configuration(None), "", &Starts::default(), Timestamp::UNIX_EPOCH);
         assert_eq!(revision.labels()[labels::ROUTING_STATE], "pending");
+    }
+
+    #[test]
+    fn a_default_start_timeout_is_for_templates_that_name_none() {
+        let named = |of: &Configuration| {
+            let revision = revision(of, "10m", &Starts::default(), Timestamp::UNIX_EPOCH);
+            START_TIMEOUT.get(Some(revision.annotations())).map(str::to_owned)
+        };
+        let mut configuration = configuration(None);
+        assert_eq!(named(&configuration).as_deref(), Some("10m"));
+        let template = configuration.spec.template.metadata.get_or_insert_default();
+        let own = (START_TIMEOUT.name().to_owned(), String::new());
+        template.annotations = Some([own].into());
+        assert_eq!(named(&configuration).as_deref(), Some(""), "none is meant");
+    }
+
+    #[test]
+    fn a_revision_takes_over_what_is_known_of_starts() {
+        let starts = Starts::parse("4,5");
+        let revision = revision(&configuration(None), "", &starts, Timestamp::UNIX_EPOCH);
+        assert_eq!(Starts::of(&revision), starts);
     }
 
     #[test]

@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use ebb_api::labels;
 use ebb_api::serving::{Configuration, Revision};
+use ebb_api::starts::Starts;
 use kube::ResourceExt as _;
 
 use super::build;
@@ -62,6 +63,13 @@ pub(super) fn latest(configuration: &Configuration, revisions: &[Arc<Revision>])
         .map_or(Latest::Missing, |revision| Latest::Exists(revision.clone()))
 }
 
+/// What the newest Revision that knows of starts tells of them.
+pub(super) fn starts(revisions: &[Arc<Revision>]) -> Starts {
+    let known = revisions.iter().map(|revision| (generation(revision), Starts::of(revision)));
+    let newest = known.filter(|(_, starts)| starts.p90().is_some()).max_by_key(|(age, _)| *age);
+    newest.map(|(_, starts)| starts).unwrap_or_default()
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -77,7 +85,12 @@ mod tests {
     }
 
     fn revision(of: &Configuration) -> Arc<Revision> {
-        Arc::new(build::revision(of, k8s_openapi::jiff::Timestamp::UNIX_EPOCH))
+        Arc::new(build::revision(
+            of,
+            "",
+            &Starts::default(),
+            k8s_openapi::jiff::Timestamp::UNIX_EPOCH,
+        ))
     }
 
     #[test]

@@ -10,6 +10,7 @@ use std::sync::Arc;
 use ebb_api::annotations;
 use ebb_api::condition::{self, Condition, Conditions, READY, Status};
 use ebb_api::serving::{ContainerStatus, Revision, RevisionStatus};
+use ebb_api::starts::{STARTS, Starts};
 use k8s_openapi::api::apps::v1::{Deployment, DeploymentCondition};
 use k8s_openapi::api::core::v1::{Container, Pod};
 use k8s_openapi::jiff::{SignedDuration, Timestamp};
@@ -144,7 +145,16 @@ pub(super) fn of(revision: &Revision, observed: &Observed, now: Timestamp) -> Re
             status.actual_replicas = Some(running.available());
             let (has_failed, was_initialized) = before;
             let is_initialized = was_initialized || running.is_up();
+            let begun = started_at(&conditions);
             judge_activity(running, desired, is_initialized, &mut conditions, now);
+            if conditions.get(ACTIVE).is_some_and(Condition::is_true)
+                && let Some(took) =
+                    begun.and_then(|begun| now.duration_since(begun).try_into().ok())
+            {
+                let mut starts = Starts::of(revision);
+                starts.add(took);
+                status.annotations.insert(STARTS.to_owned(), starts.to_string());
+            }
             judge_start(running, has_failed, is_initialized, &mut conditions);
         }
     }
@@ -285,6 +295,12 @@ fn is_same_trouble(condition: Option<&Condition>, reason: &str) -> bool {
         let told = condition.reason.as_deref().unwrap_or_default();
         condition.is_false() && PULLING.contains(&reason) && PULLING.contains(&told)
     })
+}
+
+/// Since when a start is under way, if one is.
+fn started_at(conditions: &Conditions<'_>) -> Option<Timestamp> {
+    let active = conditions.get(ACTIVE).filter(|it| it.status == Status::Unknown)?;
+    Some(active.last_transition_time.as_ref()?.0)
 }
 
 /// Judges whether there are pods, or will be.

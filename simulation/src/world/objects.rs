@@ -31,6 +31,7 @@ const OF_A_RUN: &[&str] = &[
     "serving.knative.dev/configurationUID",
     "serving.knative.dev/revisionUID",
     "serving.knative.dev/routingStateModified",
+    "serving.ebb.dev/starts",
 ];
 /// How long an ended process is down.
 const DOWN: Duration = Duration::from_millis(700);

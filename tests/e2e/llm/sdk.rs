@@ -1,14 +1,11 @@
 //! The models host, used by OpenAI's own SDKs for Python and JavaScript.
 
-use std::process::Stdio;
 use std::time::Duration;
 
-use anyhow::{Context as _, ensure};
-use ebb_tests::binaries;
+use anyhow::ensure;
 use ebb_tests::ebb::Ebb;
 use ebb_tests::manifest::example;
-use serde_json::Value;
-use tokio::process::Command;
+use ebb_tests::sdk::told_by;
 use tokio::time::{Instant, sleep};
 
 /// How long it is looked whether a list wakes a model.
@@ -45,19 +42,6 @@ async fn deployed(prefix: &str) -> anyhow::Result<Ebb> {
     Ok(ebb)
 }
 
-/// What a program of `tests/sdk` got.
-async fn used_by(program: &str, ebb: &Ebb) -> anyhow::Result<Value> {
-    let program = binaries::binary("sdks").join(program);
-    let output = Command::new(&program)
-        .args([ebb.gateway.to_string(), ebb.models_host()])
-        .stdin(Stdio::null())
-        .output()
-        .await?;
-    let error = String::from_utf8_lossy(&output.stderr);
-    ensure!(output.status.success(), "{} failed: {error}", program.display());
-    serde_json::from_slice(&output.stdout).context("it prints one JSON object")
-}
-
 #[tokio::test]
 async fn openais_sdks_list_chat_stream_embed_and_see_errors() -> anyhow::Result<()> {
     let ebb = deployed("sdk").await?;
@@ -65,7 +49,8 @@ async fn openais_sdks_list_chat_stream_embed_and_see_errors() -> anyhow::Result<
         for name in ["chat", "embed"] {
             ebb.kubectl().wait_asleep(name).await;
         }
-        let said = used_by(program, &ebb).await?;
+        let arguments = [&*ebb.gateway.to_string(), &ebb.models_host()];
+        let said = told_by(program, &arguments).await?;
         for model in ["sdk-smollm2", "sdk-gpt", "sdk-embed"] {
             assert_eq!(said["listed"][model], "asleep", "{program}: {said}");
         }

@@ -22,7 +22,7 @@ fn rows(file: &str, retry_after: &str, errors: &str) -> BTreeMap<String, [String
     let word = r#""([^"]+)""#;
     let labels = arms(function(file, "label"), word);
     let states = arms(function(file, "status"), r"(?:\{\s*StatusCode::|StatusCode::)?(\w+)");
-    let retries = arms(retry_after, &format!(r"Some\({word}\)"));
+    let retries = arms(retry_after, r"Some\((\d+)\)");
     let text = pattern(r#"#\[error\("((?:[^"\\]|\\.)+)"(?:,[^\]]+)?\)\]\s*(?://[^\n]*\s*)*(\w+)"#);
     let texts: BTreeMap<_, _> = text
         .captures_iter(file)

@@ -243,6 +243,21 @@ fn requests_that_wake_nothing_are_checked_on_templates() {
 }
 
 #[test]
+fn a_start_timeout_is_checked_on_templates() {
+    let service: Service = read(
+        "{apiVersion: serving.knative.dev/v1, kind: Service, metadata: {name: digits}, \
+         spec: {template: {metadata: {annotations: {serving.ebb.dev/start-timeout: '600'}}, \
+         spec: {containers: [{image: busybox}]}}}}",
+    );
+    assert_eq!(
+        created(&service, &Config::default()).to_string(),
+        "invalid value: 600: \
+         spec.template.metadata.annotations.serving.ebb.dev/start-timeout\n\
+         it must be \"auto\", or a duration from 1s to 24h, such as \"10m\""
+    );
+}
+
+#[test]
 fn names_of_models_are_checked_on_services_and_routes() {
     let service: Service = read(
         "{apiVersion: serving.knative.dev/v1, kind: Service, metadata: {name: digits, \

@@ -1,7 +1,7 @@
-use ebb_api::serving::RevisionStatus;
-
 use super::*;
 use crate::configuration::build;
+use ebb_api::serving::RevisionStatus;
+use ebb_api::starts::Starts;
 
 fn configuration(generation: i64, ready: Option<&str>) -> Configuration {
     let mut configuration = Configuration::default();
@@ -18,7 +18,12 @@ fn configuration(generation: i64, ready: Option<&str>) -> Configuration {
 }
 
 fn revision(generation: i64, status: Status, message: &str) -> Arc<Revision> {
-    let mut revision = build::revision(&configuration(generation, None), Timestamp::UNIX_EPOCH);
+    let mut revision = build::revision(
+        &configuration(generation, None),
+        "",
+        &Starts::default(),
+        Timestamp::UNIX_EPOCH,
+    );
     revision.metadata.generation = Some(1);
     revision.status = Some(RevisionStatus {
         observed_generation: Some(1),

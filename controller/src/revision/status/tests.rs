@@ -147,6 +147,27 @@ fn scale_to_zero_keeps_it_ready_and_makes_it_inactive() {
 }
 
 #[test]
+fn each_start_that_goes_well_is_measured() {
+    let known = |revision: &Revision| Starts::of(revision).to_string();
+    let deploying = after_s(10, revision(), scene(1, 0));
+    assert_eq!(known(&deploying), "");
+    let ready = after_s(17, deploying, scene(1, 1));
+    assert_eq!(known(&ready), "7");
+    let more = after_s(30, ready, scene(3, 2));
+    let idle = after_s(60, more, scene(0, 0));
+    let waking = after_s(100, idle, scene(1, 0));
+    let called_off = after_s(103, waking.clone(), scene(0, 0));
+    assert_eq!(known(&called_off), "7", "it did not go well");
+    let awake = after_s(104, waking, scene(1, 1));
+    assert_eq!(known(&awake), "7,4");
+    // What an earlier Revision knew goes on.
+    let mut next = revision();
+    next.metadata.annotations.get_or_insert_default().insert(STARTS.to_owned(), "3".to_owned());
+    let next = after_s(5, after_s(0, next, scene(1, 0)), scene(1, 1));
+    assert_eq!(known(&next), "3,5");
+}
+
+#[test]
 fn what_is_wrong_with_a_pod_is_said_at_once() {
     for (pod, type_, reason, message) in [
         (waiting(FAILED_PULL), RESOURCES, FAILED_PULL, "why"),

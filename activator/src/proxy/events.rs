@@ -1,0 +1,215 @@
+//! Clients that read events: their response begins while they wait for a pod.
+//!
+//! The status of such a response is 200 before anybody knows how the request ends. So whatever goes
+//! wrong from then on is told by an event, in the form that the client's SDK raises as an error, and
+//! counts as what it is.
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+use http::header::{self, HeaderMap, HeaderValue};
+use http::{Method, Request, Response, StatusCode};
+use http_body_util::{BodyExt as _, Collected, Limited};
+use serde_json::Value;
+use tokio::time::{Instant, timeout_at};
+use tokio_util::task::AbortOnDropHandle;
+
+use super::Waiting;
+use super::answer::ERROR_HEADER;
+use super::client::Client;
+use super::failed::Failed;
+use crate::body::{EventBody, ProxyBody, Rest, SILENCE_MAX};
+use crate::headers::PEER_READS_EVENTS;
+use crate::models::call::ErrorForm;
+use crate::models::{self, answer};
+use crate::progress::Progress;
+use crate::revision::StartView;
+use crate::upload::Upload;
+
+const EVENTS: &str = "text/event-stream";
+/// Most of a model's error that is told in an event.
+const ERROR_BYTES_MAX: usize = 64 * 1024;
+/// Longest text that is told of an error that is no JSON.
+const ERROR_CHARS_MAX: usize = 1000;
+
+// === impl Client ===
+
+impl Client {
+    /// Waits for a pod, and begins the response when that takes long.
+    pub(super) async fn answer_in_time(
+        self: &Arc<Self>,
+        mut waiting: Waiting,
+        form: ErrorForm,
+    ) -> Result<Response<ProxyBody>, Failed> {
+        let begin = waiting.visit.arrived() + SILENCE_MAX;
+        if waiting.prepared.deadlines.wait_end().is_none_or(|end| end > begin) {
+            match timeout_at(begin, waiting.visit.pod()).await {
+                Ok(Ok(_)) => {}
+                Ok(Err(error)) => {
+                    waiting.visit.failed(&error);
+                    let start = waiting.visit.usual_start();
+                    return Err(Failed::unsent(waiting.request, error).at(start));
+                }
+                Err(_) => return Ok(self.begin_events(waiting, form)),
+            }
+        }
+        self.finish(waiting).await
+    }
+
+    fn begin_events(self: &Arc<Self>, waiting: Waiting, form: ErrorForm) -> Response<ProxyBody> {
+        let client = Arc::clone(self);
+        let revision = Arc::clone(waiting.visit.revision());
+        let comment = Box::new(move || comment(revision.start_view(Instant::now())));
+        let rest = async move {
+            let response = match client.finish(waiting).await {
+                Ok(response) => response,
+                Err(failed) => {
+                    client.proxy.context.meters.error(&failed.error);
+                    failed.error.response(form, failed.start)
+                }
+            };
+            rest(response, form).await
+        };
+        let progress = Progress::current();
+        let task = AbortOnDropHandle::new(tokio::spawn(Progress::scope(progress.clone(), rest)));
+        let mut response = Response::new(ProxyBody::from(EventBody::new(task, comment, progress)));
+        let headers = response.headers_mut();
+        headers.insert(header::CONTENT_TYPE, HeaderValue::from_static(EVENTS));
+        headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-cache"));
+        // nginx would keep the comments back until they fill a buffer.
+        headers.insert("x-accel-buffering", HeaderValue::from_static("no"));
+        response
+    }
+}
+
+/// Whether a client that sent this head reads events, and how it wants to be told of an error.
+pub(super) fn form_of(request: &Request<Upload>, is_peer: bool) -> Option<ErrorForm> {
+    let headers = request.headers();
+    let reads = accepts_events(headers) || (is_peer && headers.contains_key(PEER_READS_EVENTS));
+    // A client that waits for "100 Continue" may take an early response for a refusal.
+    let may_begin = *request.method() != Method::HEAD && !headers.contains_key(header::EXPECT);
+    (reads && may_begin).then(|| models::form_of(request.uri().path()))
+}
+
+fn accepts_events(headers: &HeaderMap) -> bool {
+    let of_line = |line: &HeaderValue| {
+        let mut ranges = line.as_bytes().split(|byte| *byte == b',');
+        ranges.any(|range| {
+            let media = range.split(|byte| *byte == b';').next().unwrap_or_default();
+            media.trim_ascii().eq_ignore_ascii_case(EVENTS.as_bytes())
+        })
+    };
+    headers.get_all(header::ACCEPT).iter().any(of_line)
+}
+
+/// What follows the comments: the events of a response, or one event that says what it is instead.
+async fn rest(response: Response<ProxyBody>, form: ErrorForm) -> Rest {
+    let (head, body) = response.into_parts();
+    let media = head.headers.get(header::CONTENT_TYPE).map_or(&b""[..], HeaderValue::as_bytes);
+    let is_events = media.len() >= EVENTS.len()
+        && media[..EVENTS.len()].eq_ignore_ascii_case(EVENTS.as_bytes());
+    if head.status == StatusCode::OK && is_events {
+        return Rest::Events(body);
+    }
+    let text = Limited::new(body, ERROR_BYTES_MAX).collect().await;
+    let text = text.map(Collected::to_bytes).unwrap_or_default();
+    let error = match serde_json::from_slice::<Value>(&text) {
+        Ok(told) if told.get("error").is_some() => told,
+        _ => {
+            let text = String::from_utf8_lossy(&text);
+            let label = head.headers.get(ERROR_HEADER).and_then(|label| label.to_str().ok());
+            let told = message(head.status, &String::from_utf8_lossy(media), &text);
+            answer::error(form, head.status, label.unwrap_or("model-answer"), &told)
+        }
+    };
+    let pause = head.headers.get(header::RETRY_AFTER).and_then(|after| after.to_str().ok());
+    let retry = match pause.and_then(|after| after.parse::<u32>().ok()) {
+        Some(seconds) => format!("retry: {seconds}000\n"),
+        None => String::new(),
+    };
+    Rest::Error(Bytes::from(format!("event: error\n{retry}data: {error}\n\n")))
+}
+
+/// Words for people who look at the stream; programs pass over them.
+fn comment(start: Option<StartView>) -> String {
+    let Some(StartView { phase, lasts, usual }) = start else {
+        return "waiting for a free place at the model".to_owned();
+    };
+    let mut text = format!("waiting for the model: {}", phase.word());
+    if let Some(lasts) = lasts {
+        text.push_str(&format!(", {} s", lasts.as_secs()));
+    }
+    if let Some(usual) = usual {
+        text.push_str(&format!(", usually {} s", usual.as_secs()));
+    }
+    text
+}
+
+fn message(status: StatusCode, media: &str, text: &str) -> String {
+    let text: String = text.trim().chars().take(ERROR_CHARS_MAX).collect();
+    match (status, text.is_empty()) {
+        (StatusCode::OK, _) if media.is_empty() => {
+            "the model answered without a stream of events".to_owned()
+        }
+        (StatusCode::OK, _) => format!("the model answered with {media}, no stream of events"),
+        (status, true) => format!("the model answered with status {}", status.as_u16()),
+        (_, false) => text,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_who_asks_for_events_gets_any() {
+        let form = |accept: &'static str, path: &str, is_peer| {
+            let request = Request::post(path).header(header::ACCEPT, accept);
+            form_of(&request.body(Upload::Empty).unwrap(), is_peer)
+        };
+        let chat = "/v1/chat/completions";
+        for accept in [EVENTS, "application/json, Text/Event-Stream;q=0.5", " text/event-stream "] {
+            assert_eq!(form(accept, chat, false), Some(ErrorForm::OpenAi), "{accept}");
+        }
+        assert_eq!(form(EVENTS, "/v1/messages", false), Some(ErrorForm::Anthropic));
+        for accept in ["", "*/*", "application/json", "text/event-streams", "text/*"] {
+            assert_eq!(form(accept, chat, false), None, "{accept}");
+        }
+        for (name, value) in [(header::EXPECT, "100-continue"), (PEER_READS_EVENTS, "1")] {
+            let request = Request::post(chat).header(name, value).body(Upload::Empty).unwrap();
+            assert_eq!(form_of(&request, false), None);
+        }
+        let told = Request::post(chat).header(PEER_READS_EVENTS, "1").body(Upload::Empty).unwrap();
+        assert_eq!(form_of(&told, true), Some(ErrorForm::OpenAi));
+    }
+
+    #[tokio::test]
+    async fn what_is_no_stream_becomes_an_error_that_sdks_raise() {
+        let event = async |status: u16, media: &'static str, body: &'static str| {
+            let response = Response::builder()
+                .status(status)
+                .header(header::CONTENT_TYPE, media)
+                .body(ProxyBody::local(Bytes::from_static(body.as_bytes())));
+            match rest(response.unwrap(), ErrorForm::OpenAi).await {
+                Rest::Error(event) => String::from_utf8(event.to_vec()).unwrap(),
+                Rest::Events(_) => "events".to_owned(),
+            }
+        };
+        assert_eq!(event(200, "text/event-stream; charset=utf-8", "data: 1\n\n").await, "events");
+        let own = "{\n\"error\": {\"message\": \"no\", \"code\": 400}}";
+        assert_eq!(
+            event(400, "application/json", own).await,
+            "event: error\ndata: {\"error\":{\"code\":400,\"message\":\"no\"}}\n\n"
+        );
+        for (status, body, told) in [
+            (500, "it\nburns", "it\\nburns"),
+            (502, "", "the model answered with status 502"),
+            (200, "{}", "the model answered with application/json, no stream of events"),
+        ] {
+            let event = event(status, "application/json", body).await;
+            assert!(event.starts_with("event: error\ndata: {\"error\":{"), "{event}");
+            assert!(event.contains(&format!("\"message\":\"{told}\"")), "{event}");
+            assert_eq!(event.matches('\n').count(), 3, "one line of data");
+        }
+    }
+}

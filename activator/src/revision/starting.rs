@@ -1,0 +1,101 @@
+//! How long the start of a revision's pods may take, and usually takes.
+
+use std::time::Duration;
+
+use tokio::time::Instant;
+
+use super::{Revision, State};
+use crate::pod::PodState;
+use crate::settings::{Settings, StartLimit};
+
+/// How far a start is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct StartView {
+    pub(crate) phase: Phase,
+    /// How long the first request that waits here has waited; `None` where none does.
+    pub(crate) lasts: Option<Duration>,
+    /// The time within which nine of ten starts were done, where any was measured.
+    pub(crate) usual: Option<Duration>,
+}
+
+/// What a start waits for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Phase {
+    /// For a pod to be made.
+    Asked,
+    /// For a node, and for its image.
+    Pending,
+    /// For the model to answer its probe.
+    Loading,
+}
+
+// === impl Phase ===
+
+impl Phase {
+    /// The word for it.
+    pub(crate) const fn word(self) -> &'static str {
+        match self {
+            Self::Asked => "asked",
+            Self::Pending => "pending",
+            Self::Loading => "loading",
+        }
+    }
+}
+
+// === impl Revision ===
+
+impl Revision {
+    /// How far the start is that is under way; `None` while there is a pod to send to.
+    pub(crate) fn start_view(&self, now: Instant) -> Option<StartView> {
+        let state = self.state.lock();
+        let live = state.live.as_ref().filter(|_| !state.dispatch.has_open_pod())?;
+        let lasts = state.waking.map(|since| now.saturating_duration_since(since));
+        Some(StartView { phase: state.phase(), lasts, usual: live.settings.usual_start })
+    }
+
+    /// When to ask again whether a request that arrived at `arrived` still waits; `None` when it has
+    /// waited for long enough by the steps that the start has made. Behind pods that are busy it waits
+    /// as long as it would without a limit of its own, for nothing starts.
+    pub(crate) fn waits_until(
+        &self,
+        settings: &Settings,
+        arrived: Instant,
+        now: Instant,
+    ) -> Option<Instant> {
+        let Some(StartLimit::Auto { loading, pending }) = settings.start_limit else {
+            return None;
+        };
+        let state = self.state.lock();
+        let end = if state.dispatch.has_open_pod() {
+            arrived + settings.timeout.unwrap_or(pending)
+        } else {
+            let allowance = match state.phase() {
+                Phase::Asked => return None,
+                Phase::Pending => pending,
+                Phase::Loading => loading,
+            };
+            state.progressed? + allowance
+        };
+        // The next step may leave less time than this one.
+        (end > now).then(|| end.min(now + loading))
+    }
+
+    /// How long a start usually takes, if there is no pod to send to and that is known.
+    pub(crate) fn usual_start(&self) -> Option<Duration> {
+        let state = self.state.lock();
+        let live = state.live.as_ref().filter(|_| !state.dispatch.has_open_pod())?;
+        live.settings.usual_start
+    }
+}
+
+impl State {
+    /// What a start waits for: the pod that is farthest counts.
+    fn phase(&self) -> Phase {
+        let coming = self.own_pods().filter(|(_, pod)| pod.state != PodState::Draining);
+        match coming.map(|(_, pod)| pod.facts.pending).reduce(|one, other| one && other) {
+            None => Phase::Asked,
+            Some(true) => Phase::Pending,
+            Some(false) => Phase::Loading,
+        }
+    }
+}
