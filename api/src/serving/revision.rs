@@ -71,7 +71,7 @@ pub struct RevisionStatus {
     /// The generation that this status describes.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub observed_generation: Option<i64>,
-    /// Notes for programs: [`crate::starts::STARTS`].
+    /// Notes for programs, such as how long starts took.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub annotations: BTreeMap<String, String>,
     /// Ready, ResourcesAvailable, ContainerHealthy and Active.
