@@ -97,6 +97,7 @@ impl Activator {
         let to_peers = Arc::clone(&connect);
         let connect = CautiousConnect { inner: connect, standstill: Arc::clone(&standstill) };
         let context = Arc::new(RevisionContext {
+            config: config.clone(),
             id,
             reports,
             observer,

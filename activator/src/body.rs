@@ -19,8 +19,10 @@ use crate::progress::{PART_BYTES_MAX, Progress};
 use crate::upstream::Lease;
 use crate::visit::Stay;
 
+mod error;
 mod events;
 
+pub use error::BodyError;
 pub(crate) use events::{EventBody, Rest, SILENCE_MAX};
 
 /// The body of a response to a client.
@@ -35,21 +37,7 @@ pub struct ProxyBody(Kind);
 enum Kind {
     Local(Option<Bytes>),
     Pod(PodBody),
-    Events(Box<EventBody>),
-}
-
-/// Why a body stopped early.
-#[derive(Debug, thiserror::Error)]
-pub enum BodyError {
-    /// The pod paused for longer than the revision's `idleTimeoutSeconds`.
-    #[error("the response was idle for longer than the revision's idleTimeoutSeconds")]
-    Idle,
-    /// The pod broke off.
-    #[error("the pod broke off its response")]
-    Pod(#[source] hyper::Error),
-    /// The task of a request that still waited is gone, by a fault of Ebb.
-    #[error("the request was lost")]
-    Lost,
+    Events(Box<EventBody<ProxyBody>>),
 }
 
 /// A body from a pod, with everything that ends when it ends.
@@ -90,6 +78,14 @@ impl ProxyBody {
         Self(Kind::Local(None))
     }
 
+    /// The same body, no longer read for the client of an HTTP/2 stream.
+    pub(crate) fn apart(mut self) -> Self {
+        if let Kind::Pod(body) = &mut self.0 {
+            body.frames = None;
+        }
+        self
+    }
+
     /// The body of a pod's response, which may pause for `idle` between two frames. `lease` goes
     /// back to its pool and `stay` ends with it.
     pub(crate) fn from_pod(
@@ -114,8 +110,8 @@ impl ProxyBody {
     }
 }
 
-impl From<EventBody> for ProxyBody {
-    fn from(body: EventBody) -> Self {
+impl From<EventBody<Self>> for ProxyBody {
+    fn from(body: EventBody<Self>) -> Self {
         Self(Kind::Events(Box::new(body)))
     }
 }

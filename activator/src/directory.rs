@@ -263,7 +263,7 @@ impl Directory {
 
     fn appear(&self, object: &serving::Revision, now: Instant) {
         if let Some(key) = key_of(object) {
-            self.entry(&key).appear(Settings::of(object), now);
+            self.entry(&key).appear(Settings::of(object, &self.context.config.borrow()), now);
             self.arrivals.tell();
         }
     }

@@ -73,15 +73,16 @@ mod tests {
     #[test]
     fn paths_are_those_of_openai_under_two_bases() {
         for base in ["", "/openai"] {
-            for (path, body, form) in [
-                ("chat/completions", BodyKind::Json, ErrorForm::OpenAi),
-                ("embeddings", BodyKind::Json, ErrorForm::OpenAi),
-                ("audio/transcriptions", BodyKind::Multipart, ErrorForm::OpenAi),
-                ("messages", BodyKind::Json, ErrorForm::Anthropic),
+            for (path, body, form, has_events) in [
+                ("chat/completions", BodyKind::Json, ErrorForm::OpenAi, true),
+                ("embeddings", BodyKind::Json, ErrorForm::OpenAi, false),
+                ("audio/speech", BodyKind::Json, ErrorForm::OpenAi, false),
+                ("audio/transcriptions", BodyKind::Multipart, ErrorForm::OpenAi, false),
+                ("messages", BodyKind::Json, ErrorForm::Anthropic, true),
             ] {
                 let whole = format!("{base}/v1/{path}");
                 let posted = ask(&Method::POST, &whole);
-                assert_eq!(posted, Ok(Ask::Call(Call { path, body, form })));
+                assert_eq!(posted, Ok(Ask::Call(Call { path, body, form, has_events })));
                 assert_eq!(ask(&Method::GET, &whole), Err(ModelError::MethodRefused("POST")));
             }
             let list = format!("{base}/v1/models");

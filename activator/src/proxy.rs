@@ -8,7 +8,7 @@ use http::{Request, Response, StatusCode, Version};
 use hyper::body::Incoming;
 use tokio::time::Instant;
 
-use crate::body::ProxyBody;
+use crate::body::{ProxyBody, SILENCE_MAX};
 use crate::budget::{Purpose, Share};
 use crate::error::RequestError;
 use crate::guard::Busy;
@@ -17,7 +17,6 @@ use crate::progress::Progress;
 use crate::revision::{Arriving, Revision};
 use crate::route;
 use crate::tunnel::Held;
-use crate::upload::Upload;
 use crate::upstream::Lease;
 use crate::visit::{Stay, Visit};
 
@@ -32,22 +31,14 @@ mod leftover;
 mod models;
 mod prepare;
 mod relay;
+mod waiting;
 
 use check::{Checked, check};
 pub(crate) use client::{Caller, Client, Proxy};
 use failed::Failed;
 use prepare::Prepared;
 use relay::Relayed;
-
-/// A request that has entered its revision, fit for a pod.
-struct Waiting {
-    visit: Visit,
-    request: Request<Upload>,
-    /// What it holds until it has a pod.
-    held: Option<Share>,
-    prepared: Prepared,
-    busy: Busy,
-}
+use waiting::Waiting;
 
 const SERVER_TIMING: HeaderName = HeaderName::from_static("server-timing");
 
@@ -126,8 +117,12 @@ impl Client {
         if !peers.is_empty() {
             // In a box: requests that are served here should not carry the state of those that go
             // to another activator.
-            match Box::pin(self.relay(checked, &revision, &peers, arrived)).await? {
-                Relayed::Answered((response, lease, place), prepared) => {
+            let relayed = Box::pin(self.relay(checked, &revision, &peers, arrived)).await;
+            match relayed.map_err(|failed| failed.at(revision.usual_start()))? {
+                Relayed::Answered((response, lease, place), mut prepared) => {
+                    // The other activator keeps the time of the pod, and comments while there is none.
+                    let idle = &mut prepared.deadlines.idle;
+                    *idle = idle.map(|idle| idle.max(3 * SILENCE_MAX));
                     let rest = (Stay::There(place), busy);
                     return self.respond(response, lease, rest, prepared).map_err(Failed::sent);
                 }

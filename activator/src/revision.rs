@@ -9,9 +9,10 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
+use ebb_api::config::Config;
 use ebb_api::report::{DrainOrder, OrderId, RevisionKey, RevisionReport};
 use parking_lot::{Mutex, MutexGuard};
-use tokio::sync::oneshot;
+use tokio::sync::{oneshot, watch};
 use tokio::time::Instant;
 use tokio_util::task::AbortOnDropHandle;
 
@@ -30,6 +31,7 @@ use crate::settings::Settings;
 use crate::upstream::Upstream;
 
 mod pods;
+mod presence;
 mod reports;
 mod standing;
 mod starting;
@@ -46,6 +48,8 @@ const ORDER_KEPT: Duration = Duration::from_mins(1);
 
 /// What all revisions of an activator share.
 pub(crate) struct RevisionContext {
+    /// The settings of the platform.
+    pub(crate) config: watch::Receiver<Arc<Config>>,
     /// Name of this activator in reports.
     pub(crate) id: String,
     /// Takes reports.
@@ -200,31 +204,6 @@ impl Revision {
         self.state.lock().live.clone()
     }
 
-    /// The Revision object is there. If it is another one of the same name, the requests that wait
-    /// for the earlier one are told that it is gone.
-    pub(crate) fn appear(self: &Arc<Self>, settings: Settings, now: Instant) {
-        let mut state = self.state.lock();
-        if state.live.as_ref().is_some_and(|live| live.settings == settings) {
-            return;
-        }
-        let renewed = state.live.as_ref().is_some_and(|live| live.settings.uid != settings.uid);
-        let waiting = if renewed { state.end() } else { Vec::new() };
-        state.dispatch.set_limit(settings.limit);
-        self.limited.store(settings.limit.is_some(), Ordering::Relaxed);
-        let meters = self.context.meters.revision(&self.key);
-        state.live = Some(Arc::new(Live { settings, meters }));
-        self.reconsider(&mut state, now);
-        self.settle(state, now);
-        tell_gone(waiting);
-    }
-
-    /// The Revision object is gone: waiting requests are told so at once.
-    pub(crate) fn disappear(&self) {
-        let waiting = self.state.lock().end();
-        self.context.meters.forget(&self.key);
-        tell_gone(waiting);
-    }
-
     /// Whether there is nothing left to keep it for.
     pub(crate) fn is_forgotten(&self, now: Instant) -> bool {
         let state = self.state.lock();
@@ -374,14 +353,6 @@ impl State {
             }
         }
         deliveries
-    }
-}
-
-/// Tells waiting requests that their revision is gone.
-fn tell_gone(waiting: Vec<oneshot::Sender<QueueVerdict>>) {
-    for waiter in waiting {
-        // A client that has left needs no answer.
-        let _gone = waiter.send(Err(RequestError::RevisionGone));
     }
 }
 

@@ -83,18 +83,18 @@ impl Deadlines {
 // === impl Settings ===
 
 impl Settings {
-    /// The settings of `revision`.
-    pub fn of(revision: &Revision) -> Self {
+    /// The settings of `revision` under those of the platform.
+    pub fn of(revision: &Revision, config: &Config) -> Self {
         let (spec, annotations) = (&revision.spec, revision.metadata.annotations.as_ref());
-        let usual_start = Starts::of(revision).p90();
+        let starts = Starts::of(revision);
         Self {
             uid: revision.metadata.uid.clone(),
             limit: spec.concurrency_limit().and_then(NonZeroU32::new),
             timeout: spec.timeout(),
             response_start_timeout: spec.response_start_timeout(),
             idle_timeout: spec.idle_timeout(),
-            start_limit: start_limit(annotations, usual_start),
-            usual_start,
+            start_limit: start_limit(annotations, &starts, config),
+            usual_start: starts.p90(),
             protocol: spec.protocol(),
             probe: ProbePlan::of(spec),
             // Admission refuses what cannot be meant; without it, all requests count.
@@ -112,7 +112,11 @@ impl Settings {
         };
         let (first, last) = match limit {
             StartLimit::Fixed(time) => (time, time),
-            StartLimit::Auto { loading, .. } => (loading, start_timeout::LONGEST),
+            // Then it is looked what the request waits for.
+            StartLimit::Auto { loading, .. } => {
+                let first = self.response_timeout().map_or(loading, |own| own.min(loading));
+                (first, start_timeout::LONGEST)
+            }
         };
         Deadlines { pod: Some(arrived + first), ..self.deadlines_from(arrived + last) }
     }
@@ -125,13 +129,21 @@ impl Settings {
         }
     }
 
-    fn deadlines_from(&self, begin: Instant) -> Deadlines {
+    /// Longest time to the start of the response.
+    pub fn response_timeout(&self) -> Option<Duration> {
         // Knative measures idleness from the last write; before the first write, from the arrival.
-        let start = [self.timeout, self.response_start_timeout, self.idle_timeout]
-            .into_iter()
-            .flatten()
-            .min()
-            .map(|timeout| begin + timeout);
+        [self.timeout, self.response_start_timeout, self.idle_timeout].into_iter().flatten().min()
+    }
+
+    /// Whether these are the settings `other` but for what is known of starts.
+    pub fn is_same_but_for_starts(&self, other: &Self) -> bool {
+        let Self { start_limit, usual_start, .. } = other;
+        let told = Self { start_limit: *start_limit, usual_start: *usual_start, ..self.clone() };
+        told == *other
+    }
+
+    fn deadlines_from(&self, begin: Instant) -> Deadlines {
+        let start = self.response_timeout().map(|timeout| begin + timeout);
         let tunnel_end = self.timeout.map(|timeout| begin + timeout);
         Deadlines { pod: None, start, tunnel_end, idle: self.idle_timeout }
     }
@@ -139,14 +151,16 @@ impl Settings {
 
 fn start_limit(
     annotations: Option<&BTreeMap<String, String>>,
-    usual: Option<Duration>,
+    starts: &Starts,
+    config: &Config,
 ) -> Option<StartLimit> {
     // Admission refuses what cannot be meant; without it, the wait counts.
     Some(match start_timeout::of(annotations).ok().flatten()? {
         StartTimeout::Fixed(time) => StartLimit::Fixed(time),
         StartTimeout::Auto => {
-            let pending = progress::deadline(annotations, &Config::default());
-            StartLimit::Auto { loading: usual.map_or(pending, start_timeout::auto), pending }
+            let pending = progress::deadline(annotations, config);
+            let loading = starts.longest_likely().map_or(pending, start_timeout::auto);
+            StartLimit::Auto { loading, pending }
         }
     })
 }
@@ -170,11 +184,11 @@ mod tests {
         revision.spec.timeout_seconds = Some(300);
         revision.spec.response_start_timeout_seconds = Some(20);
         let arrived = Instant::now();
-        let deadlines = Settings::of(&revision).deadlines(arrived);
+        let deadlines = Settings::of(&revision, &Config::default()).deadlines(arrived);
         assert_eq!(deadlines.start, Some(arrived + Duration::from_secs(20)));
         assert_eq!(deadlines.tunnel_end, Some(arrived + Duration::from_mins(5)));
         revision.spec.idle_timeout_seconds = Some(7);
-        let deadlines = Settings::of(&revision).deadlines(arrived);
+        let deadlines = Settings::of(&revision, &Config::default()).deadlines(arrived);
         assert_eq!(deadlines.start, Some(arrived + Duration::from_secs(7)));
     }
 
@@ -184,7 +198,7 @@ mod tests {
         revision.spec.timeout_seconds = Some(300);
         let key = start_timeout::START_TIMEOUT.name().to_owned();
         revision.metadata.annotations = Some([(key, "10m".to_owned())].into());
-        let (settings, arrived) = (Settings::of(&revision), Instant::now());
+        let (settings, arrived) = (Settings::of(&revision, &Config::default()), Instant::now());
         let before = settings.deadlines(arrived);
         assert_eq!(before.pod, Some(arrived + Duration::from_mins(10)));
         assert_eq!(before.start, Some(arrived + Duration::from_mins(15)), "for a hop before");

@@ -81,8 +81,8 @@ pub struct RevisionReport {
     pub interval_s: f64,
     /// The newest order that the activator obeys.
     pub obeyed: OrderId,
-    /// Pods that the activator knows, with its requests in flight in each. Encoding is cheapest
-    /// when they are sorted by UID.
+    /// Pods that the activator may send a request to, or has one inside of, with its requests in
+    /// flight in each. Encoding is cheapest when they are sorted by UID.
     pub pods: Vec<PodReport>,
     /// Whether the activator knows more pods than the report names.
     pub is_cut: bool,

@@ -1,9 +1,9 @@
 //! How long the latest starts of a Configuration's pods took.
 //!
-//! The controller measures each start, from the decision that there must be a pod to the first that is
-//! ready, and keeps the latest in the annotations of a Revision's status. The next Revision of the
-//! Configuration takes them over, for most often the same model starts. Whole seconds: that is how
-//! finely Kubernetes keeps the time of a condition, and how finely `Retry-After` counts.
+//! The controller measures each start of a revision that had no ready pod, from the making of the first
+//! pod to its readiness, and keeps the latest in the annotations of a Revision's status. The next
+//! Revision of the Configuration takes them over, for most often the same model starts. Whole seconds:
+//! that is how finely Kubernetes keeps both times, and how finely `Retry-After` counts.
 
 use std::collections::{BTreeMap, VecDeque};
 use std::fmt;
@@ -54,7 +54,20 @@ impl Starts {
         }
     }
 
-    /// The time within which nine of ten starts were done; `None` before the first.
+    /// The longest time that a start is likely to take, going by nine of ten and by the latest: a new
+    /// model may be slower than those that an earlier Revision started.
+    pub fn longest_likely(&self) -> Option<Duration> {
+        let latest = Duration::from_secs(*self.0.back()?);
+        self.p90().map(|p90| p90.max(latest))
+    }
+
+    /// Whether a Revision has measured any itself.
+    pub fn has_own(revision: &Revision) -> bool {
+        revision.status.as_ref().is_some_and(|status| status.annotations.contains_key(STARTS))
+    }
+
+    /// The time within which nine of ten starts were done, or all of fewer than ten; `None` before the
+    /// first.
     pub fn p90(&self) -> Option<Duration> {
         let mut sorted: Vec<_> = self.0.iter().copied().collect();
         sorted.sort_unstable();
@@ -85,6 +98,10 @@ mod tests {
         assert_eq!(seconds("3,9"), Some(9));
         assert_eq!(seconds("1,2,3,4,5,6,7,8,9,60"), Some(9), "one may be unlucky");
         assert_eq!(seconds("60,60,3,3,3,3,3,3,3,3"), Some(60));
+        assert_eq!(Starts::parse("5,5,5,5,5,5,5,5,5,60").p90(), Some(Duration::from_secs(5)));
+        let likely = |text| Starts::parse(text).longest_likely().map(|time| time.as_secs());
+        assert_eq!(likely("5,5,5,5,5,5,5,5,5,60"), Some(60), "the model may be another");
+        assert_eq!((likely("60,5"), likely("")), (Some(60), None));
         assert_eq!(seconds("x,-1,999999, 5 ,"), Some(5), "what cannot be meant does not count");
     }
 

@@ -43,7 +43,7 @@ pub fn service(new: &Service, old: Option<&Service>, config: &Config) -> FieldEr
     let errors = metadata::object_name(&new.metadata)
         .also(metadata::visibility(&new.metadata).via_field("labels"))
         .also(
-            metadata::no_autoscaling(annotations)
+            metadata::none_of_template(annotations)
                 .also(metadata::rollout_duration(annotations))
                 .also(metadata::models(annotations))
                 .via_field("annotations"),
@@ -73,7 +73,7 @@ pub fn configuration(
     let annotations = annotations(new.metadata.annotations.as_ref());
     let errors = metadata::object_name(&new.metadata)
         .also(metadata::owner_label(&new.metadata, labels::SERVICE, "Service").via_field("labels"))
-        .also(metadata::no_autoscaling(annotations).via_field("annotations"))
+        .also(metadata::none_of_template(annotations).via_field("annotations"))
         .via_field("metadata");
     let spec =
         template::validate(&new.spec.template, &new.metadata, config).via_field("spec.template");
@@ -101,7 +101,7 @@ pub fn route(new: &Route, old: Option<&Route>) -> FieldErrors {
                 .via_field("labels"),
         )
         .also(
-            metadata::no_autoscaling(annotations)
+            metadata::none_of_template(annotations)
                 .also(metadata::rollout_duration(annotations))
                 .also(metadata::models(annotations))
                 .via_field("annotations"),

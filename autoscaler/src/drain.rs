@@ -89,7 +89,7 @@ pub struct Scene<'a> {
 }
 
 /// The next step for the pods.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct DrainPlan {
     /// Replicas to ask for now.
     pub scale: u32,
@@ -99,6 +99,8 @@ pub struct DrainPlan {
     pub reprieved: Vec<String>,
     /// Whether the order is a new one.
     pub is_reordered: bool,
+    /// Whether the scale stays because an activator names a pod that is not seen here.
+    pub is_blind: bool,
 }
 
 // === impl Drain ===
@@ -111,24 +113,18 @@ impl Drain {
         }
         if self.is_at_rest(scene.want, scene.current, scene.pods) {
             self.needed = None;
-            return DrainPlan {
-                scale: scene.want,
-                condemned: Vec::new(),
-                reprieved: Vec::new(),
-                is_reordered: false,
-            };
+            return DrainPlan { scale: scene.want, ..DrainPlan::default() };
         }
         self.forget(scene);
         self.adopt(scene);
         let reprieved = self.reprieve(scene);
         let standing = self.standing(scene);
         self.choose(scene, &standing);
-        let mut plan =
-            DrainPlan { scale: scene.want, condemned: Vec::new(), reprieved, is_reordered: false };
+        let mut plan = DrainPlan { scale: scene.want, reprieved, ..DrainPlan::default() };
         if scene.want < scene.current {
+            plan.is_blind = names_unseen(scene.views, scene.pods, &self.gone);
             let idle = self.idle(scene, &standing);
-            let is_kept = self.is_sparing(scene, count(standing.len()))
-                || names_unseen(scene.views, scene.pods, &self.gone);
+            let is_kept = self.is_sparing(scene, count(standing.len())) || plan.is_blind;
             let held = if is_kept {
                 scene.current
             } else {

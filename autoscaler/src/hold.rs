@@ -1,4 +1,5 @@
-//! A scale that is held up because a part of the load is not known, and when people are told.
+//! A scale that is held up because a part of the load or of the pods is not known, and when people are
+//! told.
 
 use std::fmt::Write as _;
 use std::time::Duration;
@@ -9,6 +10,15 @@ use crate::activators::Unheard;
 
 /// Activators that one note names.
 const NAMES_MAX: usize = 3;
+
+/// What holds up a scale.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Obstacle {
+    /// Not every activator is heard.
+    Unheard(Unheard),
+    /// An activator names a pod that the autoscaler does not see.
+    UnseenPods,
+}
 
 /// Whether one revision's scale is held up.
 #[derive(Debug, Default)]
@@ -49,14 +59,18 @@ impl Hold {
     }
 
     /// A message to people: what is held up, why, and what to look at.
-    pub fn explain(&self, current: u32, unheard: &Unheard) -> String {
+    pub fn explain(&self, current: u32, why: &Obstacle) -> String {
         let mut note = format!("The scale stays at {current}, although {} would do: ", self.wanted);
-        match unheard {
-            Unheard::Pods => note.push_str(
+        match why {
+            Obstacle::Unheard(Unheard::Pods) => note.push_str(
                 "the autoscaler does not know all activators. Check its log for why their pods \
                  cannot be listed.",
             ),
-            Unheard::Activators(silent) => describe(&mut note, silent),
+            Obstacle::UnseenPods => note.push_str(
+                "an activator reports a pod that the autoscaler does not see. Check the logs of \
+                 both for a watch of pods that stands still.",
+            ),
+            Obstacle::Unheard(Unheard::Activators(silent)) => describe(&mut note, silent),
         }
         note
     }
@@ -107,13 +121,14 @@ mod tests {
         let mut hold = Hold::default();
         hold.follow(true, 1, Instant::now());
         let names = (0..5).map(|index| (format!("activator-{index}"), Duration::from_secs(620)));
-        let note = hold.explain(4, &Unheard::Activators(names.collect()));
+        let note = hold.explain(4, &Obstacle::Unheard(Unheard::Activators(names.collect())));
         let expected = "The scale stays at 4, although 1 would do: the autoscaler does not hear \
                         from the activator activator-0 (for 620 s), activator-1 (for 620 s), \
                         activator-2 (for 620 s) and 2 more, which may";
         assert!(note.starts_with(expected), "{note}");
         // Kubernetes takes 1 kB.
         assert!(note.len() + 3 * 253 < 1200, "{}", note.len());
-        assert!(hold.explain(4, &Unheard::Pods).contains("cannot be listed"));
+        assert!(hold.explain(4, &Obstacle::Unheard(Unheard::Pods)).contains("cannot be listed"));
+        assert!(hold.explain(4, &Obstacle::UnseenPods).contains("does not see"));
     }
 }

@@ -13,7 +13,7 @@ use crate::bounds::{Bounds, Stage};
 use crate::decision::{Averages, Decider, Decision};
 use crate::drain::{Drain, Scene};
 use crate::event::{Action, Measures, Moment, RevisionNotice};
-use crate::hold::Hold;
+use crate::hold::{Hold, Obstacle};
 use crate::load::RevisionLoad;
 use crate::pods::{PodCounts, Pods};
 use crate::scale_target::ScaleTarget;
@@ -60,6 +60,8 @@ pub struct RevisionScaler {
     /// Whether another autoscaler asked for replicas before this one did.
     is_taken_over: bool,
     hold: Hold,
+    /// The same while an activator names a pod that is not seen here.
+    blind: Hold,
     /// Replicas last asked for; `None` before the first time.
     current: Option<u32>,
     /// The replicas last written, or on their way. `None` while those that the Deployment was made
@@ -96,6 +98,7 @@ impl RevisionScaler {
             stage,
             is_taken_over: stage == Stage::Initialized,
             hold: Hold::default(),
+            blind: Hold::default(),
             current: target.desired,
             shown: target.desired,
             writing: None,
@@ -155,9 +158,9 @@ impl RevisionScaler {
         (asleep && self.load.is_demanded()) || self.drain.is_draining()
     }
 
-    /// Whether a lower scale is held up because a part of the load is not known.
+    /// Whether a lower scale is held up because a part of the load or of the pods is not known.
     pub fn is_held(&self) -> bool {
-        self.hold.is_held()
+        self.hold.is_held() || self.blind.is_held()
     }
 
     /// Takes note that a pod is gone.
@@ -240,6 +243,7 @@ impl RevisionScaler {
             order: around.order,
             now: now.instant,
         });
+        self.blind.follow(plan.is_blind, want, now.instant);
         self.current = Some(plan.scale);
         let mut actions = Vec::new();
         if plan.is_reordered {
@@ -282,13 +286,18 @@ impl RevisionScaler {
     /// The notice to people, if one is due.
     fn notice(&mut self, around: &Surroundings<'_>) -> Option<Action> {
         let now = around.now.instant;
-        let unheard = self.hold.is_held().then(|| around.activators.unheard(now)).flatten()?;
+        let unheard = self.hold.is_held().then(|| around.activators.unheard(now)).flatten();
+        let (hold, why) = match unheard {
+            Some(unheard) => (&mut self.hold, Obstacle::Unheard(unheard)),
+            None if self.blind.is_held() => (&mut self.blind, Obstacle::UnseenPods),
+            None => return None,
+        };
         let current = self.current.unwrap_or(0);
-        self.hold.is_to_be_told(around.patience, now).then(|| {
+        hold.is_to_be_told(around.patience, now).then(|| {
             Action::Notice(Box::new(RevisionNotice {
                 key: (*self.target.key).clone(),
                 uid: self.target.uid.clone(),
-                note: self.hold.explain(current, &unheard),
+                note: hold.explain(current, &why),
             }))
         })
     }

@@ -16,6 +16,7 @@ use kube::runtime::controller::Action;
 mod deployment;
 mod failure;
 mod pod;
+mod start;
 mod status;
 
 use self::status::{Observed, Occupied};

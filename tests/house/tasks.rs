@@ -14,6 +14,7 @@ const CRATES: &[&str] =
 /// The files with bare spawns: how many each has, and the owner of those tasks.
 const BARE: &[(&str, usize, &str)] = &[
     ("activator/src/progress.rs", 1, "one of hyper's, for a connection: ends with it"),
+    ("activator/src/proxy/events.rs", 1, "a waiting request: aborted with its response's body"),
     ("activator/src/revision/pods.rs", 1, "a pod's probe: aborted with what is tracked of the pod"),
     ("activator/src/streams.rs", 1, "a stream's connection: aborted with the stream"),
     ("activator/src/upstream.rs", 2, "connections to a pod: end with it, or when they are idle"),

@@ -31,6 +31,7 @@ try {
   said.ended = await stream(failing);
 } catch (error) {
   if (!(error instanceof OpenAI.APIError)) throw error;
-  said.failed = { code: error.code, message: error.message };
+  // Of a response that has begun there is no status any more.
+  said.failed = { code: error.code, message: error.message, status: error.status ?? null };
 }
 console.log(JSON.stringify(said));

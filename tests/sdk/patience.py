@@ -34,5 +34,7 @@ said = {"slow": stream(slow)}
 try:
     said["ended"] = stream(failing)
 except openai.APIError as error:
-    said["failed"] = {"code": error.code, "message": error.message}
+    # Of a response that has begun there is no status any more.
+    status = error.status_code if isinstance(error, openai.APIStatusError) else None
+    said["failed"] = {"code": error.code, "message": error.message, "status": status}
 print(json.dumps(said))

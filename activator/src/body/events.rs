@@ -9,28 +9,30 @@ use std::task::{Context, Poll};
 use std::time::Duration;
 
 use bytes::Bytes;
-use http_body::{Body as _, Frame};
+use http_body::{Body, Frame};
 use tokio::time::{Instant, Sleep, sleep_until};
 use tokio_util::task::AbortOnDropHandle;
 
-use super::{BodyError, ProxyBody};
+use super::error::BodyError;
 use crate::progress::Progress;
 
 /// Longest time without a byte: a third of the shortest that proxies are known to bear.
 pub(crate) const SILENCE_MAX: Duration = Duration::from_secs(5);
 
 /// The body of such a response. The request goes on in a task of its own, which ends with the body:
-/// whatever the client reads or does not read, the request keeps its deadlines and gives its slot
-/// back.
-pub(crate) struct EventBody {
-    state: State,
+/// whatever the client reads or does not read, the request keeps its deadlines until its pod has
+/// answered. From then on it is as with any response.
+pub(crate) struct EventBody<B> {
+    state: State<B>,
+    /// Ends a stream that its pod breaks off.
+    broken: Bytes,
     /// Notes for an HTTP/2 client when a part is asked for and given.
     progress: Option<Arc<Progress>>,
 }
 
-enum State {
-    Waiting(AbortOnDropHandle<Rest>, Pin<Box<Sleep>>, Comment),
-    Passing(ProxyBody),
+enum State<B> {
+    Waiting(AbortOnDropHandle<Rest<B>>, Pin<Box<Sleep>>, Comment),
+    Passing(B),
     Ended,
 }
 
@@ -38,24 +40,28 @@ enum State {
 type Comment = Box<dyn Fn() -> String + Send + Sync>;
 
 /// The rest of the stream.
-pub(crate) enum Rest {
+pub(crate) enum Rest<B> {
     /// The events of a pod.
-    Events(ProxyBody),
+    Events(B),
     /// An event that tells of an error, with which the stream ends.
     Error(Bytes),
 }
 
 // === impl EventBody ===
 
-impl EventBody {
+impl<B> EventBody<B>
+where
+    B: Body<Data = Bytes, Error = BodyError> + Unpin,
+{
     /// A stream that begins at once with a comment, and goes on with what `rest` brings.
     pub(crate) fn new(
-        rest: AbortOnDropHandle<Rest>,
+        rest: AbortOnDropHandle<Rest<B>>,
         comment: Comment,
+        broken: Bytes,
         progress: Option<Arc<Progress>>,
     ) -> Self {
         let timer = Box::pin(sleep_until(Instant::now()));
-        Self { state: State::Waiting(rest, timer, comment), progress }
+        Self { state: State::Waiting(rest, timer, comment), broken, progress }
     }
 
     pub(super) fn is_end_stream(&self) -> bool {
@@ -92,9 +98,16 @@ impl EventBody {
                 }
             }
         }
-        match &mut self.state {
-            State::Passing(body) => Pin::new(body).poll_frame(cx),
-            State::Waiting(..) | State::Ended => Poll::Ready(None),
+        let State::Passing(body) = &mut self.state else {
+            return Poll::Ready(None);
+        };
+        match std::task::ready!(Pin::new(body).poll_frame(cx)) {
+            Some(Err(error)) => {
+                tracing::info!(%error, "A stream of events broke off");
+                self.state = State::Ended;
+                self.give(self.broken.clone())
+            }
+            frame => Poll::Ready(frame),
         }
     }
 
@@ -106,7 +119,7 @@ impl EventBody {
     }
 }
 
-impl std::fmt::Debug for EventBody {
+impl<B> std::fmt::Debug for EventBody<B> {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         let waits = matches!(self.state, State::Waiting(..));
         f.debug_struct("EventBody").field("waits", &waits).finish_non_exhaustive()

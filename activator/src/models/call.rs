@@ -9,6 +9,8 @@ pub(crate) struct Call {
     pub(crate) path: &'static str,
     pub(crate) body: BodyKind,
     pub(crate) form: ErrorForm,
+    /// Whether `"stream": true` in the body asks for events. Speech, for one, is streamed as sound.
+    pub(crate) has_events: bool,
 }
 
 /// How a body names its model.
@@ -34,15 +36,15 @@ pub(crate) enum ErrorForm {
 
 /// All paths that models have.
 pub(crate) const CALLS: [Call; 9] = [
-    openai("chat/completions", BodyKind::Json),
-    openai("completions", BodyKind::Json),
-    openai("responses", BodyKind::Json),
+    with_events("chat/completions", ErrorForm::OpenAi),
+    with_events("completions", ErrorForm::OpenAi),
+    with_events("responses", ErrorForm::OpenAi),
     openai("embeddings", BodyKind::Json),
     openai("rerank", BodyKind::Json),
     openai("audio/speech", BodyKind::Json),
     openai("audio/transcriptions", BodyKind::Multipart),
     openai("audio/translations", BodyKind::Multipart),
-    Call { path: "messages", body: BodyKind::Json, form: ErrorForm::Anthropic },
+    with_events("messages", ErrorForm::Anthropic),
 ];
 
 /// The paths of [`CALLS`], for people.
@@ -52,5 +54,9 @@ pub(crate) static PATHS: LazyLock<String> = LazyLock::new(|| {
 });
 
 const fn openai(path: &'static str, body: BodyKind) -> Call {
-    Call { path, body, form: ErrorForm::OpenAi }
+    Call { path, body, form: ErrorForm::OpenAi, has_events: false }
+}
+
+const fn with_events(path: &'static str, form: ErrorForm) -> Call {
+    Call { path, body: BodyKind::Json, form, has_events: true }
 }

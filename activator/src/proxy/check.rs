@@ -53,7 +53,7 @@ pub(super) fn check(
                 .flatten()
                 .map(|protocol| (protocol, hyper::upgrade::on(&mut request)));
             let head_bytes = headers::head_bytes(request.headers(), request.uri().path());
-            let events = events::form_of(&request, is_peer);
+            let events = events::of_head(&request, is_peer);
             Ok(Checked { request, head_bytes, host, upgrade, events })
         }
     }

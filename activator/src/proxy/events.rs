@@ -5,20 +5,23 @@
 //! counts as what it is.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use bytes::Bytes;
 use http::header::{self, HeaderMap, HeaderValue};
 use http::{Method, Request, Response, StatusCode};
+use http_body::Body as _;
 use http_body_util::{BodyExt as _, Collected, Limited};
 use serde_json::Value;
-use tokio::time::{Instant, timeout_at};
+use tokio::time::{Instant, timeout, timeout_at};
 use tokio_util::task::AbortOnDropHandle;
 
-use super::Waiting;
 use super::answer::ERROR_HEADER;
 use super::client::Client;
 use super::failed::Failed;
+use super::waiting::Waiting;
 use crate::body::{EventBody, ProxyBody, Rest, SILENCE_MAX};
+use crate::error::RequestError;
 use crate::headers::PEER_READS_EVENTS;
 use crate::models::call::ErrorForm;
 use crate::models::{self, answer};
@@ -27,8 +30,12 @@ use crate::revision::StartView;
 use crate::upload::Upload;
 
 const EVENTS: &str = "text/event-stream";
-/// Most of a model's error that is told in an event.
-const ERROR_BYTES_MAX: usize = 64 * 1024;
+/// Most of a body that may be on its way when a response begins: it fits the buffers of a proxy.
+const UNREAD_BYTES_MAX: u64 = 16 * 1024;
+/// Most of a model's error that is told in an event. A longer one, and one that takes longer than
+/// [`ERROR_WITHIN`], is told by its status alone.
+const ERROR_BYTES_MAX: usize = 16 * 1024;
+const ERROR_WITHIN: Duration = Duration::from_secs(10);
 /// Longest text that is told of an error that is no JSON.
 const ERROR_CHARS_MAX: usize = 1000;
 
@@ -56,7 +63,13 @@ impl Client {
         self.finish(waiting).await
     }
 
-    fn begin_events(self: &Arc<Self>, waiting: Waiting, form: ErrorForm) -> Response<ProxyBody> {
+    fn begin_events(
+        self: &Arc<Self>,
+        mut waiting: Waiting,
+        form: ErrorForm,
+    ) -> Response<ProxyBody> {
+        // The head that goes out names no coding.
+        waiting.request.headers_mut().remove(header::ACCEPT_ENCODING);
         let client = Arc::clone(self);
         let revision = Arc::clone(waiting.visit.revision());
         let comment = Box::new(move || comment(revision.start_view(Instant::now())));
@@ -72,7 +85,8 @@ impl Client {
         };
         let progress = Progress::current();
         let task = AbortOnDropHandle::new(tokio::spawn(Progress::scope(progress.clone(), rest)));
-        let mut response = Response::new(ProxyBody::from(EventBody::new(task, comment, progress)));
+        let mut response =
+            Response::new(ProxyBody::from(EventBody::new(task, comment, broken(form), progress)));
         let headers = response.headers_mut();
         headers.insert(header::CONTENT_TYPE, HeaderValue::from_static(EVENTS));
         headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-cache"));
@@ -82,36 +96,61 @@ impl Client {
     }
 }
 
-/// Whether a client that sent this head reads events, and how it wants to be told of an error.
-pub(super) fn form_of(request: &Request<Upload>, is_peer: bool) -> Option<ErrorForm> {
+/// How a client that sent this head and reads nothing but events wants to be told of an error; `None`
+/// for one that may take another answer, and for those whose response must not begin early.
+pub(super) fn of_head(request: &Request<Upload>, is_peer: bool) -> Option<ErrorForm> {
     let headers = request.headers();
-    let reads = accepts_events(headers) || (is_peer && headers.contains_key(PEER_READS_EVENTS));
-    // A client that waits for "100 Continue" may take an early response for a refusal.
-    let may_begin = *request.method() != Method::HEAD && !headers.contains_key(header::EXPECT);
-    (reads && may_begin).then(|| models::form_of(request.uri().path()))
+    // The other activator has looked at the client.
+    let is_told = is_peer && headers.contains_key(PEER_READS_EVENTS);
+    let form = models::form_of(request.uri().path());
+    match is_told {
+        true => Some(form),
+        false => of_body(request, form).filter(|_| !is_peer && accepts_events_alone(headers)),
+    }
 }
 
-fn accepts_events(headers: &HeaderMap) -> bool {
-    let of_line = |line: &HeaderValue| {
-        let mut ranges = line.as_bytes().split(|byte| *byte == b',');
-        ranges.any(|range| {
-            let media = range.split(|byte| *byte == b';').next().unwrap_or_default();
-            media.trim_ascii().eq_ignore_ascii_case(EVENTS.as_bytes())
-        })
-    };
-    headers.get_all(header::ACCEPT).iter().any(of_line)
+/// The same of a client whose body asks for events: `form`, if its response may begin early.
+pub(super) fn of_body(request: &Request<Upload>, form: ErrorForm) -> Option<ErrorForm> {
+    let headers = request.headers();
+    let body = request.body();
+    // A proxy may stop sending a body once the response has begun, and a client that waits for "100
+    // Continue" may take it for a refusal.
+    let is_there = matches!(body, Upload::Whole(_)) || body.is_end_stream();
+    let is_small = body.size_hint().upper().is_some_and(|bytes| bytes <= UNREAD_BYTES_MAX);
+    // The model's own headers would tell a browser which pages may read the answer.
+    let is_of_page = headers.contains_key(header::ORIGIN);
+    let waits = headers.contains_key(header::EXPECT) && !is_there;
+    let may_begin =
+        *request.method() != Method::HEAD && (is_there || is_small) && !is_of_page && !waits;
+    may_begin.then_some(form)
+}
+
+/// Whether events are all that a client accepts. Some take events and JSON, as the server likes.
+fn accepts_events_alone(headers: &HeaderMap) -> bool {
+    let mut accepted = headers.get_all(header::ACCEPT).iter().flat_map(|line| {
+        let ranges = line.as_bytes().split(|byte| *byte == b',');
+        ranges
+            .map(|range| range.split(|byte| *byte == b';').next().unwrap_or_default().trim_ascii())
+    });
+    let is_events = |media: &[u8]| media.eq_ignore_ascii_case(EVENTS.as_bytes());
+    accepted.next().is_some_and(is_events) && accepted.all(is_events)
 }
 
 /// What follows the comments: the events of a response, or one event that says what it is instead.
-async fn rest(response: Response<ProxyBody>, form: ErrorForm) -> Rest {
+async fn rest(response: Response<ProxyBody>, form: ErrorForm) -> Rest<ProxyBody> {
     let (head, body) = response.into_parts();
     let media = head.headers.get(header::CONTENT_TYPE).map_or(&b""[..], HeaderValue::as_bytes);
-    let is_events = media.len() >= EVENTS.len()
-        && media[..EVENTS.len()].eq_ignore_ascii_case(EVENTS.as_bytes());
-    if head.status == StatusCode::OK && is_events {
+    let is_events = media
+        .split(|byte| *byte == b';')
+        .next()
+        .is_some_and(|media| media.trim_ascii().eq_ignore_ascii_case(EVENTS.as_bytes()));
+    let is_plain = !head.headers.contains_key(header::CONTENT_ENCODING);
+    if head.status == StatusCode::OK && is_events && is_plain {
         return Rest::Events(body);
     }
-    let text = Limited::new(body, ERROR_BYTES_MAX).collect().await;
+    // Not as a part of the client's stream: it may be slow to take the comments.
+    let text = Limited::new(body.apart(), ERROR_BYTES_MAX).collect();
+    let text = timeout(ERROR_WITHIN, text).await.ok().and_then(Result::ok);
     let text = text.map(Collected::to_bytes).unwrap_or_default();
     let error = match serde_json::from_slice::<Value>(&text) {
         Ok(told) if told.get("error").is_some() => told,
@@ -128,6 +167,13 @@ async fn rest(response: Response<ProxyBody>, form: ErrorForm) -> Rest {
         None => String::new(),
     };
     Rest::Error(Bytes::from(format!("event: error\n{retry}data: {error}\n\n")))
+}
+
+/// What ends a stream that its pod has broken off, perhaps in the middle of an event.
+fn broken(form: ErrorForm) -> Bytes {
+    let lost = RequestError::Upstream;
+    let error = answer::error(form, lost.status(), lost.label(), "the model broke off its stream");
+    Bytes::from(format!("\n\nevent: error\ndata: {error}\n\n"))
 }
 
 /// Words for people who look at the stream; programs pass over them.
@@ -162,25 +208,31 @@ mod tests {
     use super::*;
 
     #[test]
-    fn only_who_asks_for_events_gets_any() {
-        let form = |accept: &'static str, path: &str, is_peer| {
-            let request = Request::post(path).header(header::ACCEPT, accept);
-            form_of(&request.body(Upload::Empty).unwrap(), is_peer)
+    fn only_who_takes_nothing_but_events_gets_any_early() {
+        let asking = |accept: &'static str, path: &str| {
+            Request::post(path).header(header::ACCEPT, accept).body(Upload::Empty).unwrap()
         };
         let chat = "/v1/chat/completions";
-        for accept in [EVENTS, "application/json, Text/Event-Stream;q=0.5", " text/event-stream "] {
-            assert_eq!(form(accept, chat, false), Some(ErrorForm::OpenAi), "{accept}");
+        for accept in [EVENTS, "Text/Event-Stream;q=0.5", " text/event-stream , text/event-stream"]
+        {
+            assert_eq!(of_head(&asking(accept, chat), false), Some(ErrorForm::OpenAi), "{accept}");
         }
-        assert_eq!(form(EVENTS, "/v1/messages", false), Some(ErrorForm::Anthropic));
-        for accept in ["", "*/*", "application/json", "text/event-streams", "text/*"] {
-            assert_eq!(form(accept, chat, false), None, "{accept}");
+        let form = of_head(&asking(EVENTS, "/v1/messages"), false);
+        assert_eq!(form, Some(ErrorForm::Anthropic));
+        let both = "application/json, text/event-stream";
+        for accept in ["", "*/*", both, "text/event-streams", "text/*"] {
+            assert_eq!(of_head(&asking(accept, chat), false), None, "{accept}");
         }
-        for (name, value) in [(header::EXPECT, "100-continue"), (PEER_READS_EVENTS, "1")] {
-            let request = Request::post(chat).header(name, value).body(Upload::Empty).unwrap();
-            assert_eq!(form_of(&request, false), None);
+        for (name, value) in [(header::ORIGIN, "https://a.example"), (PEER_READS_EVENTS, "1")] {
+            let accept = if name == header::ORIGIN { EVENTS } else { "" };
+            let mut request = asking(accept, chat);
+            request.headers_mut().insert(name, HeaderValue::from_static(value));
+            assert_eq!(of_head(&request, false), None);
         }
-        let told = Request::post(chat).header(PEER_READS_EVENTS, "1").body(Upload::Empty).unwrap();
-        assert_eq!(form_of(&told, true), Some(ErrorForm::OpenAi));
+        let mut told = asking("", chat);
+        told.headers_mut().insert(PEER_READS_EVENTS, HeaderValue::from_static("1"));
+        assert_eq!(of_head(&told, true), Some(ErrorForm::OpenAi));
+        assert_eq!(of_head(&asking(EVENTS, chat), true), None, "the other activator has looked");
     }
 
     #[tokio::test]
@@ -196,6 +248,7 @@ mod tests {
             }
         };
         assert_eq!(event(200, "text/event-stream; charset=utf-8", "data: 1\n\n").await, "events");
+        assert_ne!(event(200, "text/event-streams", "data: 1\n\n").await, "events");
         let own = "{\n\"error\": {\"message\": \"no\", \"code\": 400}}";
         assert_eq!(
             event(400, "application/json", own).await,

@@ -15,6 +15,7 @@ use tokio::time::{Instant, timeout};
 use super::answer::{ERROR_HEADER, told};
 use super::check::Checked;
 use super::client::{Caller, Client};
+use super::events;
 use super::failed::Failed;
 use super::held::{WAITING_BYTES, body_bytes};
 use super::leftover;
@@ -134,8 +135,8 @@ impl Client {
         let read = timeout(READ_WITHIN, self.read(checked)).await;
         let Read { bytes, share } = read.unwrap_or(Err(RequestError::BodySlow))?;
         let (named, mut share) = self.look_through(bytes.clone(), share, call, first).await?;
-        if named.streams {
-            checked.events = Some(call.form);
+        if named.streams && call.has_events {
+            checked.events = events::of_body(&checked.request, call.form);
         }
         let way = self.way(&named.name, door).await?;
         if share.move_to(&way.revision.held).is_err() {

@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use ebb_api::start_timeout;
 use tokio::time::Instant;
 
 use super::{Revision, State};
@@ -11,7 +12,7 @@ use crate::settings::{Settings, StartLimit};
 /// How far a start is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct StartView {
-    pub(crate) phase: Phase,
+    pub(crate) phase: StartPhase,
     /// How long the first request that waits here has waited; `None` where none does.
     pub(crate) lasts: Option<Duration>,
     /// The time within which nine of ten starts were done, where any was measured.
@@ -20,7 +21,7 @@ pub(crate) struct StartView {
 
 /// What a start waits for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Phase {
+pub(crate) enum StartPhase {
     /// For a pod to be made.
     Asked,
     /// For a node, and for its image.
@@ -29,9 +30,9 @@ pub(crate) enum Phase {
     Loading,
 }
 
-// === impl Phase ===
+// === impl StartPhase ===
 
-impl Phase {
+impl StartPhase {
     /// The word for it.
     pub(crate) const fn word(self) -> &'static str {
         match self {
@@ -49,7 +50,8 @@ impl Revision {
     pub(crate) fn start_view(&self, now: Instant) -> Option<StartView> {
         let state = self.state.lock();
         let live = state.live.as_ref().filter(|_| !state.dispatch.has_open_pod())?;
-        let lasts = state.waking.map(|since| now.saturating_duration_since(since));
+        let waking = state.waking.filter(|_| state.dispatch.queued() > 0);
+        let lasts = waking.map(|since| now.saturating_duration_since(since));
         Some(StartView { phase: state.phase(), lasts, usual: live.settings.usual_start })
     }
 
@@ -67,14 +69,14 @@ impl Revision {
         };
         let state = self.state.lock();
         let end = if state.dispatch.has_open_pod() {
-            arrived + settings.timeout.unwrap_or(pending)
+            arrived + settings.response_timeout().unwrap_or(start_timeout::LONGEST)
         } else {
-            let allowance = match state.phase() {
-                Phase::Asked => return None,
-                Phase::Pending => pending,
-                Phase::Loading => loading,
-            };
-            state.progressed? + allowance
+            let progressed = state.progressed.unwrap_or(arrived);
+            match state.phase() {
+                StartPhase::Asked => arrived + loading,
+                StartPhase::Pending => progressed.max(arrived) + pending,
+                StartPhase::Loading => progressed.max(arrived) + loading,
+            }
         };
         // The next step may leave less time than this one.
         (end > now).then(|| end.min(now + loading))
@@ -90,12 +92,12 @@ impl Revision {
 
 impl State {
     /// What a start waits for: the pod that is farthest counts.
-    fn phase(&self) -> Phase {
+    fn phase(&self) -> StartPhase {
         let coming = self.own_pods().filter(|(_, pod)| pod.state != PodState::Draining);
         match coming.map(|(_, pod)| pod.facts.pending).reduce(|one, other| one && other) {
-            None => Phase::Asked,
-            Some(true) => Phase::Pending,
-            Some(false) => Phase::Loading,
+            None => StartPhase::Asked,
+            Some(true) => StartPhase::Pending,
+            Some(false) => StartPhase::Loading,
         }
     }
 }

@@ -153,6 +153,62 @@ async fn an_error_after_the_200_is_an_event_and_counts_as_what_it_is() {
     assert!(world.metrics().contains("code_class=\"4xx\"} 1"));
 }
 
+/// Its pod ends in the middle of its second event.
+#[tokio::test(start_paused = true)]
+async fn a_stream_that_breaks_off_after_the_200_ends_with_an_error() {
+    let world = World::new(json!({}));
+    let response = open_stream(&world).await;
+    let breaks: Handler = Arc::new(|_| {
+        Box::pin(async {
+            let parts = futures::stream::iter([0, 1]).then(async |second| {
+                sleep(Duration::from_secs(second)).await;
+                // A handler cannot fail, and what it panics ends the connection.
+                assert_eq!(second, 0, "the pod ends");
+                Ok(Frame::data(Bytes::from_static(b"data: hel")))
+            });
+            let body = http_body_util::combinators::BoxBody::new(StreamBody::new(Box::pin(parts)));
+            Response::builder().header("content-type", "text/event-stream").body(body).unwrap()
+        })
+    });
+    world.start(1, breaks);
+    let stream = text(response).await;
+    let (before, error) = stream.split_once("data: hel\n\n").unwrap();
+    assert_eq!(before, ASKED);
+    assert_eq!(error_of(error)["code"], "upstream");
+    assert!(world.metrics().contains("code_class=\"5xx\"} 1"), "{}", world.metrics());
+}
+
+/// Proxies may stop sending the body of a request whose response has begun.
+#[tokio::test(start_paused = true)]
+async fn a_long_body_that_is_on_its_way_keeps_its_response_from_beginning() {
+    let world = World::new(json!({"timeoutSeconds": 20}));
+    let mut request = asking();
+    *request.body_mut() = Full::from(vec![b'x'; 40_000]);
+    assert_eq!(world.send(request).await.status(), StatusCode::GATEWAY_TIMEOUT);
+}
+
+/// The head that goes out early names no coding.
+#[tokio::test(start_paused = true)]
+async fn a_pod_is_not_asked_to_compress_what_follows_comments() {
+    let world = World::new(json!({}));
+    let mut request = asking();
+    request.headers_mut().insert("accept-encoding", "gzip".parse().unwrap());
+    let tells: Handler = Arc::new(|request| {
+        let asked = request.headers().contains_key("accept-encoding");
+        Box::pin(async move {
+            let mut response = reply(format!("data: {asked}\n\n"));
+            let media = "text/event-stream".parse().unwrap();
+            response.headers_mut().insert("content-type", media);
+            response
+        })
+    });
+    let (response, ()) = futures::join!(world.send(request), async {
+        sleep(Duration::from_secs(7)).await;
+        world.start(1, tells);
+    });
+    assert_eq!(text(response).await, format!("{ASKED}data: false\n\n"));
+}
+
 #[tokio::test(start_paused = true)]
 async fn a_client_that_leaves_gives_up_its_place() {
     let world = World::new(json!({}));
@@ -167,7 +223,15 @@ async fn a_client_that_leaves_gives_up_its_place() {
 /// The owner of a revision holds the request, and the other passes the comments on.
 #[tokio::test(start_paused = true)]
 async fn comments_come_by_way_of_another_activator() {
-    let pair = Pair::new(&json!({"containerConcurrency": 1}));
+    // Without a start timeout the wait would end after the shortest time.
+    let spec = json!({"containerConcurrency": 1, "idleTimeoutSeconds": 3});
+    let pair = Pair::new(&spec);
+    for world in [&pair.owner, &pair.other] {
+        let mut revision = revision(spec.clone());
+        let notes = revision.metadata.annotations.get_or_insert_default();
+        notes.insert("serving.ebb.dev/start-timeout".to_owned(), "1m".to_owned());
+        world.activator.change_revisions(WatchChange::Applied(revision));
+    }
     let response = open_stream(&pair.other).await;
     assert_eq!((pair.owner.queued(), pair.other.queued()), (1, 0));
     let (stream, _pod) = futures::join!(text(response), async {
@@ -242,8 +306,10 @@ async fn an_automatic_start_timeout_goes_on_from_step_to_step() {
     assert_eq!(ended(&world("5"), &[(10, pending), (300, running)]).await, 315);
     // Behind a busy pod nothing starts.
     let busy = world("5");
-    busy.start(1, slow(50_000));
+    busy.start(1, slow(60_000));
     settle().await;
     let (first, second) = futures::join!(busy.get(), busy.get());
     assert_eq!((first.status().as_u16(), second.status().as_u16()), (200, 200));
+    let (_first, _second, waited) = futures::join!(busy.get(), busy.get(), ended(&busy, &[]));
+    assert_eq!(waited, 100, "as long as the revision gives to a response");
 }

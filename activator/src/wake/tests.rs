@@ -107,7 +107,8 @@ async fn the_only_write_is_a_scale_from_zero_to_the_first_one() {
             "spec": {"containers": [{"image": "digits"}]},
         }))
         .unwrap();
-        let settings = crate::settings::Settings::of(&revision);
+        let settings =
+            crate::settings::Settings::of(&revision, &ebb_api::config::Config::default());
         let meters = crate::meters::Meters::new(&mut registry).revision(&key(1));
         let live = Live { settings, meters };
         assert_eq!(waker.wake(&key(1), &live, SILENCE).await, expected, "{code}");

@@ -76,16 +76,18 @@ pub(super) fn object_name(metadata: &ObjectMeta) -> FieldErrors {
     FieldErrors::generic(format!("not a DNS 1035 label: {problems}"), &["name"])
 }
 
-/// Refuses autoscaling annotations where they have no effect: they belong on a template.
-pub(super) fn no_autoscaling(annotations: &BTreeMap<String, String>) -> FieldErrors {
+/// Refuses autoscaling annotations, and Ebb's own for a template, where they have no effect.
+pub(super) fn none_of_template(annotations: &BTreeMap<String, String>) -> FieldErrors {
+    let of_template = [NO_WAKE_PATHS, NO_WAKE_AGENTS, START_TIMEOUT].map(|key| key.name());
     let mut errors = FieldErrors::default();
-    for key in annotations.keys().filter(|key| key.starts_with(AUTOSCALING_GROUP)) {
-        errors.add(FieldErrors::invalid_key(
-            key,
-            CURRENT,
-            "autoscaling annotations must be put under \"spec.template.metadata.annotations\" \
-             to work",
-        ));
+    for key in annotations.keys() {
+        let what = match key.starts_with(AUTOSCALING_GROUP) {
+            true => "autoscaling annotations",
+            false if of_template.contains(&key.as_str()) => "annotations of a template",
+            false => continue,
+        };
+        let where_to = "must be put under \"spec.template.metadata.annotations\" to work";
+        errors.add(FieldErrors::invalid_key(key, CURRENT, &format!("{what} {where_to}")));
     }
     errors
 }

@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use ebb_api::report::OrderId;
 
 use crate::load::ReporterView;
-use crate::pods::Pods;
+use crate::pods::{PODS_MAX, Pods};
 
 /// Whether an activator sends the pod nothing and has nothing in flight there. An activator that
 /// does not name the pod has let go of it only if it obeys the order, which it keeps for pods to
@@ -33,6 +33,7 @@ pub(super) fn names_unseen(
     pods: &Pods,
     gone: &BTreeSet<String>,
 ) -> bool {
+    // For a pod beyond the bound there is no room, so that it is never seen.
     let mut named = views.iter().flat_map(|view| view.pods);
-    named.any(|pod| !pods.contains(&pod.uid) && !gone.contains(&*pod.uid))
+    pods.len() < PODS_MAX && named.any(|pod| !pods.contains(&pod.uid) && !gone.contains(&*pod.uid))
 }

@@ -65,9 +65,10 @@ pub(super) fn latest(configuration: &Configuration, revisions: &[Arc<Revision>])
 
 /// What the newest Revision that knows of starts tells of them.
 pub(super) fn starts(revisions: &[Arc<Revision>]) -> Starts {
-    let known = revisions.iter().map(|revision| (generation(revision), Starts::of(revision)));
-    let newest = known.filter(|(_, starts)| starts.p90().is_some()).max_by_key(|(age, _)| *age);
-    newest.map(|(_, starts)| starts).unwrap_or_default()
+    let known = revisions.iter().filter(|revision| Starts::of(revision).p90().is_some());
+    // One that never started knows less than the one before it.
+    let newest = known.max_by_key(|revision| (Starts::has_own(revision), generation(revision)));
+    newest.map(|revision| Starts::of(revision)).unwrap_or_default()
 }
 
 #[cfg(test)]

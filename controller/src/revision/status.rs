@@ -16,7 +16,7 @@ use k8s_openapi::api::core::v1::{Container, Pod};
 use k8s_openapi::jiff::{SignedDuration, Timestamp};
 
 use super::failure::{self, Part};
-use super::pod;
+use super::{pod, start};
 use crate::events::Notice;
 use crate::owner;
 use crate::settling::{self, News};
@@ -145,11 +145,12 @@ pub(super) fn of(revision: &Revision, observed: &Observed, now: Timestamp) -> Re
             status.actual_replicas = Some(running.available());
             let (has_failed, was_initialized) = before;
             let is_initialized = was_initialized || running.is_up();
-            let begun = started_at(&conditions);
+            let activity = conditions.get(ACTIVE).cloned();
             judge_activity(running, desired, is_initialized, &mut conditions, now);
-            if conditions.get(ACTIVE).is_some_and(Condition::is_true)
+            if !has_failed
+                && conditions.get(ACTIVE).is_some_and(Condition::is_true)
                 && let Some(took) =
-                    begun.and_then(|begun| now.duration_since(begun).try_into().ok())
+                    start::measured(&running.pods, activity.as_ref(), running.deadline())
             {
                 let mut starts = Starts::of(revision);
                 starts.add(took);
@@ -295,12 +296,6 @@ fn is_same_trouble(condition: Option<&Condition>, reason: &str) -> bool {
         let told = condition.reason.as_deref().unwrap_or_default();
         condition.is_false() && PULLING.contains(&reason) && PULLING.contains(&told)
     })
-}
-
-/// Since when a start is under way, if one is.
-fn started_at(conditions: &Conditions<'_>) -> Option<Timestamp> {
-    let active = conditions.get(ACTIVE).filter(|it| it.status == Status::Unknown)?;
-    Some(active.last_transition_time.as_ref()?.0)
 }
 
 /// Judges whether there are pods, or will be.

@@ -5,17 +5,19 @@ use std::time::Duration;
 
 use anyhow::ensure;
 use ebb_tests::ebb::Ebb;
+use ebb_tests::eventually;
+use ebb_tests::kubectl::Kubectl;
 use ebb_tests::manifest::example;
 use ebb_tests::sdk::told_by;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::task::JoinSet;
-use tokio::time::timeout;
+use tokio::time::{Instant, timeout};
 
 /// How long a connection may be silent, as it is with some load balancers.
 const SILENCE_MAX: Duration = Duration::from_secs(15);
 /// How long the model loads: three times as long.
-const LOAD_TIME: &str = "45s";
+const LOAD_S: u64 = 45;
 /// A Revision of it is Ready without a pod, so that it starts once only.
 const ZERO_AT_FIRST: &str = "apiVersion: v1
 kind: ConfigMap
@@ -25,16 +27,20 @@ data: {allow-zero-initial-scale: \"true\"}
 
 /// The example, which never had a pod, as the model of its own name; with one more variable.
 fn sleeper(name: &str, variable: &str, value: &str) -> anyhow::Result<String> {
-    let manifest = example("chat")?;
-    let annotation = format!("  name: {name}\n  annotations: {{serving.ebb.dev/models: {name}}}\n");
-    let variable = format!("          env:\n            - {{name: {variable}, value: {value}}}\n");
-    let changed = manifest
-        .replacen("  name: chat\n", &annotation, 1)
-        .replacen("          env:\n", &variable, 1)
-        .replacen("value: 3s", &format!("value: {LOAD_TIME}"), 1)
-        .replacen("min-scale: \"0\"", "initial-scale: \"0\"", 1);
-    ensure!(changed.len() > manifest.len() + 100, "the example has changed: {changed}");
-    Ok(changed)
+    let annotations = format!("  annotations: {{serving.ebb.dev/models: {name}=chat}}\n");
+    let variable =
+        format!("          env:\n            - {{name: {variable}, value: \"{value}\"}}\n");
+    let mut manifest = example("chat")?;
+    for (from, to) in [
+        ("  name: chat\n", format!("  name: {name}\n{annotations}")),
+        ("          env:\n", variable),
+        ("value: 3s", format!("value: {LOAD_S}s")),
+        ("min-scale: \"0\"", "initial-scale: \"0\"".to_owned()),
+    ] {
+        ensure!(manifest.contains(from), "the example has changed: {manifest}");
+        manifest = manifest.replacen(from, &to, 1);
+    }
+    Ok(manifest)
 }
 
 /// Passes bytes to and fro, and ends a connection on which none come for [`SILENCE_MAX`].
@@ -76,27 +82,55 @@ async fn impatient(gateway: SocketAddr) -> anyhow::Result<(SocketAddr, JoinSet<(
 #[tokio::test]
 async fn both_sdks_read_the_stream_of_a_slow_model_and_see_that_another_fails() -> anyhow::Result<()>
 {
-    let ebb = Ebb::start_quick().await?;
+    let ebb = Ebb::start().await?;
     let kubectl = ebb.kubectl();
     kubectl.apply(ZERO_AT_FIRST).await?;
     let speed = ("EBB_CHAT_ANSWER_TOKENS", "8");
     // It waits for long enough that the response has begun when it fails.
-    let failure = ("EBB_CHAT_EXIT_AFTER", "6s");
-    for (name, (variable, value)) in [("slow", speed), ("failing", failure)] {
-        kubectl.apply(&sleeper(name, variable, value)?).await?;
+    let failure = ("EBB_CHAT_EXIT_AFTER", "8s");
+    let programs = ["python-patience", "node-patience"];
+    for (name, (variable, value)) in
+        [("slow", speed), (programs[0], failure), (programs[1], failure)]
+    {
+        let manifest = sleeper(name, variable, value)?;
+        // The settings may take a moment to be known.
+        eventually("it is applied", || async { kubectl.apply(&manifest).await.ok() }).await;
         kubectl.wait_ready(name).await?;
     }
+    assert_eq!(kubectl.ok(&["get", "pods", "-o", "name"]).await?.trim(), "", "one has started");
     let (proxy, _tasks) = impatient(ebb.gateway).await?;
     let (proxy, host) = (proxy.to_string(), ebb.models_host());
-    let arguments = [&*proxy, &host, "slow", "failing"];
-    let both = ["python-patience", "node-patience"].map(|program| told_by(program, &arguments));
+    let began = Instant::now();
+    let both = programs.map(|program| {
+        let arguments = [&*proxy, &*host, "slow", program].map(str::to_owned);
+        async move { told_by(program, &arguments.each_ref().map(|text| &**text)).await }
+    });
     for said in futures::future::try_join_all(both).await? {
         let text = said["slow"].as_str().unwrap_or_default();
         assert!(text.split_whitespace().count() > 3, "{said}");
         let failed = &said["failed"];
         assert_eq!(failed["code"], "cannot-start", "{said}");
         let message = failed["message"].as_str().unwrap_or_default();
-        assert!(message.contains("failing-00001 cannot start: ExitCode1"), "{said}");
+        assert!(message.contains("cannot start: ExitCode1"), "{said}");
+        assert_eq!(failed["status"], serde_json::Value::Null, "the response had begun: {said}");
     }
+    assert!(began.elapsed().as_secs() >= LOAD_S, "it was not slow");
+    the_start_is_known(&kubectl).await
+}
+
+/// The start was measured, and the next Revision knows of it.
+async fn the_start_is_known(kubectl: &Kubectl) -> anyhow::Result<()> {
+    let path = "{.metadata.annotations.serving\\.ebb\\.dev/starts} \
+                {.status.annotations.serving\\.ebb\\.dev/starts}";
+    let known = |revision| async move {
+        let text = kubectl.field(&format!("revision/{revision}"), path).await.ok()?;
+        text.trim().parse::<u64>().ok()
+    };
+    let first = eventually("the start is in the status", || known("slow-00001")).await;
+    assert!((LOAD_S..LOAD_S + 15).contains(&first), "{first} s");
+    let patch = r#"{"spec": {"template": {"metadata": {"annotations": {"a": "b"}}}}}"#;
+    kubectl.ok(&["patch", "ksvc", "slow", "--type=merge", "-p", patch]).await?;
+    let next = eventually("the next Revision knows of one", || known("slow-00002")).await;
+    assert_eq!(next, first);
     Ok(())
 }

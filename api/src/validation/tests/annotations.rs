@@ -258,6 +258,21 @@ fn a_start_timeout_is_checked_on_templates() {
 }
 
 #[test]
+fn what_belongs_on_a_template_is_refused_elsewhere() {
+    let service: Service = read(
+        "{apiVersion: serving.knative.dev/v1, kind: Service, metadata: {name: digits, \
+         annotations: {serving.ebb.dev/start-timeout: 10m}}, \
+         spec: {template: {spec: {containers: [{image: busybox}]}}}}",
+    );
+    assert_eq!(
+        created(&service, &Config::default()).to_string(),
+        "invalid key name \"serving.ebb.dev/start-timeout\": metadata.annotations\n\
+         annotations of a template must be put under \"spec.template.metadata.annotations\" to \
+         work"
+    );
+}
+
+#[test]
 fn names_of_models_are_checked_on_services_and_routes() {
     let service: Service = read(
         "{apiVersion: serving.knative.dev/v1, kind: Service, metadata: {name: digits, \

@@ -99,7 +99,7 @@ fn nothing_is_lowered_while_an_activator_names_a_pod_that_is_not_seen() {
     let idle = [said("a", 0, true), said("b", 0, false), said("c", 0, false)];
     for at_ms in [20_000, 21_000, 60_000] {
         let plan = case.plan(0, 3, &[&idle], at_ms);
-        assert_eq!((plan.scale, plan.condemned), (3, vec![]), "{at_ms}");
+        assert_eq!((plan.scale, plan.condemned, plan.is_blind), (3, vec![], true), "{at_ms}");
     }
     // An activator names none that leaves with nothing inside.
     assert_eq!(case.plan(0, 3, &[&idle[..1]], 61_000).scale, 0);

@@ -12,10 +12,12 @@ struct Scene {
     /// Conditions that the Deployment controller reports.
     said: serde_json::Value,
     pod: serde_json::Value,
+    /// When the pod was made.
+    made: Option<Timestamp>,
 }
 
 fn scene(replicas: i32, available: i32) -> Scene {
-    Scene { replicas, available, first: 1, said: json!([]), pod: json!({}) }
+    Scene { replicas, available, first: 1, said: json!([]), pod: json!({}), made: None }
 }
 
 fn waiting(reason: &str) -> serde_json::Value {
@@ -35,7 +37,7 @@ fn observed(scene: Scene) -> Observed {
         "status": {"availableReplicas": scene.available,
             "conditions": scene.said},
     });
-    let mut pod = json!({"metadata": {"name": "p"}});
+    let mut pod = json!({"metadata": {"name": "p", "creationTimestamp": scene.made}});
     pod["status"] = scene.pod;
     Observed::made(
         Arc::new(serde_json::from_value(deployment).unwrap()),
@@ -146,24 +148,36 @@ fn scale_to_zero_keeps_it_ready_and_makes_it_inactive() {
     assert_eq!(told(&called_off, ACTIVE).1, "NoTraffic");
 }
 
+/// A pod that was made at one second and ready at another.
+fn started(made: i64, ready: i64) -> Scene {
+    let at = |seconds| Timestamp::UNIX_EPOCH + SignedDuration::from_secs(seconds);
+    let ready = json!({"type": "Ready", "status": "True", "lastTransitionTime": at(ready)});
+    let mut scene = scene(1, 1);
+    scene.pod = json!({"conditions": [ready]});
+    scene.made = Some(at(made));
+    scene
+}
+
 #[test]
 fn each_start_that_goes_well_is_measured() {
     let known = |revision: &Revision| Starts::of(revision).to_string();
     let deploying = after_s(10, revision(), scene(1, 0));
     assert_eq!(known(&deploying), "");
-    let ready = after_s(17, deploying, scene(1, 1));
+    let ready = after_s(17, deploying, started(9, 16));
     assert_eq!(known(&ready), "7");
-    let more = after_s(30, ready, scene(3, 2));
-    let idle = after_s(60, more, scene(0, 0));
-    let waking = after_s(100, idle, scene(1, 0));
-    let called_off = after_s(103, waking.clone(), scene(0, 0));
-    assert_eq!(known(&called_off), "7", "it did not go well");
-    let awake = after_s(104, waking, scene(1, 1));
-    assert_eq!(known(&awake), "7,4");
+    assert_eq!(known(&after_s(18, ready.clone(), started(9, 16))), "7", "once");
+    let idle = after_s(60, ready, scene(0, 0));
+    // A quick one, of which nobody wrote that it began.
+    let awake = after_s(105, idle, started(100, 103));
+    assert_eq!(known(&awake), "7,3");
+    let mut failing = scene(1, 0);
+    failing.pod = crashed();
+    let failed = after_s(200, after_s(150, awake, scene(0, 0)), failing);
+    assert_eq!(known(&after_s(230, failed, started(200, 229))), "7,3", "somebody helped");
     // What an earlier Revision knew goes on.
     let mut next = revision();
     next.metadata.annotations.get_or_insert_default().insert(STARTS.to_owned(), "3".to_owned());
-    let next = after_s(5, after_s(0, next, scene(1, 0)), scene(1, 1));
+    let next = after_s(5, after_s(0, next, scene(1, 0)), started(0, 5));
     assert_eq!(known(&next), "3,5");
 }
 

@@ -1,0 +1,99 @@
+//! How long a start took, by the pod that ended it.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use ebb_api::condition::{Condition, Status};
+use ebb_api::pod;
+use k8s_openapi::api::core::v1::Pod;
+use k8s_openapi::jiff::{SignedDuration, Timestamp};
+
+/// The latest that the condition of a start is written after its begin: a status that only goes
+/// into detail waits that long at the most ([`crate::settling`]).
+const TOLD_WITHIN: SignedDuration = SignedDuration::from_secs(30);
+
+/// How long the start took that made the Revision active: from the making of the pod that was ready
+/// first to its readiness. By the pods and not by the condition `Active`, which was `before` and which
+/// is written some time later, or not at all where the start was quick.
+///
+/// `None` if there was no start (a pod that was ready before is ready again), and for one that took
+/// longer than `deadline`: somebody had to help.
+pub(super) fn measured(
+    pods: &[Arc<Pod>],
+    before: Option<&Condition>,
+    deadline: SignedDuration,
+) -> Option<Duration> {
+    let before = before.filter(|active| !active.is_true())?;
+    let starts = pods.iter().filter(|pod| pod.metadata.deletion_timestamp.is_none());
+    let (ready, made) = starts.filter_map(|pod| ready_and_made(pod)).min()?;
+    let since = before.last_transition_time.as_ref().map(|since| since.0);
+    let begun = since.filter(|_| before.status == Status::Unknown);
+    if begun.is_some_and(|begun| begun.duration_since(made) > TOLD_WITHIN) {
+        return None;
+    }
+    let took = ready.duration_since(made);
+    (took <= deadline).then_some(took)?.try_into().ok()
+}
+
+/// When a pod became ready, if it is, and when it was made.
+fn ready_and_made(pod: &Pod) -> Option<(Timestamp, Timestamp)> {
+    let ready = pod::condition(pod, "Ready").filter(|ready| ready.status == "True")?;
+    let made = pod.metadata.creation_timestamp.as_ref()?;
+    Some((ready.last_transition_time.as_ref()?.0, made.0))
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    fn at(seconds: i64) -> Timestamp {
+        Timestamp::UNIX_EPOCH + SignedDuration::from_secs(seconds)
+    }
+
+    fn pod(made: i64, ready: i64, status: &str) -> Arc<Pod> {
+        let pod = json!({
+            "metadata": {"name": "p", "creationTimestamp": at(made)},
+            "status": {"conditions": [
+                {"type": "Ready", "status": status, "lastTransitionTime": at(ready)},
+            ]},
+        });
+        Arc::new(serde_json::from_value(pod).unwrap())
+    }
+
+    fn active(status: &str, since: i64) -> Condition {
+        let active = json!({"type": "Active", "status": status, "lastTransitionTime": at(since)});
+        serde_json::from_value(active).unwrap()
+    }
+
+    fn seconds(pods: &[Arc<Pod>], before: &Condition) -> Option<u64> {
+        let deadline = SignedDuration::from_secs(600);
+        measured(pods, Some(before), deadline).map(|took| took.as_secs())
+    }
+
+    #[test]
+    fn a_start_is_measured_whether_or_not_its_begin_was_written() {
+        let pods = [pod(100, 103, "True")];
+        assert_eq!(seconds(&pods, &active("False", 50)), Some(3), "nobody wrote that it began");
+        assert_eq!(seconds(&pods, &active("Unknown", 102)), Some(3));
+        assert_eq!(seconds(&[pod(100, 145, "True")], &active("Unknown", 129)), Some(45));
+        let first = [pod(100, 190, "True"), pod(100, 145, "True"), pod(100, 120, "False")];
+        assert_eq!(seconds(&first, &active("Unknown", 105)), Some(45), "the first that was ready");
+    }
+
+    #[test]
+    fn what_was_no_start_is_not_measured() {
+        assert_eq!(seconds(&[pod(100, 103, "True")], &active("True", 50)), None);
+        assert_eq!(seconds(&[pod(100, 103, "False")], &active("Unknown", 102)), None);
+        // A pod that was ready before was not for a while.
+        assert_eq!(seconds(&[pod(100, 900, "True")], &active("Unknown", 890)), None);
+        // Somebody had to help; a clock was set.
+        assert_eq!(seconds(&[pod(100, 701, "True")], &active("Unknown", 105)), None);
+        assert_eq!(seconds(&[pod(100, 99, "True")], &active("False", 50)), None);
+        let mut ending = (*pod(100, 103, "True")).clone();
+        ending.metadata.deletion_timestamp = ending.metadata.creation_timestamp.clone();
+        assert_eq!(seconds(&[Arc::new(ending)], &active("False", 50)), None);
+        assert_eq!(measured(&[pod(100, 103, "True")], None, SignedDuration::MAX), None);
+    }
+}
