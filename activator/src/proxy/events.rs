@@ -100,13 +100,12 @@ impl Client {
 /// for one that may take another answer, and for those whose response must not begin early.
 pub(super) fn of_head(request: &Request<Upload>, is_peer: bool) -> Option<ErrorForm> {
     let headers = request.headers();
-    // The other activator has looked at the client.
-    let is_told = is_peer && headers.contains_key(PEER_READS_EVENTS);
+    // Another activator has looked at its client.
     let form = models::form_of(request.uri().path());
-    match is_told {
-        true => Some(form),
-        false => of_body(request, form).filter(|_| !is_peer && accepts_events_alone(headers)),
+    if is_peer {
+        return headers.contains_key(PEER_READS_EVENTS).then_some(form);
     }
+    of_body(request, form).filter(|_| accepts_events_alone(headers))
 }
 
 /// The same of a client whose body asks for events: `form`, if its response may begin early.
@@ -181,14 +180,9 @@ fn comment(start: Option<StartView>) -> String {
     let Some(StartView { phase, lasts, usual }) = start else {
         return "waiting for a free place at the model".to_owned();
     };
-    let mut text = format!("waiting for the model: {}", phase.word());
-    if let Some(lasts) = lasts {
-        text.push_str(&format!(", {} s", lasts.as_secs()));
-    }
-    if let Some(usual) = usual {
-        text.push_str(&format!(", usually {} s", usual.as_secs()));
-    }
-    text
+    let lasts = lasts.map(|lasts| format!(", {} s", lasts.as_secs())).unwrap_or_default();
+    let usual = usual.map(|usual| format!(", usually {} s", usual.as_secs())).unwrap_or_default();
+    format!("waiting for the model: {}{lasts}{usual}", phase.word())
 }
 
 fn message(status: StatusCode, media: &str, text: &str) -> String {

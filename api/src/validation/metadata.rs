@@ -87,7 +87,7 @@ pub(super) fn none_of_template(annotations: &BTreeMap<String, String>) -> FieldE
             false => continue,
         };
         let where_to = "must be put under \"spec.template.metadata.annotations\" to work";
-        errors.add(FieldErrors::invalid_key(key, CURRENT, &format!("{what} {where_to}")));
+        errors.add(FieldErrors::invalid_key(key, CURRENT, format!("{what} {where_to}")));
     }
     errors
 }
