@@ -30,6 +30,7 @@ mod held;
 mod leftover;
 mod models;
 mod prepare;
+mod reader;
 mod relay;
 mod waiting;
 

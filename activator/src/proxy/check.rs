@@ -6,8 +6,8 @@ use http::{Method, Request, Version};
 use hyper::body::Incoming;
 use hyper::upgrade::OnUpgrade;
 
-use super::events;
 use super::failed::Failed;
+use super::reader;
 use crate::error::RequestError;
 use crate::headers;
 use crate::models::call::ErrorForm;
@@ -53,7 +53,7 @@ pub(super) fn check(
                 .flatten()
                 .map(|protocol| (protocol, hyper::upgrade::on(&mut request)));
             let head_bytes = headers::head_bytes(request.headers(), request.uri().path());
-            let events = events::of_head(&request, is_peer);
+            let events = reader::of_head(&request, is_peer);
             Ok(Checked { request, head_bytes, host, upgrade, events })
         }
     }

@@ -15,10 +15,10 @@ use tokio::time::{Instant, timeout};
 use super::answer::{ERROR_HEADER, told};
 use super::check::Checked;
 use super::client::{Caller, Client};
-use super::events;
 use super::failed::Failed;
 use super::held::{WAITING_BYTES, body_bytes};
 use super::leftover;
+use super::reader;
 use crate::body::ProxyBody;
 use crate::budget::{Excess, Purpose, Share};
 use crate::error::{ModelError, RequestError};
@@ -135,9 +135,7 @@ impl Client {
         let read = timeout(READ_WITHIN, self.read(checked)).await;
         let Read { bytes, share } = read.unwrap_or(Err(RequestError::BodySlow))?;
         let (named, mut share) = self.look_through(bytes.clone(), share, call, first).await?;
-        if named.streams && call.has_events {
-            checked.events = events::of_body(&checked.request, call.form);
-        }
+        let reads_events = named.streams && call.has_events;
         let way = self.way(&named.name, door).await?;
         if share.move_to(&way.revision.held).is_err() {
             self.proxy.context.meters.overflow(Bound::RevisionBytes);
@@ -154,6 +152,9 @@ impl Client {
             headers.insert(header::CONTENT_LENGTH, HeaderValue::from(length));
         }
         *checked.request.body_mut() = body;
+        if reads_events {
+            checked.events = reader::of_body(&checked.request, call.form);
+        }
         Ok(way.revision)
     }
 

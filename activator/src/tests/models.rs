@@ -187,6 +187,35 @@ async fn a_body_may_come_in_single_bytes_and_over_http2() {
     assert_eq!(text(response.unwrap()).await, large);
 }
 
+/// A body that asks for a stream is held whole, however it came and however long it is.
+#[tokio::test(start_paused = true)]
+async fn a_body_that_asks_for_a_stream_gets_comments_while_its_model_wakes() {
+    let world = World::new(json!({"timeoutSeconds": 9}));
+    declare(&world, "smol");
+    let large = format!(r#"{{"messages":"{}","stream":true,"model":"smol"}}"#, "x".repeat(MIB));
+    for head in [format!("content-length: {}", large.len()), "transfer-encoding: chunked".into()] {
+        let mut stream = world.dial();
+        let start = format!(
+            "POST {CHAT} HTTP/1.1\r\nhost: {MODELS}\r\nconnection: close\r\n{head}\r\n\r\n"
+        );
+        stream.write_all(start.as_bytes()).await.unwrap();
+        if head.contains("chunked") {
+            let chunk = format!("{:x}\r\n{large}\r\n0\r\n\r\n", large.len());
+            stream.write_all(chunk.as_bytes()).await.unwrap();
+        } else {
+            stream.write_all(large.as_bytes()).await.unwrap();
+        }
+        let mut answer = String::new();
+        stream.read_to_string(&mut answer).await.unwrap();
+        assert!(answer.starts_with("HTTP/1.1 200"), "{head}: {answer}");
+        assert!(answer.contains(": waiting for the model: asked, 5 s\n\n"), "{head}: {answer}");
+        assert!(answer.contains("event: error\n"), "{head}: {answer}");
+    }
+    // Speech is streamed as sound.
+    let speech = request(Method::POST, "/v1/audio/speech", r#"{"stream":true,"model":"smol"}"#);
+    assert_eq!(world.send(speech).await.status(), StatusCode::GATEWAY_TIMEOUT);
+}
+
 #[tokio::test(start_paused = true)]
 async fn what_is_wrong_is_told_in_the_form_of_the_sdk() {
     let world = World::new(json!({}));
