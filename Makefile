@@ -19,7 +19,7 @@ export RUSTUP_TOOLCHAIN := $(toolchain)
 endif
 
 .DEFAULT_GOAL := help
-.PHONY: help build daemons run run-llm test test-all load simulate difference defects fuzz h2spec unit e2e lint bench generate train deny clean \
+.PHONY: help build daemons run run-llm test test-all load simulate difference defects fuzz h2spec browser unit e2e lint bench generate train deny clean \
   images release cluster cluster-down cluster-test soak conformance conformance-table bench-cluster
 
 help: ## List what can be made
@@ -81,6 +81,9 @@ fuzz: ## Fuzz each target for SECONDS=60, or TARGET alone: docs/fuzzing.md
 
 h2spec: build ## Hold the door for clients to HTTP/2's rules with h2spec
 	@tests/h2spec $(RELEASE)
+
+browser: build ## Open a sleeping model in Chromium: the page that waits turns into the model's own
+	@tests/browser/run $(RELEASE)
 
 unit: ## Run the unit and property tests of every crate
 	@scripts/need cargo cc

@@ -29,6 +29,7 @@ mod failed;
 mod held;
 mod leftover;
 mod models;
+mod page;
 mod prepare;
 mod reader;
 mod relay;
@@ -138,10 +139,18 @@ impl Client {
         drop(revision);
         let Checked { request, events, .. } = checked;
         let waiting = Waiting { visit, request, held, prepared, busy };
+        if !waiting.visit.waits() {
+            return self.finish(waiting).await;
+        }
+        // In boxes: most requests do not wait.
         match events {
-            Some(form) if waiting.visit.waits() && waiting.prepared.upgrade.is_none() => {
-                // In a box: most requests do not wait.
+            Some(form) if waiting.prepared.upgrade.is_none() => {
                 Box::pin(self.answer_in_time(waiting, form)).await
+            }
+            _ if waiting.visit.live().settings.has_waiting_page
+                && page::navigates(&waiting.request) =>
+            {
+                Box::pin(self.answer_browser(waiting)).await
             }
             _ => self.finish(waiting).await,
         }

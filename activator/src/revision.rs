@@ -39,7 +39,7 @@ mod visits;
 
 pub(crate) use standing::Awareness;
 pub use standing::{PodStanding, RevisionStanding};
-pub(crate) use starting::StartView;
+pub(crate) use starting::{StartPhase, StartView};
 pub(crate) use visits::{Admitted, Arriving};
 
 /// How long an order is kept for a revision that nothing else is known of. The autoscaler repeats

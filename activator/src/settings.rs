@@ -11,6 +11,7 @@ use ebb_api::progress;
 use ebb_api::serving::{Protocol, Revision};
 use ebb_api::start_timeout::{self, StartTimeout};
 use ebb_api::starts::Starts;
+use ebb_api::waiting_page;
 use tokio::time::Instant;
 
 use crate::probe::ProbePlan;
@@ -30,6 +31,8 @@ pub struct Settings {
     pub idle_timeout: Option<Duration>,
     /// How long a request may wait for a pod. With it the other times count from when it has one.
     pub start_limit: Option<StartLimit>,
+    /// Whether browsers get a page while they wait.
+    pub has_waiting_page: bool,
     /// The time within which nine of ten starts were done, where any was measured.
     pub usual_start: Option<Duration>,
     /// The protocol of the pods.
@@ -95,6 +98,7 @@ impl Settings {
             idle_timeout: spec.idle_timeout(),
             start_limit: start_limit(annotations, &starts, config),
             usual_start: starts.p90(),
+            has_waiting_page: waiting_page::of(annotations).unwrap_or(false),
             protocol: spec.protocol(),
             probe: ProbePlan::of(spec),
             // Admission refuses what cannot be meant; without it, all requests count.

@@ -31,3 +31,4 @@ pub mod serving;
 pub mod start_timeout;
 pub mod starts;
 pub mod validation;
+pub mod waiting_page;

@@ -9,6 +9,9 @@ use super::{Revision, State};
 use crate::pod::PodState;
 use crate::settings::{Settings, StartLimit};
 
+/// How long a start without a pod is that of a request that has left.
+const FORGOTTEN_AFTER: Duration = Duration::from_mins(1);
+
 /// How far a start is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct StartView {
@@ -19,8 +22,8 @@ pub(crate) struct StartView {
     pub(crate) usual: Option<Duration>,
 }
 
-/// What a start waits for.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+/// What a start waits for, in the order of time.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) enum StartPhase {
     /// For a pod to be made.
     Asked,
@@ -91,6 +94,13 @@ impl Revision {
 }
 
 impl State {
+    /// Whether those that waited for a start have left long ago, and there is none. A browser comes and
+    /// goes while it waits.
+    pub(super) fn is_start_forgotten(&self, now: Instant) -> bool {
+        let is_old = |since: Instant| now.saturating_duration_since(since) > FORGOTTEN_AFTER;
+        self.waking.is_some_and(is_old) && self.phase() == StartPhase::Asked
+    }
+
     /// What a start waits for: the pod that is farthest counts.
     fn phase(&self) -> StartPhase {
         let coming = self.own_pods().filter(|(_, pod)| pod.state != PodState::Draining);

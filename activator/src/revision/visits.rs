@@ -172,8 +172,7 @@ impl Revision {
         let first = state.dispatch.queued() == 1 && !state.dispatch.has_open_pod();
         let is_news = first && state.is_news(now, FIRST_REPORT_PAUSE);
         let waking = first && state.waking.is_none();
-        if first {
-            // Those that waited before have left.
+        if waking || (first && state.is_start_forgotten(now)) {
             state.waking = Some(now);
         }
         drop(state);

@@ -313,3 +313,42 @@ async fn an_automatic_start_timeout_goes_on_from_step_to_step() {
     let (_first, _second, waited) = futures::join!(busy.get(), busy.get(), ended(&busy, &[]));
     assert_eq!(waited, 100, "as long as the revision gives to a response");
 }
+
+/// A browser loads the page again and again, and gets the model's at last.
+#[tokio::test(start_paused = true)]
+async fn a_browser_gets_a_page_until_there_is_a_pod() {
+    let world = World::new(json!({}));
+    let navigating = || {
+        let request = Request::get("/").header("host", HOST).header("accept", "text/html");
+        request.header("sec-fetch-mode", "navigate").body(Full::<Bytes>::default()).unwrap()
+    };
+    let (waited, _) = futures::join!(world.send(navigating()), async {
+        sleep(Duration::from_secs(30)).await;
+        world.start(1, events());
+    });
+    assert_eq!(waited.status(), StatusCode::OK, "without the annotation it waits");
+    let world = World::new(json!({}));
+    let mut known = revision(json!({}));
+    let notes = known.metadata.annotations.get_or_insert_default();
+    notes.insert("serving.ebb.dev/waiting-page".to_owned(), "true".to_owned());
+    world.activator.change_revisions(WatchChange::Applied(known));
+    let began = Instant::now();
+    for lasts in [1, 4] {
+        let page = world.send(navigating()).await;
+        assert_eq!(page.status(), StatusCode::SERVICE_UNAVAILABLE);
+        assert_eq!(page.headers()["cache-control"], "no-store");
+        let policy = page.headers()["content-security-policy"].to_str().unwrap().to_owned();
+        assert!(policy.starts_with("default-src 'none'; style-src 'sha256-"), "{policy}");
+        let text = text(page).await;
+        assert!(text.contains(&format!("<p>{lasts} s so far.</p>")), "{text}");
+        assert_eq!((world.queued(), began.elapsed().as_secs()), (0, lasts));
+        sleep(Duration::from_secs(2)).await;
+    }
+    assert!(!world.notes.reports.lock().is_empty(), "it wakes the model");
+    let (response, ()) = futures::join!(world.send(navigating()), async {
+        sleep(Duration::from_millis(700)).await;
+        world.start(1, slow(5_000));
+    });
+    assert_eq!(text(response).await, "slow");
+    assert_eq!(world.get().await.status(), StatusCode::OK);
+}

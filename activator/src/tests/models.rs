@@ -208,7 +208,7 @@ async fn a_body_that_asks_for_a_stream_gets_comments_while_its_model_wakes() {
         let mut answer = String::new();
         stream.read_to_string(&mut answer).await.unwrap();
         assert!(answer.starts_with("HTTP/1.1 200"), "{head}: {answer}");
-        assert!(answer.contains(": waiting for the model: asked, 5 s\n\n"), "{head}: {answer}");
+        assert!(answer.contains(": waiting for the model: asked, "), "{head}: {answer}");
         assert!(answer.contains("event: error\n"), "{head}: {answer}");
     }
     // Speech is streamed as sound.

@@ -18,6 +18,7 @@ use crate::labels;
 use crate::models;
 use crate::no_wake::{NO_WAKE_AGENTS, NO_WAKE_PATHS, NoWake};
 use crate::start_timeout::{self, START_TIMEOUT};
+use crate::waiting_page::{self, WAITING_PAGE};
 
 /// Most bytes of all annotations of an object (k8s.io/apimachinery/pkg/api/validation).
 const ANNOTATIONS_BYTES_MAX: usize = 256 * 1024;
@@ -78,7 +79,8 @@ pub(super) fn object_name(metadata: &ObjectMeta) -> FieldErrors {
 
 /// Refuses autoscaling annotations, and Ebb's own for a template, where they have no effect.
 pub(super) fn none_of_template(annotations: &BTreeMap<String, String>) -> FieldErrors {
-    let of_template = [NO_WAKE_PATHS, NO_WAKE_AGENTS, START_TIMEOUT].map(|key| key.name());
+    let of_template = [NO_WAKE_PATHS, NO_WAKE_AGENTS, START_TIMEOUT, WAITING_PAGE];
+    let of_template = of_template.map(|key| key.name());
     let mut errors = FieldErrors::default();
     for key in annotations.keys() {
         let what = match key.starts_with(AUTOSCALING_GROUP) {
@@ -150,7 +152,8 @@ pub(super) fn template_annotations(annotations: &BTreeMap<String, String>) -> Fi
     let mut errors = whole_seconds(annotations, PROGRESS_DEADLINE, "progress-deadline", false)
         .also(sidecar(annotations))
         .also(no_wake(annotations))
-        .also(start_timeout(annotations));
+        .also(start_timeout(annotations))
+        .also(waiting_page(annotations));
     let networking = format!("{NETWORKING_GROUP}/");
     for key in annotations.keys() {
         if let Some(name) = key.strip_prefix(&networking)
@@ -189,6 +192,16 @@ fn start_timeout(annotations: &BTreeMap<String, String>) -> FieldErrors {
         Err(problem) => {
             let text = START_TIMEOUT.get(Some(annotations)).unwrap_or_default();
             FieldErrors::invalid_because(text, START_TIMEOUT.name(), problem.to_string())
+        }
+    }
+}
+
+fn waiting_page(annotations: &BTreeMap<String, String>) -> FieldErrors {
+    match waiting_page::of(Some(annotations)) {
+        Ok(_) => FieldErrors::default(),
+        Err(problem) => {
+            let text = WAITING_PAGE.get(Some(annotations)).unwrap_or_default();
+            FieldErrors::invalid_because(text, WAITING_PAGE.name(), problem.to_string())
         }
     }
 }
