@@ -119,6 +119,8 @@ struct State {
     cannot_start: Option<Arc<str>>,
     /// When the first request began to wait for a revision without a pod.
     waking: Option<Instant>,
+    /// Since when there is a pod to send to.
+    opened: Option<Instant>,
     /// When one of its pods last changed.
     progressed: Option<Instant>,
     /// When a request was last reported to the autoscaler at once.
@@ -166,6 +168,7 @@ impl Revision {
             load: Load::new(now),
             cannot_start: None,
             waking: None,
+            opened: None,
             progressed: None,
             told: None,
             is_told: false,
@@ -296,6 +299,7 @@ impl Revision {
     fn judge(&self, state: &mut State, now: Instant, events: &mut Vec<Event>) {
         let revision = || self.key.clone();
         if state.dispatch.has_open_pod() {
+            state.opened.get_or_insert(now);
             state.cannot_start = None;
             if let Some(since) = state.waking.take() {
                 let took = now.saturating_duration_since(since);
@@ -306,6 +310,7 @@ impl Revision {
             }
             return;
         }
+        state.opened = None;
         let reason = state.hopeless(now);
         if let Some(reason) = &reason
             && state.cannot_start.is_none()

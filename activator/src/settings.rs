@@ -45,6 +45,10 @@ pub struct Settings {
     pub scaling: Option<BTreeMap<String, String>>,
 }
 
+/// Longest steps of a start that a hop before waits for: a pod that is made anew once, and is pending
+/// and loads each time.
+const STEPS_MAX: u32 = 4;
+
 /// How long a request may wait for a pod.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum StartLimit {
@@ -117,9 +121,9 @@ impl Settings {
         let (first, last) = match limit {
             StartLimit::Fixed(time) => (time, time),
             // Then it is looked what the request waits for.
-            StartLimit::Auto { loading, .. } => {
+            StartLimit::Auto { loading, pending } => {
                 let first = self.response_timeout().map_or(loading, |own| own.min(loading));
-                (first, start_timeout::LONGEST)
+                (first, (pending * STEPS_MAX).min(start_timeout::LONGEST))
             }
         };
         Deadlines { pod: Some(arrived + first), ..self.deadlines_from(arrived + last) }

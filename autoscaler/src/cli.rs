@@ -22,7 +22,7 @@ pub struct AutoscalerFlags {
     pub activators_selector: String,
 
     /// Seconds after which an Event tells of a scale that is held up by an activator that is not
-    /// heard
+    /// heard, or by a pod that is not seen
     #[arg(long, value_name = "SECONDS", env = "EBB_UNHEARD_NOTICE", default_value_t = 600)]
     pub unheard_notice: u64,
 

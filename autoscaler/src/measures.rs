@@ -118,7 +118,7 @@ impl Gauges {
         );
         own.register(
             "held_revisions",
-            "Revisions that would have fewer replicas if every activator reported",
+            "Revisions that would have fewer replicas if every activator reported, and every pod were seen",
             gauges.held.clone(),
         );
         gauges

@@ -34,7 +34,7 @@ const TOLD_EVERY: Duration = Duration::from_secs(1);
 
 /// Longest time for which a status is out of date, however many wait: in a large fleet something
 /// wakes or falls asleep at every moment.
-const TOLD_LATEST: Duration = Duration::from_secs(30);
+pub(crate) const TOLD_LATEST: Duration = Duration::from_secs(30);
 
 /// How much a change of status matters.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -24,8 +24,7 @@ pub(crate) const SILENCE_MAX: Duration = Duration::from_secs(5);
 /// answered. From then on it is as with any response.
 pub(crate) struct EventBody<B> {
     state: State<B>,
-    /// Ends a stream that its pod breaks off.
-    broken: Bytes,
+    broken: Broken,
     /// Notes for an HTTP/2 client when a part is asked for and given.
     progress: Option<Arc<Progress>>,
 }
@@ -38,6 +37,9 @@ enum State<B> {
 
 /// Says how far the wait is, without a line's end.
 type Comment = Box<dyn Fn() -> String + Send + Sync>;
+
+/// What ends a stream that breaks off.
+type Broken = Box<dyn Fn(&BodyError) -> Bytes + Send + Sync>;
 
 /// The rest of the stream.
 pub(crate) enum Rest<B> {
@@ -57,7 +59,7 @@ where
     pub(crate) fn new(
         rest: AbortOnDropHandle<Rest<B>>,
         comment: Comment,
-        broken: Bytes,
+        broken: Broken,
         progress: Option<Arc<Progress>>,
     ) -> Self {
         let timer = Box::pin(sleep_until(Instant::now()));
@@ -105,7 +107,7 @@ where
             Some(Err(error)) => {
                 tracing::info!(%error, "A stream of events broke off");
                 self.state = State::Ended;
-                self.give(self.broken.clone())
+                self.give((self.broken)(&error))
             }
             frame => Poll::Ready(frame),
         }

@@ -18,14 +18,16 @@ use tokio_util::task::AbortOnDropHandle;
 use super::answer::ERROR_HEADER;
 use super::client::Client;
 use super::failed::Failed;
+use super::leftover;
 use super::reader::EVENTS;
 use super::waiting::Waiting;
-use crate::body::{EventBody, ProxyBody, Rest, SILENCE_MAX};
+use crate::body::{BodyError, EventBody, ProxyBody, Rest, SILENCE_MAX};
 use crate::error::RequestError;
 use crate::models::answer;
 use crate::models::call::ErrorForm;
 use crate::progress::Progress;
 use crate::revision::StartView;
+use crate::settings::StartLimit;
 
 /// Most of a model's error that is told in an event. A longer one, and one that takes longer than
 /// [`ERROR_WITHIN`], is told by its status alone.
@@ -44,7 +46,10 @@ impl Client {
         form: ErrorForm,
     ) -> Result<Response<ProxyBody>, Failed> {
         let begin = waiting.visit.arrived() + SILENCE_MAX;
-        if waiting.prepared.deadlines.wait_end().is_none_or(|end| end > begin) {
+        let limit = waiting.visit.live().settings.start_limit;
+        // That of an automatic limit is only the first look.
+        let goes_on = matches!(limit, Some(StartLimit::Auto { .. }));
+        if goes_on || waiting.prepared.deadlines.wait_end().is_none_or(|end| end > begin) {
             match timeout_at(begin, waiting.visit.pod()).await {
                 Ok(Ok(_)) => {}
                 Ok(Err(error)) => {
@@ -67,12 +72,17 @@ impl Client {
         waiting.request.headers_mut().remove(header::ACCEPT_ENCODING);
         let client = Arc::clone(self);
         let revision = Arc::clone(waiting.visit.revision());
+        let broken = Box::new(move |why: &BodyError| broken(form, why));
         let comment = Box::new(move || comment(revision.start_view(Instant::now())));
         let rest = async move {
             let response = match client.finish(waiting).await {
                 Ok(response) => response,
                 Err(failed) => {
                     client.proxy.context.meters.error(&failed.error);
+                    if let Some(request) = failed.request {
+                        // A connection that closes on an unread body may lose the event.
+                        leftover::must_close(*request).await;
+                    }
                     failed.error.response(form, failed.start)
                 }
             };
@@ -81,7 +91,7 @@ impl Client {
         let progress = Progress::current();
         let task = AbortOnDropHandle::new(tokio::spawn(Progress::scope(progress.clone(), rest)));
         let mut response =
-            Response::new(ProxyBody::from(EventBody::new(task, comment, broken(form), progress)));
+            Response::new(ProxyBody::from(EventBody::new(task, comment, broken, progress)));
         let headers = response.headers_mut();
         headers.insert(header::CONTENT_TYPE, HeaderValue::from_static(EVENTS));
         headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-cache"));
@@ -108,12 +118,17 @@ async fn rest(response: Response<ProxyBody>, form: ErrorForm) -> Rest<ProxyBody>
     let text = timeout(ERROR_WITHIN, text).await.ok().and_then(Result::ok);
     let text = text.map(Collected::to_bytes).unwrap_or_default();
     let error = match serde_json::from_slice::<Value>(&text) {
-        Ok(told) if told.get("error").is_some() => told,
+        Ok(told) if told.get("error").is_some_and(is_error) => told,
         _ => {
             let text = String::from_utf8_lossy(&text);
             let label = head.headers.get(ERROR_HEADER).and_then(|label| label.to_str().ok());
             let told = message(head.status, &String::from_utf8_lossy(media), &text);
-            answer::error(form, head.status, label.unwrap_or("model-answer"), &told)
+            // A good answer that is no stream is the model's fault.
+            let status = match head.status {
+                StatusCode::OK => StatusCode::BAD_GATEWAY,
+                status => status,
+            };
+            answer::error(form, status, label.unwrap_or("model-answer"), &told)
         }
     };
     let pause = head.headers.get(header::RETRY_AFTER).and_then(|after| after.to_str().ok());
@@ -124,17 +139,22 @@ async fn rest(response: Response<ProxyBody>, form: ErrorForm) -> Rest<ProxyBody>
     Rest::Error(Bytes::from(format!("event: error\n{retry}data: {error}\n\n")))
 }
 
-/// What ends a stream that its pod has broken off, perhaps in the middle of an event.
-fn broken(form: ErrorForm) -> Bytes {
+/// Whether SDKs take this for an error: they pass over `null`.
+fn is_error(error: &Value) -> bool {
+    error.is_object() || error.as_str().is_some_and(|text| !text.is_empty())
+}
+
+/// What ends a stream that broke off, perhaps in the middle of an event.
+fn broken(form: ErrorForm, why: &BodyError) -> Bytes {
     let lost = RequestError::Upstream;
-    let error = answer::error(form, lost.status(), lost.label(), "the model broke off its stream");
+    let error = answer::error(form, lost.status(), lost.label(), &why.to_string());
     Bytes::from(format!("\n\nevent: error\ndata: {error}\n\n"))
 }
 
 /// Words for people who look at the stream; programs pass over them.
 fn comment(start: Option<StartView>) -> String {
     let Some(StartView { phase, lasts, usual }) = start else {
-        return "waiting for a free place at the model".to_owned();
+        return "waiting for the model to take or answer the request".to_owned();
     };
     let lasts = lasts.map(|lasts| format!(", {} s", lasts.as_secs())).unwrap_or_default();
     let usual = usual.map(|usual| format!(", usually {} s", usual.as_secs())).unwrap_or_default();
@@ -179,7 +199,11 @@ mod tests {
         for (status, body, told) in [
             (500, "it\nburns", "it\\nburns"),
             (502, "", "the model answered with status 502"),
-            (200, "{}", "the model answered with application/json, no stream of events"),
+            (
+                200,
+                "{\"error\":null}",
+                "the model answered with application/json, no stream of events",
+            ),
         ] {
             let event = event(status, "application/json", body).await;
             assert!(event.starts_with("event: error\ndata: {\"error\":{"), "{event}");

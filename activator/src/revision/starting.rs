@@ -59,8 +59,8 @@ impl Revision {
     }
 
     /// When to ask again whether a request that arrived at `arrived` still waits; `None` when it has
-    /// waited for long enough by the steps that the start has made. Behind pods that are busy it waits
-    /// as long as it would without a limit of its own, for nothing starts.
+    /// waited for long enough by the steps that the start has made. Behind busy pods nothing starts: it
+    /// waits as long as without a limit of its own, from when there is a pod.
     pub(crate) fn waits_until(
         &self,
         settings: &Settings,
@@ -71,8 +71,9 @@ impl Revision {
             return None;
         };
         let state = self.state.lock();
+        let own = settings.response_timeout().unwrap_or(start_timeout::LONGEST);
         let end = if state.dispatch.has_open_pod() {
-            arrived + settings.response_timeout().unwrap_or(start_timeout::LONGEST)
+            state.opened.map_or(arrived, |opened| opened.max(arrived)) + own
         } else {
             let progressed = state.progressed.unwrap_or(arrived);
             match state.phase() {
@@ -82,7 +83,7 @@ impl Revision {
             }
         };
         // The next step may leave less time than this one.
-        (end > now).then(|| end.min(now + loading))
+        (end > now).then(|| end.min(now + loading.min(own)))
     }
 
     /// How long a start usually takes, if there is no pod to send to and that is known.

@@ -110,11 +110,21 @@ async fn an_http2_client_gets_them_too() {
     assert_eq!(stream, [ASKED, &later, HELLO, HELLO].concat());
 }
 
-/// Its slot is used at once and given back, and the request keeps its deadline.
+/// Its window has no room for a single byte, so that nobody asks its response for more.
 #[tokio::test(start_paused = true)]
-async fn a_client_that_reads_nothing_keeps_no_slot_from_others() {
-    let world = World::new(json!({"containerConcurrency": 1, "timeoutSeconds": 20}));
-    let _unread = open_stream(&world).await;
+async fn a_client_that_takes_nothing_keeps_no_slot_from_others() {
+    let world = World::new(json!({"containerConcurrency": 1}));
+    let io = TokioIo::new(world.dial());
+    let (mut sender, connection) = hyper::client::conn::http2::Builder::new(TokioExecutor::new())
+        .initial_stream_window_size(0)
+        .handshake(io)
+        .await
+        .unwrap();
+    tokio::spawn(connection);
+    let mut request = asking();
+    request.headers_mut().remove("host");
+    *request.uri_mut() = format!("http://{HOST}/").parse().unwrap();
+    let _unread = sender.send_request(request).await.unwrap();
     let pod = world.start(1, answers(StatusCode::OK));
     settle().await;
     assert_eq!(pod.served.load(std::sync::atomic::Ordering::SeqCst), 1);
@@ -312,6 +322,13 @@ async fn an_automatic_start_timeout_goes_on_from_step_to_step() {
     assert_eq!((first.status().as_u16(), second.status().as_u16()), (200, 200));
     let (_first, _second, waited) = futures::join!(busy.get(), busy.get(), ended(&busy, &[]));
     assert_eq!(waited, 100, "as long as the revision gives to a response");
+    // After a start that takes longer than that, those behind the first wait as long from then on.
+    let late = world("60,60");
+    let (first, second, ()) = futures::join!(late.get(), late.get(), async {
+        sleep(Duration::from_secs(150)).await;
+        late.start(1, slow(60_000));
+    });
+    assert_eq!((first.status().as_u16(), second.status().as_u16()), (200, 200));
 }
 
 /// A browser loads the page again and again, and gets the model's at last.

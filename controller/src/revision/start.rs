@@ -3,14 +3,16 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use ebb_api::condition::{Condition, Status};
+use ebb_api::condition::Condition;
 use ebb_api::pod;
 use k8s_openapi::api::core::v1::Pod;
 use k8s_openapi::jiff::{SignedDuration, Timestamp};
 
-/// The latest that the condition of a start is written after its begin: a status that only goes
-/// into detail waits that long at the most ([`crate::settling`]).
-const TOLD_WITHIN: SignedDuration = SignedDuration::from_secs(30);
+use crate::settling::TOLD_LATEST;
+
+/// The latest that a condition is written after what it tells: a status that only goes into detail
+/// waits, and then waits for its turn. Kubernetes cuts the times of pods down to seconds.
+const TOLD_WITHIN: Duration = TOLD_LATEST.saturating_add(Duration::from_secs(15));
 
 /// How long the start took that made the Revision active: from the making of the pod that was ready
 /// first to its readiness. By the pods and not by the condition `Active`, which was `before` and which
@@ -27,8 +29,9 @@ pub(super) fn measured(
     let starts = pods.iter().filter(|pod| pod.metadata.deletion_timestamp.is_none());
     let (ready, made) = starts.filter_map(|pod| ready_and_made(pod)).min()?;
     let since = before.last_transition_time.as_ref().map(|since| since.0);
-    let begun = since.filter(|_| before.status == Status::Unknown);
-    if begun.is_some_and(|begun| begun.duration_since(made) > TOLD_WITHIN) {
+    // A pod that was there long before has been ready before.
+    let age = since.map(|since| Duration::try_from(since.duration_since(made)));
+    if age.is_some_and(|age| age.is_ok_and(|age| age > TOLD_WITHIN)) {
         return None;
     }
     let took = ready.duration_since(made);
@@ -88,6 +91,8 @@ mod tests {
         assert_eq!(seconds(&[pod(100, 103, "False")], &active("Unknown", 102)), None);
         // A pod that was ready before was not for a while.
         assert_eq!(seconds(&[pod(100, 900, "True")], &active("Unknown", 890)), None);
+        // One that was to go was kept.
+        assert_eq!(seconds(&[pod(100, 103, "True")], &active("False", 890)), None);
         // Somebody had to help; a clock was set.
         assert_eq!(seconds(&[pod(100, 701, "True")], &active("Unknown", 105)), None);
         assert_eq!(seconds(&[pod(100, 99, "True")], &active("False", 50)), None);

@@ -127,7 +127,7 @@ async fn the_start_is_known(kubectl: &Kubectl) -> anyhow::Result<()> {
         text.trim().parse::<u64>().ok()
     };
     let first = eventually("the start is in the status", || known("slow-00001")).await;
-    assert!((LOAD_S..LOAD_S + 15).contains(&first), "{first} s");
+    assert!((LOAD_S..LOAD_S + 30).contains(&first), "{first} s");
     let change = r#"{"spec": {"template": {"metadata": {"annotations": {"a": "b"}}}}}"#;
     kubectl.ok(&["patch", "ksvc", "slow", "--type=merge", "-p", change]).await?;
     let next = eventually("the next Revision knows of one", || known("slow-00002")).await;
