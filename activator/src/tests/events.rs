@@ -339,7 +339,7 @@ async fn a_browser_gets_a_page_until_there_is_a_pod() {
         let request = Request::get("/").header("host", HOST).header("accept", "text/html");
         request.header("sec-fetch-mode", "navigate").body(Full::<Bytes>::default()).unwrap()
     };
-    let (waited, _) = futures::join!(world.send(navigating()), async {
+    let (waited, ()) = futures::join!(world.send(navigating()), async {
         sleep(Duration::from_secs(30)).await;
         world.start(1, events());
     });
