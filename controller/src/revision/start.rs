@@ -16,7 +16,7 @@ const TOLD_WITHIN: Duration = TOLD_LATEST.saturating_add(Duration::from_secs(15)
 
 /// How long the start took that made the Revision active: from the making of the pod that was ready
 /// first to its readiness. By the pods and not by the condition `Active`, which was `before` and which
-/// is written some time later, or not at all where the start was quick.
+/// is written some time later, or not at all where the start was quick: a new Revision may have none.
 ///
 /// `None` if there was no start (a pod that was ready before is ready again), and for one that took
 /// longer than `deadline`: somebody had to help.
@@ -25,10 +25,12 @@ pub(super) fn measured(
     before: Option<&Condition>,
     deadline: SignedDuration,
 ) -> Option<Duration> {
-    let before = before.filter(|active| !active.is_true())?;
+    if before.is_some_and(Condition::is_true) {
+        return None;
+    }
     let starts = pods.iter().filter(|pod| pod.metadata.deletion_timestamp.is_none());
     let (ready, made) = starts.filter_map(|pod| ready_and_made(pod)).min()?;
-    let since = before.last_transition_time.as_ref().map(|since| since.0);
+    let since = before.and_then(|active| active.last_transition_time.as_ref()).map(|since| since.0);
     // A pod that was there long before has been ready before.
     let age = since.map(|since| Duration::try_from(since.duration_since(made)));
     if age.is_some_and(|age| age.is_ok_and(|age| age > TOLD_WITHIN)) {
@@ -80,6 +82,8 @@ mod tests {
         let pods = [pod(100, 103, "True")];
         assert_eq!(seconds(&pods, &active("False", 50)), Some(3), "nobody wrote that it began");
         assert_eq!(seconds(&pods, &active("Unknown", 102)), Some(3));
+        let new = measured(&pods, None, SignedDuration::MAX);
+        assert_eq!(new, Some(Duration::from_secs(3)), "its first status");
         assert_eq!(seconds(&[pod(100, 145, "True")], &active("Unknown", 129)), Some(45));
         let first = [pod(100, 190, "True"), pod(100, 145, "True"), pod(100, 120, "False")];
         assert_eq!(seconds(&first, &active("Unknown", 105)), Some(45), "the first that was ready");
@@ -99,6 +103,5 @@ mod tests {
         let mut ending = (*pod(100, 103, "True")).clone();
         ending.metadata.deletion_timestamp = ending.metadata.creation_timestamp.clone();
         assert_eq!(seconds(&[Arc::new(ending)], &active("False", 50)), None);
-        assert_eq!(measured(&[pod(100, 103, "True")], None, SignedDuration::MAX), None);
     }
 }
