@@ -119,6 +119,8 @@ struct State {
     cannot_start: Option<Arc<str>>,
     /// When the first request began to wait for a revision without a pod.
     waking: Option<Instant>,
+    /// When the last request that waited left without a pod.
+    left: Option<Instant>,
     /// Since when there is a pod to send to.
     opened: Option<Instant>,
     /// When one of its pods last changed.
@@ -168,6 +170,7 @@ impl Revision {
             load: Load::new(now),
             cannot_start: None,
             waking: None,
+            left: None,
             opened: None,
             progressed: None,
             told: None,

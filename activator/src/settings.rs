@@ -123,7 +123,7 @@ impl Settings {
             // Then it is looked what the request waits for.
             StartLimit::Auto { loading, pending } => {
                 let first = self.response_timeout().map_or(loading, |own| own.min(loading));
-                (first, (pending * STEPS_MAX).min(start_timeout::LONGEST))
+                (first, (pending.max(loading) * STEPS_MAX).min(start_timeout::LONGEST))
             }
         };
         Deadlines { pod: Some(arrived + first), ..self.deadlines_from(arrived + last) }

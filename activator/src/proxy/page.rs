@@ -28,12 +28,13 @@ const STYLE: &str = include_str!("page/style.css");
 /// Of what is allowed, nothing is but the style above, which goes by its hash.
 const POLICY: &str = "default-src 'none'; style-src \
     'sha256-i4M/H5DOUKODsWXl6geznPaKetqBBWT8bW1YNsJMnys='; base-uri 'none'; \
-    form-action 'none'";
+    form-action 'none'; frame-ancestors 'none'";
 
 // === impl Client ===
 
 impl Client {
-    /// Waits for a pod for a moment, and shows the page if there is none.
+    /// Waits for a pod for a moment, and shows the page if there is none. Behind busy pods the request
+    /// keeps its place: who comes again is the last.
     pub(super) async fn answer_browser(
         &self,
         mut waiting: Waiting,
@@ -48,7 +49,9 @@ impl Client {
             }
             Err(_) => {
                 let revision = Arc::clone(waiting.visit.revision());
-                let start = revision.start_view(Instant::now());
+                let Some(start) = revision.start_view(Instant::now()) else {
+                    return self.finish(waiting).await;
+                };
                 waiting.visit.answered(StatusCode::SERVICE_UNAVAILABLE);
                 Ok(response(&page(&revision.key.name, start)))
             }
@@ -91,15 +94,14 @@ fn response(page: &str) -> Response<ProxyBody> {
 }
 
 /// The page. A revision's name is a DNS label: it has no character that HTML would read.
-fn page(name: &str, start: Option<StartView>) -> String {
-    let phase = start.map_or(StartPhase::Loading, |start| start.phase);
+fn page(name: &str, start: StartView) -> String {
     let steps = [
         (StartPhase::Asked, "A replica is asked for"),
         (StartPhase::Pending, "It gets a machine and its image"),
         (StartPhase::Loading, "The model loads"),
     ];
     let step = |(step, text): (StartPhase, &str)| {
-        let mark = match step.cmp(&phase) {
+        let mark = match step.cmp(&start.phase) {
             std::cmp::Ordering::Less => " class=\"done\"",
             std::cmp::Ordering::Equal => " aria-current=\"step\"",
             std::cmp::Ordering::Greater => "",
@@ -108,12 +110,11 @@ fn page(name: &str, start: Option<StartView>) -> String {
     };
     let steps: String = steps.into_iter().map(step).collect();
     let seconds = |time: Option<Duration>| time.map(|time| time.as_secs());
-    let times = match start.map(|start| (seconds(start.lasts), seconds(start.usual))) {
-        Some((Some(lasts), Some(usual))) => format!("{lasts} s so far, usually {usual} s."),
-        Some((Some(lasts), None)) => format!("{lasts} s so far."),
-        Some((None, Some(usual))) => format!("Usually {usual} s."),
-        Some((None, None)) => String::new(),
-        None => "All replicas are busy.".to_owned(),
+    let times = match (seconds(start.lasts), seconds(start.usual)) {
+        (Some(lasts), Some(usual)) => format!("{lasts} s so far, usually {usual} s."),
+        (Some(lasts), None) => format!("{lasts} s so far."),
+        (None, Some(usual)) => format!("Usually {usual} s."),
+        (None, None) => String::new(),
     };
     format!(
         "<!doctype html><html lang=\"en\"><head><meta charset=\"utf-8\">\
@@ -147,7 +148,7 @@ mod tests {
     fn a_page_tells_how_far_the_start_is() {
         let told = |phase, lasts, usual| {
             let time = |seconds: Option<u64>| seconds.map(Duration::from_secs);
-            page("digits-00001", Some(StartView { phase, lasts: time(lasts), usual: time(usual) }))
+            page("digits-00001", StartView { phase, lasts: time(lasts), usual: time(usual) })
         };
         let pending = told(StartPhase::Pending, Some(12), Some(40));
         assert!(pending.contains("<li class=\"done\">A replica is asked for</li>"), "{pending}");
@@ -157,6 +158,5 @@ mod tests {
         assert!(pending.contains("<title>digits-00001 is waking</title>"), "{pending}");
         assert!(!pending.contains("<script") && !pending.contains("src="), "{pending}");
         assert!(told(StartPhase::Asked, Some(1), None).contains("<p>1 s so far.</p>"));
-        assert!(page("a", None).contains("All replicas are busy."));
     }
 }

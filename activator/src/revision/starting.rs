@@ -5,11 +5,11 @@ use std::time::Duration;
 use ebb_api::start_timeout;
 use tokio::time::Instant;
 
-use super::{Revision, State};
+use super::{Live, Revision, State};
 use crate::pod::PodState;
 use crate::settings::{Settings, StartLimit};
 
-/// How long a start without a pod is that of a request that has left.
+/// After so long without a pod, the wait of requests that have left is not counted for the next one.
 const FORGOTTEN_AFTER: Duration = Duration::from_mins(1);
 
 /// How far a start is.
@@ -52,10 +52,10 @@ impl Revision {
     /// How far the start is that is under way; `None` while there is a pod to send to.
     pub(crate) fn start_view(&self, now: Instant) -> Option<StartView> {
         let state = self.state.lock();
-        let live = state.live.as_ref().filter(|_| !state.dispatch.has_open_pod())?;
+        let usual = state.without_pod()?.settings.usual_start;
         let waking = state.waking.filter(|_| state.dispatch.queued() > 0);
         let lasts = waking.map(|since| now.saturating_duration_since(since));
-        Some(StartView { phase: state.phase(), lasts, usual: live.settings.usual_start })
+        Some(StartView { phase: state.phase(), lasts, usual })
     }
 
     /// When to ask again whether a request that arrived at `arrived` still waits; `None` when it has
@@ -88,18 +88,21 @@ impl Revision {
 
     /// How long a start usually takes, if there is no pod to send to and that is known.
     pub(crate) fn usual_start(&self) -> Option<Duration> {
-        let state = self.state.lock();
-        let live = state.live.as_ref().filter(|_| !state.dispatch.has_open_pod())?;
-        live.settings.usual_start
+        self.state.lock().without_pod()?.settings.usual_start
     }
 }
 
 impl State {
+    /// The Revision, while there is no pod to send to.
+    fn without_pod(&self) -> Option<&Live> {
+        self.live.as_deref().filter(|_| !self.dispatch.has_open_pod())
+    }
+
     /// Whether those that waited for a start have left long ago, and there is none. A browser comes and
     /// goes while it waits.
     pub(super) fn is_start_forgotten(&self, now: Instant) -> bool {
         let is_old = |since: Instant| now.saturating_duration_since(since) > FORGOTTEN_AFTER;
-        self.waking.is_some_and(is_old) && self.phase() == StartPhase::Asked
+        self.left.is_some_and(is_old) && self.phase() == StartPhase::Asked
     }
 
     /// What a start waits for: the pod that is farthest counts.

@@ -249,7 +249,9 @@ impl Revision {
                 }
             }
             Place::Waiting(mut receiver) => {
-                if !state.dispatch.cancel(admitted.ticket) {
+                if state.dispatch.cancel(admitted.ticket) {
+                    state.left = Some(now).filter(|_| state.dispatch.queued() == 0);
+                } else {
                     // The verdict is on its way. Once the channel is closed, either the verdict is
                     // here already or its sender notices and gives the slot back itself.
                     receiver.close();

@@ -362,10 +362,24 @@ async fn a_browser_gets_a_page_until_there_is_a_pod() {
         sleep(Duration::from_secs(2)).await;
     }
     assert!(!world.notes.reports.lock().is_empty(), "it wakes the model");
+    for _ in 0..30 {
+        assert_eq!(world.send(navigating()).await.status(), StatusCode::SERVICE_UNAVAILABLE);
+        sleep(Duration::from_secs(2)).await;
+    }
+    let page = text(world.send(navigating()).await).await;
+    assert!(page.contains("<p>97 s so far.</p>"), "one start, however often it came: {page}");
     let (response, ()) = futures::join!(world.send(navigating()), async {
         sleep(Duration::from_millis(700)).await;
         world.start(1, slow(5_000));
     });
     assert_eq!(text(response).await, "slow");
-    assert_eq!(world.get().await.status(), StatusCode::OK);
+    let busy = World::new(json!({"containerConcurrency": 1}));
+    let mut known = revision(json!({"containerConcurrency": 1}));
+    let notes = known.metadata.annotations.get_or_insert_default();
+    notes.insert("serving.ebb.dev/waiting-page".to_owned(), "true".to_owned());
+    busy.activator.change_revisions(WatchChange::Applied(known));
+    busy.start(1, slow(5_000));
+    settle().await;
+    let (first, second) = futures::join!(busy.get(), busy.send(navigating()));
+    assert_eq!((first.status(), second.status()), (StatusCode::OK, StatusCode::OK));
 }

@@ -138,13 +138,7 @@ pub(super) fn rollout_duration(annotations: &BTreeMap<String, String>) -> FieldE
 
 /// What is wrong with the names of models, on a Service or Route.
 pub(super) fn models(annotations: &BTreeMap<String, String>) -> FieldErrors {
-    match models::declared(Some(annotations)) {
-        Ok(_) => FieldErrors::default(),
-        Err(problem) => {
-            let text = models::MODELS.get(Some(annotations)).unwrap_or_default();
-            FieldErrors::invalid_because(text, models::MODELS.name(), problem.to_string())
-        }
-    }
+    refused(models::declared(Some(annotations)), annotations, models::MODELS)
 }
 
 /// What is wrong with the annotations of a template, except those for autoscaling.
@@ -152,8 +146,8 @@ pub(super) fn template_annotations(annotations: &BTreeMap<String, String>) -> Fi
     let mut errors = whole_seconds(annotations, PROGRESS_DEADLINE, "progress-deadline", false)
         .also(sidecar(annotations))
         .also(no_wake(annotations))
-        .also(start_timeout(annotations))
-        .also(waiting_page(annotations));
+        .also(refused(start_timeout::of(Some(annotations)), annotations, START_TIMEOUT))
+        .also(refused(waiting_page::of(Some(annotations)), annotations, WAITING_PAGE));
     let networking = format!("{NETWORKING_GROUP}/");
     for key in annotations.keys() {
         if let Some(name) = key.strip_prefix(&networking)
@@ -178,32 +172,24 @@ fn no_wake(annotations: &BTreeMap<String, String>) -> FieldErrors {
     let of = |key: Key| {
         let text = key.get(Some(annotations))?;
         let alone = BTreeMap::from([(key.name().to_owned(), text.to_owned())]);
-        let problem = NoWake::of(Some(&alone)).err()?;
-        Some(FieldErrors::invalid_because(text, key.name(), problem.to_string()))
+        Some(refused(NoWake::of(Some(&alone)), &alone, key))
     };
     let mut errors = FieldErrors::default();
     [NO_WAKE_PATHS, NO_WAKE_AGENTS].into_iter().filter_map(of).for_each(|it| errors.add(it));
     errors
 }
 
-fn start_timeout(annotations: &BTreeMap<String, String>) -> FieldErrors {
-    match start_timeout::of(Some(annotations)) {
-        Ok(_) => FieldErrors::default(),
-        Err(problem) => {
-            let text = START_TIMEOUT.get(Some(annotations)).unwrap_or_default();
-            FieldErrors::invalid_because(text, START_TIMEOUT.name(), problem.to_string())
-        }
-    }
-}
-
-fn waiting_page(annotations: &BTreeMap<String, String>) -> FieldErrors {
-    match waiting_page::of(Some(annotations)) {
-        Ok(_) => FieldErrors::default(),
-        Err(problem) => {
-            let text = WAITING_PAGE.get(Some(annotations)).unwrap_or_default();
-            FieldErrors::invalid_because(text, WAITING_PAGE.name(), problem.to_string())
-        }
-    }
+/// The problem with an annotation of Ebb's own, if its reader found one.
+fn refused<T>(
+    read: Result<T, impl std::error::Error>,
+    annotations: &BTreeMap<String, String>,
+    key: Key,
+) -> FieldErrors {
+    let Err(problem) = read else {
+        return FieldErrors::default();
+    };
+    let text = key.get(Some(annotations)).unwrap_or_default();
+    FieldErrors::invalid_because(text, key.name(), problem.to_string())
 }
 
 fn sidecar(annotations: &BTreeMap<String, String>) -> FieldErrors {
