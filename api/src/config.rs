@@ -12,12 +12,14 @@ mod defaults;
 mod deployment;
 mod features;
 mod network;
+mod room_for;
 
 pub use autoscaler::AutoscalerConfig;
 pub use defaults::DefaultsConfig;
 pub use deployment::DeploymentConfig;
 pub use features::{Feature, FeaturesConfig, Flag};
 pub use network::NetworkConfig;
+pub use room_for::RoomFor;
 
 /// Namespace that the ConfigMaps live in.
 pub const SYSTEM_NAMESPACE: &str = "knative-serving";
@@ -58,7 +60,7 @@ impl Config {
     ) -> Result<Self, ConfigError> {
         let mut config = self.clone();
         match name {
-            autoscaler::MAP => config.autoscaler = AutoscalerConfig::parse(data)?,
+            autoscaler::MAP => config.autoscaler = AutoscalerConfig::parse(&self.autoscaler, data)?,
             defaults::MAP => config.defaults = DefaultsConfig::parse(data)?,
             deployment::MAP => config.deployment = DeploymentConfig::parse(data)?,
             features::MAP => config.features = FeaturesConfig::parse(data)?,

@@ -22,7 +22,9 @@ pub mod models;
 pub mod names;
 pub mod no_wake;
 pub mod pod;
+pub mod priority;
 pub mod progress;
+pub mod quantity;
 pub mod report;
 pub mod resource_version;
 #[cfg(feature = "schema")]

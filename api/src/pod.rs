@@ -2,9 +2,13 @@
 
 use k8s_openapi::api::core::v1::{Pod, PodCondition};
 
+mod amounts;
+mod shortage;
 mod trouble;
 mod watched;
 
+pub use amounts::{Amounts, MEMORY, is_extended};
+pub use shortage::{Shortage, WAITING_FOR_ROOM, insufficient, shortages};
 pub use trouble::{Trouble, ended_before, trouble};
 pub use watched::WatchedPod;
 

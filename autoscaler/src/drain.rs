@@ -16,6 +16,7 @@
 //! [`CONDEMNED_FOR`].
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 use std::time::Duration;
 
 use ebb_api::report::OrderId;
@@ -82,6 +83,8 @@ pub struct Scene<'a> {
     pub views: &'a [ReporterView<'a>],
     /// Whether a write is on its way whose outcome is not known.
     pub is_writing: bool,
+    /// Pods that are let go for others, and go before all but the unready ones.
+    pub ceded: Option<&'a BTreeSet<Arc<str>>>,
     /// The number of an order that is given now.
     pub order: OrderId,
     /// The present.
@@ -321,8 +324,10 @@ impl Drain {
             .map(|pod| {
                 let fresh = !self.draining.contains_key(&*pod.uid);
                 // A ReplicaSet deletes unready pods before it looks at any cost, so these must be
-                // chosen first; then those that drain already; then the least busy.
-                (pod.is_ready, fresh, in_flight(scene.views, &pod.uid), &pod.uid)
+                // chosen first; then those let go for others, those that drain already and the least
+                // busy.
+                let stays = scene.ceded.is_none_or(|ceded| !ceded.contains(&pod.uid));
+                (pod.is_ready, stays, fresh, in_flight(scene.views, &pod.uid), &pod.uid)
             })
             .collect();
         ranked.sort_unstable();

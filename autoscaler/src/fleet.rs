@@ -4,6 +4,8 @@
 //! Cost: a revision at zero with no load is never looked at; each other one every two seconds, at
 //! instants spread over that time.
 
+mod pods;
+mod room;
 mod silence;
 mod sizes;
 mod table;
@@ -22,7 +24,7 @@ use tokio::time::Instant;
 use self::table::{Id, Place, Table};
 use crate::activators::Activators;
 use crate::event::{Action, FleetEvent, Moment};
-use crate::pods::{PODS_MAX, RevisionPod};
+use crate::room::Room;
 use crate::scale_target::ScaleTarget;
 use crate::scaler::{RevisionScaler, Surroundings, TICK};
 
@@ -57,6 +59,13 @@ pub struct Fleet {
     are_targets_listed: bool,
     are_pods_listed: bool,
     due: BTreeSet<(Instant, Id)>,
+    /// Pods that no node takes for want of something.
+    lacking: BTreeSet<Arc<str>>,
+    room: Room,
+    /// The revisions that are held down for others.
+    ceding: BTreeSet<Arc<RevisionKey>>,
+    /// When room is looked for next.
+    room_due: Option<Instant>,
     /// Revisions whose scale is held up.
     held: usize,
     faults: u64,
@@ -80,6 +89,10 @@ impl Fleet {
             are_targets_listed: false,
             are_pods_listed: false,
             due: BTreeSet::new(),
+            lacking: BTreeSet::new(),
+            room: Room::default(),
+            ceding: BTreeSet::new(),
+            room_due: None,
             held: 0,
             faults: 0,
         }
@@ -90,7 +103,7 @@ impl Fleet {
     pub fn step(&mut self, event: FleetEvent, instant: Instant) -> Vec<Action> {
         let now =
             Moment { instant, second: instant.saturating_duration_since(self.origin).as_secs() };
-        match event {
+        let mut actions = match event {
             FleetEvent::Report(report) => self.on_report(report, now),
             FleetEvent::TargetsListed(targets) => self.on_targets(targets, now),
             FleetEvent::TargetApplied(target) => self.on_target(*target, now),
@@ -108,12 +121,14 @@ impl Fleet {
             FleetEvent::Refused(key) => self.on_answer(&key, now, RevisionScaler::refuse),
             FleetEvent::Leads(leads) => self.on_leads(leads, now),
             FleetEvent::Tick => self.on_tick(now),
-        }
+        };
+        actions.extend(self.make_room(now));
+        actions
     }
 
     /// When the next [`FleetEvent::Tick`] is due; `None` while all revisions sleep.
     pub fn deadline(&self) -> Option<Instant> {
-        self.due.first().map(|(at, _)| *at)
+        self.due.first().map(|(at, _)| *at).into_iter().chain(self.room_due).min()
     }
 
     /// Whether the revisions are known: a report before that would be lost.
@@ -148,6 +163,7 @@ impl Fleet {
         };
         // The full report was forgotten here, or had no room, and the activator takes it for known.
         let is_forgotten = scope == Scope::Changes && heard.fulls == 0;
+        let clock = self.room.clock();
         let mut actions: Vec<_> =
             is_forgotten.then_some(Action::BeginAnew(activator)).into_iter().collect();
         for report in revisions {
@@ -159,6 +175,7 @@ impl Fleet {
                 continue;
             };
             self.faults += revision.load_mut().record(heard, report, &self.activators, pods, now);
+            revision.note_use(clock, now.instant);
             if revision.is_urgent() {
                 actions.extend(self.visit(id, now, RevisionScaler::decide));
             }
@@ -237,59 +254,11 @@ impl Fleet {
         self.leads = leads;
         self.due.clear();
         self.held = 0;
+        self.forget_room();
         for revision in self.table.revisions_mut() {
             revision.restart(&self.config, now);
         }
         self.visit_all(now, RevisionScaler::act)
-    }
-
-    fn on_pods(&mut self, pods: Vec<(RevisionKey, RevisionPod)>, now: Moment) -> Vec<Action> {
-        self.are_pods_listed = true;
-        let before = self.table.take_pods();
-        for (revision, pod) in pods {
-            self.keep_pod(&revision, pod);
-        }
-        for (key, known) in before {
-            let Some(id) = self.table.id(&key) else { continue };
-            let Place { revision, pods } = self.table.at_mut(id);
-            let gone = known.iter().filter(|pod| !pods.contains(&pod.uid));
-            if let Some(revision) = revision {
-                gone.for_each(|pod| revision.lose(&pod.uid));
-            }
-        }
-        self.visit_all(now, RevisionScaler::act)
-    }
-
-    fn on_pod(&mut self, revision: &RevisionKey, pod: RevisionPod, now: Moment) -> Vec<Action> {
-        match self.keep_pod(revision, pod) {
-            Some(id) => self.visit(id, now, RevisionScaler::act),
-            None => Vec::new(),
-        }
-    }
-
-    /// Keeps the pod and returns its place; `None` if nothing about it is new, or there is no room.
-    fn keep_pod(&mut self, revision: &RevisionKey, pod: RevisionPod) -> Option<Id> {
-        let id = self.table.open(revision);
-        let pods = &mut self.table.at_mut(id).pods;
-        if pods.len() >= PODS_MAX && !pods.contains(&pod.uid) {
-            self.faults += 1;
-            return None;
-        }
-        pods.insert(pod).then_some(id)
-    }
-
-    fn on_pod_deleted(&mut self, key: &RevisionKey, uid: &str, now: Moment) -> Vec<Action> {
-        let Some(id) = self.table.id(key) else {
-            return Vec::new();
-        };
-        let Place { revision, pods } = self.table.at_mut(id);
-        pods.remove(uid);
-        if let Some(revision) = revision {
-            revision.lose(uid);
-        }
-        let actions = self.visit(id, now, RevisionScaler::act);
-        self.table.close(key);
-        actions
     }
 
     fn on_config(&mut self, config: Arc<Config>, now: Moment) -> Vec<Action> {

@@ -4,7 +4,7 @@
 //! made of pure parts: [`spec`] (the parameters of a revision's scaling), [`load`] over [`window`]
 //! (its load), [`decision`] (the replicas that the load asks for: Knative's algorithm), [`bounds`],
 //! [`zero`] (the way to zero and back), [`steady`] (small changes are followed only once they
-//! last), [`drain`] (which pods go, and when), [`activators`] (whether all of the load is known)
+//! last), [`drain`] (which pods go, and when), [`room`] (which go for others), [`activators`] (whether all of the load is known)
 //! and [`hold`] (a lower scale that is held up while it is not).
 //!
 //! [`Autoscaler`] is the shell around it: [`Intake`] for reports (over the network: [`streams`]),
@@ -26,6 +26,7 @@ pub mod load;
 pub mod measures;
 pub mod notices;
 pub mod pods;
+pub mod room;
 pub mod scale_target;
 pub mod scaler;
 pub mod shell;

@@ -208,6 +208,15 @@ impl RevisionLoad {
         self.words.iter().any(known)
     }
 
+    /// Requests in that pod, as the last reports say.
+    pub fn in_flight(&self, uid: &str) -> u64 {
+        let reports = self.words.iter().filter_map(|words| {
+            let found = words.pods.binary_search_by(|pod| (*pod.uid).cmp(uid)).ok()?;
+            Some(u64::from(words.pods[found].in_flight))
+        });
+        reports.sum()
+    }
+
     /// How many pods the last reports name, one that several name for each of them.
     pub fn named(&self) -> usize {
         self.words.iter().map(|words| words.pods.len()).sum()

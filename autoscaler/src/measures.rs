@@ -58,6 +58,8 @@ pub struct Gauges {
     writes: Family<WriteLabels, Counter>,
     unheard: Gauge,
     held: Gauge,
+    lacking: Gauge,
+    let_go: Counter,
 }
 
 /// Name and meaning of each number of a revision, in the order of [`numbers`].
@@ -94,6 +96,8 @@ impl Gauges {
             writes: Family::default(),
             unheard: Gauge::default(),
             held: Gauge::default(),
+            lacking: Gauge::default(),
+            let_go: Counter::default(),
         };
         own.register(
             "reports_merged",
@@ -121,6 +125,16 @@ impl Gauges {
             "Revisions that would have fewer replicas if every activator reported, and every pod were seen",
             gauges.held.clone(),
         );
+        own.register(
+            "lacking_pods",
+            "Pods that no node takes for want of memory or of a device",
+            gauges.lacking.clone(),
+        );
+        own.register(
+            "replicas_let_go",
+            "Replicas that were let go to make room for other models",
+            gauges.let_go.clone(),
+        );
         gauges
     }
 
@@ -138,6 +152,13 @@ impl Gauges {
     pub fn show_hearing(&self, unheard: usize, held: usize) {
         self.unheard.set(i64::try_from(unheard).unwrap_or(i64::MAX));
         self.held.set(i64::try_from(held).unwrap_or(i64::MAX));
+    }
+
+    /// Shows how many pods find no room, and brings the counter of replicas that were let go for them up
+    /// to `let_go`.
+    pub fn show_room(&self, lacking: usize, let_go: u64) {
+        self.lacking.set(i64::try_from(lacking).unwrap_or(i64::MAX));
+        self.let_go.inc_by(let_go.saturating_sub(self.let_go.get()));
     }
 
     /// Counts a write.

@@ -3,9 +3,11 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
+use ebb_api::pod::{Amounts, Shortage};
 use ebb_api::report::RevisionKey;
 use ebb_api::{labels, pod};
 use k8s_openapi::api::core::v1;
+use tokio::time::Instant;
 
 /// Most pods of one revision that are kept. Pods beyond it are ignored, which a metric counts: they
 /// are never ready, drained or marked.
@@ -33,6 +35,14 @@ pub struct RevisionPod {
     pub is_pending: bool,
     /// Whether it has [`CONDEMNED_COST`]: an autoscaler chose it for deletion.
     pub is_marked: bool,
+    /// The node that took it.
+    pub node: Option<Box<str>>,
+    /// What it holds of memory and devices.
+    pub holds: Amounts,
+    /// What no node has enough of for it.
+    pub lacks: Vec<Shortage>,
+    /// Since when it is ready, as far as this autoscaler has seen it.
+    pub ready_since: Option<Instant>,
 }
 
 /// The pods of one revision by UID, at most [`PODS_MAX`]; counted as they change, for every
@@ -80,6 +90,10 @@ impl RevisionPod {
             is_terminating: metadata.deletion_timestamp.is_some(),
             is_pending: phase.is_none_or(|phase| phase == "Pending"),
             is_marked: is_marked(object),
+            node: object.spec.as_ref().and_then(|spec| spec.node_name.as_deref()).map(Box::from),
+            holds: Amounts::held(object),
+            lacks: pod::shortages(object),
+            ready_since: None,
         };
         Some((revision, kept))
     }
@@ -107,7 +121,15 @@ impl PodCounts {
 // === impl Pods ===
 
 impl Pods {
-    /// Keeps a pod as it is now; false when nothing about it is new. The caller sees to the bound.
+    /// Keeps a pod as it is at this time; false when nothing about it is new. The caller sees to the
+    /// bound.
+    pub fn insert_at(&mut self, mut pod: RevisionPod, now: Instant) -> bool {
+        let known = self.by_uid.get(&pod.uid).and_then(|pod| pod.ready_since);
+        pod.ready_since = pod.is_ready.then(|| pod.ready_since.or(known).unwrap_or(now));
+        self.insert(pod)
+    }
+
+    /// As [`Self::insert_at`], with what the pod itself says of its readiness.
     pub fn insert(&mut self, pod: RevisionPod) -> bool {
         if self.by_uid.get(&pod.uid) == Some(&pod) {
             return false;

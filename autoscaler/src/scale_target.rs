@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::time::Duration;
 
 use ebb_api::condition::Condition;
 use ebb_api::config::Config;
@@ -20,6 +21,10 @@ pub struct ScaleTarget {
     pub container_concurrency: i64,
     /// Whether a Route may send requests.
     pub is_reachable: bool,
+    /// Which go first when there is no room for all: the higher.
+    pub priority: i16,
+    /// How long a start takes, if that was measured.
+    pub start: Option<Duration>,
     /// Its annotations.
     pub annotations: BTreeMap<String, String>,
     /// Its labels, for the metrics.

@@ -1,7 +1,6 @@
 //! One revision as the autoscaler sees it: load, decision, way to zero and drain put together.
 //! Pure: every call takes the present and returns the actions to take.
 
-use std::sync::Arc;
 use std::time::Duration;
 
 use ebb_api::config::Config;
@@ -12,16 +11,19 @@ use crate::activators::Activators;
 use crate::bounds::{Bounds, Stage};
 use crate::decision::{Averages, Decider, Decision};
 use crate::drain::{Drain, Scene};
-use crate::event::{Action, Measures, Moment, RevisionNotice};
-use crate::hold::{Hold, Obstacle};
+use crate::event::{Action, Moment};
+use crate::hold::Hold;
 use crate::load::RevisionLoad;
 use crate::pods::{PodCounts, Pods};
+use crate::room::Cession;
 use crate::scale_target::ScaleTarget;
 use crate::spec::ScalingSpec;
 use crate::steady::{Steadiness, Wish};
 use crate::zero::{ActiveState, Outlook};
 
+mod cession;
 mod parting;
+mod telling;
 mod writes;
 
 /// Time from one decision to the next (knative/serving pkg/autoscaler/scaling/multiscaler.go,
@@ -73,6 +75,11 @@ pub struct RevisionScaler {
     confirmed: Option<Instant>,
     steadiness: Steadiness,
     drain: Drain,
+    /// What it lets go for others.
+    cession: Option<Cession>,
+    /// The clock of values when it was last used, and when that was.
+    level: f64,
+    used: Option<Instant>,
     /// When the next tick is due.
     pub due: Option<Instant>,
 }
@@ -105,6 +112,9 @@ impl RevisionScaler {
             confirmed: None,
             steadiness: Steadiness::default(),
             drain: Drain::default(),
+            cession: None,
+            level: 0.0,
+            used: None,
             due: None,
             target,
         }
@@ -143,7 +153,8 @@ impl RevisionScaler {
         let target = std::mem::take(&mut self.target);
         let load = std::mem::replace(&mut self.load, RevisionLoad::new(&self.spec));
         let drain = std::mem::take(&mut self.drain).start_over();
-        *self = Self { load, drain, ..Self::new(target, config, now) };
+        let (level, used) = (self.level, self.used);
+        *self = Self { load, drain, level, used, ..Self::new(target, config, now) };
     }
 
     /// The load, for reports to be recorded in.
@@ -229,6 +240,7 @@ impl RevisionScaler {
             window: self.spec.stable_window,
             now: now.instant,
         });
+        let want = self.within_cession(want, around);
         let views = if self.drain.is_at_rest(want, current, around.pods) {
             Vec::new()
         } else {
@@ -240,6 +252,7 @@ impl RevisionScaler {
             pods: around.pods,
             views: &views,
             is_writing: self.writing.is_some(),
+            ceded: self.cession.as_ref().map(|cession| &cession.pods),
             order: around.order,
             now: now.instant,
         });
@@ -281,40 +294,6 @@ impl RevisionScaler {
         }
         actions.extend(self.correct(around.now.instant));
         actions
-    }
-
-    /// The notice to people, if one is due.
-    fn notice(&mut self, around: &Surroundings<'_>) -> Option<Action> {
-        let now = around.now.instant;
-        let unheard = self.hold.is_held().then(|| around.activators.unheard(now)).flatten();
-        let (hold, why) = match unheard {
-            Some(unheard) => (&mut self.hold, Obstacle::Unheard(unheard)),
-            None if self.blind.is_held() => (&mut self.blind, Obstacle::UnseenPods),
-            None => return None,
-        };
-        let current = self.current.unwrap_or(0);
-        hold.is_to_be_told(around.patience, now).then(|| {
-            Action::Notice(Box::new(RevisionNotice {
-                key: (*self.target.key).clone(),
-                uid: self.target.uid.clone(),
-                note: hold.explain(current, &why),
-            }))
-        })
-    }
-
-    /// Shows the numbers for the metrics.
-    pub fn measure(&self, pods: PodCounts) -> Action {
-        let measures = Measures {
-            metric: self.spec.metric,
-            target: self.spec.target,
-            desired: self.decided.map(|(_, decision)| decision.desired),
-            requested: self.current.unwrap_or(0),
-            averages: self.decided.map(|(averages, _)| averages),
-            excess_burst: self.decided.map(|(_, decision)| decision.excess_burst),
-            is_panicking: self.decided.is_some_and(|(_, decision)| decision.panicking),
-            pods,
-        };
-        Action::Measure(Arc::clone(&self.target.key), measures)
     }
 
     /// The scale to aim at. Without the reports of every activator and a complete list of pods it

@@ -222,6 +222,7 @@ impl Autoscaler {
         }
         self.gauges.count_faults(self.fleet.faults());
         self.gauges.show_hearing(self.fleet.unheard(now), self.fleet.held());
+        self.gauges.show_room(self.fleet.lacking(), self.fleet.let_go());
     }
 
     fn on_attempt(&mut self, attempt: Attempt) {

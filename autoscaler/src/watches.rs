@@ -10,7 +10,8 @@ use std::time::Duration;
 use ebb_api::pod::WatchedPod;
 use ebb_api::report::RevisionKey;
 use ebb_api::serving::{ROUTING_ACTIVE, ROUTING_PENDING, Revision, RevisionStatus};
-use ebb_api::{annotations, condition, labels};
+use ebb_api::starts::Starts;
+use ebb_api::{annotations, condition, labels, priority};
 use ebb_daemon::desired::Seen;
 use ebb_daemon::pauses::WatchPauses;
 use futures::{Stream, StreamExt as _};
@@ -157,6 +158,8 @@ fn events<K: Send + 'static>(
 fn target(object: Revision) -> Option<FleetEvent> {
     let (key, uid) = named(&object)?;
     let is_reachable = is_reachable(&object);
+    let priority = priority::of(object.metadata.annotations.as_ref()).unwrap_or_default();
+    let start = Starts::of(&object).p90();
     let Seen { version, replicas: desired } = Seen::of(&object);
     let metadata = object.metadata;
     let status = object.status.unwrap_or_default();
@@ -168,6 +171,8 @@ fn target(object: Revision) -> Option<FleetEvent> {
         uid,
         container_concurrency: object.spec.container_concurrency.unwrap_or(0),
         is_reachable,
+        priority,
+        start,
         annotations: kept(metadata.annotations, |key| {
             key.starts_with(annotations::AUTOSCALING_GROUP)
                 || annotations::PROGRESS_DEADLINE.0.contains(&key)

@@ -4,8 +4,13 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand};
+use ebb_api::quantity;
 
+use crate::scheduler::DeviceCount;
 use crate::terminal::Output;
+
+/// Least memory that is taken for meant: 8 alone would be eight bytes.
+const MEMORY_MIN: u64 = 1 << 20;
 
 /// Serves models that scale to zero, with Knative's API.
 #[derive(Parser, Debug)]
@@ -31,6 +36,7 @@ const LOCAL_EXAMPLES: &str = "\
 Examples:
   ebb local -f service.yaml                     serve one model
   ebb local -f models/ --listen 127.0.0.1:9000  serve a folder of manifests on another port
+  ebb local -f models/ --memory 8Gi             five models, and room for two
   ebb local -o json | jq .event                 read what happens with a program
 
 Then, in another terminal:
@@ -61,6 +67,16 @@ pub struct Local {
     /// Where metrics and health are served; not at all unless given
     #[arg(long, value_name = "ADDR")]
     pub admin: Option<SocketAddr>,
+
+    /// Memory for all replicas together: a model that does not fit waits until idle ones are stopped
+    /// [default: that of this machine, or of its control group, less a tenth]
+    #[arg(long, value_name = "BYTES", value_parser = memory)]
+    pub memory: Option<u64>,
+
+    /// Devices for replicas that ask for them, by the name of their resource, as in nvidia.com/gpu=1;
+    /// may be repeated [default: the NVIDIA GPUs of this machine]
+    #[arg(long, value_name = "RESOURCE=COUNT", value_delimiter = ',')]
+    pub devices: Vec<DeviceCount>,
 
     /// Folder of the state, with which the next start goes on [default: ~/.local/state/ebb]
     #[arg(long, value_name = "DIR", env = "EBB_DATA")]
@@ -95,6 +111,13 @@ impl Local {
     }
 }
 
+fn memory(text: &str) -> Result<u64, String> {
+    let bytes = quantity::whole(text).filter(|bytes| *bytes >= MEMORY_MIN);
+    bytes.ok_or_else(|| {
+        format!("it must be a size of at least {}, as in 8Gi", quantity::bytes(MEMORY_MIN))
+    })
+}
+
 #[cfg(test)]
 mod tests {
     use clap::CommandFactory as _;
@@ -114,5 +137,20 @@ mod tests {
         let cli = Cli::try_parse_from(["ebb", "local", "--data", "/srv/ebb"]).unwrap();
         let Command::Local(local) = cli.command else { panic!("not local") };
         assert_eq!(local.kubeconfig_file(), PathBuf::from("/srv/ebb/kubeconfig"));
+    }
+
+    #[test]
+    fn what_there_is_for_models_is_a_size_and_numbers_of_devices() {
+        let read = |args: &[&str]| {
+            let cli = Cli::try_parse_from(["ebb", "local"].iter().chain(args)).ok()?;
+            let Command::Local(local) = cli.command else { panic!("not local") };
+            Some((local.memory, local.devices.len()))
+        };
+        assert_eq!(
+            read(&["--memory", "1.5Gi", "--devices", "a.b/c=1,a.b/d=2"]),
+            Some((Some(3 << 29), 2))
+        );
+        assert_eq!(read(&[]), Some((None, 0)));
+        assert_eq!((read(&["--memory", "8"]), read(&["--devices", "gpu"])), (None, None));
     }
 }

@@ -14,6 +14,7 @@ mod status;
 mod template;
 #[cfg(test)]
 mod tests;
+mod writes;
 
 pub use plan::{Actions, Victim, plan};
 pub use shell::{DeploymentOptions, run};

@@ -13,6 +13,7 @@ pub mod kubeconfig;
 mod manifests;
 mod news;
 pub mod platform;
+pub mod scheduler;
 pub mod terminal;
 #[cfg(test)]
 mod tests;

@@ -13,7 +13,7 @@ use std::time::Duration;
 
 use anyhow::Context as _;
 use ebb_activator::{Limits, Machine};
-use ebb_api::config::{Config, NetworkConfig};
+use ebb_api::config::{AutoscalerConfig, Config, NetworkConfig, RoomFor};
 use ebb_apiserver::authentication::{ADMIN, Identity, Tokens};
 use ebb_apiserver::certificate::Certificate;
 use ebb_apiserver::{ApiOptions, ApiServer, Storage};
@@ -29,12 +29,13 @@ use tokio_util::sync::CancellationToken;
 use crate::cli::Local;
 use crate::kubeconfig;
 use crate::manifests::{self, Manifest};
+use crate::scheduler::{Capacity, Scheduler};
 use crate::terminal::{Terminal, TerminalEvent};
 use crate::token;
 
 pub use admission::api_options;
 use bind::Listeners;
-use parts::{Parts, Settings};
+use parts::{Parts, Pods, Settings};
 
 /// How long requests in flight may take to end after Ctrl-C: long enough for most predictions,
 /// short enough for a person who waits. A second Ctrl-C does not wait.
@@ -97,13 +98,16 @@ async fn serve(
     let mut registry = Registry::default();
     let shutdown = CancellationToken::new();
     let settings = Settings { base, publish, config };
+    let capacity = Capacity::of(options.memory, &options.devices, machine.memory);
     let parts = Parts::new(&api, settings, &terminal, limits, &mut registry);
-    let running = parts.start(api.clone(), runner, Ports::default(), &terminal);
+    let pods =
+        Pods { runner, ports: Ports::default(), scheduler: Scheduler::new(capacity.clone()) };
+    let running = parts.start(api.clone(), pods, &terminal);
     let handling = signals.drive(shutdown.clone(), force);
     drop(running.tasks().spawn("signal handler", &shutdown, handling));
 
     let served = async {
-        let started = listeners.started(options, (machine.files, limits.connections));
+        let started = listeners.started(options, (machine.files, limits.connections), &capacity);
         running.synced().await;
         let (file, address) = (options.kubeconfig_file(), listeners.api_address());
         kubeconfig::write(&file, address, &certificate, &token)
@@ -143,5 +147,13 @@ fn config(listeners: &Listeners) -> Config {
         80 => "localhost".to_owned(),
         port => format!("localhost:{port}"),
     };
-    Config { network: NetworkConfig { domain, ..NetworkConfig::default() }, ..Config::default() }
+    Config {
+        network: NetworkConfig { domain, ..NetworkConfig::default() },
+        // No cluster autoscaler will add a machine.
+        autoscaler: AutoscalerConfig {
+            make_room_for: RoomFor::all(),
+            ..AutoscalerConfig::default()
+        },
+        ..Config::default()
+    }
 }

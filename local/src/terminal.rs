@@ -3,10 +3,12 @@
 //! Two forms of the same events: sentences for people (in colour on a terminal) and one JSON
 //! object a line for programs (`-o json`).
 
+use std::collections::BTreeMap;
 use std::io::{IsTerminal as _, Write as _};
 use std::sync::Arc;
 use std::time::Duration;
 
+use ebb_api::quantity;
 use jiff::Timestamp;
 use parking_lot::Mutex;
 use serde::Serialize;
@@ -27,6 +29,12 @@ pub enum TerminalEvent {
         files: u64,
         /// Clients that may be connected at once, which the files and the memory allow.
         connections: usize,
+        /// Bytes that all replicas may have in memory together.
+        #[serde(skip_serializing_if = "Option::is_none")]
+        memory: Option<u64>,
+        /// Devices that are handed out to replicas, by resource.
+        #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+        devices: BTreeMap<String, u64>,
         /// The kubeconfig with which `kubectl` finds the API.
         kubeconfig: String,
     },
@@ -57,6 +65,13 @@ pub enum TerminalEvent {
     Waking {
         /// `namespace/name` of the revision.
         revision: String,
+    },
+    /// A pod finds no room on this machine.
+    Waiting {
+        /// `namespace/name` of the pod.
+        pod: String,
+        /// What is lacking.
+        message: String,
     },
     /// The first replica takes requests.
     Ready {
@@ -148,14 +163,24 @@ fn json(event: &TerminalEvent, now: Timestamp) -> String {
 /// The event as a sentence: a coloured word, the object, the rest.
 fn sentence(event: &TerminalEvent, colour: bool) -> String {
     let (word, code, text) = match event {
-        TerminalEvent::Started { gateway, inner, api, files, connections, kubeconfig } => (
+        TerminalEvent::Started {
+            gateway,
+            inner,
+            api,
+            files,
+            connections,
+            memory,
+            devices,
+            kubeconfig,
+        } => (
             "started",
             GREEN,
             format!(
                 "requests {gateway}, cluster-local {inner}, API {api}\n{:>9} {files} open files, \
-                 {connections} connections\n  \
+                 {connections} connections{}\n  \
                  export KUBECONFIG={kubeconfig}",
-                "limits"
+                "limits",
+                room(*memory, devices)
             ),
         ),
         TerminalEvent::Applied { object } => ("applied", PLAIN, object.clone()),
@@ -166,6 +191,7 @@ fn sentence(event: &TerminalEvent, colour: bool) -> String {
             ("failed", RED, format!("{revision}: {reason}: {message}"))
         }
         TerminalEvent::Waking { revision } => ("waking", YELLOW, revision.clone()),
+        TerminalEvent::Waiting { pod, message } => ("waiting", YELLOW, format!("{pod}: {message}")),
         TerminalEvent::Ready { revision, took_ms } => {
             ("ready", GREEN, format!("{revision} in {}", readable(Duration::from_millis(*took_ms))))
         }
@@ -188,6 +214,14 @@ fn sentence(event: &TerminalEvent, colour: bool) -> String {
     } else {
         format!("{word:>9} {text}")
     }
+}
+
+/// `, 8Gi of memory and 1 nvidia.com/gpu for models`.
+fn room(memory: Option<u64>, devices: &BTreeMap<String, u64>) -> String {
+    let memory = memory.map(|bytes| format!("{} of memory", quantity::bytes(bytes)));
+    let devices = devices.iter().map(|(resource, count)| format!("{count} {resource}"));
+    let all: Vec<_> = memory.into_iter().chain(devices).collect();
+    if all.is_empty() { String::new() } else { format!(", {} for models", all.join(" and ")) }
 }
 
 const PLAIN: &str = "0";
@@ -226,11 +260,16 @@ mod tests {
             api: "https://127.0.0.1:8090".into(),
             files: 524_288,
             connections: 20_000,
+            memory: Some(8 << 30),
+            devices: [("nvidia.com/gpu".to_owned(), 1)].into(),
             kubeconfig: "/home/me/kubeconfig".into(),
         };
         let said = sentence(&started, false);
         let lines: Vec<_> = said.lines().collect();
-        assert_eq!(lines[1], "   limits 524288 open files, 20000 connections");
+        assert_eq!(
+            lines[1],
+            "   limits 524288 open files, 20000 connections, 8Gi of memory and 1 nvidia.com/gpu for models"
+        );
         assert_eq!(lines[2], "  export KUBECONFIG=/home/me/kubeconfig");
     }
 

@@ -17,6 +17,7 @@ use super::backoff::Backoff;
 use super::command::{self, CommandError, Surroundings};
 use super::environment::{self, References};
 use super::logs::Logs;
+use super::memory::MemoryGauge;
 use super::process::Launch;
 use super::refusal::refusal;
 use super::state::{CONFIG_ERROR, CRASH_LOOP, CREATING, ContainerState, End, Phase, PodState};
@@ -32,6 +33,7 @@ pub(super) struct Machine {
     pub(super) guardian: Option<Guardian>,
     pub(super) instance: String,
     pub(super) surroundings: Surroundings,
+    pub(super) memory: MemoryGauge,
 }
 
 /// Kubernetes' default of `terminationGracePeriodSeconds`.

@@ -10,6 +10,7 @@ use k8s_openapi::api::core::v1::{
 };
 use kube::{Api, Client, ResourceExt};
 
+use super::devices::Devices;
 use super::expansion::{START_BYTES_MAX, TooLong, expand};
 use super::status::LOOPBACK;
 
@@ -137,6 +138,7 @@ pub(super) fn build(
     let mut variables = inherited.clone();
     let mut bytes = 0;
     variables.insert("HOSTNAME".to_owned(), pod.name_any());
+    variables.extend(Devices::variables(pod, container));
     for source in container.env_from.iter().flatten() {
         let prefix = source.prefix.as_deref().unwrap_or_default();
         let (kind, name, optional, objects) = match (&source.config_map_ref, &source.secret_ref) {

@@ -27,6 +27,7 @@ use std::time::Duration;
 use nix::sys::signal::SigSet;
 
 pub use census::Groups;
+pub(crate) use census::{ProcessSize, sizes};
 pub use instance::{Instance, InstanceError};
 pub use link::{Guardian, GuardianError, Registration};
 pub use mark::ProcessMark;

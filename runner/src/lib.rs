@@ -12,10 +12,12 @@
 mod backoff;
 mod command;
 mod container;
+pub mod devices;
 mod environment;
 mod expansion;
 pub mod guardian;
 mod logs;
+mod memory;
 mod pod;
 mod ports;
 mod probe;

@@ -109,6 +109,11 @@ impl Launch {
 // === impl Process ===
 
 impl Process {
+    /// The number of the process, and of its group.
+    pub(super) fn leader(&self) -> i32 {
+        self.leader
+    }
+
     /// Waits for the program's end. Cancel-safe: call it again.
     pub(super) async fn wait(&mut self) -> io::Result<ExitStatus> {
         self.child.wait().await

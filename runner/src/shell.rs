@@ -22,6 +22,7 @@ use crate::tasks;
 use super::command::Surroundings;
 use super::container::{self, Machine, Stop};
 use super::logs::Logs;
+use super::memory::MemoryGauge;
 use super::pod::{Orders, Worker, removal};
 
 /// Grace of the processes of a pod whose object was removed by force.
@@ -101,6 +102,7 @@ pub async fn run(client: Client, options: RunnerOptions, shutdown: CancellationT
             guardian: options.guardian,
             instance: options.instance,
             surroundings: Surroundings::here(),
+            memory: MemoryGauge::default(),
         }),
         workers: HashMap::new(),
         tasks: JoinSet::new(),
@@ -156,6 +158,10 @@ impl Shell {
             if let Some(stop) = stop {
                 order(worker, stop, false);
             }
+            return;
+        }
+        if pod.spec.as_ref().is_none_or(|spec| spec.node_name.is_none()) {
+            // It waits for a place.
             return;
         }
         let (orders, receiver) = watch::channel(Orders { stop, keeps_object: false });

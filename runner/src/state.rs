@@ -40,6 +40,8 @@ pub(super) struct ContainerState {
     pub(super) is_started: bool,
     /// The program that runs, for `imageID`.
     pub(super) program: Option<String>,
+    /// Bytes of memory that it was last told to have; `None` for little.
+    pub(super) memory: Option<u64>,
 }
 
 /// Kubernetes' three states.
@@ -101,6 +103,7 @@ impl ContainerState {
             is_ready: false,
             is_started: false,
             program: None,
+            memory: None,
         }
     }
 }

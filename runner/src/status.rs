@@ -5,6 +5,7 @@ use k8s_openapi::api::core::v1::{
     Container, ContainerState as ApiState, ContainerStateRunning, ContainerStateTerminated,
     ContainerStateWaiting, ContainerStatus, HostIP, Pod, PodCondition, PodIP, PodStatus,
 };
+use k8s_openapi::apimachinery::pkg::api::resource::Quantity;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 
 use super::state::{ContainerState, End, Phase, PodState};
@@ -134,7 +135,7 @@ fn statuses(containers: &[Container], states: &[ContainerState]) -> Vec<Containe
 }
 
 fn status(container: &Container, state: &ContainerState) -> ContainerStatus {
-    let ContainerState { now, last, restarts, is_ready, is_started, program } = state;
+    let ContainerState { now, last, restarts, is_ready, is_started, program, memory } = state;
     let now = match now {
         Phase::Waiting { reason, message } => ApiState {
             waiting: Some(ContainerStateWaiting {
@@ -158,6 +159,11 @@ fn status(container: &Container, state: &ContainerState) -> ContainerStatus {
         ready: *is_ready,
         started: Some(*is_started),
         restart_count: *restarts,
+        // What kubelet says here is what it has set aside; here it is what the model has taken.
+        allocated_resources: memory.map(|bytes| {
+            let mebibytes = Quantity(format!("{}Mi", bytes >> 20));
+            [("memory".to_owned(), mebibytes)].into()
+        }),
         ..ContainerStatus::default()
     }
 }

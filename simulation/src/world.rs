@@ -127,7 +127,7 @@ impl World {
             publish,
             CancellationToken::new(),
         ));
-        let ports = DeploymentOptions { ports: None };
+        let ports = DeploymentOptions { ports: None, scheduler: None };
         // Kubernetes' own watches lag, each by itself: of two changes it may see the later first.
         let mut kube = Sky::default();
         if Chance::new(seed, 7).one_in(2) {

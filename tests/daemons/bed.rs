@@ -79,7 +79,7 @@ impl Bed {
         let certificate = Certificate::fresh("test")?;
         let (server, end, own) = (api.clone(), stop.clone(), certificate.clone());
         tokio::spawn(async move { server.serve(listener, &own, end).await });
-        let options = DeploymentOptions { ports: Some(Ports::default()) };
+        let options = DeploymentOptions { ports: Some(Ports::default()), scheduler: None };
         tokio::spawn(deployments::run(api.client(), options, stop.clone()));
         tokio::spawn(ebb_runner::run(api.client(), runner, stop.clone()));
         let bed = Self { folder, _guardian: guardian, stop };

@@ -141,7 +141,7 @@ impl World {
             let end = stop.clone();
             tokio::spawn(async move { Box::pin(serving.run(end)).await });
         }
-        let ports = DeploymentOptions { ports: Some(Ports::default()) };
+        let ports = DeploymentOptions { ports: Some(Ports::default()), scheduler: None };
         tokio::spawn(deployments::run(client(), ports, stop.clone()));
         tokio::spawn(machines.clone().keep(client()));
         let desired = watch::Sender::new(BTreeMap::new());

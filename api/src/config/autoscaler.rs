@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
+use super::room_for::RoomFor;
 use super::{ConfigError, Reader};
 
 pub(super) const MAP: &str = "config-autoscaler";
@@ -47,6 +48,13 @@ pub struct AutoscalerConfig {
     pub max_scale_limit: i32,
     /// How long a lower decision must hold before it is followed.
     pub scale_down_delay: Duration,
+    /// Resources for which idle replicas are let go when a pod finds none.
+    pub make_room_for: RoomFor,
+    /// How long a replica that is ready stays before it is let go so.
+    pub make_room_residency: Duration,
+    /// How long a request waits beside models in use until one of those gets no new request; 0 for
+    /// ever.
+    pub make_room_turn: Duration,
 }
 
 impl Default for AutoscalerConfig {
@@ -70,14 +78,19 @@ impl Default for AutoscalerConfig {
             max_scale: 0,
             max_scale_limit: 0,
             scale_down_delay: Duration::ZERO,
+            make_room_for: RoomFor::default(),
+            make_room_residency: Duration::from_secs(15),
+            make_room_turn: Duration::from_mins(1),
         }
     }
 }
 
 impl AutoscalerConfig {
-    pub(super) fn parse(data: &BTreeMap<String, String>) -> Result<Self, ConfigError> {
+    /// The settings of that map. What it does not say is Knative's default, or the `base`'s where local
+    /// mode has one of its own.
+    pub(super) fn parse(base: &Self, data: &BTreeMap<String, String>) -> Result<Self, ConfigError> {
         let read = Reader { map: MAP, data };
-        let mut config = Self::default();
+        let mut config = Self { make_room_for: base.make_room_for.clone(), ..Self::default() };
         read.set("container-concurrency-target-percentage", &mut config.target_percentage)?;
         // Knative takes a fraction here as well as a percentage.
         if config.target_percentage <= 1.0 {
@@ -100,6 +113,13 @@ impl AutoscalerConfig {
         read.set("max-scale", &mut config.max_scale)?;
         read.set("max-scale-limit", &mut config.max_scale_limit)?;
         read.set_duration("scale-down-delay", &mut config.scale_down_delay)?;
+        if let Some(text) = read.text("make-room-for") {
+            let room_for =
+                text.parse().map_err(|error| read.error("make-room-for", format!("{error}")));
+            config.make_room_for = room_for?;
+        }
+        read.set_duration("make-room-residency", &mut config.make_room_residency)?;
+        read.set_duration("make-room-turn", &mut config.make_room_turn)?;
         config.check(&read)?;
         Ok(config)
     }

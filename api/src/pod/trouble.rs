@@ -5,6 +5,7 @@
 use k8s_openapi::api::core::v1::{ContainerStateTerminated, ContainerStatus, Pod};
 
 use super::condition;
+use super::shortage::WAITING_FOR_ROOM;
 
 /// Reasons of a waiting container that mean progress. Every other reason is trouble, even an
 /// unknown one: runtimes and later releases of Kubernetes add reasons for failures, but have kept
@@ -50,6 +51,9 @@ pub enum Trouble<'a> {
 #[must_use]
 pub fn trouble(pod: &Pod) -> Option<Trouble<'_>> {
     if let Some(scheduled) = condition(pod, "PodScheduled").filter(|it| it.status == "False") {
+        if scheduled.reason.as_deref() == Some(WAITING_FOR_ROOM) {
+            return None;
+        }
         return Some(Trouble::Unscheduled {
             reason: scheduled.reason.as_deref().unwrap_or("Unschedulable"),
             message: scheduled.message.as_deref(),

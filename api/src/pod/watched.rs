@@ -4,15 +4,18 @@ use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::ops::Deref;
 
-use k8s_openapi::api::core::v1::{Container, ContainerPort, Pod, PodSpec, PodStatus};
+use k8s_openapi::api::core::v1::{
+    Container, ContainerPort, Pod, PodSpec, PodStatus, ResourceRequirements,
+};
+use k8s_openapi::apimachinery::pkg::api::resource::Quantity;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{ObjectMeta, OwnerReference, Time};
 use kube_core::Resource;
 use serde::{Deserialize, Deserializer};
 
 use crate::by_value;
 
-/// A pod of which a watch reads the marks, the owners, the ports and the status; all else is empty,
-/// whatever the API server sent. Dereferences to the pod.
+/// A pod of which a watch reads the marks, the owners, the node, the ports, the resources and the
+/// status; all else is empty, whatever the API server sent. Dereferences to the pod.
 ///
 /// Most of a pod is `managedFields` and its spec: every activator and every autoscaler gets each
 /// change of each pod, and would build a tree of it only to drop the tree. Whoever reads a further
@@ -44,16 +47,23 @@ struct ReadMeta {
 }
 
 #[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
 struct ReadSpec {
     #[serde(default)]
     containers: Vec<ReadContainer>,
+    init_containers: Option<Vec<ReadContainer>>,
+    node_name: Option<String>,
+    overhead: Option<BTreeMap<String, Quantity>>,
 }
 
 #[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
 struct ReadContainer {
     #[serde(default)]
     name: String,
+    restart_policy: Option<String>,
     ports: Option<Vec<ContainerPort>>,
+    resources: Option<ResourceRequirements>,
 }
 
 // === impl WatchedPod ===
@@ -126,12 +136,28 @@ impl From<ReadMeta> for ObjectMeta {
 
 impl From<ReadSpec> for PodSpec {
     fn from(read: ReadSpec) -> Self {
-        let container = |read: ReadContainer| Container {
+        let all = |read: Vec<ReadContainer>| read.into_iter().map(Container::from).collect();
+        Self {
+            containers: all(read.containers),
+            init_containers: read.init_containers.map(all),
+            node_name: read.node_name,
+            overhead: read.overhead,
+            ..Self::default()
+        }
+    }
+}
+
+// === impl ReadContainer ===
+
+impl From<ReadContainer> for Container {
+    fn from(read: ReadContainer) -> Self {
+        Self {
             name: read.name,
             ports: read.ports,
-            ..Container::default()
-        };
-        Self { containers: read.containers.into_iter().map(container).collect(), ..Self::default() }
+            resources: read.resources,
+            restart_policy: read.restart_policy,
+            ..Self::default()
+        }
     }
 }
 
@@ -154,10 +180,10 @@ mod tests {
                 }],
                 "deletionTimestamp": "2026-01-02T03:04:05Z", "deletionGracePeriodSeconds": 30,
             },
-            "spec": {"containers": [
-                {"name": "c", "ports": [{"name": "user-port", "containerPort": 80}]},
+            "spec": {"nodeName": "n1", "overhead": {"memory": "1Mi"}, "containers": [
+                {"name": "c", "resources": {"requests": {"memory": "1Gi"}}, "ports": [{"name": "user-port", "containerPort": 80}]},
                 {"name": "d"},
-            ]},
+            ], "initContainers": [{"name": "i", "restartPolicy": "Always"}]},
             "status": {
                 "phase": "Running", "podIP": "10.0.0.1",
                 "conditions": [{"type": "Ready", "status": "True"}],

@@ -8,11 +8,12 @@ use k8s_openapi::api::core::v1::{Container, ContainerPort, ResourceRequirements}
 use k8s_openapi::apimachinery::pkg::api::resource::Quantity;
 
 use super::place::Place;
-use super::quantity::{QUANTITY_RULE, is_negative, is_quantity};
+use super::quantity::{QUANTITY_RULE, is_negative};
 use super::volume::Volumes;
 use super::{environment, image, probe, security};
 use crate::config::{Config, Feature};
 use crate::field_error::{CURRENT, FieldErrors, clip};
+use crate::quantity::is_quantity;
 
 /// Name of Knative's proxy container, which a manifest must not use.
 const RESERVED_NAME: &str = "queue-proxy";

@@ -8,7 +8,7 @@ use std::collections::BTreeMap;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 
 use super::name;
-use super::quantity::{is_quantity, signed_duration};
+use super::quantity::signed_duration;
 use crate::annotations::{
     AUTOSCALING_GROUP, CREATOR, Key, LAST_MODIFIER, NETWORKING_GROUP, PROGRESS_DEADLINE,
     ROLLOUT_DURATION,
@@ -17,6 +17,8 @@ use crate::field_error::{CURRENT, FieldErrors, clip};
 use crate::labels;
 use crate::models;
 use crate::no_wake::{NO_WAKE_AGENTS, NO_WAKE_PATHS, NoWake};
+use crate::priority::{self, PRIORITY};
+use crate::quantity::is_quantity;
 use crate::start_timeout::{self, START_TIMEOUT};
 use crate::waiting_page::{self, WAITING_PAGE};
 
@@ -79,7 +81,7 @@ pub(super) fn object_name(metadata: &ObjectMeta) -> FieldErrors {
 
 /// Refuses autoscaling annotations, and Ebb's own for a template, where they have no effect.
 pub(super) fn none_of_template(annotations: &BTreeMap<String, String>) -> FieldErrors {
-    let of_template = [NO_WAKE_PATHS, NO_WAKE_AGENTS, START_TIMEOUT, WAITING_PAGE];
+    let of_template = [NO_WAKE_PATHS, NO_WAKE_AGENTS, PRIORITY, START_TIMEOUT, WAITING_PAGE];
     let of_template = of_template.map(|key| key.name());
     let mut errors = FieldErrors::default();
     for key in annotations.keys() {
@@ -146,6 +148,7 @@ pub(super) fn template_annotations(annotations: &BTreeMap<String, String>) -> Fi
     let mut errors = whole_seconds(annotations, PROGRESS_DEADLINE, "progress-deadline", false)
         .also(sidecar(annotations))
         .also(no_wake(annotations))
+        .also(refused(priority::of(Some(annotations)), annotations, PRIORITY))
         .also(refused(start_timeout::of(Some(annotations)), annotations, START_TIMEOUT))
         .also(refused(waiting_page::of(Some(annotations)), annotations, WAITING_PAGE));
     let networking = format!("{NETWORKING_GROUP}/");

@@ -8,26 +8,6 @@ use crate::duration;
 pub(super) const QUANTITY_RULE: &str = "quantities must match the regular expression \
                                         '^([+-]?[0-9.]+)([eEinumkKMGTP]*[-+]?[0-9]*)$'";
 
-/// Suffixes of a quantity besides an exponent.
-const SUFFIXES: &[&str] =
-    &["", "n", "u", "m", "k", "M", "G", "T", "P", "E", "Ki", "Mi", "Gi", "Ti", "Pi", "Ei"];
-
-/// Whether the text is a quantity as k8s.io/apimachinery/pkg/api/resource parses it.
-pub(super) fn is_quantity(text: &str) -> bool {
-    let unsigned = text.strip_prefix(['+', '-']).unwrap_or(text);
-    let end = unsigned.find(|c: char| !c.is_ascii_digit() && c != '.').unwrap_or(unsigned.len());
-    let (number, suffix) = unsigned.split_at(end);
-    let is_number = number.contains(|c: char| c.is_ascii_digit())
-        && number.bytes().filter(|byte| *byte == b'.').count() <= 1;
-    let is_exponent = || {
-        suffix.strip_prefix(['e', 'E']).is_some_and(|exponent| {
-            let digits = exponent.strip_prefix(['+', '-']).unwrap_or(exponent);
-            digits.bytes().all(|byte| byte.is_ascii_digit()) && exponent.parse::<i32>().is_ok()
-        })
-    };
-    is_number && (SUFFIXES.contains(&suffix) || is_exponent())
-}
-
 /// Whether the text is a quantity below 0.
 pub(super) fn is_negative(text: &str) -> bool {
     text.strip_prefix('-').is_some_and(|rest| rest.contains(|c: char| ('1'..='9').contains(&c)))
@@ -53,6 +33,7 @@ pub(super) fn signed_duration(text: &str) -> Option<(bool, Duration)> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::quantity::is_quantity;
 
     #[test]
     fn quantities_are_told_from_other_text() {

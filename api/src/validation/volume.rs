@@ -9,9 +9,10 @@ use k8s_openapi::api::core::v1::{
 use k8s_openapi::apimachinery::pkg::api::resource::Quantity;
 
 use super::name;
-use super::quantity::{is_negative, is_quantity};
+use super::quantity::is_negative;
 use crate::config::{Feature, FeaturesConfig};
 use crate::field_error::{CURRENT, FieldErrors, clip};
+use crate::quantity::is_quantity;
 
 /// Directories of a container that nothing may be mounted on.
 const RESERVED_PATHS: &[&str] = &["/", "/dev", "/dev/log"];

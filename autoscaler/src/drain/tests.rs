@@ -68,6 +68,7 @@ impl Case {
             pods: &self.pods,
             views,
             is_writing: self.is_writing,
+            ceded: None,
             order: OrderId { epoch: 7, number: self.orders },
             now,
         })

@@ -36,6 +36,10 @@ pub struct ChatSettings {
     #[arg(long, env = "EBB_CHAT_LOAD_TIME", default_value = "2s", value_parser = duration::parse)]
     pub load_time: Duration,
 
+    /// Testing aid: mebibytes of memory to fill, as weights would
+    #[arg(long, env = "EBB_CHAT_WEIGHTS_MIB", value_name = "N", default_value_t = 0)]
+    pub weights_mib: u16,
+
     /// Speed of each generation
     #[arg(
         long,

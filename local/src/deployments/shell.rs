@@ -10,7 +10,7 @@ use futures::future::join_all;
 use jiff::Timestamp;
 use k8s_openapi::api::apps::v1::Deployment;
 use k8s_openapi::api::core::v1::Pod;
-use kube::api::{DeleteParams, Patch, PatchParams, PostParams, Preconditions};
+use kube::api::{Patch, PatchParams};
 use kube::core::{Selector, SelectorExt as _};
 use kube::runtime::{WatchStreamExt, watcher};
 use kube::{Api, Client, ResourceExt};
@@ -19,9 +19,10 @@ use tokio::time::{Instant, sleep_until};
 use tokio_util::sync::CancellationToken;
 
 use super::cache::{Cache, Change, owner};
-use super::plan::{Actions, Victim, plan};
+use super::plan::{Actions, plan};
 use super::status::observe;
-use super::template;
+use super::writes::{Deletion, create_pod, delete_pod};
+use crate::scheduler::Scheduler;
 
 /// Events taken in one go. Those that have arrived are taken together, without a wait for more.
 const EVENTS_AT_ONCE: usize = 256;
@@ -42,6 +43,8 @@ pub struct DeploymentOptions {
     /// Where pods get their ports; shared by everything on this machine that gives out ports.
     /// `None` where each pod has an address of its own, and keeps the ports of its template.
     pub ports: Option<Ports>,
+    /// Who places pods on this machine; `None` where there is room for all.
+    pub scheduler: Option<Scheduler>,
 }
 
 /// What is kept of a Deployment.
@@ -56,6 +59,7 @@ struct Known {
 struct Shell {
     client: Client,
     ports: Option<Ports>,
+    scheduler: Option<Scheduler>,
     /// Every Deployment, by UID. The object is read when it is looked at, for the API is in this
     /// process: ten thousand that sleep would be held for nothing.
     deployments: HashMap<String, Known>,
@@ -88,6 +92,7 @@ pub async fn run(client: Client, options: DeploymentOptions, shutdown: Cancellat
     let mut shell = Shell {
         client,
         ports: options.ports,
+        scheduler: options.scheduler,
         deployments: HashMap::new(),
         listed: HashSet::new(),
         pods: Cache::default(),
@@ -278,7 +283,11 @@ impl Shell {
         let namespace = deployment.namespace().unwrap_or_default();
         let api: Api<Pod> = Api::namespaced(self.client.clone(), &namespace);
         let (created, deleted) = tokio::join!(
-            join_all((0..create).map(|_| create_pod(&api, self.ports.as_ref(), deployment))),
+            join_all((0..create).map(|_| create_pod(
+                &api,
+                (self.ports.as_ref(), self.scheduler.as_ref()),
+                deployment
+            ))),
             join_all(delete.iter().map(|victim| delete_pod(&api, victim))),
         );
         let mut is_done = true;
@@ -326,70 +335,6 @@ impl Shell {
         }
     }
 }
-
-enum Deletion {
-    Terminating(Box<Pod>),
-    Gone(String),
-    Failed,
-}
-
-async fn create_pod(
-    api: &Api<Pod>,
-    ports: Option<&Ports>,
-    deployment: &Deployment,
-) -> Option<(Pod, Option<PortReservation>)> {
-    let template = &deployment.spec.as_ref()?.template;
-    let name = deployment.name_any();
-    let reservation = if let Some(ports) = ports.filter(|_| template::wants_port(template)) {
-        match ports.reserve() {
-            Ok(reservation) => Some(reservation),
-            Err(error) => {
-                tracing::warn!(%error, deployment.name = %name, "Cannot find a free port for a pod");
-                return None;
-            }
-        }
-    } else {
-        None
-    };
-    let port = reservation.as_ref().map(PortReservation::port);
-    let hash = template::template_hash(template);
-    let pod = template::pod(deployment, &hash, &template::suffix(), port);
-    match api.create(&PostParams::default(), &pod).await {
-        Ok(pod) => Some((pod, reservation)),
-        Err(error) => {
-            tracing::warn!(%error, deployment.name = %name, "Cannot create a pod");
-            None
-        }
-    }
-}
-
-async fn delete_pod(api: &Api<Pod>, victim: &Victim) -> Deletion {
-    let params = DeleteParams {
-        preconditions: Some(Preconditions {
-            uid: Some(victim.uid.clone()),
-            ..Preconditions::default()
-        }),
-        ..DeleteParams::default()
-    };
-    match api.delete(&victim.name, &params).await {
-        // The pod itself while it ends, or a Status when it is gone at once.
-        Ok(answer) => match answer.left() {
-            Some(pod) if pod.metadata.deletion_timestamp.is_some() => {
-                Deletion::Terminating(Box::new(pod))
-            }
-            _ => Deletion::Gone(victim.uid.clone()),
-        },
-        // Gone, or a namesake is there: either way this pod is no more.
-        Err(kube::Error::Api(status)) if matches!(status.code, 404 | 409) => {
-            Deletion::Gone(victim.uid.clone())
-        }
-        Err(error) => {
-            tracing::warn!(%error, pod.name = %victim.name, "Cannot delete a pod");
-            Deletion::Failed
-        }
-    }
-}
-
 #[cfg(test)]
 #[test]
 fn no_state_is_followed_that_is_older_than_one_before() {

@@ -12,9 +12,6 @@ use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
 /// The label that says which template a pod was made from, as in Kubernetes.
 pub const POD_TEMPLATE_HASH: &str = "pod-template-hash";
 
-/// The value that `spec.nodeName` of every pod has: there is one node, this machine.
-const NODE_NAME: &str = "local";
-
 /// Letters and digits of generated names; without vowels no words come out (Kubernetes uses the
 /// same set, `k8s.io/apimachinery/pkg/util/rand`).
 const NAME_LETTERS: &[u8] = b"bcdfghjklmnpqrstvwxz2456789";
@@ -71,7 +68,6 @@ pub(super) fn pod(deployment: &Deployment, hash: &str, suffix: &str, port: Optio
     let mut labels = inherited.labels.unwrap_or_default();
     labels.insert(POD_TEMPLATE_HASH.to_owned(), hash.to_owned());
     let mut spec = template.spec.unwrap_or_default();
-    spec.node_name = Some(NODE_NAME.to_owned());
     if let Some(port) = port {
         for container in &mut spec.containers {
             assign(container, port);

@@ -6,6 +6,7 @@ use ebb_daemon::listener::{bind, require_loopback};
 use tokio::net::TcpListener;
 
 use crate::cli::Local;
+use crate::scheduler::Capacity;
 use crate::terminal::TerminalEvent;
 
 /// Everything that listens.
@@ -58,6 +59,7 @@ impl Listeners {
         &self,
         options: &Local,
         (files, connections): (u64, usize),
+        capacity: &Capacity,
     ) -> TerminalEvent {
         TerminalEvent::Started {
             gateway: format!("http://{}", self.gateway_address),
@@ -65,6 +67,8 @@ impl Listeners {
             api: format!("https://{}", self.api_address),
             files,
             connections,
+            memory: capacity.memory,
+            devices: capacity.devices.clone(),
             kubeconfig: options.kubeconfig_file().display().to_string(),
         }
     }

@@ -24,6 +24,7 @@ use super::bind::Listeners;
 use super::link::{Down, Narrator, Up};
 use crate::deployments::{self, DeploymentOptions};
 use crate::news;
+use crate::scheduler::{self, Scheduler};
 use crate::terminal::Terminal;
 
 /// Name of this activator in its reports; there is no other.
@@ -41,6 +42,13 @@ pub(super) struct Settings {
     pub(super) base: Config,
     pub(super) publish: watch::Sender<Arc<Config>>,
     pub(super) config: watch::Receiver<Arc<Config>>,
+}
+
+/// What pods are placed and run with.
+pub(super) struct Pods {
+    pub(super) runner: RunnerOptions,
+    pub(super) ports: Ports,
+    pub(super) scheduler: Scheduler,
 }
 
 /// The parts, made and tied together, not running yet.
@@ -114,13 +122,7 @@ impl Parts {
     }
 
     /// Starts everything but the listeners.
-    pub(super) fn start(
-        self,
-        api: ApiServer,
-        runner: RunnerOptions,
-        ports: Ports,
-        terminal: &Terminal,
-    ) -> Running {
+    pub(super) fn start(self, api: ApiServer, pods: Pods, terminal: &Terminal) -> Running {
         let Self { activator, autoscaler, controller, settings } = self;
         let (stopping, ending) = (CancellationToken::new(), CancellationToken::new());
         let control = TaskTracker::new();
@@ -141,7 +143,11 @@ impl Parts {
         };
         let Settings { base, publish, config: _ } = settings;
         let token = || stopping.clone();
-        let (client, deployments) = (api.client(), DeploymentOptions { ports: Some(ports) });
+        let Pods { runner, ports, scheduler } = pods;
+        let placing = scheduler::run(api.client(), scheduler.clone(), terminal.clone(), token());
+        run("scheduler", Box::pin(placing));
+        let deployments = DeploymentOptions { ports: Some(ports), scheduler: Some(scheduler) };
+        let client = api.client();
         let publish = settings::Publisher { config: publish, listed: Arc::clone(&listed) };
         run(SETTINGS, Box::pin(settings::follow(client, base, publish, token())));
         run("autoscaler", Box::pin(autoscaler.run(token())));

@@ -50,7 +50,7 @@ impl Platform {
         let shutdown = CancellationToken::new();
         tokio::spawn(deployments::run(
             client.clone(),
-            DeploymentOptions { ports: Some(Ports::default()) },
+            DeploymentOptions { ports: Some(Ports::default()), scheduler: None },
             shutdown.clone(),
         ));
         let runner = tokio::spawn(run(client.clone(), options.clone(), shutdown.clone()));

@@ -9,9 +9,10 @@ use kube::ResourceExt;
 use nix::sys::signal::Signal;
 use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
-use tokio::time::{Instant, sleep_until, timeout_at};
+use tokio::time::{Instant, MissedTickBehavior, sleep_until, timeout_at};
 
 use crate::logs::{LogTask, Source};
+use crate::memory::{MEASURED_EVERY, news};
 use crate::probe::{ProbeAction, ProbeTarget, Probes, Verdict};
 use crate::process::{Launch, Output, Process};
 use crate::state::{End, Phase};
@@ -66,6 +67,7 @@ impl Supervisor {
             state.now = Phase::Running { since };
             state.is_started = is_started;
             state.is_ready = is_ready;
+            state.memory = None;
             state.program = Some(format!("file://{}", launch.line.program.display()));
         });
         let log = self.keep(output);
@@ -108,9 +110,14 @@ impl Supervisor {
         watch: &mut Watch,
         target: &ProbeTarget,
     ) -> (io::Result<ExitStatus>, Option<String>) {
+        let mut measuring = tokio::time::interval(MEASURED_EVERY);
+        measuring.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        // The first tick comes at once.
+        measuring.tick().await;
         loop {
             tokio::select! {
                 status = process.wait() => return (status, None),
+                _ = measuring.tick() => self.measure(process.leader()).await,
                 ended = &mut watch.task, if !watch.is_over => {
                     tasks::pass_on(ended);
                     watch.is_over = true;
@@ -127,6 +134,16 @@ impl Supervisor {
                 },
             }
         }
+    }
+
+    /// Tells how much memory the container has, if that is news.
+    async fn measure(&self, leader: i32) {
+        let bytes = self.machine.memory.of(leader).await;
+        self.publish(|state| {
+            if let Some(bytes) = news(state.memory, bytes) {
+                state.memory = Some(bytes);
+            }
+        });
     }
 
     /// Ends the process as ordered: hook, SIGTERM, SIGKILL at the deadline, which a later order

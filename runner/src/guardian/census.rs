@@ -6,7 +6,12 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 
+use nix::unistd::{SysconfVar, sysconf};
+
 use super::mark::ProcessMark;
+
+/// Bytes of a page where the system does not say.
+const PAGE_BYTES: u64 = 4096;
 
 /// One process as `/proc/PID/stat` and `/proc/PID/environ` tell it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -17,6 +22,18 @@ pub(super) struct Process {
     /// Clock ticks after boot: with the number, a process's identity.
     pub(super) started: u64,
     pub(super) marked: bool,
+    /// Pages in memory.
+    pub(super) pages: u64,
+}
+
+/// One process and the memory that it has.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct ProcessSize {
+    pub(crate) pid: i32,
+    pub(crate) parent: i32,
+    pub(crate) group: i32,
+    /// Resident memory.
+    pub(crate) bytes: u64,
 }
 
 /// Process groups that Ebb registered: the leader's number and its start time.
@@ -72,14 +89,25 @@ pub(super) fn removed_line(leader: i32) -> String {
 /// Every process of this machine that is not a zombie. A process that cannot be read (another
 /// user's) counts as unmarked.
 pub(super) fn census(mark: &ProcessMark) -> Vec<Process> {
-    let Ok(entries) = fs::read_dir("/proc") else {
-        return Vec::new();
+    numbers().filter_map(|pid| observe(pid, mark)).collect()
+}
+
+/// Every process of this machine that is not a zombie, with its memory.
+pub(crate) fn sizes() -> Vec<ProcessSize> {
+    let page = sysconf(SysconfVar::PAGE_SIZE).ok().flatten();
+    let page = page.and_then(|bytes| u64::try_from(bytes).ok()).unwrap_or(PAGE_BYTES);
+    let size = |Process { pid, parent, group, pages, .. }: Process| ProcessSize {
+        pid,
+        parent,
+        group,
+        bytes: pages.saturating_mul(page),
     };
-    entries
-        .filter_map(Result::ok)
-        .filter_map(|entry| entry.file_name().to_str()?.parse().ok())
-        .filter_map(|pid| observe(pid, mark))
-        .collect()
+    numbers().filter_map(read_stat).map(size).collect()
+}
+
+fn numbers() -> impl Iterator<Item = i32> {
+    let entries = fs::read_dir("/proc").into_iter().flatten().filter_map(Result::ok);
+    entries.filter_map(|entry| entry.file_name().to_str()?.parse().ok())
 }
 
 /// One process now; `None` when it is gone or a zombie.
@@ -101,7 +129,8 @@ pub(super) fn read_stat(pid: i32) -> Option<Process> {
 fn parse_stat(pid: i32, stat: &str) -> Option<Process> {
     let (_, rest) = stat.rsplit_once(") ")?;
     let fields: Vec<&str> = rest.split(' ').collect();
-    // proc(5): state is field 3, parent 4, group 5, start time 22; `fields` starts at field 3.
+    // proc(5): state is field 3, parent 4, group 5, start time 22, resident pages 24; `fields` starts
+    // at field 3.
     if matches!(*fields.first()?, "Z" | "X") {
         return None;
     }
@@ -111,6 +140,7 @@ fn parse_stat(pid: i32, stat: &str) -> Option<Process> {
         group: fields.get(2)?.parse().ok()?,
         started: fields.get(19)?.parse().ok()?,
         marked: false,
+        pages: fields.get(21).and_then(|pages| pages.parse().ok()).unwrap_or(0),
     })
 }
 
@@ -157,6 +187,7 @@ mod tests {
             group,
             started: 100 + u64::try_from(pid).expect("pids are positive"),
             marked,
+            pages: 0,
         }
     }
 
@@ -166,9 +197,10 @@ mod tests {
 
     #[test]
     fn a_name_with_parentheses_does_not_confuse_the_parser() {
-        let stat = "7 (a) b) S 3 5 5 0 -1 4194560 1 0 0 0 0 0 0 0 20 0 1 0 4242 1 1";
+        let stat = "7 (a) b) S 3 5 5 0 -1 4194560 1 0 0 0 0 0 0 0 20 0 1 0 4242 1 77";
         let process = parse_stat(7, stat).expect("a line as the kernel writes it");
         assert_eq!((process.parent, process.group, process.started), (3, 5, 4242));
+        assert_eq!(process.pages, 77);
     }
 
     #[test]

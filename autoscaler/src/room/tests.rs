@@ -1,0 +1,290 @@
+//! Who goes for whom.
+
+use ebb_api::pod::{Amounts, MEMORY};
+
+use super::*;
+
+const GIB: u64 = 1 << 30;
+const GPU: &str = "nvidia.com/gpu";
+
+/// A pod that holds something.
+struct Pod {
+    uid: Arc<str>,
+    revision: Arc<RevisionKey>,
+    node: &'static str,
+    amounts: Amounts,
+    is_ending: bool,
+    ready_s: u64,
+    is_idle: bool,
+}
+
+struct Stage {
+    room: Room,
+    rules: AutoscalerConfig,
+    start: Instant,
+    pods: Vec<Pod>,
+    tenants: BTreeMap<Arc<RevisionKey>, Tenant>,
+    waiting: Vec<Waiting>,
+    may_choose: bool,
+}
+
+fn key(name: &str) -> Arc<RevisionKey> {
+    Arc::new(RevisionKey::new("models", name))
+}
+
+fn amounts(resource: &str, amount: u64) -> Amounts {
+    Amounts([(resource.to_owned(), amount)].into())
+}
+
+fn stage() -> Stage {
+    Stage {
+        room: Room::default(),
+        rules: AutoscalerConfig {
+            make_room_for: ebb_api::config::RoomFor::all(),
+            ..AutoscalerConfig::default()
+        },
+        start: Instant::now(),
+        pods: Vec::new(),
+        tenants: BTreeMap::new(),
+        waiting: Vec::new(),
+        may_choose: true,
+    }
+}
+
+impl Stage {
+    /// An idle replica of a model of its own that has been ready for an hour; last used in that
+    /// second.
+    fn runs(mut self, name: &str, amounts: Amounts, used_s: u64) -> Self {
+        let used = Some(self.start + Duration::from_secs(used_s));
+        let start = Some(Duration::from_secs(10));
+        self.tenants.insert(key(name), Tenant { scale: 1, used, start, ..Tenant::default() });
+        self.pods.push(Pod {
+            uid: name.into(),
+            revision: key(name),
+            node: "one",
+            amounts,
+            is_ending: false,
+            ready_s: 3600,
+            is_idle: true,
+        });
+        self
+    }
+
+    fn waits(mut self, name: &str, resource: &str, amount: u64, is_lack: bool) -> Self {
+        self.waiting.push(Waiting {
+            uid: name.into(),
+            revision: key(name),
+            priority: 0,
+            is_wake: true,
+            needs: vec![Need { resource: resource.to_owned(), amount, is_lack }],
+        });
+        self
+    }
+
+    fn pod(&mut self, name: &str) -> &mut Pod {
+        self.pods.iter_mut().find(|pod| &*pod.uid == name).unwrap()
+    }
+
+    fn tenant(&mut self, name: &str) -> &mut Tenant {
+        self.tenants.get_mut(&key(name)).unwrap()
+    }
+
+    /// The revisions that are held down at that second, and to how many replicas.
+    fn plan(&mut self, second: u64) -> Vec<(String, u32)> {
+        let holders = self.pods.iter().map(|pod| Holder {
+            revision: Arc::clone(&pod.revision),
+            uid: &pod.uid,
+            node: pod.node,
+            amounts: &pod.amounts,
+            is_ending: pod.is_ending,
+            ready_for: (pod.ready_s > 0).then(|| Duration::from_secs(pod.ready_s)),
+            is_idle: pod.is_idle,
+        });
+        let scene = RoomScene {
+            waiting: self.waiting.clone(),
+            holders: holders.collect(),
+            tenants: self.tenants.clone(),
+            may_choose: self.may_choose,
+        };
+        let now = self.start + Duration::from_secs(second);
+        let cessions = self.room.plan(&scene, &self.rules, now);
+        cessions.into_iter().map(|(key, cession)| (key.name.clone(), cession.cap)).collect()
+    }
+
+    fn names(&mut self, second: u64) -> Vec<String> {
+        self.plan(second).into_iter().map(|(name, _)| name).collect()
+    }
+}
+
+#[test]
+fn the_least_recently_used_goes_among_equals() {
+    let memory = || amounts(MEMORY, 2 * GIB);
+    let stage = stage().runs("a", memory(), 30).runs("b", memory(), 10).runs("c", memory(), 20);
+    let mut stage = stage.waits("new", MEMORY, GIB, true);
+    assert_eq!(stage.plan(40), [("b".to_owned(), 0)]);
+    assert_eq!(stage.plan(41), [("b".to_owned(), 0)], "no second one while the first one goes");
+    assert_eq!(stage.room.let_go(), 1);
+}
+
+#[test]
+fn a_slow_start_keeps_a_model_and_a_large_size_does_not() {
+    let fill = |name: &str| {
+        let memory = || amounts(MEMORY, 2 * GIB);
+        let mut stage = stage().runs("a", memory(), 10).runs("b", memory(), 20);
+        match name {
+            "slow" => stage.tenant("a").start = Some(Duration::from_secs(60)),
+            _ => stage.pod("b").amounts = amounts(MEMORY, 20 * GIB),
+        }
+        stage.waits("new", MEMORY, GIB, true).names(40)
+    };
+    assert_eq!((fill("slow"), fill("large")), (vec!["b".to_owned()], vec!["b".to_owned()]));
+}
+
+/// What was let go sets the clock, so that a model of much worth does not stay for ever unused.
+#[test]
+fn the_clock_ages_what_is_not_used() {
+    let memory = || amounts(MEMORY, GIB);
+    let mut stage = stage().runs("slow", memory(), 0).runs("quick", memory(), 0);
+    stage.tenant("slow").start = Some(Duration::from_secs(35));
+    for round in 0..10 {
+        let now = 100 + 20 * round;
+        let clock = stage.room.clock();
+        *stage.tenant("quick") = Tenant {
+            level: clock,
+            used: Some(stage.start + Duration::from_secs(now)),
+            ..*stage.tenant("quick")
+        };
+        let mut stage_now = stage.waits("new", MEMORY, GIB, true);
+        let gone = stage_now.names(now);
+        stage_now.waiting.clear();
+        assert_eq!(stage_now.names(now + 1), [""; 0], "who is served holds nobody down");
+        stage = stage_now;
+        if gone == ["slow"] {
+            assert_eq!(round, 3, "worth 35, after three that were worth ten more each");
+            return;
+        }
+        assert_eq!(gone, ["quick"]);
+    }
+    panic!("the slow one never went");
+}
+
+#[test]
+fn nobody_goes_that_is_young_in_use_pressed_or_kept() {
+    let none: [&str; 0] = [];
+    let case = |change: fn(&mut Stage)| {
+        let mut stage = stage().runs("a", amounts(GPU, 1), 0).waits("new", GPU, 1, false);
+        change(&mut stage);
+        stage.names(10)
+    };
+    assert_eq!(case(|_| {}), ["a"]);
+    assert_eq!(case(|stage| stage.pod("a").ready_s = 14), none, "it is too young");
+    assert_eq!(case(|stage| stage.pod("a").ready_s = 0), none, "it is not ready");
+    assert_eq!(case(|stage| stage.pod("a").is_idle = false), none);
+    assert_eq!(case(|stage| stage.tenant("a").is_pressed = true), none);
+    assert_eq!(case(|stage| stage.tenant("a").floor = 1), none, "its min-scale");
+    assert_eq!(case(|stage| stage.tenant("a").priority = 1), none, "it goes before the other");
+    assert_eq!(case(|stage| stage.may_choose = false), none, "not all activators are heard");
+    assert_eq!(case(|stage| stage.rules.make_room_for = "memory".parse().unwrap()), none);
+    assert_eq!(case(|stage| stage.waiting[0].needs[0].amount = 2), none, "it would not be enough");
+    assert_eq!(case(|stage| stage.waiting[0].revision = key("a")), none, "it is its own");
+}
+
+/// A model that has waited for a turn takes the place of one that is never idle; more replicas of one
+/// that runs do not.
+#[test]
+fn after_a_turn_one_in_use_goes_for_a_model_that_has_no_pod() {
+    let mut stage = stage().runs("a", amounts(GPU, 1), 0).waits("new", GPU, 1, false);
+    stage.pod("a").is_idle = false;
+    assert_eq!((stage.names(0).len(), stage.names(59).len()), (0, 0));
+    stage.waiting[0].is_wake = false;
+    assert_eq!(stage.names(60).len(), 0);
+    stage.waiting[0].is_wake = true;
+    stage.pod("a").ready_s = 59;
+    assert_eq!(stage.names(61).len(), 0, "it has not had a turn itself");
+    stage.pod("a").ready_s = 60;
+    stage.rules.make_room_turn = Duration::ZERO;
+    assert_eq!(stage.names(62).len(), 0, "turns are switched off");
+    stage.rules.make_room_turn = Duration::from_mins(1);
+    assert_eq!(stage.names(63), ["a"]);
+}
+
+#[test]
+fn claims_are_served_in_their_order_and_the_first_holds_up_the_others() {
+    let gpus = |amount| amounts(GPU, amount);
+    let stage = stage().runs("a", gpus(1), 1).runs("b", gpus(1), 2).waits("large", GPU, 2, false);
+    let mut stage = stage.waits("small", GPU, 1, false);
+    stage.pod("b").is_idle = false;
+    assert_eq!(
+        stage.names(0),
+        [""; 0],
+        "one alone is not enough for the first, nor for the second"
+    );
+    stage.waiting[1].priority = 1;
+    assert_eq!(stage.names(1), ["a"], "but for its priority");
+    stage.pod("b").is_idle = true;
+    stage.waiting.remove(1);
+    assert_eq!(stage.names(2), ["a", "b"]);
+}
+
+/// What can never be served holds nobody up.
+#[test]
+fn a_claim_larger_than_all_there_is_holds_nobody_up() {
+    let stage = stage().runs("a", amounts(GPU, 1), 1).waits("huge", GPU, 8, false);
+    assert_eq!(stage.waits("small", GPU, 1, false).names(0), ["a"]);
+}
+
+#[test]
+fn as_few_go_as_are_needed_and_on_one_node() {
+    let gib = |amount| amounts(MEMORY, amount * GIB);
+    let mut stage = stage().runs("a", gib(1), 1).runs("b", gib(4), 2).runs("c", gib(2), 3);
+    stage.tenant("a").level = -20.0;
+    let mut stage = stage.waits("new", MEMORY, 4 * GIB, true);
+    assert_eq!(stage.names(10), ["b"], "the small one would not have helped");
+    stage.pods.iter_mut().for_each(|pod| pod.node = "two");
+    stage.pod("b").node = "one";
+    stage.room = Room::default();
+    stage.waiting[0].needs[0].amount = 3 * GIB;
+    stage.tenant("b").level = 100.0;
+    assert_eq!(stage.names(10), ["a", "c"], "the node where it costs least");
+}
+
+/// Requests for the model that went must not take the room that was made, and it is not held down for
+/// ever.
+#[test]
+fn who_went_is_held_down_until_the_claim_is_served() {
+    let ends = |served: bool| {
+        let mut stage = stage().runs("a", amounts(GPU, 1), 0).waits("new", GPU, 1, false);
+        assert_eq!(stage.names(0), ["a"]);
+        stage.pod("a").is_ending = true;
+        assert_eq!(stage.names(5), ["a"], "its pod ends");
+        stage.pods.clear();
+        assert_eq!(stage.names(9), ["a"], "the scheduler has not acted yet");
+        if served {
+            stage.waiting.clear();
+        }
+        let free = (9..60).find(|second| stage.names(*second).is_empty());
+        free.unwrap()
+    };
+    assert_eq!((ends(true), ends(false)), (9, 39));
+}
+
+/// Kubernetes' scheduler takes seconds to see the room that was made.
+#[test]
+fn no_second_one_goes_before_the_scheduler_has_had_time() {
+    for (is_lack, second) in [(false, 12), (true, 1)] {
+        let stage = stage().runs("a", amounts(GPU, 1), 0).runs("b", amounts(GPU, 1), 1);
+        let mut stage = stage.waits("new", GPU, 1, is_lack);
+        assert_eq!(stage.names(0), ["a"]);
+        stage.pods.remove(0);
+        let again = (0..60).find(|second| stage.names(*second).contains(&"b".to_owned()));
+        assert_eq!(again, Some(second), "{is_lack}");
+    }
+}
+
+#[test]
+fn pods_that_end_anyway_are_room_enough() {
+    let mut stage = stage().runs("a", amounts(GPU, 1), 0).runs("b", amounts(GPU, 1), 1);
+    stage.pod("b").is_ending = true;
+    let mut stage = stage.waits("one", GPU, 1, false).waits("two", GPU, 1, false);
+    assert_eq!(stage.names(0), ["a"], "for the second; the first gets what ends");
+}

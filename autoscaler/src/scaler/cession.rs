@@ -1,0 +1,53 @@
+//! What a revision lets go for others, and what it is worth.
+
+use tokio::time::Instant;
+
+use super::{RevisionScaler, Surroundings};
+use crate::bounds::Bounds;
+use crate::room::{Cession, Tenant};
+
+impl RevisionScaler {
+    /// Takes note of what it is to let go; true if that is new.
+    pub fn cede(&mut self, cession: Option<Cession>) -> bool {
+        let is_new = self.cession != cession;
+        self.cession = cession;
+        is_new
+    }
+
+    /// Takes note of whether the last report shows a use, at this value of the clock of
+    /// [`crate::room::Room`].
+    pub fn note_use(&mut self, clock: f64, now: Instant) {
+        if self.load.is_demanded() {
+            (self.level, self.used) = (clock, Some(now));
+        }
+    }
+
+    /// Whether no activator has a request in that pod, as far as the last reports say.
+    pub fn is_idle(&self, uid: &str) -> bool {
+        self.load.in_flight(uid) == 0
+    }
+
+    /// The revision as one that may let replicas go; `waits_itself` says whether a pod of it waits for
+    /// room.
+    pub fn tenant(&self, waits_itself: bool) -> Tenant {
+        Tenant {
+            priority: self.target.priority,
+            scale: self.current.unwrap_or(0),
+            floor: Bounds::of(&self.spec, self.stage).min,
+            is_pressed: waits_itself || self.load.is_queued(),
+            level: self.level,
+            used: self.used,
+            start: self.target.start,
+        }
+    }
+
+    /// The scale, no higher than what it is to let go leaves. Waiting requests do not count here: they
+    /// came after those that room is made for.
+    pub(super) fn within_cession(&self, want: u32, around: &Surroundings<'_>) -> u32 {
+        let is_known = around.is_listed && around.complete_age.is_some();
+        match &self.cession {
+            Some(cession) if is_known => want.min(cession.cap),
+            _ => want,
+        }
+    }
+}

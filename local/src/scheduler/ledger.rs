@@ -1,0 +1,289 @@
+//! Who holds what of this machine, and who waits for it: pure.
+//!
+//! Invariants: no device has two holders; a pod is placed only if all that it needs is free; one that
+//! waits is overtaken only by pods that need nothing of what it waits for, or of a higher priority.
+
+use std::cmp::Reverse;
+use std::collections::{BTreeMap, BTreeSet};
+
+use ebb_api::pod::{Amounts, MEMORY, Shortage, WAITING_FOR_ROOM, insufficient};
+use ebb_api::quantity;
+use ebb_runner::devices::Devices;
+
+use super::capacity::Capacity;
+
+/// Most models whose memory is remembered; beyond it the first by name are forgotten.
+const MODELS_MAX: usize = 1000;
+/// Kubernetes' reason of a pod that no node will take as things are.
+const UNSCHEDULABLE: &str = "Unschedulable";
+
+/// A pod that needs room.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(super) struct Ask {
+    /// Namespace and name.
+    pub(super) name: String,
+    /// `None` before it is made.
+    pub(super) uid: Option<String>,
+    /// What it is a replica of: others of it need about as much memory.
+    pub(super) model: Option<String>,
+    /// What it asks for, or holds.
+    pub(super) amounts: Amounts,
+    pub(super) priority: i16,
+}
+
+/// A pod that has room.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(super) struct Placed {
+    pub(super) ask: Ask,
+    pub(super) devices: Devices,
+}
+
+/// What to tell of a pod that waits.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Verdict {
+    pub(super) ask: Ask,
+    pub(super) reason: &'static str,
+    pub(super) message: String,
+    /// Whether nothing was told of this pod before.
+    pub(super) is_first: bool,
+}
+
+#[derive(Debug)]
+struct Queued {
+    ask: Ask,
+    /// The order of arrival.
+    number: u64,
+    told: Option<String>,
+}
+
+/// All pods of this machine.
+#[derive(Debug)]
+pub(super) struct Ledger {
+    capacity: Capacity,
+    held: BTreeMap<String, Holding>,
+    queue: Vec<Queued>,
+    arrivals: u64,
+    /// Bytes that the latest replica of a model had in the end.
+    measured: BTreeMap<String, u64>,
+}
+
+#[derive(Debug)]
+struct Holding {
+    placed: Placed,
+    /// Whether the watch has shown the pod: one that is being made is in no list yet.
+    is_seen: bool,
+}
+
+// === impl Ledger ===
+
+impl Ledger {
+    pub(super) fn new(capacity: Capacity) -> Self {
+        Self {
+            capacity,
+            held: BTreeMap::new(),
+            queue: Vec::new(),
+            arrivals: 0,
+            measured: BTreeMap::new(),
+        }
+    }
+
+    /// Places a pod if there is room, and nobody waits for any of it.
+    pub(super) fn place(&mut self, ask: &Ask) -> Option<Placed> {
+        let needed = self.needed(ask);
+        let waited_for = |queued: &&Queued| {
+            queued.ask.priority >= ask.priority && self.lasting(&self.needed(&queued.ask)).is_none()
+        };
+        let waiting = self.queue.iter().filter(waited_for);
+        let waiting: Vec<_> = waiting.map(|queued| self.needed(&queued.ask)).collect();
+        let is_behind = needed.0.keys().any(|it| waiting.iter().any(|w| w.of(it) > 0));
+        (!is_behind).then(|| self.settle(ask.clone(), &needed)).flatten()
+    }
+
+    /// Takes in a pod that waits.
+    pub(super) fn queue(&mut self, ask: Ask) {
+        if self.held.contains_key(&ask.name) {
+            // The watch is behind: it has been placed meanwhile.
+            return;
+        }
+        if self.queue.iter().all(|queued| queued.ask.name != ask.name) {
+            self.arrivals += 1;
+            self.queue.push(Queued { ask, number: self.arrivals, told: None });
+            self.queue.sort_by_key(|queued| (Reverse(queued.ask.priority), queued.number));
+        }
+    }
+
+    /// Takes in a pod that has a node: what it holds now.
+    pub(super) fn follow(&mut self, placed: Placed) {
+        self.queue.retain(|queued| queued.ask.name != placed.ask.name);
+        let known = self.held.remove(&placed.ask.name).map(|holding| holding.placed);
+        let mut placed = placed;
+        if let Some(known) = known {
+            // A model that the memory of an earlier replica is kept free for grows into it.
+            placed.ask.amounts.raise(&known.ask.amounts);
+        }
+        self.held.insert(placed.ask.name.clone(), Holding { placed, is_seen: true });
+    }
+
+    /// Takes note that a pod is gone.
+    pub(super) fn release(&mut self, name: &str) {
+        self.queue.retain(|queued| queued.ask.name != name);
+        let Some(Holding { placed, .. }) = self.held.remove(name) else { return };
+        let memory = placed.ask.amounts.of(MEMORY);
+        if let Some(model) = placed.ask.model.filter(|_| memory > 0) {
+            self.measured.insert(model, memory);
+            if self.measured.len() > MODELS_MAX {
+                self.measured.pop_first();
+            }
+        }
+    }
+
+    /// Forgets all pods but these, as after a new list.
+    pub(super) fn keep_only(&mut self, listed: &BTreeSet<String>) {
+        let gone = |(name, holding): (&String, &Holding)| {
+            (holding.is_seen && !listed.contains(name)).then(|| name.clone())
+        };
+        let gone: Vec<_> = self.held.iter().filter_map(gone).collect();
+        gone.iter().for_each(|name| self.release(name));
+        self.queue.retain(|queued| listed.contains(&queued.ask.name));
+    }
+
+    /// Places the next pod that waits, if its turn has come.
+    pub(super) fn next(&mut self) -> Option<Placed> {
+        let mut blocked: BTreeSet<String> = BTreeSet::new();
+        for index in 0..self.queue.len() {
+            let ask = self.queue[index].ask.clone();
+            let needed = self.needed(&ask);
+            if self.lasting(&needed).is_some() {
+                continue;
+            }
+            let is_behind = needed.0.keys().any(|resource| blocked.contains(resource));
+            if !is_behind && let Some(placed) = self.settle(ask, &needed) {
+                self.queue.remove(index);
+                return Some(placed);
+            }
+            blocked.extend(needed.0.into_keys());
+        }
+        None
+    }
+
+    /// Takes back a place that could not be written: the pod is the next again.
+    pub(super) fn put_back(&mut self, placed: &Placed) {
+        self.held.remove(&placed.ask.name);
+        self.queue.insert(0, Queued { ask: placed.ask.clone(), number: 0, told: None });
+    }
+
+    /// What is new to tell of those that wait. Each is told how much it lacks if those before it get
+    /// what they need.
+    pub(super) fn verdicts(&mut self) -> Vec<Verdict> {
+        let mut free: BTreeMap<String, u64> = BTreeMap::new();
+        let mut verdicts = Vec::new();
+        for index in 0..self.queue.len() {
+            let needed = self.needed(&self.queue[index].ask);
+            let (reason, message) = match self.lasting(&needed) {
+                Some(message) => (UNSCHEDULABLE, message),
+                None => (WAITING_FOR_ROOM, self.lacking(&needed, &mut free)),
+            };
+            let queued = &mut self.queue[index];
+            let is_first = queued.told.is_none();
+            if queued.told.as_ref() != Some(&message) {
+                queued.told = Some(message.clone());
+                verdicts.push(Verdict { ask: queued.ask.clone(), reason, message, is_first });
+            }
+        }
+        verdicts
+    }
+
+    /// Lets the verdict about a pod count as not told.
+    pub(super) fn forget_told(&mut self, name: &str) {
+        let found = self.queue.iter_mut().find(|queued| queued.ask.name == name);
+        found.into_iter().for_each(|queued| queued.told = None);
+    }
+
+    /// What a pod needs: what it asks for, and the memory that a replica like it had.
+    fn needed(&self, ask: &Ask) -> Amounts {
+        let mut needed = ask.amounts.clone();
+        let measured = ask.model.as_ref().and_then(|model| self.measured.get(model)).copied();
+        if let Some(measured) = measured {
+            // What was more than there is ran all the same.
+            let most = measured.min(self.capacity.memory.unwrap_or(u64::MAX));
+            needed.raise(&Amounts([(MEMORY.to_owned(), most)].into()));
+        }
+        if self.capacity.memory.is_none() {
+            needed.0.remove(MEMORY);
+        }
+        needed
+    }
+
+    /// Why there will never be room for that much.
+    fn lasting(&self, needed: &Amounts) -> Option<String> {
+        let (resource, amount) =
+            needed.0.iter().find(|(resource, amount)| **amount > self.capacity(resource))?;
+        let there = self.capacity(resource);
+        Some(if resource == MEMORY {
+            format!(
+                "the pod asks for {} of memory, and there are {}: ask for less, or start ebb with a \
+                 larger --memory",
+                quantity::bytes(*amount),
+                quantity::bytes(there)
+            )
+        } else {
+            format!(
+                "the pod asks for {amount} of {resource}, and there are {there}: start ebb with \
+                 --devices {resource}={amount} if this machine has them, or ask for less"
+            )
+        })
+    }
+
+    /// What is lacking of that much, and what is left `free` after it.
+    fn lacking(&self, needed: &Amounts, free: &mut BTreeMap<String, u64>) -> String {
+        let mut shortages = Vec::new();
+        for (resource, amount) in &needed.0 {
+            let left = free.entry(resource.clone()).or_insert_with(|| self.free(resource));
+            let lack = amount.saturating_sub(*left);
+            *left = left.saturating_sub(*amount);
+            if lack > 0 {
+                shortages.push(Shortage { resource: resource.clone(), lack: Some(lack) });
+            }
+        }
+        if shortages.is_empty() {
+            // Those before it wait for something else, and need this as well.
+            return "0/1 nodes are available: others are waiting before it.".to_owned();
+        }
+        insufficient(&shortages)
+    }
+
+    /// Gives a pod what it needs, if all of it is free.
+    fn settle(&mut self, mut ask: Ask, needed: &Amounts) -> Option<Placed> {
+        if needed.0.iter().any(|(resource, amount)| self.free(resource) < *amount) {
+            return None;
+        }
+        let mut devices = Devices::default();
+        for (resource, amount) in needed.0.iter().filter(|(resource, _)| *resource != MEMORY) {
+            let taken = self.held.values().flat_map(|it| it.placed.devices.of(resource));
+            let taken: BTreeSet<u64> = taken.copied().collect();
+            let free = (0..self.capacity(resource)).filter(|index| !taken.contains(index));
+            let count = usize::try_from(*amount).unwrap_or(usize::MAX);
+            devices.0.insert(resource.clone(), free.take(count).collect());
+        }
+        ask.amounts = needed.clone();
+        let placed = Placed { ask, devices };
+        let holding = Holding { placed: placed.clone(), is_seen: placed.ask.uid.is_some() };
+        self.held.insert(placed.ask.name.clone(), holding);
+        Some(placed)
+    }
+
+    fn capacity(&self, resource: &str) -> u64 {
+        match resource {
+            MEMORY => self.capacity.memory.unwrap_or(u64::MAX),
+            _ => self.capacity.devices.get(resource).copied().unwrap_or(0),
+        }
+    }
+
+    fn free(&self, resource: &str) -> u64 {
+        let held = self.held.values().map(|it| it.placed.ask.amounts.of(resource));
+        self.capacity(resource).saturating_sub(held.fold(0, u64::saturating_add))
+    }
+}
+
+#[cfg(test)]
+mod tests;

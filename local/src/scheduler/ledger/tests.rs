@@ -1,0 +1,175 @@
+//! Who gets room, and in which order.
+
+use proptest::prelude::*;
+
+use super::*;
+
+const GPU: &str = "nvidia.com/gpu";
+
+fn ledger(memory: u64, gpus: u64) -> Ledger {
+    Ledger::new(Capacity { memory: Some(memory), devices: [(GPU.to_owned(), gpus)].into() })
+}
+
+fn ask(name: &str, memory: u64, gpus: u64) -> Ask {
+    let amounts = [(MEMORY.to_owned(), memory), (GPU.to_owned(), gpus)];
+    Ask {
+        name: format!("default/{name}"),
+        uid: Some(name.to_owned()),
+        model: Some(format!("default/{}", name.split('-').next().unwrap())),
+        amounts: Amounts(amounts.into_iter().filter(|(_, amount)| *amount > 0).collect()),
+        priority: 0,
+    }
+}
+
+/// The names of those that are placed now, and whether each is told something new.
+fn placed(ledger: &mut Ledger) -> Vec<String> {
+    std::iter::from_fn(|| ledger.next()).map(|placed| placed.ask.uid.unwrap()).collect()
+}
+
+fn told(ledger: &mut Ledger) -> Vec<(String, &'static str, String)> {
+    let verdicts = ledger.verdicts().into_iter();
+    verdicts.map(|it| (it.ask.uid.unwrap(), it.reason, it.message)).collect()
+}
+
+#[test]
+fn a_pod_is_placed_if_there_is_room_and_has_devices_of_its_own() {
+    let mut ledger = ledger(100, 3);
+    let devices = |placed: Option<Placed>| placed.unwrap().devices.of(GPU).to_vec();
+    assert_eq!(devices(ledger.place(&ask("a", 40, 1))), [0]);
+    assert_eq!(devices(ledger.place(&ask("b", 40, 2))), [1, 2]);
+    assert_eq!(ledger.place(&ask("c", 40, 0)), None, "20 are left");
+    assert_eq!(ledger.place(&ask("c", 20, 1)), None, "no device is");
+    ledger.release("default/a");
+    assert_eq!(devices(ledger.place(&ask("c", 40, 1))), [0], "given back and given out again");
+    assert!(ledger.place(&Ask { name: "default/free".to_owned(), ..Ask::default() }).is_some());
+}
+
+#[test]
+fn those_that_wait_have_their_turn_in_the_order_of_arrival() {
+    let mut ledger = ledger(100, 1);
+    ledger.place(&ask("a", 60, 0)).unwrap();
+    ledger.queue(ask("large", 80, 0));
+    ledger.queue(ask("small", 30, 0));
+    ledger.queue(ask("gpu", 0, 1));
+    assert_eq!(placed(&mut ledger), ["gpu"], "it needs nothing that the others wait for");
+    assert_eq!(ledger.place(&ask("new", 30, 0)), None, "it would overtake them");
+    ledger.queue(Ask { priority: 5, ..ask("first", 30, 0) });
+    assert_eq!(placed(&mut ledger), ["first"]);
+    ledger.release("default/a");
+    assert_eq!(placed(&mut ledger), [""; 0], "70 are free");
+    ledger.release("default/first");
+    assert_eq!(placed(&mut ledger), ["large"]);
+    ledger.release("default/large");
+    assert_eq!(placed(&mut ledger), ["small"]);
+}
+
+/// The autoscaler reads how much is to be given back: each of those that wait counts on what those
+/// before it leave.
+#[test]
+fn each_is_told_what_it_lacks_and_again_only_if_that_changes() {
+    let mut ledger = ledger(100, 1);
+    ledger.place(&ask("a", 60, 0)).unwrap();
+    ledger.queue(ask("b", 50, 0));
+    ledger.queue(ask("c", 50, 0));
+    let says =
+        |lack: u64| insufficient(&[Shortage { resource: MEMORY.to_owned(), lack: Some(lack) }]);
+    let waits = WAITING_FOR_ROOM;
+    let expected = [("b".to_owned(), waits, says(10)), ("c".to_owned(), waits, says(50))];
+    assert_eq!(told(&mut ledger), expected);
+    assert_eq!(told(&mut ledger), []);
+    ledger.follow(Placed { ask: ask("a", 70, 0), ..Placed::default() });
+    assert_eq!(told(&mut ledger), [("b".to_owned(), waits, says(20))]);
+    ledger.forget_told("default/c");
+    assert_eq!(told(&mut ledger)[0].0, "c", "the write had failed");
+}
+
+#[test]
+fn what_can_never_be_is_said_and_holds_nobody_up() {
+    let mut ledger = ledger(8 << 30, 1);
+    ledger.queue(ask("huge", 9 << 30, 0));
+    ledger.queue(ask("gpus", 1, 2));
+    ledger.queue(ask("good", 8 << 30, 0));
+    assert_eq!(placed(&mut ledger), ["good"]);
+    let told = told(&mut ledger);
+    assert!(told.iter().all(|(_, reason, _)| *reason == "Unschedulable"), "{told:?}");
+    assert_eq!(
+        told[0].2,
+        "the pod asks for 9Gi of memory, and there are 8Gi: ask for less, or start ebb with a larger \
+         --memory"
+    );
+    assert!(told[1].2.contains("--devices nvidia.com/gpu=2"), "{told:?}");
+    ledger.release("default/good");
+    assert!(ledger.place(&ask("next", 8 << 30, 0)).is_some(), "the impossible ones are no queue");
+}
+
+/// A model that asks for nothing counts with what its last replica had.
+#[test]
+fn measured_memory_counts_now_and_at_the_next_start() {
+    let mut ledger = ledger(100, 0);
+    ledger.place(&ask("m-1", 10, 0)).unwrap();
+    ledger.follow(Placed { ask: ask("m-1", 70, 0), ..Placed::default() });
+    assert_eq!(ledger.place(&ask("b", 40, 0)), None, "30 are left");
+    ledger.release("default/m-1");
+    ledger.place(&ask("b", 40, 0)).unwrap();
+    assert_eq!(ledger.place(&ask("m-2", 10, 0)), None, "another replica of it will need 70");
+    ledger.release("default/b");
+    ledger.place(&ask("m-2", 10, 0)).unwrap();
+    ledger.follow(Placed { ask: ask("m-2", 500, 0), ..Placed::default() });
+    ledger.release("default/m-2");
+    assert!(ledger.place(&ask("m-3", 10, 0)).is_some(), "it ran with more than there is");
+}
+
+#[test]
+fn a_place_that_could_not_be_written_is_given_back() {
+    let mut ledger = ledger(100, 1);
+    ledger.queue(ask("a", 60, 1));
+    ledger.queue(ask("b", 60, 0));
+    let first = ledger.next().unwrap();
+    ledger.put_back(&first);
+    assert_eq!(placed(&mut ledger), ["a"]);
+    ledger.release("default/b");
+    // A list that began before a pod was made does not have it.
+    let made = Ask { uid: None, ..ask("c", 10, 0) };
+    ledger.place(&made).unwrap();
+    ledger.queue(ask("d", 90, 0));
+    ledger.keep_only(&BTreeSet::from(["default/a".to_owned()]));
+    assert_eq!(
+        ledger.held.keys().map(String::as_str).collect::<Vec<_>>(),
+        ["default/a", "default/c"]
+    );
+    assert!(ledger.queue.is_empty());
+}
+
+proptest! {
+    /// Whatever comes and goes, nothing is given out twice, and nobody waits for what is free.
+    #[test]
+    fn nothing_is_given_out_twice(
+        steps in prop::collection::vec((0..12_usize, 0..60_u64, 0..3_u64, 0..4_u8), 1..80),
+    ) {
+        let mut ledger = ledger(100, 3);
+        for (pod, memory, gpus, what) in steps {
+            let name = format!("p{pod}");
+            match what {
+                0 => ledger.release(&format!("default/{name}")),
+                1 if !ledger.held.contains_key(&format!("default/{name}")) => {
+                    ledger.queue(ask(&name, memory, gpus));
+                }
+                _ => {
+                    while ledger.next().is_some() {}
+                }
+            }
+            let held: u64 = ledger.held.values().map(|it| it.placed.ask.amounts.of(MEMORY)).sum();
+            prop_assert!(held <= 100, "{held}");
+            let devices = ledger.held.values().flat_map(|it| it.placed.devices.of(GPU));
+            let devices: Vec<_> = devices.copied().collect();
+            let distinct: BTreeSet<_> = devices.iter().collect();
+            prop_assert_eq!(distinct.len(), devices.len());
+        }
+        while ledger.next().is_some() {}
+        // The first one that waits lacks something.
+        if let Some(first) = ledger.queue.first() {
+            let needed = ledger.needed(&first.ask);
+            prop_assert!(needed.0.iter().any(|(it, amount)| ledger.free(it) < *amount));
+        }
+    }
+}
