@@ -29,10 +29,15 @@ use crate::pods::{Pods, RevisionPod};
 mod order;
 mod views;
 
-/// How long a condemned pod that is needed again must have been left alone. Kubernetes' controllers
-/// act on a watch event, well within a second of the write; a pod that they have not deleted after
-/// this time will have been saved by the newer and higher scale.
-pub const CONDEMNED_FOR: Duration = Duration::from_secs(2);
+/// How long a condemned pod that is needed again must have been left alone. A pod that nobody has
+/// deleted after this time will have been saved by the newer and higher scale. Most often Kubernetes'
+/// controllers act well within a second of the write; but the controller's own write of the lower scale
+/// may be on its way for as long as an API server may take before Ebb takes it for lost (5 s,
+/// `ebb_daemon::lease`), which nobody sees here, and where the Deployment was not lowered yet the raise
+/// changes nothing that would refuse it.
+pub const CONDEMNED_FOR: Duration = Duration::from_secs(7);
+/// After how long a condemned pod that is still there tells of somebody who is slow.
+const OVERDUE_AFTER: Duration = Duration::from_secs(2);
 /// The same while a write is on its way: no attempt lasts longer than
 /// [`crate::writer::ATTEMPT_TIMEOUT`], and the next one carries the newer scale. Without this
 /// limit, an API server that is down would keep a good pod from serving. It is counted from when
@@ -40,14 +45,9 @@ pub const CONDEMNED_FOR: Duration = Duration::from_secs(2);
 const UNCONFIRMED_FOR: Duration = Duration::from_secs(12);
 /// How long after a raise its pods may come to be. A quota may keep them from it for ever.
 const UNSEEN_FOR: Duration = Duration::from_secs(12);
-/// A write that takes longer than this may tell of an API server that is slow, for the controller too:
-/// the lower scale of a Deployment may still be on its way when a newer one is known here. With the
-/// pause after marks a step down takes half a second. One that waited for its turn counts as slow as
-/// well: a pod then serves again some seconds later than it could.
-const SLOW_WRITE: Duration = Duration::from_secs(1);
-/// How long no condemned pod serves again after a slow write: an answer may take 5 s before Ebb takes an
-/// API server for lost (`ebb_daemon::lease`). Longer, and requests would time out beside a pod that
-/// nobody deletes.
+/// How long no condemned pod serves again that was overdue when it was needed: an answer may take 5 s
+/// before Ebb takes an API server for lost (`ebb_daemon::lease`). Longer, and requests would time out
+/// beside a pod that nobody deletes.
 const SLOW_FOR: Duration = Duration::from_secs(6);
 
 /// The pods of one revision on their way out.
@@ -57,7 +57,7 @@ pub struct Drain {
     draining: BTreeMap<String, OrderId>,
     /// When each was condemned, or the lower scale last confirmed as written.
     condemned: BTreeMap<String, Instant>,
-    /// When a slow write was confirmed, or a condemned pod was still there long after it.
+    /// When a condemned pod was needed that should have been gone for long.
     slow: Option<Instant>,
     /// When more replicas were asked for the last time.
     raised: Option<Instant>,
@@ -153,15 +153,12 @@ impl Drain {
             && takes_unready(want, pods, 0) == 0
     }
 
-    /// Takes note that the last scale was written: from now on the deletion may come. After a write
-    /// that `took` long, the one that the controller makes of it may take as long.
+    /// Takes note that the last scale was written, in a write that `took` so long: from now on the
+    /// deletion may come.
     pub fn confirm_written(&mut self, now: Instant, took: Duration) {
         self.condemned.values_mut().for_each(|since| *since = now);
         // The pods of a raise that this write carried come to be from now on.
         self.raised = self.raised.map(|at| if now.duration_since(at) <= took { now } else { at });
-        if took > SLOW_WRITE {
-            self.slow = Some(now);
-        }
     }
 
     /// Nothing on its way out, but for the pods that are gone: no activator may send requests there,
@@ -271,7 +268,7 @@ impl Drain {
     /// Whether a condemned pod should have been gone for long: somebody between the lower scale and
     /// the pod is slow, and may act on it yet.
     fn is_overdue(&self, scene: &Scene<'_>) -> bool {
-        self.lingering(scene).any(|since| scene.now.duration_since(since) >= CONDEMNED_FOR)
+        self.lingering(scene).any(|since| scene.now.duration_since(since) >= OVERDUE_AFTER)
     }
 
     /// Since when the pods are condemned that nobody has deleted yet.

@@ -50,10 +50,10 @@ pub struct AutoscalerConfig {
     pub scale_down_delay: Duration,
     /// Resources for which idle replicas are let go when a pod finds none.
     pub make_room_for: RoomFor,
-    /// How long a replica that is ready stays before it is let go so.
+    /// How long a replica that is ready stays at least before it is let go so.
     pub make_room_residency: Duration,
-    /// How long a request waits beside models in use until one of those gets no new request; 0 for
-    /// ever.
+    /// How long a request waits at least beside models in use until one of those gets no new request;
+    /// 0 for ever.
     pub make_room_turn: Duration,
 }
 
@@ -79,8 +79,8 @@ impl Default for AutoscalerConfig {
             max_scale_limit: 0,
             scale_down_delay: Duration::ZERO,
             make_room_for: RoomFor::default(),
-            make_room_residency: Duration::from_secs(15),
-            make_room_turn: Duration::from_mins(1),
+            make_room_residency: Duration::from_secs(2),
+            make_room_turn: Duration::from_secs(30),
         }
     }
 }

@@ -134,7 +134,7 @@ fn a_busy_victim_holds_the_scale_up_until_it_is_idle() {
 }
 
 #[test]
-fn condemned_pods_serve_again_two_seconds_after_a_write_that_nobody_followed() {
+fn condemned_pods_serve_again_seconds_after_a_write_that_nobody_followed() {
     let mut cluster = Cluster::new(1, &[]);
     cluster.run_until_ready(1);
     cluster.is_controlled = false;
@@ -147,7 +147,7 @@ fn condemned_pods_serve_again_two_seconds_after_a_write_that_nobody_followed() {
     assert_eq!((cluster.desired(), cluster.order().len()), (1, 1));
     while !cluster.order().is_empty() {
         cluster.run(STEP);
-        assert!(cluster.now < written_at + seconds(5));
+        assert!(cluster.now < written_at + seconds(10));
     }
     assert!(cluster.now >= written_at + drain::CONDEMNED_FOR);
     cluster.dispatch();

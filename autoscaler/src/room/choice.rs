@@ -19,9 +19,9 @@ pub(super) struct Choice<'a> {
     pub(super) revision: &'a RevisionKey,
     /// Whether replicas in use may go as well, after their last request.
     pub(super) may_use: bool,
-    /// A replica stays this long.
+    /// A replica stays this long at least.
     pub(super) residency: Duration,
-    /// One in use stays this long.
+    /// One in use stays this long at least.
     pub(super) turn: Duration,
     /// Pods that go already.
     pub(super) taken: &'a BTreeSet<Arc<str>>,
@@ -100,7 +100,10 @@ fn candidates<'a>(
         let resident = holder.ready_for?;
         let held = choice.needs.iter().find(|need| holder.amounts.of(&need.resource) > 0)?;
         let is_used = !holder.is_idle || tenant.is_pressed;
-        let stays = if is_used { choice.residency.max(choice.turn) } else { choice.residency };
+        let stays = match is_used {
+            true => tenant.turn(choice.turn).max(choice.residency),
+            false => tenant.residency(choice.residency),
+        };
         let may_go = !holder.is_ending
             && !choice.taken.contains(holder.uid)
             && *holder.revision != *choice.revision

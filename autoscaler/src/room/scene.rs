@@ -10,6 +10,11 @@ use tokio::time::Instant;
 
 /// What a model is taken to need for a start that was never measured.
 const START_UNKNOWN: Duration = Duration::from_secs(10);
+/// Most that the start of a model adds to the residency: nobody waits longer for an idle replica.
+const RESIDENCY_MAX: Duration = Duration::from_mins(1);
+/// How many starts long a turn is, and at most: a quarter of the time goes to starts.
+const TURN_STARTS: u32 = 3;
+const TURN_MAX: Duration = Duration::from_mins(3);
 /// Bytes of one unit of memory; for devices a unit is one of them.
 const MEMORY_UNIT: f64 = (1_u64 << 30) as f64;
 /// Least part of a unit that counts as held, for what holds next to nothing would be worth anything.
@@ -96,13 +101,29 @@ pub struct RoomScene<'a> {
 // === impl Tenant ===
 
 impl Tenant {
+    /// How long a replica of it stays once it is ready: as long as its start took, so that models spend
+    /// no more time on starts than ready.
+    pub(super) fn residency(&self, least: Duration) -> Duration {
+        least.max(self.usual_start().min(RESIDENCY_MAX))
+    }
+
+    /// The same for one that is in use: a model that nobody else could be served beside is worth more of
+    /// the time.
+    pub(super) fn turn(&self, least: Duration) -> Duration {
+        least.max((self.usual_start() * TURN_STARTS).min(TURN_MAX))
+    }
+
+    fn usual_start(&self) -> Duration {
+        self.start.unwrap_or(START_UNKNOWN)
+    }
+
     /// What a replica of it is worth that holds so much of a resource: seconds of its start for each
     /// unit, on top of the clock.
     pub(super) fn worth(&self, resource: &str, amount: u64) -> f64 {
         #[allow(clippy::cast_precision_loss, reason = "a size is no exact number here")]
         let amount = amount as f64;
         let units = if resource == MEMORY { amount / MEMORY_UNIT } else { amount };
-        let start = self.start.unwrap_or(START_UNKNOWN).as_secs_f64().max(1.0);
+        let start = self.usual_start().as_secs_f64().max(1.0);
         self.level + start / units.max(UNITS_MIN)
     }
 }

@@ -177,7 +177,7 @@ fn nobody_goes_that_is_young_in_use_pressed_or_kept() {
         stage.names(10)
     };
     assert_eq!(case(|_| {}), ["a"]);
-    assert_eq!(case(|stage| stage.pod("a").ready_s = 14), none, "it is too young");
+    assert_eq!(case(|stage| stage.pod("a").ready_s = 9), none, "it is too young");
     assert_eq!(case(|stage| stage.pod("a").ready_s = 0), none, "it is not ready");
     assert_eq!(case(|stage| stage.pod("a").is_idle = false), none);
     assert_eq!(case(|stage| stage.tenant("a").is_pressed = true), none);
@@ -195,17 +195,38 @@ fn nobody_goes_that_is_young_in_use_pressed_or_kept() {
 fn after_a_turn_one_in_use_goes_for_a_model_that_has_no_pod() {
     let mut stage = stage().runs("a", amounts(GPU, 1), 0).waits("new", GPU, 1, false);
     stage.pod("a").is_idle = false;
-    assert_eq!((stage.names(0).len(), stage.names(59).len()), (0, 0));
+    assert_eq!((stage.names(0).len(), stage.names(29).len()), (0, 0));
     stage.waiting[0].is_wake = false;
-    assert_eq!(stage.names(60).len(), 0);
+    assert_eq!(stage.names(30).len(), 0);
     stage.waiting[0].is_wake = true;
-    stage.pod("a").ready_s = 59;
+    stage.pod("a").ready_s = 29;
     assert_eq!(stage.names(61).len(), 0, "it has not had a turn itself");
-    stage.pod("a").ready_s = 60;
+    stage.pod("a").ready_s = 30;
     stage.rules.make_room_turn = Duration::ZERO;
     assert_eq!(stage.names(62).len(), 0, "turns are switched off");
-    stage.rules.make_room_turn = Duration::from_mins(1);
+    stage.rules.make_room_turn = Duration::from_secs(30);
     assert_eq!(stage.names(63), ["a"]);
+}
+
+/// A model that starts slowly stays longer, or it would spend its time on starts.
+#[test]
+fn a_replica_stays_as_long_as_its_start_took_and_three_times_that_in_use() {
+    let goes = |start_s: Option<u64>, is_idle: bool| {
+        let mut stage = stage().runs("a", amounts(GPU, 1), 0).waits("new", GPU, 1, false);
+        stage.tenant("a").start = start_s.map(Duration::from_secs);
+        stage.pod("a").is_idle = is_idle;
+        stage.pod("a").ready_s = 0;
+        assert_eq!(stage.names(0), [""; 0]);
+        let stays = |second: &u64| {
+            stage.pod("a").ready_s = *second;
+            stage.names(1000 + second).is_empty()
+        };
+        (1..).take_while(stays).last().unwrap_or(0) + 1
+    };
+    let idle = [Some(0), Some(40), Some(600), None].map(|start| goes(start, true));
+    assert_eq!(idle, [2, 40, 60, 10]);
+    let used = [Some(0), Some(40), Some(600), None].map(|start| goes(start, false));
+    assert_eq!(used, [30, 120, 180, 30]);
 }
 
 #[test]
