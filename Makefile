@@ -19,7 +19,7 @@ export RUSTUP_TOOLCHAIN := $(toolchain)
 endif
 
 .DEFAULT_GOAL := help
-.PHONY: help build daemons run run-llm test test-all load simulate difference defects fuzz h2spec browser unit e2e lint bench generate train deny clean \
+.PHONY: help build daemons run run-llm test test-all load simulate difference defects fuzz h2spec browser room unit e2e lint bench generate train deny clean \
   images release cluster cluster-down cluster-test soak conformance conformance-table bench-cluster
 
 help: ## List what can be made
@@ -84,6 +84,12 @@ h2spec: build ## Hold the door for clients to HTTP/2's rules with h2spec
 
 browser: build ## Open a sleeping model in Chromium: the page that waits turns into the model's own
 	@tests/browser/run $(RELEASE)
+
+room: ## Give ten models the room of three, SECONDS=600 with each of two rules, and compare the waits
+	@scripts/need cargo cc kubectl
+	@scripts/claim-cache
+	cargo build --locked --bins $(LOCAL:%=--package %) --package ebb-tests
+	SECONDS_EACH=$(or $(SECONDS),600) cargo test --locked --package ebb-tests --test e2e -- --ignored --nocapture room::the_rule
 
 unit: ## Run the unit and property tests of every crate
 	@scripts/need cargo cc

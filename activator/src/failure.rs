@@ -75,8 +75,13 @@ pub fn of_pod(pod: &Pod) -> Option<Failure> {
     Some(Failure { reason, is_lasting })
 }
 
-/// Why no node has taken the pod.
+/// Why no node has taken the pod, and may never. A pod that waits for devices waits for its turn: the
+/// autoscaler makes room for it, and its requests wait for as long as they may.
 pub fn unschedulable(pod: &Pod) -> Option<Arc<str>> {
+    let lacking = pod::shortages(pod);
+    if !lacking.is_empty() && lacking.iter().all(|it| pod::is_extended(&it.resource)) {
+        return None;
+    }
     match pod::trouble(pod)? {
         Trouble::Unscheduled { reason, message } => Some(text(reason, message)),
         Trouble::Waiting { .. } | Trouble::Ended { .. } => None,
@@ -143,6 +148,19 @@ mod tests {
         let pod = serde_json::from_value(json!({"status": {"conditions": [condition]}})).unwrap();
         assert_eq!(unschedulable(&pod).as_deref(), Some("SchedulerError: no answer"));
         assert_eq!(of_pod(&pod), None, "told apart, for it has longer to pass");
+    }
+
+    #[test]
+    fn a_pod_that_waits_for_a_device_is_no_failure() {
+        let lacks = |what: &str| {
+            let message = format!("0/1 nodes are available: 1 Insufficient {what}.");
+            let condition = json!({"type": "PodScheduled", "status": "False",
+                "reason": "Unschedulable", "message": message});
+            let pod = json!({"status": {"conditions": [condition]}});
+            unschedulable(&serde_json::from_value(pod).unwrap())
+        };
+        assert_eq!(lacks("nvidia.com/gpu"), None);
+        assert!(lacks("memory").is_some() && lacks("nvidia.com/gpu, 1 Insufficient cpu").is_some());
     }
 
     #[test]

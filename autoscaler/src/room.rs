@@ -7,7 +7,9 @@
 //! a replica that is in use: that one gets no new request, and goes when its last request has ended.
 //!
 //! The revisions that let go are held down until the claim is served, or else the next request for one
-//! of them would take the room that was made. Nobody holds them down for longer than [`HELD_FOR`].
+//! of them would take the room that was made. Nobody holds them down for longer than [`HELD_FOR`] once
+//! their pods are gone, nor waits for a pod to go for longer than [`DRAIN_MAX`]; what was let go in vain
+//! is not tried again at once.
 //!
 //! Value is Greedy-Dual's (N. Young, "The k-server dual and loose competitiveness for paging", 1994; P.
 //! Cao and S. Irani, "Cost-aware WWW proxy caching algorithms", 1997): at each use a model is worth the
@@ -38,9 +40,16 @@ const SETTLE_TOLD: Duration = Duration::from_secs(1);
 /// How long a revision whose replicas are gone is held down for a claim that is not served: a scheduler
 /// that has given the room away must not keep a model asleep.
 const HELD_FOR: Duration = Duration::from_secs(30);
-/// Most claims that are looked at: beyond it a cluster is too small by hundreds of pods, and the first
-/// ones matter.
-pub const CLAIMS_MAX: usize = 256;
+/// How long a pod may take to go: a stream that never ends would keep its revision from all other
+/// requests, and the claim from pods that become idle meanwhile.
+const DRAIN_MAX: Duration = Duration::from_mins(2);
+/// How long a claim waits for which replicas went in vain; doubled each time.
+const RETRY_AFTER: Duration = Duration::from_mins(1);
+/// Most doublings of it: half an hour.
+const RETRIES_MAX: u32 = 5;
+/// Most claims that are served at once: beyond it a cluster is too small by hundreds of pods, and the
+/// first ones matter.
+const CLAIMS_MAX: usize = 256;
 
 /// What a revision lets go.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -71,6 +80,9 @@ struct Claim {
     since: Instant,
     /// When room was last being made for it.
     served: Option<Instant>,
+    /// How often replicas went in vain, and until when no more do.
+    failures: u32,
+    retry_at: Option<Instant>,
 }
 
 #[derive(Debug)]
@@ -78,6 +90,7 @@ struct Grant {
     claim: Arc<str>,
     revision: Arc<RevisionKey>,
     cession: Cession,
+    since: Instant,
     /// Since when all its pods are gone.
     gone: Option<Instant>,
 }
@@ -132,7 +145,14 @@ impl Room {
         if scene.may_choose {
             self.serve(scene, rules, now);
         }
-        self.cessions()
+        let mut cessions = self.cessions();
+        if scene.may_choose {
+            for waiting in scene.waiting.iter().filter(|it| it.is_wake && !it.is_wanted) {
+                // Its clients have left: the next one begins a new wait.
+                cessions.insert(Arc::clone(&waiting.revision), Cession::default());
+            }
+        }
+        cessions
     }
 
     fn follow_claims(&mut self, scene: &RoomScene<'_>, now: Instant) {
@@ -141,7 +161,13 @@ impl Room {
         for waiting in &scene.waiting {
             if !self.claims.contains_key(&waiting.uid) {
                 self.count += 1;
-                let claim = Claim { number: self.count, since: now, served: None };
+                let claim = Claim {
+                    number: self.count,
+                    since: now,
+                    served: None,
+                    failures: 0,
+                    retry_at: None,
+                };
                 self.claims.insert(Arc::clone(&waiting.uid), claim);
             }
         }
@@ -150,12 +176,20 @@ impl Room {
     /// Ends what is no longer needed: the claim is served or gone, or the room went to others.
     fn follow_grants(&mut self, scene: &RoomScene<'_>, now: Instant) {
         let held: BTreeSet<&str> = scene.holders.iter().map(|holder| &**holder.uid).collect();
-        let claims = &self.claims;
+        let claims = &mut self.claims;
         self.grants.retain_mut(|grant| {
             let is_gone = !grant.cession.pods.iter().any(|uid| held.contains(&**uid));
             grant.gone = if is_gone { grant.gone.or(Some(now)) } else { None };
-            let is_over = grant.gone.is_some_and(|gone| now.duration_since(gone) >= HELD_FOR);
-            claims.contains_key(&grant.claim) && !is_over
+            let is_over = match grant.gone {
+                Some(gone) => now.duration_since(gone) >= HELD_FOR,
+                None => now.duration_since(grant.since) >= DRAIN_MAX,
+            };
+            let Some(claim) = claims.get_mut(&grant.claim) else { return false };
+            if is_over {
+                claim.retry_at = Some(now + RETRY_AFTER * 2_u32.pow(claim.failures));
+                claim.failures = RETRIES_MAX.min(claim.failures + 1);
+            }
+            !is_over
         });
     }
 
@@ -164,30 +198,32 @@ impl Room {
     fn serve(&mut self, scene: &RoomScene<'_>, rules: &AutoscalerConfig, now: Instant) {
         let mut freeing = self.freeing(scene);
         let mut blocked: BTreeSet<String> = BTreeSet::new();
-        for waiting in self.ordered(scene) {
-            let mut needs = waiting.needs.clone();
-            needs.retain(|need| rules.make_room_for.has(&need.resource));
-            let Some(claim) = self.claims.get_mut(&waiting.uid).filter(|_| !needs.is_empty())
-            else {
+        for waiting in self.ordered(scene).into_iter().take(CLAIMS_MAX) {
+            let needs = &waiting.needs;
+            // Room for a part of what is lacking would be made in vain.
+            let is_ours = needs.iter().all(|need| rules.make_room_for.has(&need.resource));
+            let Some(claim) = self.claims.get_mut(&waiting.uid).filter(|_| is_ours) else {
                 continue;
             };
+            if needs.is_empty() || claim.retry_at.is_some_and(|at| now < at) {
+                continue;
+            }
             let is_blocked = needs.iter().any(|need| blocked.contains(&need.resource));
-            if !is_blocked && take(&mut freeing, &needs) {
+            if !is_blocked && take(&mut freeing, needs) {
                 claim.served = Some(now);
                 continue;
             }
-            let is_told = needs.iter().all(|need| need.is_lack);
-            let settle = if is_told { SETTLE_TOLD } else { SETTLE };
-            let is_settling = claim.served.is_some_and(|at| now.duration_since(at) < settle);
+            let is_settling = claim.is_settling(needs, now);
             let turn = rules.make_room_turn;
             let is_turn = !turn.is_zero() && now.duration_since(claim.since) >= turn;
             let taken = taken(&self.grants);
             let choice = Choice {
-                needs: &needs,
+                needs,
                 priority: waiting.priority,
                 revision: &waiting.revision,
-                // More replicas for one model are no reason to stop another that is in use.
-                may_use: is_turn && waiting.is_wake,
+                // Neither more replicas for one model nor a pod that nobody waits for are a reason to stop
+                // another that is in use.
+                may_use: is_turn && waiting.is_wake && waiting.is_wanted,
                 residency: rules.make_room_residency,
                 turn,
                 taken: &taken,
@@ -195,14 +231,37 @@ impl Room {
             let chosen = (!is_blocked && !is_settling).then(|| choose(&choice, scene)).flatten();
             let Some(chosen) = chosen else {
                 if could_ever(&choice, scene) {
-                    blocked.extend(needs.into_iter().map(|need| need.resource));
+                    blocked.extend(needs.iter().map(|need| need.resource.clone()));
                 }
                 continue;
             };
             claim.served = Some(now);
             self.clock = self.clock.max(chosen.worth);
             self.let_go += u64::try_from(chosen.pods.len()).unwrap_or(u64::MAX);
-            self.grants.extend(grants(&waiting.uid, chosen.pods, scene));
+            self.grant(&waiting.uid, chosen.pods, scene, now);
+        }
+    }
+
+    /// Lets pods go: one grant for each of their revisions.
+    fn grant(
+        &mut self,
+        claim: &Arc<str>,
+        pods: Vec<(Arc<RevisionKey>, Arc<str>)>,
+        scene: &RoomScene<'_>,
+        now: Instant,
+    ) {
+        let mut by_revision: BTreeMap<Arc<RevisionKey>, BTreeSet<Arc<str>>> = BTreeMap::new();
+        for (revision, uid) in pods {
+            by_revision.entry(revision).or_default().insert(uid);
+        }
+        for (revision, pods) in by_revision {
+            let scale = scene.tenants.get(&revision).map_or(0, |tenant| tenant.scale);
+            // What it has let go already comes off as well.
+            let earlier = self.grants.iter().filter(|grant| grant.revision == revision);
+            let scale = earlier.map(|grant| grant.cession.cap).fold(scale, u32::min);
+            let cap = scale.saturating_sub(u32::try_from(pods.len()).unwrap_or(u32::MAX));
+            let (claim, cession) = (Arc::clone(claim), Cession { cap, pods });
+            self.grants.push(Grant { claim, revision, cession, since: now, gone: None });
         }
     }
 
@@ -244,27 +303,20 @@ impl Room {
     }
 }
 
+// === impl Claim ===
+
+impl Claim {
+    /// Whether the scheduler may yet act on the room that was made.
+    fn is_settling(&self, needs: &[Need], now: Instant) -> bool {
+        let is_told = needs.iter().all(|need| need.is_lack);
+        let settle = if is_told { SETTLE_TOLD } else { SETTLE };
+        self.served.is_some_and(|at| now.duration_since(at) < settle)
+    }
+}
+
 /// The pods that are let go already.
 fn taken(grants: &[Grant]) -> BTreeSet<Arc<str>> {
     grants.iter().flat_map(|grant| grant.cession.pods.iter().cloned()).collect()
-}
-
-/// One grant for each revision that lets pods go.
-fn grants(
-    claim: &Arc<str>,
-    pods: Vec<(Arc<RevisionKey>, Arc<str>)>,
-    scene: &RoomScene<'_>,
-) -> Vec<Grant> {
-    let mut by_revision: BTreeMap<Arc<RevisionKey>, BTreeSet<Arc<str>>> = BTreeMap::new();
-    for (revision, uid) in pods {
-        by_revision.entry(revision).or_default().insert(uid);
-    }
-    let grant = |(revision, pods): (Arc<RevisionKey>, BTreeSet<Arc<str>>)| {
-        let scale = scene.tenants.get(&revision).map_or(0, |tenant| tenant.scale);
-        let cap = scale.saturating_sub(u32::try_from(pods.len()).unwrap_or(u32::MAX));
-        Grant { claim: Arc::clone(claim), revision, cession: Cession { cap, pods }, gone: None }
-    };
-    by_revision.into_iter().map(grant).collect()
 }
 
 /// Takes what is needed out of what one node frees; false if none frees enough.

@@ -77,6 +77,8 @@ pub struct RevisionScaler {
     drain: Drain,
     /// What it lets go for others.
     cession: Option<Cession>,
+    /// Whether it let its last replica go, and nobody has wanted it since.
+    is_let_go: bool,
     /// The clock of values when it was last used, and when that was.
     level: f64,
     used: Option<Instant>,
@@ -113,6 +115,7 @@ impl RevisionScaler {
             steadiness: Steadiness::default(),
             drain: Drain::default(),
             cession: None,
+            is_let_go: false,
             level: 0.0,
             used: None,
             due: None,
@@ -309,6 +312,8 @@ impl RevisionScaler {
         let mut desired = self.decided.map_or(current, |(_, decision)| decision.desired);
         if self.load.is_demanded() {
             desired = desired.max(self.spec.activation_scale);
+        } else if self.is_let_go {
+            desired = 0;
         }
         let outlook =
             Outlook { desired: bounds.apply(desired), current, ready, bounds, complete_age };

@@ -142,11 +142,10 @@ impl Shell {
     async fn bind(&self, placed: &Placed) -> bool {
         let Placed { ask, devices } = placed;
         let devices = devices.to_string();
-        let notes = (!devices.is_empty()).then(|| json!({DEVICES: devices}));
-        let patch = json!({
-            "metadata": {"uid": ask.uid, "annotations": notes},
-            "spec": {"nodeName": NODE_NAME},
-        });
+        let mut patch = json!({"metadata": {"uid": ask.uid}, "spec": {"nodeName": NODE_NAME}});
+        if !devices.is_empty() {
+            patch["metadata"]["annotations"] = json!({DEVICES: devices});
+        }
         let is_done = self.write(ask, patch, false).await;
         if !is_done {
             self.scheduler.0.lock().put_back(placed);
@@ -196,7 +195,9 @@ fn note(ledger: &mut Ledger, pod: &Pod) {
         ledger.release(&name(pod));
     } else if is_placed {
         let devices = Devices::of_pod(pod);
-        ledger.follow(Placed { ask: Ask { amounts: Amounts::held(pod), ..ask(pod) }, devices });
+        let is_measured = Amounts::is_given(pod);
+        let placed = Placed { ask: Ask { amounts: Amounts::held(pod), ..ask(pod) }, devices };
+        ledger.follow(placed, is_measured);
     } else {
         ledger.queue(ask(pod));
     }

@@ -12,7 +12,8 @@ pub const DEVICES: &str = "serving.ebb.dev/devices";
 /// The variables that name the devices of a resource to the libraries for it.
 const VARIABLES: [(&str, &[&str]); 2] = [
     ("nvidia.com/gpu", &["CUDA_VISIBLE_DEVICES", "NVIDIA_VISIBLE_DEVICES"]),
-    ("amd.com/gpu", &["HIP_VISIBLE_DEVICES", "ROCR_VISIBLE_DEVICES"]),
+    // Not HIP_VISIBLE_DEVICES as well, which counts within what this one has left.
+    ("amd.com/gpu", &["ROCR_VISIBLE_DEVICES"]),
 ];
 
 /// Indices by resource.

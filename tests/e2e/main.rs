@@ -14,3 +14,4 @@ mod models;
 mod protocols;
 mod rollout;
 mod scaling;
+mod scarce;

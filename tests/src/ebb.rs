@@ -47,6 +47,11 @@ impl Ebb {
         Self::start_in(Arc::new(TempDir::with_prefix("ebb-test-")?), &[]).await
     }
 
+    /// Whether the tests run on a cluster.
+    pub fn is_on_cluster() -> bool {
+        Cluster::is_wanted()
+    }
+
     /// An Ebb whose autoscaler uses a window of 6 s; on a cluster Ebb is installed that way.
     pub async fn start_quick() -> anyhow::Result<Self> {
         let ebb = Self::start().await?;

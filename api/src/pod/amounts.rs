@@ -61,6 +61,13 @@ impl Amounts {
         held
     }
 
+    /// Whether the node has said what it has given.
+    #[must_use]
+    pub fn is_given(pod: &Pod) -> bool {
+        let statuses = pod.status.as_ref().and_then(|status| status.container_statuses.as_ref());
+        statuses.into_iter().flatten().any(|status| status.allocated_resources.is_some())
+    }
+
     /// How much of a resource.
     #[must_use]
     pub fn of(&self, resource: &str) -> u64 {

@@ -31,7 +31,8 @@ pub struct Shortage {
 /// What a pod waits for; nothing once a node has taken it.
 #[must_use]
 pub fn shortages(pod: &Pod) -> Vec<Shortage> {
-    let scheduled = condition(pod, "PodScheduled").filter(|it| it.status == "False");
+    let is_placed = pod.spec.as_ref().is_some_and(|spec| spec.node_name.is_some());
+    let scheduled = condition(pod, "PodScheduled").filter(|it| it.status == "False" && !is_placed);
     let message = scheduled.and_then(|it| it.message.as_deref()).unwrap_or_default();
     let mut found: Vec<Shortage> = Vec::new();
     for part in message.split(INSUFFICIENT).skip(1).take(RESOURCES_MAX) {

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
+use ebb_api::pod::Shortage;
 use ebb_api::report::RevisionKey;
 use tokio::time::Instant;
 
@@ -11,7 +12,7 @@ use super::Fleet;
 use super::table::Place;
 use crate::event::{Action, Moment};
 use crate::pods::RevisionPod;
-use crate::room::{CLAIMS_MAX, Cession, Holder, Need, RoomScene, Waiting};
+use crate::room::{Cession, Holder, Need, RoomScene, Waiting};
 use crate::scaler::RevisionScaler;
 
 /// Time from one look to the next while room is being made. A look takes in all pods.
@@ -86,29 +87,29 @@ impl Fleet {
     fn room_scene(&self, now: Instant) -> RoomScene<'_> {
         let may_choose = self.are_pods_listed && self.activators.complete_age(now).is_some();
         let mut scene = RoomScene { may_choose, ..RoomScene::default() };
-        for Place { revision, pods } in self.table.places() {
-            let Some(revision) = revision.as_ref().filter(|_| !pods.is_empty()) else { continue };
+        let unknown = Arc::new(RevisionKey::default());
+        for Place { revision, pods } in self.table.places().filter(|it| !it.pods.is_empty()) {
+            let Some(revision) = revision else {
+                // What ends of a revision that is gone gives room all the same.
+                let ending = pods.iter().filter(|pod| pod.is_terminating);
+                scene.holders.extend(ending.filter_map(|pod| holder(pod, &unknown, true, now)));
+                continue;
+            };
             let key = &revision.target().key;
             let is_wake = pods.counts().ready == 0;
             for pod in pods.iter() {
-                if is_lacking(pod) && scene.waiting.len() < CLAIMS_MAX {
+                if is_lacking(pod) {
                     scene.waiting.push(Waiting {
                         uid: Arc::clone(&pod.uid),
                         revision: Arc::clone(key),
                         priority: revision.target().priority,
                         is_wake,
+                        is_wanted: revision.is_wanted(),
                         needs: needs(pod),
                     });
-                } else if let Some(node) = pod.node.as_deref().filter(|_| !pod.holds.0.is_empty()) {
-                    scene.holders.push(Holder {
-                        revision: Arc::clone(key),
-                        uid: &pod.uid,
-                        node,
-                        amounts: &pod.holds,
-                        is_ending: pod.is_terminating,
-                        ready_for: pod.ready_since.map(|since| now.duration_since(since)),
-                        is_idle: revision.is_idle(&pod.uid),
-                    });
+                } else {
+                    let is_idle = revision.is_idle(&pod.uid);
+                    scene.holders.extend(holder(pod, key, is_idle, now));
                 }
             }
             let is_pressed = pods.iter().any(is_lacking);
@@ -118,15 +119,36 @@ impl Fleet {
     }
 }
 
+/// The pod as one that holds something; `None` if it has no node, or holds nothing.
+fn holder<'a>(
+    pod: &'a RevisionPod,
+    key: &Arc<RevisionKey>,
+    is_idle: bool,
+    now: Instant,
+) -> Option<Holder<'a>> {
+    let node = pod.node.as_deref().filter(|_| !pod.holds.0.is_empty())?;
+    Some(Holder {
+        revision: Arc::clone(key),
+        uid: &pod.uid,
+        node,
+        amounts: &pod.holds,
+        is_ending: pod.is_terminating,
+        ready_for: pod.ready_since.map(|since| now.duration_since(since)),
+        is_idle,
+    })
+}
+
 fn is_lacking(pod: &RevisionPod) -> bool {
     !pod.lacks.is_empty() && !pod.is_terminating
 }
 
+/// What it lacks. CPU is among it, with an amount of 0, so that no room is made for a pod that lacks
+/// something else as well.
 fn needs(pod: &RevisionPod) -> Vec<Need> {
-    let needs = pod.lacks.iter().map(|shortage| Need {
+    let need = |shortage: &Shortage| Need {
         resource: shortage.resource.clone(),
         amount: shortage.lack.unwrap_or_else(|| pod.holds.of(&shortage.resource)),
         is_lack: shortage.lack.is_some(),
-    });
-    needs.filter(|need| need.amount > 0).collect()
+    };
+    pod.lacks.iter().map(need).collect()
 }

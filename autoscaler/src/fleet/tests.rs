@@ -4,6 +4,7 @@ mod back;
 mod cluster;
 mod gone;
 mod partition;
+mod room;
 mod starts;
 
 use ebb_api::report::{RevisionReport, Scope};

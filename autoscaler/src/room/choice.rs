@@ -66,7 +66,9 @@ pub(super) fn choose(choice: &Choice<'_>, scene: &RoomScene<'_>) -> Option<Chose
     for candidate in candidates(choice, scene) {
         by_node.entry(candidate.holder.node).or_default().push(candidate);
     }
-    let chosen = by_node.into_values().filter_map(|candidates| enough(choice, candidates, scene));
+    let spare = spare(choice, scene);
+    let chosen =
+        by_node.into_values().filter_map(|candidates| enough(choice, candidates, spare.clone()));
     let best = chosen.min_by(|a, b| cost(a).partial_cmp(&cost(b)).unwrap_or(Ordering::Equal))?;
     Some(Chosen {
         worth: best.iter().map(|it| it.worth).fold(0.0, f64::max),
@@ -120,14 +122,8 @@ fn candidates<'a>(
     })
 }
 
-/// As many of the candidates as are enough, the least valuable first, and then none that is not needed.
-/// No revision goes below its floor.
-fn enough<'a>(
-    choice: &Choice<'_>,
-    mut candidates: Vec<Candidate<'a>>,
-    scene: &RoomScene<'_>,
-) -> Option<Vec<Candidate<'a>>> {
-    candidates.sort_by(Candidate::compare);
+/// How many replicas each revision may let go.
+fn spare<'a>(choice: &Choice<'_>, scene: &'a RoomScene<'_>) -> BTreeMap<&'a RevisionKey, u32> {
     let tenants = scene.tenants.iter();
     let mut spare: BTreeMap<&RevisionKey, u32> = tenants
         .map(|(revision, tenant)| (&**revision, tenant.scale.saturating_sub(tenant.floor)))
@@ -137,6 +133,17 @@ fn enough<'a>(
             *spare = spare.saturating_sub(1);
         }
     }
+    spare
+}
+
+/// As many of the candidates as are enough, the least valuable first, and then none that is not needed.
+/// No revision goes below its floor.
+fn enough<'a>(
+    choice: &Choice<'_>,
+    mut candidates: Vec<Candidate<'a>>,
+    mut spare: BTreeMap<&RevisionKey, u32>,
+) -> Option<Vec<Candidate<'a>>> {
+    candidates.sort_by(Candidate::compare);
     let mut chosen: Vec<Candidate<'a>> = Vec::new();
     for candidate in candidates {
         if covers(choice, &chosen) {

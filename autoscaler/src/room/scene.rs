@@ -57,7 +57,8 @@ pub struct Tenant {
     pub priority: i16,
     /// Replicas asked for now.
     pub scale: u32,
-    /// Replicas that it keeps: its min-scale, or its initial scale until it was reached.
+    /// Replicas that it keeps: its min-scale, its initial scale until it was reached, or the last one
+    /// where none may scale to zero.
     pub floor: u32,
     /// Whether requests wait for it, or pods of it wait for room: it lets nothing go unless it is
     /// another's turn.
@@ -81,6 +82,8 @@ pub struct Waiting {
     pub priority: i16,
     /// Whether the revision has no ready pod: a request may wait.
     pub is_wake: bool,
+    /// Whether anybody wants it: a request, or the revision's lower bounds.
+    pub is_wanted: bool,
     /// The resources that no node has enough of.
     pub needs: Vec<Need>,
 }
@@ -88,7 +91,7 @@ pub struct Waiting {
 /// All pods, as far as room is concerned.
 #[derive(Debug, Default)]
 pub struct RoomScene<'a> {
-    /// The pods that wait for room, at most [`CLAIMS_MAX`].
+    /// The pods that wait for room.
     pub waiting: Vec<Waiting>,
     /// The pods that hold something.
     pub holders: Vec<Holder<'a>>,

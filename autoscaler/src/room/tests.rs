@@ -8,6 +8,7 @@ const GIB: u64 = 1 << 30;
 const GPU: &str = "nvidia.com/gpu";
 
 /// A pod that holds something.
+#[derive(Clone)]
 struct Pod {
     uid: Arc<str>,
     revision: Arc<RevisionKey>,
@@ -76,6 +77,7 @@ impl Stage {
             revision: key(name),
             priority: 0,
             is_wake: true,
+            is_wanted: true,
             needs: vec![Need { resource: resource.to_owned(), amount, is_lack }],
         });
         self
@@ -300,6 +302,66 @@ fn no_second_one_goes_before_the_scheduler_has_had_time() {
         let again = (0..60).find(|second| stage.names(*second).contains(&"b".to_owned()));
         assert_eq!(again, Some(second), "{is_lack}");
     }
+}
+
+/// Two claims let two replicas of one revision go: its scale goes down by two.
+#[test]
+fn what_two_claims_take_of_one_revision_adds_up() {
+    let mut stage = stage().runs("a", amounts(GPU, 1), 0).waits("one", GPU, 1, false);
+    stage.tenant("a").scale = 2;
+    let first = stage.pod("a");
+    let second = Pod { uid: "a-2".into(), amounts: amounts(GPU, 1), ..first.clone() };
+    stage.pods.push(second);
+    let mut stage = stage.waits("two", GPU, 1, false);
+    assert_eq!(stage.plan(0), [("a".to_owned(), 0)]);
+    let mut late = Stage { room: Room::default(), ..stage };
+    let second = late.waiting.pop().unwrap();
+    assert_eq!(late.plan(0), [("a".to_owned(), 1)]);
+    late.waiting.push(second);
+    assert_eq!(late.plan(1), [("a".to_owned(), 0)], "the first one has not gone yet");
+}
+
+/// A stream that does not end keeps its model from other requests for a while only.
+#[test]
+fn a_pod_that_does_not_go_is_not_waited_for() {
+    let mut stage = stage().runs("a", amounts(GPU, 1), 0).waits("new", GPU, 1, false);
+    assert_eq!((stage.names(0), stage.names(119)), (vec!["a".to_owned()], vec!["a".to_owned()]));
+    assert_eq!(stage.names(120), [""; 0]);
+    let again = (121..400).find(|second| !stage.names(*second).is_empty());
+    assert_eq!(again, Some(180), "and not tried again at once");
+}
+
+/// Room that helps nobody is made more and more rarely.
+#[test]
+fn what_went_in_vain_is_tried_again_later_and_later() {
+    let mut stage = stage().runs("a", amounts(GPU, 1), 0).waits("new", GPU, 1, false);
+    let mut begun = Vec::new();
+    let mut was_held = false;
+    for second in 0..1000 {
+        let is_held = !stage.names(second).is_empty();
+        if is_held && !was_held {
+            begun.push(second);
+            // It goes at once, and somebody else takes the room.
+            stage.pods.clear();
+        } else if was_held && !is_held {
+            stage = stage.runs("a", amounts(GPU, 1), 0);
+        }
+        was_held = is_held;
+    }
+    let gaps: Vec<_> = begun.windows(2).map(|pair| pair[1] - pair[0]).collect();
+    assert!(gaps.len() >= 2 && gaps[0] >= 90 && gaps[1] >= 150, "{begun:?}");
+}
+
+#[test]
+fn no_room_is_made_for_a_pod_that_lacks_something_else_too_or_that_nobody_wants() {
+    let mut stage = stage().runs("a", amounts(GPU, 1), 0).waits("new", GPU, 1, false);
+    let cpu = Need { resource: "cpu".to_owned(), amount: 0, is_lack: false };
+    stage.waiting[0].needs.push(cpu);
+    assert_eq!(stage.names(0), [""; 0]);
+    stage.waiting[0].needs.pop();
+    stage.waiting[0].is_wanted = false;
+    stage.pod("a").is_idle = false;
+    assert_eq!(stage.plan(100), [("new".to_owned(), 0)], "its clients have left");
 }
 
 #[test]

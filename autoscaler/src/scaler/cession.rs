@@ -10,6 +10,8 @@ impl RevisionScaler {
     /// Takes note of what it is to let go; true if that is new.
     pub fn cede(&mut self, cession: Option<Cession>) -> bool {
         let is_new = self.cession != cession;
+        // The load that the windows remember is no reason to wake it again.
+        self.is_let_go |= cession.as_ref().is_some_and(|cession| cession.cap == 0);
         self.cession = cession;
         is_new
     }
@@ -19,6 +21,7 @@ impl RevisionScaler {
     pub fn note_use(&mut self, clock: f64, now: Instant) {
         if self.load.is_demanded() {
             (self.level, self.used) = (clock, Some(now));
+            self.is_let_go = false;
         }
     }
 
@@ -27,13 +30,24 @@ impl RevisionScaler {
         self.load.in_flight(uid) == 0
     }
 
+    /// Whether anybody wants it to have pods: a request, or its lower bounds.
+    pub fn is_wanted(&self) -> bool {
+        self.load.is_demanded() || self.floor() > 0
+    }
+
+    /// Replicas that it keeps whatever the load.
+    fn floor(&self) -> u32 {
+        let least = u32::from(!self.spec.to_zero);
+        Bounds::of(&self.spec, self.stage).min.max(least)
+    }
+
     /// The revision as one that may let replicas go; `waits_itself` says whether a pod of it waits for
     /// room.
     pub fn tenant(&self, waits_itself: bool) -> Tenant {
         Tenant {
             priority: self.target.priority,
             scale: self.current.unwrap_or(0),
-            floor: Bounds::of(&self.spec, self.stage).min,
+            floor: self.floor(),
             is_pressed: waits_itself || self.load.is_queued(),
             level: self.level,
             used: self.used,

@@ -14,8 +14,9 @@ use crate::settling::TOLD_LATEST;
 /// waits, and then waits for its turn. Kubernetes cuts the times of pods down to seconds.
 const TOLD_WITHIN: Duration = TOLD_LATEST.saturating_add(Duration::from_secs(15));
 
-/// How long the start took that made the Revision active: from the making of the pod that was ready
-/// first to its readiness. By the pods and not by the condition `Active`, which was `before` and which
+/// How long the start took that made the Revision active: from when the pod that was ready first was
+/// made and had a node to its readiness. A pod that waits for room waits for other models, and says
+/// nothing about its own. By the pods and not by the condition `Active`, which was `before` and which
 /// is written some time later, or not at all where the start was quick: a new Revision may have none.
 ///
 /// `None` if there was no start (a pod that was ready before is ready again), and for one that took
@@ -29,22 +30,25 @@ pub(super) fn measured(
         return None;
     }
     let starts = pods.iter().filter(|pod| pod.metadata.deletion_timestamp.is_none());
-    let (ready, made) = starts.filter_map(|pod| ready_and_made(pod)).min()?;
+    let (ready, made, placed) = starts.filter_map(|pod| steps(pod)).min()?;
     let since = before.and_then(|active| active.last_transition_time.as_ref()).map(|since| since.0);
     // A pod that was there long before has been ready before.
     let age = since.map(|since| Duration::try_from(since.duration_since(made)));
     if age.is_some_and(|age| age.is_ok_and(|age| age > TOLD_WITHIN)) {
         return None;
     }
-    let took = ready.duration_since(made);
+    let took = ready.duration_since(placed.unwrap_or(made).max(made));
     (took <= deadline).then_some(took)?.try_into().ok()
 }
 
-/// When a pod became ready, if it is, and when it was made.
-fn ready_and_made(pod: &Pod) -> Option<(Timestamp, Timestamp)> {
-    let ready = pod::condition(pod, "Ready").filter(|ready| ready.status == "True")?;
+/// When a pod became ready, if it is, when it was made, and when it got a node.
+fn steps(pod: &Pod) -> Option<(Timestamp, Timestamp, Option<Timestamp>)> {
+    let since = |type_: &str| {
+        let condition = pod::condition(pod, type_).filter(|it| it.status == "True")?;
+        Some(condition.last_transition_time.as_ref()?.0)
+    };
     let made = pod.metadata.creation_timestamp.as_ref()?;
-    Some((ready.last_transition_time.as_ref()?.0, made.0))
+    Some((since("Ready")?, made.0, since("PodScheduled")))
 }
 
 #[cfg(test)]
@@ -65,6 +69,19 @@ mod tests {
             ]},
         });
         Arc::new(serde_json::from_value(pod).unwrap())
+    }
+
+    #[test]
+    fn the_wait_for_a_node_is_no_part_of_a_start() {
+        let placed = |at_s: i64| {
+            let mut waited = Pod::clone(&pod(100, 145, "True"));
+            let placed =
+                json!({"type": "PodScheduled", "status": "True", "lastTransitionTime": at(at_s)});
+            let conditions = waited.status.as_mut().and_then(|status| status.conditions.as_mut());
+            conditions.unwrap().push(serde_json::from_value(placed).unwrap());
+            seconds(&[Arc::new(waited)], &active("Unknown", 101))
+        };
+        assert_eq!((placed(140), placed(100), placed(90)), (Some(5), Some(45), Some(45)));
     }
 
     fn active(status: &str, since: i64) -> Condition {

@@ -1,7 +1,8 @@
 //! Who holds what of this machine, and who waits for it: pure.
 //!
 //! Invariants: no device has two holders; a pod is placed only if all that it needs is free; one that
-//! waits is overtaken only by pods that need nothing of what it waits for, or of a higher priority.
+//! waits is overtaken only by pods that leave it what it needs, or that go before it: those of a higher
+//! priority, and of models that have no replica yet.
 
 use std::cmp::Reverse;
 use std::collections::{BTreeMap, BTreeSet};
@@ -72,7 +73,12 @@ struct Holding {
     placed: Placed,
     /// Whether the watch has shown the pod: one that is being made is in no list yet.
     is_seen: bool,
+    /// The most memory that it has had.
+    peak: u64,
 }
+
+/// What is left of each resource.
+type Left = BTreeMap<String, u64>;
 
 // === impl Ledger ===
 
@@ -90,13 +96,14 @@ impl Ledger {
     /// Places a pod if there is room, and nobody waits for any of it.
     pub(super) fn place(&mut self, ask: &Ask) -> Option<Placed> {
         let needed = self.needed(ask);
-        let waited_for = |queued: &&Queued| {
-            queued.ask.priority >= ask.priority && self.lasting(&self.needed(&queued.ask)).is_none()
-        };
-        let waiting = self.queue.iter().filter(waited_for);
-        let waiting: Vec<_> = waiting.map(|queued| self.needed(&queued.ask)).collect();
-        let is_behind = needed.0.keys().any(|it| waiting.iter().any(|w| w.of(it) > 0));
-        (!is_behind).then(|| self.settle(ask.clone(), &needed)).flatten()
+        let mut left = Left::new();
+        for index in self.ordered() {
+            let queued = &self.queue[index];
+            if self.rank(&queued.ask) <= self.rank(ask) {
+                self.reserve(&self.needed(&queued.ask), &mut left);
+            }
+        }
+        self.fits(&needed, &left).then(|| self.settle(ask.clone(), &needed)).flatten()
     }
 
     /// Takes in a pod that waits.
@@ -108,29 +115,28 @@ impl Ledger {
         if self.queue.iter().all(|queued| queued.ask.name != ask.name) {
             self.arrivals += 1;
             self.queue.push(Queued { ask, number: self.arrivals, told: None });
-            self.queue.sort_by_key(|queued| (Reverse(queued.ask.priority), queued.number));
         }
     }
 
-    /// Takes in a pod that has a node: what it holds now.
-    pub(super) fn follow(&mut self, placed: Placed) {
+    /// Takes in a pod that has a node: what it holds now. Until that `is_measured`, the memory of an
+    /// earlier replica is kept free for it.
+    pub(super) fn follow(&mut self, mut placed: Placed, is_measured: bool) {
         self.queue.retain(|queued| queued.ask.name != placed.ask.name);
-        let known = self.held.remove(&placed.ask.name).map(|holding| holding.placed);
-        let mut placed = placed;
-        if let Some(known) = known {
-            // A model that the memory of an earlier replica is kept free for grows into it.
-            placed.ask.amounts.raise(&known.ask.amounts);
+        let known = self.held.remove(&placed.ask.name);
+        let now = placed.ask.amounts.of(MEMORY);
+        let peak = known.as_ref().map_or(now, |known| known.peak.max(now));
+        if let Some(known) = known.filter(|_| !is_measured) {
+            placed.ask.amounts.raise(&known.placed.ask.amounts);
         }
-        self.held.insert(placed.ask.name.clone(), Holding { placed, is_seen: true });
+        self.held.insert(placed.ask.name.clone(), Holding { placed, is_seen: true, peak });
     }
 
     /// Takes note that a pod is gone.
     pub(super) fn release(&mut self, name: &str) {
         self.queue.retain(|queued| queued.ask.name != name);
-        let Some(Holding { placed, .. }) = self.held.remove(name) else { return };
-        let memory = placed.ask.amounts.of(MEMORY);
-        if let Some(model) = placed.ask.model.filter(|_| memory > 0) {
-            self.measured.insert(model, memory);
+        let Some(Holding { placed, peak, .. }) = self.held.remove(name) else { return };
+        if let Some(model) = placed.ask.model.filter(|_| peak > 0) {
+            self.measured.insert(model, peak);
             if self.measured.len() > MODELS_MAX {
                 self.measured.pop_first();
             }
@@ -149,21 +155,57 @@ impl Ledger {
 
     /// Places the next pod that waits, if its turn has come.
     pub(super) fn next(&mut self) -> Option<Placed> {
-        let mut blocked: BTreeSet<String> = BTreeSet::new();
-        for index in 0..self.queue.len() {
+        let mut left = Left::new();
+        for index in self.ordered() {
             let ask = self.queue[index].ask.clone();
             let needed = self.needed(&ask);
-            if self.lasting(&needed).is_some() {
-                continue;
-            }
-            let is_behind = needed.0.keys().any(|resource| blocked.contains(resource));
-            if !is_behind && let Some(placed) = self.settle(ask, &needed) {
+            if self.fits(&needed, &left)
+                && let Some(placed) = self.settle(ask, &needed)
+            {
                 self.queue.remove(index);
                 return Some(placed);
             }
-            blocked.extend(needed.0.into_keys());
+            self.reserve(&needed, &mut left);
         }
         None
+    }
+
+    /// The places of the queue in the order in which they have their turn.
+    fn ordered(&self) -> Vec<usize> {
+        let mut order: Vec<_> = (0..self.queue.len()).collect();
+        order.sort_by_key(|index| {
+            let queued = &self.queue[*index];
+            (self.rank(&queued.ask), queued.number)
+        });
+        order
+    }
+
+    /// Who goes first: the higher priority, and a model without a replica before more replicas of one
+    /// that has some.
+    fn rank(&self, ask: &Ask) -> (Reverse<i16>, bool) {
+        let has_more = |held: &Holding| held.placed.ask.model == ask.model;
+        let is_extra = ask.model.is_some() && self.held.values().any(has_more);
+        (Reverse(ask.priority), is_extra)
+    }
+
+    /// Whether all that is needed is left.
+    fn fits(&self, needed: &Amounts, left: &Left) -> bool {
+        needed
+            .0
+            .iter()
+            .all(|(it, amount)| left.get(it).copied().unwrap_or_else(|| self.free(it)) >= *amount)
+    }
+
+    /// Takes what a pod that waits needs out of what is left for those after it; nothing for one that
+    /// can never be placed.
+    fn reserve(&self, needed: &Amounts, left: &mut Left) {
+        if self.lasting(needed).is_some() {
+            return;
+        }
+        for (resource, amount) in &needed.0 {
+            let free = left.entry(resource.clone()).or_insert_with(|| self.free(resource));
+            *free = free.saturating_sub(*amount);
+        }
     }
 
     /// Takes back a place that could not be written: the pod is the next again.
@@ -175,13 +217,13 @@ impl Ledger {
     /// What is new to tell of those that wait. Each is told how much it lacks if those before it get
     /// what they need.
     pub(super) fn verdicts(&mut self) -> Vec<Verdict> {
-        let mut free: BTreeMap<String, u64> = BTreeMap::new();
+        let mut left = Left::new();
         let mut verdicts = Vec::new();
-        for index in 0..self.queue.len() {
+        for index in self.ordered() {
             let needed = self.needed(&self.queue[index].ask);
             let (reason, message) = match self.lasting(&needed) {
                 Some(message) => (UNSCHEDULABLE, message),
-                None => (WAITING_FOR_ROOM, self.lacking(&needed, &mut free)),
+                None => (WAITING_FOR_ROOM, self.lacking(&needed, &mut left)),
             };
             let queued = &mut self.queue[index];
             let is_first = queued.told.is_none();
@@ -234,8 +276,9 @@ impl Ledger {
         })
     }
 
-    /// What is lacking of that much, and what is left `free` after it.
-    fn lacking(&self, needed: &Amounts, free: &mut BTreeMap<String, u64>) -> String {
+    /// What is lacking of that much, and what is left `free` after it. Something is: what fits is
+    /// placed before anything is told.
+    fn lacking(&self, needed: &Amounts, free: &mut Left) -> String {
         let mut shortages = Vec::new();
         for (resource, amount) in &needed.0 {
             let left = free.entry(resource.clone()).or_insert_with(|| self.free(resource));
@@ -244,10 +287,6 @@ impl Ledger {
             if lack > 0 {
                 shortages.push(Shortage { resource: resource.clone(), lack: Some(lack) });
             }
-        }
-        if shortages.is_empty() {
-            // Those before it wait for something else, and need this as well.
-            return "0/1 nodes are available: others are waiting before it.".to_owned();
         }
         insufficient(&shortages)
     }
@@ -267,7 +306,8 @@ impl Ledger {
         }
         ask.amounts = needed.clone();
         let placed = Placed { ask, devices };
-        let holding = Holding { placed: placed.clone(), is_seen: placed.ask.uid.is_some() };
+        let is_seen = placed.ask.uid.is_some();
+        let holding = Holding { placed: placed.clone(), is_seen, peak: 0 };
         self.held.insert(placed.ask.name.clone(), holding);
         Some(placed)
     }

@@ -216,6 +216,13 @@ async fn ten_models_share_the_room_of_three() -> anyhow::Result<()> {
     // A place has a new tenant once in a residency at the most.
     let most = FIT * (1 + usize::try_from(load.seconds / rule.residency.as_secs())?);
     assert!((FIT + 1..=most).contains(&outcome.starts), "{} starts", outcome.starts);
+    // A pod that had to wait is as its template says.
+    let items = ebb.kubectl().ok(&["get", "pods", "-o", "json"]).await?;
+    let items: serde_json::Value = serde_json::from_str(&items)?;
+    let items = items["items"].as_array().map_or(&[][..], Vec::as_slice);
+    let notes = items.iter().map(|pod| &pod["metadata"]["annotations"]);
+    let is_whole = |notes: &serde_json::Value| notes["autoscaling.knative.dev/max-scale"] == "1";
+    assert!(!items.is_empty() && notes.clone().all(is_whole), "{items:?}");
     Ok(())
 }
 

@@ -63,6 +63,30 @@ fn those_that_wait_have_their_turn_in_the_order_of_arrival() {
     assert_eq!(placed(&mut ledger), ["small"]);
 }
 
+/// A model that waits for a GPU that is never free must not keep those from starting that need none.
+#[test]
+fn what_one_that_waits_does_not_need_is_free_for_others() {
+    let mut ledger = ledger(100, 1);
+    ledger.place(&ask("a", 10, 1)).unwrap();
+    ledger.queue(ask("gpu", 20, 1));
+    ledger.queue(ask("plain", 30, 0));
+    assert_eq!(placed(&mut ledger), ["plain"]);
+    assert!(ledger.place(&ask("more", 40, 0)).is_some(), "20 are left for the one that waits");
+    assert_eq!(ledger.place(&ask("last", 10, 0)), None, "these are kept for it");
+}
+
+/// Room that was made for a model without a replica is not for one more of another.
+#[test]
+fn a_first_replica_goes_before_a_further_one() {
+    let mut ledger = ledger(100, 0);
+    ledger.place(&ask("a-1", 40, 0)).unwrap();
+    ledger.place(&ask("b-1", 60, 0)).unwrap();
+    ledger.queue(ask("a-2", 40, 0));
+    ledger.queue(ask("w-1", 60, 0));
+    ledger.release("default/b-1");
+    assert_eq!(placed(&mut ledger), ["w-1"]);
+}
+
 /// The autoscaler reads how much is to be given back: each of those that wait counts on what those
 /// before it leave.
 #[test]
@@ -77,7 +101,7 @@ fn each_is_told_what_it_lacks_and_again_only_if_that_changes() {
     let expected = [("b".to_owned(), waits, says(10)), ("c".to_owned(), waits, says(50))];
     assert_eq!(told(&mut ledger), expected);
     assert_eq!(told(&mut ledger), []);
-    ledger.follow(Placed { ask: ask("a", 70, 0), ..Placed::default() });
+    ledger.follow(Placed { ask: ask("a", 70, 0), ..Placed::default() }, true);
     assert_eq!(told(&mut ledger), [("b".to_owned(), waits, says(20))]);
     ledger.forget_told("default/c");
     assert_eq!(told(&mut ledger)[0].0, "c", "the write had failed");
@@ -107,14 +131,19 @@ fn what_can_never_be_is_said_and_holds_nobody_up() {
 fn measured_memory_counts_now_and_at_the_next_start() {
     let mut ledger = ledger(100, 0);
     ledger.place(&ask("m-1", 10, 0)).unwrap();
-    ledger.follow(Placed { ask: ask("m-1", 70, 0), ..Placed::default() });
+    ledger.follow(Placed { ask: ask("m-1", 70, 0), ..Placed::default() }, true);
     assert_eq!(ledger.place(&ask("b", 40, 0)), None, "30 are left");
     ledger.release("default/m-1");
     ledger.place(&ask("b", 40, 0)).unwrap();
     assert_eq!(ledger.place(&ask("m-2", 10, 0)), None, "another replica of it will need 70");
     ledger.release("default/b");
     ledger.place(&ask("m-2", 10, 0)).unwrap();
-    ledger.follow(Placed { ask: ask("m-2", 500, 0), ..Placed::default() });
+    ledger.follow(Placed { ask: ask("m-2", 10, 0), ..Placed::default() }, false);
+    assert_eq!(ledger.place(&ask("b", 40, 0)), None, "it has not been measured yet");
+    ledger.follow(Placed { ask: ask("m-2", 30, 0), ..Placed::default() }, true);
+    assert!(ledger.place(&ask("b", 40, 0)).is_some(), "it has less this time");
+    ledger.release("default/b");
+    ledger.follow(Placed { ask: ask("m-2", 500, 0), ..Placed::default() }, true);
     ledger.release("default/m-2");
     assert!(ledger.place(&ask("m-3", 10, 0)).is_some(), "it ran with more than there is");
 }
