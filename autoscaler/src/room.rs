@@ -2,13 +2,13 @@
 //!
 //! A pod that no node takes for want of memory, or of a device such as a GPU, makes a *claim*. Claims
 //! are served in the order of their priorities and their arrival, those of models without a ready pod
-//! first. What is let go for a claim is chosen in [`choice`]: idle replicas, the least valuable ones,
+//! first. What is let go for a claim is chosen in `choice.rs`: idle replicas, the least valuable ones,
 //! none that is younger than the residency. A claim of a model that has waited for a whole turn may take
 //! a replica that is in use: that one gets no new request, and goes when its last request has ended.
 //!
 //! The revisions that let go are held down until the claim is served, or else the next request for one
-//! of them would take the room that was made. Nobody holds them down for longer than [`HELD_FOR`] once
-//! their pods are gone, nor waits for a pod to go for longer than [`DRAIN_MAX`]; what was let go in vain
+//! of them would take the room that was made. Nobody holds them down for longer than `HELD_FOR` once
+//! their pods are gone, nor waits for a pod to go for longer than `DRAIN_MAX`; what was let go in vain
 //! is not tried again at once.
 //!
 //! Value is Greedy-Dual's (N. Young, "The k-server dual and loose competitiveness for paging", 1994; P.

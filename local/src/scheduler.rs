@@ -3,7 +3,7 @@
 //! A pod for which there is room is placed as it is made, which costs a cold start no write. One for
 //! which there is none is made without a node, waits for its turn, and says so in its condition
 //! `PodScheduled`, in the scheduler's own words: the autoscaler reads them and lets idle replicas go.
-//! The decisions are pure ([`Ledger`]); the shell below feeds them from a watch of pods.
+//! The decisions are pure (`ledger`); the shell below feeds them from a watch of pods.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -171,9 +171,10 @@ impl Shell {
         let Some((namespace, name)) = ask.name.split_once('/') else { return true };
         let api: Api<Pod> = Api::namespaced(self.client.clone(), namespace);
         let (patch, params) = (Patch::Merge(patch), PatchParams::default());
-        let written = match is_status {
-            true => api.patch_status(name, &params, &patch).await,
-            false => api.patch(name, &params, &patch).await,
+        let written = if is_status {
+            api.patch_status(name, &params, &patch).await
+        } else {
+            api.patch(name, &params, &patch).await
         };
         match written {
             Ok(_) => true,

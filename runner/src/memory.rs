@@ -34,14 +34,13 @@ impl MemoryGauge {
     pub(super) async fn of(&self, leader: i32) -> u64 {
         let mut last = self.0.lock().await;
         let known = last.as_ref().filter(|(at, _)| at.elapsed() < LOOK_AGE_MAX);
-        let processes = match known {
-            Some((_, processes)) => Arc::clone(processes),
-            None => {
-                let read = tokio::task::spawn_blocking(sizes).await.unwrap_or_default();
-                let processes = Arc::new(read);
-                *last = Some((Instant::now(), Arc::clone(&processes)));
-                processes
-            }
+        let processes = if let Some((_, processes)) = known {
+            Arc::clone(processes)
+        } else {
+            let read = tokio::task::spawn_blocking(sizes).await.unwrap_or_default();
+            let processes = Arc::new(read);
+            *last = Some((Instant::now(), Arc::clone(&processes)));
+            processes
         };
         drop(last);
         sum(&processes, leader)

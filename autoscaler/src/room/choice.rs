@@ -102,9 +102,10 @@ fn candidates<'a>(
         let resident = holder.ready_for?;
         let held = choice.needs.iter().find(|need| holder.amounts.of(&need.resource) > 0)?;
         let is_used = !holder.is_idle || tenant.is_pressed;
-        let stays = match is_used {
-            true => tenant.turn(choice.turn).max(choice.residency),
-            false => tenant.residency(choice.residency),
+        let stays = if is_used {
+            tenant.turn(choice.turn).max(choice.residency)
+        } else {
+            tenant.residency(choice.residency)
         };
         let may_go = !holder.is_ending
             && !choice.taken.contains(holder.uid)

@@ -16,7 +16,7 @@ const RESIDENCY_MAX: Duration = Duration::from_mins(1);
 const TURN_STARTS: u32 = 3;
 const TURN_MAX: Duration = Duration::from_mins(3);
 /// Bytes of one unit of memory; for devices a unit is one of them.
-const MEMORY_UNIT: f64 = (1_u64 << 30) as f64;
+const MEMORY_UNIT: f64 = 1_073_741_824.0;
 /// Least part of a unit that counts as held, for what holds next to nothing would be worth anything.
 const UNITS_MIN: f64 = 1.0 / 64.0;
 

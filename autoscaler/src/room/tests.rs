@@ -134,7 +134,7 @@ fn a_slow_start_keeps_a_model_and_a_large_size_does_not() {
         let memory = || amounts(MEMORY, 2 * GIB);
         let mut stage = stage().runs("a", memory(), 10).runs("b", memory(), 20);
         match name {
-            "slow" => stage.tenant("a").start = Some(Duration::from_secs(60)),
+            "slow" => stage.tenant("a").start = Some(Duration::from_mins(1)),
             _ => stage.pod("b").amounts = amounts(MEMORY, 20 * GIB),
         }
         stage.waits("new", MEMORY, GIB, true).names(40)
@@ -223,7 +223,7 @@ fn a_replica_stays_as_long_as_its_start_took_and_three_times_that_in_use() {
             stage.pod("a").ready_s = *second;
             stage.names(1000 + second).is_empty()
         };
-        (1..).take_while(stays).last().unwrap_or(0) + 1
+        (1..1000).take_while(stays).last().unwrap_or(0) + 1
     };
     let idle = [Some(0), Some(40), Some(600), None].map(|start| goes(start, true));
     assert_eq!(idle, [2, 40, 60, 10]);

@@ -45,7 +45,9 @@ pub(super) async fn create_pod(
         Ok(pod) => Some((pod, reservation)),
         Err(error) => {
             tracing::warn!(%error, deployment.name = %name, "Cannot create a pod");
-            scheduler.into_iter().for_each(|scheduler| scheduler.take_back(&pod));
+            if let Some(scheduler) = scheduler {
+                scheduler.take_back(&pod);
+            }
             None
         }
     }

@@ -149,7 +149,9 @@ impl Ledger {
             (holding.is_seen && !listed.contains(name)).then(|| name.clone())
         };
         let gone: Vec<_> = self.held.iter().filter_map(gone).collect();
-        gone.iter().for_each(|name| self.release(name));
+        for name in gone {
+            self.release(&name);
+        }
         self.queue.retain(|queued| listed.contains(&queued.ask.name));
     }
 
@@ -237,8 +239,9 @@ impl Ledger {
 
     /// Lets the verdict about a pod count as not told.
     pub(super) fn forget_told(&mut self, name: &str) {
-        let found = self.queue.iter_mut().find(|queued| queued.ask.name == name);
-        found.into_iter().for_each(|queued| queued.told = None);
+        if let Some(queued) = self.queue.iter_mut().find(|queued| queued.ask.name == name) {
+            queued.told = None;
+        }
     }
 
     /// What a pod needs: what it asks for, and the memory that a replica like it had.
