@@ -12,14 +12,12 @@ mod defaults;
 mod deployment;
 mod features;
 mod network;
-mod room_for;
 
 pub use autoscaler::AutoscalerConfig;
 pub use defaults::DefaultsConfig;
 pub use deployment::DeploymentConfig;
 pub use features::{Feature, FeaturesConfig, Flag};
 pub use network::NetworkConfig;
-pub use room_for::RoomFor;
 
 /// Namespace that the ConfigMaps live in.
 pub const SYSTEM_NAMESPACE: &str = "knative-serving";

@@ -27,6 +27,7 @@ pub mod progress;
 pub mod quantity;
 pub mod report;
 pub mod resource_version;
+pub mod room_for;
 #[cfg(feature = "schema")]
 pub mod schema;
 pub mod serving;

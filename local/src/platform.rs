@@ -13,7 +13,8 @@ use std::time::Duration;
 
 use anyhow::Context as _;
 use ebb_activator::{Limits, Machine};
-use ebb_api::config::{AutoscalerConfig, Config, NetworkConfig, RoomFor};
+use ebb_api::config::{AutoscalerConfig, Config, NetworkConfig};
+use ebb_api::room_for::RoomFor;
 use ebb_apiserver::authentication::{ADMIN, Identity, Tokens};
 use ebb_apiserver::certificate::Certificate;
 use ebb_apiserver::{ApiOptions, ApiServer, Storage};

@@ -3,8 +3,8 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use super::room_for::RoomFor;
 use super::{ConfigError, Reader};
+use crate::room_for::RoomFor;
 
 pub(super) const MAP: &str = "config-autoscaler";
 

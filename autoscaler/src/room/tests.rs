@@ -41,7 +41,7 @@ fn stage() -> Stage {
     Stage {
         room: Room::default(),
         rules: AutoscalerConfig {
-            make_room_for: ebb_api::config::RoomFor::all(),
+            make_room_for: ebb_api::room_for::RoomFor::all(),
             ..AutoscalerConfig::default()
         },
         start: Instant::now(),
