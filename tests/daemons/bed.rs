@@ -161,7 +161,7 @@ impl Bed {
                     "app.kubernetes.io/component": "activator",
                 },
             },
-            "spec": {"containers": [{
+            "spec": {"nodeName": "local", "containers": [{
                 "name": "activator", "image": "none", "command": ["sleep", "600"],
                 "ports": [{"name": "peers", "containerPort": peers.port()}],
             }]},
