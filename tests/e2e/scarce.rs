@@ -4,7 +4,6 @@ use std::sync::Arc;
 
 use ebb_tests::ebb::Ebb;
 use ebb_tests::eventually;
-use ebb_tests::kubectl::Kubectl;
 use ebb_tests::manifest::image;
 use tempfile::TempDir;
 
@@ -50,11 +49,6 @@ spec:
     )
 }
 
-async fn pods_of(kubectl: &Kubectl, name: &str) -> anyhow::Result<String> {
-    let label = format!("serving.knative.dev/service={name}");
-    kubectl.ok(&["get", "pods", "-l", &label, "-o", "name"]).await
-}
-
 #[tokio::test]
 async fn two_models_take_turns_at_one_device() -> anyhow::Result<()> {
     let ebb = start().await?;
@@ -64,7 +58,8 @@ async fn two_models_take_turns_at_one_device() -> anyhow::Result<()> {
     // Its first pod finds no device, until the idle one lets go of it.
     kubectl.apply(&model("second")).await?;
     kubectl.wait_ready("second").await?;
-    assert_eq!(pods_of(&kubectl, "first").await?, "", "both have a device");
+    // Its object may outlive its processes, which have given the device back, by a moment.
+    kubectl.wait_asleep("first").await;
     let client = ebb.client();
     for round in 0..3 {
         for name in ["first", "second"] {
