@@ -30,4 +30,4 @@ mod tasks;
 
 pub use logs::Logs;
 pub use ports::{PortReservation, Ports};
-pub use shell::{RunnerOptions, clear_stale_pods, run};
+pub use shell::{DRAINED, RunnerOptions, clear_stale_pods, run};

@@ -64,6 +64,9 @@ struct Shell {
     listed: HashSet<String>,
 }
 
+/// The annotation of a pod in which no request is, nor will be.
+pub const DRAINED: &str = "serving.ebb.dev/drained";
+
 /// Removes what a former Ebb left: the pods in the store, whose processes are gone, and their
 /// logs. To be called before anything creates pods, so that Deployments make new ones.
 ///
@@ -153,7 +156,7 @@ impl Shell {
             .metadata
             .deletion_timestamp
             .is_some()
-            .then(|| Stop { deadline: Instant::now() + grace(&pod), has_hook: true });
+            .then(|| Stop { deadline: Instant::now() + grace(&pod), has_hook: has_hook(&pod) });
         if let Some(worker) = self.workers.get(&uid) {
             if let Some(stop) = stop {
                 order(worker, stop, false);
@@ -215,10 +218,43 @@ fn order(worker: &watch::Sender<Orders>, stop: Stop, keeps_object: bool) {
     });
 }
 
+/// Whether hooks run before the processes end. A pause waits for requests that are on their way, of
+/// which a drained pod has none; hooks of other kinds are the model's own.
+fn has_hook(pod: &Pod) -> bool {
+    let is_drained = pod.annotations().contains_key(DRAINED);
+    let containers = pod.spec.iter().flat_map(|spec| &spec.containers);
+    let mut hooks = containers.filter_map(|it| it.lifecycle.as_ref()?.pre_stop.as_ref());
+    !is_drained || hooks.any(|hook| hook.sleep.is_none())
+}
+
 fn grace(pod: &Pod) -> Duration {
     let spec = pod.spec.as_ref();
     let asked_s = pod.metadata.deletion_grace_period_seconds;
     container::grace(
         asked_s.or_else(|| spec.and_then(|spec| spec.termination_grace_period_seconds)),
     )
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn a_drained_pod_makes_no_pause_before_its_end() {
+        let pod = |hook: serde_json::Value, is_drained: bool| -> Pod {
+            let notes = if is_drained { json!({DRAINED: "true"}) } else { json!({}) };
+            serde_json::from_value(json!({
+                "metadata": {"annotations": notes},
+                "spec": {"containers": [{"name": "c", "lifecycle": {"preStop": hook}}, {"name": "d"}]},
+            }))
+            .expect("a pod")
+        };
+        let pause = || json!({"sleep": {"seconds": 3}});
+        let own = || json!({"exec": {"command": ["save"]}});
+        assert!(has_hook(&pod(pause(), false)) && has_hook(&pod(own(), false)));
+        assert!(!has_hook(&pod(pause(), true)), "nothing is on its way");
+        assert!(has_hook(&pod(own(), true)), "the model's own");
+    }
 }

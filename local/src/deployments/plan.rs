@@ -32,6 +32,9 @@ pub struct Victim {
     pub name: String,
     /// `metadata.uid`.
     pub uid: String,
+    /// Whether it goes because fewer are asked for: Ebb asks for fewer once nothing is inside, and
+    /// nothing will be.
+    pub is_surplus: bool,
 }
 
 /// The pods of one Deployment, by what they count for.
@@ -99,11 +102,13 @@ pub fn plan<'a>(
 
     current.sort_by_key(|pod| keep_rank(pod));
     let excess = current.len().saturating_sub(wanted);
-    delete.extend(current.drain(..excess));
+    let fewer = current.drain(..excess).map(|pod| Victim { is_surplus: true, ..victim(pod) });
+    let fewer: Vec<Victim> = fewer.collect();
 
     if recreates && !superseded.is_empty() {
         delete.append(&mut superseded);
-        return Actions { create: 0, delete: delete.into_iter().map(victim).collect() };
+        let delete = fewer.into_iter().chain(delete.into_iter().map(victim)).collect();
+        return Actions { create: 0, delete };
     }
     let hash = template_hash(&spec.template);
     let old_still_ends = terminating.iter().any(|pod| {
@@ -132,7 +137,8 @@ pub fn plan<'a>(
     // For every wanted pod that does not serve yet one of the earlier ones stays, the best first.
     let surplus = superseded.len().saturating_sub(wanted.saturating_sub(serving));
     delete.extend(superseded.drain(..surplus));
-    Actions { create, delete: delete.into_iter().map(victim).collect() }
+    let delete = fewer.into_iter().chain(delete.into_iter().map(victim)).collect();
+    Actions { create, delete }
 }
 
 /// When a pod has been ready for `min_ready_s`; `None` when it is not ready. Where it need not have
@@ -207,5 +213,6 @@ fn victim(pod: &Pod) -> Victim {
     Victim {
         name: pod.metadata.name.clone().unwrap_or_default(),
         uid: pod.metadata.uid.clone().unwrap_or_default(),
+        is_surplus: false,
     }
 }

@@ -21,7 +21,7 @@ use tokio_util::sync::CancellationToken;
 use super::cache::{Cache, Change, owner};
 use super::plan::{Actions, plan};
 use super::status::observe;
-use super::writes::{Deletion, create_pod, delete_pod};
+use super::writes::{Deletion, create_pod, delete_pod, mark_drained};
 use crate::scheduler::Scheduler;
 
 /// Events taken in one go. Those that have arrived are taken together, without a wait for more.
@@ -288,7 +288,12 @@ impl Shell {
                 (self.ports.as_ref(), self.scheduler.as_ref()),
                 deployment
             ))),
-            join_all(delete.iter().map(|victim| delete_pod(&api, victim))),
+            join_all(delete.iter().map(async |victim| {
+                if victim.is_surplus && self.scheduler.is_some() {
+                    mark_drained(&api, victim).await;
+                }
+                delete_pod(&api, victim).await
+            })),
         );
         let mut is_done = true;
         for outcome in created {

@@ -1,10 +1,11 @@
 //! Pods made and deleted, and what came of it.
 
-use ebb_runner::{PortReservation, Ports};
+use ebb_runner::{DRAINED, PortReservation, Ports};
 use k8s_openapi::api::apps::v1::Deployment;
 use k8s_openapi::api::core::v1::Pod;
-use kube::api::{DeleteParams, PostParams, Preconditions};
+use kube::api::{DeleteParams, Patch, PatchParams, PostParams, Preconditions};
 use kube::{Api, ResourceExt as _};
+use serde_json::json;
 
 use super::plan::Victim;
 use super::template;
@@ -50,6 +51,17 @@ pub(super) async fn create_pod(
             }
             None
         }
+    }
+}
+
+/// Marks a pod in which no request is and will be: its processes need no pause before they end.
+/// Whoever lowers a Deployment by hand has that pause no more than Ebb.
+pub(super) async fn mark_drained(api: &Api<Pod>, victim: &Victim) {
+    let notes = json!({"metadata": {"uid": victim.uid, "annotations": {DRAINED: "true"}}});
+    let written = api.patch(&victim.name, &PatchParams::default(), &Patch::Merge(notes)).await;
+    if let Err(error) = written {
+        // The pause is all that it costs.
+        tracing::debug!(%error, pod.name = %victim.name, "A pod was not marked");
     }
 }
 
