@@ -205,7 +205,8 @@ impl Room {
             let Some(claim) = self.claims.get_mut(&waiting.uid).filter(|_| is_ours) else {
                 continue;
             };
-            if needs.is_empty() || claim.retry_at.is_some_and(|at| now < at) {
+            let is_left = waiting.is_wake && !waiting.is_wanted;
+            if is_left || needs.is_empty() || claim.retry_at.is_some_and(|at| now < at) {
                 continue;
             }
             let is_blocked = needs.iter().any(|need| blocked.contains(&need.resource));

@@ -196,7 +196,8 @@ fn note(ledger: &mut Ledger, pod: &Pod) {
         ledger.release(&name(pod));
     } else if is_placed {
         let devices = Devices::of_pod(pod);
-        let is_measured = Amounts::is_given(pod);
+        // While it loads, it has a part of what it will have.
+        let is_measured = Amounts::is_given(pod) && pod::is_ready(pod);
         let placed = Placed { ask: Ask { amounts: Amounts::held(pod), ..ask(pod) }, devices };
         ledger.follow(placed, is_measured);
     } else {

@@ -9,6 +9,7 @@ use std::fmt::Write as _;
 
 use k8s_openapi::api::core::v1::Pod;
 
+use super::amounts::is_extended;
 use super::condition;
 
 /// The reason of a pod in local mode that will run once others have given back what they hold. It is
@@ -34,8 +35,11 @@ pub fn shortages(pod: &Pod) -> Vec<Shortage> {
     let is_placed = pod.spec.as_ref().is_some_and(|spec| spec.node_name.is_some());
     let scheduled = condition(pod, "PodScheduled").filter(|it| it.status == "False" && !is_placed);
     let message = scheduled.and_then(|it| it.message.as_deref()).unwrap_or_default();
-    let mut found: Vec<Shortage> = Vec::new();
+    let mut found: Vec<(u64, Shortage)> = Vec::new();
+    let mut before = message.split(INSUFFICIENT);
     for part in message.split(INSUFFICIENT).skip(1).take(RESOURCES_MAX) {
+        let nodes = before.next().and_then(|text| text.split_whitespace().next_back());
+        let nodes = nodes.and_then(|nodes| nodes.parse().ok()).unwrap_or(0);
         let is_name = |c: char| c.is_ascii_alphanumeric() || "-._/".contains(c);
         let end = part.find(|c| !is_name(c)).unwrap_or(part.len());
         let (resource, rest) = part.split_at(end);
@@ -43,11 +47,15 @@ pub fn shortages(pod: &Pod) -> Vec<Shortage> {
         let resource = resource.trim_end_matches('.');
         let lack = rest.strip_prefix(" (").and_then(|rest| rest.split_once(' '));
         let lack = lack.and_then(|(lack, _)| lack.parse().ok());
-        if !resource.is_empty() && found.iter().all(|known| known.resource != resource) {
-            found.push(Shortage { resource: resource.to_owned(), lack });
+        if !resource.is_empty() && found.iter().all(|(_, known)| known.resource != resource) {
+            found.push((nodes, Shortage { resource: resource.to_owned(), lack }));
         }
     }
-    found
+    // Nodes without the device may lack anything else as well. Where more nodes lack the device alone,
+    // the device is all that is needed.
+    let devices = found.iter().filter(|(_, it)| is_extended(&it.resource));
+    let most = devices.map(|(nodes, _)| *nodes).max().unwrap_or(0);
+    found.into_iter().filter(|(nodes, _)| *nodes >= most).map(|(_, it)| it).collect()
 }
 
 /// The message of local mode, which [`shortages`] reads.
@@ -88,7 +96,9 @@ mod tests {
         assert_eq!(told("False", message), [gpu()]);
         let message = "0/3 nodes are available: 1 Insufficient memory, 2 Insufficient nvidia.com/gpu, \
                        1 node(s) had untolerated taint {a: b}.";
-        assert_eq!(told("False", message), [("memory".to_owned(), None), gpu()]);
+        assert_eq!(told("False", message), [gpu()], "one node has all the rest");
+        let both = "0/2 nodes are available: 2 Insufficient memory, 2 Insufficient nvidia.com/gpu.";
+        assert_eq!(told("False", both), [("memory".to_owned(), None), gpu()]);
         assert_eq!(told("True", message), [], "a node has taken it since");
         for message in
             ["", "Insufficient ", "0/1 nodes are available: 1 Too many pods.", "Insufficient ."]

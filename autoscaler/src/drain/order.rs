@@ -11,6 +11,11 @@ impl Drain {
         (self.id, &self.ordered)
     }
 
+    /// Whether the lower scale that the pod goes by was asked for.
+    pub fn is_condemned(&self, uid: &str) -> bool {
+        self.condemned.contains_key(uid)
+    }
+
     /// Whether that order names a pod.
     pub fn is_ordered(&self, uid: &str) -> bool {
         self.ordered.binary_search_by(|ordered| ordered.as_str().cmp(uid)).is_ok()

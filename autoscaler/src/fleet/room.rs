@@ -96,7 +96,7 @@ impl Fleet {
                 continue;
             };
             let key = &revision.target().key;
-            let is_wake = pods.counts().ready == 0;
+            let mut is_wake = !pods.iter().any(|pod| pod.node.is_some() && !pod.is_terminating);
             for pod in pods.iter() {
                 if is_lacking(pod) {
                     scene.waiting.push(Waiting {
@@ -104,12 +104,18 @@ impl Fleet {
                         revision: Arc::clone(key),
                         priority: revision.target().priority,
                         is_wake,
-                        is_wanted: revision.is_wanted(),
+                        is_wanted: revision.is_wanted(now),
                         needs: needs(pod),
                     });
+                    // The others are more replicas of it.
+                    is_wake = false;
                 } else {
                     let is_idle = revision.is_idle(&pod.uid);
-                    scene.holders.extend(holder(pod, key, is_idle, now));
+                    let holder = holder(pod, key, is_idle, now);
+                    scene.holders.extend(holder.map(|holder| Holder {
+                        is_ending: holder.is_ending || revision.is_leaving(&pod.uid),
+                        ..holder
+                    }));
                 }
             }
             let is_pressed = pods.iter().any(is_lacking);

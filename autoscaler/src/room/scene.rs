@@ -80,7 +80,7 @@ pub struct Waiting {
     pub revision: Arc<RevisionKey>,
     /// The revision's priority.
     pub priority: i16,
-    /// Whether the revision has no ready pod: a request may wait.
+    /// Whether it is the first pod of its revision: a request may wait.
     pub is_wake: bool,
     /// Whether anybody wants it: a request, or the revision's lower bounds.
     pub is_wanted: bool,

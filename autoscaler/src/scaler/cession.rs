@@ -1,10 +1,16 @@
 //! What a revision lets go for others, and what it is worth.
 
+use std::time::Duration;
+
 use tokio::time::Instant;
 
 use super::{RevisionScaler, Surroundings};
 use crate::bounds::Bounds;
 use crate::room::{Cession, Tenant};
+
+/// How long after a request another one counts as the same client's: it may have been told to come back,
+/// as the waiting page does every few seconds.
+const ASKED_AGAIN: Duration = Duration::from_secs(15);
 
 impl RevisionScaler {
     /// Takes note of what it is to let go; true if that is new.
@@ -12,6 +18,10 @@ impl RevisionScaler {
         let is_new = self.cession != cession;
         // The load that the windows remember is no reason to wake it again.
         self.is_let_go |= cession.as_ref().is_some_and(|cession| cession.cap == 0);
+        if cession.is_none() && self.current > Some(0) {
+            // It has kept them in the end.
+            self.is_let_go = false;
+        }
         self.cession = cession;
         is_new
     }
@@ -30,9 +40,16 @@ impl RevisionScaler {
         self.load.in_flight(uid) == 0
     }
 
-    /// Whether anybody wants it to have pods: a request, or its lower bounds.
-    pub fn is_wanted(&self) -> bool {
-        self.load.is_demanded() || self.floor() > 0
+    /// Whether a pod goes already, by a lower scale.
+    pub fn is_leaving(&self, uid: &str) -> bool {
+        self.drain.is_condemned(uid)
+    }
+
+    /// Whether anybody wants it to have pods: a request, a client that may ask again, or its lower
+    /// bounds.
+    pub fn is_wanted(&self, now: Instant) -> bool {
+        let is_recent = self.used.is_some_and(|at| now.duration_since(at) < ASKED_AGAIN);
+        self.load.is_demanded() || is_recent || self.floor() > 0
     }
 
     /// Replicas that it keeps whatever the load.
@@ -60,7 +77,8 @@ impl RevisionScaler {
     pub(super) fn within_cession(&self, want: u32, around: &Surroundings<'_>) -> u32 {
         let is_known = around.is_listed && around.complete_age.is_some();
         match &self.cession {
-            Some(cession) if is_known => want.min(cession.cap),
+            // The bounds may have risen meanwhile.
+            Some(cession) if is_known => want.min(cession.cap.max(self.floor())),
             _ => want,
         }
     }

@@ -75,6 +75,8 @@ struct Holding {
     is_seen: bool,
     /// The most memory that it has had.
     peak: u64,
+    /// Whether it was ever measured with its model loaded.
+    is_measured: bool,
 }
 
 /// What is left of each resource.
@@ -97,9 +99,10 @@ impl Ledger {
     pub(super) fn place(&mut self, ask: &Ask) -> Option<Placed> {
         let needed = self.needed(ask);
         let mut left = Left::new();
+        let running = self.running();
         for index in self.ordered() {
             let queued = &self.queue[index];
-            if self.rank(&queued.ask) <= self.rank(ask) {
+            if rank(&queued.ask, &running) <= rank(ask, &running) {
                 self.reserve(&self.needed(&queued.ask), &mut left);
             }
         }
@@ -125,18 +128,23 @@ impl Ledger {
         let known = self.held.remove(&placed.ask.name);
         let now = placed.ask.amounts.of(MEMORY);
         let peak = known.as_ref().map_or(now, |known| known.peak.max(now));
+        let is_measured = is_measured || known.as_ref().is_some_and(|known| known.is_measured);
         if let Some(known) = known.filter(|_| !is_measured) {
             placed.ask.amounts.raise(&known.placed.ask.amounts);
         }
-        self.held.insert(placed.ask.name.clone(), Holding { placed, is_seen: true, peak });
+        let name = placed.ask.name.clone();
+        self.held.insert(name, Holding { placed, is_seen: true, peak, is_measured });
     }
 
     /// Takes note that a pod is gone.
     pub(super) fn release(&mut self, name: &str) {
         self.queue.retain(|queued| queued.ask.name != name);
-        let Some(Holding { placed, peak, .. }) = self.held.remove(name) else { return };
+        let Some(holding) = self.held.remove(name) else { return };
+        let Holding { placed, peak, is_measured, .. } = holding;
         if let Some(model) = placed.ask.model.filter(|_| peak > 0) {
-            self.measured.insert(model, peak);
+            // One that ended while it loaded says only that there is no less.
+            let known = self.measured.get(&model).copied().filter(|_| !is_measured);
+            self.measured.insert(model, known.map_or(peak, |known| known.max(peak)));
             if self.measured.len() > MODELS_MAX {
                 self.measured.pop_first();
             }
@@ -175,19 +183,17 @@ impl Ledger {
     /// The places of the queue in the order in which they have their turn.
     fn ordered(&self) -> Vec<usize> {
         let mut order: Vec<_> = (0..self.queue.len()).collect();
+        let running = self.running();
         order.sort_by_key(|index| {
             let queued = &self.queue[*index];
-            (self.rank(&queued.ask), queued.number)
+            (rank(&queued.ask, &running), queued.number)
         });
         order
     }
 
-    /// Who goes first: the higher priority, and a model without a replica before more replicas of one
-    /// that has some.
-    fn rank(&self, ask: &Ask) -> (Reverse<i16>, bool) {
-        let has_more = |held: &Holding| held.placed.ask.model == ask.model;
-        let is_extra = ask.model.is_some() && self.held.values().any(has_more);
-        (Reverse(ask.priority), is_extra)
+    /// The models that have a replica.
+    fn running(&self) -> BTreeSet<&str> {
+        self.held.values().filter_map(|it| it.placed.ask.model.as_deref()).collect()
     }
 
     /// Whether all that is needed is left.
@@ -310,7 +316,7 @@ impl Ledger {
         ask.amounts = needed.clone();
         let placed = Placed { ask, devices };
         let is_seen = placed.ask.uid.is_some();
-        let holding = Holding { placed: placed.clone(), is_seen, peak: 0 };
+        let holding = Holding { placed: placed.clone(), is_seen, peak: 0, is_measured: false };
         self.held.insert(placed.ask.name.clone(), holding);
         Some(placed)
     }
@@ -326,6 +332,13 @@ impl Ledger {
         let held = self.held.values().map(|it| it.placed.ask.amounts.of(resource));
         self.capacity(resource).saturating_sub(held.fold(0, u64::saturating_add))
     }
+}
+
+/// Who goes first: the higher priority, and a model without a replica before more replicas of one that
+/// is `running`.
+fn rank(ask: &Ask, running: &BTreeSet<&str>) -> (Reverse<i16>, bool) {
+    let is_extra = ask.model.as_deref().is_some_and(|model| running.contains(model));
+    (Reverse(ask.priority), is_extra)
 }
 
 #[cfg(test)]

@@ -146,6 +146,11 @@ fn measured_memory_counts_now_and_at_the_next_start() {
     ledger.follow(Placed { ask: ask("m-2", 500, 0), ..Placed::default() }, true);
     ledger.release("default/m-2");
     assert!(ledger.place(&ask("m-3", 10, 0)).is_some(), "it ran with more than there is");
+    ledger.follow(Placed { ask: ask("m-3", 20, 0), ..Placed::default() }, false);
+    assert_eq!(ledger.place(&ask("b", 40, 0)), None, "it is still loading");
+    ledger.release("default/m-3");
+    ledger.place(&ask("b", 40, 0)).unwrap();
+    assert_eq!(ledger.place(&ask("m-4", 10, 0)), None, "it ended while it loaded");
 }
 
 #[test]
