@@ -64,7 +64,7 @@ pub(super) struct Ledger {
     held: BTreeMap<String, Holding>,
     queue: Vec<Queued>,
     arrivals: u64,
-    /// Bytes that the latest replica of a model had in the end.
+    /// Bytes that the latest replica of a model had at the most.
     measured: BTreeMap<String, u64>,
 }
 
@@ -95,7 +95,7 @@ impl Ledger {
         }
     }
 
-    /// Places a pod if there is room, and nobody waits for any of it.
+    /// Places a pod if there is room beside what those need who wait and go before it.
     pub(super) fn place(&mut self, ask: &Ask) -> Option<Placed> {
         let needed = self.needed(ask);
         let mut left = Left::new();
