@@ -26,13 +26,13 @@ const KIBI: f64 = 1024.0;
 
 /// Whether the text is a quantity as k8s.io/apimachinery/pkg/api/resource parses it.
 pub fn is_quantity(text: &str) -> bool {
-    read(text).is_some()
+    number(text).is_some()
 }
 
 /// The quantity in whole units, rounded up; 0 for one below 0. `None` if the text is none.
 #[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "`as` clamps a float")]
 pub fn whole(text: &str) -> Option<u64> {
-    read(text).map(|number| number.ceil() as u64)
+    number(text).map(|number| number.ceil() as u64)
 }
 
 /// Bytes for people and for Kubernetes: in the largest unit that leaves no more than a thousandth
@@ -48,7 +48,8 @@ pub fn bytes(number: u64) -> String {
     number.to_string()
 }
 
-fn read(text: &str) -> Option<f64> {
+/// The quantity in its base unit, as precisely as a float is. `None` if the text is none.
+pub fn number(text: &str) -> Option<f64> {
     let unsigned = text.strip_prefix(['+', '-']).unwrap_or(text);
     let end = unsigned.find(|c: char| !c.is_ascii_digit() && c != '.').unwrap_or(unsigned.len());
     let (number, unit) = unsigned.split_at(end);

@@ -1,15 +1,15 @@
 //! Room for pods that find none: which replicas are let go for them.
 //!
 //! A pod that no node takes for want of memory, or of a device such as a GPU, makes a *claim*. Claims
-//! are served in the order of their priorities and their arrival, those of models without a ready pod
-//! first. What is let go for a claim is chosen in `choice.rs`: idle replicas, the least valuable ones,
+//! are served in the order of their priorities and their arrival, those of models that have no pod on a
+//! node first. What is let go for a claim is chosen in `choice.rs`: idle replicas, the least valuable ones,
 //! none that is younger than the residency. A claim of a model that has waited for a whole turn may take
 //! a replica that is in use: that one gets no new request, and goes when its last request has ended.
 //!
 //! The revisions that let go are held down until the claim is served, or else the next request for one
-//! of them would take the room that was made. Nobody holds them down for longer than `HELD_FOR` once
-//! their pods are gone, nor waits for a pod to go for longer than `DRAIN_MAX`; what was let go in vain
-//! is not tried again at once.
+//! of them would take the room that was made. A revision is held down for `HELD_FOR` at the most once its
+//! pods are gone, and a pod that does not go is given up after `DRAIN_MAX`. A claim for which replicas
+//! went in vain waits before others go for it.
 //!
 //! Value is Greedy-Dual's (N. Young, "The k-server dual and loose competitiveness for paging", 1994; P.
 //! Cao and S. Irani, "Cost-aware WWW proxy caching algorithms", 1997): at each use a model is worth the
@@ -43,7 +43,7 @@ const HELD_FOR: Duration = Duration::from_secs(30);
 /// How long a pod may take to go: a stream that never ends would keep its revision from all other
 /// requests, and the claim from pods that become idle meanwhile.
 const DRAIN_MAX: Duration = Duration::from_mins(2);
-/// How long a claim waits for which replicas went in vain; doubled each time.
+/// How long a claim waits after replicas went for it in vain; doubled each time.
 const RETRY_AFTER: Duration = Duration::from_mins(1);
 /// Most doublings of it: half an hour.
 const RETRIES_MAX: u32 = 5;
@@ -104,11 +104,6 @@ impl Room {
     /// Whether nobody waits, and nobody is held down.
     pub fn is_empty(&self) -> bool {
         self.claims.is_empty() && self.grants.is_empty()
-    }
-
-    /// How many pods wait for room.
-    pub fn claims(&self) -> usize {
-        self.claims.len()
     }
 
     /// How many replicas were let go so far.
@@ -222,9 +217,8 @@ impl Room {
                 needs,
                 priority: waiting.priority,
                 revision: &waiting.revision,
-                // Neither more replicas for one model nor a pod that nobody waits for are a reason to stop
-                // another that is in use.
-                may_use: is_turn && waiting.is_wake && waiting.is_wanted,
+                // More replicas for one model are no reason to stop another that is in use.
+                may_use: is_turn && waiting.is_wake,
                 residency: rules.make_room_residency,
                 turn,
                 taken: &taken,

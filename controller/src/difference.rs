@@ -5,31 +5,12 @@
 //! before has been dropped since. A difference reported in error costs an apply that changes
 //! nothing; a missed one leaves the field in place for ever.
 
+use ebb_api::quantity;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{FieldsV1, ManagedFieldsEntry};
 use serde_json::{Map, Value};
 
 /// Fields whose values are quantities: the server writes them in its own spelling.
 const QUANTITIES: &[&str] = &["limits", "requests", "sizeLimit"];
-
-/// Suffixes of quantities and what they multiply by, longest first.
-const SUFFIXES: &[(&str, f64)] = &[
-    ("Ki", 1024.0),
-    ("Mi", 1_048_576.0),
-    ("Gi", 1_073_741_824.0),
-    ("Ti", 1_099_511_627_776.0),
-    ("Pi", 1_125_899_906_842_624.0),
-    ("Ei", 1_152_921_504_606_846_976.0),
-    ("n", 1e-9),
-    ("u", 1e-6),
-    ("m", 1e-3),
-    ("k", 1e3),
-    ("M", 1e6),
-    ("G", 1e9),
-    ("T", 1e12),
-    ("P", 1e15),
-    ("E", 1e18),
-    ("", 1.0),
-];
 
 /// Values that the API server adds inside of objects and lists that are owned as a whole (structs
 /// and lists marked atomic in Kubernetes' `core/v1/types.go`, with their `defaults.go`).
@@ -84,17 +65,10 @@ fn is_empty(value: &Value) -> bool {
 }
 
 fn same_quantity(one: &str, two: &str) -> bool {
-    match (quantity(one), quantity(two)) {
+    match (quantity::number(one), quantity::number(two)) {
         (Some(one), Some(two)) => (one - two).abs() <= one.abs() * 1e-9,
         _ => false,
     }
-}
-
-fn quantity(text: &str) -> Option<f64> {
-    SUFFIXES.iter().find_map(|(suffix, scale)| {
-        let number: f64 = text.strip_suffix(suffix)?.parse().ok()?;
-        Some(number * scale)
-    })
 }
 
 /// The part of an entry that [`differs`] needs for `manager`, as one line of text: as a tree of

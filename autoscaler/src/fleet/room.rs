@@ -72,15 +72,16 @@ impl Fleet {
         now: Moment,
     ) -> Vec<Action> {
         let before = std::mem::take(&mut self.ceding);
-        self.ceding = cessions.keys().cloned().collect();
+        let ceding = cessions.keys().cloned().collect();
         let mut actions = Vec::new();
-        for key in before.union(&self.ceding.clone()) {
+        for key in before.union(&ceding) {
             let Some(id) = self.table.id(key) else { continue };
             let Some(revision) = &mut self.table.at_mut(id).revision else { continue };
             if revision.cede(cessions.remove(key)) {
                 actions.extend(self.visit(id, now, RevisionScaler::act));
             }
         }
+        self.ceding = ceding;
         actions
     }
 
@@ -92,7 +93,7 @@ impl Fleet {
             let Some(revision) = revision else {
                 // What ends of a revision that is gone gives room all the same.
                 let ending = pods.iter().filter(|pod| pod.is_terminating);
-                scene.holders.extend(ending.filter_map(|pod| holder(pod, &unknown, true, now)));
+                scene.holders.extend(ending.filter_map(|pod| holder(pod, &unknown, None, now)));
                 continue;
             };
             let key = &revision.target().key;
@@ -110,12 +111,7 @@ impl Fleet {
                     // The others are more replicas of it.
                     is_wake = false;
                 } else {
-                    let is_idle = revision.is_idle(&pod.uid);
-                    let holder = holder(pod, key, is_idle, now);
-                    scene.holders.extend(holder.map(|holder| Holder {
-                        is_ending: holder.is_ending || revision.is_leaving(&pod.uid),
-                        ..holder
-                    }));
+                    scene.holders.extend(holder(pod, key, Some(revision), now));
                 }
             }
             let is_pressed = pods.iter().any(is_lacking);
@@ -129,7 +125,7 @@ impl Fleet {
 fn holder<'a>(
     pod: &'a RevisionPod,
     key: &Arc<RevisionKey>,
-    is_idle: bool,
+    revision: Option<&RevisionScaler>,
     now: Instant,
 ) -> Option<Holder<'a>> {
     let node = pod.node.as_deref().filter(|_| !pod.holds.0.is_empty())?;
@@ -138,9 +134,9 @@ fn holder<'a>(
         uid: &pod.uid,
         node,
         amounts: &pod.holds,
-        is_ending: pod.is_terminating,
+        is_ending: pod.is_terminating || revision.is_some_and(|it| it.is_leaving(&pod.uid)),
         ready_for: pod.ready_since.map(|since| now.duration_since(since)),
-        is_idle,
+        is_idle: revision.is_none_or(|it| it.is_idle(&pod.uid)),
     })
 }
 

@@ -110,8 +110,8 @@ impl Tenant {
         least.max(self.usual_start().min(RESIDENCY_MAX))
     }
 
-    /// The same for one that is in use: a model that nobody else could be served beside is worth more of
-    /// the time.
+    /// The same for one that is in use. Its clients wait once it goes, so that it stays longer than an
+    /// idle one.
     pub(super) fn turn(&self, least: Duration) -> Duration {
         least.max((self.usual_start() * TURN_STARTS).min(TURN_MAX))
     }

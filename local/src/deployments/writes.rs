@@ -55,7 +55,7 @@ pub(super) async fn create_pod(
 }
 
 /// Marks a pod in which no request is and will be: its processes need no pause before they end.
-/// Whoever lowers a Deployment by hand has that pause no more than Ebb.
+/// A Deployment that somebody lowers by hand loses the pause as well.
 pub(super) async fn mark_drained(api: &Api<Pod>, victim: &Victim) {
     let notes = json!({"metadata": {"uid": victim.uid, "annotations": {DRAINED: "true"}}});
     let written = api.patch(&victim.name, &PatchParams::default(), &Patch::Merge(notes)).await;
