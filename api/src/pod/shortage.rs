@@ -51,11 +51,14 @@ pub fn shortages(pod: &Pod) -> Vec<Shortage> {
             found.push((nodes, Shortage { resource: resource.to_owned(), lack }));
         }
     }
-    // Nodes without the device may lack anything else as well. Where more nodes lack the device alone,
-    // the device is all that is needed.
-    let devices = found.iter().filter(|(_, it)| is_extended(&it.resource));
-    let most = devices.map(|(nodes, _)| *nodes).max().unwrap_or(0);
-    found.into_iter().filter(|(nodes, _)| *nodes >= most).map(|(_, it)| it).collect()
+    // Where all nodes lack the device and fewer lack something else, the nodes without the device may be
+    // those. Where some node has the device free, something else is in the way there.
+    let all = message.strip_prefix("0/").and_then(|rest| rest.split_once(' '));
+    let all: Option<u64> = all.and_then(|(all, _)| all.parse().ok());
+    let is_lacked_by_all =
+        |(nodes, it): &(u64, Shortage)| is_extended(&it.resource) && Some(*nodes) == all;
+    let least = if found.iter().any(is_lacked_by_all) { all.unwrap_or(0) } else { 0 };
+    found.into_iter().filter(|(nodes, _)| *nodes >= least).map(|(_, it)| it).collect()
 }
 
 /// The message of local mode, which [`shortages`] reads.
@@ -96,7 +99,11 @@ mod tests {
         assert_eq!(told("False", message), [gpu()]);
         let message = "0/3 nodes are available: 1 Insufficient memory, 2 Insufficient nvidia.com/gpu, \
                        1 node(s) had untolerated taint {a: b}.";
-        assert_eq!(told("False", message), [gpu()], "one node has all the rest");
+        let memory = || ("memory".to_owned(), None);
+        assert_eq!(told("False", message), [memory(), gpu()], "one node may have GPUs free");
+        let mixed =
+            "0/2 nodes are available: 1 Insufficient memory, 2 Insufficient nvidia.com/gpu.";
+        assert_eq!(told("False", mixed), [gpu()], "one node has all the rest");
         let both = "0/2 nodes are available: 2 Insufficient memory, 2 Insufficient nvidia.com/gpu.";
         assert_eq!(told("False", both), [("memory".to_owned(), None), gpu()]);
         assert_eq!(told("True", message), [], "a node has taken it since");

@@ -32,9 +32,9 @@ pub struct Victim {
     pub name: String,
     /// `metadata.uid`.
     pub uid: String,
-    /// Whether it goes because fewer are asked for: Ebb asks for fewer once nothing is inside, and
-    /// nothing will be.
-    pub is_surplus: bool,
+    /// Whether no request is inside, nor will be: fewer pods are asked for, and this one has the mark
+    /// of those that Ebb has drained, or none is to be left.
+    pub is_drained: bool,
 }
 
 /// The pods of one Deployment, by what they count for.
@@ -102,7 +102,9 @@ pub fn plan<'a>(
 
     current.sort_by_key(|pod| keep_rank(pod));
     let excess = current.len().saturating_sub(wanted);
-    let fewer = current.drain(..excess).map(|pod| Victim { is_surplus: true, ..victim(pod) });
+    let is_drained = |pod: &Pod| wanted == 0 || deletion_cost(pod) < 0;
+    let fewer =
+        current.drain(..excess).map(|pod| Victim { is_drained: is_drained(pod), ..victim(pod) });
     let fewer: Vec<Victim> = fewer.collect();
 
     if recreates && !superseded.is_empty() {
@@ -170,12 +172,13 @@ fn phase(pod: &Pod) -> &str {
 /// The order in which pods go: lowest first.
 type KeepRank = (bool, bool, i64, Reverse<Timestamp>, Reverse<i64>, Reverse<Timestamp>);
 
+fn deletion_cost(pod: &Pod) -> i64 {
+    let annotations = pod.metadata.annotations.as_ref();
+    let cost = annotations.and_then(|annotations| annotations.get(DELETION_COST)?.parse().ok());
+    cost.unwrap_or_default()
+}
+
 fn keep_rank(pod: &Pod) -> KeepRank {
-    let cost = pod
-        .metadata
-        .annotations
-        .as_ref()
-        .and_then(|annotations| annotations.get(DELETION_COST)?.parse().ok());
     let ready = ready_since(pod);
     let statuses = pod.status.as_ref().and_then(|s| s.container_statuses.as_ref());
     let restarts =
@@ -184,7 +187,7 @@ fn keep_rank(pod: &Pod) -> KeepRank {
     (
         phase(pod) == "Running",
         ready.is_some(),
-        cost.unwrap_or_default(),
+        deletion_cost(pod),
         Reverse(ready.unwrap_or(Timestamp::MIN)),
         Reverse(restarts),
         Reverse(created.map_or(Timestamp::MAX, |time| time.0)),
@@ -213,6 +216,6 @@ fn victim(pod: &Pod) -> Victim {
     Victim {
         name: pod.metadata.name.clone().unwrap_or_default(),
         uid: pod.metadata.uid.clone().unwrap_or_default(),
-        is_surplus: false,
+        is_drained: false,
     }
 }

@@ -289,7 +289,7 @@ impl Shell {
                 deployment
             ))),
             join_all(delete.iter().map(async |victim| {
-                if victim.is_surplus && self.scheduler.is_some() {
+                if victim.is_drained && self.scheduler.is_some() {
                     mark_drained(&api, victim).await;
                 }
                 delete_pod(&api, victim).await

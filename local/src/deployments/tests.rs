@@ -93,6 +93,23 @@ fn a_scale_is_followed_up_and_down() {
     assert_eq!(decide(&deployment(0), &[ready("a"), unready("b")]), (0, names(&["a", "b"])));
 }
 
+/// Only what Ebb has drained ends without a pause for requests on their way.
+#[test]
+fn a_pod_counts_as_drained_by_its_mark_or_where_none_is_left() {
+    let drained = |replicas: i32, pods: &[Pod]| -> Vec<(String, bool)> {
+        let Actions { delete, .. } = plan(&deployment(replicas), pods.iter(), at(100));
+        delete.into_iter().map(|victim| (victim.name, victim.is_drained)).collect()
+    };
+    let marked = pod("b", |pod| {
+        pod["metadata"]["annotations"]["controller.kubernetes.io/pod-deletion-cost"] =
+            json!("-1000");
+    });
+    assert_eq!(drained(1, &[ready("a"), marked]), [("b".to_owned(), true)]);
+    assert_eq!(drained(1, &[ready("a"), unready("b")]), [("b".to_owned(), false)], "by hand");
+    assert_eq!(drained(0, &[ready("a")]), [("a".to_owned(), true)]);
+    assert_eq!(drained(1, &[ready("a"), old("b")]), [("b".to_owned(), false)], "a rollout's");
+}
+
 /// Found by the simulation: the wall clock was an hour ahead when the pod became ready.
 #[test]
 fn a_ready_pod_is_available_at_once_although_the_clock_has_gone_back() {
