@@ -1,5 +1,7 @@
 //! The command line of `ebb`.
 
+use std::collections::BTreeMap;
+use std::ffi::OsString;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 
@@ -30,6 +32,15 @@ pub enum Command {
     /// Ends what a killed `ebb local` left behind; started by `ebb local` itself
     #[command(hide = true)]
     Guardian,
+    /// Makes mounts and becomes a model; started by `ebb local` itself
+    #[command(hide = true)]
+    Mounted {
+        /// What to mount where.
+        plan: String,
+        /// The model's program and its arguments.
+        #[arg(last = true)]
+        words: Vec<OsString>,
+    },
 }
 
 const LOCAL_EXAMPLES: &str = "\
@@ -37,6 +48,7 @@ Examples:
   ebb local -f service.yaml                     serve one model
   ebb local -f models/ --listen 127.0.0.1:9000  serve a folder of manifests on another port
   ebb local -f models/ --memory 8Gi             five models, and room for two
+  ebb local -f models/ --env HF_TOKEN,CUDA_*    models see these variables of this shell
   ebb local -o json | jq .event                 read what happens with a program
 
 Then, in another terminal:
@@ -78,6 +90,11 @@ pub struct Local {
     #[arg(long, value_name = "RESOURCE=COUNT", value_delimiter = ',')]
     pub devices: Vec<DeviceCount>,
 
+    /// Variables of this shell that models see, beside PATH, HOME and LANG: a name, or a beginning with
+    /// an asterisk, as in CUDA_*; may be repeated
+    #[arg(long, value_name = "NAME", value_delimiter = ',', value_parser = passed_on)]
+    pub env: Vec<String>,
+
     /// Folder of the state, with which the next start goes on [default: ~/.local/state/ebb]
     #[arg(long, value_name = "DIR", env = "EBB_DATA")]
     pub data: Option<PathBuf>,
@@ -105,9 +122,45 @@ impl Local {
         })
     }
 
+    /// The variables that `--env` names, of those in `here`.
+    ///
+    /// # Errors
+    ///
+    /// The name of one that is not there. A beginning that none has is no error.
+    pub fn passed_on(
+        &self,
+        here: impl Fn() -> BTreeMap<String, String>,
+    ) -> Result<BTreeMap<String, String>, String> {
+        let mut passed_on = BTreeMap::new();
+        let here = if self.env.is_empty() { BTreeMap::new() } else { here() };
+        for name in &self.env {
+            if let Some(beginning) = name.strip_suffix('*') {
+                let fits = here.iter().filter(|(name, _)| name.starts_with(beginning));
+                passed_on.extend(fits.map(|(name, value)| (name.clone(), value.clone())));
+            } else if let Some(value) = here.get(name) {
+                passed_on.insert(name.clone(), value.clone());
+            } else {
+                return Err(name.clone());
+            }
+        }
+        Ok(passed_on)
+    }
+
     /// The kubeconfig to write.
     pub fn kubeconfig_file(&self) -> PathBuf {
         self.kubeconfig.clone().unwrap_or_else(|| self.data_folder().join("kubeconfig"))
+    }
+}
+
+fn passed_on(text: &str) -> Result<String, String> {
+    let name = text.strip_suffix('*').unwrap_or(text);
+    let is_name = name.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'_');
+    if is_name && !name.is_empty() {
+        Ok(text.to_owned())
+    } else {
+        Err("it must be the name of a variable, as in HF_TOKEN, or a beginning, as in CUDA_*; its \
+             value is that of this shell"
+            .to_owned())
     }
 }
 
@@ -137,6 +190,26 @@ mod tests {
         let cli = Cli::try_parse_from(["ebb", "local", "--data", "/srv/ebb"]).unwrap();
         let Command::Local(local) = cli.command else { panic!("not local") };
         assert_eq!(local.kubeconfig_file(), PathBuf::from("/srv/ebb/kubeconfig"));
+    }
+
+    #[test]
+    fn models_see_the_variables_that_are_named() {
+        let here = || {
+            let pair = |name: &str, value: &str| (name.to_owned(), value.to_owned());
+            BTreeMap::from([pair("CUDA_A", "1"), pair("CUDA_B", "2"), pair("HF_TOKEN", "t")])
+        };
+        let passed_on = |text: &str| {
+            let cli = Cli::try_parse_from(["ebb", "local", "--env", text]).map_err(drop)?;
+            let Command::Local(local) = cli.command else { panic!("not local") };
+            let passed_on = local.passed_on(here).map_err(drop)?;
+            Ok::<_, ()>(passed_on.into_keys().collect::<Vec<_>>().join(","))
+        };
+        assert_eq!(passed_on("CUDA_*,HF_TOKEN"), Ok("CUDA_A,CUDA_B,HF_TOKEN".to_owned()));
+        assert_eq!(passed_on("ROCM_*"), Ok(String::new()));
+        assert_eq!(
+            (passed_on("HF_HOME"), passed_on("A=b"), passed_on("*")),
+            (Err(()), Err(()), Err(()))
+        );
     }
 
     #[test]

@@ -6,7 +6,7 @@ use clap::Parser as _;
 use ebb_daemon::process;
 use ebb_local::cli::{Cli, Command};
 use ebb_local::platform;
-use ebb_runner::guardian;
+use ebb_runner::{guardian, mounts};
 
 /// The reason not to take the system's allocator: see the workspace's Cargo.toml.
 #[global_allocator]
@@ -16,6 +16,8 @@ fn main() -> ExitCode {
     match Cli::parse().command {
         // Before any runtime: the guardian waits for a pipe to close and needs none.
         Command::Guardian => guardian::main(),
+        // Before any thread as well: a process with several enters no namespace of users.
+        Command::Mounted { plan, words } => mounts::main(&plan, &words),
         Command::Local(options) => process::end("ebb", platform::run(&options)),
     }
 }

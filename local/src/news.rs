@@ -3,7 +3,7 @@
 //! The core remembers the events that it gave for each object, so that a change that matters to
 //! nobody (a new resourceVersion, a condition that was reported already) gives none.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use ebb_api::condition::{self, Condition};
 use ebb_api::serving::{Revision, RevisionStatus, Service};
@@ -23,6 +23,8 @@ struct News {
     failed: BTreeMap<String, (String, String)>,
     /// Revision → its ready replicas.
     replicas: BTreeMap<String, i32>,
+    /// Revisions of which it was said what has no effect, if there is anything.
+    seen: BTreeSet<String>,
 }
 
 /// Shows what happens to Services and Revisions until `shutdown`.
@@ -69,6 +71,7 @@ impl News {
                     let revision = key(&revision);
                     self.failed.remove(&revision);
                     self.replicas.remove(&revision);
+                    self.seen.remove(&revision);
                     Vec::new()
                 }
                 _ => Vec::new(),
@@ -93,11 +96,11 @@ impl News {
     }
 
     fn revision(&mut self, revision: &Revision) -> Vec<TerminalEvent> {
+        let mut events = Vec::from_iter(self.omission(revision));
         let Some(status) = &revision.status else {
-            return Vec::new();
+            return events;
         };
         let revision = key(revision);
-        let mut events = Vec::new();
         events.extend(self.failure(&revision, status));
         let replicas = status.actual_replicas.unwrap_or(0);
         let before = self.replicas.insert(revision.clone(), replicas);
@@ -106,6 +109,15 @@ impl News {
             events.push(TerminalEvent::Scaled { revision, replicas });
         }
         events
+    }
+
+    fn omission(&mut self, revision: &Revision) -> Option<TerminalEvent> {
+        let name = key(revision);
+        if !self.seen.insert(name.clone()) {
+            return None;
+        }
+        let (fields, more) = ebb_runner::left_out(&revision.spec.pod);
+        (!fields.is_empty()).then_some(TerminalEvent::LeftOut { revision: name, fields, more })
     }
 
     fn failure(&mut self, revision: &str, status: &RevisionStatus) -> Option<TerminalEvent> {
@@ -158,6 +170,19 @@ mod tests {
             TerminalEvent::Scaled { revision: "default/digits-00001".to_owned(), replicas: 1 };
         assert_eq!(news.revision(&revision(1, "True")), [scaled]);
         assert_eq!(news.revision(&revision(0, "True")), []);
+    }
+
+    #[test]
+    fn what_has_no_effect_is_told_once() {
+        let mut news = News::default();
+        let mut picky = revision(0, "True");
+        picky.spec.pod.node_selector = Some([("gpu".to_owned(), "a100".to_owned())].into());
+        let told = news.revision(&picky);
+        let [TerminalEvent::LeftOut { fields, more: 0, .. }] = &told[..] else {
+            panic!("{told:?}");
+        };
+        assert_eq!(fields, &["nodeSelector"]);
+        assert_eq!(news.revision(&picky), []);
     }
 
     #[test]

@@ -8,6 +8,7 @@ mod bind;
 mod link;
 mod parts;
 
+use std::ffi::OsString;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -54,13 +55,25 @@ const HOLDER: &str = "Ebb local API";
 pub fn run(options: &Local) -> anyhow::Result<()> {
     logging::start(logging::Format::Text, &options.log).context("--log")?;
     let manifests = manifests::read(&options.filename)?;
+    // What is not text cannot be a variable of a container, whose values the API holds.
+    let text = |(name, value): (OsString, OsString)| {
+        Some((name.into_string().ok()?, value.into_string().ok()?))
+    };
+    let variables = options.passed_on(|| std::env::vars_os().filter_map(text).collect());
+    let variables = variables.map_err(|name| {
+        anyhow::anyhow!("--env: the variable {name} is not set here: set it, or leave it out")
+    })?;
     let data = options.data_folder();
     let instance = Instance::claim(&data).context("--data")?;
     // Started before the runtime, so that the child is not born among the runtime's threads.
     let own = std::env::current_exe().context("the path of the ebb program is not known")?;
     let guardian = Guardian::start(instance.identity(), &own)?;
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
-    let outcome = runtime.block_on(serve(options, &instance, &guardian, &manifests));
+    let mut runner = RunnerOptions::new(&data, instance.identity().to_owned());
+    runner.guardian = Some(guardian.clone());
+    runner.mounter = Some(own);
+    runner.variables = variables;
+    let outcome = runtime.block_on(serve(options, runner, &manifests));
     // Not simply dropped: that would wait for blocking calls, and with it the end of the replicas.
     runtime.shutdown_timeout(Duration::from_secs(1));
     guardian.close();
@@ -69,8 +82,7 @@ pub fn run(options: &Local) -> anyhow::Result<()> {
 
 async fn serve(
     options: &Local,
-    instance: &Instance,
-    guardian: &Guardian,
+    runner: RunnerOptions,
     manifests: &[Manifest],
 ) -> anyhow::Result<()> {
     let signals = Signals::listen()?;
@@ -79,8 +91,6 @@ async fn serve(
     let limits = Limits { drain: DRAIN_TIMEOUT, ..machine.limits() };
     let listeners = Listeners::bind(options)?;
     let data = options.data_folder();
-    let mut runner = RunnerOptions::new(&data, instance.identity().to_owned());
-    runner.guardian = Some(guardian.clone());
 
     let base = config(&listeners);
     let (publish, config) = watch::channel(Arc::new(base.clone()));

@@ -61,6 +61,15 @@ pub enum TerminalEvent {
         /// A sentence.
         message: String,
     },
+    /// A revision asks for what a program of this machine does not get.
+    LeftOut {
+        /// `namespace/name` of the revision.
+        revision: String,
+        /// The fields, as paths below `spec.template.spec`.
+        fields: Vec<String>,
+        /// How many more there are.
+        more: usize,
+    },
     /// A request waits for a revision without replicas.
     Waking {
         /// `namespace/name` of the revision.
@@ -190,6 +199,11 @@ fn sentence(event: &TerminalEvent, colour: bool) -> String {
         TerminalEvent::Failed { revision, reason, message } => {
             ("failed", RED, format!("{revision}: {reason}: {message}"))
         }
+        TerminalEvent::LeftOut { revision, fields, more } => {
+            let more = if *more == 0 { String::new() } else { format!(" and {more} more") };
+            let fields = fields.join(", ");
+            ("left out", YELLOW, format!("{revision}: no effect in local mode: {fields}{more}"))
+        }
         TerminalEvent::Waking { revision } => ("waking", YELLOW, revision.clone()),
         TerminalEvent::Waiting { pod, message } => ("waiting", YELLOW, format!("{pod}: {message}")),
         TerminalEvent::Ready { revision, took_ms } => {
@@ -271,6 +285,16 @@ mod tests {
             "   limits 524288 open files, 20000 connections, 8Gi of memory and 1 nvidia.com/gpu for models"
         );
         assert_eq!(lines[2], "  export KUBECONFIG=/home/me/kubeconfig");
+    }
+
+    #[test]
+    fn what_has_no_effect_is_said_in_one_line() {
+        let fields = vec!["nodeSelector".to_owned(), "tolerations".to_owned()];
+        let event = TerminalEvent::LeftOut { revision: "default/m-00001".into(), fields, more: 2 };
+        assert_eq!(
+            sentence(&event, false),
+            " left out default/m-00001: no effect in local mode: nodeSelector, tolerations and 2 more"
+        );
     }
 
     #[test]

@@ -56,11 +56,12 @@ const INHERITED: [&str; 3] = ["PATH", "HOME", "LANG"];
 // === impl Surroundings ===
 
 impl Surroundings {
-    /// The surroundings of this process.
-    pub(super) fn here() -> Self {
+    /// The surroundings of this process, with variables that a person has said to pass on.
+    pub(super) fn here(passed_on: &BTreeMap<String, String>) -> Self {
         let inherited = INHERITED
             .into_iter()
             .filter_map(|name| Some((name.to_owned(), std::env::var(name).ok()?)))
+            .chain(passed_on.clone())
             .collect();
         Self {
             beside: std::env::current_exe()
@@ -80,8 +81,7 @@ pub(super) fn resolve(
     surroundings: &Surroundings,
     is_program: impl Fn(&Path) -> bool,
 ) -> Result<CommandLine, CommandError> {
-    let directory = container.working_dir.as_deref().unwrap_or_default();
-    let directory = surroundings.directory.join(directory);
+    let directory = directory(container, surroundings);
     let given = container.command.iter().chain(&container.args).flatten();
     let (mut words, mut bytes) = (Vec::new(), 0);
     for word in given {
@@ -101,6 +101,11 @@ pub(super) fn resolve(
     };
     let program = find(&name, &directory, variables, surroundings, is_program)?;
     Ok(CommandLine { program, args: words.collect(), directory })
+}
+
+/// The working directory: `workingDir`, or Ebb's own.
+pub(super) fn directory(container: &Container, surroundings: &Surroundings) -> PathBuf {
+    surroundings.directory.join(container.working_dir.as_deref().unwrap_or_default())
 }
 
 fn find(

@@ -1,7 +1,9 @@
 //! One container of a pod: started, probed, restarted, ended. A task of its own.
 
+mod mounts;
 mod run;
 
+use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -18,9 +20,11 @@ use super::command::{self, CommandError, Surroundings};
 use super::environment::{self, References};
 use super::logs::Logs;
 use super::memory::MemoryGauge;
+use super::mounts::{Mounter, Plan};
 use super::process::Launch;
 use super::refusal::refusal;
 use super::state::{CONFIG_ERROR, CRASH_LOOP, CREATING, ContainerState, End, Phase, PodState};
+use super::volumes::{Folders, VolumeError};
 
 /// Pause before a container whose ConfigMap or Secret was missing is tried again. Kubelet looks
 /// again within some ten seconds; one request a second to this process costs nothing.
@@ -34,6 +38,8 @@ pub(super) struct Machine {
     pub(super) instance: String,
     pub(super) surroundings: Surroundings,
     pub(super) memory: MemoryGauge,
+    pub(super) folders: Folders,
+    pub(super) mounter: Mounter,
 }
 
 /// Kubernetes' default of `terminationGracePeriodSeconds`.
@@ -136,7 +142,7 @@ impl Supervisor {
 
     /// Everything up to the start; on the fast path, without references, no request to the API.
     async fn prepare(&self) -> Result<Launch, Obstacle> {
-        if let Some(message) = refusal(&self.pod, &self.container) {
+        if let Some(message) = refusal(&self.container) {
             return Err(Obstacle::Final(message));
         }
         let references = References::of(&self.container);
@@ -152,7 +158,13 @@ impl Supervisor {
         let variables =
             environment::build(&self.pod, &self.container, &sources, &surroundings.inherited)
                 .map_err(|error| Obstacle::Passing(error.to_string()))?;
-        let line = command::resolve(&self.container, &variables, surroundings, command::is_program)
+        let mounts = self.mounts(&variables).await.map_err(|error| match error {
+            VolumeError::Final(message) => Obstacle::Final(message),
+            VolumeError::Passing(message) => Obstacle::Passing(message),
+        })?;
+        let plan = Plan::of(command::directory(&self.container, surroundings), mounts, &variables);
+        let is_program = |path: &Path| command::is_program(&plan.on_machine(path));
+        let line = command::resolve(&self.container, &variables, surroundings, is_program)
             .map_err(|error| match error {
                 CommandError::Missing(_) | CommandError::TooLong(_) | CommandError::TooLarge => {
                     Obstacle::Final(error.to_string())
@@ -162,6 +174,7 @@ impl Supervisor {
         let uid = self.pod.uid().unwrap_or_default();
         Ok(Launch {
             line,
+            entry: self.entry(plan),
             variables,
             instance: self.machine.instance.clone(),
             replica: format!("{uid}/{}", self.container.name),

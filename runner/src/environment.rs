@@ -218,7 +218,8 @@ fn refer(
     })
 }
 
-fn field_of(
+/// What a field of the pod says; `variable` names who asks.
+pub(super) fn field_of(
     pod: &Pod,
     variable: &str,
     field: &ObjectFieldSelector,

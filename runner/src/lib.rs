@@ -18,6 +18,8 @@ mod expansion;
 pub mod guardian;
 mod logs;
 mod memory;
+pub mod mounts;
+mod omissions;
 mod pod;
 mod ports;
 mod probe;
@@ -27,7 +29,9 @@ mod shell;
 mod state;
 mod status;
 mod tasks;
+mod volumes;
 
 pub use logs::Logs;
+pub use omissions::left_out;
 pub use ports::{PortReservation, Ports};
 pub use shell::{DRAINED, RunnerOptions, clear_stale_pods, run};

@@ -99,6 +99,8 @@ impl Worker {
             self.remove().await;
             self.machine.logs.forget(&namespace, &name, &uid).await;
         }
+        let folders = self.machine.folders.clone();
+        tasks::pass_on(tokio::task::spawn_blocking(move || folders.remove(&uid)).await);
     }
 
     /// Starts init containers one after the other, then all others.

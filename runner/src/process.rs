@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::io;
 use std::os::unix::process::CommandExt as _;
 use std::process::{ExitStatus, Stdio};
+use std::sync::Arc;
 use std::time::Duration;
 
 use nix::sys::signal::{Signal, killpg};
@@ -15,11 +16,14 @@ use crate::guardian::{
 };
 
 use super::command::CommandLine;
+use super::mounts::Entry;
 
 /// Everything that a program is started with.
 #[derive(Debug, Clone)]
 pub(super) struct Launch {
     pub(super) line: CommandLine,
+    /// How the program comes to see its mounts, if it has any.
+    pub(super) entry: Option<Arc<Entry>>,
     pub(super) variables: BTreeMap<String, String>,
     /// The identity of this Ebb, for the guardian.
     pub(super) instance: String,
@@ -50,12 +54,20 @@ pub(super) struct Output {
 impl Launch {
     /// The command, with the marks by which the processes that it starts are found again.
     pub(super) fn command(&self) -> Command {
-        let mut command = std::process::Command::new(&self.line.program);
+        let mut command = if let Some(entry) = &self.entry {
+            let mut command = entry.command();
+            command.arg(&self.line.program);
+            command
+        } else {
+            let mut command = std::process::Command::new(&self.line.program);
+            command.current_dir(&self.line.directory);
+            command
+        };
         command
             .args(&self.line.args)
-            .current_dir(&self.line.directory)
             .env_clear()
             .envs(&self.variables)
+            .envs(self.entry.iter().flat_map(|_| Entry::VARIABLES))
             // Set after the container's own variables, which must not hide it from the guardian.
             .env(INSTANCE_VARIABLE, &self.instance)
             .env(REPLICA_VARIABLE, &self.replica)
@@ -98,7 +110,8 @@ impl Launch {
     fn explain(&self, error: &io::Error) -> io::Error {
         let directory = &self.line.directory;
         let program = self.line.program.display();
-        if error.kind() == io::ErrorKind::NotFound && !directory.is_dir() {
+        let is_here = self.entry.is_none() && !directory.is_dir();
+        if error.kind() == io::ErrorKind::NotFound && is_here {
             let message = format!("workingDir {} does not exist", directory.display());
             return io::Error::new(error.kind(), message);
         }

@@ -2,35 +2,18 @@
 //!
 //! A field that is silently ignored would make a program behave here as it does nowhere else; so a
 //! field that changes what a program does is refused with a message. `resources`, `securityContext`
-//! and scheduling are ignored: they bound a program and never change what it does.
+//! and scheduling are left out and named (`omissions`): they bound a program and never change what it
+//! does.
 
-use k8s_openapi::api::core::v1::{Container, Pod, Probe};
+use k8s_openapi::api::core::v1::{Container, Probe};
 
-/// Why `container` of `pod` cannot run here, for `waiting.message`; `None` if it can.
-pub(super) fn refusal(pod: &Pod, container: &Container) -> Option<String> {
-    volume(pod, container)
-        .or_else(|| lifecycle(container))
+/// Why `container` cannot run here, for `waiting.message`; `None` if it can.
+pub(super) fn refusal(container: &Container) -> Option<String> {
+    lifecycle(container)
         .or_else(|| sidecar(container))
         .or_else(|| probe("readinessProbe", container.readiness_probe.as_ref()))
         .or_else(|| probe("livenessProbe", container.liveness_probe.as_ref()))
         .or_else(|| probe("startupProbe", container.startup_probe.as_ref()))
-}
-
-fn volume(pod: &Pod, container: &Container) -> Option<String> {
-    let mount = container.volume_mounts.as_ref()?.first()?;
-    let volumes = pod.spec.as_ref()?.volumes.as_ref();
-    let volume = volumes.into_iter().flatten().find(|volume| volume.name == mount.name);
-    // The type is the name of the one field besides `name` that is set.
-    let kind = volume
-        .and_then(|volume| serde_json::to_value(volume).ok())
-        .and_then(|volume| volume.as_object()?.keys().find(|key| *key != "name").cloned())
-        .unwrap_or_else(|| "unknown".to_owned());
-    Some(format!(
-        "volume \"{}\" of type {kind} cannot be mounted at {} in local mode, where programs see \
-         this machine's own files: remove the mount and use a path of this machine, or apply this \
-         manifest to a cluster",
-        mount.name, mount.mount_path
-    ))
 }
 
 fn lifecycle(container: &Container) -> Option<String> {
@@ -67,33 +50,8 @@ mod tests {
 
     use super::*;
 
-    fn pod(container: &serde_json::Value) -> Pod {
-        serde_json::from_value(json!({
-            "spec": {
-                "containers": [container],
-                "volumes": [{"name": "scratch", "emptyDir": {}}],
-            },
-        }))
-        .expect("a pod")
-    }
-
     fn refused(container: &serde_json::Value) -> Option<String> {
-        let pod = pod(container);
-        let containers = pod.spec.clone().unwrap_or_default().containers;
-        refusal(&pod, &containers[0])
-    }
-
-    #[test]
-    fn a_mount_is_refused_with_its_type_and_path() {
-        let message = refused(&json!({
-            "name": "c",
-            "volumeMounts": [{"name": "scratch", "mountPath": "/tmp/x"}],
-        }))
-        .expect("it cannot be mounted");
-        assert!(
-            message.starts_with("volume \"scratch\" of type emptyDir cannot be mounted at /tmp/x"),
-            "{message}"
-        );
+        refusal(&serde_json::from_value(container.clone()).expect("a container"))
     }
 
     #[test]

@@ -1,6 +1,6 @@
 //! The shell: a watch of pods in, a worker for each.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
@@ -23,7 +23,9 @@ use super::command::Surroundings;
 use super::container::{self, Machine, Stop};
 use super::logs::Logs;
 use super::memory::MemoryGauge;
+use super::mounts::Mounter;
 use super::pod::{Orders, Worker, removal};
+use super::volumes::Folders;
 
 /// Grace of the processes of a pod whose object was removed by force.
 const FORCED_GRACE: Duration = Duration::from_secs(2);
@@ -37,6 +39,13 @@ pub struct RunnerOptions {
     pub instance: String,
     /// The guardian that is told of process groups; without one, replicas outlive a killed Ebb.
     pub guardian: Option<Guardian>,
+    /// Where volumes of pods are kept while the pods are there.
+    pub volumes: PathBuf,
+    /// The program that [`mounts::main`](crate::mounts::main) is reached by with the word `mounted`;
+    /// without one no volume can be mounted.
+    pub mounter: Option<PathBuf>,
+    /// Variables that every container has beside those of its own.
+    pub variables: BTreeMap<String, String>,
     /// Time between SIGTERM and SIGKILL of all replicas when Ebb itself stops.
     pub shutdown_grace: Duration,
 }
@@ -45,10 +54,13 @@ pub struct RunnerOptions {
 
 impl RunnerOptions {
     /// Options for an Ebb with the data folder `data` and the identity `instance`, five seconds of
-    /// grace and no guardian.
+    /// grace, no guardian and no mounts.
     pub fn new(data: &std::path::Path, instance: String) -> Self {
         Self {
             logs: Logs::new(PathBuf::from(data).join("logs")),
+            volumes: PathBuf::from(data).join("volumes"),
+            mounter: None,
+            variables: BTreeMap::new(),
             instance,
             guardian: None,
             shutdown_grace: Duration::from_secs(5),
@@ -67,7 +79,7 @@ struct Shell {
 /// The annotation of a pod in which no request is, nor will be.
 pub const DRAINED: &str = "serving.ebb.dev/drained";
 
-/// Removes what a former Ebb left: the pods in the store, whose processes are gone, and their
+/// Removes what a former Ebb left: the pods in the store, whose processes are gone, their volumes and
 /// logs. To be called before anything creates pods, so that Deployments make new ones.
 ///
 /// Fails when the API does; pods that were removed until then stay removed.
@@ -85,6 +97,8 @@ pub async fn clear_stale_pods(client: &Client, options: &RunnerOptions) -> Resul
         }
     });
     join_all(removals).await.into_iter().collect::<Result<(), _>>()?;
+    let folders = Folders::new(options.volumes.clone());
+    tasks::pass_on(tokio::task::spawn_blocking(move || folders.clear()).await);
     // There are none before the first start.
     let _ = tokio::fs::remove_dir_all(options.logs.root()).await;
     Ok(())
@@ -104,8 +118,10 @@ pub async fn run(client: Client, options: RunnerOptions, shutdown: CancellationT
             logs: options.logs,
             guardian: options.guardian,
             instance: options.instance,
-            surroundings: Surroundings::here(),
+            surroundings: Surroundings::here(&options.variables),
             memory: MemoryGauge::default(),
+            folders: Folders::new(options.volumes),
+            mounter: Mounter::new(options.mounter),
         }),
         workers: HashMap::new(),
         tasks: JoinSet::new(),

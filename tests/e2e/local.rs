@@ -7,4 +7,5 @@ mod doors;
 mod room;
 mod secrecy;
 mod startup;
+mod volumes;
 mod waiting;

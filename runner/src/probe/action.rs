@@ -1,5 +1,6 @@
 //! One question to a container: HTTP, TCP, gRPC or a command in it.
 
+use std::path::Path;
 use std::process::Stdio;
 use std::time::Duration;
 
@@ -140,7 +141,7 @@ impl ProbeTarget {
 
     /// Runs a command with the container's environment and directory.
     async fn execute(&self, words: &[String]) -> Result<(), String> {
-        let Launch { line, variables, .. } = &self.launch;
+        let Launch { line, variables, entry, .. } = &self.launch;
         let container = Container { command: Some(words.to_vec()), ..Container::default() };
         let surroundings = command::Surroundings {
             beside: std::env::current_exe()
@@ -149,7 +150,11 @@ impl ProbeTarget {
             directory: line.directory.clone(),
             inherited: std::collections::BTreeMap::new(),
         };
-        let line = command::resolve(&container, variables, &surroundings, command::is_program)
+        let is_program = |path: &Path| match entry {
+            Some(entry) => command::is_program(&entry.plan.on_machine(path)),
+            None => command::is_program(path),
+        };
+        let line = command::resolve(&container, variables, &surroundings, is_program)
             .map_err(|error| error.to_string())?;
         let launch = Launch { line, ..self.launch.clone() };
         let failed = |error: std::io::Error| error.to_string();
@@ -300,6 +305,7 @@ mod tests {
             directory: "/".into(),
         };
         let target = ProbeTarget::new(Launch {
+            entry: None,
             line,
             variables: std::collections::BTreeMap::new(),
             instance: "test".to_owned(),

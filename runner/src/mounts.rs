@@ -1,0 +1,132 @@
+//! The mounts of a container: its volumes, each at a path of its own.
+//!
+//! A program of local mode sees this machine's files, so a mount is made in a mount namespace that
+//! only the program and its children have. The `ebb` program makes it: started in the model's place
+//! with a [`Plan`], it enters the namespace, makes the mounts and becomes the model ([`enter`]).
+//! Not done by the runner itself, whose other threads would be in the way of a namespace of users,
+//! and not by a setting of the child's `fork`, which takes unsafe code.
+
+mod enter;
+mod mounter;
+mod space;
+
+use std::collections::BTreeMap;
+use std::path::{Component, Path, PathBuf};
+
+use serde::{Deserialize, Serialize};
+
+pub use enter::main;
+pub(super) use mounter::{Entry, Mounter};
+
+/// Most mounts of one container: their paths have to fit into one word of a command line (128 KiB).
+pub(super) const MOUNTS_MAX: usize = 64;
+
+/// Most bytes of a path in a mount.
+pub(super) const PATH_BYTES_MAX: usize = 512;
+
+/// A file or folder of this machine that a program sees at another path.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(super) struct Mount {
+    /// The volume's name, for messages.
+    pub(super) volume: String,
+    pub(super) source: PathBuf,
+    /// Absolute and without `.` and `..`.
+    pub(super) target: PathBuf,
+    pub(super) is_read_only: bool,
+}
+
+/// What the program that becomes a model has to do before.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub(super) struct Plan {
+    /// The working directory, which may lie in a mount.
+    pub(super) directory: PathBuf,
+    /// The container's own value of [`ALLOCATOR`](mounter::ALLOCATOR).
+    pub(super) allocator: Option<String>,
+    /// In the order of their making: what lies in another's target comes after it.
+    pub(super) mounts: Vec<Mount>,
+}
+
+// === impl Mount ===
+
+impl Mount {
+    /// Whether both sides are one path, so that the program sees the volume without a mount.
+    pub(super) fn is_in_place(&self) -> bool {
+        self.source == self.target
+    }
+}
+
+// === impl Plan ===
+
+impl Plan {
+    /// `variables` are those of the container.
+    pub(super) fn of(
+        directory: PathBuf,
+        mounts: Vec<Mount>,
+        variables: &BTreeMap<String, String>,
+    ) -> Self {
+        Self {
+            allocator: variables.get(mounter::ALLOCATOR).cloned(),
+            ..Self::new(directory, mounts)
+        }
+    }
+
+    fn new(directory: PathBuf, mut mounts: Vec<Mount>) -> Self {
+        mounts.sort_by_key(|mount| mount.target.components().count());
+        Self { directory, allocator: None, mounts }
+    }
+
+    /// The file of this machine that a program of this plan sees at `path`, which is absolute.
+    pub(super) fn on_machine(&self, path: &Path) -> PathBuf {
+        let path = clean(path);
+        // The last of those that fit lies deepest, and hides the others.
+        let found = self.mounts.iter().rev().find_map(|mount| {
+            let rest = path.strip_prefix(&mount.target).ok()?;
+            // A file has nothing below it, and joining nothing would make a folder of its path.
+            let is_target = rest.as_os_str().is_empty();
+            Some(if is_target { mount.source.clone() } else { mount.source.join(rest) })
+        });
+        found.unwrap_or(path)
+    }
+}
+
+/// The path without `.` and `..`, as Kubernetes reads the paths of mounts: by its words, whatever
+/// links there are.
+pub(super) fn clean(path: &Path) -> PathBuf {
+    let mut cleaned = PathBuf::from("/");
+    for part in path.components() {
+        match part {
+            Component::Normal(name) => cleaned.push(name),
+            Component::ParentDir => {
+                cleaned.pop();
+            }
+            Component::RootDir | Component::CurDir | Component::Prefix(_) => {}
+        }
+    }
+    cleaned
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn mount(source: &str, target: &str) -> Mount {
+        Mount {
+            volume: "v".to_owned(),
+            source: source.into(),
+            target: target.into(),
+            is_read_only: false,
+        }
+    }
+
+    #[test]
+    fn a_program_in_a_mount_is_found_on_the_machine() {
+        let mounts = vec![mount("/v/inner", "/models/own"), mount("/v/outer", "/models")];
+        let plan = Plan::new("/".into(), mounts);
+        let found = |path: &str| plan.on_machine(Path::new(path)).display().to_string();
+        assert_eq!(found("/models/run"), "/v/outer/run");
+        assert_eq!(found("/models/own/run"), "/v/inner/run");
+        assert_eq!(found("/models/own"), "/v/inner");
+        assert_eq!(found("/models-too/run"), "/models-too/run");
+        assert_eq!(found("/x/../models/./run"), "/v/outer/run");
+    }
+}
