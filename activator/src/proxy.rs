@@ -29,6 +29,7 @@ mod failed;
 mod held;
 mod leftover;
 mod models;
+mod note;
 mod page;
 mod prepare;
 mod reader;

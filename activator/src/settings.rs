@@ -11,6 +11,7 @@ use ebb_api::progress;
 use ebb_api::serving::{Protocol, Revision};
 use ebb_api::start_timeout::{self, StartTimeout};
 use ebb_api::starts::Starts;
+use ebb_api::waiting_events::WaitingEvents;
 use ebb_api::waiting_page;
 use tokio::time::Instant;
 
@@ -33,6 +34,8 @@ pub struct Settings {
     pub start_limit: Option<StartLimit>,
     /// Whether browsers get a page while they wait.
     pub has_waiting_page: bool,
+    /// What clients that read events get while they wait.
+    pub waiting_events: WaitingEvents,
     /// The time within which nine of ten starts were done, where any was measured.
     pub usual_start: Option<Duration>,
     /// The protocol of the pods.
@@ -103,6 +106,7 @@ impl Settings {
             start_limit: start_limit(annotations, &starts, config),
             usual_start: starts.p90(),
             has_waiting_page: waiting_page::of(annotations).unwrap_or(false),
+            waiting_events: WaitingEvents::of(annotations).unwrap_or_default(),
             protocol: spec.protocol(),
             probe: ProbePlan::of(spec),
             // Admission refuses what cannot be meant; without it, all requests count.

@@ -11,6 +11,7 @@ mod framing;
 mod holding;
 mod identity;
 mod models;
+mod notes;
 mod pacing;
 mod peers;
 mod protocols;

@@ -34,4 +34,5 @@ pub mod serving;
 pub mod start_timeout;
 pub mod starts;
 pub mod validation;
+pub mod waiting_events;
 pub mod waiting_page;

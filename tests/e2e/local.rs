@@ -4,6 +4,7 @@
 mod broken;
 mod crash;
 mod doors;
+mod engines;
 mod room;
 mod secrecy;
 mod startup;

@@ -1,7 +1,8 @@
 //! A stream of events whose response began while its request still waits for a pod.
 //!
 //! Proxies and load balancers cut connections on which nothing comes, many after 15 to 60 seconds.
-//! Until the pod has answered, the client gets comments, which readers of events pass over.
+//! Until the pod has answered, the client gets notes: comments, which readers of events pass over, or
+//! what it asked for.
 
 use std::pin::Pin;
 use std::sync::Arc;
@@ -30,13 +31,13 @@ pub(crate) struct EventBody<B> {
 }
 
 enum State<B> {
-    Waiting(AbortOnDropHandle<Rest<B>>, Pin<Box<Sleep>>, Comment),
+    Waiting(AbortOnDropHandle<Rest<B>>, Pin<Box<Sleep>>, Note),
     Passing(B),
     Ended,
 }
 
-/// Says how far the wait is, without a line's end.
-type Comment = Box<dyn Fn() -> String + Send + Sync>;
+/// An event, or a comment, that says how far the wait is.
+type Note = Box<dyn Fn() -> Bytes + Send + Sync>;
 
 /// What ends a stream that breaks off.
 type Broken = Box<dyn Fn(&BodyError) -> Bytes + Send + Sync>;
@@ -55,15 +56,15 @@ impl<B> EventBody<B>
 where
     B: Body<Data = Bytes, Error = BodyError> + Unpin,
 {
-    /// A stream that begins at once with a comment, and goes on with what `rest` brings.
+    /// A stream that begins at once with a note, and goes on with what `rest` brings.
     pub(crate) fn new(
         rest: AbortOnDropHandle<Rest<B>>,
-        comment: Comment,
+        note: Note,
         broken: Broken,
         progress: Option<Arc<Progress>>,
     ) -> Self {
         let timer = Box::pin(sleep_until(Instant::now()));
-        Self { state: State::Waiting(rest, timer, comment), broken, progress }
+        Self { state: State::Waiting(rest, timer, note), broken, progress }
     }
 
     pub(super) fn is_end_stream(&self) -> bool {
@@ -78,7 +79,7 @@ where
         &mut self,
         cx: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
-        if let State::Waiting(rest, timer, comment) = &mut self.state {
+        if let State::Waiting(rest, timer, note) = &mut self.state {
             if let Some(progress) = &self.progress {
                 progress.asked();
             }
@@ -86,8 +87,8 @@ where
                 Poll::Pending => {
                     std::task::ready!(timer.as_mut().poll(cx));
                     timer.as_mut().reset(Instant::now() + SILENCE_MAX);
-                    let comment = Bytes::from(format!(": {}\n\n", comment()));
-                    return self.give(comment);
+                    let note = note();
+                    return self.give(note);
                 }
                 Poll::Ready(Ok(Rest::Events(body))) => self.state = State::Passing(body),
                 Poll::Ready(Ok(Rest::Error(event))) => {

@@ -19,6 +19,7 @@ use super::answer::ERROR_HEADER;
 use super::client::Client;
 use super::failed::Failed;
 use super::leftover;
+use super::note::Notes;
 use super::reader::EVENTS;
 use super::waiting::Waiting;
 use crate::body::{BodyError, EventBody, ProxyBody, Rest, SILENCE_MAX};
@@ -26,7 +27,6 @@ use crate::error::RequestError;
 use crate::models::answer;
 use crate::models::call::ErrorForm;
 use crate::progress::Progress;
-use crate::revision::StartView;
 use crate::settings::StartLimit;
 
 /// Most of a model's error that is told in an event. A longer one, and one that takes longer than
@@ -73,7 +73,10 @@ impl Client {
         let client = Arc::clone(self);
         let revision = Arc::clone(waiting.visit.revision());
         let broken = Box::new(move |why: &BodyError| broken(form, why));
-        let comment = Box::new(move || comment(revision.start_view(Instant::now())));
+        let form_of_notes = waiting.visit.live().settings.waiting_events;
+        let notes = Notes::of(&waiting.request, form_of_notes, &revision.key.name);
+        let note =
+            Box::new(move || notes.event(revision.start_view(Instant::now()), unix_seconds()));
         let rest = async move {
             let response = match client.finish(waiting).await {
                 Ok(response) => response,
@@ -91,7 +94,7 @@ impl Client {
         let progress = Progress::current();
         let task = AbortOnDropHandle::new(tokio::spawn(Progress::scope(progress.clone(), rest)));
         let mut response =
-            Response::new(ProxyBody::from(EventBody::new(task, comment, broken, progress)));
+            Response::new(ProxyBody::from(EventBody::new(task, note, broken, progress)));
         let headers = response.headers_mut();
         headers.insert(header::CONTENT_TYPE, HeaderValue::from_static(EVENTS));
         headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-cache"));
@@ -151,14 +154,9 @@ fn broken(form: ErrorForm, why: &BodyError) -> Bytes {
     Bytes::from(format!("\n\nevent: error\ndata: {error}\n\n"))
 }
 
-/// Words for people who look at the stream; programs pass over them.
-fn comment(start: Option<StartView>) -> String {
-    let Some(StartView { phase, lasts, usual }) = start else {
-        return "waiting for the model to take or answer the request".to_owned();
-    };
-    let lasts = lasts.map(|lasts| format!(", {} s", lasts.as_secs())).unwrap_or_default();
-    let usual = usual.map(|usual| format!(", usually {} s", usual.as_secs())).unwrap_or_default();
-    format!("waiting for the model: {}{lasts}{usual}", phase.word())
+fn unix_seconds() -> u64 {
+    let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH);
+    now.map_or(0, |since| since.as_secs())
 }
 
 fn message(status: StatusCode, media: &str, text: &str) -> String {

@@ -19,15 +19,15 @@ use super::peers::Pair;
 use crate::WatchChange;
 
 const ASKED: &str = ": waiting for the model: asked, 5 s\n\n";
-const HELLO: &str = "data: hello\n\n";
+pub(super) const HELLO: &str = "data: hello\n\n";
 
-fn asking() -> Request<Full<Bytes>> {
+pub(super) fn asking() -> Request<Full<Bytes>> {
     let request = Request::post("/").header("host", HOST).header("accept", "text/event-stream");
     request.body(Full::default()).unwrap()
 }
 
 /// One event, and another a second later.
-fn events() -> Handler {
+pub(super) fn events() -> Handler {
     Arc::new(|_| {
         Box::pin(async {
             let parts = futures::stream::iter([0, 1]).then(async |seconds| {

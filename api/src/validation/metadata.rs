@@ -20,6 +20,7 @@ use crate::no_wake::{NO_WAKE_AGENTS, NO_WAKE_PATHS, NoWake};
 use crate::priority::{self, PRIORITY};
 use crate::quantity::is_quantity;
 use crate::start_timeout::{self, START_TIMEOUT};
+use crate::waiting_events::{WAITING_EVENTS, WaitingEvents};
 use crate::waiting_page::{self, WAITING_PAGE};
 
 /// Most bytes of all annotations of an object (k8s.io/apimachinery/pkg/api/validation).
@@ -81,7 +82,8 @@ pub(super) fn object_name(metadata: &ObjectMeta) -> FieldErrors {
 
 /// Refuses autoscaling annotations, and Ebb's own for a template, where they have no effect.
 pub(super) fn none_of_template(annotations: &BTreeMap<String, String>) -> FieldErrors {
-    let of_template = [NO_WAKE_PATHS, NO_WAKE_AGENTS, PRIORITY, START_TIMEOUT, WAITING_PAGE];
+    let of_template =
+        [NO_WAKE_PATHS, NO_WAKE_AGENTS, PRIORITY, START_TIMEOUT, WAITING_EVENTS, WAITING_PAGE];
     let of_template = of_template.map(|key| key.name());
     let mut errors = FieldErrors::default();
     for key in annotations.keys() {
@@ -150,6 +152,7 @@ pub(super) fn template_annotations(annotations: &BTreeMap<String, String>) -> Fi
         .also(no_wake(annotations))
         .also(refused(priority::of(Some(annotations)), annotations, PRIORITY))
         .also(refused(start_timeout::of(Some(annotations)), annotations, START_TIMEOUT))
+        .also(refused(WaitingEvents::of(Some(annotations)), annotations, WAITING_EVENTS))
         .also(refused(waiting_page::of(Some(annotations)), annotations, WAITING_PAGE));
     let networking = format!("{NETWORKING_GROUP}/");
     for key in annotations.keys() {

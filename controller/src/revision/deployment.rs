@@ -7,6 +7,7 @@ use ebb_api::config::Config;
 use ebb_api::first_scale::first_scale;
 use ebb_api::serving::Revision;
 use ebb_api::start_timeout::START_TIMEOUT;
+use ebb_api::waiting_events::WAITING_EVENTS;
 use ebb_api::waiting_page::WAITING_PAGE;
 use ebb_api::{annotations, labels, names, progress, starts};
 use k8s_openapi::api::apps::v1::{
@@ -42,7 +43,8 @@ pub(super) fn is_bookkeeping(key: &str) -> bool {
         || key == "serving.knative.dev/lastPinned"
         || key == "serving.knative.dev/no-gc"
         || key == owner::LAST_APPLIED
-        || [starts::STARTS, START_TIMEOUT.name(), WAITING_PAGE.name()].contains(&key)
+        || [starts::STARTS, START_TIMEOUT.name(), WAITING_EVENTS.name(), WAITING_PAGE.name()]
+            .contains(&key)
 }
 
 /// The Deployment without `replicas`.
