@@ -48,7 +48,7 @@ Examples:
   ebb local -f service.yaml                     serve one model
   ebb local -f models/ --listen 127.0.0.1:9000  serve a folder of manifests on another port
   ebb local -f models/ --memory 8Gi             five models, and room for two
-  ebb local -f models/ --env HF_TOKEN,CUDA_*    models see these variables of this shell
+  ebb local -f models/ --env 'HF_TOKEN,CUDA_*'  models see these variables of this shell
   ebb local -o json | jq .event                 read what happens with a program
 
 Then, in another terminal:

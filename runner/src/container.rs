@@ -3,6 +3,7 @@
 mod mounts;
 mod run;
 
+use std::collections::BTreeMap;
 use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
@@ -16,11 +17,11 @@ use tokio::time::{Instant, sleep};
 use crate::guardian::Guardian;
 
 use super::backoff::Backoff;
-use super::command::{self, CommandError, Surroundings};
+use super::command::{self, CommandError, CommandLine, Surroundings};
 use super::environment::{self, References};
 use super::logs::Logs;
 use super::memory::MemoryGauge;
-use super::mounts::{Mounter, Plan};
+use super::mounts::{Mounter, Plan, is_program};
 use super::process::Launch;
 use super::refusal::refusal;
 use super::state::{CONFIG_ERROR, CRASH_LOOP, CREATING, ContainerState, End, Phase, PodState};
@@ -102,7 +103,14 @@ impl Supervisor {
                 return false;
             }
             let begin = Instant::now();
-            let end = match self.prepare().await {
+            // A volume on a dead server may never come: the order to stop does not wait for it.
+            let mut stop = self.stop.clone();
+            let prepared = tokio::select! {
+                biased;
+                _ = stop.wait_for(Option::is_some) => return false,
+                prepared = self.prepare() => prepared,
+            };
+            let end = match prepared {
                 Ok(launch) => self.run(&launch).await,
                 Err(Obstacle::Program(message)) => End::not_started(message, Timestamp::now()),
                 Err(Obstacle::Passing(message)) => {
@@ -163,21 +171,42 @@ impl Supervisor {
             VolumeError::Passing(message) => Obstacle::Passing(message),
         })?;
         let plan = Plan::of(command::directory(&self.container, surroundings), mounts, &variables);
-        let is_program = |path: &Path| command::is_program(&plan.on_machine(path));
-        let line = command::resolve(&self.container, &variables, surroundings, is_program)
-            .map_err(|error| match error {
-                CommandError::Missing(_) | CommandError::TooLong(_) | CommandError::TooLarge => {
-                    Obstacle::Final(error.to_string())
-                }
-                CommandError::NotFound { .. } => Obstacle::Program(error.to_string()),
-            })?;
+        let line = self.resolve(&plan, &variables).await?;
         let uid = self.pod.uid().unwrap_or_default();
         Ok(Launch {
             line,
-            entry: self.entry(plan),
+            entry: self.entry(plan).map_err(Obstacle::Final)?,
             variables,
             instance: self.machine.instance.clone(),
             replica: format!("{uid}/{}", self.container.name),
+        })
+    }
+
+    /// The program. Its file is looked for on a thread for blocking work if there are volumes, which
+    /// may be slow.
+    async fn resolve(
+        &self,
+        plan: &Plan,
+        variables: &BTreeMap<String, String>,
+    ) -> Result<CommandLine, Obstacle> {
+        let surroundings = &self.machine.surroundings;
+        let found = if plan.mounts.is_empty() {
+            command::resolve(&self.container, variables, surroundings, command::is_program)
+        } else {
+            let (plan, variables) = (plan.clone(), variables.clone());
+            let (container, machine) = (Arc::clone(&self.container), Arc::clone(&self.machine));
+            let look = move || {
+                let is_program = |path: &Path| is_program(&plan, path);
+                command::resolve(&container, &variables, &machine.surroundings, is_program)
+            };
+            let looked = tokio::task::spawn_blocking(look).await;
+            looked.map_err(|error| Obstacle::Passing(error.to_string()))?
+        };
+        found.map_err(|error| match error {
+            CommandError::Missing(_) | CommandError::TooLong(_) | CommandError::TooLarge => {
+                Obstacle::Final(error.to_string())
+            }
+            CommandError::NotFound { .. } => Obstacle::Program(error.to_string()),
         })
     }
 

@@ -13,6 +13,8 @@ mod space;
 use std::collections::BTreeMap;
 use std::path::{Component, Path, PathBuf};
 
+use crate::command;
+
 use serde::{Deserialize, Serialize};
 
 pub use enter::main;
@@ -23,6 +25,10 @@ pub(super) const MOUNTS_MAX: usize = 64;
 
 /// Most bytes of a path in a mount.
 pub(super) const PATH_BYTES_MAX: usize = 512;
+
+/// Beginnings of the names of variables that the loader of programs and the allocator of the C library
+/// read.
+const HELD_PREFIXES: [&str; 3] = ["LD_", "GLIBC_", "MALLOC_"];
 
 /// A file or folder of this machine that a program sees at another path.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -40,8 +46,11 @@ pub(super) struct Mount {
 pub(super) struct Plan {
     /// The working directory, which may lie in a mount.
     pub(super) directory: PathBuf,
-    /// The container's own value of [`ALLOCATOR`](mounter::ALLOCATOR).
-    pub(super) allocator: Option<String>,
+    /// The container's variables that are for its program alone: they would change how the ebb program
+    /// starts, or which libraries it has.
+    pub(super) held: BTreeMap<String, String>,
+    /// A program of a container that runs already: its mounts are joined, and none are made.
+    pub(super) joins: Option<i32>,
     /// In the order of their making: what lies in another's target comes after it.
     pub(super) mounts: Vec<Mount>,
 }
@@ -61,22 +70,29 @@ impl Plan {
     /// `variables` are those of the container.
     pub(super) fn of(
         directory: PathBuf,
-        mounts: Vec<Mount>,
+        mut mounts: Vec<Mount>,
         variables: &BTreeMap<String, String>,
     ) -> Self {
-        Self {
-            allocator: variables.get(mounter::ALLOCATOR).cloned(),
-            ..Self::new(directory, mounts)
-        }
+        mounts.sort_by_key(|mount| mount.target.components().count());
+        let is_held = |name: &str| {
+            HELD_PREFIXES.iter().any(|prefix| name.starts_with(prefix))
+                || name == mounter::ALLOCATOR
+        };
+        let held = variables.iter().filter(|(name, _)| is_held(name));
+        let held = held.map(|(name, value)| (name.clone(), value.clone())).collect();
+        Self { directory, held, joins: None, mounts }
     }
 
-    fn new(directory: PathBuf, mut mounts: Vec<Mount>) -> Self {
-        mounts.sort_by_key(|mount| mount.target.components().count());
-        Self { directory, allocator: None, mounts }
+    /// The plan of another program of a container that runs: `leader` is its first process.
+    pub(super) fn joining(&self, leader: i32) -> Self {
+        Self { joins: Some(leader), ..self.clone() }
     }
 
     /// The file of this machine that a program of this plan sees at `path`, which is absolute.
     pub(super) fn on_machine(&self, path: &Path) -> PathBuf {
+        if self.mounts.is_empty() {
+            return path.to_path_buf();
+        }
         let path = clean(path);
         // The last of those that fit lies deepest, and hides the others.
         let found = self.mounts.iter().rev().find_map(|mount| {
@@ -87,6 +103,13 @@ impl Plan {
         });
         found.unwrap_or(path)
     }
+}
+
+/// Whether a program of `plan` finds a program at `path`. What lies in a volume is believed to be one: a
+/// link there leads to where it leads among the mounts, which only a program with them can follow.
+pub(super) fn is_program(plan: &Plan, path: &Path) -> bool {
+    let found = plan.on_machine(path);
+    command::is_program(&found) || (found != path && found.is_symlink())
 }
 
 /// The path without `.` and `..`, as Kubernetes reads the paths of mounts: by its words, whatever
@@ -119,9 +142,18 @@ mod tests {
     }
 
     #[test]
+    fn variables_of_the_loader_wait_for_the_program() {
+        let variables = ["LD_PRELOAD", "_RJEM_MALLOC_CONF", "PATH"];
+        let variables = variables.map(|name| (name.to_owned(), "x".to_owned())).into();
+        let plan = Plan::of("/".into(), Vec::new(), &variables);
+        let held: Vec<_> = plan.held.keys().collect();
+        assert_eq!(held, ["LD_PRELOAD", "_RJEM_MALLOC_CONF"]);
+    }
+
+    #[test]
     fn a_program_in_a_mount_is_found_on_the_machine() {
         let mounts = vec![mount("/v/inner", "/models/own"), mount("/v/outer", "/models")];
-        let plan = Plan::new("/".into(), mounts);
+        let plan = Plan::of("/".into(), mounts, &BTreeMap::new());
         let found = |path: &str| plan.on_machine(Path::new(path)).display().to_string();
         assert_eq!(found("/models/run"), "/v/outer/run");
         assert_eq!(found("/models/own/run"), "/v/inner/run");

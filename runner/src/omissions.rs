@@ -21,8 +21,8 @@ const POD: [&str; 6] = [
     "enableServiceLinks",
 ];
 
-/// The same of a container. No image is pulled, and the reason of an end is taken from the log.
-const CONTAINER: [&str; 17] = [
+/// The same of a container. No image is pulled, and its requests and limits are looked at one by one.
+const CONTAINER: [&str; 15] = [
     "name",
     "image",
     "imagePullPolicy",
@@ -38,8 +38,6 @@ const CONTAINER: [&str; 17] = [
     "livenessProbe",
     "startupProbe",
     "lifecycle",
-    "terminationMessagePath",
-    "terminationMessagePolicy",
 ];
 
 /// The fields of `spec` that are left out, as paths (`containers[0].securityContext`), and how many
@@ -53,9 +51,7 @@ pub fn left_out(spec: &PodSpec) -> (Vec<String>, usize) {
         for (index, container) in containers.iter().enumerate() {
             let path = format!("{field}[{index}].");
             fields.extend(others(container, &CONTAINER, &path));
-            // Devices have a domain in their names, and are given out by their number.
-            let limits = limits(container).into_keys().filter(|resource| !resource.contains('/'));
-            fields.extend(limits.map(|resource| format!("{path}resources.limits.{resource}")));
+            fields.extend(resources(container).map(|field| format!("{path}resources.{field}")));
         }
     }
     for (index, volume) in spec.volumes.iter().flatten().enumerate() {
@@ -68,8 +64,18 @@ pub fn left_out(spec: &PodSpec) -> (Vec<String>, usize) {
     (fields, more)
 }
 
-fn limits(container: &Container) -> BTreeMap<String, Quantity> {
-    container.resources.as_ref().and_then(|it| it.limits.clone()).unwrap_or_default()
+/// What a container asks for and does not get. Devices, which have a domain in their names, are given out
+/// by their number, and requests of memory count as room.
+fn resources(container: &Container) -> impl Iterator<Item = String> {
+    let asked = container.resources.clone().unwrap_or_default();
+    let names = |of: Option<BTreeMap<String, Quantity>>| of.unwrap_or_default().into_keys();
+    let requests = names(asked.requests).filter(|name| name != "memory");
+    let requests = requests.map(|name| format!("requests.{name}"));
+    let limits = names(asked.limits).map(|name| match name.as_str() {
+        "memory" => "limits.memory (but as the room that is asked for)".to_owned(),
+        _ => format!("limits.{name}"),
+    });
+    requests.chain(limits).filter(|field| !field.contains('/'))
 }
 
 /// The fields of an object that are set and not `known`.
@@ -106,13 +112,16 @@ mod tests {
             "tolerations": [],
             "containers": [{"name": "c", "image": "i", "ports": [{"containerPort": 80}],
                 "securityContext": {"runAsNonRoot": true},
-                "resources": {"limits": {"nvidia.com/gpu": "1", "cpu": "1"}, "requests": {"cpu": "1"}}}],
+                "resources": {"limits": {"nvidia.com/gpu": "1", "cpu": "1", "memory": "1Gi"},
+                    "requests": {"cpu": "1", "memory": "1Gi"}}}],
             "volumes": [{"name": "v", "emptyDir": {"sizeLimit": "1Gi"}}],
         });
         let named = [
             "nodeSelector",
             "containers[0].securityContext",
+            "containers[0].resources.requests.cpu",
             "containers[0].resources.limits.cpu",
+            "containers[0].resources.limits.memory (but as the room that is asked for)",
             "volumes[0].emptyDir.sizeLimit",
         ];
         assert_eq!(fields(&spec), (named.map(str::to_owned).to_vec(), 0));

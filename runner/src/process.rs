@@ -67,12 +67,17 @@ impl Launch {
             .args(&self.line.args)
             .env_clear()
             .envs(&self.variables)
-            .envs(self.entry.iter().flat_map(|_| Entry::VARIABLES))
             // Set after the container's own variables, which must not hide it from the guardian.
             .env(INSTANCE_VARIABLE, &self.instance)
             .env(REPLICA_VARIABLE, &self.replica)
             .process_group(0)
             .stdin(Stdio::null());
+        if let Some(entry) = &self.entry {
+            for name in entry.plan.held.keys() {
+                command.env_remove(name);
+            }
+            command.envs(Entry::VARIABLES);
+        }
         let mut command = Command::from(command);
         command.kill_on_drop(true);
         command
@@ -115,7 +120,11 @@ impl Launch {
             let message = format!("workingDir {} does not exist", directory.display());
             return io::Error::new(error.kind(), message);
         }
-        io::Error::new(error.kind(), format!("cannot start {program}: {error}"))
+        let what = match &self.entry {
+            Some(_) => format!("the ebb program, which makes the mounts of {program}"),
+            None => program.to_string(),
+        };
+        io::Error::new(error.kind(), format!("cannot start {what}: {error}"))
     }
 }
 

@@ -97,7 +97,7 @@ pub async fn clear_stale_pods(client: &Client, options: &RunnerOptions) -> Resul
         }
     });
     join_all(removals).await.into_iter().collect::<Result<(), _>>()?;
-    let folders = Folders::new(options.volumes.clone());
+    let folders = Folders::new(options.volumes.clone(), &options.instance);
     tasks::pass_on(tokio::task::spawn_blocking(move || folders.clear()).await);
     // There are none before the first start.
     let _ = tokio::fs::remove_dir_all(options.logs.root()).await;
@@ -112,6 +112,7 @@ pub async fn clear_stale_pods(client: &Client, options: &RunnerOptions) -> Resul
 pub async fn run(client: Client, options: RunnerOptions, shutdown: CancellationToken) {
     let pods: Api<Pod> = Api::all(client.clone());
     let mut events = watcher(pods, watcher::Config::default()).default_backoff().boxed();
+    let folders = Folders::new(options.volumes, &options.instance);
     let mut shell = Shell {
         machine: Arc::new(Machine {
             client,
@@ -120,7 +121,7 @@ pub async fn run(client: Client, options: RunnerOptions, shutdown: CancellationT
             instance: options.instance,
             surroundings: Surroundings::here(&options.variables),
             memory: MemoryGauge::default(),
-            folders: Folders::new(options.volumes),
+            folders: folders.clone(),
             mounter: Mounter::new(options.mounter),
         }),
         workers: HashMap::new(),
@@ -138,6 +139,7 @@ pub async fn run(client: Client, options: RunnerOptions, shutdown: CancellationT
         }
     }
     shell.shut_down(options.shutdown_grace).await;
+    tasks::pass_on(tokio::task::spawn_blocking(move || folders.clear()).await);
 }
 
 // === impl Shell ===

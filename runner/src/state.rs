@@ -125,8 +125,8 @@ impl End {
             exit_code,
             signal,
             reason: if is_error { "Error" } else { "Completed" },
-            // As with terminationMessagePolicy FallbackToLogsOnError: a file that the container
-            // would write its message to cannot be mounted here.
+            // As with terminationMessagePolicy FallbackToLogsOnError: there is no
+            // file that the container would write its message to.
             message: Some(log).filter(|log| is_error && !log.is_empty()),
             started: Some(started),
             finished,

@@ -15,7 +15,7 @@ use k8s_openapi::api::core::v1::{
     DownwardAPIVolumeFile, HostPathVolumeSource, KeyToPath, Volume, VolumeProjection,
 };
 
-pub(super) use files::contents;
+pub(super) use files::{BYTES_MAX, Content, contents};
 pub(super) use folders::Folders;
 pub(super) use mount::mounts;
 pub(super) use objects::Objects;

@@ -7,8 +7,8 @@ use std::sync::Arc;
 use k8s_openapi::api::core::v1::Volume;
 use kube::ResourceExt as _;
 
-use crate::mounts::{Entry, Mount, Plan};
-use crate::volumes::{Folders, Kind, Objects, VolumeError, contents, mounts};
+use crate::mounts::{Entry, MOUNTS_MAX, Mount, Plan};
+use crate::volumes::{BYTES_MAX, Content, Kind, Objects, VolumeError, contents, mounts};
 
 use super::Supervisor;
 
@@ -22,9 +22,17 @@ impl Supervisor {
         variables: &BTreeMap<String, String>,
     ) -> Result<Vec<Mount>, VolumeError> {
         let asked = self.container.volume_mounts.iter().flatten();
-        let names: BTreeSet<&str> = asked.map(|mount| mount.name.as_str()).collect();
+        let names: BTreeSet<&str> = asked.clone().map(|mount| mount.name.as_str()).collect();
         if names.is_empty() {
             return Ok(Vec::new());
+        }
+        let count = asked.clone().count();
+        if count > MOUNTS_MAX {
+            return Err(VolumeError::Final(format!(
+                "container \"{}\" has {count} volumeMounts, and local mode makes {MOUNTS_MAX} at the \
+                 most: mount fewer",
+                self.container.name
+            )));
         }
         let volumes = self.pod.spec.iter().flat_map(|spec| spec.volumes.iter().flatten());
         let kind = |volume: &Volume| {
@@ -40,7 +48,7 @@ impl Supervisor {
             return Ok(mounts);
         };
         if let Some(mount) = mounts.iter().find(|mount| !mount.is_in_place()) {
-            return Err(VolumeError::Final(format!(
+            return Err(VolumeError::Passing(format!(
                 "volume \"{}\" cannot be mounted at {} in local mode: {obstacle}. A hostPath whose \
                  mountPath is the same path needs no mount",
                 mount.volume,
@@ -51,8 +59,15 @@ impl Supervisor {
     }
 
     /// No entry for a program without mounts, which is started as it is.
-    pub(super) fn entry(&self, plan: Plan) -> Option<Arc<Entry>> {
-        if plan.mounts.is_empty() { None } else { self.machine.mounter.entry(plan).map(Arc::new) }
+    pub(super) fn entry(&self, plan: Plan) -> Result<Option<Arc<Entry>>, String> {
+        if plan.mounts.is_empty() {
+            return Ok(None);
+        }
+        let entry = self.machine.mounter.entry(plan).ok_or(
+            "a path of its volumes is not text: give `ebb local` a state folder (--data) with a name \
+             in UTF-8",
+        )?;
+        Ok(Some(Arc::new(entry)))
     }
 
     /// Makes the volumes and writes their files, on a thread for blocking work.
@@ -62,12 +77,22 @@ impl Supervisor {
         objects: &Objects,
         variables: &BTreeMap<String, String>,
     ) -> Result<Vec<Mount>, VolumeError> {
-        let mut volumes = Vec::new();
+        let (mut volumes, mut bytes) = (Vec::new(), 0);
         for (name, kind) in kinds {
             let files = match &kind {
-                Kind::Files { parts, mode } => contents(&self.pod, &name, (parts, *mode), objects)?,
-                Kind::Empty { .. } | Kind::Host { .. } => BTreeMap::new(),
+                Kind::Files { parts, mode } => {
+                    Some(contents(&self.pod, &name, (parts, *mode), objects)?)
+                }
+                Kind::Empty { .. } | Kind::Host { .. } => None,
             };
+            bytes += files.iter().flat_map(BTreeMap::values).map(Content::size).sum::<usize>();
+            if bytes > BYTES_MAX {
+                return Err(VolumeError::Final(format!(
+                    "the ConfigMaps and Secrets that container \"{}\" mounts are larger than \
+                     {BYTES_MAX} bytes together: mount fewer",
+                    self.container.name
+                )));
+            }
             volumes.push((name, kind, files));
         }
         let folders = self.machine.folders.clone();
@@ -82,7 +107,9 @@ impl Supervisor {
                     VolumeError::Passing(message)
                 };
                 let place = folders.make(&uid, &name, &kind).map_err(failed)?;
-                Folders::write(&place, &container.name, &files).map_err(failed)?;
+                if let Some(files) = files {
+                    folders.write((&uid, &name), &container.name, &files).map_err(failed)?;
+                }
                 places.insert(name, (kind, place));
             }
             mounts(&container, &places, &variables)

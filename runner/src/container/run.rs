@@ -71,7 +71,7 @@ impl Supervisor {
             state.program = Some(format!("file://{}", launch.line.program.display()));
         });
         let log = self.keep(output);
-        let target = ProbeTarget::new(launch.clone());
+        let target = ProbeTarget::new(launch.clone(), process.leader());
         let mut watch = Watch::begin(probes, target.clone());
         let (status, complaint) = self.attend(&mut process, &mut watch, &target).await;
         let finished = Timestamp::now();

@@ -7,7 +7,7 @@ use std::process::{Command, ExitCode};
 
 use super::Plan;
 use super::mounter::ALLOCATOR;
-use super::space::{Space, SpaceError};
+use super::space::{Space, SpaceError, join};
 
 /// The exit code of programs that start others and cannot, as of `env` and of shells.
 const CANNOT_RUN: u8 = 126;
@@ -19,8 +19,8 @@ enum EnterError {
     Plan(#[from] serde_json::Error),
     #[error(transparent)]
     Space(#[from] SpaceError),
-    #[error("workingDir {directory} does not exist")]
-    NoDirectory { directory: String },
+    #[error("cannot enter workingDir {directory}: {source}")]
+    Directory { directory: String, source: io::Error },
     #[error("cannot start {program}: {source}")]
     Program { program: String, source: io::Error },
 }
@@ -41,15 +41,20 @@ pub fn main(plan: &str, words: &[OsString]) -> ExitCode {
 
 fn enter(plan: &str, words: &[OsString]) -> Result<(), EnterError> {
     let plan: Plan = serde_json::from_str(plan)?;
-    Space::enter()?.fill(&plan.mounts)?;
+    match plan.joins {
+        Some(leader) => join(leader)?,
+        None => Space::enter()?.fill(&plan.mounts)?,
+    }
     let Some((program, arguments)) = words.split_first() else {
         return Ok(());
     };
-    std::env::set_current_dir(&plan.directory)
-        .map_err(|_| EnterError::NoDirectory { directory: plan.directory.display().to_string() })?;
+    std::env::set_current_dir(&plan.directory).map_err(|source| EnterError::Directory {
+        directory: plan.directory.display().to_string(),
+        source,
+    })?;
     let mut command = Command::new(program);
     command.args(arguments).env_remove(ALLOCATOR);
-    command.envs(plan.allocator.map(|own| (ALLOCATOR, own)));
+    command.envs(plan.held);
     let source = command.exec();
     Err(EnterError::Program { program: program.display().to_string(), source })
 }

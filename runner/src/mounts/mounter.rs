@@ -8,9 +8,9 @@ use tokio::process::Command;
 use tokio::sync::OnceCell;
 use tokio::time::timeout;
 
-use super::{Mount, Plan};
+use super::Plan;
 
-/// Longest trial: it makes one mount, some milliseconds.
+/// Longest trial: it takes some milliseconds.
 const TRIAL_MAX: Duration = Duration::from_secs(10);
 
 /// The word by which the `ebb` program is told to make mounts.
@@ -25,8 +25,8 @@ const SINGLE: &str = "background_thread:false";
 #[derive(Debug, Default)]
 pub(crate) struct Mounter {
     program: Option<PathBuf>,
-    /// Why it does not work here; tried once.
-    obstacle: OnceCell<Option<String>>,
+    /// Whether it is known to work here.
+    works: OnceCell<()>,
 }
 
 /// The program that makes the mounts of a plan and becomes the container's.
@@ -41,6 +41,15 @@ pub(crate) struct Entry {
 // === impl Entry ===
 
 impl Entry {
+    fn of(program: PathBuf, plan: Plan) -> Option<Self> {
+        Some(Self { words: serde_json::to_string(&plan).ok()?, program, plan })
+    }
+
+    /// The entry of another program of a container that runs: `leader` is its first process.
+    pub(crate) fn joining(&self, leader: i32) -> Option<Self> {
+        Self::of(self.program.clone(), self.plan.joining(leader))
+    }
+
     /// The command that becomes another one, whose own words come next. The working directory is the
     /// plan's: it may lie in a mount.
     pub(crate) fn command(&self) -> std::process::Command {
@@ -58,41 +67,33 @@ impl Entry {
 impl Mounter {
     /// `program` is that of `ebb`; without one there are no mounts.
     pub(crate) fn new(program: Option<PathBuf>) -> Self {
-        Self { program, obstacle: OnceCell::new() }
+        Self { program, works: OnceCell::new() }
     }
 
-    /// Why no program can have mounts here; `None` if it can.
-    pub(crate) async fn obstacle(&self) -> Option<&str> {
-        self.obstacle.get_or_init(|| self.trial()).await.as_deref()
+    /// Why no program can have mounts here; `None` if it can. Tried until it works: a person may change
+    /// the setting that forbids it.
+    pub(crate) async fn obstacle(&self) -> Option<String> {
+        self.works.get_or_try_init(|| self.trial()).await.err()
     }
 
-    /// How a program with these mounts is started; `None` where nothing makes mounts.
+    /// How a program with these mounts is started; `None` where nothing makes mounts, and for paths
+    /// that are not text.
     pub(crate) fn entry(&self, plan: Plan) -> Option<Entry> {
-        Some(Entry {
-            program: self.program.clone()?,
-            words: serde_json::to_string(&plan).ok()?,
-            plan,
-        })
+        Entry::of(self.program.clone()?, plan)
     }
 
-    /// A mount at a path that no machine has takes all steps that there are.
-    async fn trial(&self) -> Option<String> {
-        let mount = Mount {
-            volume: "trial".to_owned(),
-            source: PathBuf::from("/tmp"),
-            target: PathBuf::from("/ebb-trial/of-mounts"),
-            is_read_only: true,
-        };
-        let Some(entry) = self.entry(Plan::new(PathBuf::from("/"), vec![mount])) else {
-            return Some("this Ebb was built into a program that makes no mounts".to_owned());
+    /// Enters a namespace and does nothing in it.
+    async fn trial(&self) -> Result<(), String> {
+        let Some(entry) = self.entry(Plan::default()) else {
+            return Err("this Ebb was built into a program that makes no mounts".to_owned());
         };
         let mut command = Command::from(entry.command());
         command.envs(Entry::VARIABLES).stdin(Stdio::null()).kill_on_drop(true);
         match timeout(TRIAL_MAX, command.output()).await {
-            Ok(Ok(output)) if output.status.success() => None,
-            Ok(Ok(output)) => Some(String::from_utf8_lossy(&output.stderr).trim().to_owned()),
-            Ok(Err(error)) => Some(format!("the ebb program does not start: {error}")),
-            Err(_) => Some("a mount was tried and did not end".to_owned()),
+            Ok(Ok(output)) if output.status.success() => Ok(()),
+            Ok(Ok(output)) => Err(String::from_utf8_lossy(&output.stderr).trim().to_owned()),
+            Ok(Err(error)) => Err(format!("the ebb program does not start: {error}")),
+            Err(_) => Err("a namespace was tried and did not come".to_owned()),
         }
     }
 }

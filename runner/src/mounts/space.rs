@@ -13,9 +13,9 @@ use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _};
 use std::path::{Path, PathBuf};
 
 use nix::errno::Errno;
-use nix::sched::{CloneFlags, unshare};
+use nix::sched::{CloneFlags, setns, unshare};
 use nix::unistd::{getgid, getuid};
-use rustix::fs::{CWD, Mode, OFlags};
+use rustix::fs::{AtFlags, CWD, Mode, OFlags};
 use rustix::mount::{
     FsMountFlags, FsOpenFlags, MountAttrFlags, MountFlags, MountPropagationFlags, MoveMountFlags,
     OpenTreeFlags, UnmountFlags,
@@ -39,6 +39,10 @@ pub(super) enum SpaceError {
          user.max_user_namespaces), or run ebb as root"
     )]
     NotAllowed(io::Error),
+    #[error("the container's first program has not started yet, or has ended")]
+    NotThere,
+    #[error("cannot join the container's mounts: {0}")]
+    Join(io::Error),
     #[error("volume \"{volume}\" cannot be mounted at {target}: {source}")]
     Mount { volume: String, target: String, source: io::Error },
     #[error(
@@ -66,6 +70,29 @@ pub(super) struct Space {
     views: Vec<u64>,
     /// Volumes that may be written to, in which folders for other mounts are made.
     volumes: Vec<PathBuf>,
+}
+
+/// Joins the mounts of a program that `leader` is the first process of. The process must have become
+/// that program: before, it may see this machine's files still.
+pub(super) fn join(leader: i32) -> Result<(), SpaceError> {
+    let link = |pid: &str, name: &str| fs::read_link(format!("/proc/{pid}/{name}"));
+    let leader = leader.to_string();
+    let is_same = |name: &str| match (link(&leader, name), link("self", name)) {
+        (Ok(its), Ok(own)) => Ok(its == own),
+        _ => Err(SpaceError::NotThere),
+    };
+    if is_same("exe")? || is_same("ns/mnt")? {
+        return Err(SpaceError::NotThere);
+    }
+    let open = |name: &str| fs::File::open(format!("/proc/{leader}/ns/{name}"));
+    let joined = || -> io::Result<()> {
+        let (users, mounts) = (open("user")?, open("mnt")?);
+        if link(&leader, "ns/user")? != link("self", "ns/user")? {
+            setns(users, CloneFlags::CLONE_NEWUSER)?;
+        }
+        Ok(setns(mounts, CloneFlags::CLONE_NEWNS)?)
+    };
+    joined().map_err(SpaceError::Join)
 }
 
 // === impl Trouble ===
@@ -180,7 +207,12 @@ impl Space {
     /// Covers a folder with one in memory that has the same entries.
     fn view(&mut self, folder: &Path) -> Result<(), Trouble> {
         let mut names = Vec::new();
-        for entry in fs::read_dir(folder)? {
+        let entries = match fs::read_dir(folder) {
+            // Its entries are not for this user's programs, and so the view has none.
+            Err(error) if error.kind() == io::ErrorKind::PermissionDenied => None,
+            entries => Some(entries?),
+        };
+        for entry in entries.into_iter().flatten() {
             if names.len() == VIEW_ENTRIES_MAX {
                 return Err(Trouble::Crowded(folder.to_path_buf()));
             }
@@ -195,11 +227,9 @@ impl Space {
         let over = memory(mode)?;
         attach(&over, CWD, folder)?;
         for name in names {
-            match show(&below, &over, &name) {
-                // It has gone meanwhile.
-                Err(rustix::io::Errno::NOENT) => {}
-                shown => shown?,
-            }
+            // One that cannot be shown (it has gone meanwhile, or its server is dead) is missing, or
+            // empty: the program would have failed with it on this machine, too.
+            let _ = show(&below, &over, &name);
         }
         if folder == Path::new("/") {
             // A process does not see what covers its root until it has another.
@@ -225,7 +255,9 @@ fn memory(mode: u32) -> rustix::io::Result<OwnedFd> {
 
 /// Makes an entry of one folder appear in another.
 fn show(below: &OwnedFd, over: &OwnedFd, name: &OsString) -> rustix::io::Result<()> {
-    let at = rustix::fs::statat(below, name, rustix::fs::AtFlags::SYMLINK_NOFOLLOW)?;
+    // Nothing is mounted just because somebody looks.
+    let quietly = AtFlags::SYMLINK_NOFOLLOW | AtFlags::NO_AUTOMOUNT;
+    let at = rustix::fs::statat(below, name, quietly)?;
     let kind = rustix::fs::FileType::from_raw_mode(at.st_mode);
     if kind.is_symlink() {
         let target = rustix::fs::readlinkat(below, name, Vec::new())?;
@@ -234,8 +266,8 @@ fn show(below: &OwnedFd, over: &OwnedFd, name: &OsString) -> rustix::io::Result<
     let flags = OpenTreeFlags::OPEN_TREE_CLONE
         | OpenTreeFlags::OPEN_TREE_CLOEXEC
         | OpenTreeFlags::AT_RECURSIVE
-        | OpenTreeFlags::AT_SYMLINK_NOFOLLOW;
-    let tree = rustix::mount::open_tree(below, name, flags)?;
+        | OpenTreeFlags::AT_SYMLINK_NOFOLLOW
+        | OpenTreeFlags::AT_NO_AUTOMOUNT;
     if kind.is_dir() {
         rustix::fs::mkdirat(over, name, Mode::RWXU)?;
     } else {
@@ -246,6 +278,7 @@ fn show(below: &OwnedFd, over: &OwnedFd, name: &OsString) -> rustix::io::Result<
             Mode::RUSR,
         )?);
     }
+    let tree = rustix::mount::open_tree(below, name, flags)?;
     attach(&tree, over, Path::new(name))
 }
 

@@ -2,6 +2,7 @@
 
 use std::path::Path;
 use std::process::Stdio;
+use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -15,6 +16,7 @@ use tokio::io::{AsyncRead, AsyncReadExt as _, BufReader};
 use tokio::net::TcpStream;
 
 use crate::command;
+use crate::mounts::is_program;
 use crate::process::Launch;
 use crate::status::LOOPBACK;
 
@@ -53,6 +55,8 @@ pub(crate) enum ProbeAction {
 #[derive(Debug, Clone)]
 pub(crate) struct ProbeTarget {
     launch: Launch,
+    /// The container's first process, whose mounts a command sees.
+    leader: i32,
 }
 
 // === impl ProbeAction ===
@@ -131,8 +135,8 @@ impl ProbeAction {
 // === impl ProbeTarget ===
 
 impl ProbeTarget {
-    pub(crate) fn new(launch: Launch) -> Self {
-        Self { launch }
+    pub(crate) fn new(launch: Launch, leader: i32) -> Self {
+        Self { launch, leader }
     }
 
     pub(super) fn replica(&self) -> &str {
@@ -150,13 +154,21 @@ impl ProbeTarget {
             directory: line.directory.clone(),
             inherited: std::collections::BTreeMap::new(),
         };
-        let is_program = |path: &Path| match entry {
-            Some(entry) => command::is_program(&entry.plan.on_machine(path)),
+        let plan = entry.as_ref().map(|entry| &entry.plan);
+        let is_program = |path: &Path| match plan {
+            Some(plan) => is_program(plan, path),
             None => command::is_program(path),
+        };
+        let entry = match entry {
+            Some(entry) => {
+                let joining = entry.joining(self.leader);
+                Some(Arc::new(joining.ok_or("the container's mounts have no name")?))
+            }
+            None => None,
         };
         let line = command::resolve(&container, variables, &surroundings, is_program)
             .map_err(|error| error.to_string())?;
-        let launch = Launch { line, ..self.launch.clone() };
+        let launch = Launch { line, entry, ..self.launch.clone() };
         let failed = |error: std::io::Error| error.to_string();
         let mut command = launch.command();
         let mut child =
@@ -304,13 +316,16 @@ mod tests {
             args: Vec::new(),
             directory: "/".into(),
         };
-        let target = ProbeTarget::new(Launch {
-            entry: None,
-            line,
-            variables: std::collections::BTreeMap::new(),
-            instance: "test".to_owned(),
-            replica: "test".to_owned(),
-        });
+        let target = ProbeTarget::new(
+            Launch {
+                entry: None,
+                line,
+                variables: std::collections::BTreeMap::new(),
+                instance: "test".to_owned(),
+                replica: "test".to_owned(),
+            },
+            0,
+        );
         let script = "head -c 50000000 /dev/zero | tr '\\0' x; echo problem >&2; exit 3";
         let words = ["/bin/sh", "-c", script].map(str::to_owned);
         let problem = target.execute(&words).await.expect_err("it exits with 3");

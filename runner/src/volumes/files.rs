@@ -16,7 +16,7 @@ const FILES_MAX: usize = 4096;
 
 /// Most bytes of all files of one volume: several objects of the largest size, which is that of a
 /// request to the API.
-const BYTES_MAX: usize = 32 << 20;
+pub(crate) const BYTES_MAX: usize = 32 << 20;
 
 /// A file to write.
 #[derive(Debug, PartialEq, Eq)]
@@ -24,6 +24,15 @@ pub(crate) struct Content {
     pub(super) bytes: Vec<u8>,
     /// Its permissions.
     pub(super) mode: u32,
+}
+
+// === impl Content ===
+
+impl Content {
+    /// Its bytes.
+    pub(crate) fn size(&self) -> usize {
+        self.bytes.len()
+    }
 }
 
 /// The files of the volume called `volume` by their paths in it. Of two with one path the later part
@@ -48,8 +57,9 @@ pub(crate) fn contents(
         for (path, own_mode, content) in found.map_err(failed)? {
             bytes += content.len();
             if files.len() == FILES_MAX || bytes > BYTES_MAX {
-                return Err(failed(format!(
-                    "it has more than {FILES_MAX} files or {BYTES_MAX} bytes: use several volumes"
+                return Err(VolumeError::Final(format!(
+                    "volume \"{volume}\" has more than {FILES_MAX} files or {BYTES_MAX} bytes: \
+                     make it smaller"
                 )));
             }
             let mode = u32::try_from(own_mode.unwrap_or(mode)).unwrap_or_default() & 0o777;
@@ -110,7 +120,7 @@ fn of_pod(pod: &Pod, items: &[DownwardAPIVolumeFile]) -> Result<Vec<Found>, Stri
 fn lines(map: &BTreeMap<String, String>) -> String {
     map.iter().fold(String::new(), |mut text, (key, value)| {
         // Writing to a text does not fail.
-        let _ = writeln!(text, "{key}={value:?}");
+        let _ = write!(text, "{}{key}={value:?}", if text.is_empty() { "" } else { "\n" });
         text
     })
 }
@@ -197,7 +207,7 @@ mod tests {
             {"path": "name", "fieldRef": {"fieldPath": "metadata.name"}}]);
         let items = serde_json::from_value(items).expect("items");
         let files = found(&[Part::Downward(items)]);
-        let labels = file("labels", "app=\"say \\\"hi\\\"\"\nb=\"c\"\n", 0o640);
+        let labels = file("labels", "app=\"say \\\"hi\\\"\"\nb=\"c\"", 0o640);
         assert_eq!(files, Ok(vec![labels, file("name", "p", 0o640)]));
         let cpu = json!([{"path": "cpu", "resourceFieldRef": {"resource": "limits.cpu"}}]);
         let cpu = serde_json::from_value(cpu).expect("items");

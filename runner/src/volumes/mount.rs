@@ -10,7 +10,7 @@ use k8s_openapi::api::core::v1::{Container, VolumeMount};
 use super::files::inside;
 use super::{Kind, VolumeError};
 use crate::expansion::expand;
-use crate::mounts::{MOUNTS_MAX, Mount, PATH_BYTES_MAX, clean};
+use crate::mounts::{Mount, PATH_BYTES_MAX, clean};
 
 /// The mounts of `container`, whose volumes are at these places. `variables` are those that
 /// `subPathExpr` may name. Blocks.
@@ -20,14 +20,6 @@ pub(crate) fn mounts(
     variables: &BTreeMap<String, String>,
 ) -> Result<Vec<Mount>, VolumeError> {
     let asked = container.volume_mounts.as_deref().unwrap_or_default();
-    if asked.len() > MOUNTS_MAX {
-        return Err(VolumeError::Final(format!(
-            "container \"{}\" has {} volumeMounts, and local mode makes {MOUNTS_MAX} at the most: \
-             mount fewer",
-            container.name,
-            asked.len()
-        )));
-    }
     let mut mounts = Vec::new();
     for mount in asked {
         let Some((kind, place)) = volumes.get(&mount.name) else {

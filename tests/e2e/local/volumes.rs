@@ -1,9 +1,15 @@
 //! Volumes of programs: what they hold, where they are seen, and that nothing is left of them.
 
+use std::path::{Path, PathBuf};
+use std::process::Stdio;
+use std::sync::Arc;
+
 use ebb_tests::binaries::binary;
 use ebb_tests::ebb::Ebb;
 use ebb_tests::kubectl::Kubectl;
-use ebb_tests::manifest::service;
+use ebb_tests::manifest::{QUICK, service};
+use tempfile::TempDir;
+use tokio::process::Command;
 
 use crate::bad_input::broken;
 
@@ -32,7 +38,34 @@ async fn said(kubectl: &Kubectl, service: &str) -> anyhow::Result<String> {
 
 #[tokio::test]
 async fn a_program_sees_its_volumes_at_their_paths() -> anyhow::Result<()> {
-    let ebb = Ebb::start_quick().await?;
+    sees_its_volumes(Ebb::start_quick().await?).await
+}
+
+/// As an ordinary user, who may mount only in a namespace of users.
+#[tokio::test]
+async fn a_program_sees_them_too_where_ebb_may_not_mount() -> anyhow::Result<()> {
+    let folder = Arc::new(TempDir::with_prefix("ebb-test-")?);
+    let ebb = Ebb::start_wrapped(folder, &[], |command| {
+        if !nix::unistd::geteuid().is_root() {
+            return copy_of(command, "env", &[]);
+        }
+        copy_of(command, "setpriv", &["--bounding-set=-sys_admin", "--inh-caps=-sys_admin"])
+    })
+    .await?;
+    ebb.kubectl().apply(QUICK).await?;
+    sees_its_volumes(ebb).await
+}
+
+/// A command that `wrapper` becomes.
+fn copy_of(command: &Command, wrapper: &str, options: &[&str]) -> Command {
+    let command = command.as_std();
+    let mut wrapped = Command::new(wrapper);
+    wrapped.args(options).arg(command.get_program()).args(command.get_args());
+    wrapped.stdin(Stdio::null()).stdout(Stdio::piped());
+    wrapped
+}
+
+async fn sees_its_volumes(ebb: Ebb) -> anyhow::Result<()> {
     let kubectl = ebb.kubectl();
     let models = ebb.data().join("host-models");
     std::fs::create_dir(&models)?;
@@ -44,7 +77,7 @@ async fn a_program_sees_its_volumes_at_their_paths() -> anyhow::Result<()> {
         for file in /mnt/ebb-models/new /etc/ebb-settings/new; do \
           touch $file 2>/dev/null && echo WRITABLE $file; done; \
         echo kept > /mnt/ebb-cache/file; cat /mnt/ebb-cache/file; \
-        echo shared > /dev/shm/file; ls /mnt /dev/shm";
+        echo shared > /dev/shm/file; cat /dev/shm/file; id -u";
     let mounts = "{name: models, mountPath: /mnt/ebb-models, readOnly: true}, \
         {name: settings, mountPath: /etc/ebb-settings, readOnly: true}, \
         {name: all, mountPath: /all, readOnly: true}, {name: cache, mountPath: /mnt/ebb-cache}, \
@@ -62,19 +95,27 @@ async fn a_program_sees_its_volumes_at_their_paths() -> anyhow::Result<()> {
     assert_eq!(client.get(&host, "/").await?.status, 200);
     let output = said(&kubectl, "mounted").await?;
     assert!(output.contains("heavyfasts3cretdefaultkept"), "{output}");
+    let user = nix::unistd::geteuid();
+    assert!(output.contains(&format!("kept\nshared\n{user}\n")), "{output}");
     assert!(!output.contains("WRITABLE"), "{output}");
     let volumes = ebb.data().join("volumes");
-    assert_eq!(std::fs::read_dir(&volumes)?.count(), 1);
+    let in_memory = PathBuf::from(std::fs::read_to_string(volumes.join(".in-memory"))?);
+    let count = |folder: &Path| std::fs::read_dir(folder).map(|entries| entries.count());
+    // The pod's, and the note.
+    assert_eq!((count(&volumes)?, count(&in_memory)?), (2, 1));
     kubectl.wait_asleep("mounted").await;
     ebb_tests::eventually("the volumes go with the pod", || async {
-        let left = std::fs::read_dir(&volumes).ok()?.count();
-        (left == 0).then_some(())
+        let left = (count(&volumes).ok()?, count(&in_memory).ok()?);
+        (left == (1, 0)).then_some(())
     })
     .await;
     for path in ["/mnt/ebb-models", "/etc/ebb-settings", "/all", "/dev/shm/file"] {
         assert!(!std::path::Path::new(path).exists(), "{path} is this machine's");
     }
     assert_eq!(std::fs::read_to_string(models.join("weights"))?, "heavy");
+    let (_, folder) = ebb.stop().await?;
+    assert!(!in_memory.exists());
+    drop(folder);
     Ok(())
 }
 
@@ -84,11 +125,12 @@ async fn a_probe_runs_among_the_mounts_too() -> anyhow::Result<()> {
     let kubectl = ebb.kubectl();
     let manifest = scripted(
         "probed",
-        "touch /ebb-flags/up",
-        "{name: flags, mountPath: /ebb-flags}",
+        // Beside the volume, in a folder that only this program's view has.
+        "touch /ebb-app/up",
+        "{name: flags, mountPath: /ebb-app/flags}",
         "{name: flags, emptyDir: {}}",
     );
-    let probe = "readinessProbe: {exec: {command: [/bin/sh, -c, test -e /ebb-flags/up]}}, image: ";
+    let probe = "readinessProbe: {exec: {command: [/bin/sh, -c, test -e /ebb-app/up]}}, image: ";
     kubectl.apply(&manifest.replace("image: ", probe)).await?;
     kubectl.wait_ready("probed").await?;
     assert_eq!(ebb.client().get(&ebb.host("probed"), "/").await?.status, 200);
@@ -121,7 +163,7 @@ async fn what_cannot_be_mounted_is_said_and_comes_when_it_is_there() -> anyhow::
 
 #[tokio::test]
 async fn models_see_the_variables_that_the_command_line_names() -> anyhow::Result<()> {
-    let folder = std::sync::Arc::new(tempfile::TempDir::with_prefix("ebb-test-")?);
+    let folder = Arc::new(TempDir::with_prefix("ebb-test-")?);
     // Cargo sets them for the tests, and `ebb` has what the tests have.
     let names = ["--env", "CARGO_PKG_N*,CARGO_MANIFEST_DIR"];
     let ebb = Ebb::start_in(folder, &names).await?;
