@@ -37,6 +37,9 @@ pub enum RequestError {
     /// The request is one that does not wake the revision, which has no pod.
     #[error("the model sleeps, and this request does not wake it")]
     Asleep,
+    /// The path lets the model sleep or wakes it, which is Ebb's to do.
+    #[error("this path is reserved for Ebb, which lets the model sleep and wakes it")]
+    StandbyPath,
     /// The revision's queue holds as many requests, or as many bytes, as it may.
     #[error("pending request queue full")]
     QueueFull,
@@ -85,7 +88,9 @@ impl RequestError {
         match self {
             Self::ClientGone => client_closed(),
             Self::Malformed(_) => StatusCode::BAD_REQUEST,
-            Self::HostUnknown | Self::RevisionUnknown | Self::RevisionGone => StatusCode::NOT_FOUND,
+            Self::HostUnknown | Self::RevisionUnknown | Self::RevisionGone | Self::StandbyPath => {
+                StatusCode::NOT_FOUND
+            }
             Self::MethodRefused => StatusCode::METHOD_NOT_ALLOWED,
             Self::ExpectationUnknown => StatusCode::EXPECTATION_FAILED,
             Self::BodySlow => StatusCode::REQUEST_TIMEOUT,
@@ -111,6 +116,7 @@ impl RequestError {
             Self::RevisionUnknown => "revision-unknown",
             Self::RevisionGone => "revision-gone",
             Self::Asleep => "asleep",
+            Self::StandbyPath => "standby-path",
             Self::QueueFull => "queue-full",
             Self::Overloaded => "overloaded",
             Self::BodySlow => "body-slow",

@@ -3,7 +3,7 @@
 //! Pure. seen → probing → ready → draining → gone, keyed by UID: an address can be reused by
 //! another workload, a UID cannot.
 
-use std::net::{IpAddr, SocketAddr};
+use std::net::SocketAddr;
 use std::sync::Arc;
 
 use ebb_api::report::RevisionKey;
@@ -16,6 +16,7 @@ use crate::failure::{self, Failure};
 
 /// The facts of a pod that the activator needs; the rest of the object is not kept.
 #[derive(Debug, Clone, PartialEq, Eq)]
+#[allow(clippy::struct_excessive_bools, reason = "Kubernetes tells each on its own")]
 pub struct PodFacts {
     /// UID.
     pub uid: PodUid,
@@ -32,6 +33,8 @@ pub struct PodFacts {
     pub leaving: bool,
     /// Whether its containers are yet to run.
     pub pending: bool,
+    /// Whether its model was told to sleep, and the mark of that is there yet.
+    pub asleep: bool,
     /// How often its containers were started again.
     pub restarts: i64,
     /// Why it does not run.
@@ -73,9 +76,10 @@ impl PodFacts {
             uid: meta.uid.as_deref()?.into(),
             revision: RevisionKey::new(meta.namespace.clone()?, revision.clone()),
             revision_uid: labels.get(labels::REVISION_UID)?.clone(),
-            address: address(object),
+            address: pod::address(object),
             ready: pod::is_ready(object),
             leaving: deleted || pod::has_ended(object),
+            asleep: pod::is_asleep(object),
             pending: status.is_none_or(|status| status.phase.as_deref() == Some("Pending")),
             restarts: status
                 .and_then(|s| s.container_statuses.as_ref())
@@ -143,18 +147,6 @@ fn is_made_for(meta: &ObjectMeta, revision: &str) -> bool {
     made && api_version.starts_with("apps/")
 }
 
-fn address(pod: &core::Pod) -> Option<SocketAddr> {
-    let ip: IpAddr = pod.status.as_ref()?.pod_ip.as_deref()?.parse().ok()?;
-    let port = pod
-        .spec
-        .as_ref()?
-        .containers
-        .iter()
-        .flat_map(|container| container.ports.iter().flatten())
-        .find(|port| port.name.as_deref() == Some(names::USER_PORT_NAME))?;
-    Some(SocketAddr::new(ip, u16::try_from(port.container_port).ok()?))
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -162,6 +154,7 @@ mod tests {
     fn facts() -> PodFacts {
         PodFacts {
             pending: false,
+            asleep: false,
             uid: "u".into(),
             revision: RevisionKey::new("default", "r"),
             revision_uid: "r".to_owned(),

@@ -154,6 +154,8 @@ struct Tracked {
     failing_since: Option<Instant>,
     unschedulable_since: Option<Instant>,
     ejection: Ejection,
+    /// Whether an order has come, since it was drained last, that no longer drains it.
+    is_called: bool,
     pod: Option<Arc<Pod>>,
     /// Runs while the state is probing; dropping the handle ends the probe.
     probe: Option<AbortOnDropHandle<()>>,
@@ -225,6 +227,10 @@ impl Revision {
         let mut state = self.state.lock();
         self.activate(&mut state, now);
         state.drained = order.pods.iter().map(|uid| PodUid::from(uid.as_str())).collect();
+        let State { tracked, drained, .. } = &mut *state;
+        for (uid, tracked) in tracked {
+            tracked.is_called = !drained.contains(uid);
+        }
         state.obeyed = order.id;
         state.is_told = true;
         state.ordered = (!order.pods.is_empty()).then_some(now);

@@ -9,6 +9,7 @@ use ebb_api::config::Config;
 use ebb_api::no_wake::NoWake;
 use ebb_api::progress;
 use ebb_api::serving::{Protocol, Revision};
+use ebb_api::standby::Standby;
 use ebb_api::start_timeout::{self, StartTimeout};
 use ebb_api::starts::Starts;
 use ebb_api::waiting_events::WaitingEvents;
@@ -44,6 +45,8 @@ pub struct Settings {
     pub probe: ProbePlan,
     /// The requests that neither wake it nor keep it awake; `None` for most revisions.
     pub no_wake: Option<Box<NoWake>>,
+    /// How its last replica sleeps; `None` for most revisions.
+    pub standby: Option<Box<Standby>>,
     /// The annotations that its first scale follows from; `None` where Ebb does not scale it.
     pub scaling: Option<BTreeMap<String, String>>,
 }
@@ -111,6 +114,7 @@ impl Settings {
             probe: ProbePlan::of(spec),
             // Admission refuses what cannot be meant; without it, all requests count.
             no_wake: NoWake::of(annotations).ok().flatten().map(Box::new),
+            standby: Standby::of(annotations).ok().flatten().map(Box::new),
             scaling: scaling(annotations),
         }
     }

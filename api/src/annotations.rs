@@ -10,7 +10,7 @@ pub const SERVING_GROUP: &str = "serving.knative.dev";
 pub const NETWORKING_GROUP: &str = "networking.knative.dev";
 
 /// An annotation and the older spellings that mean the same; the first is the one documented.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Key(pub &'static [&'static str]);
 
 impl Key {

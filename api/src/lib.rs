@@ -31,6 +31,7 @@ pub mod room_for;
 #[cfg(feature = "schema")]
 pub mod schema;
 pub mod serving;
+pub mod standby;
 pub mod start_timeout;
 pub mod starts;
 pub mod validation;

@@ -1,6 +1,11 @@
 //! Facts from the status of a Kubernetes pod, in one place because several parts decide by them.
 
+use std::net::{IpAddr, SocketAddr};
+
 use k8s_openapi::api::core::v1::{Pod, PodCondition};
+
+use crate::names;
+use crate::standby::ASLEEP;
 
 mod amounts;
 mod shortage;
@@ -28,6 +33,22 @@ pub fn is_ready(pod: &Pod) -> bool {
 pub fn has_ended(pod: &Pod) -> bool {
     let phase = pod.status.as_ref().and_then(|status| status.phase.as_deref());
     matches!(phase, Some("Failed" | "Succeeded"))
+}
+
+/// Where the model of a revision's pod listens, once the pod has an address.
+#[must_use]
+pub fn address(pod: &Pod) -> Option<SocketAddr> {
+    let ip: IpAddr = pod.status.as_ref()?.pod_ip.as_deref()?.parse().ok()?;
+    let containers = &pod.spec.as_ref()?.containers;
+    let mut ports = containers.iter().flat_map(|container| container.ports.iter().flatten());
+    let port = ports.find(|port| port.name.as_deref() == Some(names::USER_PORT_NAME))?;
+    Some(SocketAddr::new(ip, u16::try_from(port.container_port).ok()?))
+}
+
+/// Whether its model was told to sleep, and not yet woken.
+#[must_use]
+pub fn is_asleep(pod: &Pod) -> bool {
+    ASLEEP.get(pod.metadata.annotations.as_ref()).is_some()
 }
 
 /// The condition of that type, if Kubernetes has set it.

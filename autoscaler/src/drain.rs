@@ -27,6 +27,7 @@ use crate::load::ReporterView;
 use crate::pods::{Pods, RevisionPod};
 
 mod order;
+mod rest;
 mod views;
 
 /// How long a condemned pod that is needed again must have been left alone. A pod that nobody has
@@ -55,6 +56,8 @@ const SLOW_FOR: Duration = Duration::from_secs(6);
 pub struct Drain {
     /// The draining pods, and the first order in force that names each.
     draining: BTreeMap<String, OrderId>,
+    /// The pod that stays without requests, and the first order in force that names it.
+    resting: Option<(Arc<str>, OrderId)>,
     /// When each was condemned, or the lower scale last confirmed as written.
     condemned: BTreeMap<String, Instant>,
     /// When a condemned pod was needed that should have been gone for long.
@@ -85,6 +88,8 @@ pub struct Scene<'a> {
     pub is_writing: bool,
     /// Pods that are let go for others, and go before all but the unready ones.
     pub ceded: Option<&'a BTreeSet<Arc<str>>>,
+    /// A pod that gets no requests, and stays: it sleeps, or is to.
+    pub rests: Option<&'a Arc<str>>,
     /// The number of an order that is given now.
     pub order: OrderId,
     /// The present.
@@ -104,6 +109,8 @@ pub struct DrainPlan {
     pub is_reordered: bool,
     /// Whether the scale stays because an activator names a pod that is not seen here.
     pub is_blind: bool,
+    /// Whether every activator has let go of the pod that rests.
+    pub is_rested: bool,
 }
 
 // === impl Drain ===
@@ -114,13 +121,14 @@ impl Drain {
         if scene.want > scene.current {
             self.raised = Some(scene.now);
         }
-        if self.is_at_rest(scene.want, scene.current, scene.pods) {
+        if scene.rests.is_none() && self.is_at_rest(scene.want, scene.current, scene.pods) {
             self.needed = None;
             return DrainPlan { scale: scene.want, ..DrainPlan::default() };
         }
         self.forget(scene);
         self.adopt(scene);
         let reprieved = self.reprieve(scene);
+        self.follow_rest(scene);
         let standing = self.standing(scene);
         self.choose(scene, &standing);
         let mut plan = DrainPlan { scale: scene.want, reprieved, ..DrainPlan::default() };
@@ -139,6 +147,7 @@ impl Drain {
                 plan.condemned = idle;
             }
         }
+        plan.is_rested = self.is_rested(scene.views);
         plan.is_reordered = self.reorder(scene.order);
         plan
     }
@@ -159,13 +168,6 @@ impl Drain {
         self.condemned.values_mut().for_each(|since| *since = now);
         // The pods of a raise that this write carried come to be from now on.
         self.raised = self.raised.map(|at| if now.duration_since(at) <= took { now } else { at });
-    }
-
-    /// Nothing on its way out, but for the pods that are gone: no activator may send requests there,
-    /// whoever leads.
-    #[must_use]
-    pub fn start_over(self) -> Self {
-        Self { gone: self.gone, ..Self::default() }
     }
 
     /// Whether pods drain that could still be taken back.
@@ -195,9 +197,10 @@ impl Drain {
         condemned.filter(|pod| !pod.is_terminating && !pod.is_marked)
     }
 
-    /// Whether no pod is on its way out.
+    /// Whether no pod is on its way out, and none rests.
     pub fn is_empty(&self) -> bool {
-        self.draining.is_empty() && self.condemned.is_empty() && self.gone.is_empty()
+        let is_none_leaving = self.draining.is_empty() && self.condemned.is_empty();
+        is_none_leaving && self.gone.is_empty() && self.resting.is_none()
     }
 
     /// How many pods are on their way out, and how many are gone and still ordered.
@@ -318,6 +321,7 @@ impl Drain {
         };
         let mut ranked: Vec<_> = standing
             .iter()
+            .filter(|pod| scene.rests != Some(&pod.uid))
             .map(|pod| {
                 let fresh = !self.draining.contains_key(&*pod.uid);
                 // A ReplicaSet deletes unready pods before it looks at any cost, so these must be

@@ -14,6 +14,7 @@ use crate::decision::Averages;
 use crate::pods::{PodCounts, RevisionPod};
 use crate::scale_target::ScaleTarget;
 use crate::spec::Metric;
+use crate::standby::{StandbyAnswer, StandbyCall};
 
 /// The present, as the core needs it.
 #[derive(Clone, Copy, Debug)]
@@ -76,6 +77,8 @@ pub enum FleetEvent {
     },
     /// The scale was not the one that a write expected, so nothing was written.
     Refused(RevisionKey),
+    /// A call to a pod with standby has ended.
+    Answered(StandbyAnswer),
     /// The term in which this autoscaler leads from now on; `None` if it does not lead. A standby
     /// keeps what the activators report, so that it can take over at once, and decides nothing.
     Leads(Option<Epoch>),
@@ -94,6 +97,8 @@ pub enum Action {
     /// Write to the API server. A newer write for the same revision replaces one that has not
     /// begun, and [`FleetEvent::Written`] follows when none is left.
     Write(Box<Write>),
+    /// Call a pod with standby; [`FleetEvent::Answered`] follows.
+    Call(Box<StandbyCall>),
     /// Show the numbers of a revision.
     Measure(Arc<RevisionKey>, Measures),
     /// Tell people something about a revision.
@@ -145,7 +150,9 @@ pub struct RevisionNotice {
     pub key: RevisionKey,
     /// Its UID.
     pub uid: String,
-    /// What is held up, why, and what to look at.
+    /// The Event's reason, a word.
+    pub reason: &'static str,
+    /// What is the matter, why, and what to look at.
     pub note: String,
 }
 

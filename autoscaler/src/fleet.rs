@@ -27,6 +27,7 @@ use crate::event::{Action, FleetEvent, Moment};
 use crate::room::Room;
 use crate::scale_target::ScaleTarget;
 use crate::scaler::{RevisionScaler, Surroundings, TICK};
+use crate::standby::StandbyAnswer;
 
 /// Most revisions that are scaled. Knative keeps up to 1000 idle revisions of one service by
 /// default, so thousands are ordinary; beyond this one autoscaler's memory would not be bounded.
@@ -119,6 +120,7 @@ impl Fleet {
             FleetEvent::Config(config) => self.on_config(config, now),
             FleetEvent::Written { key, seen } => self.on_written(&key, seen, now),
             FleetEvent::Refused(key) => self.on_answer(&key, now, RevisionScaler::refuse),
+            FleetEvent::Answered(answer) => self.on_call_answered(&answer, now),
             FleetEvent::Leads(leads) => self.on_leads(leads, now),
             FleetEvent::Tick => self.on_tick(now),
         };
@@ -283,6 +285,12 @@ impl Fleet {
         id.map_or_else(Vec::new, |id| self.visit(id, now, visit))
     }
 
+    fn on_call_answered(&mut self, answer: &StandbyAnswer, now: Moment) -> Vec<Action> {
+        let id = self.table.id(&answer.key);
+        let visit = |id| self.visit(id, now, |revision, around| revision.answered(answer, around));
+        id.map_or_else(Vec::new, visit)
+    }
+
     fn on_tick(&mut self, now: Moment) -> Vec<Action> {
         self.tell_silence(now.instant);
         let mut actions = Vec::new();
@@ -306,7 +314,12 @@ impl Fleet {
 
     /// Lets one revision act, and notes when it is to be looked at next. Does nothing while this
     /// autoscaler does not lead.
-    fn visit(&mut self, id: Id, now: Moment, visit: Visit) -> Vec<Action> {
+    fn visit(
+        &mut self,
+        id: Id,
+        now: Moment,
+        visit: impl FnOnce(&mut RevisionScaler, &Surroundings<'_>) -> Vec<Action>,
+    ) -> Vec<Action> {
         let Some(epoch) = self.leads else {
             return Vec::new();
         };

@@ -4,16 +4,18 @@
 //! made of pure parts: [`spec`] (the parameters of a revision's scaling), [`load`] over [`window`]
 //! (its load), [`decision`] (the replicas that the load asks for: Knative's algorithm), [`bounds`],
 //! [`zero`] (the way to zero and back), [`steady`] (small changes are followed only once they
-//! last), [`drain`] (which pods go, and when), [`room`] (which go for others), [`activators`] (whether all of the load is known)
+//! last), [`drain`] (which pods go, and when), [`room`] (which go for others), [`standby`]
+//! (the last one sleeps instead of going), [`activators`] (whether all of the load is known)
 //! and [`hold`] (a lower scale that is held up while it is not).
 //!
 //! [`Autoscaler`] is the shell around it: [`Intake`] for reports (over the network: [`streams`]),
-//! watches, and the [`writer`].
+//! watches, the [`writer`], and the [`calls`] to pods that sleep.
 //!
 //! Rule that outranks all others: missing or outdated information never lowers a scale.
 
 pub mod activators;
 pub mod bounds;
+pub mod calls;
 pub mod cli;
 pub mod decision;
 pub mod delay;
@@ -32,6 +34,7 @@ pub mod scaler;
 pub mod shell;
 pub mod sizes;
 pub mod spec;
+pub mod standby;
 pub mod steady;
 pub mod streams;
 pub mod watches;

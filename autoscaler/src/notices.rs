@@ -18,8 +18,7 @@ use crate::writer::FIELD_MANAGER;
 const NOTICES_MAX: usize = 64;
 /// Longest time for one Event.
 const PUBLISH_TIMEOUT: Duration = Duration::from_secs(10);
-/// Reason and action of the Events.
-const REASON: &str = "ScaleDownHeld";
+/// Action of the Events.
 const ACTION: &str = "Scaling";
 
 /// Writes notices as Events. Nothing is started before the first notice.
@@ -62,10 +61,10 @@ impl std::fmt::Debug for Notices {
 
 async fn publish(client: Client, mut notices: mpsc::Receiver<RevisionNotice>) {
     let recorder = Recorder::new(client, Reporter::from(FIELD_MANAGER));
-    while let Some(RevisionNotice { key, uid, note }) = notices.recv().await {
+    while let Some(RevisionNotice { key, uid, reason, note }) = notices.recv().await {
         let event = Event {
             type_: EventType::Warning,
-            reason: REASON.to_owned(),
+            reason: reason.to_owned(),
             note: Some(note),
             action: ACTION.to_owned(),
             secondary: None,

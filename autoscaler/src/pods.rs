@@ -1,6 +1,7 @@
 //! The few fields of a pod that scaling needs: thousands of these are held.
 
 use std::collections::BTreeMap;
+use std::net::SocketAddr;
 use std::sync::Arc;
 
 use ebb_api::pod::{Amounts, Shortage};
@@ -41,6 +42,10 @@ pub struct RevisionPod {
     pub holds: Amounts,
     /// What no node has enough of for it.
     pub lacks: Vec<Shortage>,
+    /// Where its model listens.
+    pub address: Option<SocketAddr>,
+    /// Whether it has the mark of a model that was told to sleep.
+    pub is_asleep: bool,
     /// Since when it is ready, as far as this autoscaler has seen it.
     pub ready_since: Option<Instant>,
 }
@@ -93,6 +98,8 @@ impl RevisionPod {
             node: object.spec.as_ref().and_then(|spec| spec.node_name.as_deref()).map(Box::from),
             holds: Amounts::held(object),
             lacks: pod::shortages(object),
+            address: pod::address(object),
+            is_asleep: pod::is_asleep(object),
             ready_since: None,
         };
         Some((revision, kept))

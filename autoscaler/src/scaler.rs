@@ -18,11 +18,13 @@ use crate::pods::{PodCounts, Pods};
 use crate::room::Cession;
 use crate::scale_target::ScaleTarget;
 use crate::spec::ScalingSpec;
+use crate::standby::LastReplica;
 use crate::steady::{Steadiness, Wish};
 use crate::zero::{ActiveState, Outlook};
 
 mod cession;
 mod parting;
+mod resting;
 mod telling;
 mod writes;
 
@@ -75,6 +77,8 @@ pub struct RevisionScaler {
     confirmed: Option<Instant>,
     steadiness: Steadiness,
     drain: Drain,
+    /// The last replica, if it sleeps.
+    rest: LastReplica,
     /// What it lets go for others.
     cession: Option<Cession>,
     /// Whether it let its last replica go, and nobody has wanted it since.
@@ -114,6 +118,7 @@ impl RevisionScaler {
             confirmed: None,
             steadiness: Steadiness::default(),
             drain: Drain::default(),
+            rest: LastReplica::default(),
             cession: None,
             is_let_go: false,
             level: 0.0,
@@ -168,7 +173,8 @@ impl RevisionScaler {
     /// Whether a report calls for a decision now instead of at the next tick: there are requests
     /// for a revision at (or on its way to) zero, or pods could be taken back.
     pub fn is_urgent(&self) -> bool {
-        let asleep = self.current.unwrap_or(0) == 0 || self.activity.is_inactive();
+        let is_at_zero = self.current.unwrap_or(0) == 0 || self.activity.is_inactive();
+        let asleep = is_at_zero || self.rest.is_resting();
         (asleep && self.load.is_demanded()) || self.drain.is_draining()
     }
 
@@ -243,12 +249,11 @@ impl RevisionScaler {
             window: self.spec.stable_window,
             now: now.instant,
         });
-        let want = self.within_cession(want, around);
-        let views = if self.drain.is_at_rest(want, current, around.pods) {
-            Vec::new()
-        } else {
-            self.load.views(around.activators, now.instant)
-        };
+        let rest = self.rest(self.within_cession(want, around), around);
+        let want = rest.want;
+        let is_at_rest = rest.rests.is_none() && self.drain.is_at_rest(want, current, around.pods);
+        let views =
+            if is_at_rest { Vec::new() } else { self.load.views(around.activators, now.instant) };
         let plan = self.drain.plan(&Scene {
             want,
             current,
@@ -256,6 +261,7 @@ impl RevisionScaler {
             views: &views,
             is_writing: self.writing.is_some(),
             ceded: self.cession.as_ref().map(|cession| &cession.pods),
+            rests: rest.rests.as_ref(),
             order: around.order,
             now: now.instant,
         });
@@ -265,6 +271,9 @@ impl RevisionScaler {
         if plan.is_reordered {
             actions.push(self.order());
         }
+        let sleep = if plan.is_rested { self.rest.settle() } else { None };
+        let calls = rest.call.into_iter().chain(sleep);
+        actions.extend(calls.filter_map(|call| self.call(call, around.pods)));
         let is_told = self.show(around, &plan, is_tick, &mut actions);
         if is_told && self.is_asleep(&counts) {
             self.due = None;
@@ -296,6 +305,8 @@ impl RevisionScaler {
             actions.push(self.order());
         }
         actions.extend(self.correct(around.now.instant));
+        let unmark = self.rest.unmark(around.pods);
+        actions.extend(unmark.and_then(|call| self.call(call, around.pods)));
         actions
     }
 

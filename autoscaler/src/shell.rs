@@ -15,6 +15,7 @@ use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use crate::activators::ReporterPod;
+use crate::calls::StandbyCalls;
 use crate::event::{Action, FleetEvent};
 use crate::fleet::Fleet;
 use crate::intake::{Intake, Reports, intake};
@@ -87,6 +88,7 @@ pub struct Autoscaler {
     fleet: Fleet,
     reports: Reports,
     writer: DecisionWriter,
+    calls: StandbyCalls,
     notices: Notices,
     gauges: Gauges,
     asked: mpsc::Receiver<oneshot::Sender<FleetSizes>>,
@@ -138,6 +140,7 @@ impl Autoscaler {
         let current = Arc::clone(&config.borrow_and_update());
         let autoscaler = Self {
             writer: DecisionWriter::new(client.clone()),
+            calls: StandbyCalls::new(client.clone()),
             notices: Notices::new(client.clone(), gauges.notices_dropped()),
             client,
             config,
@@ -184,6 +187,7 @@ impl Autoscaler {
                 }
                 Some(event) = activators.next() => self.step(event),
                 Some(attempt) = self.writer.next() => self.on_attempt(attempt),
+                Some(answer) = self.calls.next() => self.step(FleetEvent::Answered(answer)),
                 report = self.reports.next(), if is_listed => self.step(FleetEvent::Report(report)),
                 Some(event) = targets.next() => self.step(event),
                 Some(event) = pods.next() => self.step(event),
@@ -210,6 +214,7 @@ impl Autoscaler {
                 Action::Drain(order) => self.drains.drain(order),
                 Action::BeginAnew(activator) => self.drains.begin_anew(&activator),
                 Action::Write(write) => self.writer.submit(*write),
+                Action::Call(call) => self.calls.begin(*call),
                 Action::Measure(key, measures) => {
                     self.gauges.show(&key, &measures, || self.fleet.labels(&key));
                 }
@@ -254,6 +259,7 @@ impl Autoscaler {
         let leads = *self.leads.borrow_and_update();
         // A decision of another term is not written in this one.
         self.writer.drop_all();
+        self.calls.drop_all();
         self.drains.lead(leads);
         self.step(FleetEvent::Leads(leads));
         is_open

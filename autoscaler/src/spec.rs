@@ -11,6 +11,7 @@ use std::time::Duration;
 
 use ebb_api::annotations::{self, Key};
 use ebb_api::config::Config;
+use ebb_api::standby::Standby;
 use ebb_api::{duration, first_scale, progress};
 
 use crate::window::Aggregation;
@@ -81,6 +82,8 @@ pub struct ScalingSpec {
     pub to_zero: bool,
     /// How long an activation may take until it counts as failed.
     pub activation_timeout: Duration,
+    /// How the last replica sleeps instead of being stopped, if it does.
+    pub standby: Option<Box<Standby>>,
     /// Whether a Route may send requests.
     pub reachable: bool,
 }
@@ -143,6 +146,7 @@ impl ScalingSpec {
             to_zero: scaler.enable_scale_to_zero,
             activation_timeout: progress::deadline(Some(annotations), config)
                 .saturating_add(ACTIVATION_BUFFER),
+            standby: Standby::of(Some(annotations)).ok().flatten().map(Box::new),
             reachable,
         }
     }

@@ -10,6 +10,7 @@ use std::time::Duration;
 use ebb_api::pod::WatchedPod;
 use ebb_api::report::RevisionKey;
 use ebb_api::serving::{ROUTING_ACTIVE, ROUTING_PENDING, Revision, RevisionStatus};
+use ebb_api::standby::STANDBY_KEYS;
 use ebb_api::starts::Starts;
 use ebb_api::{annotations, condition, labels, priority};
 use ebb_daemon::desired::Seen;
@@ -176,6 +177,7 @@ fn target(object: Revision) -> Option<FleetEvent> {
         annotations: kept(metadata.annotations, |key| {
             key.starts_with(annotations::AUTOSCALING_GROUP)
                 || annotations::PROGRESS_DEADLINE.0.contains(&key)
+                || STANDBY_KEYS.iter().any(|own| own.0.contains(&key))
         }),
         labels: kept(metadata.labels, |key| {
             [labels::SERVICE, labels::CONFIGURATION].contains(&key)

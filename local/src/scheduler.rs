@@ -14,7 +14,7 @@ use ebb_api::{labels, priority};
 use ebb_runner::devices::{DEVICES, Devices};
 use futures::StreamExt as _;
 use k8s_openapi::api::core::v1::Pod;
-use kube::api::{Patch, PatchParams};
+use kube::api::{DeleteParams, Patch, PatchParams, Preconditions};
 use kube::runtime::{WatchStreamExt as _, watcher};
 use kube::{Api, Client, ResourceExt as _};
 use parking_lot::Mutex;
@@ -129,6 +129,10 @@ impl Shell {
                 return false;
             }
         }
+        let crowded = self.scheduler.0.lock().crowded();
+        for ask in crowded {
+            is_done &= self.evict(&ask).await;
+        }
         let verdicts = self.scheduler.0.lock().verdicts();
         for verdict in verdicts {
             if !self.tell(&verdict).await {
@@ -166,6 +170,23 @@ impl Shell {
         self.write(ask, json!({"metadata": {"uid": ask.uid}, "status": status}), true).await
     }
 
+    /// Ends a pod whose model sleeps, and has no room left to wake in: a new start waits for room, a call
+    /// that wakes would not.
+    async fn evict(&self, ask: &Ask) -> bool {
+        let Some((namespace, name)) = ask.name.split_once('/') else { return true };
+        let api: Api<Pod> = Api::namespaced(self.client.clone(), namespace);
+        let preconditions = Preconditions { uid: ask.uid.clone(), resource_version: None };
+        let params = DeleteParams { preconditions: Some(preconditions), ..DeleteParams::default() };
+        match api.delete(name, &params).await {
+            Ok(_) => true,
+            Err(kube::Error::Api(status)) if matches!(status.code, 404 | 409) => true,
+            Err(error) => {
+                tracing::warn!(%error, pod.name = %name, "Cannot end a pod, will try again");
+                false
+            }
+        }
+    }
+
     /// Whether the write was made, or is no longer needed.
     async fn write(&self, ask: &Ask, patch: serde_json::Value, is_status: bool) -> bool {
         let Some((namespace, name)) = ask.name.split_once('/') else { return true };
@@ -198,7 +219,9 @@ fn note(ledger: &mut Ledger, pod: &Pod) {
         let devices = Devices::of_pod(pod);
         // While it loads, it has a part of what it will have.
         let is_measured = Amounts::is_given(pod) && pod::is_ready(pod);
-        let placed = Placed { ask: Ask { amounts: Amounts::held(pod), ..ask(pod) }, devices };
+        let is_asleep = pod::is_asleep(pod) && !is_ending;
+        let ask = Ask { amounts: Amounts::held(pod), is_asleep, ..ask(pod) };
+        let placed = Placed { ask, devices };
         ledger.follow(placed, is_measured);
     } else {
         ledger.queue(ask(pod));
@@ -219,5 +242,6 @@ fn ask(pod: &Pod) -> Ask {
         model,
         amounts: Amounts::requested(pod),
         priority: priority::of(notes).unwrap_or_default(),
+        is_asleep: false,
     }
 }

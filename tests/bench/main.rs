@@ -10,6 +10,7 @@ mod growth;
 mod memory;
 mod pass_through;
 mod proxy;
+mod standby;
 mod tick;
 
 use std::net::SocketAddr;
@@ -49,6 +50,8 @@ enum Subject {
     Proxy,
     /// Time to the first byte from zero.
     ColdStart,
+    /// Memory and time to the first byte of a model that sleeps in its process.
+    Standby,
     /// CPU and memory of a service among many.
     Growth,
 }
@@ -107,6 +110,10 @@ async fn measure(options: &Options) -> anyhow::Result<Vec<Figure>> {
     if wanted(Subject::ColdStart) {
         note("time to the first byte from zero");
         figures.extend(cold_start::measure(pairs).await?);
+    }
+    if wanted(Subject::Standby) {
+        note("a model that sleeps in its process");
+        figures.extend(standby::measure(pairs).await?);
     }
     if wanted(Subject::Growth) {
         note("CPU and memory of a service among many");

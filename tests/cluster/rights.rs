@@ -10,6 +10,7 @@ use serde_json::{Value, json};
 
 const AUTOSCALER: &str = "system:serviceaccount:knative-serving:ebb-autoscaler";
 const COST: &str = "controller.kubernetes.io/pod-deletion-cost";
+const ASLEEP: &str = "serving.ebb.dev/asleep";
 
 /// A client that impersonates `user`, and its default namespace.
 async fn client_as(ebb: &Ebb, user: &str) -> anyhow::Result<(Client, String)> {
@@ -48,10 +49,12 @@ async fn the_autoscaler_marks_pods_and_changes_nothing_else_of_them() -> anyhow:
         let error = patch(change.clone()).await.err().context("it was taken")?.to_string();
         assert!(error.contains("ebb-autoscaler-pods") && error.contains(said), "{change}: {error}");
     }
-    for cost in [json!("-1000"), json!("7"), json!(null)] {
-        let marked = patch(json!({"metadata": {"annotations": {COST: cost}}})).await?;
-        let annotations = marked.metadata.annotations.unwrap_or_default();
-        assert_eq!(annotations.get(COST).map(String::as_str), cost.as_str());
+    for mark in [COST, ASLEEP] {
+        for value in [json!("-1000"), json!("7"), json!(null)] {
+            let marked = patch(json!({"metadata": {"annotations": {mark: value}}})).await?;
+            let annotations = marked.metadata.annotations.unwrap_or_default();
+            assert_eq!(annotations.get(mark).map(String::as_str), value.as_str());
+        }
     }
     // The policy applies to the autoscaler alone.
     ebb.kubectl().ok(&["annotate", "pod", &name, "other=1"]).await?;

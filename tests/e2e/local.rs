@@ -3,6 +3,7 @@
 
 mod broken;
 mod crash;
+mod crowded;
 mod doors;
 mod engines;
 mod room;

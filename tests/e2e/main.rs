@@ -15,3 +15,4 @@ mod protocols;
 mod rollout;
 mod scaling;
 mod scarce;
+mod standby;

@@ -15,6 +15,8 @@ use crate::route::{Door, ModelTable, ModelView};
 
 /// Most names that an error lists.
 const NAMES_MAX: usize = 20;
+/// The phase of a model that sleeps in its process.
+const STANDBY: &str = "standby";
 /// Longest part of an unknown name that comes back to the client.
 const ECHO_CHARS_MAX: usize = 200;
 
@@ -28,7 +30,7 @@ struct Listed {
     state: &'static str,
     #[serde(skip_serializing_if = "Option::is_none")]
     reason: Option<String>,
-    /// Of a model that wakes, what its start waits for.
+    /// Of a model that wakes, what its start waits for; of one that sleeps in its process, that.
     #[serde(skip_serializing_if = "Option::is_none")]
     phase: Option<&'static str>,
     /// Of a model that wakes, how long a request has waited.
@@ -42,9 +44,11 @@ struct Listed {
 impl Listed {
     fn of(model: ModelView<'_, Arc<Revision>>, now: Instant) -> Self {
         let ModelView { id, namespace, created_s, target } = model;
+        let awareness = target.as_ref().ok().map(|revision| revision.awareness());
+        let in_standby = awareness == Some(Awareness::Standby);
         let (state, reason) = match target {
-            Ok(revision) => match revision.awareness() {
-                Awareness::Asleep => ("asleep", None),
+            Ok(_) => match awareness.unwrap_or(Awareness::Asleep) {
+                Awareness::Asleep | Awareness::Standby => ("asleep", None),
                 Awareness::Waking => ("waking", None),
                 Awareness::Ready => ("ready", None),
                 Awareness::Failed(reason) => ("failed", Some(reason.to_string())),
@@ -54,7 +58,8 @@ impl Listed {
         };
         let owned_by = namespace.to_owned();
         let start = target.ok().and_then(|revision| revision.start_view(now));
-        let usual = start.and_then(|start| start.usual);
+        // A start says nothing about how long a call takes.
+        let usual = start.filter(|_| !in_standby).and_then(|start| start.usual);
         let waking = start.filter(|_| state == "waking");
         let lasts = waking.and_then(|start| start.lasts);
         Self {
@@ -64,7 +69,7 @@ impl Listed {
             owned_by,
             state,
             reason,
-            phase: waking.map(|start| start.phase.word()),
+            phase: if in_standby { Some(STANDBY) } else { waking.map(|start| start.phase.word()) },
             waking_for_s: lasts.map(|lasts| lasts.as_secs()),
             usual_start_s: usual.map(|usual| usual.as_secs()),
         }

@@ -87,7 +87,7 @@ mod tests {
 
     use super::*;
 
-    fn golden() -> [(RequestError, u16, &'static str, &'static str); 17] {
+    fn golden() -> [(RequestError, u16, &'static str, &'static str); 18] {
         let revision = RevisionKey::new("default", "x-00001");
         let reason = "ExitCode1: no model".into();
         let cannot_start = RequestError::CannotStart { revision, reason };
@@ -96,6 +96,7 @@ mod tests {
         let late = "no pod took the request within the revision's start timeout";
         let coding = "transfer coding not supported: send the body as chunked alone";
         let asleep = "the model sleeps, and this request does not wake it";
+        let reserved = "this path is reserved for Ebb, which lets the model sleep and wakes it";
         let malformed = RequestError::Malformed("host");
         #[rustfmt::skip]
         let table = [
@@ -106,6 +107,7 @@ mod tests {
             (RequestError::RevisionUnknown, 404, "revision-unknown", "revision not found"),
             (RequestError::RevisionGone, 404, "revision-gone", "revision deleted"),
             (RequestError::Asleep, 503, "asleep", asleep),
+            (RequestError::StandbyPath, 404, "standby-path", reserved),
             (RequestError::QueueFull, 503, "queue-full", "pending request queue full"),
             (RequestError::Overloaded, 503, "overloaded", "the gateway is at its limit"),
             (RequestError::BodySlow, 408, "body-slow", "request body too slow"),

@@ -29,6 +29,7 @@ impl Revision {
             failing_since: None,
             unschedulable_since: None,
             ejection: Ejection::default(),
+            is_called: false,
             pod: None,
             probe: None,
         });
@@ -225,7 +226,7 @@ impl State {
         };
         if let Some(pod) = &tracked.pod {
             let ready = tracked.state == PodState::Ready && !self.ejected.contains(uid);
-            let drained = self.drained.contains(uid);
+            let drained = self.is_drained(uid);
             self.dispatch.set_pod(uid, Arc::clone(pod), ready, drained);
         }
     }

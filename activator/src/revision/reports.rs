@@ -50,7 +50,8 @@ impl Revision {
         let mut state = self.state.lock();
         let can_serve = |uid: &&PodUid| {
             let known = state.tracked.get(*uid).and_then(|tracked| tracked.facts.address);
-            known.is_some() && standing.get(*uid).copied() == known
+            let sleeps = state.sleeps(uid);
+            !sleeps && known.is_some() && standing.get(*uid).copied() == known
         };
         let back: Vec<_> = state.drained.iter().filter(can_serve).cloned().collect();
         if back.is_empty() || !state.is_held_back() {
@@ -70,11 +71,25 @@ impl State {
     /// name pods that are gone, or that are yet to be seen.
     fn is_held_back(&self) -> bool {
         let is_ready = |uid: &PodUid| {
-            self.tracked.get(uid).is_some_and(|tracked| tracked.state == PodState::Ready)
+            let is_ready = |tracked: &Tracked| tracked.state == PodState::Ready;
+            self.tracked.get(uid).is_some_and(is_ready) && !self.sleeps(uid)
         };
         self.dispatch.queued() > 0
             && !self.dispatch.has_open_pod()
             && self.drained.iter().any(is_ready)
+    }
+
+    /// Whether the pod's model was told to sleep, as far as is known, and no order has called it back
+    /// since. An activator that is new sees the mark before it hears of an order.
+    pub(super) fn sleeps(&self, uid: &PodUid) -> bool {
+        let has_standby = self.live.as_ref().is_some_and(|live| live.settings.standby.is_some());
+        let is_marked = |tracked: &Tracked| tracked.facts.asleep && !tracked.is_called;
+        has_standby && self.tracked.get(uid).is_some_and(is_marked)
+    }
+
+    /// Whether the pod gets no requests: an order drains it, or its model sleeps.
+    pub(super) fn is_drained(&self, uid: &PodUid) -> bool {
+        self.drained.contains(uid) || self.sleeps(uid)
     }
 
     /// The report of this moment.
@@ -101,7 +116,7 @@ impl State {
         let report = |uid: &PodUid| PodReport {
             uid: Arc::clone(uid),
             in_flight: in_flight.get(uid).copied().unwrap_or(0),
-            draining: self.drained.contains(uid),
+            draining: self.is_drained(uid),
         };
         let is_left = |(uid, tracked): &(&PodUid, &Tracked)| {
             tracked.state == PodState::Draining

@@ -40,6 +40,8 @@ pub struct PodStanding {
 pub(crate) enum Awareness {
     /// It has no pod; a request wakes it.
     Asleep,
+    /// Its pod is there, and its model sleeps in it; a request wakes it.
+    Standby,
     /// It has a pod that does not serve yet, or a request waits for one.
     Waking,
     /// A pod takes requests.
@@ -64,7 +66,7 @@ impl Revision {
         };
         let is_coming = |tracked: &Tracked| {
             let is_leaving = tracked.state == PodState::Draining;
-            !is_leaving && live.owns(&tracked.facts) && !state.drained.contains(&tracked.facts.uid)
+            !is_leaving && live.owns(&tracked.facts) && !state.is_drained(&tracked.facts.uid)
         };
         if state.dispatch.has_open_pod() {
             Awareness::Ready
@@ -72,6 +74,8 @@ impl Revision {
             Awareness::Failed(Arc::clone(reason))
         } else if state.dispatch.queued() > 0 || state.tracked.values().any(is_coming) {
             Awareness::Waking
+        } else if state.own_pods().any(|(uid, _)| state.sleeps(uid)) {
+            Awareness::Standby
         } else {
             Awareness::Asleep
         }

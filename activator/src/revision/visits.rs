@@ -120,6 +120,10 @@ impl Revision {
         let Some(live) = state.live.clone() else {
             return Err(RequestError::RevisionUnknown);
         };
+        if live.settings.standby.as_ref().is_some_and(|standby| standby.is_reserved(path)) {
+            live.meters.request(RequestError::StandbyPath.status(), Duration::ZERO);
+            return Err(RequestError::StandbyPath);
+        }
         let no_wake = live.settings.no_wake.as_ref();
         let agent = || headers.get(header::USER_AGENT).map_or(&b""[..], HeaderValue::as_bytes);
         let counts = !no_wake.is_some_and(|no_wake| no_wake.has(path, agent()));

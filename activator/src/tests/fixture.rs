@@ -354,14 +354,15 @@ pub(super) fn revision_with_uid(uid: &str, spec: Value) -> Revision {
     .unwrap()
 }
 
-/// A pod of the revision with the UID `r`. Three fields of `status` go elsewhere in the pod:
-/// `deleted`, `revisionUID` and `owner`, the name of its `ReplicaSet`.
+/// A pod of the revision with the UID `r`. Four fields of `status` go elsewhere in the pod: `deleted`,
+/// `revisionUID`, `asleep` and `owner`, the name of its `ReplicaSet`.
 pub(super) fn pod(number: u8, status: Value) -> Pod {
     let mut whole = json!({"podIP": format!("10.0.0.{number}"), "phase": "Running"});
     let Value::Object(status) = status else { panic!("a status is an object") };
     whole.as_object_mut().unwrap().extend(status);
     let mut take = |field| whole.as_object_mut().unwrap().remove(field);
     let deleted = take("deleted");
+    let asleep = take("asleep").map(|since| json!({"serving.ebb.dev/asleep": since}));
     let revision = take("revisionUID").unwrap_or_else(|| "r".into());
     let owner = take("owner").unwrap_or_else(|| "digits-00001-deployment-5d8f".into());
     serde_json::from_value(json!({
@@ -376,6 +377,7 @@ pub(super) fn pod(number: u8, status: Value) -> Pod {
                 "controller": true,
             }],
             "deletionTimestamp": deleted,
+            "annotations": asleep,
         },
         "spec": {"containers": [{
             "name": "user-container",

@@ -143,3 +143,73 @@ async fn a_probe_neither_wakes_a_model_nor_is_its_load() {
     let report = world.notes.reports.lock().last().unwrap().revisions[0].clone();
     assert!(report.concurrency_mean > 0.5, "{report:?}");
 }
+
+/// A revision whose last pod sleeps instead of being stopped.
+fn with_standby() -> World {
+    let world = World::new(json!({}));
+    let mut revision = revision(json!({}));
+    revision.metadata.annotations =
+        Some([("serving.ebb.dev/standby".to_owned(), "process".to_owned())].into());
+    world.activator.change_revisions(WatchChange::Applied(revision));
+    world
+}
+
+fn order(number: u64, pods: Vec<String>) -> DrainOrder {
+    DrainOrder { revision: key(), id: OrderId { epoch: 1, number }, pods }
+}
+
+/// An activator that is new sees the mark before it hears of an order, and an order that calls the pod
+/// back is quicker than the watch that shows the mark removed.
+#[tokio::test(start_paused = true)]
+async fn a_pod_whose_model_sleeps_gets_nothing_until_an_order_calls_it_back() {
+    let world = with_standby();
+    world.listen(1, echo("hello"));
+    world.tell(1, json!({"asleep": "2026-11-27T19:00:00Z"}));
+    settle().await;
+    let (response, ()) = futures::join!(world.get(), async {
+        sleep(Duration::from_secs(5)).await;
+        assert_eq!((world.queued(), world.in_flight()), (1, 0));
+        let revision = world.activator.revisions().remove(0);
+        assert!(revision.held_back().is_none(), "nor while no autoscaler answers");
+        assert!(revision.report_now().pods[0].draining);
+        world.activator.drain(&order(1, vec![uid(1)]));
+        sleep(Duration::from_secs(5)).await;
+        assert_eq!((world.queued(), world.in_flight()), (1, 0));
+        assert!(revision.held_back().is_none(), "nor after an order that drains it");
+        world.activator.drain(&order(2, Vec::new()));
+    });
+    assert_eq!(text(response).await, "hello");
+    // It sleeps again, and its mark is a new one.
+    world.activator.drain(&order(3, vec![uid(1)]));
+    world.tell(1, json!({"asleep": "2026-11-27T20:00:00Z"}));
+    let waiting = tokio::time::timeout(Duration::from_secs(5), world.get());
+    assert!(waiting.await.is_err(), "it waits");
+}
+
+#[tokio::test(start_paused = true)]
+async fn clients_reach_no_path_that_lets_a_model_sleep_or_wakes_it() {
+    let world = with_standby();
+    world.start(1, echo("hello"));
+    settle().await;
+    for (path, status) in [
+        ("/sleep?level=1", 404),
+        ("//sleep/", 404),
+        ("/%2573leep", 404),
+        ("/wake_up", 404),
+        ("/v1/../is_sleeping", 404),
+        ("/v1/sleep", 200),
+    ] {
+        let mut request = get();
+        *request.uri_mut() = path.parse().unwrap();
+        let response = world.send(request).await;
+        assert_eq!(response.status(), status, "{path}");
+        let error = response.headers().get("ebb-error").map(HeaderValue::as_bytes);
+        assert_eq!(error.is_some(), status == 404, "{path}: {error:?}");
+    }
+    let plain = World::new(json!({}));
+    plain.start(1, echo("hello"));
+    settle().await;
+    let mut request = get();
+    *request.uri_mut() = "/sleep?level=1".parse().unwrap();
+    assert_eq!(plain.send(request).await.status(), 200, "a path as any other");
+}

@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use k8s_openapi::api::core::v1::{Container, Pod, ResourceRequirements};
 use k8s_openapi::apimachinery::pkg::api::resource::Quantity;
 
+use super::is_asleep;
 use crate::quantity;
 
 /// Kubernetes' name of memory.
@@ -49,6 +50,8 @@ impl Amounts {
     }
 
     /// What a pod holds: what it asks for, or what the node says that it has given, where that is more.
+    /// One that sleeps holds the memory that the node says it has: kubelet says there what it has set
+    /// aside, and local mode what the processes have.
     #[must_use]
     pub fn held(pod: &Pod) -> Self {
         let mut held = Self::requested(pod);
@@ -56,6 +59,9 @@ impl Amounts {
         let mut given = Self::default();
         for status in statuses.into_iter().flatten() {
             given.add(&Self::of_list(status.allocated_resources.iter().flatten()));
+        }
+        if is_asleep(pod) && given.0.contains_key(MEMORY) {
+            held.0.remove(MEMORY);
         }
         held.raise(&given);
         held
@@ -154,6 +160,27 @@ mod tests {
         assert_eq!(Amounts::held(&pod).of(MEMORY), 6 << 30);
         assert_eq!(Amounts::held(&pod).of("nvidia.com/gpu"), 2);
         assert_eq!(Amounts::requested(&Pod::default()), Amounts::default());
+    }
+
+    #[test]
+    fn a_pod_that_sleeps_holds_the_memory_that_it_has_and_its_devices() {
+        let mut pod: Pod = serde_json::from_value(json!({
+            "metadata": {"annotations": {"serving.ebb.dev/asleep": "2026-11-27T19:00:00Z"}},
+            "spec": {"containers": [{"name": "a", "resources": {
+                "limits": {"memory": "2Gi", "nvidia.com/gpu": "1"},
+            }}]},
+        }))
+        .unwrap();
+        assert_eq!(Amounts::held(&pod).of(MEMORY), 2 << 30, "nobody says what it has");
+        pod.status = serde_json::from_value(json!({"containerStatuses": [
+            {"name": "a", "image": "", "imageID": "", "ready": true, "restartCount": 0,
+             "allocatedResources": {"memory": "64Mi"}},
+        ]}))
+        .unwrap();
+        assert_eq!(Amounts::held(&pod).of(MEMORY), 64 << 20);
+        assert_eq!(Amounts::held(&pod).of("nvidia.com/gpu"), 1);
+        pod.metadata.annotations = None;
+        assert_eq!(Amounts::held(&pod).of(MEMORY), 2 << 30);
     }
 
     #[test]

@@ -19,6 +19,7 @@ use crate::models;
 use crate::no_wake::{NO_WAKE_AGENTS, NO_WAKE_PATHS, NoWake};
 use crate::priority::{self, PRIORITY};
 use crate::quantity::is_quantity;
+use crate::standby::Standby;
 use crate::start_timeout::{self, START_TIMEOUT};
 use crate::waiting_events::{WAITING_EVENTS, WaitingEvents};
 use crate::waiting_page::{self, WAITING_PAGE};
@@ -150,6 +151,7 @@ pub(super) fn template_annotations(annotations: &BTreeMap<String, String>) -> Fi
     let mut errors = whole_seconds(annotations, PROGRESS_DEADLINE, "progress-deadline", false)
         .also(sidecar(annotations))
         .also(no_wake(annotations))
+        .also(standby(annotations))
         .also(refused(priority::of(Some(annotations)), annotations, PRIORITY))
         .also(refused(start_timeout::of(Some(annotations)), annotations, START_TIMEOUT))
         .also(refused(WaitingEvents::of(Some(annotations)), annotations, WAITING_EVENTS))
@@ -183,6 +185,13 @@ fn no_wake(annotations: &BTreeMap<String, String>) -> FieldErrors {
     let mut errors = FieldErrors::default();
     [NO_WAKE_PATHS, NO_WAKE_AGENTS].into_iter().filter_map(of).for_each(|it| errors.add(it));
     errors
+}
+
+fn standby(annotations: &BTreeMap<String, String>) -> FieldErrors {
+    match Standby::of(Some(annotations)) {
+        Ok(_) => FieldErrors::default(),
+        Err((key, problem)) => refused::<()>(Err(problem), annotations, key),
+    }
 }
 
 /// The problem with an annotation of Ebb's own, if its reader found one.

@@ -37,14 +37,16 @@ impl Drain {
     /// Brings the order up to the pods' states; true if that makes a new one.
     pub(super) fn reorder(&mut self, id: OrderId) -> bool {
         let leaving = self.draining.keys().chain(self.condemned.keys());
-        let mut order: Vec<_> = leaving.chain(&self.gone).collect();
+        let resting = self.resting.iter().map(|(uid, _)| &**uid);
+        let leaving = leaving.chain(&self.gone).map(String::as_str).chain(resting);
+        let mut order: Vec<&str> = leaving.collect();
         order.sort_unstable();
         // A condemned pod that ends is among those that are gone as well.
         order.dedup();
-        if order.iter().copied().eq(&self.ordered) {
+        if order.iter().copied().eq(self.ordered.iter().map(String::as_str)) {
             return false;
         }
-        self.ordered = order.into_iter().cloned().collect();
+        self.ordered = order.into_iter().map(str::to_owned).collect();
         self.id = id;
         true
     }

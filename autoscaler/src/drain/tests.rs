@@ -69,6 +69,7 @@ impl Case {
             views,
             is_writing: self.is_writing,
             ceded: None,
+            rests: None,
             order: OrderId { epoch: 7, number: self.orders },
             now,
         })

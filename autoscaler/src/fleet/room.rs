@@ -137,6 +137,7 @@ fn holder<'a>(
         is_ending: pod.is_terminating || revision.is_some_and(|it| it.is_leaving(&pod.uid)),
         ready_for: pod.ready_since.map(|since| now.duration_since(since)),
         is_idle: revision.is_none_or(|it| it.is_idle(&pod.uid)),
+        is_asleep: revision.is_some_and(|it| it.is_in_standby(&pod.uid)),
     })
 }
 

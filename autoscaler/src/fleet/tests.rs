@@ -5,6 +5,7 @@ mod cluster;
 mod gone;
 mod partition;
 mod room;
+mod standby;
 mod starts;
 
 use ebb_api::report::{RevisionReport, Scope};

@@ -50,7 +50,8 @@ struct Candidate<'a> {
 impl Candidate<'_> {
     /// What goes first comes first.
     fn compare(&self, other: &Self) -> Ordering {
-        let key = |it: &Self| (it.priority, it.is_used);
+        // One that sleeps goes before those that would answer at once.
+        let key = |it: &Self| (it.priority, it.is_used, !it.holder.is_asleep);
         key(self)
             .cmp(&key(other))
             .then(self.worth.total_cmp(&other.worth))

@@ -48,6 +48,8 @@ pub struct Holder<'a> {
     pub ready_for: Option<Duration>,
     /// Whether no activator has a request in it.
     pub is_idle: bool,
+    /// Whether its model sleeps in it.
+    pub is_asleep: bool,
 }
 
 /// A revision some of whose pods hold something.

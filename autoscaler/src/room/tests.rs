@@ -17,6 +17,7 @@ struct Pod {
     is_ending: bool,
     ready_s: u64,
     is_idle: bool,
+    is_asleep: bool,
 }
 
 struct Stage {
@@ -67,6 +68,7 @@ impl Stage {
             is_ending: false,
             ready_s: 3600,
             is_idle: true,
+            is_asleep: false,
         });
         self
     }
@@ -101,6 +103,7 @@ impl Stage {
             is_ending: pod.is_ending,
             ready_for: (pod.ready_s > 0).then(|| Duration::from_secs(pod.ready_s)),
             is_idle: pod.is_idle,
+            is_asleep: pod.is_asleep,
         });
         let scene = RoomScene {
             waiting: self.waiting.clone(),
@@ -370,4 +373,16 @@ fn pods_that_end_anyway_are_room_enough() {
     stage.pod("b").is_ending = true;
     let mut stage = stage.waits("one", GPU, 1, false).waits("two", GPU, 1, false);
     assert_eq!(stage.names(0), ["a"], "for the second; the first gets what ends");
+}
+
+#[test]
+fn what_sleeps_in_standby_goes_before_what_would_answer_at_once() {
+    let stage = || {
+        let stage = stage().runs("old", amounts(GPU, 1), 0).runs("new", amounts(GPU, 1), 100);
+        stage.waits("third", GPU, 1, false)
+    };
+    assert_eq!(stage().plan(200), [("old".to_owned(), 0)], "the least recently used");
+    let mut stage = stage();
+    stage.pod("new").is_asleep = true;
+    assert_eq!(stage.plan(200), [("new".to_owned(), 0)]);
 }

@@ -40,6 +40,11 @@ impl RevisionScaler {
         self.load.in_flight(uid) == 0
     }
 
+    /// Whether that pod sleeps, as far as is known.
+    pub fn is_in_standby(&self, uid: &str) -> bool {
+        self.rest.is_asleep(uid)
+    }
+
     /// Whether a pod goes already, by a lower scale.
     pub fn is_leaving(&self, uid: &str) -> bool {
         self.drain.is_condemned(uid)
@@ -53,7 +58,7 @@ impl RevisionScaler {
     }
 
     /// Replicas that it keeps whatever the load.
-    fn floor(&self) -> u32 {
+    pub(super) fn floor(&self) -> u32 {
         let least = u32::from(!self.spec.to_zero);
         Bounds::of(&self.spec, self.stage).min.max(least)
     }

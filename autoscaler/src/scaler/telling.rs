@@ -7,6 +7,9 @@ use crate::event::{Action, Measures, RevisionNotice};
 use crate::hold::Obstacle;
 use crate::pods::PodCounts;
 
+/// Reason of the Event about a scale that is held up.
+const HELD: &str = "ScaleDownHeld";
+
 impl RevisionScaler {
     /// The notice to people, if one is due.
     pub(super) fn notice(&mut self, around: &Surroundings<'_>) -> Option<Action> {
@@ -22,6 +25,7 @@ impl RevisionScaler {
             Action::Notice(Box::new(RevisionNotice {
                 key: (*self.target.key).clone(),
                 uid: self.target.uid.clone(),
+                reason: HELD,
                 note: hold.explain(current, &why),
             }))
         })

@@ -7,11 +7,12 @@ use std::time::Duration;
 use axum::Json;
 use axum::body::Body;
 use axum::extract::{Query, Request, State};
+use axum::http::Method;
 use axum::http::header::CONTENT_TYPE;
-use axum::response::Response;
+use axum::response::{IntoResponse as _, Response};
 use futures::StreamExt as _;
 use serde::Deserialize;
-use serde_json::{Value, json};
+use serde_json::json;
 
 use crate::load::ServerVisit;
 use crate::refusal::Refusal;
@@ -24,21 +25,28 @@ const SLEEP_MS_MAX: u64 = 600_000;
 #[derive(Clone, Copy, Debug, Deserialize)]
 pub struct Pause {
     #[serde(default)]
-    ms: u64,
+    ms: Option<u64>,
 }
 
 /// `/sleep?ms=N`: answers after that long. Counts in `/stats`, but takes no generation's place.
+/// `POST /sleep` without `ms`, as in `?level=1`: gives the weights up.
 pub async fn sleep(
     State(service): State<Service>,
+    method: Method,
     Query(Pause { ms }): Query<Pause>,
-) -> Result<Json<Value>, Refusal> {
+) -> Result<Response, Refusal> {
+    if ms.is_none() && method == Method::POST {
+        service.weights().sleep();
+        return Ok(Response::default());
+    }
+    let ms = ms.unwrap_or_default();
     if ms > SLEEP_MS_MAX {
         return Err(Refusal::Sleep { sent: ms, limit: SLEEP_MS_MAX });
     }
     let mut visit = service.load().enter()?;
     tokio::time::sleep(Duration::from_millis(ms)).await;
     visit.finish();
-    Ok(Json(json!({ "slept_ms": ms })))
+    Ok(Json(json!({ "slept_ms": ms })).into_response())
 }
 
 /// `/echo`: sends the body back as it comes. The body has no size limit, as none of it is kept.

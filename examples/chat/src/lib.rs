@@ -15,3 +15,4 @@ pub mod protocol;
 pub mod refusal;
 pub mod server;
 pub mod settings;
+pub mod standby;

@@ -77,8 +77,7 @@ async fn run(settings: ChatSettings) -> anyhow::Result<ExitCode> {
 /// Loads, listens and answers until `stop`, then finishes the running answers.
 async fn serve(settings: ChatSettings, stop: CancellationToken) -> anyhow::Result<ExitCode> {
     tracing::info!(load_ms = settings.load_time.as_millis(), "Pretending to load a model");
-    // Of ones, for zeros would be pages that take no memory.
-    let weights = vec![1_u8; usize::from(settings.weights_mib) << 20];
+    let router = server::router(settings.clone());
     let loaded = stop.run_until_cancelled(tokio::time::sleep(settings.load_time)).await.is_some();
     if loaded && settings.no_listen {
         tracing::warn!("Not listening, because of --no-listen");
@@ -93,11 +92,10 @@ async fn serve(settings: ChatSettings, stop: CancellationToken) -> anyhow::Resul
         .with_context(|| format!("could not listen on port {port}; set another with PORT"))?;
     let address = listener.local_addr().context("could not tell the own address")?;
     tracing::info!(%address, "Listening");
-    axum::serve(listener, server::router(settings))
+    axum::serve(listener, router)
         .with_graceful_shutdown(stop.cancelled_owned())
         .await
         .context("the server failed")?;
-    drop(weights);
     Ok(ExitCode::SUCCESS)
 }
 

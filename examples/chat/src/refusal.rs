@@ -64,6 +64,9 @@ pub enum Refusal {
         /// The limit.
         limit: u64,
     },
+    /// The model sleeps.
+    #[error("The model sleeps; POST /wake_up wakes it.")]
+    Asleep,
     /// Too many requests are inside.
     #[error("{limit} requests are running or waiting already; try again later.")]
     Busy {
@@ -81,6 +84,7 @@ impl Refusal {
             Self::UnknownRoute { .. } | Self::UnknownModel { .. } => StatusCode::NOT_FOUND,
             Self::BodyTooLarge => StatusCode::PAYLOAD_TOO_LARGE,
             Self::Busy { .. } => StatusCode::TOO_MANY_REQUESTS,
+            Self::Asleep => StatusCode::SERVICE_UNAVAILABLE,
             _ => StatusCode::BAD_REQUEST,
         }
     }
@@ -111,6 +115,7 @@ impl IntoResponse for Refusal {
     fn into_response(self) -> Response {
         let kind = match self {
             Self::Busy { .. } => "rate_limit_error",
+            Self::Asleep => "server_error",
             _ => "invalid_request_error",
         };
         let error = json!({

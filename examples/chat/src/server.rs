@@ -19,6 +19,7 @@ use crate::load::{ServerLoad, Stats};
 use crate::protocol::{BODY_BYTES_MAX, ChatRequest};
 use crate::refusal::Refusal;
 use crate::settings::ChatSettings;
+use crate::standby::{self, Weights};
 
 /// How long a body may take to arrive. The proxy in front has it nearly complete already.
 const BODY_TIME_MAX: Duration = Duration::from_secs(30);
@@ -35,6 +36,7 @@ pub struct Service(Arc<Engine>);
 struct Engine {
     settings: ChatSettings,
     load: ServerLoad,
+    weights: Weights,
     answers: AtomicU64,
 }
 
@@ -43,12 +45,18 @@ struct Engine {
 impl Service {
     fn new(settings: ChatSettings) -> Self {
         let load = ServerLoad::new(settings.concurrency.get());
-        Self(Arc::new(Engine { settings, load, answers: AtomicU64::new(0) }))
+        let weights = Weights::load(&settings);
+        Self(Arc::new(Engine { settings, load, weights, answers: AtomicU64::new(0) }))
     }
 
     /// The requests inside.
     pub fn load(&self) -> &ServerLoad {
         &self.0.load
+    }
+
+    /// The weights.
+    pub fn weights(&self) -> &Weights {
+        &self.0.weights
     }
 
     fn model(&self) -> Value {
@@ -66,7 +74,7 @@ impl Service {
     }
 }
 
-/// The routes of an engine with these settings.
+/// The routes of an engine with these settings, whose weights are in memory from here on.
 pub fn router(settings: ChatSettings) -> Router {
     Router::new()
         .route("/v1/models", get(models))
@@ -75,6 +83,8 @@ pub fn router(settings: ChatSettings) -> Router {
         .route("/health", get(|| async {}))
         .route("/stats", get(stats))
         .route("/sleep", any(aids::sleep))
+        .route("/wake_up", post(standby::wake_up))
+        .route("/is_sleeping", get(standby::is_sleeping))
         .route("/echo", any(aids::echo))
         .route("/env", get(aids::env))
         .fallback(unknown_route)
@@ -107,6 +117,9 @@ async fn chat(State(service): State<Service>, body: Body) -> Result<Response, Re
     let order = read(body).await.and_then(|body| {
         let request: ChatRequest = serde_json::from_slice(&body).map_err(Refusal::Malformed)?;
         request.order(settings)
+    });
+    let order = order.and_then(|order| {
+        if service.weights().are_asleep() { Err(Refusal::Asleep) } else { Ok(order) }
     });
     let order = order.inspect_err(|_| visit.finish())?;
     let stream = order.stream;

@@ -17,7 +17,8 @@ Examples:
   curl localhost:8080/v1/chat/completions --json \\
     '{\"model\":\"chat\",\"stream\":true,\"messages\":[{\"role\":\"user\",\"content\":\"Hello\"}]}'
 
-Routes: /v1/models, /v1/models/ID, /v1/chat/completions, /health, /stats.
+Routes: /v1/models, /v1/models/ID, /v1/chat/completions, /health, /stats, and as vLLM's
+/sleep?level=1, /wake_up, /is_sleeping.
 For tests of a platform: /sleep?ms=N, /echo (streams the body back), /env (PORT and K_* only).";
 
 /// A simulated LLM engine with the OpenAI routes. There is no model: every answer says so.
@@ -39,6 +40,10 @@ pub struct ChatSettings {
     /// Testing aid: mebibytes of memory to fill, as weights would
     #[arg(long, env = "EBB_CHAT_WEIGHTS_MIB", value_name = "N", default_value_t = 0)]
     pub weights_mib: u16,
+
+    /// How long it takes to wake after POST /sleep
+    #[arg(long, env = "EBB_CHAT_WAKE_TIME", default_value = "200ms", value_parser = duration::parse)]
+    pub wake_time: Duration,
 
     /// Speed of each generation
     #[arg(

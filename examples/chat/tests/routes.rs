@@ -258,3 +258,21 @@ async fn the_testing_aids_pause_and_echo() {
     let names = variables.as_object().unwrap().keys();
     assert!(names.into_iter().all(|name| name == "PORT" || name.starts_with("K_")));
 }
+
+/// As vLLM: what sleeps has given its weights up, and answers no completion until it is woken.
+#[tokio::test(start_paused = true)]
+async fn a_model_sleeps_when_told_and_wakes_when_told() {
+    let router = engine();
+    let is_sleeping = async || get(&router, "/is_sleeping").await.1["is_sleeping"].clone();
+    assert_eq!(is_sleeping().await, json!(false));
+    let told = ask(&router, "POST", "/sleep?level=1", Body::empty()).await.0;
+    assert_eq!((told, is_sleeping().await), (StatusCode::OK, json!(true)));
+    assert_eq!(ask(&router, "GET", "/health", Body::empty()).await.0, StatusCode::OK);
+    let (status, answer) = json_of(chat(&router, &json!({})).await).await;
+    assert_eq!(status, StatusCode::SERVICE_UNAVAILABLE, "{answer}");
+    let began = Instant::now();
+    let told = ask(&router, "POST", "/wake_up", Body::empty()).await.0;
+    assert_eq!((told, is_sleeping().await), (StatusCode::OK, json!(false)));
+    assert_eq!(began.elapsed(), Duration::from_millis(200));
+    assert_eq!(chat(&router, &json!({})).await.0, StatusCode::OK);
+}

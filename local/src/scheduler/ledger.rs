@@ -30,6 +30,8 @@ pub(super) struct Ask {
     /// What it asks for, or holds.
     pub(super) amounts: Amounts,
     pub(super) priority: i16,
+    /// Whether its model sleeps in it, and holds less than it will need when it wakes.
+    pub(super) is_asleep: bool,
 }
 
 /// A pod that has room.
@@ -75,6 +77,8 @@ struct Holding {
     is_seen: bool,
     /// The most memory that it has had.
     peak: u64,
+    /// The memory that it counted with when it last was awake.
+    awake: u64,
     /// Whether it was ever measured with its model loaded.
     is_measured: bool,
 }
@@ -126,6 +130,7 @@ impl Ledger {
     pub(super) fn follow(&mut self, mut placed: Placed, is_measured: bool) {
         self.queue.retain(|queued| queued.ask.name != placed.ask.name);
         let known = self.held.remove(&placed.ask.name);
+        let awake = known.as_ref().map_or(0, |known| known.awake);
         let now = placed.ask.amounts.of(MEMORY);
         let peak = known.as_ref().map_or(now, |known| known.peak.max(now));
         let is_measured = is_measured || known.as_ref().is_some_and(|known| known.is_measured);
@@ -133,7 +138,9 @@ impl Ledger {
             placed.ask.amounts.raise(&known.placed.ask.amounts);
         }
         let name = placed.ask.name.clone();
-        self.held.insert(name, Holding { placed, is_seen: true, peak, is_measured });
+        let memory = placed.ask.amounts.of(MEMORY);
+        let awake = if placed.ask.is_asleep { awake.max(memory) } else { memory };
+        self.held.insert(name, Holding { placed, is_seen: true, peak, awake, is_measured });
     }
 
     /// Takes note that a pod is gone.
@@ -149,6 +156,30 @@ impl Ledger {
                 self.measured.pop_first();
             }
         }
+    }
+
+    /// The pods whose models sleep and could not wake: others have the room that they gave up. The
+    /// largest goes first, and only as many as it takes for the rest to wake one at a time.
+    pub(super) fn crowded(&self) -> Vec<Ask> {
+        if self.capacity.memory.is_none() {
+            return Vec::new();
+        }
+        let mut free = self.free(MEMORY);
+        let mut asleep: Vec<_> = self
+            .held
+            .values()
+            .filter(|it| it.placed.ask.is_asleep && it.placed.ask.uid.is_some())
+            .map(|it| (it.awake, it.placed.ask.amounts.of(MEMORY), &it.placed.ask))
+            .collect();
+        asleep.sort_by_key(|(awake, now, ask)| (Reverse(awake.saturating_sub(*now)), &ask.name));
+        let mut crowded = Vec::new();
+        for (awake, now, ask) in asleep {
+            if awake.saturating_sub(now) > free {
+                free = free.saturating_add(now);
+                crowded.push(ask.clone());
+            }
+        }
+        crowded
     }
 
     /// Forgets all pods but these, as after a new list.
@@ -316,7 +347,9 @@ impl Ledger {
         ask.amounts = needed.clone();
         let placed = Placed { ask, devices };
         let is_seen = placed.ask.uid.is_some();
-        let holding = Holding { placed: placed.clone(), is_seen, peak: 0, is_measured: false };
+        let awake = placed.ask.amounts.of(MEMORY);
+        let holding =
+            Holding { placed: placed.clone(), is_seen, peak: 0, awake, is_measured: false };
         self.held.insert(placed.ask.name.clone(), holding);
         Some(placed)
     }

@@ -285,3 +285,29 @@ fn names_of_models_are_checked_on_services_and_routes() {
          \"a b\" is not a name: letters, digits and . _ : / @ + - only"
     );
 }
+
+#[test]
+fn standby_is_checked_on_templates() {
+    for (annotations, told) in [
+        (
+            "serving.ebb.dev/standby: 'yes'",
+            "invalid value: yes: \
+             spec.template.metadata.annotations.serving.ebb.dev/standby\n\
+             it must be \"process\", or left out",
+        ),
+        (
+            "serving.ebb.dev/standby-for: 1h",
+            "invalid value: 1h: \
+             spec.template.metadata.annotations.serving.ebb.dev/standby-for\n\
+             it means nothing without serving.ebb.dev/standby: \"process\"",
+        ),
+        ("serving.ebb.dev/standby: process, serving.ebb.dev/standby-for: forever", ""),
+    ] {
+        let service: Service = read(&format!(
+            "{{apiVersion: serving.knative.dev/v1, kind: Service, metadata: {{name: digits}}, \
+             spec: {{template: {{metadata: {{annotations: {{{annotations}}}}}, \
+             spec: {{containers: [{{image: busybox}}]}}}}}}}}",
+        ));
+        assert_eq!(created(&service, &Config::default()).to_string(), told, "{annotations}");
+    }
+}

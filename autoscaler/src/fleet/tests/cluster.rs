@@ -16,6 +16,9 @@ use crate::event::{Action, FleetEvent, Measures, RevisionNotice, Write};
 use crate::fleet::Fleet;
 use crate::pods::RevisionPod;
 use crate::scale_target::ScaleTarget;
+use crate::standby::StandbyCall;
+
+mod control;
 
 /// Step of the clock.
 pub(super) const STEP: Duration = Duration::from_millis(100);
@@ -46,6 +49,9 @@ pub(super) struct Cluster {
     pub activators: Vec<Activator>,
     pub writes: Vec<Write>,
     pub notices: Vec<RevisionNotice>,
+    /// The calls to pods, with whether each succeeds.
+    pub calls: Vec<StandbyCall>,
+    pub do_calls_succeed: bool,
     /// The measures of the last tick.
     pub measures: Option<Measures>,
     /// How long a new pod takes to be ready.
@@ -82,7 +88,14 @@ impl Cluster {
             is_reachable: true,
             annotations: annotations
                 .iter()
-                .map(|(key, value)| (format!("autoscaling.knative.dev/{key}"), (*value).to_owned()))
+                .map(|(key, value)| {
+                    let group = if key.starts_with("standby") {
+                        "serving.ebb.dev"
+                    } else {
+                        "autoscaling.knative.dev"
+                    };
+                    (format!("{group}/{key}"), (*value).to_owned())
+                })
                 .collect(),
             ..ScaleTarget::default()
         };
@@ -96,6 +109,8 @@ impl Cluster {
             activators: (0..activators).map(|_| Activator::default()).collect(),
             writes: Vec::new(),
             notices: Vec::new(),
+            calls: Vec::new(),
+            do_calls_succeed: true,
             measures: None,
             ready_after: Duration::from_millis(500),
             is_controlled: true,
@@ -169,6 +184,7 @@ impl Cluster {
                     }
                 }
                 Action::Write(write) => self.write(*write),
+                Action::Call(call) => self.call(*call),
                 Action::Notice(notice) => self.notices.push(*notice),
                 Action::Measure(_, measures) => self.measures = Some(measures),
                 Action::Forget(_) | Action::BeginAnew(_) => {}
@@ -271,85 +287,10 @@ impl Cluster {
         }));
     }
 
-    /// Acts as Kubernetes' controllers: towards the newest scale, unready pods and cheap pods
-    /// first.
-    pub(super) fn control(&mut self) {
-        let ready: Vec<_> = self
-            .pods
-            .values()
-            .filter(|pod| !pod.is_ready && self.born[&*pod.uid] + self.ready_after <= self.now)
-            .map(|pod| RevisionPod { is_ready: true, is_pending: false, ..pod.clone() })
-            .collect();
-        for pod in ready {
-            self.set_pod(pod);
-        }
-        if !self.is_controlled {
-            return;
-        }
-        self.tell();
-        self.delete_terminated();
-        self.scaled_to = self.desired();
-        let want = usize::try_from(self.scaled_to).unwrap();
-        let mut standing: Vec<_> =
-            self.pods.values().filter(|pod| !pod.is_terminating).cloned().collect();
-        for _ in standing.len()..want {
-            self.make_pod();
-        }
-        let cost = |pod: &RevisionPod| self.costs.get(&*pod.name).copied().unwrap_or(0);
-        standing.sort_by_key(|pod| (pod.is_ready, cost(pod), pod.uid.clone()));
-        let surplus = standing.len().saturating_sub(want);
-        for pod in standing.into_iter().take(surplus) {
-            self.check_deletion(&pod.uid);
-            self.set_pod(RevisionPod { is_terminating: true, ..pod });
-        }
-    }
-
-    /// Writes the Revision's status as the controller does.
-    fn tell(&mut self) {
-        let desired = self.desired();
-        let is_up = desired > 0 && self.ready() >= usize::try_from(desired).unwrap();
-        let told = ScaleTarget {
-            desired: Some(desired),
-            is_initialized: self.target.is_initialized || is_up,
-            ..self.target.clone()
-        };
-        if told != self.target && !self.is_lagging {
-            self.target = ScaleTarget { version: told.version + 1, ..told };
-            self.step(FleetEvent::TargetApplied(Box::new(self.target.clone())));
-        }
-    }
-
-    /// A pod is never deleted while an activator may still send a request to it.
-    fn check_deletion(&self, uid: &str) {
-        for activator in self.activators.iter().filter(|one| !one.is_dead) {
-            assert!(activator.holds(uid), "{uid} is deleted while {activator:?} uses it");
-        }
-    }
-
-    fn make_pod(&mut self) {
-        self.pods_made += 1;
-        let uid = format!("pod-{:04}", self.pods_made);
-        self.born.insert(uid.clone(), self.now);
-        self.set_pod(RevisionPod {
-            name: format!("name-of-{uid}").into(),
-            uid: uid.into(),
-            is_pending: true,
-            ..RevisionPod::default()
-        });
-    }
-
     pub(super) fn set_pod(&mut self, pod: RevisionPod) {
         self.pods.insert(pod.uid.to_string(), pod.clone());
         let revision = (*self.target.key).clone();
         self.step(FleetEvent::PodApplied { revision, pod });
-    }
-
-    fn delete_terminated(&mut self) {
-        let gone: Vec<_> = self.pods.extract_if(.., |_, pod| pod.is_terminating).collect();
-        for (uid, _) in gone {
-            let revision = (*self.target.key).clone();
-            self.step(FleetEvent::PodDeleted { revision, uid });
-        }
     }
 
     /// A request arrives at an activator: into a pod that serves, else into the queue.

@@ -18,6 +18,7 @@ fn ask(name: &str, memory: u64, gpus: u64) -> Ask {
         model: Some(format!("default/{}", name.split('-').next().unwrap())),
         amounts: Amounts(amounts.into_iter().filter(|(_, amount)| *amount > 0).collect()),
         priority: 0,
+        is_asleep: false,
     }
 }
 
@@ -206,4 +207,31 @@ proptest! {
             prop_assert!(needed.0.iter().any(|(it, amount)| ledger.free(it) < *amount));
         }
     }
+}
+
+fn follow(ledger: &mut Ledger, name: &str, memory: u64, is_asleep: bool) {
+    let ask = Ask { is_asleep, ..ask(name, memory, 0) };
+    ledger.follow(Placed { ask, ..Placed::default() }, true);
+}
+
+fn crowded(ledger: &Ledger) -> Vec<String> {
+    ledger.crowded().into_iter().map(|ask| ask.uid.unwrap()).collect()
+}
+
+/// It counts with what it has, and goes once it could not wake any more.
+#[test]
+fn what_sleeps_gives_room_and_goes_when_others_have_taken_it() {
+    let mut ledger = ledger(100, 0);
+    follow(&mut ledger, "a", 60, false);
+    assert_eq!(ledger.place(&ask("b", 50, 0)), None);
+    follow(&mut ledger, "a", 10, true);
+    assert_eq!(crowded(&ledger), [""; 0], "it can wake");
+    assert!(ledger.place(&ask("small", 40, 0)).is_some());
+    assert_eq!(crowded(&ledger), [""; 0], "it still can");
+    assert!(ledger.place(&ask("b", 50, 0)).is_some());
+    assert_eq!(crowded(&ledger), ["a"]);
+    ledger.release("default/b");
+    assert_eq!(crowded(&ledger), [""; 0]);
+    follow(&mut ledger, "a", 60, false);
+    assert_eq!(ledger.place(&ask("b", 1, 0)), None, "it is awake");
 }
