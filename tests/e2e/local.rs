@@ -4,6 +4,7 @@
 mod broken;
 mod crash;
 mod doors;
+mod keys;
 mod room;
 mod secrecy;
 mod startup;
