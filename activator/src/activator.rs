@@ -150,7 +150,8 @@ impl Activator {
         let client = inner.client.clone();
         let upkeep = async {
             futures::join!(
-                self.follow_config(),
+                crate::watch::run_network(&inner.directory, inner.config.clone()),
+                self.follow_keys(),
                 inner.waker.run(&inner.directory, &*inner.context.reports),
             );
             std::future::pending::<()>().await;
@@ -361,12 +362,10 @@ impl Activator {
         }
     }
 
-    async fn follow_config(&self) {
-        let mut config = self.inner.config.clone();
-        while config.changed().await.is_ok() {
-            let settings = Arc::clone(&config.borrow_and_update());
-            self.inner.directory.change_network(&settings.network);
-        }
+    async fn follow_keys(&self) {
+        let Inner { client, directory, config, .. } = &*self.inner;
+        let system = directory.system();
+        crate::watch::run_keys(client.clone(), system, directory, config.clone()).await;
     }
 
     fn send(&self, scope: Scope, revisions: Vec<RevisionReport>) {

@@ -14,6 +14,7 @@ use http_body::{Body, Frame, SizeHint};
 use hyper::body::Incoming;
 use tokio::time::{Instant, Sleep, sleep_until};
 
+use crate::account::Tally;
 use crate::guard::Busy;
 use crate::progress::{PART_BYTES_MAX, Progress};
 use crate::upstream::Lease;
@@ -21,9 +22,11 @@ use crate::visit::Stay;
 
 mod error;
 mod events;
+mod tallied;
 
 pub use error::BodyError;
 pub(crate) use events::{EventBody, Rest, SILENCE_MAX};
+use tallied::TalliedBody;
 
 /// The body of a response to a client.
 #[derive(Debug)]
@@ -38,6 +41,7 @@ enum Kind {
     Local(Option<Bytes>),
     Pod(PodBody),
     Events(Box<EventBody<ProxyBody>>),
+    Tallied(Box<TalliedBody<ProxyBody>>),
 }
 
 /// A body from a pod, with everything that ends when it ends.
@@ -84,6 +88,11 @@ impl ProxyBody {
             body.frames = None;
         }
         self
+    }
+
+    /// The same body, read as it passes.
+    pub(crate) fn tallied(self, tally: Tally) -> Self {
+        Self(Kind::Tallied(Box::new(TalliedBody::new(self, tally))))
     }
 
     /// The body of a pod's response, which may pause for `idle` between two frames. `lease` goes
@@ -135,6 +144,7 @@ impl Body for ProxyBody {
             }
             Kind::Pod(body) => body.poll_frame(cx),
             Kind::Events(body) => body.poll_frame(cx),
+            Kind::Tallied(body) => body.poll_frame(cx),
         }
     }
 
@@ -145,6 +155,7 @@ impl Body for ProxyBody {
                 body.inner.is_end_stream() && body.frames.as_ref().is_none_or(|f| f.rest.is_empty())
             }
             Kind::Events(body) => body.is_end_stream(),
+            Kind::Tallied(body) => body.inner.is_end_stream(),
         }
     }
 
@@ -156,6 +167,7 @@ impl Body for ProxyBody {
             }
             Kind::Pod(body) => body.inner.size_hint(),
             Kind::Events(_) => SizeHint::default(),
+            Kind::Tallied(body) => body.inner.size_hint(),
         }
     }
 }

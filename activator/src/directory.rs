@@ -18,6 +18,7 @@ use tokio::time::Instant;
 
 use crate::arrivals::Arrivals;
 use crate::dispatch::PodUid;
+use crate::gate::Gate;
 use crate::meters::Bound;
 use crate::models;
 use crate::pod::PodFacts;
@@ -57,6 +58,8 @@ pub(crate) struct Directory {
     models_hosts: ArcSwap<ModelsHosts>,
     /// The namespace that Ebb runs in.
     system: String,
+    /// Who may use the models host.
+    pub(crate) gate: Gate,
     /// For requests that came before their host or revision was known.
     pub(crate) arrivals: Arrivals,
     /// The claims that the table is made from. This lock is held for each change of the table.
@@ -117,12 +120,18 @@ impl Directory {
             models_hosts: ArcSwap::from_pointee(ModelsHosts::of(network, &system)),
             system,
             arrivals: Arrivals::new(context.meters.overflows_of(Bound::News)),
+            gate: Gate::new(Arc::clone(&context)),
             context,
             revisions: DashMap::new(),
             table: ArcSwap::default(),
             routes: Mutex::new(RouteClaims::new(cluster_domain)),
             pods: Mutex::default(),
         }
+    }
+
+    /// The namespace that Ebb runs in.
+    pub(crate) fn system(&self) -> &str {
+        &self.system
     }
 
     /// The revision for a request to `host` through `door`.

@@ -8,7 +8,7 @@
 //! ([`ring`]), and the others forward to it.
 //!
 //! The cores only decide: [`route`], [`queue`], [`dispatch`], [`load`], [`failure`], [`health`],
-//! [`pod`], [`ring`], [`settings`]. Everything else carries out their decisions.
+//! [`pod`], [`ring`], [`settings`], and `keys` and `usage` of the models host. Everything else carries out their decisions.
 
 pub mod arrivals;
 pub mod cli;
@@ -27,6 +27,7 @@ pub mod route;
 pub mod settings;
 pub mod streams;
 
+mod account;
 mod activator;
 mod body;
 mod budget;
@@ -34,9 +35,11 @@ mod epochs;
 #[cfg(any(fuzzing, test))]
 #[doc(hidden)]
 pub mod fuzz;
+mod gate;
 mod greeting;
 mod guard;
 mod headers;
+mod keys;
 mod limits;
 mod machine;
 mod meters;
@@ -55,6 +58,7 @@ mod synced;
 mod tunnel;
 mod upload;
 mod upstream;
+mod usage;
 mod visit;
 mod wake;
 mod watch;

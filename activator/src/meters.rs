@@ -14,15 +14,18 @@ use prometheus_client::registry::Registry;
 
 use crate::error::RequestError;
 
+mod classes;
+mod tokens;
+
+use classes::ALL as CLASSES;
+pub(crate) use tokens::{StreamMeters, TokenMeters};
+
 /// From a cached answer to a long generation, in seconds.
 const REQUEST_BUCKETS: [f64; 14] =
     [0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 10.0, 60.0, 300.0];
 /// From a process start to the load of a large model, in seconds.
 const START_BUCKETS: [f64; 13] =
     [0.05, 0.1, 0.2, 0.3, 0.5, 1.0, 2.0, 5.0, 10.0, 30.0, 60.0, 120.0, 300.0];
-/// Response classes 1xx to 5xx, by index.
-const CLASSES: [&str; 5] = ["1xx", "2xx", "3xx", "4xx", "5xx"];
-
 /// All metrics of an activator.
 #[derive(Debug)]
 pub(crate) struct Meters {
@@ -43,6 +46,8 @@ pub(crate) struct Meters {
     connections: Gauge,
     tunnels: Gauge,
     held_bytes: Gauge,
+    /// Those of the models host.
+    pub(crate) tokens: TokenMeters,
 }
 
 /// A bound of the whole process.
@@ -139,6 +144,7 @@ impl Meters {
             connections: Gauge::default(),
             tunnels: Gauge::default(),
             held_bytes: Gauge::default(),
+            tokens: TokenMeters::new(registry),
         };
         let registry = registry.sub_registry_with_prefix("ebb_activator");
         registry.register(
@@ -332,8 +338,7 @@ impl Meters {
 impl RevisionMeters {
     /// A request is done.
     pub(crate) fn request(&self, status: StatusCode, took: Duration) {
-        let class = usize::from(status.as_u16() / 100).clamp(1, CLASSES.len()) - 1;
-        self.requests[class].inc();
+        self.requests[classes::place(status)].inc();
         self.duration.observe(took.as_secs_f64());
     }
 

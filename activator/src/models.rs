@@ -20,8 +20,6 @@ pub(crate) const HOST: &str = "models";
 /// Most bytes of a body. It is held whole until the model's name is known and a pod takes it, for
 /// the name may come last. `OpenAI` takes 50 MB of images in a request and 25 MB of sound.
 pub(crate) const BODY_BYTES_MAX: usize = 64 * 1024 * 1024;
-/// Most models in a list, the first by name: some 300 KiB, made for each request.
-pub(crate) const LISTED_MAX: usize = 1000;
 /// Before `/v1`, as `KServe`'s servers have it.
 const ANOTHER_BASE: &str = "/openai";
 

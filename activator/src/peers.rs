@@ -15,6 +15,7 @@
 
 use std::collections::BTreeMap;
 use std::net::{IpAddr, SocketAddr};
+use std::num::NonZeroU32;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -138,6 +139,12 @@ impl Peers {
     /// A place for the beginning of a body; `None` when all are taken.
     pub(crate) fn kept_place(&self) -> Option<OwnedSemaphorePermit> {
         Arc::clone(&self.kept).try_acquire_owned().ok()
+    }
+
+    /// How many activators there are, as far as is known: at least this one.
+    pub(crate) fn count(&self) -> NonZeroU32 {
+        let members = u32::try_from(self.ring.load().len()).unwrap_or(u32::MAX);
+        NonZeroU32::new(members).unwrap_or(NonZeroU32::MIN)
     }
 
     /// Where and how to find the pods.

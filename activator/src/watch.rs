@@ -1,14 +1,18 @@
 //! The watches: Routes, Revisions, Pods of revisions and Pods of activators, kept up for as long as
-//! the process runs.
+//! the process runs; and the Secret of API keys, for as long as the settings name one.
 
+use std::sync::Arc;
+
+use ebb_api::config::Config;
 use ebb_api::labels;
 use ebb_api::pod::WatchedPod;
 use ebb_api::serving::{Revision, Route};
 use ebb_daemon::pauses::WatchPauses;
 use futures::{Stream, StreamExt as _};
-use k8s_openapi::api::core::v1::Pod;
+use k8s_openapi::api::core::v1::{Pod, Secret};
 use kube::runtime::{WatchStreamExt as _, watcher};
 use kube::{Api, Client};
+use tokio::sync::watch;
 use tokio::time::Instant;
 
 use crate::directory::{Directory, WatchChange};
@@ -108,6 +112,59 @@ pub(crate) async fn run_peers(client: Client, peers: &Peers, synced: &Synced) {
         let listed = matches!(change, WatchChange::Replaced(_));
         peers.change(change);
         synced.note(Watched::Peers, listed);
+    }
+}
+
+/// Follows the domains that the settings name, until dropped.
+pub(crate) async fn run_network(directory: &Directory, mut config: watch::Receiver<Arc<Config>>) {
+    while config.changed().await.is_ok() {
+        let settings = Arc::clone(&config.borrow_and_update());
+        directory.change_network(&settings.network);
+    }
+}
+
+/// Follows the Secret of API keys that the settings name, in `namespace`, until dropped.
+pub(crate) async fn run_keys(
+    client: Client,
+    namespace: &str,
+    directory: &Directory,
+    mut config: watch::Receiver<Arc<Config>>,
+) {
+    loop {
+        let name = config.borrow_and_update().models.api_keys_secret.clone();
+        directory.gate.ask_for(name.as_deref());
+        let following = async {
+            match &name {
+                Some(name) => follow_secret(client.clone(), namespace, name, directory).await,
+                None => std::future::pending().await,
+            }
+        };
+        let another = async {
+            let is_another = |config: &Arc<Config>| config.models.api_keys_secret != name;
+            if config.wait_for(is_another).await.is_err() {
+                // The settings no longer change.
+                std::future::pending::<()>().await;
+            }
+        };
+        tokio::select! {
+            biased;
+            () = another => {}
+            () = following => return,
+        }
+    }
+}
+
+async fn follow_secret(client: Client, namespace: &str, name: &str, directory: &Directory) {
+    // The field makes it a list that a right to read this one Secret is enough for.
+    let one = watcher::Config::default().fields(&format!("metadata.name={name}"));
+    let secrets = watcher(Api::<Secret>::namespaced(client, namespace), one);
+    let mut secrets = std::pin::pin!(changes(secrets, "Secret of API keys", || {}));
+    while let Some(change) = secrets.next().await {
+        match change {
+            WatchChange::Applied(secret) => directory.gate.change(Some(&secret)),
+            WatchChange::Deleted(_) => directory.gate.change(None),
+            WatchChange::Replaced(all) => directory.gate.change(all.first()),
+        }
     }
 }
 

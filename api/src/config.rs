@@ -1,4 +1,5 @@
-//! Settings of the platform: Knative's ConfigMaps with Knative's keys and defaults.
+//! Settings of the platform: Knative's ConfigMaps with Knative's keys and defaults, and Ebb's
+//! `config-models`.
 //!
 //! Each section is one ConfigMap in the system namespace. A key that is absent has its default. An
 //! unknown key is ignored, as in Knative: its ConfigMaps carry keys for features that Ebb does not
@@ -11,12 +12,14 @@ mod autoscaler;
 mod defaults;
 mod deployment;
 mod features;
+mod models;
 mod network;
 
 pub use autoscaler::AutoscalerConfig;
 pub use defaults::DefaultsConfig;
 pub use deployment::DeploymentConfig;
 pub use features::{Feature, FeaturesConfig, Flag};
+pub use models::ModelsConfig;
 pub use network::NetworkConfig;
 
 /// Namespace that the ConfigMaps live in.
@@ -33,6 +36,8 @@ pub struct Config {
     pub deployment: DeploymentConfig,
     /// `config-features`.
     pub features: FeaturesConfig,
+    /// `config-models`.
+    pub models: ModelsConfig,
     /// `config-domain` and `config-network`.
     pub network: NetworkConfig,
 }
@@ -62,6 +67,7 @@ impl Config {
             defaults::MAP => config.defaults = DefaultsConfig::parse(data)?,
             deployment::MAP => config.deployment = DeploymentConfig::parse(data)?,
             features::MAP => config.features = FeaturesConfig::parse(data)?,
+            models::MAP => config.models = ModelsConfig::parse(data)?,
             network::DOMAIN_MAP => config.network.parse_domain(data)?,
             network::MAP => config.network.parse_network(data)?,
             _ => {}

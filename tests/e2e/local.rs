@@ -6,6 +6,7 @@ mod crash;
 mod crowded;
 mod doors;
 mod engines;
+mod keys;
 mod room;
 mod secrecy;
 mod startup;

@@ -39,6 +39,7 @@ ClusterRole ebb-controller: serving.knative.dev configurations/status revisions/
 routes/status services/status: patch
 ClusterRole ebb-controller: serving.knative.dev services: list watch
 Role ebb-activator: core configmaps: list watch
+Role ebb-activator: core secrets [ebb-api-keys]: list watch
 Role ebb-autoscaler: coordination.k8s.io leases [ebb-autoscaler]: get update
 Role ebb-autoscaler: coordination.k8s.io leases: create
 Role ebb-autoscaler: core configmaps: list watch

@@ -19,6 +19,8 @@ const REQUEST_TIMEOUT: Duration = Duration::from_secs(90);
 pub struct Client {
     gateway: SocketAddr,
     pool: Pool<HttpConnector, Full<Bytes>>,
+    /// The API key that it shows.
+    key: Option<String>,
 }
 
 /// A whole response.
@@ -35,7 +37,14 @@ pub struct Answer {
 impl Client {
     /// A client that dials `gateway` and speaks HTTP/1.1.
     pub fn new(gateway: SocketAddr) -> Self {
-        Self { gateway, pool: Pool::builder(TokioExecutor::new()).build(HttpConnector::new()) }
+        let pool = Pool::builder(TokioExecutor::new()).build(HttpConnector::new());
+        Self { gateway, pool, key: None }
+    }
+
+    /// The same client, which shows this API key.
+    #[must_use]
+    pub fn with_key(&self, key: &str) -> Self {
+        Self { key: Some(key.to_owned()), ..self.clone() }
     }
 
     /// `GET path` at `host`.
@@ -69,12 +78,16 @@ impl Client {
         path: &str,
         body: Bytes,
     ) -> anyhow::Result<Answer> {
-        let request = Request::builder()
+        let mut request = Request::builder()
             .method(method)
             .uri(format!("http://{}{path}", self.gateway))
             .header(header::HOST, host)
             .header(header::CONTENT_TYPE, "application/json")
             .body(Full::new(body))?;
+        if let Some(key) = &self.key {
+            let value = format!("Bearer {key}").parse()?;
+            request.headers_mut().insert(header::AUTHORIZATION, value);
+        }
         let whole = async {
             let response = self.pool.request(request).await.context("no response")?;
             Answer::of(response).await

@@ -1,5 +1,7 @@
 //! What can be wrong with a request to the models host.
 
+use std::num::NonZeroU32;
+
 use http::StatusCode;
 
 use crate::models::BODY_BYTES_MAX;
@@ -8,6 +10,31 @@ use crate::models::call::PATHS;
 /// Why the models host refuses a request.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum ModelError {
+    /// The request shows no API key.
+    #[error("no API key: send it as \"Authorization: Bearer KEY\"")]
+    KeyMissing,
+    /// The key is none of those that the Secret has.
+    #[error("the API key is not known here")]
+    KeyUnknown,
+    /// Keys are asked for, and there is no Secret that has them.
+    #[error("the API keys cannot be checked now")]
+    KeysUnread,
+    /// The key's requests are used up.
+    #[error("the API key has made its {most} requests a minute: try again in {seconds} s")]
+    RequestsSpent {
+        /// The limit.
+        most: NonZeroU32,
+        /// How long until there is another.
+        seconds: u64,
+    },
+    /// The key's tokens are used up.
+    #[error("the API key has used its {most} tokens a minute: try again in {seconds} s")]
+    TokensSpent {
+        /// The limit.
+        most: NonZeroU32,
+        /// How long until there are some.
+        seconds: u64,
+    },
     /// There is no such path.
     #[error("unknown path: this host has GET /v1/models and POST {paths}", paths = *PATHS)]
     PathUnknown,
@@ -57,6 +84,8 @@ impl ModelError {
     /// The status of the response.
     pub const fn status(&self) -> StatusCode {
         match self {
+            Self::KeyMissing | Self::KeyUnknown => StatusCode::UNAUTHORIZED,
+            Self::RequestsSpent { .. } | Self::TokensSpent { .. } => StatusCode::TOO_MANY_REQUESTS,
             Self::PathUnknown | Self::ModelUnknown { .. } => StatusCode::NOT_FOUND,
             Self::MethodRefused(_) => StatusCode::METHOD_NOT_ALLOWED,
             Self::BodyLarge => StatusCode::PAYLOAD_TOO_LARGE,
@@ -66,7 +95,7 @@ impl ModelError {
             | Self::ModelMissing
             | Self::ModelTwice
             | Self::ModelUnfit => StatusCode::BAD_REQUEST,
-            Self::ModelUnserved { .. } => StatusCode::SERVICE_UNAVAILABLE,
+            Self::KeysUnread | Self::ModelUnserved { .. } => StatusCode::SERVICE_UNAVAILABLE,
         }
     }
 
@@ -75,6 +104,11 @@ impl ModelError {
         match self {
             // As for a revision that cannot start.
             Self::ModelUnserved { .. } => Some(10),
+            // A Secret that was forgotten is there soon.
+            Self::KeysUnread => Some(5),
+            Self::RequestsSpent { seconds, .. } | Self::TokensSpent { seconds, .. } => {
+                Some(*seconds)
+            }
             _ => None,
         }
     }
@@ -82,6 +116,11 @@ impl ModelError {
     /// The word for it in the response's header, in metrics and in the body's `code`.
     pub const fn label(&self) -> &'static str {
         match self {
+            Self::KeyMissing => "key-missing",
+            Self::KeyUnknown => "key-unknown",
+            Self::KeysUnread => "keys-unread",
+            Self::RequestsSpent { .. } => "requests-spent",
+            Self::TokensSpent { .. } => "tokens-spent",
             Self::PathUnknown => "path-unknown",
             Self::MethodRefused(_) => "method-unfit",
             Self::BodyLarge => "body-large",

@@ -13,6 +13,8 @@ use crate::error::ModelError;
 use crate::revision::{Awareness, Revision};
 use crate::route::{Door, ModelTable, ModelView};
 
+/// Most models in a list, the first by name: some 300 KiB, made for each request.
+const LISTED_MAX: usize = 1000;
 /// Most names that an error lists.
 const NAMES_MAX: usize = 20;
 /// The phase of a model that sleeps in its process.
@@ -76,14 +78,14 @@ impl Listed {
     }
 }
 
-/// The models that a door knows. Nothing wakes by it.
+/// The models that a door knows and that the client may use. Nothing wakes by it.
 pub(crate) fn list(
     models: &ModelTable<Arc<Revision>>,
     door: Door,
-    most: usize,
+    may_use: impl Fn(&str) -> bool,
     now: Instant,
 ) -> Value {
-    let (models, has_more) = models.list(door, most);
+    let (models, has_more) = models.list(door, LISTED_MAX, may_use);
     let data: Vec<_> = models.into_iter().map(|model| Listed::of(model, now)).collect();
     json!({"object": "list", "data": data, "has_more": has_more})
 }
@@ -93,15 +95,23 @@ pub(crate) fn show(
     models: &ModelTable<Arc<Revision>>,
     id: &str,
     door: Door,
+    may_use: impl Fn(&str) -> bool,
     now: Instant,
 ) -> Result<Value, ModelError> {
-    let model = models.find(id, door).ok_or_else(|| unknown(models, id, door))?;
+    let model = models.find(id, door).filter(|model| may_use(&model.id));
+    let model = model.ok_or_else(|| unknown(models, id, door, may_use))?;
     Ok(json!(Listed::of(model, now)))
 }
 
-/// The error for a model that the door does not know: it has the names that the door knows.
-pub(crate) fn unknown<T>(models: &ModelTable<T>, name: &str, door: Door) -> ModelError {
-    let (names, is_more) = models.list(door, NAMES_MAX);
+/// The error for a model that the door does not know, or that the client may not use: it has the names
+/// that it may.
+pub(crate) fn unknown<T>(
+    models: &ModelTable<T>,
+    name: &str,
+    door: Door,
+    may_use: impl Fn(&str) -> bool,
+) -> ModelError {
+    let (names, is_more) = models.list(door, NAMES_MAX, may_use);
     let names: Vec<_> = names.into_iter().map(|model| model.id).collect();
     let known = match (names.is_empty(), is_more) {
         (true, _) => {
@@ -129,8 +139,16 @@ pub(crate) fn error(form: ErrorForm, status: StatusCode, label: &str, message: &
         };
         return json!({"type": "error", "error": {"type": kind, "message": message}});
     }
-    let kind = if status.is_server_error() { "server_error" } else { "invalid_request_error" };
+    let kind = match label {
+        // OpenAI's words for what there is too much of.
+        "requests-spent" => "requests",
+        "tokens-spent" => "tokens",
+        _ if status.is_server_error() => "server_error",
+        _ => "invalid_request_error",
+    };
     let (code, param) = match label {
+        "key-missing" | "key-unknown" => ("invalid_api_key", None),
+        "requests-spent" | "tokens-spent" => ("rate_limit_exceeded", None),
         "model-unknown" => ("model_not_found", Some("model")),
         "model-missing" | "model-twice" | "model-unfit" => (label, Some("model")),
         label => (label, None),

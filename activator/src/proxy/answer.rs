@@ -43,6 +43,9 @@ impl RequestError {
             let start = start.map_or(0, |start| start.as_secs());
             headers.insert(header::RETRY_AFTER, HeaderValue::from(seconds.max(start)));
         }
+        if self.status() == StatusCode::UNAUTHORIZED {
+            headers.insert(header::WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"));
+        }
         if let Some(methods) = self.allowed() {
             headers.insert(header::ALLOW, HeaderValue::from_static(methods));
         }

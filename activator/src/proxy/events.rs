@@ -20,7 +20,7 @@ use super::client::Client;
 use super::failed::Failed;
 use super::leftover;
 use super::note::Notes;
-use super::reader::EVENTS;
+use super::reader::{EVENTS, media_of};
 use super::waiting::Waiting;
 use crate::body::{BodyError, EventBody, ProxyBody, Rest, SILENCE_MAX};
 use crate::error::RequestError;
@@ -108,10 +108,7 @@ impl Client {
 async fn rest(response: Response<ProxyBody>, form: ErrorForm) -> Rest<ProxyBody> {
     let (head, body) = response.into_parts();
     let media = head.headers.get(header::CONTENT_TYPE).map_or(&b""[..], HeaderValue::as_bytes);
-    let is_events = media
-        .split(|byte| *byte == b';')
-        .next()
-        .is_some_and(|media| media.trim_ascii().eq_ignore_ascii_case(EVENTS.as_bytes()));
+    let is_events = media_of(&head.headers).eq_ignore_ascii_case(EVENTS.as_bytes());
     let is_plain = !head.headers.contains_key(header::CONTENT_ENCODING);
     if head.status == StatusCode::OK && is_events && is_plain {
         return Rest::Events(body);

@@ -1,6 +1,7 @@
 //! Requests to the models host: lists are answered here, all else goes to the model that the body
 //! names.
 
+use std::num::NonZeroU32;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -19,6 +20,7 @@ use super::failed::Failed;
 use super::held::{WAITING_BYTES, body_bytes};
 use super::leftover;
 use super::reader;
+use crate::account::{Account, Tally};
 use crate::body::ProxyBody;
 use crate::budget::{Excess, Purpose, Share};
 use crate::error::{ModelError, RequestError};
@@ -26,10 +28,11 @@ use crate::guard::Busy;
 use crate::meters::{Bound, Cut};
 use crate::models::call::{Call, ErrorForm};
 use crate::models::name::{self, Named};
-use crate::models::{Ask, BODY_BYTES_MAX, LISTED_MAX, answer, ask, form_of};
+use crate::models::{Ask, BODY_BYTES_MAX, answer, ask, form_of};
 use crate::revision::Revision;
 use crate::route::{self, Door};
 use crate::upload::{Upload, UploadError, Whole};
+use crate::usage::AnswerScan;
 
 /// Bytes that are counted before the first of a body is there; for HTTP/2 its window is, which is more.
 const FIRST_BYTES: usize = 16 * 1024;
@@ -52,6 +55,8 @@ struct Read {
 /// has said.
 struct Way {
     revision: Arc<Revision>,
+    /// The model's name as a Route declares it.
+    model: Arc<str>,
     known_as: Option<Arc<str>>,
 }
 
@@ -70,22 +75,34 @@ impl Client {
     /// Answers a request to the models host.
     pub(super) async fn serve_model(
         self: &Arc<Self>,
-        checked: Checked,
+        mut checked: Checked,
         busy: Busy,
     ) -> Result<Response<ProxyBody>, Failed> {
         let door = match self.caller {
             Caller::Client(_, door) => door,
             Caller::Peer => return Err(checked.failed(RequestError::HostUnknown)),
         };
-        let path = checked.request.uri().path();
-        let form = form_of(path);
         let directory = &self.proxy.directory;
+        let form = form_of(checked.request.uri().path());
+        let key = match directory.gate.enter(checked.request.headers_mut()) {
+            Ok(key) => key,
+            Err(error) => return Err(checked.failed(error.into()).in_form(form)),
+        };
+        let may_use = |model: &str| key.as_ref().is_none_or(|key| key.may_use(model));
+        let path = checked.request.uri().path();
         // A table keeps all that it leads to: it must not be held while a request waits.
         let now = Instant::now();
         let found = match ask(checked.request.method(), path) {
-            Ok(Ask::Call(call)) => return self.call(checked, call, door, busy).await,
-            Ok(Ask::List) => Ok(answer::list(directory.table().models(), door, LISTED_MAX, now)),
-            Ok(Ask::Show(id)) => answer::show(directory.table().models(), &id, door, now),
+            Ok(Ask::Call(call)) => {
+                let parts =
+                    self.proxy.peers.as_ref().map_or(NonZeroU32::MIN, |peers| peers.count());
+                return match Account::open(&self.proxy.context, key, parts, now) {
+                    Ok(account) => self.call(checked, call, (door, account), busy).await,
+                    Err(error) => Err(checked.failed(error.into()).in_form(form)),
+                };
+            }
+            Ok(Ask::List) => Ok(answer::list(directory.table().models(), door, may_use, now)),
+            Ok(Ask::Show(id)) => answer::show(directory.table().models(), &id, door, may_use, now),
             Err(error) => Err(error),
         };
         match found {
@@ -99,18 +116,26 @@ impl Client {
         self: &Arc<Self>,
         mut checked: Checked,
         call: Call,
-        door: Door,
+        (door, mut account): (Door, Account),
         busy: Busy,
     ) -> Result<Response<ProxyBody>, Failed> {
         let form = call.form;
-        let way = match self.name(&mut checked, call, door).await {
-            Ok(way) => way,
-            Err(error) => return Err(checked.failed(error).in_form(form)),
+        let revision = match self.name(&mut checked, call, door, &mut account).await {
+            Ok(revision) => revision,
+            Err(error) => {
+                account.answered(error.status());
+                return Err(checked.failed(error).in_form(form));
+            }
         };
         // The revision's timeouts count from here: the client has had its own time.
-        let response = self.pass(checked, way, Instant::now(), busy).await;
-        let response = response.map_err(|failed| failed.in_form(form))?;
-        Ok(in_form(response, form).await)
+        let asked = Instant::now();
+        match self.pass(checked, revision, asked, busy).await {
+            Ok(response) => Ok(tallied(in_form(response, form).await, account, asked)),
+            Err(failed) => {
+                account.answered(failed.error.status());
+                Err(failed.in_form(form))
+            }
+        }
     }
 
     /// Reads the body, and finds the revision of the model that it names.
@@ -119,6 +144,7 @@ impl Client {
         checked: &mut Checked,
         call: Call,
         door: Door,
+        account: &mut Account,
     ) -> Result<Arc<Revision>, RequestError> {
         let headers = checked.request.headers_mut();
         if headers.contains_key(header::CONTENT_ENCODING) {
@@ -136,7 +162,8 @@ impl Client {
         let Read { bytes, share } = read.unwrap_or(Err(RequestError::BodySlow))?;
         let (named, mut share) = self.look_through(bytes.clone(), share, call, first).await?;
         let reads_events = named.streams && call.has_events;
-        let way = self.way(&named.name, door).await?;
+        let way = self.way(&named.name, door, account).await?;
+        account.is_for(way.model);
         if share.move_to(&way.revision.held).is_err() {
             self.proxy.context.meters.overflow(Bound::RevisionBytes);
             return Err(RequestError::QueueFull);
@@ -222,14 +249,19 @@ impl Client {
 
     /// Where a request for a model goes; waits for news of a model that is not known yet, or that no
     /// revision serves so far as is known.
-    async fn way(&self, model: &str, door: Door) -> Result<Way, RequestError> {
+    async fn way(&self, model: &str, door: Door, account: &Account) -> Result<Way, RequestError> {
         let directory = &self.proxy.directory;
+        let may_use = |model: &str| account.may_use(model);
+        if !may_use(model) {
+            return Err(answer::unknown(directory.table().models(), model, door, may_use).into());
+        }
         let look = || {
             let table = directory.table();
             let choice = table.models().pick(model, door, rand::random())?;
             let known_as = choice.known_as.cloned();
+            let model = Arc::clone(choice.name);
             let revision = Arc::clone(choice.target.ok()?);
-            Some(Way { revision, known_as })
+            Some(Way { revision, model, known_as })
         };
         let found = match look() {
             None => Box::pin(self.find_by_news(look)).await,
@@ -245,7 +277,7 @@ impl Client {
                         Ok(_) | Err(None) => "no revision is ready yet".to_owned(),
                     },
                 },
-                None => answer::unknown(table.models(), model, door),
+                None => answer::unknown(table.models(), model, door, may_use),
             };
             error.into()
         })
@@ -287,6 +319,29 @@ async fn local(found: &Value, checked: Checked) -> Response<ProxyBody> {
         response.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("close"));
     }
     response
+}
+
+/// The same response, read as it passes if there is something to learn: the pace of a stream, or what a
+/// key has to pay for. What is compressed is not read.
+fn tallied(
+    response: Response<ProxyBody>,
+    mut account: Account,
+    asked: Instant,
+) -> Response<ProxyBody> {
+    account.answered(response.status());
+    let headers = response.headers();
+    let is_plain = !headers.contains_key(header::CONTENT_ENCODING);
+    let scan = match reader::media_of(headers) {
+        media if media.eq_ignore_ascii_case(reader::EVENTS.as_bytes()) => AnswerScan::events(),
+        media if media.eq_ignore_ascii_case(b"application/json") && account.has_key() => {
+            AnswerScan::json()
+        }
+        _ => return response,
+    };
+    if !is_plain || response.status() != StatusCode::OK {
+        return response;
+    }
+    response.map(|body| body.tallied(Tally::new(account, scan, asked)))
 }
 
 /// The same response, but for an error of another activator's, which comes as text.

@@ -1,6 +1,6 @@
 //! Clients that read events, and whose response may begin before it is known.
 
-use http::header::{self, HeaderMap};
+use http::header::{self, HeaderMap, HeaderValue};
 use http::{Method, Request};
 use http_body::Body as _;
 
@@ -40,6 +40,12 @@ pub(super) fn of_body(request: &Request<Upload>, form: ErrorForm) -> Option<Erro
     let may_begin =
         *request.method() != Method::HEAD && (is_there || is_small) && !is_of_page && !waits;
     may_begin.then_some(form)
+}
+
+/// The media type that a head names, without its parameters; empty if it names none.
+pub(super) fn media_of(headers: &HeaderMap) -> &[u8] {
+    let media = headers.get(header::CONTENT_TYPE).map_or(&b""[..], HeaderValue::as_bytes);
+    media.split(|byte| *byte == b';').next().unwrap_or_default().trim_ascii()
 }
 
 /// Whether events are all that a client accepts. Some take events and JSON, as the server likes.

@@ -308,7 +308,7 @@ mod tests {
                 }
             }
             for door in [Door::Outer, Door::Inner] {
-                let (listed, wanted) = (table.models().list(door, 100), want.models().list(door, 100));
+                let (listed, wanted) = (table.models().list(door, 100, |_| true), want.models().list(door, 100, |_| true));
                 prop_assert_eq!(&listed, &wanted);
                 for model in wanted.0 {
                     let pick = |table: &'_ RouteTable<String>| {

@@ -56,6 +56,8 @@ pub(super) struct Way<T> {
 pub struct Choice<'a, T> {
     /// The revision; without one, why there is none.
     pub target: Result<&'a T, Option<&'a Arc<str>>>,
+    /// The name as the Route declares it.
+    pub name: &'a Arc<str>,
     /// What the server must be told, if it is not what the client has said.
     pub known_as: Option<&'a Arc<str>>,
 }
@@ -96,6 +98,7 @@ impl<T> ModelTable<T> {
         let server_name = claim.known_as.as_ref().unwrap_or(&claim.name);
         Some(Choice {
             target: way.map(|way| way.split.pick(random)).ok_or(claim.offer.trouble.as_ref()),
+            name: &claim.name,
             known_as: (**server_name != *model).then_some(server_name),
         })
     }
@@ -125,13 +128,20 @@ impl<T> ModelTable<T> {
         })
     }
 
-    /// The models that this door knows, at most `most` and the first by name, under the names that
-    /// they are reached by; true when there are more. Costs no more than it returns.
-    pub fn list(&self, door: Door, most: usize) -> (Vec<ModelView<'_, T>>, bool) {
+    /// The models that this door knows and `is_wanted` wants by the names that they are reached by, at
+    /// most `most` and the first by name; true when there are more. Costs no more than it returns and
+    /// passes over.
+    pub fn list(
+        &self,
+        door: Door,
+        most: usize,
+        is_wanted: impl Fn(&str) -> bool,
+    ) -> (Vec<ModelView<'_, T>>, bool) {
         let is_declared = |id: &str| self.claims(id).any(|claim| claim.offer.is_known(door));
         let all = self.names.values().flat_map(|claims| reached(claims, door));
         // A namespace before a name may be somebody's name as well.
-        let mut all = all.filter(|(place, model)| *place == 0 || !is_declared(&model.id));
+        let all = all.filter(|(place, model)| *place == 0 || !is_declared(&model.id));
+        let mut all = all.filter(|(_, model)| is_wanted(&model.id));
         let models = all.by_ref().take(most).map(|(_, model)| model).collect();
         (models, all.next().is_some())
     }

@@ -21,6 +21,7 @@ use crate::WatchChange;
 use crate::route::Door;
 
 mod bodies;
+mod keys;
 
 const MODELS: &str = "models.example.com";
 const CHAT: &str = "/v1/chat/completions";

@@ -63,7 +63,7 @@ fn to(revision: &str, known_as: &str) -> Option<(String, String)> {
 
 fn listed(claims: &RouteClaims<String>, door: Door) -> Vec<String> {
     let table = claims.table();
-    table.models().list(door, 100).0.into_iter().map(|model| model.id).collect()
+    table.models().list(door, 100, |_| true).0.into_iter().map(|model| model.id).collect()
 }
 
 #[test]
@@ -185,9 +185,9 @@ fn the_list_is_bounded_and_shows_the_revision_with_the_largest_share() {
     (traffic[0].percent, traffic[1].percent) = (Some(40), Some(60));
     let claims = claims(&[split]);
     let table = claims.table();
-    let (models, is_more) = table.models().list(Door::Outer, 2);
+    let (models, is_more) = table.models().list(Door::Outer, 2, |_| true);
     let ids: Vec<_> = models.iter().map(|model| model.id.as_str()).collect();
     assert_eq!((ids, is_more), (vec!["a", "b"], true));
     assert_eq!(models[0].target, Ok(&"a/one-canary".to_owned()));
-    assert!(!table.models().list(Door::Outer, 3).1);
+    assert!(!table.models().list(Door::Outer, 3, |_| true).1);
 }

@@ -1,0 +1,68 @@
+//! `config-models`, a map of Ebb's own: the models host.
+
+use std::collections::BTreeMap;
+
+use super::{ConfigError, Reader};
+
+pub(super) const MAP: &str = "config-models";
+
+/// Longest name of an object in Kubernetes.
+const NAME_BYTES_MAX: usize = 253;
+
+/// Settings of the models host.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct ModelsConfig {
+    /// Name of the Secret, in the namespace that Ebb runs in, with the API keys that the models host
+    /// asks for. Without it the models host asks for none.
+    pub api_keys_secret: Option<String>,
+}
+
+impl ModelsConfig {
+    pub(super) fn parse(data: &BTreeMap<String, String>) -> Result<Self, ConfigError> {
+        let read = Reader { map: MAP, data };
+        let name = read.text("api-keys-secret");
+        read.require(
+            name.is_none_or(is_name),
+            "api-keys-secret",
+            "must be the name of a Secret, such as ebb-api-keys",
+        )?;
+        Ok(Self { api_keys_secret: name.map(str::to_owned) })
+    }
+}
+
+/// Whether Kubernetes takes this for the name of a Secret.
+fn is_name(text: &str) -> bool {
+    let is_inner = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '-';
+    let is_label = |label: &str| {
+        label.chars().all(is_inner)
+            && !label.is_empty()
+            && !label.starts_with('-')
+            && !label.ends_with('-')
+    };
+    text.len() <= NAME_BYTES_MAX && text.split('.').all(is_label)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_secret_is_named_or_none_is_asked_for() {
+        let parsed = |value: &str| {
+            ModelsConfig::parse(&[("api-keys-secret".to_owned(), value.to_owned())].into())
+        };
+        assert_eq!(ModelsConfig::parse(&BTreeMap::new()), Ok(ModelsConfig::default()));
+        assert_eq!(parsed(" "), Ok(ModelsConfig::default()));
+        for name in ["ebb-api-keys", "a", "a.b-1"] {
+            assert_eq!(parsed(name).unwrap().api_keys_secret.as_deref(), Some(name));
+        }
+        for bad in ["A", "a/b", "-a", "a-", "a..b", "a b", &"a".repeat(254)] {
+            assert_eq!(
+                parsed(bad).unwrap_err().to_string(),
+                "ConfigMap config-models: api-keys-secret: must be the name of a Secret, such as \
+                 ebb-api-keys",
+                "{bad}"
+            );
+        }
+    }
+}
