@@ -133,7 +133,7 @@ fn is_own(folder: &Path) -> bool {
     fs::symlink_metadata(folder).is_ok_and(|found| {
         found.is_dir()
             && found.uid() == nix::unistd::geteuid().as_raw()
-            && found.permissions().mode() & 0o077 == 0
+            && found.permissions().mode() & 0o777 == 0o700
     })
 }
 

@@ -59,10 +59,10 @@ async fn a_program_sees_them_too_where_ebb_may_not_mount() -> anyhow::Result<()>
 /// A command that `wrapper` becomes.
 fn copy_of(command: &Command, wrapper: &str, options: &[&str]) -> Command {
     let command = command.as_std();
-    let mut wrapped = Command::new(wrapper);
-    wrapped.args(options).arg(command.get_program()).args(command.get_args());
-    wrapped.stdin(Stdio::null()).stdout(Stdio::piped());
-    wrapped
+    let mut outer = Command::new(wrapper);
+    outer.args(options).arg(command.get_program()).args(command.get_args());
+    outer.stdin(Stdio::null()).stdout(Stdio::piped());
+    outer
 }
 
 async fn sees_its_volumes(ebb: Ebb) -> anyhow::Result<()> {
@@ -100,7 +100,7 @@ async fn sees_its_volumes(ebb: Ebb) -> anyhow::Result<()> {
     assert!(!output.contains("WRITABLE"), "{output}");
     let volumes = ebb.data().join("volumes");
     let in_memory = PathBuf::from(std::fs::read_to_string(volumes.join(".in-memory"))?);
-    let count = |folder: &Path| std::fs::read_dir(folder).map(|entries| entries.count());
+    let count = |folder: &Path| std::fs::read_dir(folder).map(Iterator::count);
     // The pod's, and the note.
     assert_eq!((count(&volumes)?, count(&in_memory)?), (2, 1));
     kubectl.wait_asleep("mounted").await;
