@@ -62,6 +62,14 @@ impl Gate {
         Ok(Some(Arc::clone(key)))
     }
 
+    /// Lets nobody in from now on: which keys are asked for cannot be read.
+    pub(crate) fn shut(&self) {
+        let mut secret = self.secret.lock();
+        *secret = Some(String::new());
+        tracing::error!("config-models cannot be read: the models host lets nobody in");
+        self.publish(Access::Shut, 0);
+    }
+
     /// Asks for the keys of this Secret from now on, or for none. Until [`Gate::change`] tells of
     /// another Secret, nobody is let in.
     pub(crate) fn ask_for(&self, name: Option<&str>) {

@@ -131,16 +131,21 @@ pub(crate) async fn run_keys(
     mut config: watch::Receiver<Arc<Config>>,
 ) {
     loop {
-        let name = config.borrow_and_update().models.api_keys_secret.clone();
-        directory.gate.ask_for(name.as_deref());
+        let models = config.borrow_and_update().models.clone();
+        let name = &models.api_keys_secret;
+        if models.is_unreadable {
+            directory.gate.shut();
+        } else {
+            directory.gate.ask_for(name.as_deref());
+        }
         let following = async {
-            match &name {
+            match name {
                 Some(name) => follow_secret(client.clone(), namespace, name, directory).await,
                 None => std::future::pending().await,
             }
         };
         let another = async {
-            let is_another = |config: &Arc<Config>| config.models.api_keys_secret != name;
+            let is_another = |config: &Arc<Config>| config.models != models;
             if config.wait_for(is_another).await.is_err() {
                 // The settings no longer change.
                 std::future::pending::<()>().await;

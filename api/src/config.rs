@@ -74,6 +74,15 @@ impl Config {
         }
         Ok(config)
     }
+
+    /// These settings where the map called `name` is there and could never be read.
+    #[must_use]
+    pub fn without_map(mut self, name: &str) -> Self {
+        if name == models::MAP {
+            self.models.is_unreadable = true;
+        }
+        self
+    }
 }
 
 /// Reads the keys of one ConfigMap, naming map and key in every error.

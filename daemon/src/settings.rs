@@ -23,7 +23,8 @@ use crate::pauses::WatchPauses;
 struct Settings {
     /// The settings where no ConfigMap says otherwise.
     base: Config,
-    /// Data of every map that was applied, by name: a deleted map returns to the base.
+    /// Data of every map that was applied, by name: a deleted map returns to the base. Invalid are those
+    /// of a map that was never valid.
     maps: Maps,
     /// The maps of a list that is still arriving. They take the place of `maps` when it is whole.
     listing: Option<Maps>,
@@ -71,7 +72,7 @@ impl Settings {
             watcher::Event::InitApply(map) => {
                 let name = map.name_any();
                 let data = self.usable(&name, map.data.unwrap_or_default());
-                if let (Some(listing), Some(data)) = (&mut self.listing, data) {
+                if let Some(listing) = &mut self.listing {
                     listing.insert(name, data);
                 }
                 return;
@@ -81,9 +82,8 @@ impl Settings {
             }
             watcher::Event::Apply(map) => {
                 let name = map.name_any();
-                if let Some(data) = self.usable(&name, map.data.unwrap_or_default()) {
-                    self.maps.insert(name, data);
-                }
+                let data = self.usable(&name, map.data.unwrap_or_default());
+                self.maps.insert(name, data);
             }
             watcher::Event::Delete(map) => {
                 self.maps.remove(&map.name_any());
@@ -104,24 +104,20 @@ impl Settings {
         drop(publish.listed.set(()));
     }
 
-    /// The data if they are valid, else the last valid data of the same map.
-    fn usable(
-        &self,
-        name: &str,
-        data: BTreeMap<String, String>,
-    ) -> Option<BTreeMap<String, String>> {
+    /// The data if they are valid, or if there were none before; else the last data of the same map.
+    fn usable(&self, name: &str, data: BTreeMap<String, String>) -> BTreeMap<String, String> {
         match self.base.with_map(name, &data) {
-            Ok(_) => Some(data),
+            Ok(_) => data,
             Err(error) => {
                 tracing::warn!(config_map.name = name, %error, "Settings kept, the map is invalid");
-                self.maps.get(name).cloned()
+                self.maps.get(name).cloned().unwrap_or(data)
             }
         }
     }
 
     fn sum(&self) -> Config {
         self.maps.iter().fold(self.base.clone(), |config, (name, data)| {
-            config.with_map(name, data).unwrap_or(config)
+            config.with_map(name, data).unwrap_or_else(|_| config.without_map(name))
         })
     }
 }
@@ -163,6 +159,21 @@ mod tests {
             settings.handle(watcher::Event::Apply(window(value)), &publish);
         }
         assert_eq!(current.borrow().autoscaler.stable_window.as_secs(), 8);
+    }
+
+    /// Keys that nobody could read must not mean that none is asked for.
+    #[test]
+    fn a_map_of_keys_that_was_never_valid_shuts_the_models_host_until_it_is() {
+        let (mut settings, publish, current) = settings();
+        let models = |value: &str| map("config-models", "api-keys-secret", value);
+        settings.handle(watcher::Event::Apply(models("Keys!")), &publish);
+        assert!(current.borrow().models.is_unreadable);
+        settings.handle(watcher::Event::Apply(models("keys")), &publish);
+        settings.handle(watcher::Event::Apply(models("Keys!")), &publish);
+        assert_eq!(current.borrow().models.api_keys_secret.as_deref(), Some("keys"));
+        assert!(!current.borrow().models.is_unreadable, "the last good one stays in force");
+        settings.handle(watcher::Event::Delete(models("")), &publish);
+        assert_eq!(**current.borrow(), Config::default());
     }
 
     /// While lists fail, each attempt begins with `Init` and may get some pages further.

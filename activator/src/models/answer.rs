@@ -115,7 +115,12 @@ pub(crate) fn unknown<T>(
     let names: Vec<_> = names.into_iter().map(|model| model.id).collect();
     let known = match (names.is_empty(), is_more) {
         (true, _) => {
-            "no Service declares a model here: annotate one with serving.ebb.dev/models".to_owned()
+            let none = if models.is_empty() {
+                "no Service declares a model here: annotate one with serving.ebb.dev/models"
+            } else {
+                "there is none here that this client may use"
+            };
+            none.to_owned()
         }
         (false, true) => format!("there are {} and more: GET /v1/models", names.join(", ")),
         (false, false) => format!("there is {}", names.join(", ")),

@@ -94,6 +94,8 @@ impl Client {
         let now = Instant::now();
         let found = match ask(checked.request.method(), path) {
             Ok(Ask::Call(call)) => {
+                // No API here has a tunnel, in which nothing could be counted.
+                checked.upgrade = None;
                 let parts =
                     self.proxy.peers.as_ref().map_or(NonZeroU32::MIN, |peers| peers.count());
                 return match Account::open(&self.proxy.context, key, parts, now) {

@@ -64,7 +64,8 @@ impl Notes {
                     "model": self.revision,
                     "choices": [choice],
                 });
-                format!("data: {told}\n\n")
+                // The comment keeps it from being counted as a token, here or behind another activator.
+                format!(": ebb-waiting\ndata: {told}\n\n")
             }
         })
     }
@@ -120,7 +121,8 @@ mod tests {
     #[test]
     fn chunks_are_for_chats_alone() {
         let chunk = told(CHAT, None, WaitingEvents::Reasoning);
-        let data = chunk.strip_prefix("data: ").and_then(|data| data.strip_suffix("\n\n"));
+        let data =
+            chunk.strip_prefix(": ebb-waiting\ndata: ").and_then(|data| data.strip_suffix("\n\n"));
         let chunk: serde_json::Value = serde_json::from_str(data.expect("an event")).expect("JSON");
         assert_eq!(chunk["object"], "chat.completion.chunk");
         let said = &chunk["choices"][0]["delta"]["reasoning_content"];

@@ -7,11 +7,16 @@ use super::scan::{JsonScan, Usage};
 /// The beginning of a line with data. A space may follow, which JSON passes over.
 const DATA: &[u8] = b"data:";
 
+/// The beginning of a comment that marks an event as Ebb's own (`proxy/note.rs`): no piece of an answer.
+pub(crate) const OWN: &[u8] = b": ebb-waiting";
+
 /// The state of a scan.
 #[derive(Debug, Default)]
 pub(crate) struct EventScan {
     json: JsonScan,
     line: Line,
+    /// Whether the event is Ebb's own.
+    is_own: bool,
     /// Whether the last line ended with a carriage return, so that a line feed ends no other one.
     is_returned: bool,
 }
@@ -21,6 +26,8 @@ pub(crate) struct EventScan {
 enum Line {
     /// So many bytes of [`DATA`], and no other.
     Name(usize),
+    /// So many bytes of [`OWN`], and no other.
+    Own(usize),
     Data,
     /// A comment or another field.
     Other,
@@ -55,6 +62,19 @@ impl EventScan {
     }
 
     fn in_line(&mut self, mut bytes: &[u8]) {
+        if self.line == Line::Name(0) && bytes.first() == OWN.first() {
+            self.line = Line::Own(0);
+        }
+        if let Line::Own(read) = self.line {
+            let wanted = &OWN[read..];
+            let length = wanted.len().min(bytes.len());
+            self.line = match read + length {
+                _ if bytes[..length] != wanted[..length] => Line::Other,
+                read => Line::Own(read),
+            };
+            self.is_own |= self.line == Line::Own(OWN.len());
+            return;
+        }
         if let Line::Name(read) = self.line {
             let wanted = &DATA[read..];
             let length = wanted.len().min(bytes.len());
@@ -75,13 +95,16 @@ impl EventScan {
     fn end_of_line(&mut self) -> bool {
         match std::mem::take(&mut self.line) {
             // An empty line.
-            Line::Name(0) => self.json.restart().has_piece,
+            Line::Name(0) => {
+                let has_piece = self.json.restart().has_piece;
+                !std::mem::take(&mut self.is_own) && has_piece
+            }
             Line::Data => {
                 // Data may have several lines.
                 self.json.part(b"\n");
                 false
             }
-            Line::Name(_) | Line::Other => false,
+            Line::Name(_) | Line::Own(_) | Line::Other => false,
         }
     }
 }

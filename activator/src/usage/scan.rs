@@ -8,16 +8,21 @@ use memchr::memchr2;
 
 /// Names of a path that are told apart. `choices[0].delta.tool_calls[0].function.arguments` has 7.
 const PATH_MAX: usize = 8;
-/// Deepest nesting; what is deeper is not read. Parsers of servers stop at some hundreds.
+/// Deepest nesting whose names are read. A client can have its own nesting sent back, before `usage`.
 const DEPTH_MAX: u32 = u64::BITS;
 /// Longest text that is read: names of events such as `response.function_call_arguments.delta`.
 const WORD_MAX: usize = 64;
+
+/// Most tokens that are believed of one answer: counters must not run over.
+const TOKENS_MAX: u64 = 1 << 40;
 
 /// The state of a scan.
 #[derive(Debug)]
 pub(crate) struct JsonScan {
     state: State,
     depth: u32,
+    /// Levels below [`DEPTH_MAX`], which are counted and not told apart.
+    deeper: u32,
     /// A bit for each level of nesting, the innermost last: 1 for an object.
     objects: u64,
     /// Whether the next text is a name.
@@ -54,8 +59,6 @@ enum State {
     Text { is_escaped: bool },
     /// In a number; `None` once it is no whole number.
     Number(Option<u64>),
-    /// In what is nested too deeply.
-    Lost,
 }
 
 /// A name in an object that matters here.
@@ -91,6 +94,7 @@ impl Default for JsonScan {
         Self {
             state: State::Between,
             depth: 0,
+            deeper: 0,
             objects: 0,
             is_name: false,
             path: [Word::Other; PATH_MAX],
@@ -133,7 +137,6 @@ impl JsonScan {
                     self.between(byte);
                     after
                 }
-                State::Lost => return,
             };
         }
     }
@@ -213,12 +216,13 @@ impl JsonScan {
     fn between(&mut self, byte: u8) {
         match byte {
             b'{' | b'[' => self.enter(byte == b'{'),
+            b'}' | b']' if self.deeper > 0 => self.deeper -= 1,
             b'}' | b']' => {
                 self.depth = self.depth.saturating_sub(1);
                 self.objects >>= 1;
                 self.is_name = false;
             }
-            b',' => self.is_name = self.depth > 0 && self.objects & 1 == 1,
+            b',' => self.is_name = self.deeper == 0 && self.depth > 0 && self.objects & 1 == 1,
             b':' => self.is_name = false,
             b'"' => {
                 self.word_bytes = 0;
@@ -232,7 +236,8 @@ impl JsonScan {
 
     fn enter(&mut self, is_object: bool) {
         if self.depth == DEPTH_MAX {
-            self.state = State::Lost;
+            self.deeper = self.deeper.saturating_add(1);
+            self.is_name = false;
             return;
         }
         self.depth += 1;
@@ -269,7 +274,7 @@ impl JsonScan {
         else {
             return;
         };
-        let usage = &mut self.found.usage;
+        let (usage, number) = (&mut self.found.usage, number.min(TOKENS_MAX));
         match last {
             Word::Prompt => usage.prompt = number,
             Word::Completion => usage.completion = number,

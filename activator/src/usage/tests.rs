@@ -70,16 +70,27 @@ fn the_usage_of_an_answer_is_found_wherever_it_stands() {
         (r#"["usage",{"prompt_tokens":7}]"#, usage(0, 0)),
         ("no JSON at all: usage {prompt_tokens: 7}", usage(0, 0)),
         (r#"{"a":"\\","usage":{"prompt_tokens":7}}"#, usage(7, 0)),
-        (r#"{"usage":{"prompt_tokens":99999999999999999999999}}"#, usage(u64::MAX, 0)),
+        (r#"{"usage":{"prompt_tokens":99999999999999999999999}}"#, usage(1 << 40, 0)),
     ] {
         assert_eq!(json_in_all_ways(text), found, "{text}");
     }
-    let deep =
-        format!("{{\"a\":{}{},\"usage\":{{\"prompt_tokens\":7}}}}", "[".repeat(64), "]".repeat(64));
-    assert_eq!(json_in_all_ways(&deep), usage(0, 0), "it is lost there, and says nothing");
-    let less =
-        format!("{{\"a\":{}{},\"usage\":{{\"prompt_tokens\":7}}}}", "[".repeat(63), "]".repeat(63));
-    assert_eq!(json_in_all_ways(&less), usage(7, 0));
+    // As a client's own schema of a tool, which the responses API sends back before the usage.
+    for depth in [63, 64, 65, 300] {
+        let (open, close) = ("{\"a\":[1,{\"usage\":", "}]}".repeat(depth));
+        let deep = format!(
+            "{{\"a\":{}{{}}{close},\"usage\":{{\"prompt_tokens\":7}}}}",
+            open.repeat(depth)
+        );
+        assert_eq!(read(AnswerScan::json(), &deep, 1).0, usage(7, 0), "{depth}");
+    }
+}
+
+#[test]
+fn what_ebb_says_itself_is_no_piece_of_the_answer() {
+    let piece = "data: {\"choices\":[{\"delta\":{\"reasoning_content\":\"a\"}}]}\n\n";
+    let own = format!(": ebb-waiting\n{piece}");
+    let other = format!(": ebb-wait\n{piece}");
+    assert_eq!(events_in_all_ways(&format!("{own}{own}{piece}{other}")), (usage(0, 2), 2));
 }
 
 #[test]

@@ -6,6 +6,9 @@ use super::{ConfigError, Reader};
 
 pub(super) const MAP: &str = "config-models";
 
+/// The one setting.
+const SECRET: &str = "api-keys-secret";
+
 /// Longest name of an object in Kubernetes.
 const NAME_BYTES_MAX: usize = 253;
 
@@ -15,18 +18,26 @@ pub struct ModelsConfig {
     /// Name of the Secret, in the namespace that Ebb runs in, with the API keys that the models host
     /// asks for. Without it the models host asks for none.
     pub api_keys_secret: Option<String>,
+    /// Whether the map cannot be read and never could: then nobody knows which keys are asked for, and
+    /// the models host lets nobody in.
+    pub is_unreadable: bool,
 }
 
 impl ModelsConfig {
     pub(super) fn parse(data: &BTreeMap<String, String>) -> Result<Self, ConfigError> {
         let read = Reader { map: MAP, data };
-        let name = read.text("api-keys-secret");
+        // A misspelt key must not mean that no key is asked for. Knative's maps have an `_example`.
+        let others = data.keys().filter(|key| *key != SECRET && !key.starts_with('_'));
+        if let Some(other) = others.min() {
+            return Err(read.error(other, format!("is not a setting: {SECRET} is the only one")));
+        }
+        let name = read.text(SECRET);
         read.require(
             name.is_none_or(is_name),
-            "api-keys-secret",
+            SECRET,
             "must be the name of a Secret, such as ebb-api-keys",
         )?;
-        Ok(Self { api_keys_secret: name.map(str::to_owned) })
+        Ok(Self { api_keys_secret: name.map(str::to_owned), is_unreadable: false })
     }
 }
 
@@ -56,6 +67,11 @@ mod tests {
         for name in ["ebb-api-keys", "a", "a.b-1"] {
             assert_eq!(parsed(name).unwrap().api_keys_secret.as_deref(), Some(name));
         }
+        let misspelt = ModelsConfig::parse(&[("api-key-secret".to_owned(), "a".to_owned())].into());
+        assert_eq!(
+            misspelt.unwrap_err().to_string(),
+            "ConfigMap config-models: api-key-secret: is not a setting: api-keys-secret is the only one"
+        );
         for bad in ["A", "a/b", "-a", "a-", "a..b", "a b", &"a".repeat(254)] {
             assert_eq!(
                 parsed(bad).unwrap_err().to_string(),
