@@ -2,7 +2,7 @@
 //!
 //! A program of local mode sees this machine's files, so a mount is made in a mount namespace that
 //! only the program and its children have. The `ebb` program makes it: started in the model's place
-//! with a [`Plan`], it enters the namespace, makes the mounts and becomes the model ([`enter`]).
+//! with a plan, it enters the namespace, makes the mounts and becomes the model ([`main`]).
 //! Not done by the runner itself, whose other threads would be in the way of a namespace of users,
 //! and not by a setting of the child's `fork`, which takes unsafe code.
 
