@@ -197,7 +197,9 @@ async fn clients_reach_no_path_that_lets_a_model_sleep_or_wakes_it() {
         ("/%2573leep", 404),
         ("/wake_up", 404),
         ("/v1/../is_sleeping", 404),
-        ("/v1/sleep", 200),
+        ("/sleep%0A", 404),
+        ("/v1/sleep", 404),
+        ("/v1/sleep/it", 200),
     ] {
         let mut request = get();
         *request.uri_mut() = path.parse().unwrap();
