@@ -133,6 +133,9 @@ struct State {
     tracked: HashMap<PodUid, Tracked>,
     /// The pods that the last order names, seen or not.
     drained: HashSet<PodUid>,
+    /// The pod that an order has called although it has the mark of a model that sleeps, until one drains
+    /// it.
+    called: Option<PodUid>,
     /// The order that `drained` comes from, and when it was last given.
     obeyed: OrderId,
     ordered: Option<Instant>,
@@ -154,8 +157,6 @@ struct Tracked {
     failing_since: Option<Instant>,
     unschedulable_since: Option<Instant>,
     ejection: Ejection,
-    /// Whether an order has come, since it was drained last, that no longer drains it.
-    is_called: bool,
     pod: Option<Arc<Pod>>,
     /// Runs while the state is probing; dropping the handle ends the probe.
     probe: Option<AbortOnDropHandle<()>>,
@@ -179,6 +180,7 @@ impl Revision {
             is_told: false,
             tracked: HashMap::new(),
             drained: HashSet::new(),
+            called: None,
             obeyed: OrderId::default(),
             ordered: None,
             ejected: BTreeSet::new(),
@@ -227,10 +229,8 @@ impl Revision {
         let mut state = self.state.lock();
         self.activate(&mut state, now);
         state.drained = order.pods.iter().map(|uid| PodUid::from(uid.as_str())).collect();
-        let State { tracked, drained, .. } = &mut *state;
-        for (uid, tracked) in tracked {
-            tracked.is_called = !drained.contains(uid);
-        }
+        let called = order.called.as_deref().map(PodUid::from).or_else(|| state.called.take());
+        state.called = called.filter(|uid| !state.drained.contains(uid));
         state.obeyed = order.id;
         state.is_told = true;
         state.ordered = (!order.pods.is_empty()).then_some(now);

@@ -2,6 +2,7 @@
 
 use std::net::{IpAddr, SocketAddr};
 
+use jiff::Timestamp;
 use k8s_openapi::api::core::v1::{Pod, PodCondition};
 
 use crate::names;
@@ -49,6 +50,12 @@ pub fn address(pod: &Pod) -> Option<SocketAddr> {
 #[must_use]
 pub fn is_asleep(pod: &Pod) -> bool {
     ASLEEP.get(pod.metadata.annotations.as_ref()).is_some()
+}
+
+/// When that was, if the mark says so.
+#[must_use]
+pub fn asleep_since(pod: &Pod) -> Option<Timestamp> {
+    ASLEEP.get(pod.metadata.annotations.as_ref())?.parse().ok()
 }
 
 /// The condition of that type, if Kubernetes has set it.

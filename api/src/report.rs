@@ -109,6 +109,10 @@ pub struct DrainOrder {
     pub id: OrderId,
     /// UIDs of the pods to drain; a pod that is not named gets requests again at once.
     pub pods: Vec<String>,
+    /// UID of the pod that gets requests although it has the mark of a model that sleeps: it was woken. That
+    /// is said on its own, for a new leader may give an order before it sees the mark.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub called: Option<String>,
 }
 
 impl RevisionKey {

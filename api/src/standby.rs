@@ -69,7 +69,7 @@ pub enum StandbyError {
     /// No path.
     #[error(
         "{0:?} is not a path: it begins with \"/\", goes on with visible characters of ASCII other \
-         than \"#\", and has at most {PATH_BYTES_MAX}"
+         than \", #, <, >, \\, ^, `, {{, | and }}, and has at most {PATH_BYTES_MAX}"
     )]
     Path(String),
     /// No time.
@@ -123,10 +123,12 @@ impl Standby {
     }
 
     /// Whether a request for this path is not for clients: the server would sleep, wake, or tell whether
-    /// it sleeps. However the path is written: encoded, with empty segments, in capitals.
+    /// it sleeps. However the path is written: encoded, with empty segments, in capitals; and below
+    /// whatever prefix, for many servers take one off (`--root-path`).
     pub fn is_reserved(&self, path: &str) -> bool {
         let asked = plain(path);
-        [&*self.sleep, &*self.wake, IS_SLEEPING].into_iter().any(|own| plain(bare(own)) == asked)
+        let is_asked = |own: &str| asked.ends_with(&plain(bare(own)));
+        [&*self.sleep, &*self.wake, IS_SLEEPING].into_iter().any(is_asked)
     }
 }
 
@@ -135,8 +137,10 @@ fn bare(path: &str) -> &str {
     path.split('?').next().unwrap_or(path)
 }
 
+/// Whether a request can be made of it: RFC 3986 has no other characters, and the `http` crate takes
+/// these.
 fn is_path(path: &str) -> bool {
-    let is_fit = |byte: u8| matches!(byte, b'!'..=b'~') && byte != b'#';
+    let is_fit = |byte: u8| matches!(byte, b'!'..=b'~') && !b"\"#<>\\^`{|}".contains(&byte);
     path.len() <= PATH_BYTES_MAX
         && path.bytes().all(is_fit)
         && path.starts_with('/')
@@ -152,7 +156,9 @@ fn plain(path: &str) -> Vec<String> {
             None => break,
         }
     }
-    let text = String::from_utf8_lossy(&text).to_lowercase();
+    // A pattern that ends with "$" matches before a line feed as well (Python's `re`, and so Starlette).
+    let seen: Vec<u8> = text.iter().copied().filter(|byte| *byte > b' ' && *byte != 0x7f).collect();
+    let text = String::from_utf8_lossy(&seen).to_lowercase();
     let mut segments: Vec<String> = Vec::new();
     for segment in text.split(['/', '\\']) {
         // Some servers take what follows a semicolon for a parameter.
@@ -223,7 +229,19 @@ mod tests {
             assert_eq!(told, Err((STANDBY_FOR.name(), lasts.to_owned())), "{text}");
         }
         let long = format!("/{}", "a".repeat(PATH_BYTES_MAX));
-        for text in ["sleep", "/", "//", "/?level=1", "/a b", "/a#b", "/\u{f6}", &long] {
+        for text in [
+            "sleep",
+            "/",
+            "//",
+            "/?level=1",
+            "/a b",
+            "/a#b",
+            "/\u{f6}",
+            "/%20",
+            "/<a>",
+            "/a?\"",
+            &long,
+        ] {
             for key in [STANDBY_SLEEP, STANDBY_WAKE] {
                 let (told, message) = of(&[(STANDBY, "process"), (key, text)]).unwrap_err();
                 assert!(told == key.name() && message.contains("is not a path"), "{message}");
@@ -250,16 +268,34 @@ mod tests {
             "/wake_up",
             "/wake%5Fup",
             "/is_sleeping",
+            "/sleep%0A",
+            "/sleep%0D%0A",
+            "/sleep%20",
+            "/sleep%00",
+            "/sleep%09/",
+            "/sleep%7F",
+            "/%250Awake_up",
+            "/.%0A./sleep",
+            "/v1/sleep",
+            "/llm/v1/wake_up",
         ] {
             assert!(standby.is_reserved(path), "{path}");
         }
-        for path in ["/", "/v1/chat/completions", "/sleeping", "/v1/sleep", "/wake", "/%zz", "%"] {
+        for path in ["/", "/v1/chat/completions", "/sleeping", "/v1/sleep/a", "/wake", "/%zz", "%"]
+        {
             assert!(!standby.is_reserved(path), "{path}");
         }
         let own = [(STANDBY, "process"), (STANDBY_SLEEP, "/a/off?x=1"), (STANDBY_WAKE, "/a/on")];
         let own = of(&own).unwrap().unwrap();
-        assert!(
-            own.is_reserved("/a//off") && own.is_reserved("/a/on") && !own.is_reserved("/sleep")
-        );
+        for (path, is_reserved) in [
+            ("/a//off", true),
+            ("/a/on", true),
+            ("/llm/a/on", true),
+            ("/a/b/on", false),
+            ("/on", false),
+            ("/sleep", false),
+        ] {
+            assert_eq!(own.is_reserved(path), is_reserved, "{path}");
+        }
     }
 }

@@ -3,10 +3,12 @@
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::sync::Arc;
+use std::time::Duration;
 
 use ebb_api::pod::{Amounts, Shortage};
 use ebb_api::report::RevisionKey;
 use ebb_api::{labels, pod};
+use jiff::Timestamp;
 use k8s_openapi::api::core::v1;
 use tokio::time::Instant;
 
@@ -46,6 +48,10 @@ pub struct RevisionPod {
     pub address: Option<SocketAddr>,
     /// Whether it has the mark of a model that was told to sleep.
     pub is_asleep: bool,
+    /// For how long it had had the mark when it was seen; nothing once it is kept.
+    pub slept: Duration,
+    /// Since when it has it.
+    pub asleep_since: Option<Instant>,
     /// Since when it is ready, as far as this autoscaler has seen it.
     pub ready_since: Option<Instant>,
 }
@@ -75,9 +81,9 @@ pub struct PodCounts {
 // === impl RevisionPod ===
 
 impl RevisionPod {
-    /// The pod as far as scaling is concerned, and its revision; `None` if it belongs to none, or
+    /// The pod as far as scaling is concerned at this time, and its revision; `None` if it belongs to none, or
     /// has come to its end (a finished pod is no replica, though its object may linger).
-    pub fn from_object(object: &v1::Pod) -> Option<(RevisionKey, Self)> {
+    pub fn from_object(object: &v1::Pod, now: Timestamp) -> Option<(RevisionKey, Self)> {
         let metadata = &object.metadata;
         let status = object.status.as_ref();
         let phase = status.and_then(|status| status.phase.as_deref());
@@ -100,6 +106,11 @@ impl RevisionPod {
             lacks: pod::shortages(object),
             address: pod::address(object),
             is_asleep: pod::is_asleep(object),
+            // Of another machine's clock, which may be ahead.
+            slept: pod::asleep_since(object)
+                .and_then(|since| now.duration_since(since).try_into().ok())
+                .unwrap_or_default(),
+            asleep_since: None,
             ready_since: None,
         };
         Some((revision, kept))
@@ -131,8 +142,13 @@ impl Pods {
     /// Keeps a pod as it is at this time; false when nothing about it is new. The caller sees to the
     /// bound.
     pub fn insert_at(&mut self, mut pod: RevisionPod, now: Instant) -> bool {
-        let known = self.by_uid.get(&pod.uid).and_then(|pod| pod.ready_since);
-        pod.ready_since = pod.is_ready.then(|| pod.ready_since.or(known).unwrap_or(now));
+        let known = self.by_uid.get(&pod.uid);
+        let known_ready = known.and_then(|pod| pod.ready_since);
+        let known_asleep = known.and_then(|pod| pod.asleep_since);
+        pod.ready_since = pod.is_ready.then(|| pod.ready_since.or(known_ready).unwrap_or(now));
+        let slept = std::mem::take(&mut pod.slept);
+        let since = || known_asleep.unwrap_or_else(|| now.checked_sub(slept).unwrap_or(now));
+        pod.asleep_since = pod.is_asleep.then(since);
         self.insert(pod)
     }
 
@@ -194,6 +210,7 @@ impl Pods {
 
 #[cfg(test)]
 mod tests {
+    use ebb_api::standby::ASLEEP;
     use serde_json::json;
 
     use super::*;
@@ -211,12 +228,44 @@ mod tests {
         .unwrap()
     }
 
+    fn now() -> Timestamp {
+        "2026-11-28T12:00:00Z".parse().unwrap()
+    }
+
+    /// The time of the mark counts, whoever wrote it, and not when it was first seen here.
+    #[test]
+    fn a_mark_tells_for_how_long_its_pod_has_slept() {
+        let marked = |at: &str| {
+            let mut pod = pod("Running", "True");
+            pod.metadata.annotations = Some([(ASLEEP.name().to_owned(), at.to_owned())].into());
+            RevisionPod::from_object(&pod, now()).unwrap().1
+        };
+        let instant = Instant::now() + Duration::from_hours(2);
+        for (at, slept) in [
+            ("2026-11-28T11:00:00Z", Duration::from_hours(1)),
+            ("2026-11-28T13:00:00Z", Duration::ZERO),
+            ("soon", Duration::ZERO),
+        ] {
+            let mut pods = Pods::default();
+            pods.insert_at(marked(at), instant);
+            let since = pods.get("u1").unwrap().asleep_since;
+            assert_eq!(since, Some(instant - slept), "{at}");
+            let later = RevisionPod { slept: slept + Duration::from_secs(9), ..marked(at) };
+            assert!(!pods.insert_at(later, instant + Duration::from_secs(9)), "nothing is new");
+        }
+        let mut pods = Pods::default();
+        pods.insert_at(marked("2026-11-28T11:00:00Z"), instant);
+        let awake = RevisionPod { is_asleep: false, ..marked("2026-11-28T11:00:00Z") };
+        pods.insert_at(awake, instant);
+        assert_eq!(pods.get("u1").unwrap().asleep_since, None);
+    }
+
     #[test]
     fn only_what_scaling_needs_is_kept() {
-        let (revision, kept) = RevisionPod::from_object(&pod("Running", "True")).unwrap();
+        let (revision, kept) = RevisionPod::from_object(&pod("Running", "True"), now()).unwrap();
         assert_eq!(revision, RevisionKey::new("models", "digits-00001"));
         assert!(kept.is_ready && !kept.is_pending && !kept.is_terminating);
-        let (_, starting) = RevisionPod::from_object(&pod("Pending", "False")).unwrap();
+        let (_, starting) = RevisionPod::from_object(&pod("Pending", "False"), now()).unwrap();
         assert!(starting.is_pending && !starting.is_ready);
     }
 
@@ -227,7 +276,11 @@ mod tests {
             let mut pod = pod("Running", "True");
             pod.metadata.annotations =
                 cost.map(|cost| [(DELETION_COST.to_owned(), cost.to_owned())].into());
-            assert_eq!(RevisionPod::from_object(&pod).unwrap().1.is_marked, expected, "{cost:?}");
+            assert_eq!(
+                RevisionPod::from_object(&pod, now()).unwrap().1.is_marked,
+                expected,
+                "{cost:?}"
+            );
         }
     }
 
@@ -252,9 +305,9 @@ mod tests {
 
     #[test]
     fn a_finished_or_foreign_pod_is_no_replica() {
-        assert_eq!(RevisionPod::from_object(&pod("Failed", "False")), None);
+        assert_eq!(RevisionPod::from_object(&pod("Failed", "False"), now()), None);
         let mut foreign = pod("Running", "True");
         foreign.metadata.labels = None;
-        assert_eq!(RevisionPod::from_object(&foreign), None);
+        assert_eq!(RevisionPod::from_object(&foreign, now()), None);
     }
 }

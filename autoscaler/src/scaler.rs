@@ -254,13 +254,14 @@ impl RevisionScaler {
         let is_at_rest = rest.rests.is_none() && self.drain.is_at_rest(want, current, around.pods);
         let views =
             if is_at_rest { Vec::new() } else { self.load.views(around.activators, now.instant) };
+        let first_to_go = self.first_to_go(&rest);
         let plan = self.drain.plan(&Scene {
             want,
             current,
             pods: around.pods,
             views: &views,
             is_writing: self.writing.is_some(),
-            ceded: self.cession.as_ref().map(|cession| &cession.pods),
+            ceded: first_to_go.as_ref(),
             rests: rest.rests.as_ref(),
             order: around.order,
             now: now.instant,
@@ -381,6 +382,7 @@ impl RevisionScaler {
     fn order(&self) -> Action {
         let (id, pods) = self.drain.order();
         let revision = (*self.target.key).clone();
-        Action::Drain(DrainOrder { revision, id, pods: pods.to_vec() })
+        let called = self.rest.called().map(ToString::to_string);
+        Action::Drain(DrainOrder { revision, id, pods: pods.to_vec(), called })
     }
 }

@@ -267,6 +267,8 @@ impl Autoscaler {
 
     /// Lets the writes end that were decided on, for as long as this autoscaler leads.
     async fn finish(mut self) {
+        // Nobody would go by their answers; the next leader goes by the marks.
+        self.calls.drop_all();
         let rest = async {
             let mut is_contested = true;
             loop {

@@ -16,6 +16,7 @@ use ebb_api::{annotations, condition, labels, priority};
 use ebb_daemon::desired::Seen;
 use ebb_daemon::pauses::WatchPauses;
 use futures::{Stream, StreamExt as _};
+use jiff::Timestamp;
 use k8s_openapi::api::core::v1;
 use kube::runtime::{WatchStreamExt as _, watcher};
 use kube::{Api, Client, ResourceExt as _};
@@ -64,14 +65,16 @@ pub fn pods(client: Client) -> impl Stream<Item = FleetEvent> + Send + Unpin {
             None
         }
         watcher::Event::InitApply(object) => {
-            list.extend(RevisionPod::from_object(&object));
+            list.extend(RevisionPod::from_object(&object, Timestamp::now()));
             None
         }
         watcher::Event::InitDone => Some(FleetEvent::PodsListed(std::mem::take(&mut list))),
-        watcher::Event::Apply(object) => match RevisionPod::from_object(&object) {
-            Some((revision, pod)) => Some(FleetEvent::PodApplied { revision, pod }),
-            None => pod_deleted(&object),
-        },
+        watcher::Event::Apply(object) => {
+            match RevisionPod::from_object(&object, Timestamp::now()) {
+                Some((revision, pod)) => Some(FleetEvent::PodApplied { revision, pod }),
+                None => pod_deleted(&object),
+            }
+        }
         watcher::Event::Delete(object) => pod_deleted(&object),
     })
 }

@@ -97,6 +97,8 @@ async fn a_model_sleeps_in_its_process_wakes_by_a_call_and_goes_in_the_end() -> 
         "/sleep/",
         "//sleep",
         "/%73leep",
+        "/sleep%0A",
+        "/llm/sleep",
         "/wake_up",
         "/v1/../wake_up",
         "/is_sleeping",

@@ -29,7 +29,6 @@ impl Revision {
             failing_since: None,
             unschedulable_since: None,
             ejection: Ejection::default(),
-            is_called: false,
             pod: None,
             probe: None,
         });

@@ -83,8 +83,9 @@ impl State {
     /// since. An activator that is new sees the mark before it hears of an order.
     pub(super) fn sleeps(&self, uid: &PodUid) -> bool {
         let has_standby = self.live.as_ref().is_some_and(|live| live.settings.standby.is_some());
-        let is_marked = |tracked: &Tracked| tracked.facts.asleep && !tracked.is_called;
-        has_standby && self.tracked.get(uid).is_some_and(is_marked)
+        let is_called = self.called.as_ref() == Some(uid);
+        let is_marked = |tracked: &Tracked| tracked.facts.asleep;
+        has_standby && !is_called && self.tracked.get(uid).is_some_and(is_marked)
     }
 
     /// Whether the pod gets no requests: an order drains it, or its model sleeps.

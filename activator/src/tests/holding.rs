@@ -125,7 +125,7 @@ async fn a_drained_pod_gets_nothing_and_serves_again_when_taken_back() {
     let pod = world.start(1, slow(50));
     settle().await;
     let id = OrderId { epoch: 1, number: 1 };
-    let order = |pods: Vec<String>| DrainOrder { revision: key(), id, pods };
+    let order = |pods: Vec<String>| DrainOrder { revision: key(), id, pods, called: None };
     let (response, ()) = futures::join!(world.get(), async {
         settle().await;
         world.activator.drain(&order(vec![uid(1)]));
@@ -172,7 +172,12 @@ async fn an_order_for_a_revision_that_is_not_known_yet_is_obeyed() {
     let world = World::new(json!({}));
     let unknown = RevisionKey::new("default", "unknown-00001");
     let id = OrderId { epoch: 1, number: 1 };
-    world.activator.drain(&DrainOrder { revision: unknown.clone(), id, pods: vec![uid(1)] });
+    world.activator.drain(&DrainOrder {
+        revision: unknown.clone(),
+        id,
+        pods: vec![uid(1)],
+        called: None,
+    });
     let told = world.notes.reports.lock().last().unwrap().revisions[0].clone();
     assert_eq!((told.revision, told.obeyed), (unknown, id));
 }
@@ -186,7 +191,7 @@ async fn a_drained_pod_is_taken_back_only_if_a_request_waits_and_there_is_no_oth
     settle().await;
     let revision = world.activator.revisions().remove(0);
     let id = OrderId { epoch: 1, number: 1 };
-    world.activator.drain(&DrainOrder { revision: key(), id, pods: vec![uid(1)] });
+    world.activator.drain(&DrainOrder { revision: key(), id, pods: vec![uid(1)], called: None });
     let standing = HashMap::from([(uid(1).into(), address(1))]);
     assert!(revision.held_back().is_none(), "nobody waits");
     assert!(!revision.take_back(&standing, Instant::now()), "nobody waits");
@@ -241,7 +246,8 @@ async fn an_order_for_a_revision_that_is_not_seen_yet_is_kept_and_obeyed() {
     let world = World::new(json!({}));
     let id = OrderId { epoch: 1, number: 3 };
     let other = RevisionKey::new("default", "other-00001");
-    let order = DrainOrder { revision: other.clone(), id, pods: vec!["x".to_owned()] };
+    let order =
+        DrainOrder { revision: other.clone(), id, pods: vec!["x".to_owned()], called: None };
     world.activator.drain(&order);
     let told = || world.notes.reports.lock().last().unwrap().revisions.clone();
     assert_eq!((told()[0].obeyed, told().len()), (id, 1));
@@ -261,7 +267,7 @@ async fn an_order_for_a_revision_that_is_not_seen_yet_is_kept_and_obeyed() {
 async fn an_order_that_is_not_repeated_is_reported_no_longer_and_still_obeyed() {
     let world = World::new(json!({}));
     let id = OrderId { epoch: 1, number: 3 };
-    world.activator.drain(&DrainOrder { revision: key(), id, pods: vec![uid(1)] });
+    world.activator.drain(&DrainOrder { revision: key(), id, pods: vec![uid(1)], called: None });
     let is_told = || {
         world.activator.report();
         let reports = world.notes.reports.lock();
@@ -275,7 +281,7 @@ async fn an_order_that_is_not_repeated_is_reported_no_longer_and_still_obeyed() 
     let (answer, ()) = futures::join!(world.get(), async {
         sleep(Duration::from_secs(1)).await;
         assert_eq!(pod.served.load(Ordering::SeqCst), 0);
-        world.activator.drain(&DrainOrder { revision: key(), id, pods: Vec::new() });
+        world.activator.drain(&DrainOrder { revision: key(), id, pods: Vec::new(), called: None });
     });
     assert_eq!(answer.status(), 200);
 }
@@ -288,6 +294,7 @@ async fn an_order_of_a_deposed_leader_is_not_obeyed() {
         revision: key(),
         id: OrderId { epoch, number: 1 },
         pods: pods.iter().map(|&pod| pod.to_owned()).collect(),
+        called: None,
     };
     world.activator.drain(&order(2, &[]));
     let told = world.notes.reports.lock().len();

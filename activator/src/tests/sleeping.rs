@@ -86,7 +86,7 @@ async fn clients_that_come_and_give_up_are_told_at_once_only_now_and_then() {
 async fn what_is_told_while_an_interval_is_reported_is_said_again_behind_it() {
     let world = World::new(json!({}));
     let id = OrderId { epoch: 1, number: 3 };
-    let order = DrainOrder { revision: key(), id, pods: vec![uid(1)] };
+    let order = DrainOrder { revision: key(), id, pods: vec![uid(1)], called: None };
     let activator = world.activator.clone();
     *world.notes.meanwhile.lock() = Some(Box::new(move || activator.drain(&order)));
     world.activator.report();
@@ -155,7 +155,7 @@ fn with_standby() -> World {
 }
 
 fn order(number: u64, pods: Vec<String>) -> DrainOrder {
-    DrainOrder { revision: key(), id: OrderId { epoch: 1, number }, pods }
+    DrainOrder { revision: key(), id: OrderId { epoch: 1, number }, pods, called: None }
 }
 
 /// An activator that is new sees the mark before it hears of an order, and an order that calls the pod
@@ -176,11 +176,19 @@ async fn a_pod_whose_model_sleeps_gets_nothing_until_an_order_calls_it_back() {
         sleep(Duration::from_secs(5)).await;
         assert_eq!((world.queued(), world.in_flight()), (1, 0));
         assert!(revision.held_back().is_none(), "nor after an order that drains it");
+        // A new leader has not seen the mark yet.
         world.activator.drain(&order(2, Vec::new()));
+        sleep(Duration::from_secs(5)).await;
+        assert_eq!((world.queued(), world.in_flight()), (1, 0));
+        world.activator.drain(&DrainOrder { called: Some(uid(1)), ..order(3, Vec::new()) });
     });
     assert_eq!(text(response).await, "hello");
+    // As the order of the next leader, which knows of no call.
+    world.activator.drain(&order(4, Vec::new()));
+    assert_eq!(text(world.get().await).await, "hello");
     // It sleeps again, and its mark is a new one.
-    world.activator.drain(&order(3, vec![uid(1)]));
+    world.activator.drain(&DrainOrder { called: Some(uid(1)), ..order(5, vec![uid(1)]) });
+    world.activator.drain(&order(6, Vec::new()));
     world.tell(1, json!({"asleep": "2026-11-27T20:00:00Z"}));
     let waiting = tokio::time::timeout(Duration::from_secs(5), world.get());
     assert!(waiting.await.is_err(), "it waits");
@@ -197,7 +205,9 @@ async fn clients_reach_no_path_that_lets_a_model_sleep_or_wakes_it() {
         ("/%2573leep", 404),
         ("/wake_up", 404),
         ("/v1/../is_sleeping", 404),
-        ("/v1/sleep", 200),
+        ("/sleep%0A", 404),
+        ("/v1/sleep", 404),
+        ("/v1/sleep/it", 200),
     ] {
         let mut request = get();
         *request.uri_mut() = path.parse().unwrap();

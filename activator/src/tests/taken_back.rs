@@ -58,7 +58,12 @@ async fn only_pods_that_the_api_server_has_are_taken_back() {
         settle().await;
         let revision = world.activator.revisions().remove(0);
         let id = OrderId { epoch: 1, number: 1 };
-        world.activator.drain(&DrainOrder { revision: key(), id, pods: vec![uid(1)] });
+        world.activator.drain(&DrainOrder {
+            revision: key(),
+            id,
+            pods: vec![uid(1)],
+            called: None,
+        });
         let config = watch::channel(Arc::new(Config::default())).1;
         let (client, asked) = server(pods);
         let waker = Waker::new(client, config, &mut Registry::default());

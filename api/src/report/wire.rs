@@ -178,6 +178,9 @@ impl Answer {
             if order.pods.len() > PODS_MAX || !order.pods.iter().all(|uid| is_uid(uid)) {
                 return senseless("pods");
             }
+            if !order.called.iter().all(|uid| is_uid(uid)) {
+                return senseless("called");
+            }
         }
         Ok(answer)
     }

@@ -2,6 +2,9 @@
 
 use std::time::Duration;
 
+use ebb_api::report::RevisionKey;
+use ebb_api::standby::Standby;
+
 use super::*;
 
 struct Case {
@@ -9,7 +12,9 @@ struct Case {
     standby: Standby,
     pods: Pods,
     want: u32,
+    needed: Option<u32>,
     current: u32,
+    max: u32,
     is_wanted: bool,
     is_known: bool,
     may_rest: bool,
@@ -35,7 +40,9 @@ fn case() -> Case {
         standby: Standby { sleep, wake, lasts: Some(Duration::from_hours(1)) },
         pods,
         want: 0,
+        needed: None,
         current: 1,
+        max: 10,
         is_wanted: false,
         is_known: true,
         may_rest: true,
@@ -46,24 +53,43 @@ fn case() -> Case {
 impl Case {
     /// The scale, whether a pod rests, and the call.
     fn follow(&mut self) -> (u32, bool, Option<StandbyOrder>) {
-        let plan = self.rest.follow(&RestScene {
+        let plan = self.plan();
+        (plan.want, plan.rests.is_some(), plan.call.map(|(_, order)| order))
+    }
+
+    fn goes(&mut self) -> Option<Arc<str>> {
+        self.plan().goes
+    }
+
+    fn plan(&mut self) -> RestPlan {
+        self.rest.follow(&RestScene {
             want: self.want,
+            needed: self.needed.unwrap_or(self.want),
             current: self.current,
+            max: self.max,
             is_wanted: self.is_wanted,
             is_known: self.is_known,
             standby: Some(&self.standby),
             may_rest: self.may_rest,
             pods: &self.pods,
             now: self.now,
-        });
-        (plan.want, plan.rests.is_some(), plan.call.map(|(_, order)| order))
+        })
     }
 
     fn answer(&mut self, order: StandbyOrder, is_done: bool) -> bool {
-        let failure = (!is_done).then(|| "status 404".into());
+        let failed = StandbyOutcome::Failed("status 404".into());
+        self.come_of(order, if is_done { StandbyOutcome::Done } else { failed })
+    }
+
+    fn come_of(&mut self, order: StandbyOrder, outcome: StandbyOutcome) -> bool {
         let key = RevisionKey::new("models", "m").into();
-        let answer = StandbyAnswer { key, uid: "a".into(), order, failure };
+        let answer = StandbyAnswer { key, uid: "a".into(), order, outcome };
         self.rest.answered(&answer, self.now)
+    }
+
+    fn mark(&mut self, is_asleep: bool) {
+        let asleep_since = is_asleep.then_some(self.now);
+        self.pods.insert(RevisionPod { is_asleep, asleep_since, ..pod("a") });
     }
 
     /// A case whose pod sleeps.
@@ -95,7 +121,7 @@ fn at_silence_the_last_pod_is_drained_then_told_to_sleep_and_woken_for_a_request
     assert_eq!(case.rest.unmark(&case.pods), Some(("a".into(), StandbyOrder::Unmark)));
     assert_eq!(case.rest.unmark(&case.pods), None, "once at a time");
     case.ask(false);
-    assert_eq!(case.follow(), (0, false, None), "a new mark would be removed as well");
+    assert_eq!(case.follow(), (1, false, None), "a new mark would be removed as well");
     assert!(!case.answer(StandbyOrder::Unmark, true));
     case.pods.insert(pod("a"));
     case.asleep();
@@ -116,7 +142,8 @@ fn one_that_comes_while_it_falls_asleep_wakes_it_afterwards() {
     case.follow();
     case.rest.settle();
     case.ask(true);
-    assert_eq!(case.follow(), (1, true, None));
+    assert_eq!(case.follow(), (1, true, Some(StandbyOrder::Stay)));
+    assert_eq!(case.follow(), (1, true, None), "it is said once");
     case.answer(StandbyOrder::Sleep, true);
     assert_eq!(case.follow(), (1, true, Some(StandbyOrder::Wake)));
 }
@@ -138,6 +165,7 @@ fn after_its_time_it_goes_and_nothing_sleeps_until_a_request_has_come() {
     case.current = 1;
     case.standby.lasts = None;
     case.pods = Pods::default();
+    case.follow();
     case.pods.insert(pod("a"));
     case.ask(true);
     case.follow();
@@ -157,11 +185,24 @@ fn what_does_not_do_as_it_is_told_is_stopped_and_no_request_is_sent_there() {
     case.ask(true);
     assert_eq!(case.follow(), (0, false, None), "another one starts once it is gone");
     case.is_known = false;
-    assert_eq!(case.follow(), (1, true, None), "nothing is lowered blindly");
+    assert_eq!(
+        case.follow(),
+        (2, true, None),
+        "nothing is lowered blindly, but another one starts"
+    );
+    (case.want, case.needed, case.current) = (2, Some(1), 2);
+    assert_eq!(case.follow(), (2, true, None), "the scale that is held is not the load");
+    (case.want, case.needed, case.current, case.max) = (1, None, 1, 1);
+    assert_eq!(case.follow(), (1, true, None), "within its bounds");
+    case.max = 10;
+    case.ask(false);
+    assert_eq!(case.follow(), (1, true, None));
+    case.ask(true);
     case.is_known = true;
     case.pods.insert(RevisionPod { is_terminating: true, ..pod("a") });
     assert_eq!(case.follow(), (1, false, None));
     case.pods = Pods::default();
+    case.follow();
     case.pods.insert(pod("a"));
     case.ask(false);
     let mut case = case.asleep();
@@ -187,6 +228,8 @@ fn only_a_ready_pod_that_is_alone_sleeps() {
     let mut case = case();
     case.pods.insert(RevisionPod { is_ready: false, ..pod("a") });
     assert_eq!(case.follow(), (0, false, None), "it does not serve");
+    case.pods.insert(RevisionPod { is_ready: false, ..pod("b") });
+    assert_eq!(case.follow(), (0, false, None), "neither does");
     case.pods.insert(pod("a"));
     case.pods.insert(pod("b"));
     case.current = 2;
@@ -198,8 +241,11 @@ fn only_a_ready_pod_that_is_alone_sleeps() {
         "nobody can send requests, or others need its room"
     );
     case.may_rest = true;
-    case.pods.remove("b");
     case.current = 1;
+    assert_eq!(case.follow(), (1, false, None), "one of them will end");
+    case.now += CROWDED_FOR;
+    assert_eq!(case.follow(), (0, false, None), "it is somebody else's");
+    case.pods.insert(RevisionPod { is_ready: false, ..pod("b") });
     let mut case = case.asleep();
     case.may_rest = false;
     assert_eq!(case.follow(), (0, false, None));
@@ -230,20 +276,139 @@ fn one_that_is_about_to_go_is_woken_before_it_serves_again() {
     }
 }
 
+/// A case whose pod does not wake, while this much is wanted.
+fn broken(want: u32) -> Case {
+    let mut case = case().asleep();
+    (case.is_wanted, case.want) = (true, want);
+    case.follow();
+    case.answer(StandbyOrder::Wake, false);
+    case
+}
+
 #[test]
 fn those_that_serve_stay_beside_one_that_does_not_wake() {
-    let mut case = case().asleep();
-    (case.is_wanted, case.want) = (true, 3);
-    case.follow();
+    let mut case = broken(3);
     case.current = 3;
     case.pods.insert(pod("b"));
-    assert_eq!(case.follow(), (3, true, None));
-    case.answer(StandbyOrder::Wake, false);
     assert_eq!(case.follow(), (4, true, None), "it counts for nothing");
-    case.want = 1;
-    assert_eq!(case.follow(), (2, true, None));
+    case.current = 4;
+    case.pods.insert(pod("c"));
+    case.pods.insert(RevisionPod { is_ready: false, ..pod("d") });
+    assert_eq!(case.follow(), (4, true, None), "Kubernetes would take the one that starts");
+    case.pods.insert(pod("d"));
+    assert_eq!(case.follow(), (3, false, None), "others serve, so that it goes");
+    assert_eq!(case.goes().as_deref(), Some("a"));
+    case.current = 3;
+    assert_eq!(case.follow(), (3, true, None), "it gets nothing until it is gone");
     case.ask(false);
     assert_eq!(case.follow(), (0, false, None));
+}
+
+#[test]
+fn one_that_does_not_wake_takes_no_replica_beyond_the_bounds() {
+    let mut case = broken(3);
+    (case.current, case.max) = (3, 3);
+    case.pods.insert(pod("b"));
+    case.pods.insert(RevisionPod { is_ready: false, ..pod("c") });
+    assert_eq!(case.follow(), (3, true, None));
+    case.pods.insert(pod("c"));
+    assert_eq!(case.follow(), (2, false, None), "another one starts in its place");
+    case.current = 2;
+    assert_eq!(case.follow(), (2, true, None), "once it is gone");
+    case.pods.remove("a");
+    assert_eq!(case.follow(), (3, false, None));
+}
+
+/// The API server's fault is not the model's.
+#[test]
+fn a_pod_without_a_mark_serves_on_and_is_tried_again() {
+    let mut case = case();
+    let mut pauses = Vec::new();
+    for _ in 0..6 {
+        assert_eq!(case.follow(), (1, true, None));
+        assert!(case.rest.settle().is_some());
+        assert!(!case.come_of(StandbyOrder::Sleep, StandbyOutcome::NotTold), "nobody is told");
+        let begin = case.now;
+        while case.follow() == (1, false, None) {
+            case.now += Duration::from_secs(1);
+        }
+        pauses.push((case.now - begin).as_secs());
+    }
+    assert_eq!(pauses, [5, 10, 20, 40, 60, 60]);
+    case.ask(true);
+    assert_eq!(case.follow(), (1, false, None));
+    case.ask(false);
+    assert_eq!(case.follow(), (1, true, None), "each silence begins anew");
+    case.rest.settle();
+    case.come_of(StandbyOrder::Sleep, StandbyOutcome::NotTold);
+    case.now += Duration::from_hours(1);
+    assert_eq!(case.follow(), (0, false, None), "it would not have slept for longer");
+    assert_eq!(case.follow(), (0, false, None));
+}
+
+#[test]
+fn a_pod_that_was_not_told_yet_serves_the_request_that_came() {
+    let mut case = case();
+    case.follow();
+    case.rest.settle();
+    case.ask(true);
+    assert_eq!(case.follow(), (1, true, Some(StandbyOrder::Stay)));
+    assert!(!case.come_of(StandbyOrder::Sleep, StandbyOutcome::NotTold));
+    assert_eq!(case.follow(), (1, false, None));
+    // The write that was given up came through.
+    case.mark(true);
+    assert_eq!(case.follow(), (1, false, None));
+    assert_eq!(case.rest.called().map(|uid| &**uid), Some("a"), "activators may see the mark");
+    assert_eq!(case.rest.unmark(&case.pods), Some(("a".into(), StandbyOrder::Unmark)));
+    case.answer(StandbyOrder::Unmark, true);
+    case.mark(false);
+    case.ask(false);
+    case.follow();
+    assert!(case.rest.settle().is_some(), "the next silence begins with no pause");
+    assert_eq!(case.rest.called(), None);
+}
+
+/// A watch may lag for as long as it likes.
+#[test]
+fn what_was_told_to_sleep_is_woken_although_no_mark_is_seen() {
+    let mut case = case().asleep();
+    case.now += Duration::from_hours(1);
+    assert_eq!(case.follow(), (0, false, None));
+    case.ask(true);
+    assert_eq!(case.follow(), (1, true, Some(StandbyOrder::Wake)));
+    case.answer(StandbyOrder::Wake, true);
+    assert_eq!(case.follow(), (1, false, None));
+    case.mark(true);
+    assert_eq!(case.follow(), (1, false, None), "of before it was woken");
+}
+
+/// Whether the call of an earlier leader arrived is not known.
+#[test]
+fn a_marked_pod_is_told_to_sleep_again_and_sleeps_no_longer_for_it() {
+    let mut case = case();
+    case.mark(true);
+    case.now += Duration::from_mins(50);
+    assert_eq!(case.follow(), (1, true, None));
+    assert_eq!(case.rest.settle(), Some(("a".into(), StandbyOrder::SleepAgain)));
+    case.answer(StandbyOrder::SleepAgain, true);
+    assert_eq!(case.follow(), (1, true, None));
+    assert_eq!(case.rest.settle(), None, "once");
+    case.now += Duration::from_mins(9);
+    assert_eq!(case.follow(), (1, true, None));
+    case.now += Duration::from_mins(1);
+    assert_eq!(case.follow(), (0, false, None));
+}
+
+#[test]
+fn a_marked_pod_that_is_not_told_again_is_woken_all_the_same() {
+    let mut case = case();
+    case.mark(true);
+    case.follow();
+    case.rest.settle();
+    case.ask(true);
+    assert_eq!(case.follow(), (1, true, Some(StandbyOrder::Stay)));
+    case.come_of(StandbyOrder::SleepAgain, StandbyOutcome::NotTold);
+    assert_eq!(case.follow(), (1, true, Some(StandbyOrder::Wake)));
 }
 
 /// Others need its room, or its Route is gone, while a call is under way.
@@ -264,7 +429,7 @@ fn a_pod_that_is_gone_needs_no_mark_removed() {
     case.ask(true);
     case.follow();
     case.answer(StandbyOrder::Wake, true);
-    assert!(case.rest.unmark(&case.pods).is_some());
+    assert!(case.rest.unmark_unseen(&case.pods).is_some());
     case.pods = Pods::default();
     case.pods.insert(pod("a2"));
     case.ask(false);

@@ -15,7 +15,12 @@ type Sender = mpsc::UnboundedSender<Result<Bytes, Infallible>>;
 
 fn order(name: &str, pods: &[&str]) -> DrainOrder {
     let pods = pods.iter().map(|&pod| pod.to_owned()).collect();
-    DrainOrder { revision: RevisionKey::new("default", name), id: OrderId::default(), pods }
+    DrainOrder {
+        revision: RevisionKey::new("default", name),
+        id: OrderId::default(),
+        pods,
+        called: None,
+    }
 }
 
 /// The streams of a replica that leads.

@@ -11,7 +11,10 @@ use ebb_api::pod::{Amounts, MEMORY, Shortage, WAITING_FOR_ROOM, insufficient};
 use ebb_api::quantity;
 use ebb_runner::devices::Devices;
 
+use self::slumber::Slumber;
 use super::capacity::Capacity;
+
+mod slumber;
 
 /// Most models whose memory is remembered; beyond it the first by name are forgotten.
 const MODELS_MAX: usize = 1000;
@@ -77,8 +80,7 @@ struct Holding {
     is_seen: bool,
     /// The most memory that it has had.
     peak: u64,
-    /// The memory that it counted with when it last was awake.
-    awake: u64,
+    slumber: Slumber,
     /// Whether it was ever measured with its model loaded.
     is_measured: bool,
 }
@@ -130,7 +132,7 @@ impl Ledger {
     pub(super) fn follow(&mut self, mut placed: Placed, is_measured: bool) {
         self.queue.retain(|queued| queued.ask.name != placed.ask.name);
         let known = self.held.remove(&placed.ask.name);
-        let awake = known.as_ref().map_or(0, |known| known.awake);
+        let slumber = known.as_ref().map(|known| known.slumber).unwrap_or_default();
         let now = placed.ask.amounts.of(MEMORY);
         let peak = known.as_ref().map_or(now, |known| known.peak.max(now));
         let is_measured = is_measured || known.as_ref().is_some_and(|known| known.is_measured);
@@ -138,9 +140,9 @@ impl Ledger {
             placed.ask.amounts.raise(&known.placed.ask.amounts);
         }
         let name = placed.ask.name.clone();
-        let memory = placed.ask.amounts.of(MEMORY);
-        let awake = if placed.ask.is_asleep { awake.max(memory) } else { memory };
-        self.held.insert(name, Holding { placed, is_seen: true, peak, awake, is_measured });
+        let slumber = slumber.next(placed.ask.amounts.of(MEMORY), placed.ask.is_asleep);
+        placed.ask.amounts.raise(&Amounts([(MEMORY.to_owned(), slumber.counted())].into()));
+        self.held.insert(name, Holding { placed, is_seen: true, peak, slumber, is_measured });
     }
 
     /// Takes note that a pod is gone.
@@ -169,7 +171,9 @@ impl Ledger {
             .held
             .values()
             .filter(|it| it.placed.ask.is_asleep && it.placed.ask.uid.is_some())
-            .map(|it| (it.awake, it.placed.ask.amounts.of(MEMORY), &it.placed.ask))
+            // Requests wait for one that wakes.
+            .filter(|it| !it.slumber.is_waking)
+            .map(|it| (it.slumber.awake, it.placed.ask.amounts.of(MEMORY), &it.placed.ask))
             .collect();
         asleep.sort_by_key(|(awake, now, ask)| (Reverse(awake.saturating_sub(*now)), &ask.name));
         let mut crowded = Vec::new();
@@ -347,9 +351,9 @@ impl Ledger {
         ask.amounts = needed.clone();
         let placed = Placed { ask, devices };
         let is_seen = placed.ask.uid.is_some();
-        let awake = placed.ask.amounts.of(MEMORY);
+        let slumber = Slumber::default().next(placed.ask.amounts.of(MEMORY), false);
         let holding =
-            Holding { placed: placed.clone(), is_seen, peak: 0, awake, is_measured: false };
+            Holding { placed: placed.clone(), is_seen, peak: 0, slumber, is_measured: false };
         self.held.insert(placed.ask.name.clone(), holding);
         Some(placed)
     }

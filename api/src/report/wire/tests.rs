@@ -209,14 +209,20 @@ fn an_answer_is_bounded_too() {
         revision: RevisionKey::new("models", "digits-00001"),
         id: OrderId { epoch: 4, number: 17 },
         pods: vec!["a".to_owned(), "b".to_owned()],
+        called: Some("c".to_owned()),
     };
     let answer = Answer { ack: Some(3), order: Some(order.clone()) };
     let line = String::from_utf8(answer.encode()).unwrap();
     assert_eq!(Answer::decode(line.trim_end()), Ok(answer));
     assert_eq!(Answer::decode("{}"), Ok(Answer::default()));
+    // As autoscalers wrote it before there was a pod to call.
+    let before = line.replace(r#","called":"c""#, "");
+    assert_ne!(before, line);
+    assert_eq!(Answer::decode(before.trim_end()).unwrap().order.unwrap().called, None);
     for bad in [
         DrainOrder { pods: vec!["a".to_owned(); PODS_MAX + 1], ..order.clone() },
         DrainOrder { pods: vec![String::new()], ..order.clone() },
+        DrainOrder { called: Some(String::new()), ..order.clone() },
         DrainOrder { pods: vec!["x".repeat(64)], ..order.clone() },
         DrainOrder { revision: RevisionKey::new("", "r"), ..order.clone() },
         DrainOrder { revision: RevisionKey::new("n", "x".repeat(254)), ..order },

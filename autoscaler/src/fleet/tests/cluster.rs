@@ -30,6 +30,8 @@ pub(super) struct Activator {
     /// Pods it was told to drain.
     pub order: BTreeSet<String>,
     pub obeyed: OrderId,
+    /// The pod whose mark means nothing to it.
+    pub called: Option<String>,
     pub in_flight: BTreeMap<String, u32>,
     pub queued: u32,
     pub is_dead: bool,
@@ -37,6 +39,16 @@ pub(super) struct Activator {
     pub is_mute: bool,
     /// Orders do not get through to it.
     pub is_deaf: bool,
+}
+
+/// What comes of the marks of pods that sleep.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Marks {
+    Seen,
+    /// They are written, and the watch does not show them.
+    Unseen,
+    /// They cannot be written.
+    Refused,
 }
 
 pub(super) struct Cluster {
@@ -52,6 +64,7 @@ pub(super) struct Cluster {
     /// The calls to pods, with whether each succeeds.
     pub calls: Vec<StandbyCall>,
     pub do_calls_succeed: bool,
+    pub marks: Marks,
     /// The measures of the last tick.
     pub measures: Option<Measures>,
     /// How long a new pod takes to be ready.
@@ -111,6 +124,7 @@ impl Cluster {
             notices: Vec::new(),
             calls: Vec::new(),
             do_calls_succeed: true,
+            marks: Marks::Seen,
             measures: None,
             ready_after: Duration::from_millis(500),
             is_controlled: true,
@@ -181,6 +195,7 @@ impl Cluster {
                     for activator in self.activators.iter_mut().filter(|one| !one.is_deaf) {
                         activator.order = order.pods.iter().cloned().collect();
                         activator.obeyed = order.id;
+                        activator.called.clone_from(&order.called);
                     }
                 }
                 Action::Write(write) => self.write(*write),

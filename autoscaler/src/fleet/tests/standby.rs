@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use super::cluster::{Cluster, STEP};
+use super::cluster::{Cluster, Marks, STEP};
 use crate::event::FleetEvent;
 use crate::scale_target::ScaleTarget;
 use crate::standby::StandbyOrder;
@@ -96,10 +96,11 @@ fn the_next_leader_knows_by_the_mark_that_it_sleeps() {
     cluster.restart();
     cluster.run(Duration::from_mins(3));
     assert_eq!((cluster.desired(), cluster.order().len()), (1, 1), "no activator sends there");
-    assert_eq!(orders(&cluster), [StandbyOrder::Sleep], "and it is not woken by the change");
+    let again = [StandbyOrder::Sleep, StandbyOrder::SleepAgain];
+    assert_eq!(orders(&cluster), again, "and it is not woken by the change");
     cluster.request(0, 0);
     cluster.run(STEP);
-    assert_eq!(orders(&cluster)[1], StandbyOrder::Wake);
+    assert_eq!(orders(&cluster)[2], StandbyOrder::Wake);
     assert!(cluster.order().is_empty());
 }
 
@@ -140,4 +141,59 @@ fn several_replicas_go_down_to_the_one_that_sleeps() {
     cluster.run(Duration::from_mins(5));
     assert_eq!((cluster.desired(), cluster.pods.len()), (1, 1));
     assert_eq!(orders(&cluster), [StandbyOrder::Sleep]);
+}
+
+/// While the API server writes no marks, no request waits beside a pod that could serve it.
+#[test]
+fn a_pod_whose_mark_is_not_written_serves_on() {
+    let mut cluster = Cluster::new(1, &[("standby", "process")]);
+    cluster.marks = Marks::Refused;
+    cluster.run_until_ready(1);
+    cluster.run(Duration::from_mins(5));
+    let uid = cluster.pods.keys().next().unwrap().clone();
+    assert_eq!((cluster.desired(), cluster.order().len(), cluster.notices.len()), (1, 0, 0));
+    assert!(orders(&cluster).contains(&StandbyOrder::Sleep));
+    cluster.request(0, 0);
+    assert_eq!(cluster.activators[0].in_flight.get(&uid), Some(&1));
+    cluster.finish();
+    cluster.marks = Marks::Seen;
+    cluster.run(Duration::from_mins(3));
+    assert_eq!((cluster.order().len(), &cluster.pods[&uid].is_asleep), (1, &true));
+}
+
+/// Activators may see the mark long before this autoscaler does.
+#[test]
+fn an_order_calls_the_pod_that_was_woken_whatever_the_watch_shows() {
+    let mut cluster = Cluster::new(1, &[("standby", "process")]);
+    cluster.marks = Marks::Unseen;
+    cluster.run_until_ready(1);
+    cluster.run(Duration::from_mins(3));
+    assert_eq!(orders(&cluster), [StandbyOrder::Sleep]);
+    cluster.request(0, 0);
+    let told = [StandbyOrder::Sleep, StandbyOrder::Wake, StandbyOrder::Unmark];
+    assert_eq!(orders(&cluster), told, "the mark is removed unseen");
+    let uid = cluster.pods.keys().next().unwrap().clone();
+    assert_eq!((cluster.order().len(), cluster.activators[0].called.as_ref()), (0, Some(&uid)));
+}
+
+/// Nothing is lowered while an activator is not heard, and no request waits for it to be.
+#[test]
+fn one_that_does_not_wake_goes_alone_once_others_serve() {
+    let mut cluster = asleep(&[]);
+    let uid = cluster.pods.keys().next().unwrap().clone();
+    cluster.activators[1].is_mute = true;
+    cluster.run(Duration::from_mins(1));
+    cluster.do_calls_succeed = false;
+    cluster.request(0, 0);
+    cluster.run(Duration::from_secs(5));
+    assert!(cluster.pods.len() == 2 && cluster.order().contains(&uid), "another one starts");
+    cluster.dispatch();
+    let serving = cluster.activators[0].in_flight.keys().next().unwrap().clone();
+    assert_ne!(serving, uid);
+    cluster.run(Duration::from_mins(2));
+    assert_eq!((cluster.desired(), cluster.pods.len()), (2, 2));
+    cluster.activators[1].is_mute = false;
+    cluster.run(Duration::from_mins(3));
+    assert_eq!(cluster.pods.keys().collect::<Vec<_>>(), [&serving]);
+    assert_eq!((cluster.desired(), cluster.order().len()), (1, 0));
 }

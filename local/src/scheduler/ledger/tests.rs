@@ -235,3 +235,26 @@ fn what_sleeps_gives_room_and_goes_when_others_have_taken_it() {
     follow(&mut ledger, "a", 60, false);
     assert_eq!(ledger.place(&ask("b", 1, 0)), None, "it is awake");
 }
+
+/// A request waits for it, and its memory is measured only now and then.
+#[test]
+fn what_wakes_is_not_ended_and_has_the_room_that_it_will_need() {
+    let mut ledger = ledger(100, 0);
+    follow(&mut ledger, "a", 60, false);
+    follow(&mut ledger, "a", 60, true);
+    follow(&mut ledger, "a", 10, true);
+    follow(&mut ledger, "a", 12, true);
+    assert!(ledger.place(&ask("b", 30, 0)).is_some(), "it sleeps");
+    follow(&mut ledger, "a", 30, true);
+    assert_eq!(ledger.place(&ask("c", 20, 0)), None, "it wakes");
+    follow(&mut ledger, "b", 90, false);
+    assert_eq!(crowded(&ledger), [""; 0], "it is too late for that");
+    follow(&mut ledger, "b", 30, false);
+    // Its mark is gone before it is measured again.
+    follow(&mut ledger, "a", 10, true);
+    follow(&mut ledger, "a", 10, false);
+    follow(&mut ledger, "a", 10, false);
+    assert_eq!(ledger.place(&ask("c", 20, 0)), None, "it was woken");
+    follow(&mut ledger, "a", 45, false);
+    assert!(ledger.place(&ask("c", 20, 0)).is_some(), "it has less this time");
+}

@@ -1,9 +1,11 @@
 //! The parts of the cluster beside the autoscaler: Kubernetes' controllers, the pods, the controller of
 //! Revisions.
 
-use super::{Cluster, RevisionPod, ScaleTarget};
+use std::time::Duration;
+
+use super::{Cluster, Marks, RevisionPod, ScaleTarget};
 use crate::event::FleetEvent;
-use crate::standby::{StandbyAnswer, StandbyCall, StandbyOrder};
+use crate::standby::{StandbyAnswer, StandbyCall, StandbyOrder, StandbyOutcome};
 
 impl Cluster {
     /// Acts as Kubernetes' controllers: towards the newest scale, unready pods and cheap pods
@@ -85,20 +87,31 @@ impl Cluster {
     /// A call to a pod: its mark follows, and its answer.
     pub(super) fn call(&mut self, call: StandbyCall) {
         let StandbyCall { key, uid, order, .. } = call.clone();
-        let failure = (!self.do_calls_succeed).then(|| "status 404".into());
         self.calls.push(call);
         let is_marked = match order {
             StandbyOrder::Sleep => Some(true),
             StandbyOrder::Unmark => Some(false),
-            StandbyOrder::Wake => None,
+            StandbyOrder::SleepAgain | StandbyOrder::Stay | StandbyOrder::Wake => None,
         };
-        if order == StandbyOrder::Sleep {
+        let outcome = if is_marked.is_some() && self.marks == Marks::Refused {
+            StandbyOutcome::NotTold
+        } else if is_marked != Some(false) && !self.do_calls_succeed {
+            StandbyOutcome::Failed("status 404".into())
+        } else {
+            StandbyOutcome::Done
+        };
+        if order.is_to_sleep() {
             let is_held = |one: &super::Activator| one.is_dead || one.holds(&uid);
             assert!(self.activators.iter().all(is_held), "{uid} is told to sleep in use");
         }
-        if let (Some(is_asleep), Some(pod)) = (is_marked, self.pods.get(&*uid).cloned()) {
-            self.set_pod(RevisionPod { is_asleep, ..pod });
+        if let (Some(is_asleep), Some(pod)) = (is_marked, self.pods.get(&*uid).cloned())
+            && self.marks != Marks::Refused
+        {
+            let (is_asleep, slept) = (is_asleep && self.marks == Marks::Seen, Duration::ZERO);
+            self.set_pod(RevisionPod { is_asleep, slept, ..pod });
         }
-        self.step(FleetEvent::Answered(StandbyAnswer { key, uid, order, failure }));
+        if order != StandbyOrder::Stay {
+            self.step(FleetEvent::Answered(StandbyAnswer { key, uid, order, outcome }));
+        }
     }
 }
