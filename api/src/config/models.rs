@@ -6,9 +6,6 @@ use super::{ConfigError, Reader};
 
 pub(super) const MAP: &str = "config-models";
 
-/// The one setting.
-const SECRET: &str = "api-keys-secret";
-
 /// Longest name of an object in Kubernetes.
 const NAME_BYTES_MAX: usize = 253;
 
@@ -27,14 +24,14 @@ impl ModelsConfig {
     pub(super) fn parse(data: &BTreeMap<String, String>) -> Result<Self, ConfigError> {
         let read = Reader { map: MAP, data };
         // A misspelt key must not mean that no key is asked for. Knative's maps have an `_example`.
-        let others = data.keys().filter(|key| *key != SECRET && !key.starts_with('_'));
+        let name = read.text("api-keys-secret");
+        let others = data.keys().filter(|key| *key != "api-keys-secret" && !key.starts_with('_'));
         if let Some(other) = others.min() {
-            return Err(read.error(other, format!("is not a setting: {SECRET} is the only one")));
+            return Err(read.error(other, "is not a setting: api-keys-secret is the only one"));
         }
-        let name = read.text(SECRET);
         read.require(
             name.is_none_or(is_name),
-            SECRET,
+            "api-keys-secret",
             "must be the name of a Secret, such as ebb-api-keys",
         )?;
         Ok(Self { api_keys_secret: name.map(str::to_owned), is_unreadable: false })
