@@ -13,9 +13,9 @@ mod space;
 use std::collections::BTreeMap;
 use std::path::{Component, Path, PathBuf};
 
-use crate::command;
-
 use serde::{Deserialize, Serialize};
+
+use crate::command;
 
 pub use enter::main;
 pub(super) use mounter::{Entry, Mounter};

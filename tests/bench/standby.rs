@@ -6,6 +6,7 @@ use std::time::Duration;
 use anyhow::Context as _;
 use ebb_tests::ebb::Ebb;
 use ebb_tests::kubectl::Kubectl;
+use ebb_tests::manifest::chat;
 use ebb_tests::{eventually, processes};
 use tokio::time::Instant;
 
@@ -20,26 +21,14 @@ const QUESTION: &str =
     r#"{"model":"chat","max_tokens":1,"messages":[{"role":"user","content":"hi"}]}"#;
 
 fn model(name: &str, annotations: &str, mark: &str) -> String {
-    format!(
-        "apiVersion: serving.knative.dev/v1
-kind: Service
-metadata: {{name: {name}}}
-spec:
-  template:
-    metadata: {{annotations: {{{annotations}}}}}
-    spec:
-      containers:
-        - image: ebb-chat
-          command: [ebb-chat]
-          env:
-            - {{name: EBB_CHAT_LOAD_TIME, value: {LOAD_MS}ms}}
-            - {{name: EBB_CHAT_WAKE_TIME, value: {WAKE_MS}ms}}
-            - {{name: EBB_CHAT_TOKENS_PER_SECOND, value: \"1000000\"}}
-            - {{name: EBB_CHAT_WEIGHTS_MIB, value: \"{WEIGHTS_MIB}\"}}
-            - {{name: STANDBY_BENCH, value: {mark}}}
-          readinessProbe: {{httpGet: {{path: /health}}}}
-"
-    )
+    let variables = [
+        ("EBB_CHAT_LOAD_TIME", &*format!("{LOAD_MS}ms")),
+        ("EBB_CHAT_WAKE_TIME", &format!("{WAKE_MS}ms")),
+        ("EBB_CHAT_TOKENS_PER_SECOND", "1000000"),
+        ("EBB_CHAT_WEIGHTS_MIB", &WEIGHTS_MIB.to_string()),
+        ("STANDBY_BENCH", mark),
+    ];
+    chat(name, annotations, &variables, "")
 }
 
 pub(crate) async fn measure(pairs: usize) -> anyhow::Result<Vec<Figure>> {

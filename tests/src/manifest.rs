@@ -41,6 +41,29 @@ spec:
     )
 }
 
+/// A Service that runs the simulated chat model with these variables, and with template annotations and more
+/// fields of its container as in [`service`].
+pub fn chat(name: &str, annotations: &str, variables: &[(&str, &str)], container: &str) -> String {
+    let image = image("ebb-chat");
+    let variables =
+        variables.iter().map(|(name, value)| format!("{{name: {name}, value: {value:?}}}"));
+    let variables = variables.collect::<Vec<_>>().join(", ");
+    let comma = if container.is_empty() { "" } else { "," };
+    format!(
+        "apiVersion: serving.knative.dev/v1
+kind: Service
+metadata: {{name: {name}}}
+spec:
+  template:
+    metadata: {{annotations: {{{annotations}}}}}
+    spec:
+      containers:
+        - {{image: {image}, command: [ebb-chat], env: [{variables}],
+           readinessProbe: {{httpGet: {{path: /health}}}}{comma} {container}}}
+"
+    )
+}
+
 /// The reference under which the cluster under test finds an image of that name; the name itself in
 /// local mode, which does not look at images.
 pub fn image(name: &str) -> String {

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use ebb_tests::ebb::Ebb;
-use ebb_tests::manifest::QUICK;
+use ebb_tests::manifest::{QUICK, chat};
 use ebb_tests::{eventually, processes};
 use tempfile::TempDir;
 
@@ -13,25 +13,13 @@ const ASKED_MIB: u64 = 200;
 const WEIGHTS_MIB: u64 = 150;
 
 fn model(name: &str, annotations: &str, mark: &str) -> String {
-    format!(
-        "apiVersion: serving.knative.dev/v1
-kind: Service
-metadata: {{name: {name}}}
-spec:
-  template:
-    metadata: {{annotations: {{{annotations}}}}}
-    spec:
-      containers:
-        - image: ebb-chat
-          command: [ebb-chat]
-          env:
-            - {{name: EBB_CHAT_LOAD_TIME, value: 0s}}
-            - {{name: EBB_CHAT_WEIGHTS_MIB, value: \"{WEIGHTS_MIB}\"}}
-            - {{name: CROWDED_TEST, value: {mark}}}
-          readinessProbe: {{httpGet: {{path: /health}}}}
-          resources: {{requests: {{memory: {ASKED_MIB}Mi}}}}
-"
-    )
+    let variables = [
+        ("EBB_CHAT_LOAD_TIME", "0s"),
+        ("EBB_CHAT_WEIGHTS_MIB", &*WEIGHTS_MIB.to_string()),
+        ("CROWDED_TEST", mark),
+    ];
+    let asked = format!("resources: {{requests: {{memory: {ASKED_MIB}Mi}}}}");
+    chat(name, annotations, &variables, &asked)
 }
 
 /// A call that wakes would take more memory than there is; a new start waits for room.
