@@ -109,7 +109,8 @@ impl Plan {
 /// link there leads to where it leads among the mounts, which only a program with them can follow.
 pub(super) fn is_program(plan: &Plan, path: &Path) -> bool {
     let found = plan.on_machine(path);
-    command::is_program(&found) || (found != path && found.is_symlink())
+    let is_linked = || found.ancestors().any(Path::is_symlink);
+    command::is_program(&found) || (found != path && is_linked())
 }
 
 /// The path without `.` and `..`, as Kubernetes reads the paths of mounts: by its words, whatever
@@ -148,6 +149,19 @@ mod tests {
         let plan = Plan::of("/".into(), Vec::new(), &variables);
         let held: Vec<_> = plan.held.keys().collect();
         assert_eq!(held, ["LD_PRELOAD", "_RJEM_MALLOC_CONF"]);
+    }
+
+    #[test]
+    fn a_link_in_a_volume_is_followed_by_the_program_alone() {
+        let scratch = tempfile::tempdir().expect("a scratch folder");
+        let link = scratch.path().join("current");
+        // It leads to a folder among the mounts, which this machine does not have.
+        std::os::unix::fs::symlink("/models/v1", link).expect("made");
+        let source = scratch.path().display().to_string();
+        let plan = Plan::of("/".into(), vec![mount(&source, "/models")], &BTreeMap::new());
+        assert!(is_program(&plan, Path::new("/models/current/run")));
+        assert!(!is_program(&plan, Path::new("/models/other/run")));
+        assert!(!is_program(&plan, Path::new("/elsewhere/current/run")));
     }
 
     #[test]

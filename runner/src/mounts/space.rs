@@ -79,7 +79,8 @@ pub(super) fn join(leader: i32) -> Result<(), SpaceError> {
     let leader = leader.to_string();
     let is_same = |name: &str| match (link(&leader, name), link("self", name)) {
         (Ok(its), Ok(own)) => Ok(its == own),
-        _ => Err(SpaceError::NotThere),
+        (Err(error), _) if error.kind() == io::ErrorKind::NotFound => Err(SpaceError::NotThere),
+        (Err(error), _) | (_, Err(error)) => Err(SpaceError::Join(error)),
     };
     if is_same("exe")? || is_same("ns/mnt")? {
         return Err(SpaceError::NotThere);

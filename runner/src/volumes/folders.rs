@@ -108,6 +108,10 @@ impl Folders {
 
     /// Removes the volumes of a pod that has ended. Blocks.
     pub(crate) fn remove(&self, uid: &str) {
+        // Without a name below it the path would be that of all pods.
+        if uid.is_empty() {
+            return;
+        }
         for root in self.roots() {
             remove(&root.join(uid));
         }
@@ -151,7 +155,11 @@ fn prune(folder: &Path, below: &Path, files: &BTreeMap<PathBuf, Content>) -> io:
                 prune(folder, &path, files)?;
             }
         } else if !is_part && !files.contains_key(&path) {
-            fs::remove_file(entry.path())?;
+            match fs::remove_file(entry.path()) {
+                // Another container of the pod, which starts as well, was first.
+                Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+                removed => removed?,
+            }
         }
     }
     Ok(())
@@ -229,6 +237,8 @@ mod tests {
         fs::create_dir(own.join("fixed")).expect("writable");
         fs::write(own.join("fixed/file"), "").expect("writable");
         fs::set_permissions(own.join("fixed"), fs::Permissions::from_mode(0o555)).expect("ours");
+        folders.remove("");
+        assert!(own.exists());
         folders.remove("uid-1");
         assert!(!own.exists() && !memory.exists() && other.exists());
         let root = memory.ancestors().nth(2).expect("a root");
