@@ -7,6 +7,7 @@ use std::time::Duration;
 use ebb_tests::binaries::binary;
 use ebb_tests::ebb::Ebb;
 use ebb_tests::manifest::example;
+use ebb_tests::ports::free_address;
 use tokio::process::Command;
 use tokio::time::Instant;
 
@@ -57,7 +58,7 @@ async fn asleep(ebb: &Ebb) {
 
 /// From starting the model server to its first accepted connection, without Ebb.
 async fn time_to_listen() -> anyhow::Result<Duration> {
-    let port = std::net::TcpListener::bind("127.0.0.1:0")?.local_addr()?.port();
+    let port = free_address().port();
     let began = Instant::now();
     let mut child = Command::new(binary("ebb-onnx"))
         .args(["--model", "digits.onnx"])

@@ -1,7 +1,7 @@
 //! The daemons' environment: the embedded API, with stand-ins for the Deployment controller and
 //! kubelet.
 
-use std::net::{SocketAddr, TcpListener};
+use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::process::Stdio;
 use std::sync::Arc;
@@ -22,6 +22,7 @@ use ebb_tests::binaries::binary;
 use ebb_tests::client::Client;
 use ebb_tests::kubectl::Kubectl;
 use ebb_tests::manifest::{QUICK, service};
+use ebb_tests::ports::free_address;
 use ebb_tests::{PATIENCE, eventually, processes};
 use nix::sys::signal::Signal;
 use serde_json::json;
@@ -97,7 +98,7 @@ impl Bed {
     }
 
     pub(crate) async fn autoscaler(&self, name: &str) -> anyhow::Result<Daemon> {
-        self.autoscaler_at(name, free()?).await
+        self.autoscaler_at(name, free_address()).await
     }
 
     /// An autoscaler at an address that activators know.
@@ -112,7 +113,7 @@ impl Bed {
     }
 
     pub(crate) async fn controller(&self, name: &str) -> anyhow::Result<Daemon> {
-        self.daemon("ebb-controller", name, free()?, &["--lease", LEASE]).await
+        self.daemon("ebb-controller", name, free_address(), &["--lease", LEASE]).await
     }
 
     pub(crate) async fn activator(
@@ -151,7 +152,7 @@ impl Bed {
         name: &str,
         autoscalers: &[&Daemon],
     ) -> anyhow::Result<Daemon> {
-        let peers = free()?;
+        let peers = free_address();
         let pod = json!({
             "apiVersion": "v1", "kind": "Pod",
             "metadata": {
@@ -179,9 +180,9 @@ impl Bed {
         autoscalers: &[&Daemon],
         mut arguments: Vec<String>,
     ) -> anyhow::Result<Daemon> {
-        let address = free()?;
+        let address = free_address();
         arguments.extend(["--inner".to_owned(), address.to_string()]);
-        arguments.extend(["--listen".to_owned(), free()?.to_string()]);
+        arguments.extend(["--listen".to_owned(), free_address().to_string()]);
         for autoscaler in autoscalers {
             arguments.extend(["--autoscaler".to_owned(), autoscaler.address.to_string()]);
         }
@@ -196,8 +197,8 @@ impl Bed {
         address: SocketAddr,
         arguments: &[&str],
     ) -> anyhow::Result<Daemon> {
-        let admin = free()?;
-        let child = Command::new(binary(program))
+        let admin = free_address();
+        let mut child = Command::new(binary(program))
             .args(["--name", name, "--admin", &admin.to_string()])
             .args(["--log-format", "text", "--log", "warn"])
             .args(arguments)
@@ -206,13 +207,15 @@ impl Bed {
             .kill_on_drop(true)
             .spawn()
             .with_context(|| format!("{program} cannot be started"))?;
-        let daemon = Daemon { child, admin, address };
         let client = Client::new(admin);
-        eventually(&format!("{program} is ready"), || async {
+        let what = format!("{program} is ready");
+        let ready = eventually(&what, || async {
             client.get("admin", "/readyz").await.ok().filter(|answer| answer.status == 200)
-        })
-        .await;
-        Ok(daemon)
+        });
+        tokio::select! {
+            _ = ready => Ok(Daemon { child, admin, address }),
+            status = child.wait() => anyhow::bail!("{program} ended before it was ready: {status:?}"),
+        }
     }
 }
 
@@ -283,9 +286,4 @@ pub(crate) fn narrow_backend(name: &str) -> String {
 /// cluster.
 pub(crate) fn host(name: &str) -> String {
     format!("{name}.default.svc.cluster.local")
-}
-
-/// An address that nobody listens on at the moment.
-fn free() -> std::io::Result<SocketAddr> {
-    TcpListener::bind("127.0.0.1:0")?.local_addr()
 }

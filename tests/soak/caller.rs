@@ -257,6 +257,7 @@ fn says_close(headers: &HeaderMap) -> bool {
 
 #[cfg(test)]
 mod tests {
+    use ebb_tests::ports::free_address;
     use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
     use tokio::net::TcpListener;
 
@@ -373,7 +374,7 @@ mod tests {
 
     #[tokio::test]
     async fn a_connection_that_is_refused_is_counted() -> anyhow::Result<()> {
-        let free = TcpListener::bind("127.0.0.1:0").await?.local_addr()?;
+        let free = free_address();
         let outcome = Caller::new(free).ask(&question()).await.outcome;
         assert_eq!(outcome.label, "connect: connection refused");
         Ok(())

@@ -9,6 +9,7 @@ pub mod incarnations;
 pub mod kubectl;
 pub mod manifest;
 pub mod nft;
+pub mod ports;
 pub mod processes;
 pub mod sdk;
 
