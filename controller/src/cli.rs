@@ -16,6 +16,15 @@ pub struct ControllerFlags {
     #[arg(long, value_name = "HOST")]
     pub gateway: Option<String>,
 
+    /// Image of ebb-fetch, which fetches the models that templates name by serving.ebb.dev/model
+    #[arg(long, value_name = "IMAGE")]
+    pub fetch_image: Option<String>,
+
+    /// A network, as in 127.0.0.0/8, that models may come from although it is the pod's own or the
+    /// link's; may be repeated
+    #[arg(long, value_name = "CIDR")]
+    pub model_network: Vec<String>,
+
     /// Address on which admission reviews are taken, over TLS; without it objects are neither
     /// defaulted nor validated here
     #[arg(long, value_name = "ADDR")]

@@ -95,6 +95,20 @@ pub struct Local {
     #[arg(long, value_name = "NAME", value_delimiter = ',', value_parser = passed_on)]
     pub env: Vec<String>,
 
+    /// Folder that keeps the models which templates name by serving.ebb.dev/model
+    /// [default: ~/.cache/ebb/models]
+    #[arg(long, value_name = "DIR", env = "EBB_MODELS")]
+    pub models: Option<PathBuf>,
+
+    /// Size of that folder: the models that were used least recently go when another needs the room
+    #[arg(long, value_name = "BYTES", value_parser = memory, default_value = "100Gi")]
+    pub models_limit: u64,
+
+    /// A network, as in 127.0.0.0/8, that models may come from although it is this machine's own or the
+    /// link's; may be repeated
+    #[arg(long, value_name = "CIDR", value_delimiter = ',')]
+    pub model_network: Vec<String>,
+
     /// Folder of the state, with which the next start goes on [default: ~/.local/state/ebb]
     #[arg(long, value_name = "DIR", env = "EBB_DATA")]
     pub data: Option<PathBuf>,
@@ -117,8 +131,15 @@ impl Local {
     pub fn data_folder(&self) -> PathBuf {
         self.data.clone().unwrap_or_else(|| {
             let state = std::env::var_os("XDG_STATE_HOME").map(PathBuf::from);
-            let home = || std::env::var_os("HOME").map_or_else(std::env::temp_dir, PathBuf::from);
             state.unwrap_or_else(|| home().join(".local/state")).join("ebb")
+        })
+    }
+
+    /// The folder that keeps models.
+    pub fn models_folder(&self) -> PathBuf {
+        self.models.clone().unwrap_or_else(|| {
+            let cache = std::env::var_os("XDG_CACHE_HOME").map(PathBuf::from);
+            cache.unwrap_or_else(|| home().join(".cache")).join("ebb/models")
         })
     }
 
@@ -150,6 +171,10 @@ impl Local {
     pub fn kubeconfig_file(&self) -> PathBuf {
         self.kubeconfig.clone().unwrap_or_else(|| self.data_folder().join("kubeconfig"))
     }
+}
+
+fn home() -> PathBuf {
+    std::env::var_os("HOME").map_or_else(std::env::temp_dir, PathBuf::from)
 }
 
 fn passed_on(text: &str) -> Result<String, String> {

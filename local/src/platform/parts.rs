@@ -9,7 +9,7 @@ use ebb_api::config::Config;
 use ebb_apiserver::ApiServer;
 use ebb_apiserver::certificate::Certificate;
 use ebb_autoscaler::{Autoscaler, AutoscalerOptions, Roster};
-use ebb_controller::{Controller, ControllerOptions};
+use ebb_controller::{Controller, ControllerOptions, LocalFetcher, ModelFetcher};
 use ebb_daemon::readiness::Readiness;
 use ebb_daemon::tasks::Tasks;
 use ebb_daemon::{admin, settings};
@@ -85,6 +85,7 @@ impl Parts {
         settings: Settings,
         terminal: &Terminal,
         limits: Limits,
+        fetcher: LocalFetcher,
         registry: &mut Registry,
     ) -> Self {
         let config = &settings.config;
@@ -116,6 +117,7 @@ impl Parts {
             config: config.clone(),
             // There is no cluster DNS that a placeholder Service could serve.
             gateway_host: None,
+            model_fetcher: Some(ModelFetcher::Local(fetcher)),
         };
         let controller = Controller::new(options, registry);
         Self { activator, autoscaler, controller, settings }
