@@ -1,0 +1,56 @@
+//! Locks on files of a cache: they end with their process, however it ends.
+
+use std::fs;
+use std::fs::File;
+use std::fs::TryLockError;
+use std::io;
+use std::os::unix::fs::PermissionsExt as _;
+use std::path::Path;
+use std::time::Duration;
+
+/// How often a taken lock is tried again: nothing in flock waits and can be cancelled.
+const TRY_EVERY: Duration = Duration::from_millis(200);
+
+/// Opens a lock file, which is made if it is not there.
+pub(crate) fn open(path: &Path) -> io::Result<File> {
+    let made = File::options().write(true).create_new(true).open(path);
+    match made {
+        Ok(file) => {
+            // Readable, so that users under other user IDs can lock it as well.
+            file.set_permissions(fs::Permissions::from_mode(super::FILE_MODE))?;
+            Ok(file)
+        }
+        Err(error) if error.kind() == io::ErrorKind::AlreadyExists => File::open(path),
+        Err(error) => Err(error),
+    }
+}
+
+/// Takes the lock for this process alone, if nobody has it.
+pub(crate) fn try_exclusive(path: &Path) -> io::Result<Option<File>> {
+    let file = open(path)?;
+    taken(file.try_lock()).map(|taken| taken.then_some(file))
+}
+
+/// Waits for the lock, shared with others or alone; `waits` is called once if it is taken.
+pub(crate) async fn wait(path: &Path, shared: bool, waits: impl FnOnce()) -> io::Result<File> {
+    let file = open(path)?;
+    let mut waits = Some(waits);
+    loop {
+        let tried = if shared { file.try_lock_shared() } else { file.try_lock() };
+        if taken(tried)? {
+            return Ok(file);
+        }
+        if let Some(waits) = waits.take() {
+            waits();
+        }
+        tokio::time::sleep(TRY_EVERY).await;
+    }
+}
+
+fn taken(tried: Result<(), TryLockError>) -> io::Result<bool> {
+    match tried {
+        Ok(()) => Ok(true),
+        Err(TryLockError::WouldBlock) => Ok(false),
+        Err(TryLockError::Error(error)) => Err(error),
+    }
+}

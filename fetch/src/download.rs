@@ -1,0 +1,376 @@
+//! Files that come over the network: several at once, gone on with after every interruption.
+
+use std::collections::BTreeMap;
+use std::path::Path;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use futures::StreamExt as _;
+use futures::TryStreamExt as _;
+use parking_lot::Mutex;
+use tokio::task::spawn_blocking;
+
+use crate::cache::Place;
+use crate::cache::disk_error;
+use crate::cache::journal::Journal;
+use crate::cache::journal::Mark;
+use crate::cache::record::RecordedFile;
+use crate::cache::room::Room;
+use crate::cache::room::size;
+use crate::digest::Hashes;
+use crate::error::FetchError;
+use crate::error::Trouble;
+use crate::meter::Meter;
+use crate::meter::Phase;
+use crate::names;
+use crate::origin::Opened;
+use crate::origin::Origin;
+use crate::part::Part;
+use crate::plan::Item;
+use crate::plan::Plan;
+use crate::report::Report;
+use crate::retry::Retries;
+
+/// Files at once: they hide the round trips of small files, and one connection of a large one fills
+/// most lines.
+const FILES_AT_ONCE: usize = 4;
+/// Bytes of one file that are held in memory before they are written.
+const WRITE_BYTES: usize = 1 << 20;
+
+/// All that the files of one model share.
+pub(crate) struct Download {
+    pub(crate) origin: Box<dyn Origin>,
+    pub(crate) place: Place,
+    pub(crate) room: Arc<Room>,
+    pub(crate) meter: Arc<Meter>,
+    pub(crate) report: Report,
+    journal: Mutex<Journal>,
+}
+
+/// A part that threads for blocking work borrow in turn; `None` once it is finished.
+struct SharedPart(Arc<Mutex<Option<Part>>>);
+
+// === impl Download ===
+
+impl Download {
+    pub(crate) fn new(
+        origin: Box<dyn Origin>,
+        place: Place,
+        room: Arc<Room>,
+        meter: Arc<Meter>,
+        report: Report,
+    ) -> Self {
+        Self { origin, place, room, meter, report, journal: Mutex::default() }
+    }
+
+    /// Asks for the plan, until it is there.
+    pub(crate) async fn plan(&self) -> Result<Plan, Trouble> {
+        let mut retries = Retries::default();
+        loop {
+            match self.origin.plan().await {
+                Err(Trouble::Passing(what, asked)) => {
+                    self.pause(&mut retries, false, (what, asked)).await?;
+                }
+                other => return other,
+            }
+        }
+    }
+
+    /// Fetches all files of a plan into `folder`.
+    ///
+    /// # Errors
+    ///
+    /// [`Trouble::Changed`]: one is not in the state of the plan anymore.
+    pub(crate) async fn files(
+        &self,
+        plan: &Plan,
+        source: &str,
+        folder: &Path,
+    ) -> Result<Vec<RecordedFile>, Trouble> {
+        self.begin(plan, source, folder)?;
+        self.meter.restart(plan.total());
+        if let Some(total) = plan.total() {
+            let (room, folder) = (self.room.clone(), folder.to_owned());
+            blocking(move || room.claim(total, size(&folder))).await?;
+        }
+        futures::stream::iter(&plan.items)
+            .map(|item| self.file(item, folder.join(&item.name)))
+            .buffered(FILES_AT_ONCE)
+            .try_collect()
+            .await
+    }
+
+    /// Compares the plan with what an earlier process began, and throws away what is of another
+    /// state.
+    fn begin(&self, plan: &Plan, source: &str, folder: &Path) -> Result<(), FetchError> {
+        let failed = |error: std::io::Error| disk_error(folder, &error);
+        let earlier = Journal::read(&self.place).unwrap_or_default();
+        let mark = |item: &Item| {
+            let planned = Mark {
+                size: item.listed.size,
+                validator: item.listed.validator.clone(),
+                checked: item.listed.expected.is_something(),
+            };
+            // A server that says its state with the file alone is asked with the state of then.
+            let then = earlier.files.get(&item.name).filter(|then| {
+                planned.validator.is_none()
+                    && then.validator.is_some()
+                    && then.checked == planned.checked
+            });
+            let mark = then.cloned();
+            (item.name.clone(), mark.unwrap_or(planned))
+        };
+        let files: BTreeMap<String, Mark> = plan.items.iter().map(mark).collect();
+        let journal = Journal::new(source, files);
+        crate::cache::make_folder(folder).map_err(failed)?;
+        let keep = |name: &str| journal.continues(&earlier, name);
+        crate::cache::journal::prune(folder, &keep).map_err(failed)?;
+        journal.write(&self.place).map_err(failed)?;
+        *self.journal.lock() = journal;
+        Ok(())
+    }
+
+    async fn file(&self, item: &Item, path: PathBuf) -> Result<RecordedFile, Trouble> {
+        let mut part = self.open(item, &path).await?;
+        let mut was_there = part.length() > 0;
+        let mut retries = Retries::default();
+        // The furthest that an attempt came: going over the same bytes again is no progress.
+        let mut furthest = part.length();
+        loop {
+            let what = match self.attempt(item, &part).await {
+                Ok(()) => {
+                    if let Some(file) = self.finish(item, &part, was_there).await? {
+                        return Ok(file);
+                    }
+                    // What an earlier process left may be what is wrong: once more, all of it.
+                    was_there = false;
+                    furthest = 0;
+                    part = self.open(item, &path).await?;
+                    continue;
+                }
+                Err(Trouble::Passing(what, asked)) => (what, asked),
+                Err(Trouble::Changed) if item.listed.validator.is_none() => {
+                    part.restart(&self.meter).await?;
+                    ("the file changed on its server".to_owned(), None)
+                }
+                Err(trouble) => return Err(trouble),
+            };
+            let progressed = part.length() > furthest;
+            furthest = furthest.max(part.length());
+            self.pause(&mut retries, progressed, what).await?;
+        }
+    }
+
+    async fn open(&self, item: &Item, path: &Path) -> Result<SharedPart, FetchError> {
+        let (path, listed, meter) = (path.to_owned(), item.listed.clone(), self.meter.clone());
+        if size(&path) > 0 {
+            self.meter.enter(Phase::Checking);
+        }
+        blocking(move || Part::open(&path, &listed.expected, listed.size, &meter))
+            .await
+            .map(SharedPart::new)
+    }
+
+    /// Reads one answer to its end, if anything is missing. What came is in `part`, however it ends.
+    async fn attempt(&self, item: &Item, part: &SharedPart) -> Result<(), Trouble> {
+        let mark = self.mark(&item.name);
+        // All of it may have come before the process ended that asked for it.
+        if mark.size == Some(part.length()) && (mark.validator.is_some() || part.length() == 0) {
+            return Ok(());
+        }
+        let from = if mark.validator.is_some() { part.length() } else { 0 };
+        let opened = self.origin.open(&item.listed, from, mark.validator.as_deref()).await?;
+        self.meter.enter(Phase::Downloading);
+        if opened.start == 0 {
+            part.restart(&self.meter).await?;
+        } else if opened.start != part.length() {
+            return Err(Trouble::Changed);
+        }
+        let size = opened.size;
+        self.learn(item, &mark, &opened, part.length()).await?;
+        self.copy(opened, part).await?;
+        match size {
+            Some(size) if part.length() < size => {
+                Err(Trouble::passing("the server ended a file before its end"))
+            }
+            _ => Ok(()),
+        }
+    }
+
+    /// Takes in what an answer says of its file.
+    async fn learn(
+        &self,
+        item: &Item,
+        mark: &Mark,
+        opened: &Opened,
+        there: u64,
+    ) -> Result<(), Trouble> {
+        if let Some(planned) = item.listed.size {
+            let is_same = opened.size.is_none_or(|size| size == planned);
+            return if is_same { Ok(()) } else { Err(Trouble::Changed) };
+        }
+        let goes_on = opened.start > 0;
+        let differs = opened.validator.is_some() && opened.validator != mark.validator;
+        if goes_on && differs {
+            return Err(Trouble::Changed);
+        }
+        let new = Mark {
+            size: opened.size.or(mark.size.filter(|_| goes_on)),
+            validator: if goes_on { mark.validator.clone() } else { opened.validator.clone() },
+            checked: mark.checked,
+        };
+        self.meter.set_total(new.size);
+        if let Some(total) = new.size {
+            let room = self.room.clone();
+            blocking(move || room.claim(total, there)).await?;
+        }
+        if new != *mark {
+            let journal = {
+                let mut journal = self.journal.lock();
+                journal.files.insert(item.name.clone(), new);
+                journal.clone()
+            };
+            let place = self.place.clone();
+            blocking(move || {
+                journal.write(&place).map_err(|error| disk_error(&place.journal(), &error))
+            })
+            .await?;
+        }
+        Ok(())
+    }
+
+    async fn copy(&self, mut opened: Opened, part: &SharedPart) -> Result<(), Trouble> {
+        let (mut held, mut bytes) = (Vec::new(), 0);
+        loop {
+            let ended = match opened.body.next().await {
+                Some(Ok(chunk)) => {
+                    bytes += chunk.len();
+                    held.push(chunk);
+                    None
+                }
+                Some(Err(trouble)) => Some(Err(trouble)),
+                None => Some(Ok(())),
+            };
+            if bytes >= WRITE_BYTES || ended.is_some() {
+                let length = part.length() + bytes as u64;
+                if opened.size.is_some_and(|size| length > size) {
+                    return Err(Trouble::lasting("the server sent more of a file than it said"));
+                }
+                if opened.size.is_none() {
+                    let room = self.room.clone();
+                    blocking(move || room.grow(length)).await?;
+                }
+                part.write(std::mem::take(&mut held)).await?;
+                self.meter.came(bytes as u64);
+                bytes = 0;
+            }
+            if let Some(ended) = ended {
+                return ended;
+            }
+        }
+    }
+
+    /// The finished file; `None` if it was wrong and may have been so for what an earlier process
+    /// left.
+    async fn finish(
+        &self,
+        item: &Item,
+        part: &SharedPart,
+        was_there: bool,
+    ) -> Result<Option<RecordedFile>, Trouble> {
+        let length = part.length();
+        let path = part.path();
+        let (size, hashes) = part.finish().await?;
+        if item.listed.expected.matches(&hashes) {
+            let (path, sha256) = (item.name.clone(), hashes.sha256);
+            return Ok(Some(RecordedFile { path, size, sha256 }));
+        }
+        crate::cache::remove(&path).map_err(|error| disk_error(&path, &error))?;
+        self.meter.lost(length);
+        if was_there {
+            return Ok(None);
+        }
+        Err(Trouble::lasting(format!(
+            "the file {} does not have its checksum: it was damaged or replaced; compare the source",
+            names::shown(&item.name)
+        )))
+    }
+
+    fn mark(&self, name: &str) -> Mark {
+        self.journal.lock().files.get(name).cloned().unwrap_or_default()
+    }
+
+    /// Waits before the next attempt.
+    ///
+    /// # Errors
+    ///
+    /// There is none.
+    async fn pause(
+        &self,
+        retries: &mut Retries,
+        progressed: bool,
+        (what, asked): (String, Option<Duration>),
+    ) -> Result<(), FetchError> {
+        let Some(pause) = retries.after_failure(progressed, asked, rand::random()) else {
+            return Err(FetchError::Failed(format!(
+                "{what}, {} times in a row: see whether the server is well, and try again",
+                retries.in_vain()
+            )));
+        };
+        self.report
+            .note(&format!("{what}; the next attempt comes in {:.1} s", pause.as_secs_f64()));
+        tokio::time::sleep(pause).await;
+        Ok(())
+    }
+}
+
+// === impl SharedPart ===
+
+impl SharedPart {
+    fn new(part: Part) -> Self {
+        Self(Arc::new(Mutex::new(Some(part))))
+    }
+
+    fn length(&self) -> u64 {
+        self.0.lock().as_ref().map_or(0, Part::length)
+    }
+
+    fn path(&self) -> PathBuf {
+        self.0.lock().as_ref().map(|part| part.path().to_owned()).unwrap_or_default()
+    }
+
+    async fn with<T: Send + 'static>(
+        &self,
+        act: impl FnOnce(&mut Option<Part>) -> Result<T, FetchError> + Send + 'static,
+    ) -> Result<T, FetchError> {
+        let part = self.0.clone();
+        blocking(move || act(&mut part.lock())).await
+    }
+
+    async fn write(&self, chunks: Vec<Bytes>) -> Result<(), FetchError> {
+        self.with(move |part| part.as_mut().map_or(Ok(()), |part| part.write(&chunks))).await
+    }
+
+    async fn restart(&self, meter: &Arc<Meter>) -> Result<(), FetchError> {
+        let meter = meter.clone();
+        self.with(move |part| part.as_mut().map_or(Ok(()), |part| part.restart(&meter))).await
+    }
+
+    async fn finish(&self) -> Result<(u64, Hashes), FetchError> {
+        self.with(|part| part.take().expect("a part is finished once").finish()).await
+    }
+}
+
+/// Runs what blocks on a thread for that.
+pub(crate) async fn blocking<T: Send + 'static>(
+    act: impl FnOnce() -> Result<T, FetchError> + Send + 'static,
+) -> Result<T, FetchError> {
+    match spawn_blocking(act).await {
+        Ok(ended) => ended,
+        // It is never cancelled once it runs; before that only the end of the process does it.
+        Err(error) if error.is_cancelled() => Err(FetchError::Stopped),
+        Err(error) => std::panic::resume_unwind(error.into_panic()),
+    }
+}

@@ -1,0 +1,270 @@
+//! One fetch, from its arguments to the finished folder.
+
+use std::future::Future;
+use std::io;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::SystemTime;
+
+use ebb_api::model_source::ModelSource;
+use ebb_api::quantity;
+use jiff::Timestamp;
+use tokio::signal::unix::Signal;
+use tokio::signal::unix::SignalKind;
+use tokio::signal::unix::signal;
+use tokio::time::Instant;
+
+use crate::address::Allowed;
+use crate::cache;
+use crate::cache::Place;
+use crate::cache::disk_error;
+use crate::cache::lock;
+use crate::cache::record;
+use crate::cache::record::Record;
+use crate::cache::record::RecordedFile;
+use crate::cache::removal;
+use crate::cache::room::Room;
+use crate::download::Download;
+use crate::download::blocking;
+use crate::error::FetchError;
+use crate::error::Trouble;
+use crate::meter::Meter;
+use crate::meter::Phase;
+use crate::net::CheckedClient;
+use crate::options::FetchOptions;
+use crate::origin;
+use crate::plan::Plan;
+use crate::report;
+use crate::report::Report;
+use crate::unpack;
+
+/// How often a model is listed anew because it changed while it was fetched.
+const ROUNDS_MAX: usize = 3;
+
+/// One fetch.
+struct Fetch<'a> {
+    options: &'a FetchOptions,
+    source: ModelSource,
+    place: Place,
+    meter: Arc<Meter>,
+    report: Report,
+}
+
+/// Fetches the model, if it is not in the cache, and marks it as used now.
+///
+/// While it runs it holds the shared lock of users, so that no other fetch takes the model for room.
+/// A fetch that is dropped, or whose process is killed, leaves what it has for the next one.
+///
+/// # Errors
+///
+/// The model cannot be had, or SIGTERM or SIGINT came.
+pub async fn run(options: &FetchOptions) -> Result<(), FetchError> {
+    let source = ModelSource::parse(&options.source)
+        .map_err(|error| FetchError::Arguments(format!("the source makes no sense: {error}")))?;
+    let place = Place::new(&options.cache, &source.key());
+    let (meter, report) = (Arc::new(Meter::default()), Report::new(options.quiet));
+    let fetch = Fetch { options, source, place, meter, report };
+    let watch = |kind| {
+        signal(kind)
+            .map_err(|error| FetchError::Failed(format!("no signal can be watched: {error}")))
+    };
+    let (terminate, interrupt) = (watch(SignalKind::terminate())?, watch(SignalKind::interrupt())?);
+    let ended = fetch.until_stopped(terminate, interrupt).await;
+    fetch.report.end();
+    ended
+}
+
+// === impl Fetch ===
+
+impl Fetch<'_> {
+    async fn until_stopped(
+        &self,
+        mut terminate: Signal,
+        mut interrupt: Signal,
+    ) -> Result<(), FetchError> {
+        tokio::select! {
+            ended = self.locked() => ended,
+            _ = terminate.recv() => self.stop(),
+            _ = interrupt.recv() => self.stop(),
+        }
+    }
+
+    fn stop(&self) -> Result<(), FetchError> {
+        self.meter.stop();
+        Err(FetchError::Stopped)
+    }
+
+    /// Fetches under the locks: of users from the beginning, of the fetch if anything is missing.
+    async fn locked(&self) -> Result<(), FetchError> {
+        let (place, key) = (&self.place, &self.place.key);
+        let failed = |error: io::Error| disk_error(&place.cache, &error);
+        cache::make_folder(&place.cache).map_err(failed)?;
+        let removes = || {
+            self.report.note(&format!("Another process removes {key}: waiting for its end"));
+        };
+        let _used = lock::wait(&place.used(), true, removes).await.map_err(failed)?;
+        if self.is_there() {
+            return Ok(());
+        }
+        let fetches = || {
+            self.report.note(&format!("Another process fetches {key}: waiting for its end"));
+        };
+        let _fetched = lock::wait(&place.lock(), false, fetches).await.map_err(failed)?;
+        if self.is_there() {
+            return Ok(());
+        }
+        let ended = self.reported(self.fetch()).await.map_err(|error| self.told(error));
+        self.meter.enter(if ended.is_ok() { Phase::Done } else { Phase::Failed });
+        let error = ended.as_ref().err().map(ToString::to_string);
+        // A disk that is full has no room for it; the process's last line says the same.
+        drop(report::write(place, &self.meter, error.as_deref()));
+        ended
+    }
+
+    /// Whether the model is whole; then it is used now.
+    fn is_there(&self) -> bool {
+        let record = Record::read(&self.place);
+        let whole = record.filter(|record| record.is_whole(&self.place, &self.source.to_string()));
+        let Some(record) = whole else { return false };
+        record::touch(&self.place, SystemTime::now());
+        self.meter.restart(Some(record.bytes()));
+        self.meter.has(record.bytes());
+        self.meter.enter(Phase::Done);
+        drop(report::write(&self.place, &self.meter, None));
+        self.report.note(&format!(
+            "{} is in the cache: {} in {}",
+            self.source,
+            quantity::bytes(record.bytes()),
+            counted(record.files.len()),
+        ));
+        true
+    }
+
+    /// Tells of progress while the work lasts.
+    async fn reported<T>(
+        &self,
+        work: impl Future<Output = Result<T, FetchError>>,
+    ) -> Result<T, FetchError> {
+        tokio::select! {
+            ended = work => ended,
+            never = self.report.run(self.place.clone(), self.meter.clone()) => match never {},
+        }
+    }
+
+    /// The error with the model's name before it.
+    fn told(&self, error: FetchError) -> FetchError {
+        match error {
+            FetchError::Failed(why) => {
+                FetchError::Failed(format!("{} cannot be fetched: {why}", self.source))
+            }
+            other => other,
+        }
+    }
+
+    async fn fetch(&self) -> Result<(), FetchError> {
+        let began = Instant::now();
+        let place = self.place.clone();
+        blocking(move || {
+            let failed = |error: io::Error| disk_error(&place.cache, &error);
+            removal::sweep(&place.cache, &place.key, SystemTime::now()).map_err(failed)?;
+            removal::discard_finished(&place).map_err(failed)
+        })
+        .await?;
+        let allowed = Allowed::new(self.options.allow_network.clone());
+        let client = CheckedClient::new(allowed, self.options.idle_timeout)?;
+        let origin = origin::of(&self.source, client)?;
+        let room = Arc::new(Room::new(&self.place, self.options.limit));
+        let (place, meter, report) = (self.place.clone(), self.meter.clone(), self.report.clone());
+        let download = Download::new(origin, place, room.clone(), meter, report);
+        let (plan, files) = self.download(&download).await?;
+        let files = self.unpack(files, room).await?;
+        let (count, bytes) = self.finish(plan, files).await?;
+        let (lasted, came) = (began.elapsed(), self.meter.over_the_network());
+        self.report.note(&format!(
+            "{} is fetched: {} in {}, {} of it over the network, in {}",
+            self.source,
+            quantity::bytes(bytes),
+            counted(count),
+            quantity::bytes(came),
+            report::time(lasted),
+        ));
+        Ok(())
+    }
+
+    /// The folder that the files of the plan go to.
+    fn target(&self) -> PathBuf {
+        match self.source.archive() {
+            None => self.place.partial(),
+            Some(_) => self.place.archive(),
+        }
+    }
+
+    async fn download(&self, download: &Download) -> Result<(Plan, Vec<RecordedFile>), FetchError> {
+        let source = self.source.to_string();
+        for _ in 0..ROUNDS_MAX {
+            self.meter.enter(Phase::Listing);
+            let ended = match download.plan().await {
+                Ok(plan) => {
+                    let files = download.files(&plan, &source, &self.target()).await;
+                    files.map(|files| (plan, files))
+                }
+                Err(trouble) => Err(trouble),
+            };
+            match ended {
+                Ok(found) => return Ok(found),
+                Err(Trouble::Lasting(error)) => return Err(error),
+                Err(Trouble::Passing(what, _)) => return Err(FetchError::Failed(what)),
+                Err(Trouble::Changed) => self.report.note("The files changed: listing them anew"),
+            }
+        }
+        Err(FetchError::Failed(format!(
+            "its files changed {ROUNDS_MAX} times while they came: try again when they are all there"
+        )))
+    }
+
+    /// Unpacks the archive, if the source is one; the files of the model.
+    async fn unpack(
+        &self,
+        files: Vec<RecordedFile>,
+        room: Arc<Room>,
+    ) -> Result<Vec<RecordedFile>, FetchError> {
+        let Some(kind) = self.source.archive() else { return Ok(files) };
+        self.meter.enter(Phase::Unpacking);
+        let (place, meter) = (self.place.clone(), self.meter.clone());
+        let name = files.into_iter().next().map(|file| file.path).unwrap_or_default();
+        blocking(move || {
+            let folder = place.partial();
+            // What was unpacked of it before is not looked at: a crash may have cut any file off.
+            unpack::empty(&folder)?;
+            unpack::unpack(&place.archive().join(name), kind, &folder, &room, &meter)
+        })
+        .await
+    }
+
+    /// Makes the folder appear, with its record; how many files and bytes it has.
+    async fn finish(
+        &self,
+        plan: Plan,
+        files: Vec<RecordedFile>,
+    ) -> Result<(usize, u64), FetchError> {
+        let (source, fetched) = (self.source.to_string(), Timestamp::now().to_string());
+        let record = Record { source, version: plan.version, fetched, files };
+        let place = self.place.clone();
+        blocking(move || {
+            let failed = |error: io::Error| disk_error(&place.cache, &error);
+            cache::sync_tree(&place.partial()).map_err(failed)?;
+            // The record first: without its folder it is nothing, and the next fetch goes on.
+            record.write(&place).map_err(failed)?;
+            std::fs::rename(place.partial(), place.folder()).map_err(failed)?;
+            cache::sync_folder(&place.cache).map_err(failed)?;
+            cache::remove(&place.archive()).map_err(failed)?;
+            cache::remove(&place.journal()).map_err(failed)?;
+            Ok((record.files.len(), record.bytes()))
+        })
+        .await
+    }
+}
+
+fn counted(files: usize) -> String {
+    if files == 1 { "1 file".to_owned() } else { format!("{files} files") }
+}

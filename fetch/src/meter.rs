@@ -1,0 +1,94 @@
+//! How far a fetch is: counted by those who fetch, read by those who tell.
+
+use std::sync::atomic::AtomicBool;
+use std::sync::atomic::AtomicU64;
+use std::sync::atomic::Ordering;
+
+use parking_lot::Mutex;
+
+/// What a fetch does.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub(crate) enum Phase {
+    /// Asks which files there are.
+    #[default]
+    Listing,
+    Downloading,
+    /// Reads what an earlier process left.
+    Checking,
+    Unpacking,
+    Done,
+    Failed,
+}
+
+/// The counters of one fetch.
+#[derive(Debug, Default)]
+pub(crate) struct Meter {
+    /// Bytes of the files that are there.
+    done: AtomicU64,
+    /// Bytes of all files.
+    total: Mutex<Option<u64>>,
+    /// Bytes that came over the network.
+    came: AtomicU64,
+    phase: Mutex<Phase>,
+    stopped: AtomicBool,
+}
+
+// === impl Meter ===
+
+impl Meter {
+    pub(crate) fn enter(&self, phase: Phase) {
+        *self.phase.lock() = phase;
+    }
+
+    pub(crate) fn phase(&self) -> Phase {
+        *self.phase.lock()
+    }
+
+    pub(crate) fn set_total(&self, total: Option<u64>) {
+        *self.total.lock() = total;
+    }
+
+    pub(crate) fn total(&self) -> Option<u64> {
+        *self.total.lock()
+    }
+
+    /// Bytes that came and are on the disk.
+    pub(crate) fn came(&self, bytes: u64) {
+        self.came.fetch_add(bytes, Ordering::Relaxed);
+        self.has(bytes);
+    }
+
+    /// Bytes that were there, or were unpacked.
+    pub(crate) fn has(&self, bytes: u64) {
+        self.done.fetch_add(bytes, Ordering::Relaxed);
+    }
+
+    /// Bytes that are thrown away: they come again.
+    pub(crate) fn lost(&self, bytes: u64) {
+        self.done.fetch_sub(bytes, Ordering::Relaxed);
+    }
+
+    /// Starts to count from the beginning, of another total.
+    pub(crate) fn restart(&self, total: Option<u64>) {
+        self.done.store(0, Ordering::Relaxed);
+        self.set_total(total);
+    }
+
+    pub(crate) fn done(&self) -> u64 {
+        self.done.load(Ordering::Relaxed)
+    }
+
+    pub(crate) fn over_the_network(&self) -> u64 {
+        self.came.load(Ordering::Relaxed)
+    }
+
+    /// Ends loops that no future's drop ends.
+    pub(crate) fn stop(&self) {
+        self.stopped.store(true, Ordering::Relaxed);
+    }
+
+    pub(crate) fn is_stopped(&self) -> bool {
+        self.stopped.load(Ordering::Relaxed)
+    }
+}

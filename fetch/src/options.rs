@@ -1,0 +1,45 @@
+//! What a fetch is told on its command line.
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use ebb_api::quantity;
+use ipnet::IpNet;
+
+/// One model, and the cache that it goes to.
+///
+/// Secrets come as variables, which no list of processes shows: `HF_TOKEN`, `MODEL_TOKEN`, `AWS_*`.
+#[derive(clap::Args, Clone, Debug)]
+pub struct FetchOptions {
+    /// Where the model is: hf://ORGANISATION/NAME[@REVISION][/PATH], https://HOST/FILE or
+    /// s3://BUCKET/KEY, with #sha256=... for one file
+    pub source: String,
+    /// Folder of the cache
+    #[arg(long, value_name = "FOLDER")]
+    pub cache: PathBuf,
+    /// Bytes that the cache may hold, as in 100Gi: models used least recently go first. Without it
+    /// the disk is the limit
+    #[arg(long, value_name = "BYTES", value_parser = bytes)]
+    pub limit: Option<u64>,
+    /// Network that may be connected to although it is a loopback, link-local or metadata address,
+    /// as in 127.0.0.0/8
+    #[arg(long, value_name = "CIDR")]
+    pub allow_network: Vec<IpNet>,
+    /// Seconds without a byte after which a connection counts as broken
+    #[arg(long, value_name = "SECONDS", default_value = "30", value_parser = seconds)]
+    pub idle_timeout: Duration,
+    /// Print nothing but errors
+    #[arg(long)]
+    pub quiet: bool,
+}
+
+fn bytes(text: &str) -> Result<u64, String> {
+    quantity::whole(text)
+        .filter(|bytes| *bytes > 0)
+        .ok_or_else(|| "write a number of bytes above 0, as in 100Gi".to_owned())
+}
+
+fn seconds(text: &str) -> Result<Duration, String> {
+    let seconds = text.parse().ok().filter(|seconds| (1..=3600).contains(seconds));
+    seconds.map(Duration::from_secs).ok_or_else(|| "write 1 to 3600 seconds".to_owned())
+}

@@ -1,0 +1,208 @@
+//! Objects of S3, or of a server with its protocol.
+//!
+//! Credentials, region and endpoint come from the variables that all tools of AWS read. Without
+//! credentials requests are not signed: those of the machine that a pod runs on are not asked for.
+
+use async_trait::async_trait;
+use ebb_api::model_source::ModelSource;
+use futures::StreamExt as _;
+use futures::TryStreamExt as _;
+use object_store::GetOptions;
+use object_store::GetRange;
+use object_store::ObjectMeta;
+use object_store::ObjectStore;
+use object_store::ObjectStoreExt as _;
+use object_store::RetryConfig;
+use object_store::aws::AmazonS3;
+use object_store::aws::AmazonS3Builder;
+use object_store::path::Path;
+
+use super::Opened;
+use super::Origin;
+use super::bucket_client::CheckedConnector;
+use super::bucket_client::carried;
+use crate::digest::Expected;
+use crate::error::FetchError;
+use crate::error::Trouble;
+use crate::net::CheckedClient;
+use crate::plan;
+use crate::plan::FILES_MAX;
+use crate::plan::Item;
+use crate::plan::Listed;
+use crate::plan::Plan;
+
+/// Variables one of which stands for credentials: a key, a role of a service account's token, a
+/// container's role.
+const CREDENTIALS: [&str; 4] = [
+    "AWS_ACCESS_KEY_ID",
+    "AWS_WEB_IDENTITY_TOKEN_FILE",
+    "AWS_CONTAINER_CREDENTIALS_RELATIVE_URI",
+    "AWS_CONTAINER_CREDENTIALS_FULL_URI",
+];
+/// What follows when the store says no more.
+const CHECK: &str = "check the bucket, AWS_REGION and AWS_ENDPOINT_URL";
+
+/// A bucket, and what is wanted of it.
+pub(crate) struct Bucket {
+    store: AmazonS3,
+    bucket: String,
+    key: String,
+    name: String,
+    expected: Expected,
+    is_signed: bool,
+}
+
+// === impl Bucket ===
+
+impl Bucket {
+    pub(crate) fn new(
+        client: CheckedClient,
+        source: &ModelSource,
+        bucket: &str,
+        key: &str,
+    ) -> Result<Self, FetchError> {
+        let is_signed = CREDENTIALS.iter().any(|name| super::secret(name).is_some());
+        let mut builder = AmazonS3Builder::from_env()
+            .with_bucket_name(bucket)
+            .with_http_connector(CheckedConnector::new(client))
+            // Attempts are made, and told, as those of the other protocols.
+            .with_retry(RetryConfig { max_retries: 0, ..RetryConfig::default() });
+        if !is_signed {
+            builder = builder.with_skip_signature(true);
+        }
+        let store = builder.build().map_err(|error| {
+            FetchError::Arguments(format!("the AWS_ variables make no sense: {error}"))
+        })?;
+        Ok(Self {
+            store,
+            bucket: bucket.to_owned(),
+            key: key.to_owned(),
+            name: source.file_name().unwrap_or_else(|| super::ARCHIVE.to_owned()),
+            expected: source.sha256.clone().map_or(Expected::Nothing, Expected::Sha256),
+            is_signed,
+        })
+    }
+
+    /// All objects below the key.
+    async fn list(&self) -> Result<Vec<Item>, Trouble> {
+        let prefix = self.path(self.key.trim_end_matches('/'))?;
+        let mut objects = self.store.list(Some(&prefix));
+        let mut list = Vec::new();
+        while let Some(object) = objects.try_next().await.map_err(|error| self.trouble(&error))? {
+            if list.len() > FILES_MAX {
+                break;
+            }
+            list.push(listed(&object, Expected::Nothing));
+        }
+        plan::choose(list, Some(&self.key))
+            .map_err(|why| Trouble::lasting(format!("the bucket {} {why}", self.bucket)))
+    }
+
+    /// One object, or all parts of it.
+    async fn one(&self) -> Result<Vec<Item>, Trouble> {
+        let mut items = Vec::new();
+        for key in plan::parts(&self.key).unwrap_or_else(|| vec![self.key.clone()]) {
+            let object = self.store.head(&self.path(&key)?).await;
+            let object = object.map_err(|error| self.trouble(&error))?;
+            let name = key.rsplit('/').next().unwrap_or(&key);
+            let name = if key == self.key { self.name.clone() } else { name.to_owned() };
+            items.push(Item { name, listed: listed(&object, self.expected.clone()) });
+        }
+        Ok(items)
+    }
+
+    fn path(&self, key: &str) -> Result<Path, Trouble> {
+        Path::parse(key).map_err(|_| {
+            Trouble::lasting(format!(
+                "the bucket {} cannot be asked for a key with empty parts or dots: rename the object",
+                self.bucket
+            ))
+        })
+    }
+
+    fn trouble(&self, error: &object_store::Error) -> Trouble {
+        if let Some(trouble) = carried(error) {
+            return trouble;
+        }
+        let bucket = &self.bucket;
+        let code = code(error).map(|code| format!(" ({code})")).unwrap_or_default();
+        Trouble::lasting(match error {
+            object_store::Error::Precondition { .. } => return Trouble::Changed,
+            object_store::Error::NotFound { .. } => {
+                format!("the bucket {bucket} has no such object{code}: check the name")
+            }
+            object_store::Error::PermissionDenied { .. }
+            | object_store::Error::Unauthenticated { .. }
+                if self.is_signed =>
+            {
+                format!(
+                    "the bucket {bucket} does not let these credentials read it{code}: let them read \
+                     and list its objects, or set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY anew"
+                )
+            }
+            object_store::Error::PermissionDenied { .. }
+            | object_store::Error::Unauthenticated { .. } => format!(
+                "the bucket {bucket} lets nobody read it without credentials{code}: give \
+                 AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, in a Secret on Kubernetes"
+            ),
+            _ => format!("the bucket {bucket} cannot be read{code}: {CHECK}"),
+        })
+    }
+}
+
+#[async_trait]
+impl Origin for Bucket {
+    async fn plan(&self) -> Result<Plan, Trouble> {
+        let is_folder = self.key.is_empty() || self.key.ends_with('/');
+        let items = if is_folder { self.list().await? } else { self.one().await? };
+        let version = match items.as_slice() {
+            [item] => item.listed.validator.clone(),
+            _ => None,
+        };
+        Ok(Plan { version, items })
+    }
+
+    async fn open(
+        &self,
+        listed: &Listed,
+        from: u64,
+        validator: Option<&str>,
+    ) -> Result<Opened, Trouble> {
+        let options = GetOptions {
+            range: (from > 0).then_some(GetRange::Offset(from)),
+            if_match: validator.map(str::to_owned),
+            ..GetOptions::default()
+        };
+        let found = self.store.get_opts(&self.path(&listed.path)?, options).await;
+        let found = found.map_err(|error| self.trouble(&error))?;
+        let (start, size) = (found.range.start, found.meta.size);
+        let validator = found.meta.e_tag.clone();
+        let bucket = self.bucket.clone();
+        let body = found.into_stream().map(move |chunk| {
+            chunk.map_err(|error| {
+                carried(&error).unwrap_or_else(|| {
+                    Trouble::passing(format!("the bucket {bucket} broke the connection off"))
+                })
+            })
+        });
+        Ok(Opened { start, size: Some(size), validator, body: body.boxed() })
+    }
+}
+
+fn listed(object: &ObjectMeta, expected: Expected) -> Listed {
+    Listed {
+        path: object.location.to_string(),
+        size: Some(object.size),
+        expected,
+        validator: object.e_tag.clone(),
+    }
+}
+
+/// The code in an answer of S3; the rest of it names keys and what was signed.
+fn code(error: &object_store::Error) -> Option<String> {
+    let text = error.to_string();
+    let (_, code) = text.split_once("<Code>")?;
+    let (code, _) = code.split_once("</Code>")?;
+    let is_code = code.len() < 64 && code.bytes().all(|byte| byte.is_ascii_alphanumeric());
+    is_code.then(|| code.to_owned())
+}
