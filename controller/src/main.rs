@@ -36,7 +36,8 @@ async fn run(mut process: Process, options: ControllerFlags) -> anyhow::Result<(
         config: process.config.clone(),
         gateway_host: options.gateway,
         model_fetcher: options.fetch_image.map(|image| {
-            ModelFetcher::Cluster(ClusterFetcher { image, networks: options.model_network })
+            let networks = options.model_network.iter().map(ToString::to_string).collect();
+            ModelFetcher::Cluster(ClusterFetcher { image, networks })
         }),
     };
     let controller = Controller::new(options, &mut process.registry);

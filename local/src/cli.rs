@@ -7,6 +7,8 @@ use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand};
 use ebb_api::quantity;
+use ebb_fetch::options::FetchOptions;
+use ipnet::IpNet;
 
 use crate::scheduler::DeviceCount;
 use crate::terminal::Output;
@@ -29,6 +31,9 @@ pub enum Command {
     /// Run the whole platform on this machine: no Kubernetes, no root, no containers
     #[command(after_help = LOCAL_EXAMPLES)]
     Local(Box<Local>),
+    /// Fetch the files of a model into the cache, before a service needs them
+    #[command(after_help = FETCH_EXAMPLES)]
+    Fetch(FetchOptions),
     /// Ends what a killed `ebb local` left behind; started by `ebb local` itself
     #[command(hide = true)]
     Guardian,
@@ -42,6 +47,13 @@ pub enum Command {
         words: Vec<OsString>,
     },
 }
+
+const FETCH_EXAMPLES: &str = "\
+Examples:
+  ebb fetch hf://Qwen/Qwen3-0.6B-GGUF/Qwen3-0.6B-Q8_0.gguf
+  HF_TOKEN=... ebb fetch hf://meta-llama/Llama-3.2-1B-Instruct@main
+  ebb fetch https://models.example.com/digits.onnx#sha256=...
+  ebb fetch s3://models/digits/ --cache /srv/models";
 
 const LOCAL_EXAMPLES: &str = "\
 Examples:
@@ -107,7 +119,7 @@ pub struct Local {
     /// A network, as in 127.0.0.0/8, that models may come from although it is this machine's own or the
     /// link's; may be repeated
     #[arg(long, value_name = "CIDR", value_delimiter = ',')]
-    pub model_network: Vec<String>,
+    pub model_network: Vec<IpNet>,
 
     /// Folder of the state, with which the next start goes on [default: ~/.local/state/ebb]
     #[arg(long, value_name = "DIR", env = "EBB_DATA")]
