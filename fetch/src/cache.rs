@@ -12,12 +12,10 @@ pub(crate) mod record;
 pub(crate) mod removal;
 pub(crate) mod room;
 
-use std::fs;
-use std::io;
 use std::io::Write as _;
 use std::os::unix::fs::PermissionsExt as _;
-use std::path::Path;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
+use std::{fs, io};
 
 use crate::error::FetchError;
 

@@ -1,35 +1,26 @@
 //! Files that come over the network: several at once, gone on with after every interruption.
 
 use std::collections::BTreeMap;
-use std::path::Path;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use futures::StreamExt as _;
-use futures::TryStreamExt as _;
+use futures::{StreamExt as _, TryStreamExt as _};
 use parking_lot::Mutex;
 use tokio::task::spawn_blocking;
 
-use crate::cache::Place;
-use crate::cache::disk_error;
-use crate::cache::journal::Journal;
-use crate::cache::journal::Mark;
+use crate::cache::journal::{Journal, Mark};
 use crate::cache::record::RecordedFile;
-use crate::cache::room::Room;
-use crate::cache::room::size;
+use crate::cache::room::{Room, size};
+use crate::cache::{Place, disk_error};
 use crate::digest::Hashes;
-use crate::error::FetchError;
-use crate::error::Trouble;
-use crate::meter::Meter;
-use crate::meter::Phase;
+use crate::error::{FetchError, Trouble};
+use crate::meter::{Meter, Phase};
 use crate::names;
-use crate::origin::Opened;
-use crate::origin::Origin;
+use crate::origin::{Opened, Origin};
 use crate::part::Part;
-use crate::plan::Item;
-use crate::plan::Plan;
+use crate::plan::{Item, Plan};
 use crate::report::Report;
 use crate::retry::Retries;
 
@@ -217,7 +208,7 @@ impl Download {
             return Err(Trouble::Changed);
         }
         let new = Mark {
-            size: opened.size.or(mark.size.filter(|_| goes_on)),
+            size: opened.size.or_else(|| mark.size.filter(|_| goes_on)),
             validator: if goes_on { mark.validator.clone() } else { opened.validator.clone() },
             checked: mark.checked,
         };

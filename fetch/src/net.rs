@@ -12,19 +12,12 @@ use std::error::Error;
 use std::sync::Arc;
 use std::time::Duration;
 
-use reqwest::Request;
-use reqwest::Response;
-use reqwest::Url;
-use reqwest::redirect;
+use reqwest::{Request, Response, Url, redirect};
 
-use crate::address::Allowed;
-use crate::address::RefusedAddress;
-use crate::error::FetchError;
-use crate::error::Trouble;
+use crate::address::{Allowed, RefusedAddress};
+use crate::error::{FetchError, Trouble};
 
-pub(crate) use answer::lasting_status;
-pub(crate) use answer::read_small;
-pub(crate) use answer::retry_after;
+pub(crate) use answer::{lasting_status, read_small, retry_after};
 
 /// Redirects that are followed: Hugging Face takes two.
 const REDIRECTS_MAX: usize = 10;
@@ -144,10 +137,10 @@ pub(crate) fn trouble(host: &str, error: reqwest::Error) -> Trouble {
         next = inner.map(|inner| inner as &(dyn Error + 'static)).or_else(|| cause.source());
     }
     let find = |is: fn(&(dyn Error + 'static)) -> bool| causes.iter().find(|cause| is(**cause));
-    if let Some(refused) = find(|cause| cause.is::<RefusedAddress>()) {
+    if let Some(refused) = find(<dyn Error>::is::<RefusedAddress>) {
         return Trouble::lasting(refused.to_string());
     }
-    if let Some(refused) = find(|cause| cause.is::<RefusedRedirect>()) {
+    if let Some(refused) = find(<dyn Error>::is::<RefusedRedirect>) {
         return Trouble::lasting(format!("{host} {refused}: name the file's own URL"));
     }
     let certificate = causes.iter().find_map(|cause| cause.downcast_ref::<rustls::Error>());

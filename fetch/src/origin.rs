@@ -8,15 +8,12 @@ pub(crate) mod web;
 
 use async_trait::async_trait;
 use bytes::Bytes;
-use ebb_api::model_source::ModelPlace;
-use ebb_api::model_source::ModelSource;
+use ebb_api::model_source::{ModelPlace, ModelSource};
 use futures::stream::BoxStream;
 
-use crate::error::FetchError;
-use crate::error::Trouble;
+use crate::error::{FetchError, Trouble};
 use crate::net::CheckedClient;
-use crate::plan::Listed;
-use crate::plan::Plan;
+use crate::plan::{Listed, Plan};
 
 /// The name of an archive, which is no file of the model.
 const ARCHIVE: &str = "archive";

@@ -61,7 +61,7 @@ pub(crate) fn choose(list: Vec<Listed>, wanted: Option<&str>) -> Result<Vec<Item
         };
         list.into_iter().filter_map(below).collect()
     } else {
-        one(list, wanted)?
+        one(&list, wanted)?
     };
     if items.is_empty() {
         let place = if wanted.is_empty() {
@@ -82,7 +82,7 @@ pub(crate) fn choose(list: Vec<Listed>, wanted: Option<&str>) -> Result<Vec<Item
 }
 
 /// One file, or all parts of it.
-fn one(list: Vec<Listed>, wanted: &str) -> Result<Vec<Item>, String> {
+fn one(list: &[Listed], wanted: &str) -> Result<Vec<Item>, String> {
     let parts = parts(wanted).unwrap_or_else(|| vec![wanted.to_owned()]);
     let mut items = Vec::with_capacity(parts.len());
     for path in parts {

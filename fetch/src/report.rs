@@ -1,21 +1,17 @@
 //! What a fetch tells: people at a terminal, a log, and `K.progress` for other programs.
 
-use std::io::IsTerminal as _;
-use std::io::Write as _;
+use std::io::{IsTerminal as _, Write as _};
 use std::sync::Arc;
 use std::time::Duration;
 
 use ebb_api::quantity;
-use indicatif::ProgressBar;
-use indicatif::ProgressDrawTarget;
-use indicatif::ProgressStyle;
+use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use serde::Serialize;
 use tokio::time::Instant;
 
 use crate::cache;
 use crate::cache::Place;
-use crate::meter::Meter;
-use crate::meter::Phase;
+use crate::meter::{Meter, Phase};
 
 /// How often the file of progress is written, and a bar drawn: people see no more.
 const WRITE_EVERY: Duration = Duration::from_millis(500);
@@ -130,7 +126,7 @@ fn doing(phase: Phase) -> &'static str {
 /// A line of progress for a log.
 fn line(meter: &Meter, lasted: Duration) -> String {
     let (done, doing) = (meter.done(), doing(meter.phase()));
-    let mut line = match meter.total().filter(|total| *total > 0) {
+    let so_far = match meter.total().filter(|total| *total > 0) {
         Some(total) => {
             let percent = u128::from(done) * 100 / u128::from(total);
             format!("{doing}: {percent}% of {}", quantity::bytes(total))
@@ -139,14 +135,12 @@ fn line(meter: &Meter, lasted: Duration) -> String {
     };
     let millis = u64::try_from(lasted.as_millis()).unwrap_or(u64::MAX);
     let speed = (meter.over_the_network().saturating_mul(1000)).checked_div(millis).unwrap_or(0);
-    if meter.phase() == Phase::Downloading && speed > 0 {
-        line.push_str(&format!(" at {}/s", quantity::bytes(speed)));
-        if let Some(total) = meter.total() {
-            let left = Duration::from_secs(total.saturating_sub(done) / speed);
-            line.push_str(&format!(", {} left", time(left)));
-        }
+    if meter.phase() != Phase::Downloading || speed == 0 {
+        return so_far;
     }
-    line
+    let left = meter.total().map(|total| Duration::from_secs(total.saturating_sub(done) / speed));
+    let left = left.map_or(String::new(), |left| format!(", {} left", time(left)));
+    format!("{so_far} at {}/s{left}", quantity::bytes(speed))
 }
 
 /// A time for people.

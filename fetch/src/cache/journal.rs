@@ -1,12 +1,10 @@
 //! What the files of an unfinished model belong to.
 
 use std::collections::BTreeMap;
-use std::fs;
-use std::io;
 use std::path::Path;
+use std::{fs, io};
 
-use serde::Deserialize;
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 use super::Place;
 use super::record::read_json;

@@ -1,8 +1,7 @@
 //! Locks on files of a cache: they end with their process, however it ends.
 
 use std::fs;
-use std::fs::File;
-use std::fs::TryLockError;
+use std::fs::{File, TryLockError};
 use std::io;
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::Path;

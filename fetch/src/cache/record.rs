@@ -7,8 +7,7 @@ use std::io::Read as _;
 use std::path::Path;
 use std::time::SystemTime;
 
-use serde::Deserialize;
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 use super::Place;
 

@@ -1,13 +1,10 @@
 //! How models and leftovers leave a cache: a crash at any moment leaves no half model in sight.
 
-use std::fs;
-use std::io;
 use std::path::Path;
-use std::time::Duration;
-use std::time::SystemTime;
+use std::time::{Duration, SystemTime};
+use std::{fs, io};
 
-use super::Place;
-use super::lock;
+use super::{Place, lock};
 
 /// How long an unfinished model that nobody fetches stays for somebody to go on with.
 const STALE_AFTER: Duration = Duration::from_hours(24 * 7);

@@ -1,21 +1,17 @@
 //! Room for a model in its cache: under the limit, and on the disk.
 
 use std::collections::BTreeSet;
-use std::fs;
-use std::io;
 use std::path::Path;
 use std::time::SystemTime;
+use std::{fs, io};
 
 use ebb_api::quantity;
 use parking_lot::Mutex;
 use serde::Deserialize;
 
-use super::Place;
-use super::disk_error;
-use super::lock;
-use super::record::Record;
-use super::record::read_json;
+use super::record::{Record, read_json};
 use super::removal;
+use super::{Place, disk_error, lock};
 use crate::error::FetchError;
 use crate::eviction;
 use crate::eviction::Held;
@@ -198,8 +194,7 @@ pub(crate) fn size(path: &Path) -> u64 {
     match fs::symlink_metadata(path) {
         Ok(metadata) if metadata.is_file() => metadata.len(),
         Ok(metadata) if metadata.is_dir() => fs::read_dir(path)
-            .map(|entries| entries.flatten().map(|entry| size(&entry.path())).sum())
-            .unwrap_or(0),
+            .map_or(0, |entries| entries.flatten().map(|entry| size(&entry.path())).sum()),
         _ => 0,
     }
 }

@@ -4,13 +4,10 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use jiff::Timestamp;
-use reqwest::Response;
-use reqwest::StatusCode;
-use reqwest::header::HeaderMap;
-use reqwest::header::RETRY_AFTER;
+use reqwest::header::{HeaderMap, RETRY_AFTER};
+use reqwest::{Response, StatusCode};
 
-use super::host;
-use super::trouble;
+use super::{host, trouble};
 use crate::error::Trouble;
 
 /// How long a server asks to wait: seconds, or until a date.

@@ -1,12 +1,8 @@
 //! A file over HTTP, from where it was broken off.
 
 use futures::StreamExt as _;
-use reqwest::Request;
-use reqwest::Response;
-use reqwest::StatusCode;
-use reqwest::header;
-use reqwest::header::HeaderMap;
-use reqwest::header::HeaderValue;
+use reqwest::header::{HeaderMap, HeaderValue};
+use reqwest::{Request, Response, StatusCode, header};
 
 use super::Opened;
 use crate::error::Trouble;

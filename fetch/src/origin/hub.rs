@@ -11,28 +11,18 @@
 
 use async_trait::async_trait;
 use parking_lot::Mutex;
-use reqwest::Method;
-use reqwest::Request;
-use reqwest::Response;
-use reqwest::StatusCode;
-use reqwest::Url;
-use reqwest::header;
-use reqwest::header::HeaderMap;
-use reqwest::header::HeaderValue;
+use reqwest::header::{HeaderMap, HeaderValue};
+use reqwest::{Method, Request, Response, StatusCode, Url, header};
 use serde::Deserialize;
 
-use super::Opened;
-use super::Origin;
-use super::get;
 use super::get::Answer;
+use super::{Opened, Origin, get};
 use crate::digest::Expected;
-use crate::error::FetchError;
-use crate::error::Trouble;
+use crate::error::{FetchError, Trouble};
 use crate::net;
 use crate::net::CheckedClient;
 use crate::plan;
-use crate::plan::Listed;
-use crate::plan::Plan;
+use crate::plan::{Listed, Plan};
 
 const ENDPOINT: &str = "https://huggingface.co";
 /// The variables of Hugging Face's own tools.

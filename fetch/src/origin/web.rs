@@ -2,25 +2,16 @@
 
 use async_trait::async_trait;
 use ebb_api::model_source::ModelSource;
-use reqwest::Method;
-use reqwest::Request;
-use reqwest::StatusCode;
-use reqwest::Url;
-use reqwest::header;
 use reqwest::header::HeaderValue;
+use reqwest::{Method, Request, StatusCode, Url, header};
 
-use super::Opened;
-use super::Origin;
-use super::get;
 use super::get::Answer;
+use super::{Opened, Origin, get};
 use crate::digest::Expected;
-use crate::error::FetchError;
-use crate::error::Trouble;
+use crate::error::{FetchError, Trouble};
 use crate::net;
 use crate::net::CheckedClient;
-use crate::plan::Item;
-use crate::plan::Listed;
-use crate::plan::Plan;
+use crate::plan::{Item, Listed, Plan};
 
 /// The variable with a token for the source's own origin.
 const TOKEN: &str = "MODEL_TOKEN";

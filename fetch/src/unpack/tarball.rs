@@ -1,24 +1,14 @@
 //! `.tar` and `.tar.gz`, read twice: first what the entries are, then their bytes.
 
 use std::io;
-use std::io::BufReader;
-use std::io::Read;
+use std::io::{BufReader, Read};
 use std::path::Path;
 
 use ebb_api::model_source::ArchiveKind;
 use flate2::read::MultiGzDecoder;
-use tar::Archive;
-use tar::EntryType;
-use tar::Header;
-use tar::PaxExtensions;
+use tar::{Archive, EntryType, Header, PaxExtensions};
 
-use super::ENTRIES_MAX;
-use super::Unpacking;
-use super::damaged;
-use super::entry_name;
-use super::open;
-use super::refuse;
-use super::too_many;
+use super::{ENTRIES_MAX, Unpacking, damaged, entry_name, open, refuse, too_many};
 use crate::error::FetchError;
 
 /// Longest name or set of attributes in a header of its own: the crate reads it into memory.

@@ -1,7 +1,6 @@
 //! Addresses that nothing is fetched from, however they are reached.
 
-use crate::process::Cache;
-use crate::process::LOOPBACK;
+use crate::process::{Cache, LOOPBACK};
 use crate::server::Server;
 use crate::web::source;
 

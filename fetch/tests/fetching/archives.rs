@@ -1,21 +1,17 @@
 //! Archives: what comes out of good ones, and that hostile ones leave nothing.
 
-use std::io::Cursor;
-use std::io::Write as _;
+use std::io::{Cursor, Write as _};
 use std::os::unix::fs::PermissionsExt as _;
 use std::time::Duration;
 
 use flate2::Compression;
 use flate2::write::GzEncoder;
-use tar::EntryType;
-use tar::Header;
+use tar::{EntryType, Header};
 use zip::ZipWriter;
 use zip::write::SimpleFileOptions;
 
-use crate::process::Cache;
-use crate::process::until;
-use crate::server::Server;
-use crate::server::noise;
+use crate::process::{Cache, until};
+use crate::server::{Server, noise};
 use crate::web::source;
 
 /// A tar file of entries: kind, name as it is, bytes.
@@ -79,7 +75,7 @@ async fn archives_are_unpacked_without_their_rights() {
         ("/m.tgz", gzipped(&tar)),
         ("/m.zip", zip),
     ] {
-        let (cache, ended) = fetched(&server, path, archive).await;
+        let (cache, ended) = fetched(&server, path, archive.clone()).await;
         ended.done();
         assert_eq!(cache.file("config.json"), b"{}", "{path}");
         assert_eq!(cache.file("sub/w.bin"), weights, "{path}");
@@ -90,10 +86,7 @@ async fn archives_are_unpacked_without_their_rights() {
         assert_eq!(cache.json(".json")["files"].as_array().unwrap().len(), 2);
         assert_eq!(cache.begun(), 0, "the archive stays");
         let before = server.seen().len();
-        cache
-            .run(&source(&server, path, &server.state.lock().files[path].body.clone()))
-            .await
-            .done();
+        cache.run(&source(&server, path, &archive)).await.done();
         assert_eq!(server.seen().len(), before);
     }
 }

@@ -4,10 +4,8 @@ use std::time::Duration;
 
 use axum::http::Method;
 
-use crate::process::Cache;
-use crate::process::until;
-use crate::server::Server;
-use crate::server::noise;
+use crate::process::{Cache, until};
+use crate::server::{Server, noise};
 
 fn cache(server: &Server) -> Cache {
     Cache::new()
@@ -30,7 +28,7 @@ fn put(server: &Server, key: &str, bytes: &[u8]) {
 /// Two pages of ListObjectsV2.
 fn list(server: &Server, objects: &[(&str, &[u8])]) {
     let page = |objects: &[(&str, &[u8])], next: Option<&str>| {
-        let entries: String = objects
+        let entries: Vec<String> = objects
             .iter()
             .map(|(key, bytes)| {
                 format!(
@@ -45,8 +43,9 @@ fn list(server: &Server, objects: &[(&str, &[u8])]) {
             format!("<NextContinuationToken>{token}</NextContinuationToken>")
         });
         format!(
-            "<ListBucketResult><IsTruncated>{}</IsTruncated>{entries}{next}</ListBucketResult>",
-            !next.is_empty()
+            "<ListBucketResult><IsTruncated>{}</IsTruncated>{}{next}</ListBucketResult>",
+            !next.is_empty(),
+            entries.concat()
         )
     };
     let (first, second) = objects.split_at(1);

@@ -1,12 +1,9 @@
 //! The limit of a cache: who goes, and who stays.
 
-use std::time::Duration;
-use std::time::SystemTime;
+use std::time::{Duration, SystemTime};
 
-use crate::process::Cache;
-use crate::process::Ended;
-use crate::server::Server;
-use crate::server::noise;
+use crate::process::{Cache, Ended};
+use crate::server::{Server, noise};
 use crate::web::source;
 
 const LIMIT: [&str; 4] = ["--allow-network", "127.0.0.0/8", "--limit", "250Ki"];

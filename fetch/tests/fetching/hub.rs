@@ -2,12 +2,8 @@
 
 use serde_json::json;
 
-use crate::process::Cache;
-use crate::process::LOOPBACK;
-use crate::server::Server;
-use crate::server::git_blob;
-use crate::server::noise;
-use crate::server::sha256;
+use crate::process::{Cache, LOOPBACK};
+use crate::server::{Server, git_blob, noise, sha256};
 
 pub(crate) const COMMIT: &str = "0123456789abcdef0123456789abcdef01234567";
 const TOKEN: &str = "hf_secretsecretsecret";

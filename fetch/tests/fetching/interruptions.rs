@@ -2,17 +2,13 @@
 
 use std::time::Duration;
 
-use nix::sys::signal::Signal;
-use nix::sys::signal::kill;
+use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use tokio::process::Child;
 
 use crate::hub::publish;
-use crate::process::Cache;
-use crate::process::end;
-use crate::process::until;
-use crate::server::Server;
-use crate::server::noise;
+use crate::process::{Cache, end, until};
+use crate::server::{Server, noise};
 use crate::web::source;
 
 const MIB: usize = 1 << 20;

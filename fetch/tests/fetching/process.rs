@@ -1,17 +1,15 @@
 //! The program as a process, with a cache of its own.
 
-use std::path::Path;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::Stdio;
 use std::time::Duration;
 
 use serde_json::Value;
 use tempfile::TempDir;
-use tokio::process::Child;
-use tokio::process::Command;
+use tokio::process::{Child, Command};
 
 /// How long a run may take: it ends in a second or so, on a machine that does nothing else.
-const RUN_TIMEOUT: Duration = Duration::from_secs(60);
+const RUN_TIMEOUT: Duration = Duration::from_mins(1);
 
 /// Loopback is refused like any other address of this machine.
 pub(crate) const LOOPBACK: [&str; 2] = ["--allow-network", "127.0.0.0/8"];
@@ -37,14 +35,14 @@ impl Cache {
         Self { folder: tempfile::tempdir().unwrap(), variables: Vec::new() }
     }
 
-    pub(crate) fn with(mut self, name: &str, value: impl ToString) -> Self {
-        self.set(name, value);
+    pub(crate) fn with(mut self, name: &str, value: impl std::fmt::Display) -> Self {
+        self.set(name, &value.to_string());
         self
     }
 
-    pub(crate) fn set(&mut self, name: &str, value: impl ToString) {
+    pub(crate) fn set(&mut self, name: &str, value: &str) {
         self.variables.retain(|(known, _)| known != name);
-        self.variables.push((name.to_owned(), value.to_string()));
+        self.variables.push((name.to_owned(), value.to_owned()));
     }
 
     pub(crate) fn path(&self) -> &Path {
@@ -110,14 +108,15 @@ impl Cache {
 
     /// Everything that the cache holds as text, for what must not be in it.
     pub(crate) fn texts(&self) -> String {
-        let entries = std::fs::read_dir(self.path()).unwrap().map(|entry| entry.unwrap().path());
-        entries
-            .filter(|path| path.is_file())
-            .map(|path| {
-                let text = String::from_utf8_lossy(&std::fs::read(&path).unwrap()).into_owned();
-                format!("{}\n{text}\n", path.display())
-            })
-            .collect()
+        let mut texts = String::new();
+        for entry in std::fs::read_dir(self.path()).unwrap() {
+            let path = entry.unwrap().path();
+            if path.is_file() {
+                texts.push_str(path.to_str().unwrap());
+                texts.push_str(&String::from_utf8_lossy(&std::fs::read(&path).unwrap()));
+            }
+        }
+        texts
     }
 
     /// Bytes of all files below the hidden folders of unfinished models.

@@ -1,21 +1,15 @@
 //! A server of files on loopback that counts what it sends, and does what a test wants of it.
 
-use std::collections::BTreeMap;
-use std::collections::VecDeque;
+use std::collections::{BTreeMap, VecDeque};
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
 use axum::Router;
 use axum::body::Body;
-use axum::extract::Request;
-use axum::extract::State;
-use axum::http::HeaderMap;
-use axum::http::Method;
-use axum::http::StatusCode;
-use axum::http::header;
-use axum::response::IntoResponse as _;
-use axum::response::Response;
+use axum::extract::{Request, State};
+use axum::http::{HeaderMap, Method, StatusCode, header};
+use axum::response::{IntoResponse as _, Response};
 use bytes::Bytes;
 use futures::StreamExt as _;
 use parking_lot::Mutex;
@@ -181,12 +175,12 @@ async fn answer(State(state): State<Arc<Mutex<Site>>>, request: Request) -> Resp
     if parts.method == Method::HEAD {
         return response.body(Body::empty()).unwrap();
     }
-    response.body(stream(state, body, pace, breaks_after)).unwrap()
+    response.body(stream(state, &body, pace, breaks_after)).unwrap()
 }
 
 fn stream(
     state: Arc<Mutex<Site>>,
-    body: Bytes,
+    body: &Bytes,
     pace: Duration,
     breaks_after: Option<usize>,
 ) -> Body {
@@ -248,7 +242,11 @@ pub(crate) fn git_blob(bytes: &[u8]) -> String {
 }
 
 fn hex(bytes: &[u8]) -> String {
-    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
+    bytes
+        .iter()
+        .flat_map(|byte| [byte >> 4, byte & 15])
+        .map(|digit| char::from_digit(u32::from(digit), 16).unwrap())
+        .collect()
 }
 
 /// Bytes that no packing shortens and no shift leaves the same.

@@ -3,11 +3,8 @@
 use std::os::unix::fs::PermissionsExt as _;
 use std::time::Duration;
 
-use crate::process::Cache;
-use crate::process::LOOPBACK;
-use crate::server::Server;
-use crate::server::noise;
-use crate::server::sha256;
+use crate::process::{Cache, LOOPBACK};
+use crate::server::{Server, noise, sha256};
 
 /// The source of a file, with its checksum: `http://` takes none without.
 pub(crate) fn source(server: &Server, path: &str, bytes: &[u8]) -> String {
