@@ -25,14 +25,14 @@ pub(crate) const FOLDER_MODE: u32 = 0o755;
 
 /// The paths of one model in a cache.
 #[derive(Clone, Debug)]
-pub(crate) struct Place {
+pub(crate) struct CachePlace {
     pub(crate) cache: PathBuf,
     pub(crate) key: String,
 }
 
-// === impl Place ===
+// === impl CachePlace ===
 
-impl Place {
+impl CachePlace {
     pub(crate) fn new(cache: &Path, key: &str) -> Self {
         Self { cache: cache.to_owned(), key: key.to_owned() }
     }

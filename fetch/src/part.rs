@@ -18,7 +18,7 @@ use crate::meter::Meter;
 const READ_BYTES: usize = 1 << 20;
 
 /// The beginning of a file.
-pub(crate) struct Part {
+pub(crate) struct FilePart {
     path: PathBuf,
     file: File,
     hasher: Hasher,
@@ -27,9 +27,9 @@ pub(crate) struct Part {
     length: u64,
 }
 
-// === impl Part ===
+// === impl FilePart ===
 
-impl Part {
+impl FilePart {
     /// Opens what there is of a file, and reads it for its checksum.
     ///
     /// `size`: of the whole, for a file that has one for sure; what is longer is thrown away.

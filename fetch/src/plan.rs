@@ -30,15 +30,15 @@ pub(crate) struct Item {
 
 /// All that makes up a model.
 #[derive(Clone, Debug)]
-pub(crate) struct Plan {
+pub(crate) struct FetchPlan {
     /// The commit of a repository.
     pub(crate) version: Option<String>,
     pub(crate) items: Vec<Item>,
 }
 
-// === impl Plan ===
+// === impl FetchPlan ===
 
-impl Plan {
+impl FetchPlan {
     /// Bytes of all files; `None` if one's size is not known.
     pub(crate) fn total(&self) -> Option<u64> {
         self.items.iter().try_fold(0_u64, |sum, item| Some(sum.saturating_add(item.listed.size?)))

@@ -14,7 +14,7 @@ use ebb_api::model_source::ArchiveKind;
 use crate::cache;
 use crate::cache::disk_error;
 use crate::cache::record::RecordedFile;
-use crate::cache::room::Room;
+use crate::cache::room::CacheRoom;
 use crate::digest::{Expected, Hasher};
 use crate::error::FetchError;
 use crate::meter::Meter;
@@ -30,7 +30,7 @@ const COPY_BYTES: usize = 256 << 10;
 /// Where an archive goes.
 pub(crate) struct Unpacking<'a> {
     pub(crate) folder: &'a Path,
-    pub(crate) room: &'a Room,
+    pub(crate) room: &'a CacheRoom,
     pub(crate) meter: &'a Meter,
     /// Bytes of the archive, which lies beside the files until they are whole.
     packed: u64,
@@ -48,7 +48,7 @@ pub(crate) fn unpack(
     archive: &Path,
     kind: ArchiveKind,
     folder: &Path,
-    room: &Room,
+    room: &CacheRoom,
     meter: &Meter,
 ) -> Result<Vec<RecordedFile>, FetchError> {
     let failed = |error: io::Error| disk_error(archive, &error);

@@ -15,10 +15,10 @@ use object_store::{
 use super::bucket_client::{CheckedConnector, carried};
 use super::{Opened, Origin};
 use crate::digest::Expected;
-use crate::error::{FetchError, Trouble};
+use crate::error::{FetchError, FetchTrouble};
 use crate::net::CheckedClient;
 use crate::plan;
-use crate::plan::{FILES_MAX, Item, Listed, Plan};
+use crate::plan::{FILES_MAX, FetchPlan, Item, Listed};
 
 /// Variables one of which stands for credentials: a key, a role of a service account's token, a
 /// container's role.
@@ -69,7 +69,7 @@ impl Bucket {
     }
 
     /// All objects below the key.
-    async fn list(&self) -> Result<Vec<Item>, Trouble> {
+    async fn list(&self) -> Result<Vec<Item>, FetchTrouble> {
         let prefix = self.path(self.key.trim_end_matches('/'))?;
         let mut objects = self.store.list(Some(&prefix));
         let mut list = Vec::new();
@@ -80,11 +80,11 @@ impl Bucket {
             list.push(listed(&object, Expected::Nothing));
         }
         plan::choose(list, Some(&self.key))
-            .map_err(|why| Trouble::lasting(format!("the bucket {} {why}", self.name)))
+            .map_err(|why| FetchTrouble::lasting(format!("the bucket {} {why}", self.name)))
     }
 
     /// One object, or all parts of it.
-    async fn one(&self) -> Result<Vec<Item>, Trouble> {
+    async fn one(&self) -> Result<Vec<Item>, FetchTrouble> {
         let mut items = Vec::new();
         for key in plan::parts(&self.key).unwrap_or_else(|| vec![self.key.clone()]) {
             let object = self.store.head(&self.path(&key)?).await;
@@ -96,9 +96,9 @@ impl Bucket {
         Ok(items)
     }
 
-    fn path(&self, key: &str) -> Result<Path, Trouble> {
+    fn path(&self, key: &str) -> Result<Path, FetchTrouble> {
         Path::parse(key).map_err(|_| {
-            Trouble::lasting(format!(
+            FetchTrouble::lasting(format!(
                 "the bucket {} cannot be asked for a key with empty parts or dots: rename the object",
                 self.name
             ))
@@ -106,9 +106,9 @@ impl Bucket {
     }
 
     /// What an error of the store means: those of its server are told where its answers are read.
-    fn trouble(&self, error: &object_store::Error) -> Trouble {
+    fn trouble(&self, error: &object_store::Error) -> FetchTrouble {
         carried(error).unwrap_or_else(|| {
-            Trouble::lasting(format!(
+            FetchTrouble::lasting(format!(
                 "the bucket {} answers other than S3 does, or its credentials cannot be had: check \
                  AWS_ENDPOINT_URL and the other AWS_ variables",
                 self.name
@@ -119,14 +119,14 @@ impl Bucket {
 
 #[async_trait]
 impl Origin for Bucket {
-    async fn plan(&self) -> Result<Plan, Trouble> {
+    async fn plan(&self) -> Result<FetchPlan, FetchTrouble> {
         let is_folder = self.key.is_empty() || self.key.ends_with('/');
         let items = if is_folder { self.list().await? } else { self.one().await? };
         let version = match items.as_slice() {
             [item] => item.listed.validator.clone(),
             _ => None,
         };
-        Ok(Plan { version, items })
+        Ok(FetchPlan { version, items })
     }
 
     async fn open(
@@ -134,7 +134,7 @@ impl Origin for Bucket {
         listed: &Listed,
         from: u64,
         validator: Option<&str>,
-    ) -> Result<Opened, Trouble> {
+    ) -> Result<Opened, FetchTrouble> {
         let options = GetOptions {
             range: (from > 0).then_some(GetRange::Offset(from)),
             if_match: validator.map(str::to_owned),
@@ -148,7 +148,7 @@ impl Origin for Bucket {
         let body = found.into_stream().map(move |chunk| {
             chunk.map_err(|error| {
                 carried(&error).unwrap_or_else(|| {
-                    Trouble::passing(format!("the bucket {bucket} broke the connection off"))
+                    FetchTrouble::passing(format!("the bucket {bucket} broke the connection off"))
                 })
             })
         });

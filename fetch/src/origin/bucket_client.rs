@@ -11,7 +11,7 @@ use object_store::client::{
 };
 use reqwest::{Request, Response, Url};
 
-use crate::error::Trouble;
+use crate::error::FetchTrouble;
 use crate::net;
 use crate::net::CheckedClient;
 
@@ -35,7 +35,7 @@ struct BucketService {
 /// A trouble on its way through object_store's errors.
 #[derive(Debug, thiserror::Error)]
 #[error("a request failed")]
-struct Carried(Trouble);
+struct Carried(FetchTrouble);
 
 // === impl CheckedConnector ===
 
@@ -56,19 +56,19 @@ impl HttpConnector for CheckedConnector {
 impl BucketService {
     /// What an answer means that is no success. Its body is read here for its code alone: the rest
     /// names keys and what was signed, and object_store would make it part of its errors.
-    async fn refusal(&self, answer: Response) -> Trouble {
+    async fn refusal(&self, answer: Response) -> FetchTrouble {
         let (host, status) = (net::host(answer.url()), answer.status());
         if !net::lasting_status(status) {
             let after = net::retry_after(answer.headers(), jiff::Timestamp::now());
-            return Trouble::Passing(format!("{host} answered with status {status}"), after);
+            return FetchTrouble::Passing(format!("{host} answered with status {status}"), after);
         }
         let body = net::read_small(answer, ERROR_BYTES_MAX).await.unwrap_or_default();
         let code = code(&String::from_utf8_lossy(&body)).map(|code| format!(", {code}"));
         let code = code.unwrap_or_default();
         let bucket = &self.bucket;
-        Trouble::lasting(match status.as_u16() {
+        FetchTrouble::lasting(match status.as_u16() {
             // The object is not the one that was listed, or shorter.
-            412 | 416 => return Trouble::Changed,
+            412 | 416 => return FetchTrouble::Changed,
             401 | 403 if self.is_signed => format!(
                 "the bucket {bucket} does not let these credentials read it (status {status}{code}): \
                  let them read and list its objects, or set AWS_ACCESS_KEY_ID and \
@@ -94,11 +94,10 @@ impl BucketService {
 impl HttpService for BucketService {
     async fn call(&self, request: HttpRequest) -> Result<HttpResponse, HttpError> {
         let (parts, body) = request.into_parts();
-        let url: Url = parts
-            .uri
-            .to_string()
-            .parse()
-            .map_err(|_| carry(Trouble::lasting("AWS_ENDPOINT_URL makes no URL: check it")))?;
+        let url: Url =
+            parts.uri.to_string().parse().map_err(|_| {
+                carry(FetchTrouble::lasting("AWS_ENDPOINT_URL makes no URL: check it"))
+            })?;
         let body = body.collect().await?.to_bytes();
         let mut sent = Request::new(parts.method, url);
         *sent.headers_mut() = parts.headers;
@@ -120,12 +119,12 @@ fn to_store(answer: Response, host: String) -> HttpResponse {
 }
 
 /// Not of a kind that object_store tries again by itself.
-fn carry(trouble: Trouble) -> HttpError {
+fn carry(trouble: FetchTrouble) -> HttpError {
     HttpError::new(HttpErrorKind::Unknown, Carried(trouble))
 }
 
 /// The trouble that an error of the store carries.
-pub(super) fn carried(error: &object_store::Error) -> Option<Trouble> {
+pub(super) fn carried(error: &object_store::Error) -> Option<FetchTrouble> {
     let mut next: Option<&(dyn Error + 'static)> = Some(error);
     while let Some(cause) = next {
         if let Some(Carried(trouble)) = cause.downcast_ref() {

@@ -75,7 +75,7 @@ fn survey(mut reader: Box<dyn Read>, to: &Unpacking<'_>) -> Result<u64, FetchErr
             return Err(refuse(&name, "has a longer name than any file"));
         }
         if kind.is_gnu_sparse() {
-            return Err(refuse(&name, "is neither a file nor a folder"));
+            return Err(refuse(&name, "has holes"));
         }
         entries += 1;
         // An entry may have two headers before it.
@@ -98,6 +98,10 @@ fn survey(mut reader: Box<dyn Read>, to: &Unpacking<'_>) -> Result<u64, FetchErr
             let mut text = Vec::new();
             body.read_to_end(&mut text).map_err(damaged)?;
             text.truncate(usize::try_from(size).map_err(damaged)?);
+            let mut pairs = PaxExtensions::new(&text).flatten();
+            if pairs.any(|pair| pair.key_bytes().starts_with(b"GNU.sparse.")) {
+                return Err(refuse(&name, "has holes"));
+            }
             let sizes = PaxExtensions::new(&text).flatten();
             let mut sizes = sizes.filter(|pair| pair.key_bytes() == b"size");
             told = sizes.next().and_then(|size| size.value().ok()?.parse().ok());

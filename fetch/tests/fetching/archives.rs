@@ -142,6 +142,12 @@ async fn archives_that_are_damaged_or_unpack_to_too_much_leave_nothing() {
     assert!(last.contains("may hold 1Mi"), "{last}");
     assert_eq!(cache.keys(), Vec::<String>::new());
 
+    let names: Vec<_> = (0..20_001).map(|number| format!("{number}/")).collect();
+    let entries: Vec<_> = names.iter().map(|name| (name.as_str(), 0o755, &b""[..])).collect();
+    let (cache, ended) = fetched(&server, "/many.zip", zipped(&entries)).await;
+    assert!(ended.failed(1).contains("20001 entries"), "{}", ended.output);
+    assert_eq!(cache.keys(), Vec::<String>::new());
+
     let many: Vec<_> = (0..10_001).map(|number| number.to_string()).collect();
     let many: Vec<_> =
         many.iter().map(|name| (EntryType::Regular, name.as_str(), &b""[..])).collect();

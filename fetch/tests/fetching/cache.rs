@@ -61,6 +61,23 @@ async fn the_least_recently_used_goes_and_the_used_one_stays() {
     );
 }
 
+/// People keep other things beside their models.
+#[tokio::test]
+async fn what_is_no_model_stays() {
+    let server = Server::start().await;
+    let cache = Cache::new();
+    let notes = cache.path().join("notes");
+    std::fs::create_dir(&notes).unwrap();
+    std::fs::write(notes.join("large"), noise(200 << 10, 1)).unwrap();
+    std::fs::write(cache.path().join("notes.json"), "{}").unwrap();
+    fetch(&server, &cache, "a").await.done();
+    fetch(&server, &cache, "bb").await.done();
+    used(&cache, "a", 100);
+    fetch(&server, &cache, "ccc").await.done();
+    assert_eq!(key(&cache, "a"), None);
+    assert!(notes.join("large").exists() && cache.path().join("notes.json").exists());
+}
+
 #[tokio::test]
 async fn a_model_that_never_fits_removes_nobody() {
     let server = Server::start().await;

@@ -139,6 +139,9 @@ async fn sigterm_ends_it_at_once_and_keeps_what_came() {
     assert!(began.elapsed() < Duration::from_secs(3), "{:?}", began.elapsed());
     assert!(last.contains("the next one goes on from there"), "{last}");
     assert!(cache.begun() >= 2 * MIB as u64);
+    let progress = cache.json(".progress");
+    assert_eq!(progress["phase"], "failed");
+    assert!(progress["error"].as_str().unwrap().contains("told to stop"), "{progress}");
 }
 
 #[tokio::test]
