@@ -12,12 +12,10 @@ pub(crate) mod record;
 pub(crate) mod removal;
 pub(crate) mod room;
 
-use std::fs;
-use std::io;
 use std::io::Write as _;
 use std::os::unix::fs::PermissionsExt as _;
-use std::path::Path;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
+use std::{fs, io};
 
 use crate::error::FetchError;
 
@@ -27,14 +25,14 @@ pub(crate) const FOLDER_MODE: u32 = 0o755;
 
 /// The paths of one model in a cache.
 #[derive(Clone, Debug)]
-pub(crate) struct Place {
+pub(crate) struct CachePlace {
     pub(crate) cache: PathBuf,
     pub(crate) key: String,
 }
 
-// === impl Place ===
+// === impl CachePlace ===
 
-impl Place {
+impl CachePlace {
     pub(crate) fn new(cache: &Path, key: &str) -> Self {
         Self { cache: cache.to_owned(), key: key.to_owned() }
     }

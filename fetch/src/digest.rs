@@ -1,8 +1,6 @@
 //! Checksums of files: what one is expected to have, and what it has.
 
-use aws_lc_rs::digest::Context;
-use aws_lc_rs::digest::SHA1_FOR_LEGACY_USE_ONLY;
-use aws_lc_rs::digest::SHA256;
+use aws_lc_rs::digest::{Context, SHA1_FOR_LEGACY_USE_ONLY, SHA256};
 
 /// What vouches for the bytes of a file.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -82,7 +80,9 @@ impl Hasher {
 }
 
 fn hex(bytes: &[u8]) -> String {
-    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
+    const DIGITS: &[u8; 16] = b"0123456789abcdef";
+    let digits = bytes.iter().flat_map(|byte| [byte >> 4, byte & 15]);
+    digits.map(|digit| char::from(DIGITS[usize::from(digit)])).collect()
 }
 
 #[cfg(test)]

@@ -1,36 +1,27 @@
 //! Files that come over the network: several at once, gone on with after every interruption.
 
 use std::collections::BTreeMap;
-use std::path::Path;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use futures::StreamExt as _;
-use futures::TryStreamExt as _;
+use futures::{StreamExt as _, TryStreamExt as _};
 use parking_lot::Mutex;
 use tokio::task::spawn_blocking;
 
-use crate::cache::Place;
-use crate::cache::disk_error;
-use crate::cache::journal::Journal;
-use crate::cache::journal::Mark;
+use crate::cache::journal::{FetchJournal, FileMark};
 use crate::cache::record::RecordedFile;
-use crate::cache::room::Room;
-use crate::cache::room::size;
+use crate::cache::room::{CacheRoom, size};
+use crate::cache::{CachePlace, disk_error};
 use crate::digest::Hashes;
-use crate::error::FetchError;
-use crate::error::Trouble;
-use crate::meter::Meter;
-use crate::meter::Phase;
+use crate::error::{FetchError, FetchTrouble};
+use crate::meter::{FetchPhase, Meter};
 use crate::names;
-use crate::origin::Opened;
-use crate::origin::Origin;
-use crate::part::Part;
-use crate::plan::Item;
-use crate::plan::Plan;
-use crate::report::Report;
+use crate::origin::{Opened, Origin};
+use crate::part::FilePart;
+use crate::plan::{FetchPlan, Item};
+use crate::report::FetchReport;
 use crate::retry::Retries;
 
 /// Files at once: they hide the round trips of small files, and one connection of a large one fills
@@ -42,35 +33,35 @@ const WRITE_BYTES: usize = 1 << 20;
 /// All that the files of one model share.
 pub(crate) struct Download {
     pub(crate) origin: Box<dyn Origin>,
-    pub(crate) place: Place,
-    pub(crate) room: Arc<Room>,
+    pub(crate) place: CachePlace,
+    pub(crate) room: Arc<CacheRoom>,
     pub(crate) meter: Arc<Meter>,
-    pub(crate) report: Report,
-    journal: Mutex<Journal>,
+    pub(crate) report: FetchReport,
+    journal: Mutex<FetchJournal>,
 }
 
 /// A part that threads for blocking work borrow in turn; `None` once it is finished.
-struct SharedPart(Arc<Mutex<Option<Part>>>);
+struct SharedPart(Arc<Mutex<Option<FilePart>>>);
 
 // === impl Download ===
 
 impl Download {
     pub(crate) fn new(
         origin: Box<dyn Origin>,
-        place: Place,
-        room: Arc<Room>,
+        place: CachePlace,
+        room: Arc<CacheRoom>,
         meter: Arc<Meter>,
-        report: Report,
+        report: FetchReport,
     ) -> Self {
         Self { origin, place, room, meter, report, journal: Mutex::default() }
     }
 
     /// Asks for the plan, until it is there.
-    pub(crate) async fn plan(&self) -> Result<Plan, Trouble> {
+    pub(crate) async fn plan(&self) -> Result<FetchPlan, FetchTrouble> {
         let mut retries = Retries::default();
         loop {
             match self.origin.plan().await {
-                Err(Trouble::Passing(what, asked)) => {
+                Err(FetchTrouble::Passing(what, asked)) => {
                     self.pause(&mut retries, false, (what, asked)).await?;
                 }
                 other => return other,
@@ -82,13 +73,13 @@ impl Download {
     ///
     /// # Errors
     ///
-    /// [`Trouble::Changed`]: one is not in the state of the plan anymore.
+    /// [`FetchTrouble::Changed`]: one is not in the state of the plan anymore.
     pub(crate) async fn files(
         &self,
-        plan: &Plan,
+        plan: &FetchPlan,
         source: &str,
         folder: &Path,
-    ) -> Result<Vec<RecordedFile>, Trouble> {
+    ) -> Result<Vec<RecordedFile>, FetchTrouble> {
         self.begin(plan, source, folder)?;
         self.meter.restart(plan.total());
         if let Some(total) = plan.total() {
@@ -104,11 +95,11 @@ impl Download {
 
     /// Compares the plan with what an earlier process began, and throws away what is of another
     /// state.
-    fn begin(&self, plan: &Plan, source: &str, folder: &Path) -> Result<(), FetchError> {
+    fn begin(&self, plan: &FetchPlan, source: &str, folder: &Path) -> Result<(), FetchError> {
         let failed = |error: std::io::Error| disk_error(folder, &error);
-        let earlier = Journal::read(&self.place).unwrap_or_default();
+        let earlier = FetchJournal::read(&self.place).unwrap_or_default();
         let mark = |item: &Item| {
-            let planned = Mark {
+            let planned = FileMark {
                 size: item.listed.size,
                 validator: item.listed.validator.clone(),
                 checked: item.listed.expected.is_something(),
@@ -122,8 +113,8 @@ impl Download {
             let mark = then.cloned();
             (item.name.clone(), mark.unwrap_or(planned))
         };
-        let files: BTreeMap<String, Mark> = plan.items.iter().map(mark).collect();
-        let journal = Journal::new(source, files);
+        let files: BTreeMap<String, FileMark> = plan.items.iter().map(mark).collect();
+        let journal = FetchJournal::new(source, files);
         crate::cache::make_folder(folder).map_err(failed)?;
         let keep = |name: &str| journal.continues(&earlier, name);
         crate::cache::journal::prune(folder, &keep).map_err(failed)?;
@@ -132,7 +123,7 @@ impl Download {
         Ok(())
     }
 
-    async fn file(&self, item: &Item, path: PathBuf) -> Result<RecordedFile, Trouble> {
+    async fn file(&self, item: &Item, path: PathBuf) -> Result<RecordedFile, FetchTrouble> {
         let mut part = self.open(item, &path).await?;
         let mut was_there = part.length() > 0;
         let mut retries = Retries::default();
@@ -150,8 +141,8 @@ impl Download {
                     part = self.open(item, &path).await?;
                     continue;
                 }
-                Err(Trouble::Passing(what, asked)) => (what, asked),
-                Err(Trouble::Changed) if item.listed.validator.is_none() => {
+                Err(FetchTrouble::Passing(what, asked)) => (what, asked),
+                Err(FetchTrouble::Changed) if item.listed.validator.is_none() => {
                     part.restart(&self.meter).await?;
                     ("the file changed on its server".to_owned(), None)
                 }
@@ -166,15 +157,15 @@ impl Download {
     async fn open(&self, item: &Item, path: &Path) -> Result<SharedPart, FetchError> {
         let (path, listed, meter) = (path.to_owned(), item.listed.clone(), self.meter.clone());
         if size(&path) > 0 {
-            self.meter.enter(Phase::Checking);
+            self.meter.enter(FetchPhase::Checking);
         }
-        blocking(move || Part::open(&path, &listed.expected, listed.size, &meter))
+        blocking(move || FilePart::open(&path, &listed.expected, listed.size, &meter))
             .await
             .map(SharedPart::new)
     }
 
     /// Reads one answer to its end, if anything is missing. What came is in `part`, however it ends.
-    async fn attempt(&self, item: &Item, part: &SharedPart) -> Result<(), Trouble> {
+    async fn attempt(&self, item: &Item, part: &SharedPart) -> Result<(), FetchTrouble> {
         let mark = self.mark(&item.name);
         // All of it may have come before the process ended that asked for it.
         if mark.size == Some(part.length()) && (mark.validator.is_some() || part.length() == 0) {
@@ -182,18 +173,18 @@ impl Download {
         }
         let from = if mark.validator.is_some() { part.length() } else { 0 };
         let opened = self.origin.open(&item.listed, from, mark.validator.as_deref()).await?;
-        self.meter.enter(Phase::Downloading);
+        self.meter.enter(FetchPhase::Downloading);
         if opened.start == 0 {
             part.restart(&self.meter).await?;
         } else if opened.start != part.length() {
-            return Err(Trouble::Changed);
+            return Err(FetchTrouble::Changed);
         }
         let size = opened.size;
         self.learn(item, &mark, &opened, part.length()).await?;
         self.copy(opened, part).await?;
         match size {
             Some(size) if part.length() < size => {
-                Err(Trouble::passing("the server ended a file before its end"))
+                Err(FetchTrouble::passing("the server ended a file before its end"))
             }
             _ => Ok(()),
         }
@@ -203,21 +194,21 @@ impl Download {
     async fn learn(
         &self,
         item: &Item,
-        mark: &Mark,
+        mark: &FileMark,
         opened: &Opened,
         there: u64,
-    ) -> Result<(), Trouble> {
+    ) -> Result<(), FetchTrouble> {
         if let Some(planned) = item.listed.size {
             let is_same = opened.size.is_none_or(|size| size == planned);
-            return if is_same { Ok(()) } else { Err(Trouble::Changed) };
+            return if is_same { Ok(()) } else { Err(FetchTrouble::Changed) };
         }
         let goes_on = opened.start > 0;
         let differs = opened.validator.is_some() && opened.validator != mark.validator;
         if goes_on && differs {
-            return Err(Trouble::Changed);
+            return Err(FetchTrouble::Changed);
         }
-        let new = Mark {
-            size: opened.size.or(mark.size.filter(|_| goes_on)),
+        let new = FileMark {
+            size: opened.size.or_else(|| mark.size.filter(|_| goes_on)),
             validator: if goes_on { mark.validator.clone() } else { opened.validator.clone() },
             checked: mark.checked,
         };
@@ -241,7 +232,7 @@ impl Download {
         Ok(())
     }
 
-    async fn copy(&self, mut opened: Opened, part: &SharedPart) -> Result<(), Trouble> {
+    async fn copy(&self, mut opened: Opened, part: &SharedPart) -> Result<(), FetchTrouble> {
         let (mut held, mut bytes) = (Vec::new(), 0);
         loop {
             let ended = match opened.body.next().await {
@@ -256,7 +247,9 @@ impl Download {
             if bytes >= WRITE_BYTES || ended.is_some() {
                 let length = part.length() + bytes as u64;
                 if opened.size.is_some_and(|size| length > size) {
-                    return Err(Trouble::lasting("the server sent more of a file than it said"));
+                    return Err(FetchTrouble::lasting(
+                        "the server sent more of a file than it said",
+                    ));
                 }
                 if opened.size.is_none() {
                     let room = self.room.clone();
@@ -279,7 +272,7 @@ impl Download {
         item: &Item,
         part: &SharedPart,
         was_there: bool,
-    ) -> Result<Option<RecordedFile>, Trouble> {
+    ) -> Result<Option<RecordedFile>, FetchTrouble> {
         let length = part.length();
         let path = part.path();
         let (size, hashes) = part.finish().await?;
@@ -292,13 +285,13 @@ impl Download {
         if was_there {
             return Ok(None);
         }
-        Err(Trouble::lasting(format!(
+        Err(FetchTrouble::lasting(format!(
             "the file {} does not have its checksum: it was damaged or replaced; compare the source",
             names::shown(&item.name)
         )))
     }
 
-    fn mark(&self, name: &str) -> Mark {
+    fn mark(&self, name: &str) -> FileMark {
         self.journal.lock().files.get(name).cloned().unwrap_or_default()
     }
 
@@ -329,12 +322,12 @@ impl Download {
 // === impl SharedPart ===
 
 impl SharedPart {
-    fn new(part: Part) -> Self {
+    fn new(part: FilePart) -> Self {
         Self(Arc::new(Mutex::new(Some(part))))
     }
 
     fn length(&self) -> u64 {
-        self.0.lock().as_ref().map_or(0, Part::length)
+        self.0.lock().as_ref().map_or(0, FilePart::length)
     }
 
     fn path(&self) -> PathBuf {
@@ -343,7 +336,7 @@ impl SharedPart {
 
     async fn with<T: Send + 'static>(
         &self,
-        act: impl FnOnce(&mut Option<Part>) -> Result<T, FetchError> + Send + 'static,
+        act: impl FnOnce(&mut Option<FilePart>) -> Result<T, FetchError> + Send + 'static,
     ) -> Result<T, FetchError> {
         let part = self.0.clone();
         blocking(move || act(&mut part.lock())).await

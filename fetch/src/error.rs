@@ -18,7 +18,7 @@ pub enum FetchError {
 
 /// Why one attempt at a file or a list ended.
 #[derive(Clone, Debug)]
-pub(crate) enum Trouble {
+pub(crate) enum FetchTrouble {
     /// Another attempt may go better: what happened, and how long the server asks to wait.
     Passing(String, Option<Duration>),
     /// The file is another one than the one that was begun.
@@ -39,9 +39,9 @@ impl FetchError {
     }
 }
 
-// === impl Trouble ===
+// === impl FetchTrouble ===
 
-impl Trouble {
+impl FetchTrouble {
     pub(crate) fn lasting(sentence: impl Into<String>) -> Self {
         Self::Lasting(FetchError::Failed(sentence.into()))
     }
@@ -51,7 +51,7 @@ impl Trouble {
     }
 }
 
-impl From<FetchError> for Trouble {
+impl From<FetchError> for FetchTrouble {
     fn from(error: FetchError) -> Self {
         Self::Lasting(error)
     }

@@ -4,7 +4,7 @@ use std::time::SystemTime;
 
 /// Another model of the cache.
 #[derive(Clone, Debug)]
-pub(crate) struct Held {
+pub(crate) struct HeldModel {
     pub(crate) key: String,
     /// Bytes that it takes, and will take if it is being fetched.
     pub(crate) bytes: u64,
@@ -16,18 +16,24 @@ pub(crate) struct Held {
 
 /// The cache is too small, whatever goes.
 #[derive(Debug, PartialEq, Eq)]
-pub(crate) struct Shortage {
+pub(crate) struct CacheShortage {
     /// Bytes of models that are in use.
     pub(crate) busy: u64,
 }
 
 /// The models that go, least recently used first, so that `mine` bytes fit beside the others.
-pub(crate) fn choose(limit: u64, mine: u64, others: &[Held]) -> Result<Vec<String>, Shortage> {
-    let sum = |held: &[&Held]| held.iter().fold(0_u64, |sum, held| sum.saturating_add(held.bytes));
-    let (busy, mut idle): (Vec<&Held>, Vec<&Held>) = others.iter().partition(|held| held.busy);
+pub(crate) fn choose(
+    limit: u64,
+    mine: u64,
+    others: &[HeldModel],
+) -> Result<Vec<String>, CacheShortage> {
+    let sum =
+        |held: &[&HeldModel]| held.iter().fold(0_u64, |sum, held| sum.saturating_add(held.bytes));
+    let (busy, mut idle): (Vec<&HeldModel>, Vec<&HeldModel>) =
+        others.iter().partition(|held| held.busy);
     let kept = sum(&busy);
     if mine.saturating_add(kept) > limit {
-        return Err(Shortage { busy: kept });
+        return Err(CacheShortage { busy: kept });
     }
     idle.sort_by(|a, b| a.used.cmp(&b.used).then_with(|| a.key.cmp(&b.key)));
     let mut all = mine.saturating_add(kept).saturating_add(sum(&idle));
@@ -51,9 +57,9 @@ mod tests {
 
     use super::*;
 
-    fn held(key: &str, bytes: u64, used: u64, busy: bool) -> Held {
+    fn held(key: &str, bytes: u64, used: u64, busy: bool) -> HeldModel {
         let used = SystemTime::UNIX_EPOCH + Duration::from_secs(used);
-        Held { key: key.to_owned(), bytes, used, busy }
+        HeldModel { key: key.to_owned(), bytes, used, busy }
     }
 
     #[test]
@@ -70,13 +76,13 @@ mod tests {
     fn one_in_use_stays_however_old() {
         let others = [held("busy", 30, 0, true), held("idle", 30, 9, false)];
         assert_eq!(choose(100, 60, &others), Ok(vec!["idle".to_owned()]));
-        assert_eq!(choose(100, 71, &others), Err(Shortage { busy: 30 }));
+        assert_eq!(choose(100, 71, &others), Err(CacheShortage { busy: 30 }));
     }
 
     #[test]
     fn nothing_goes_for_a_model_that_never_fits() {
         let others = [held("idle", 30, 9, false)];
-        assert_eq!(choose(100, 101, &others), Err(Shortage { busy: 0 }));
-        assert_eq!(choose(100, u64::MAX, &others), Err(Shortage { busy: 0 }));
+        assert_eq!(choose(100, 101, &others), Err(CacheShortage { busy: 0 }));
+        assert_eq!(choose(100, u64::MAX, &others), Err(CacheShortage { busy: 0 }));
     }
 }

@@ -4,38 +4,30 @@ use std::future::Future;
 use std::io;
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::SystemTime;
 
 use ebb_api::model_source::ModelSource;
 use ebb_api::quantity;
 use jiff::Timestamp;
-use tokio::signal::unix::Signal;
-use tokio::signal::unix::SignalKind;
-use tokio::signal::unix::signal;
+use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::time::Instant;
 
 use crate::address::Allowed;
 use crate::cache;
-use crate::cache::Place;
-use crate::cache::disk_error;
-use crate::cache::lock;
-use crate::cache::record;
-use crate::cache::record::Record;
-use crate::cache::record::RecordedFile;
+use crate::cache::record::{ModelRecord, RecordedFile};
 use crate::cache::removal;
-use crate::cache::room::Room;
-use crate::download::Download;
-use crate::download::blocking;
-use crate::error::FetchError;
-use crate::error::Trouble;
-use crate::meter::Meter;
-use crate::meter::Phase;
+use crate::cache::room::CacheRoom;
+use crate::cache::{CachePlace, disk_error, lock, record};
+use crate::download::{Download, blocking};
+use crate::error::{FetchError, FetchTrouble};
+use crate::meter::{FetchPhase, Meter};
 use crate::net::CheckedClient;
 use crate::options::FetchOptions;
 use crate::origin;
-use crate::plan::Plan;
+use crate::plan::FetchPlan;
 use crate::report;
-use crate::report::Report;
+use crate::report::FetchReport;
 use crate::unpack;
 
 /// How often a model is listed anew because it changed while it was fetched.
@@ -45,9 +37,11 @@ const ROUNDS_MAX: usize = 3;
 struct Fetch<'a> {
     options: &'a FetchOptions,
     source: ModelSource,
-    place: Place,
+    place: CachePlace,
     meter: Arc<Meter>,
-    report: Report,
+    report: FetchReport,
+    /// Whether this process has the lock of the fetch.
+    is_alone: AtomicBool,
 }
 
 /// Fetches the model, if it is not in the cache, and marks it as used now.
@@ -61,9 +55,9 @@ struct Fetch<'a> {
 pub async fn run(options: &FetchOptions) -> Result<(), FetchError> {
     let source = ModelSource::parse(&options.source)
         .map_err(|error| FetchError::Arguments(format!("the source makes no sense: {error}")))?;
-    let place = Place::new(&options.cache, &source.key());
-    let (meter, report) = (Arc::new(Meter::default()), Report::new(options.quiet));
-    let fetch = Fetch { options, source, place, meter, report };
+    let place = CachePlace::new(&options.cache, &source.key());
+    let (meter, report) = (Arc::new(Meter::default()), FetchReport::new(options.quiet));
+    let fetch = Fetch { options, source, place, meter, report, is_alone: AtomicBool::new(false) };
     let watch = |kind| {
         signal(kind)
             .map_err(|error| FetchError::Failed(format!("no signal can be watched: {error}")))
@@ -91,6 +85,11 @@ impl Fetch<'_> {
 
     fn stop(&self) -> Result<(), FetchError> {
         self.meter.stop();
+        // While another process fetches, the file of progress is its own.
+        if self.is_alone.load(Ordering::Relaxed) {
+            self.meter.fail(&FetchError::Stopped);
+            drop(report::write(&self.place, &self.meter));
+        }
         Err(FetchError::Stopped)
     }
 
@@ -113,24 +112,27 @@ impl Fetch<'_> {
         if self.is_there() {
             return Ok(());
         }
+        self.is_alone.store(true, Ordering::Relaxed);
         let ended = self.reported(self.fetch()).await.map_err(|error| self.told(error));
-        self.meter.enter(if ended.is_ok() { Phase::Done } else { Phase::Failed });
-        let error = ended.as_ref().err().map(ToString::to_string);
+        match &ended {
+            Ok(()) => self.meter.enter(FetchPhase::Done),
+            Err(error) => self.meter.fail(error),
+        }
         // A disk that is full has no room for it; the process's last line says the same.
-        drop(report::write(place, &self.meter, error.as_deref()));
+        drop(report::write(place, &self.meter));
         ended
     }
 
     /// Whether the model is whole; then it is used now.
     fn is_there(&self) -> bool {
-        let record = Record::read(&self.place);
+        let record = ModelRecord::read(&self.place);
         let whole = record.filter(|record| record.is_whole(&self.place, &self.source.to_string()));
         let Some(record) = whole else { return false };
         record::touch(&self.place, SystemTime::now());
         self.meter.restart(Some(record.bytes()));
         self.meter.has(record.bytes());
-        self.meter.enter(Phase::Done);
-        drop(report::write(&self.place, &self.meter, None));
+        self.meter.enter(FetchPhase::Done);
+        drop(report::write(&self.place, &self.meter));
         self.report.note(&format!(
             "{} is in the cache: {} in {}",
             self.source,
@@ -173,7 +175,7 @@ impl Fetch<'_> {
         let allowed = Allowed::new(self.options.allow_network.clone());
         let client = CheckedClient::new(allowed, self.options.idle_timeout)?;
         let origin = origin::of(&self.source, client)?;
-        let room = Arc::new(Room::new(&self.place, self.options.limit));
+        let room = Arc::new(CacheRoom::new(&self.place, self.options.limit));
         let (place, meter, report) = (self.place.clone(), self.meter.clone(), self.report.clone());
         let download = Download::new(origin, place, room.clone(), meter, report);
         let (plan, files) = self.download(&download).await?;
@@ -199,10 +201,13 @@ impl Fetch<'_> {
         }
     }
 
-    async fn download(&self, download: &Download) -> Result<(Plan, Vec<RecordedFile>), FetchError> {
+    async fn download(
+        &self,
+        download: &Download,
+    ) -> Result<(FetchPlan, Vec<RecordedFile>), FetchError> {
         let source = self.source.to_string();
         for _ in 0..ROUNDS_MAX {
-            self.meter.enter(Phase::Listing);
+            self.meter.enter(FetchPhase::Listing);
             let ended = match download.plan().await {
                 Ok(plan) => {
                     let files = download.files(&plan, &source, &self.target()).await;
@@ -212,9 +217,11 @@ impl Fetch<'_> {
             };
             match ended {
                 Ok(found) => return Ok(found),
-                Err(Trouble::Lasting(error)) => return Err(error),
-                Err(Trouble::Passing(what, _)) => return Err(FetchError::Failed(what)),
-                Err(Trouble::Changed) => self.report.note("The files changed: listing them anew"),
+                Err(FetchTrouble::Lasting(error)) => return Err(error),
+                Err(FetchTrouble::Passing(what, _)) => return Err(FetchError::Failed(what)),
+                Err(FetchTrouble::Changed) => {
+                    self.report.note("The files changed: listing them anew");
+                }
             }
         }
         Err(FetchError::Failed(format!(
@@ -226,10 +233,10 @@ impl Fetch<'_> {
     async fn unpack(
         &self,
         files: Vec<RecordedFile>,
-        room: Arc<Room>,
+        room: Arc<CacheRoom>,
     ) -> Result<Vec<RecordedFile>, FetchError> {
         let Some(kind) = self.source.archive() else { return Ok(files) };
-        self.meter.enter(Phase::Unpacking);
+        self.meter.enter(FetchPhase::Unpacking);
         let (place, meter) = (self.place.clone(), self.meter.clone());
         let name = files.into_iter().next().map(|file| file.path).unwrap_or_default();
         blocking(move || {
@@ -244,11 +251,11 @@ impl Fetch<'_> {
     /// Makes the folder appear, with its record; how many files and bytes it has.
     async fn finish(
         &self,
-        plan: Plan,
+        plan: FetchPlan,
         files: Vec<RecordedFile>,
     ) -> Result<(usize, u64), FetchError> {
         let (source, fetched) = (self.source.to_string(), Timestamp::now().to_string());
-        let record = Record { source, version: plan.version, fetched, files };
+        let record = ModelRecord { source, version: plan.version, fetched, files };
         let place = self.place.clone();
         blocking(move || {
             let failed = |error: io::Error| disk_error(&place.cache, &error);

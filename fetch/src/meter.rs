@@ -1,15 +1,15 @@
 //! How far a fetch is: counted by those who fetch, read by those who tell.
 
-use std::sync::atomic::AtomicBool;
-use std::sync::atomic::AtomicU64;
-use std::sync::atomic::Ordering;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use parking_lot::Mutex;
+
+use crate::error::FetchError;
 
 /// What a fetch does.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 #[serde(rename_all = "lowercase")]
-pub(crate) enum Phase {
+pub(crate) enum FetchPhase {
     /// Asks which files there are.
     #[default]
     Listing,
@@ -30,18 +30,32 @@ pub(crate) struct Meter {
     total: Mutex<Option<u64>>,
     /// Bytes that came over the network.
     came: AtomicU64,
-    phase: Mutex<Phase>,
+    phase: Mutex<FetchPhase>,
+    /// Why it failed.
+    error: Mutex<Option<String>>,
     stopped: AtomicBool,
+    /// Held by the one who writes the counters to a file: the last to write has the last state.
+    pub(crate) writes: Mutex<()>,
 }
 
 // === impl Meter ===
 
 impl Meter {
-    pub(crate) fn enter(&self, phase: Phase) {
+    pub(crate) fn enter(&self, phase: FetchPhase) {
         *self.phase.lock() = phase;
     }
 
-    pub(crate) fn phase(&self) -> Phase {
+    /// The last phase of a fetch without its model.
+    pub(crate) fn fail(&self, error: &FetchError) {
+        *self.error.lock() = Some(error.to_string());
+        self.enter(FetchPhase::Failed);
+    }
+
+    pub(crate) fn error(&self) -> Option<String> {
+        self.error.lock().clone()
+    }
+
+    pub(crate) fn phase(&self) -> FetchPhase {
         *self.phase.lock()
     }
 

@@ -12,19 +12,12 @@ use std::error::Error;
 use std::sync::Arc;
 use std::time::Duration;
 
-use reqwest::Request;
-use reqwest::Response;
-use reqwest::Url;
-use reqwest::redirect;
+use reqwest::{Request, Response, Url, redirect};
 
-use crate::address::Allowed;
-use crate::address::RefusedAddress;
-use crate::error::FetchError;
-use crate::error::Trouble;
+use crate::address::{Allowed, RefusedAddress};
+use crate::error::{FetchError, FetchTrouble};
 
-pub(crate) use answer::lasting_status;
-pub(crate) use answer::read_small;
-pub(crate) use answer::retry_after;
+pub(crate) use answer::{lasting_status, read_small, retry_after};
 
 /// Redirects that are followed: Hugging Face takes two.
 const REDIRECTS_MAX: usize = 10;
@@ -83,20 +76,24 @@ impl CheckedClient {
     }
 
     /// Sends a request and follows redirects. A status of an error is an answer like any other.
-    pub(crate) async fn send(&self, request: Request) -> Result<Response, Trouble> {
+    pub(crate) async fn send(&self, request: Request) -> Result<Response, FetchTrouble> {
         self.send_by(&self.follows, request).await
     }
 
     /// Sends a request to its host and to no other.
-    pub(crate) async fn send_here(&self, request: Request) -> Result<Response, Trouble> {
+    pub(crate) async fn send_here(&self, request: Request) -> Result<Response, FetchTrouble> {
         self.send_by(&self.stays, request).await
     }
 
-    async fn send_by(&self, by: &reqwest::Client, request: Request) -> Result<Response, Trouble> {
+    async fn send_by(
+        &self,
+        by: &reqwest::Client,
+        request: Request,
+    ) -> Result<Response, FetchTrouble> {
         let host = host(request.url());
         // The resolver is not asked for addresses.
         check_literal(&self.allowed, request.url())
-            .map_err(|refused| Trouble::lasting(refused.to_string()))?;
+            .map_err(|refused| FetchTrouble::lasting(refused.to_string()))?;
         by.execute(request).await.map_err(|error| trouble(&host, error))
     }
 }
@@ -133,7 +130,7 @@ fn check_literal(allowed: &Allowed, url: &Url) -> Result<(), RefusedAddress> {
 }
 
 /// What a failed request or a broken body means.
-pub(crate) fn trouble(host: &str, error: reqwest::Error) -> Trouble {
+pub(crate) fn trouble(host: &str, error: reqwest::Error) -> FetchTrouble {
     let error = error.without_url();
     let mut causes = Vec::new();
     let mut next: Option<&(dyn Error + 'static)> = Some(&error);
@@ -144,15 +141,15 @@ pub(crate) fn trouble(host: &str, error: reqwest::Error) -> Trouble {
         next = inner.map(|inner| inner as &(dyn Error + 'static)).or_else(|| cause.source());
     }
     let find = |is: fn(&(dyn Error + 'static)) -> bool| causes.iter().find(|cause| is(**cause));
-    if let Some(refused) = find(|cause| cause.is::<RefusedAddress>()) {
-        return Trouble::lasting(refused.to_string());
+    if let Some(refused) = find(<dyn Error>::is::<RefusedAddress>) {
+        return FetchTrouble::lasting(refused.to_string());
     }
-    if let Some(refused) = find(|cause| cause.is::<RefusedRedirect>()) {
-        return Trouble::lasting(format!("{host} {refused}: name the file's own URL"));
+    if let Some(refused) = find(<dyn Error>::is::<RefusedRedirect>) {
+        return FetchTrouble::lasting(format!("{host} {refused}: name the file's own URL"));
     }
     let certificate = causes.iter().find_map(|cause| cause.downcast_ref::<rustls::Error>());
     if let Some(rustls::Error::InvalidCertificate(reason)) = certificate {
-        return Trouble::lasting(format!(
+        return FetchTrouble::lasting(format!(
             "{host} has no certificate that is trusted ({reason}): give the certificate of its \
              authority in the file that SSL_CERT_FILE names"
         ));
@@ -163,5 +160,5 @@ pub(crate) fn trouble(host: &str, error: reqwest::Error) -> Trouble {
         let deepest = causes.last().map(ToString::to_string).unwrap_or_default();
         format!("broke the connection off, or cannot be reached ({deepest})")
     };
-    Trouble::passing(format!("{host} {what}"))
+    FetchTrouble::passing(format!("{host} {what}"))
 }

@@ -8,15 +8,12 @@ pub(crate) mod web;
 
 use async_trait::async_trait;
 use bytes::Bytes;
-use ebb_api::model_source::ModelPlace;
-use ebb_api::model_source::ModelSource;
+use ebb_api::model_source::{ModelPlace, ModelSource};
 use futures::stream::BoxStream;
 
-use crate::error::FetchError;
-use crate::error::Trouble;
+use crate::error::{FetchError, FetchTrouble};
 use crate::net::CheckedClient;
-use crate::plan::Listed;
-use crate::plan::Plan;
+use crate::plan::{FetchPlan, Listed};
 
 /// The name of an archive, which is no file of the model.
 const ARCHIVE: &str = "archive";
@@ -25,16 +22,16 @@ const ARCHIVE: &str = "archive";
 #[async_trait]
 pub(crate) trait Origin: Send + Sync {
     /// Asks which files make up the model.
-    async fn plan(&self) -> Result<Plan, Trouble>;
+    async fn plan(&self) -> Result<FetchPlan, FetchTrouble>;
 
     /// Begins to read a file at `from`, as long as it is in the state that `validator` names; a
-    /// file of another state comes from its beginning, or is [`Trouble::Changed`].
+    /// file of another state comes from its beginning, or is [`FetchTrouble::Changed`].
     async fn open(
         &self,
         listed: &Listed,
         from: u64,
         validator: Option<&str>,
-    ) -> Result<Opened, Trouble>;
+    ) -> Result<Opened, FetchTrouble>;
 }
 
 /// A file that comes.
@@ -45,7 +42,7 @@ pub(crate) struct Opened {
     pub(crate) size: Option<u64>,
     /// The server's name for this state of the file, if it has one that can be trusted.
     pub(crate) validator: Option<String>,
-    pub(crate) body: BoxStream<'static, Result<Bytes, Trouble>>,
+    pub(crate) body: BoxStream<'static, Result<Bytes, FetchTrouble>>,
 }
 
 /// The place that a source names.

@@ -2,21 +2,15 @@
 
 use std::fs::File;
 use std::io;
-use std::io::Read as _;
-use std::io::Seek as _;
-use std::io::SeekFrom;
-use std::io::Write as _;
+use std::io::{Read as _, Seek as _, SeekFrom, Write as _};
 use std::os::unix::fs::PermissionsExt as _;
-use std::path::Path;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use bytes::Bytes;
 
 use crate::cache;
 use crate::cache::disk_error;
-use crate::digest::Expected;
-use crate::digest::Hasher;
-use crate::digest::Hashes;
+use crate::digest::{Expected, Hasher, Hashes};
 use crate::error::FetchError;
 use crate::meter::Meter;
 
@@ -24,7 +18,7 @@ use crate::meter::Meter;
 const READ_BYTES: usize = 1 << 20;
 
 /// The beginning of a file.
-pub(crate) struct Part {
+pub(crate) struct FilePart {
     path: PathBuf,
     file: File,
     hasher: Hasher,
@@ -33,9 +27,9 @@ pub(crate) struct Part {
     length: u64,
 }
 
-// === impl Part ===
+// === impl FilePart ===
 
-impl Part {
+impl FilePart {
     /// Opens what there is of a file, and reads it for its checksum.
     ///
     /// `size`: of the whole, for a file that has one for sure; what is longer is thrown away.

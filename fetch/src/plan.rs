@@ -30,15 +30,15 @@ pub(crate) struct Item {
 
 /// All that makes up a model.
 #[derive(Clone, Debug)]
-pub(crate) struct Plan {
+pub(crate) struct FetchPlan {
     /// The commit of a repository.
     pub(crate) version: Option<String>,
     pub(crate) items: Vec<Item>,
 }
 
-// === impl Plan ===
+// === impl FetchPlan ===
 
-impl Plan {
+impl FetchPlan {
     /// Bytes of all files; `None` if one's size is not known.
     pub(crate) fn total(&self) -> Option<u64> {
         self.items.iter().try_fold(0_u64, |sum, item| Some(sum.saturating_add(item.listed.size?)))
@@ -61,7 +61,7 @@ pub(crate) fn choose(list: Vec<Listed>, wanted: Option<&str>) -> Result<Vec<Item
         };
         list.into_iter().filter_map(below).collect()
     } else {
-        one(list, wanted)?
+        one(&list, wanted)?
     };
     if items.is_empty() {
         let place = if wanted.is_empty() {
@@ -82,7 +82,7 @@ pub(crate) fn choose(list: Vec<Listed>, wanted: Option<&str>) -> Result<Vec<Item
 }
 
 /// One file, or all parts of it.
-fn one(list: Vec<Listed>, wanted: &str) -> Result<Vec<Item>, String> {
+fn one(list: &[Listed], wanted: &str) -> Result<Vec<Item>, String> {
     let parts = parts(wanted).unwrap_or_else(|| vec![wanted.to_owned()]);
     let mut items = Vec::with_capacity(parts.len());
     for path in parts {

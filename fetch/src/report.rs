@@ -1,21 +1,17 @@
 //! What a fetch tells: people at a terminal, a log, and `K.progress` for other programs.
 
-use std::io::IsTerminal as _;
-use std::io::Write as _;
+use std::io::{IsTerminal as _, Write as _};
 use std::sync::Arc;
 use std::time::Duration;
 
 use ebb_api::quantity;
-use indicatif::ProgressBar;
-use indicatif::ProgressDrawTarget;
-use indicatif::ProgressStyle;
+use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use serde::Serialize;
 use tokio::time::Instant;
 
 use crate::cache;
-use crate::cache::Place;
-use crate::meter::Meter;
-use crate::meter::Phase;
+use crate::cache::CachePlace;
+use crate::meter::{FetchPhase, Meter};
 
 /// How often the file of progress is written, and a bar drawn: people see no more.
 const WRITE_EVERY: Duration = Duration::from_millis(500);
@@ -27,23 +23,23 @@ const BAR_WITHOUT_TOTAL: &str = "{msg} {spinner} {binary_bytes} {binary_bytes_pe
 
 /// Where lines go.
 #[derive(Clone, Debug)]
-pub(crate) struct Report {
+pub(crate) struct FetchReport {
     is_quiet: bool,
     bar: Option<ProgressBar>,
 }
 
 /// The file of progress.
 #[derive(Serialize)]
-struct ProgressFile<'a> {
+struct ProgressFile {
     done: u64,
     total: Option<u64>,
-    phase: Phase,
-    error: Option<&'a str>,
+    phase: FetchPhase,
+    error: Option<String>,
 }
 
-// === impl Report ===
+// === impl FetchReport ===
 
-impl Report {
+impl FetchReport {
     pub(crate) fn new(is_quiet: bool) -> Self {
         let draws = !is_quiet && std::io::stderr().is_terminal();
         let bar = draws.then(|| ProgressBar::with_draw_target(None, ProgressDrawTarget::stderr()));
@@ -67,7 +63,11 @@ impl Report {
     }
 
     /// Tells of progress until it is dropped.
-    pub(crate) async fn run(&self, place: Place, meter: Arc<Meter>) -> std::convert::Infallible {
+    pub(crate) async fn run(
+        &self,
+        place: CachePlace,
+        meter: Arc<Meter>,
+    ) -> std::convert::Infallible {
         let mut ticks = tokio::time::interval(WRITE_EVERY);
         let mut line_at = Instant::now() + LINE_EVERY;
         // When the first byte came, and how many came before: what was there took no time.
@@ -76,7 +76,7 @@ impl Report {
             let now = ticks.tick().await;
             let (to, counted) = (place.clone(), meter.clone());
             // A disk that cannot take it ends the fetch elsewhere.
-            drop(tokio::task::spawn_blocking(move || write(&to, &counted, None)).await);
+            drop(tokio::task::spawn_blocking(move || write(&to, &counted)).await);
             if meter.over_the_network() > 0 {
                 began.get_or_insert(now);
             }
@@ -92,8 +92,9 @@ impl Report {
 }
 
 /// Writes the file of progress. Blocks.
-pub(crate) fn write(place: &Place, meter: &Meter, error: Option<&str>) -> std::io::Result<()> {
-    let (done, total, phase) = (meter.done(), meter.total(), meter.phase());
+pub(crate) fn write(place: &CachePlace, meter: &Meter) -> std::io::Result<()> {
+    let _alone = meter.writes.lock();
+    let (done, total, phase, error) = (meter.done(), meter.total(), meter.phase(), meter.error());
     let bytes = serde_json::to_vec(&ProgressFile { done, total, phase, error })?;
     cache::replace(&place.progress(), &bytes, false)
 }
@@ -116,21 +117,21 @@ fn draw(bar: &ProgressBar, meter: &Meter) {
     bar.set_position(meter.done());
 }
 
-fn doing(phase: Phase) -> &'static str {
+fn doing(phase: FetchPhase) -> &'static str {
     match phase {
-        Phase::Listing => "Listing",
-        Phase::Downloading => "Downloading",
-        Phase::Checking => "Checking",
-        Phase::Unpacking => "Unpacking",
-        Phase::Done => "Done",
-        Phase::Failed => "Failed",
+        FetchPhase::Listing => "Listing",
+        FetchPhase::Downloading => "Downloading",
+        FetchPhase::Checking => "Checking",
+        FetchPhase::Unpacking => "Unpacking",
+        FetchPhase::Done => "Done",
+        FetchPhase::Failed => "Failed",
     }
 }
 
 /// A line of progress for a log.
 fn line(meter: &Meter, lasted: Duration) -> String {
     let (done, doing) = (meter.done(), doing(meter.phase()));
-    let mut line = match meter.total().filter(|total| *total > 0) {
+    let so_far = match meter.total().filter(|total| *total > 0) {
         Some(total) => {
             let percent = u128::from(done) * 100 / u128::from(total);
             format!("{doing}: {percent}% of {}", quantity::bytes(total))
@@ -139,14 +140,12 @@ fn line(meter: &Meter, lasted: Duration) -> String {
     };
     let millis = u64::try_from(lasted.as_millis()).unwrap_or(u64::MAX);
     let speed = (meter.over_the_network().saturating_mul(1000)).checked_div(millis).unwrap_or(0);
-    if meter.phase() == Phase::Downloading && speed > 0 {
-        line.push_str(&format!(" at {}/s", quantity::bytes(speed)));
-        if let Some(total) = meter.total() {
-            let left = Duration::from_secs(total.saturating_sub(done) / speed);
-            line.push_str(&format!(", {} left", time(left)));
-        }
+    if meter.phase() != FetchPhase::Downloading || speed == 0 {
+        return so_far;
     }
-    line
+    let left = meter.total().map(|total| Duration::from_secs(total.saturating_sub(done) / speed));
+    let left = left.map_or(String::new(), |left| format!(", {} left", time(left)));
+    format!("{so_far} at {}/s{left}", quantity::bytes(speed))
 }
 
 /// A time for people.
@@ -168,14 +167,14 @@ mod tests {
     fn a_line_has_percent_bytes_speed_and_estimate() {
         let meter = Meter::default();
         meter.set_total(Some(1 << 30));
-        meter.enter(Phase::Downloading);
+        meter.enter(FetchPhase::Downloading);
         meter.has(256 << 20);
         meter.came(256 << 20);
         let text = line(&meter, Duration::from_secs(4));
         assert_eq!(text, "Downloading: 50% of 1Gi at 64Mi/s, 8.0 s left");
         meter.set_total(None);
         assert_eq!(line(&meter, Duration::from_secs(4)), "Downloading: 512Mi at 64Mi/s");
-        meter.enter(Phase::Unpacking);
+        meter.enter(FetchPhase::Unpacking);
         assert_eq!(line(&meter, Duration::ZERO), "Unpacking: 512Mi");
     }
 

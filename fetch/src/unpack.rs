@@ -5,8 +5,7 @@ mod zipped;
 
 use std::fs::File;
 use std::io;
-use std::io::Read;
-use std::io::Write as _;
+use std::io::{Read, Write as _};
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::Path;
 
@@ -15,9 +14,8 @@ use ebb_api::model_source::ArchiveKind;
 use crate::cache;
 use crate::cache::disk_error;
 use crate::cache::record::RecordedFile;
-use crate::cache::room::Room;
-use crate::digest::Expected;
-use crate::digest::Hasher;
+use crate::cache::room::CacheRoom;
+use crate::digest::{Expected, Hasher};
 use crate::error::FetchError;
 use crate::meter::Meter;
 use crate::names;
@@ -32,7 +30,7 @@ const COPY_BYTES: usize = 256 << 10;
 /// Where an archive goes.
 pub(crate) struct Unpacking<'a> {
     pub(crate) folder: &'a Path,
-    pub(crate) room: &'a Room,
+    pub(crate) room: &'a CacheRoom,
     pub(crate) meter: &'a Meter,
     /// Bytes of the archive, which lies beside the files until they are whole.
     packed: u64,
@@ -50,7 +48,7 @@ pub(crate) fn unpack(
     archive: &Path,
     kind: ArchiveKind,
     folder: &Path,
-    room: &Room,
+    room: &CacheRoom,
     meter: &Meter,
 ) -> Result<Vec<RecordedFile>, FetchError> {
     let failed = |error: io::Error| disk_error(archive, &error);
@@ -79,7 +77,7 @@ impl Unpacking<'_> {
 
     fn make_folder(&self, name: &str) -> Result<(), FetchError> {
         let path = self.folder.join(name);
-        cache::make_folder(&path).map_err(|error| self.disk_error(name, &path, &error))
+        cache::make_folder(&path).map_err(|error| entry_error(name, &path, &error))
     }
 
     /// Writes a file of the archive.
@@ -89,9 +87,9 @@ impl Unpacking<'_> {
         }
         let path = self.folder.join(name);
         if let Some(folder) = path.parent() {
-            cache::make_folder(folder).map_err(|error| self.disk_error(name, folder, &error))?;
+            cache::make_folder(folder).map_err(|error| entry_error(name, folder, &error))?;
         }
-        let failed = |error: io::Error| self.disk_error(name, &path, &error);
+        let failed = |error: io::Error| entry_error(name, &path, &error);
         let mut file = File::options().write(true).create_new(true).open(&path).map_err(failed)?;
         // Whatever the archive says: no file of a model runs, least of all as another user.
         let mode = std::fs::Permissions::from_mode(cache::FILE_MODE);
@@ -120,15 +118,15 @@ impl Unpacking<'_> {
         self.files.push(RecordedFile { path: name.to_owned(), size, sha256 });
         Ok(())
     }
+}
 
-    /// Two entries of one name, or a file in place of a folder, are the archive's fault.
-    fn disk_error(&self, name: &str, path: &Path, error: &io::Error) -> FetchError {
-        match error.kind() {
-            io::ErrorKind::AlreadyExists | io::ErrorKind::NotADirectory => {
-                refuse(name, "is there twice, as a file or a folder")
-            }
-            _ => disk_error(path, error),
+/// Two entries of one name, or a file in place of a folder, are the archive's fault.
+fn entry_error(name: &str, path: &Path, error: &io::Error) -> FetchError {
+    match error.kind() {
+        io::ErrorKind::AlreadyExists | io::ErrorKind::NotADirectory => {
+            refuse(name, "is there twice, as a file or a folder")
         }
+        _ => disk_error(path, error),
     }
 }
 

@@ -13,6 +13,7 @@ pub(crate) const FOLDERS: &[&str] = &[
     "daemon",
     "apiserver",
     "runner",
+    "fetch",
     "local",
     "examples",
     "simulation",
@@ -21,8 +22,17 @@ pub(crate) const FOLDERS: &[&str] = &[
 ];
 
 /// The crates that Ebb is made of.
-pub(crate) const CRATES: &[&str] =
-    &["api", "activator", "autoscaler", "controller", "daemon", "apiserver", "runner", "local"];
+pub(crate) const CRATES: &[&str] = &[
+    "api",
+    "activator",
+    "autoscaler",
+    "controller",
+    "daemon",
+    "apiserver",
+    "runner",
+    "fetch",
+    "local",
+];
 
 /// Every Rust file of [`FOLDERS`].
 pub(crate) fn rust_files() -> Vec<PathBuf> {

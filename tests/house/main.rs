@@ -94,6 +94,12 @@ fn the_libraries_of_the_platform_do_not_know_of_local_mode() {
             assert!(!manifest.contains(part), "{folder} depends on {part}");
         }
     }
+    let fetch = std::fs::read_to_string(source().join("fetch/Cargo.toml")).unwrap();
+    assert_eq!(
+        fetch.matches("ebb-").count(),
+        2,
+        "it depends on more of Ebb than its types: {fetch}"
+    );
     let apiserver = std::fs::read_to_string(source().join("apiserver/Cargo.toml")).unwrap();
     let (apiserver, _) = apiserver.split_once("[dev-dependencies]").unwrap();
     assert_eq!(apiserver.matches("ebb-").count(), 1, "it depends on a part of Ebb: {apiserver}");

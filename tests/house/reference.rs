@@ -19,7 +19,8 @@ use crate::files::code_in;
 use document::Document;
 
 /// Crates whose names a user or operator meets.
-const CRATES: &[&str] = &["api", "activator", "autoscaler", "controller", "daemon", "local"];
+const CRATES: &[&str] =
+    &["api", "activator", "autoscaler", "controller", "daemon", "fetch", "local"];
 
 /// The code of all of [`CRATES`], file after file.
 fn code() -> Vec<String> {

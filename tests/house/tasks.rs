@@ -9,7 +9,7 @@ use crate::files::code_in;
 
 /// Crates that run as processes of Ebb.
 const CRATES: &[&str] =
-    &["activator", "autoscaler", "controller", "daemon", "apiserver", "runner", "local"];
+    &["activator", "autoscaler", "controller", "daemon", "apiserver", "runner", "fetch", "local"];
 
 /// The files with bare spawns: how many each has, and the owner of those tasks.
 const BARE: &[(&str, usize, &str)] = &[

@@ -1,14 +1,12 @@
 //! What the files of an unfinished model belong to.
 
 use std::collections::BTreeMap;
-use std::fs;
-use std::io;
 use std::path::Path;
+use std::{fs, io};
 
-use serde::Deserialize;
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
-use super::Place;
+use super::CachePlace;
 use super::record::read_json;
 
 /// Largest journal: as a record.
@@ -18,18 +16,18 @@ const BOOT: &str = "/proc/sys/kernel/random/boot_id";
 
 /// What was begun.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub(crate) struct Journal {
+pub(crate) struct FetchJournal {
     pub(crate) source: String,
     /// The start of the machine. After another one the end of a file may be missing although its
     /// length is there, and only a checksum shows it.
     boot: String,
     /// By name.
-    pub(crate) files: BTreeMap<String, Mark>,
+    pub(crate) files: BTreeMap<String, FileMark>,
 }
 
 /// The state of a file at the server.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub(crate) struct Mark {
+pub(crate) struct FileMark {
     pub(crate) size: Option<u64>,
     /// A checksum, an `ETag` or a date. A file without one cannot be gone on with.
     pub(crate) validator: Option<String>,
@@ -37,19 +35,19 @@ pub(crate) struct Mark {
     pub(crate) checked: bool,
 }
 
-// === impl Journal ===
+// === impl FetchJournal ===
 
-impl Journal {
-    pub(crate) fn new(source: &str, files: BTreeMap<String, Mark>) -> Self {
+impl FetchJournal {
+    pub(crate) fn new(source: &str, files: BTreeMap<String, FileMark>) -> Self {
         let boot = fs::read_to_string(BOOT).unwrap_or_default().trim().to_owned();
         Self { source: source.to_owned(), boot, files }
     }
 
-    pub(crate) fn read(place: &Place) -> Option<Self> {
+    pub(crate) fn read(place: &CachePlace) -> Option<Self> {
         read_json(&place.journal(), JOURNAL_BYTES_MAX)
     }
 
-    pub(crate) fn write(&self, place: &Place) -> io::Result<()> {
+    pub(crate) fn write(&self, place: &CachePlace) -> io::Result<()> {
         super::replace(&place.journal(), &serde_json::to_vec(self)?, false)
     }
 
@@ -88,30 +86,31 @@ fn prune_below(folder: &Path, prefix: &str, keep: &dyn Fn(&str) -> bool) -> io::
 mod tests {
     use super::*;
 
-    fn journal(mark: Mark) -> Journal {
-        Journal::new("s", [("a".to_owned(), mark)].into())
+    fn journal(mark: FileMark) -> FetchJournal {
+        FetchJournal::new("s", [("a".to_owned(), mark)].into())
     }
 
     #[test]
     fn only_the_same_state_of_a_file_is_gone_on_with() {
-        let mark = Mark { size: Some(3), validator: Some("x".to_owned()), checked: false };
+        let mark = FileMark { size: Some(3), validator: Some("x".to_owned()), checked: false };
         let now = journal(mark.clone());
         assert!(now.continues(&now, "a"));
         assert!(!now.continues(&now, "b"));
-        let other = journal(Mark { validator: Some("y".to_owned()), ..mark.clone() });
+        let other = journal(FileMark { validator: Some("y".to_owned()), ..mark.clone() });
         assert!(!now.continues(&other, "a"));
-        let unknown = journal(Mark { validator: None, ..mark.clone() });
+        let unknown = journal(FileMark { validator: None, ..mark.clone() });
         assert!(!unknown.continues(&unknown, "a"));
-        assert!(!now.continues(&Journal { source: "t".to_owned(), ..now.clone() }, "a"));
+        assert!(!now.continues(&FetchJournal { source: "t".to_owned(), ..now.clone() }, "a"));
     }
 
     #[test]
     fn after_a_start_of_the_machine_only_a_checksum_vouches_for_a_part() {
-        let mark = Mark { size: Some(3), validator: Some("x".to_owned()), checked: false };
-        let before = |journal: &Journal| Journal { boot: "other".to_owned(), ..journal.clone() };
+        let mark = FileMark { size: Some(3), validator: Some("x".to_owned()), checked: false };
+        let before =
+            |journal: &FetchJournal| FetchJournal { boot: "other".to_owned(), ..journal.clone() };
         let now = journal(mark.clone());
         assert!(!now.continues(&before(&now), "a"));
-        let checked = journal(Mark { checked: true, ..mark });
+        let checked = journal(FileMark { checked: true, ..mark });
         assert!(checked.continues(&before(&checked), "a"));
     }
 }

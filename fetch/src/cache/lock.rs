@@ -1,8 +1,7 @@
 //! Locks on files of a cache: they end with their process, however it ends.
 
 use std::fs;
-use std::fs::File;
-use std::fs::TryLockError;
+use std::fs::{File, TryLockError};
 use std::io;
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::Path;
@@ -13,15 +12,19 @@ const TRY_EVERY: Duration = Duration::from_millis(200);
 
 /// Opens a lock file, which is made if it is not there.
 pub(crate) fn open(path: &Path) -> io::Result<File> {
-    let made = File::options().write(true).create_new(true).open(path);
-    match made {
+    match File::options().read(true).write(true).create_new(true).open(path) {
         Ok(file) => {
             // Readable, so that users under other user IDs can lock it as well.
             file.set_permissions(fs::Permissions::from_mode(super::FILE_MODE))?;
-            Ok(file)
+            return Ok(file);
         }
-        Err(error) if error.kind() == io::ErrorKind::AlreadyExists => File::open(path),
-        Err(error) => Err(error),
+        Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {}
+        Err(error) => return Err(error),
+    }
+    // NFS lets nobody alone have a file that he cannot write.
+    match File::options().read(true).write(true).open(path) {
+        Err(error) if error.kind() == io::ErrorKind::PermissionDenied => File::open(path),
+        other => other,
     }
 }
 

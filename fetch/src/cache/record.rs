@@ -7,17 +7,16 @@ use std::io::Read as _;
 use std::path::Path;
 use std::time::SystemTime;
 
-use serde::Deserialize;
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
-use super::Place;
+use super::CachePlace;
 
 /// Largest record: 10,000 files with names of 1,024 bytes.
 const RECORD_BYTES_MAX: u64 = 16 << 20;
 
 /// A finished model.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub(crate) struct Record {
+pub(crate) struct ModelRecord {
     /// Where it is from, without secrets.
     pub(crate) source: String,
     /// The commit of a repository, or a server's name for the state of a file.
@@ -36,16 +35,16 @@ pub(crate) struct RecordedFile {
     pub(crate) sha256: String,
 }
 
-// === impl Record ===
+// === impl ModelRecord ===
 
-impl Record {
+impl ModelRecord {
     /// The record at a place, if one can be read.
-    pub(crate) fn read(place: &Place) -> Option<Self> {
+    pub(crate) fn read(place: &CachePlace) -> Option<Self> {
         read_json(&place.record(), RECORD_BYTES_MAX)
     }
 
     /// Whether the files are there, with the sizes that they had, and are those of the source.
-    pub(crate) fn is_whole(&self, place: &Place, source: &str) -> bool {
+    pub(crate) fn is_whole(&self, place: &CachePlace, source: &str) -> bool {
         let folder = place.folder();
         self.source == source
             && folder.is_dir()
@@ -60,13 +59,13 @@ impl Record {
         self.files.iter().fold(0, |sum, file| sum.saturating_add(file.size))
     }
 
-    pub(crate) fn write(&self, place: &Place) -> io::Result<()> {
+    pub(crate) fn write(&self, place: &CachePlace) -> io::Result<()> {
         super::replace(&place.record(), &serde_json::to_vec_pretty(self)?, true)
     }
 }
 
 /// Sets the last use to `now`. A cache that is read-only for this process has no last uses.
-pub(crate) fn touch(place: &Place, now: SystemTime) {
+pub(crate) fn touch(place: &CachePlace, now: SystemTime) {
     let touched = File::options().write(true).open(place.record());
     drop(touched.and_then(|file| file.set_modified(now)));
 }

@@ -1,13 +1,10 @@
 //! How models and leftovers leave a cache: a crash at any moment leaves no half model in sight.
 
-use std::fs;
-use std::io;
 use std::path::Path;
-use std::time::Duration;
-use std::time::SystemTime;
+use std::time::{Duration, SystemTime};
+use std::{fs, io};
 
-use super::Place;
-use super::lock;
+use super::{CachePlace, lock};
 
 /// How long an unfinished model that nobody fetches stays for somebody to go on with.
 const STALE_AFTER: Duration = Duration::from_hours(24 * 7);
@@ -15,7 +12,7 @@ const STALE_AFTER: Duration = Duration::from_hours(24 * 7);
 const GONE: &str = ".gone-";
 
 /// Removes a model, if nobody uses or fetches it; whether it went.
-pub(crate) fn evict(place: &Place) -> io::Result<bool> {
+pub(crate) fn evict(place: &CachePlace) -> io::Result<bool> {
     let Some(_used) = lock::try_exclusive(&place.used())? else { return Ok(false) };
     let Some(_fetched) = lock::try_exclusive(&place.lock())? else { return Ok(false) };
     clear(place)?;
@@ -26,7 +23,7 @@ pub(crate) fn evict(place: &Place) -> io::Result<bool> {
 /// Removes all of a model but its locks, one of which the caller holds.
 ///
 /// The record goes first, without which the folder is no model; then the folder by one rename.
-pub(crate) fn clear(place: &Place) -> io::Result<()> {
+pub(crate) fn clear(place: &CachePlace) -> io::Result<()> {
     discard_finished(place)?;
     for leftover in [place.partial(), place.archive(), place.journal()] {
         super::remove(&leftover)?;
@@ -35,7 +32,7 @@ pub(crate) fn clear(place: &Place) -> io::Result<()> {
 }
 
 /// Removes the finished files, and leaves what was begun.
-pub(crate) fn discard_finished(place: &Place) -> io::Result<()> {
+pub(crate) fn discard_finished(place: &CachePlace) -> io::Result<()> {
     super::remove(&place.record())?;
     let gone = place.cache.join(format!("{GONE}{}-{}", place.key, std::process::id()));
     match fs::rename(place.folder(), &gone) {
@@ -57,7 +54,7 @@ pub(crate) fn sweep(cache: &Path, mine: &str, now: SystemTime) -> io::Result<()>
             continue;
         }
         let Some(key) = begun(name).filter(|key| *key != mine) else { continue };
-        let place = Place::new(cache, key);
+        let place = CachePlace::new(cache, key);
         if is_stale(&place, now) {
             let Some(_fetched) = lock::try_exclusive(&place.lock())? else { continue };
             for leftover in [place.partial(), place.archive(), place.journal()] {
@@ -71,11 +68,11 @@ pub(crate) fn sweep(cache: &Path, mine: &str, now: SystemTime) -> io::Result<()>
 /// The key of the unfinished model that a name of the cache belongs to.
 pub(crate) fn begun(name: &str) -> Option<&str> {
     let name = name.strip_prefix('.')?;
-    [".partial", ".archive"].into_iter().find_map(|end| name.strip_suffix(end))
+    [".partial", ".archive", ".journal"].into_iter().find_map(|end| name.strip_suffix(end))
 }
 
 /// Whether nothing of it has changed for long: a fetch writes its progress all the time.
-fn is_stale(place: &Place, now: SystemTime) -> bool {
+fn is_stale(place: &CachePlace, now: SystemTime) -> bool {
     let changed = [place.progress(), place.journal(), place.partial(), place.archive()]
         .into_iter()
         .filter_map(|path| fs::symlink_metadata(path).ok()?.modified().ok())
@@ -87,9 +84,9 @@ fn is_stale(place: &Place, now: SystemTime) -> bool {
 mod tests {
     use super::*;
 
-    fn cache_with(key: &str) -> (tempfile::TempDir, Place) {
+    fn cache_with(key: &str) -> (tempfile::TempDir, CachePlace) {
         let folder = tempfile::tempdir().unwrap();
-        let place = Place::new(folder.path(), key);
+        let place = CachePlace::new(folder.path(), key);
         fs::create_dir(place.partial()).unwrap();
         fs::write(place.partial().join("a"), "x").unwrap();
         fs::write(place.journal(), "{}").unwrap();

@@ -1,24 +1,20 @@
 //! Room for a model in its cache: under the limit, and on the disk.
 
 use std::collections::BTreeSet;
-use std::fs;
-use std::io;
 use std::path::Path;
 use std::time::SystemTime;
+use std::{fs, io};
 
 use ebb_api::quantity;
 use parking_lot::Mutex;
 use serde::Deserialize;
 
-use super::Place;
-use super::disk_error;
-use super::lock;
-use super::record::Record;
-use super::record::read_json;
+use super::record::{ModelRecord, read_json};
 use super::removal;
+use super::{CachePlace, disk_error, lock};
 use crate::error::FetchError;
 use crate::eviction;
-use crate::eviction::Held;
+use crate::eviction::HeldModel;
 
 /// What a model of unknown size asks for at a time, as it grows.
 const STEP: u64 = 64 << 20;
@@ -31,8 +27,8 @@ const MODELS_MAX: usize = 10_000;
 
 /// The room that one fetch has made.
 #[derive(Debug)]
-pub(crate) struct Room {
-    place: Place,
+pub(crate) struct CacheRoom {
+    place: CachePlace,
     limit: Option<u64>,
     /// Bytes that were asked for.
     claimed: Mutex<u64>,
@@ -44,10 +40,10 @@ struct Underway {
     total: Option<u64>,
 }
 
-// === impl Room ===
+// === impl CacheRoom ===
 
-impl Room {
-    pub(crate) fn new(place: &Place, limit: Option<u64>) -> Self {
+impl CacheRoom {
+    pub(crate) fn new(place: &CachePlace, limit: Option<u64>) -> Self {
         Self { place: place.clone(), limit, claimed: Mutex::new(0) }
     }
 
@@ -115,7 +111,7 @@ impl Room {
                 return Ok(());
             }
             for key in go {
-                let went = removal::evict(&Place::new(cache, &key)).map_err(failed)?;
+                let went = removal::evict(&CachePlace::new(cache, &key)).map_err(failed)?;
                 let other = others.iter_mut().find(|held| held.key == key);
                 let other = other.expect("the choice is among the others");
                 // One that somebody took since it was looked at stays, and others go for it.
@@ -150,7 +146,7 @@ fn too_small(limit: u64, mine: u64, busy: u64) -> FetchError {
 }
 
 /// All other models of a cache.
-fn others(cache: &Path, mine: &str) -> io::Result<Vec<Held>> {
+fn others(cache: &Path, mine: &str) -> io::Result<Vec<HeldModel>> {
     let mut keys = BTreeSet::new();
     for entry in fs::read_dir(cache)? {
         let entry = entry?;
@@ -163,14 +159,16 @@ fn others(cache: &Path, mine: &str) -> io::Result<Vec<Held>> {
         };
         keys.extend(key.filter(|key| *key != mine && keys.len() < MODELS_MAX).map(str::to_owned));
     }
+    // Every model was fetched under its lock: what has none is somebody else's, and stays.
+    keys.retain(|key| CachePlace::new(cache, key).lock().is_file());
     keys.into_iter().map(|key| held(cache, key)).collect()
 }
 
-fn held(cache: &Path, key: String) -> io::Result<Held> {
-    let place = Place::new(cache, &key);
+fn held(cache: &Path, key: String) -> io::Result<HeldModel> {
+    let place = CachePlace::new(cache, &key);
     let fetched = lock::try_exclusive(&place.lock())?;
     let used = lock::try_exclusive(&place.used())?;
-    let record = Record::read(&place);
+    let record = ModelRecord::read(&place);
     let finished = match &record {
         Some(record) => record.bytes(),
         None => size(&place.folder()),
@@ -185,7 +183,7 @@ fn held(cache: &Path, key: String) -> io::Result<Held> {
         .iter()
         .find_map(|path| changed(path))
         .unwrap_or(SystemTime::UNIX_EPOCH);
-    Ok(Held {
+    Ok(HeldModel {
         bytes: finished.saturating_add(begun),
         used: last,
         busy: fetched.is_none() || used.is_none(),
@@ -198,8 +196,7 @@ pub(crate) fn size(path: &Path) -> u64 {
     match fs::symlink_metadata(path) {
         Ok(metadata) if metadata.is_file() => metadata.len(),
         Ok(metadata) if metadata.is_dir() => fs::read_dir(path)
-            .map(|entries| entries.flatten().map(|entry| size(&entry.path())).sum())
-            .unwrap_or(0),
+            .map_or(0, |entries| entries.flatten().map(|entry| size(&entry.path())).sum()),
         _ => 0,
     }
 }
@@ -214,16 +211,17 @@ fn free(path: &Path) -> io::Result<u64> {
 mod tests {
     use super::*;
 
-    fn model(cache: &Path, key: &str, bytes: usize, used: u64) -> Place {
-        let place = Place::new(cache, key);
+    fn model(cache: &Path, key: &str, bytes: usize, used: u64) -> CachePlace {
+        let place = CachePlace::new(cache, key);
         fs::create_dir(place.folder()).unwrap();
         fs::write(place.folder().join("a"), vec![0; bytes]).unwrap();
+        lock::open(&place.lock()).unwrap();
         let file = super::super::record::RecordedFile {
             path: "a".to_owned(),
             size: bytes as u64,
             sha256: String::new(),
         };
-        let record = Record {
+        let record = ModelRecord {
             source: key.to_owned(),
             version: None,
             fetched: String::new(),
@@ -240,7 +238,7 @@ mod tests {
         let cache = tempfile::tempdir().unwrap();
         let old = model(cache.path(), "old", 4096, 1);
         let new = model(cache.path(), "new", 4096, 2);
-        let room = Room::new(&Place::new(cache.path(), "mine"), Some(12 << 10));
+        let room = CacheRoom::new(&CachePlace::new(cache.path(), "mine"), Some(12 << 10));
         room.claim(4096, 0).unwrap();
         assert!(old.folder().exists());
 
@@ -258,7 +256,7 @@ mod tests {
     #[test]
     fn a_model_of_unknown_size_grows_up_to_the_limit() {
         let cache = tempfile::tempdir().unwrap();
-        let room = Room::new(&Place::new(cache.path(), "mine"), Some(1 << 20));
+        let room = CacheRoom::new(&CachePlace::new(cache.path(), "mine"), Some(1 << 20));
         room.grow(1).unwrap();
         room.grow(1 << 20).unwrap();
         assert!(room.grow((1 << 20) + 1).is_err());
@@ -267,11 +265,11 @@ mod tests {
     #[test]
     fn another_fetch_counts_with_all_that_it_will_take() {
         let cache = tempfile::tempdir().unwrap();
-        let other = Place::new(cache.path(), "other");
+        let other = CachePlace::new(cache.path(), "other");
         fs::create_dir(other.partial()).unwrap();
         fs::write(other.progress(), r#"{"done":0,"total":1000,"phase":"downloading"}"#).unwrap();
         let lock = lock::try_exclusive(&other.lock()).unwrap();
-        let room = Room::new(&Place::new(cache.path(), "mine"), Some(1500));
+        let room = CacheRoom::new(&CachePlace::new(cache.path(), "mine"), Some(1500));
         assert!(room.claim(501, 0).is_err());
         room.claim(500, 0).unwrap();
         drop(lock);
@@ -282,7 +280,7 @@ mod tests {
     #[test]
     fn a_model_larger_than_the_disk_is_refused_with_figures() {
         let cache = tempfile::tempdir().unwrap();
-        let room = Room::new(&Place::new(cache.path(), "mine"), None);
+        let room = CacheRoom::new(&CachePlace::new(cache.path(), "mine"), None);
         let error = room.claim(u64::MAX / 2, 0).unwrap_err().to_string();
         assert!(error.contains("free"), "{error}");
     }

@@ -4,14 +4,11 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use jiff::Timestamp;
-use reqwest::Response;
-use reqwest::StatusCode;
-use reqwest::header::HeaderMap;
-use reqwest::header::RETRY_AFTER;
+use reqwest::header::{HeaderMap, RETRY_AFTER};
+use reqwest::{Response, StatusCode};
 
-use super::host;
-use super::trouble;
-use crate::error::Trouble;
+use super::{host, trouble};
+use crate::error::FetchTrouble;
 
 /// How long a server asks to wait: seconds, or until a date.
 pub(crate) fn retry_after(headers: &HeaderMap, now: Timestamp) -> Option<Duration> {
@@ -34,14 +31,14 @@ pub(crate) fn lasting_status(status: StatusCode) -> bool {
 }
 
 /// The body of an answer, which may have `max` bytes.
-pub(crate) async fn read_small(mut answer: Response, max: usize) -> Result<Vec<u8>, Trouble> {
+pub(crate) async fn read_small(mut answer: Response, max: usize) -> Result<Vec<u8>, FetchTrouble> {
     let host = host(answer.url());
     let mut body = Vec::new();
     loop {
         let chunk: Option<Bytes> = answer.chunk().await.map_err(|error| trouble(&host, error))?;
         let Some(chunk) = chunk else { return Ok(body) };
         if body.len() + chunk.len() > max {
-            return Err(Trouble::lasting(format!(
+            return Err(FetchTrouble::lasting(format!(
                 "{host} sent a list of more than {max} bytes: name a folder or a file of it"
             )));
         }

@@ -3,10 +3,7 @@
 use std::net::SocketAddr;
 use std::sync::Arc;
 
-use reqwest::dns::Addrs;
-use reqwest::dns::Name;
-use reqwest::dns::Resolve;
-use reqwest::dns::Resolving;
+use reqwest::dns::{Addrs, Name, Resolve, Resolving};
 
 use crate::address::Allowed;
 

@@ -4,10 +4,9 @@
 use std::path::Path;
 use std::sync::Arc;
 
-use rustls::ClientConfig;
-use rustls::RootCertStore;
 use rustls::pki_types::CertificateDer;
 use rustls::pki_types::pem::PemObject as _;
+use rustls::{ClientConfig, RootCertStore};
 
 use crate::error::FetchError;
 
@@ -17,7 +16,7 @@ use crate::error::FetchError;
 ///
 /// `SSL_CERT_FILE` names a file without certificates.
 pub(super) fn tls() -> Result<ClientConfig, FetchError> {
-    let mut roots = RootCertStore::from_iter(webpki_roots::TLS_SERVER_ROOTS.iter().cloned());
+    let mut roots = RootCertStore { roots: webpki_roots::TLS_SERVER_ROOTS.to_vec() };
     if let Some(path) = std::env::var_os("SSL_CERT_FILE").filter(|path| !path.is_empty()) {
         add(&mut roots, Path::new(&path)).map_err(|why| {
             FetchError::Arguments(format!(
@@ -27,11 +26,10 @@ pub(super) fn tls() -> Result<ClientConfig, FetchError> {
         })?;
     }
     let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
-    Ok(ClientConfig::builder_with_provider(provider)
+    let tls = ClientConfig::builder_with_provider(provider)
         .with_safe_default_protocol_versions()
-        .expect("the provider has the suites of TLS 1.2 and 1.3")
-        .with_root_certificates(roots)
-        .with_no_client_auth())
+        .map_err(|error| FetchError::Failed(format!("TLS cannot be set up: {error}")))?;
+    Ok(tls.with_root_certificates(roots).with_no_client_auth())
 }
 
 fn add(roots: &mut RootCertStore, path: &Path) -> Result<(), String> {

@@ -5,31 +5,20 @@
 
 use async_trait::async_trait;
 use ebb_api::model_source::ModelSource;
-use futures::StreamExt as _;
-use futures::TryStreamExt as _;
-use object_store::GetOptions;
-use object_store::GetRange;
-use object_store::ObjectMeta;
-use object_store::ObjectStore;
-use object_store::ObjectStoreExt as _;
-use object_store::RetryConfig;
-use object_store::aws::AmazonS3;
-use object_store::aws::AmazonS3Builder;
+use futures::{StreamExt as _, TryStreamExt as _};
+use object_store::aws::{AmazonS3, AmazonS3Builder};
 use object_store::path::Path;
+use object_store::{
+    GetOptions, GetRange, ObjectMeta, ObjectStore, ObjectStoreExt as _, RetryConfig,
+};
 
-use super::Opened;
-use super::Origin;
-use super::bucket_client::CheckedConnector;
-use super::bucket_client::carried;
+use super::bucket_client::{CheckedConnector, carried};
+use super::{Opened, Origin};
 use crate::digest::Expected;
-use crate::error::FetchError;
-use crate::error::Trouble;
+use crate::error::{FetchError, FetchTrouble};
 use crate::net::CheckedClient;
 use crate::plan;
-use crate::plan::FILES_MAX;
-use crate::plan::Item;
-use crate::plan::Listed;
-use crate::plan::Plan;
+use crate::plan::{FILES_MAX, FetchPlan, Item, Listed};
 
 /// Variables one of which stands for credentials: a key, a role of a service account's token, a
 /// container's role.
@@ -39,17 +28,14 @@ const CREDENTIALS: [&str; 4] = [
     "AWS_CONTAINER_CREDENTIALS_RELATIVE_URI",
     "AWS_CONTAINER_CREDENTIALS_FULL_URI",
 ];
-/// What follows when the store says no more.
-const CHECK: &str = "check the bucket, AWS_REGION and AWS_ENDPOINT_URL";
 
 /// A bucket, and what is wanted of it.
 pub(crate) struct Bucket {
     store: AmazonS3,
-    bucket: String,
-    key: String,
     name: String,
+    key: String,
+    file_name: String,
     expected: Expected,
-    is_signed: bool,
 }
 
 // === impl Bucket ===
@@ -64,7 +50,7 @@ impl Bucket {
         let is_signed = CREDENTIALS.iter().any(|name| super::secret(name).is_some());
         let mut builder = AmazonS3Builder::from_env()
             .with_bucket_name(bucket)
-            .with_http_connector(CheckedConnector::new(client))
+            .with_http_connector(CheckedConnector::new(client, bucket, is_signed))
             // Attempts are made, and told, as those of the other protocols.
             .with_retry(RetryConfig { max_retries: 0, ..RetryConfig::default() });
         if !is_signed {
@@ -75,16 +61,15 @@ impl Bucket {
         })?;
         Ok(Self {
             store,
-            bucket: bucket.to_owned(),
+            name: bucket.to_owned(),
             key: key.to_owned(),
-            name: source.file_name().unwrap_or_else(|| super::ARCHIVE.to_owned()),
+            file_name: source.file_name().unwrap_or_else(|| super::ARCHIVE.to_owned()),
             expected: source.sha256.clone().map_or(Expected::Nothing, Expected::Sha256),
-            is_signed,
         })
     }
 
     /// All objects below the key.
-    async fn list(&self) -> Result<Vec<Item>, Trouble> {
+    async fn list(&self) -> Result<Vec<Item>, FetchTrouble> {
         let prefix = self.path(self.key.trim_end_matches('/'))?;
         let mut objects = self.store.list(Some(&prefix));
         let mut list = Vec::new();
@@ -95,71 +80,53 @@ impl Bucket {
             list.push(listed(&object, Expected::Nothing));
         }
         plan::choose(list, Some(&self.key))
-            .map_err(|why| Trouble::lasting(format!("the bucket {} {why}", self.bucket)))
+            .map_err(|why| FetchTrouble::lasting(format!("the bucket {} {why}", self.name)))
     }
 
     /// One object, or all parts of it.
-    async fn one(&self) -> Result<Vec<Item>, Trouble> {
+    async fn one(&self) -> Result<Vec<Item>, FetchTrouble> {
         let mut items = Vec::new();
         for key in plan::parts(&self.key).unwrap_or_else(|| vec![self.key.clone()]) {
             let object = self.store.head(&self.path(&key)?).await;
             let object = object.map_err(|error| self.trouble(&error))?;
             let name = key.rsplit('/').next().unwrap_or(&key);
-            let name = if key == self.key { self.name.clone() } else { name.to_owned() };
+            let name = if key == self.key { self.file_name.clone() } else { name.to_owned() };
             items.push(Item { name, listed: listed(&object, self.expected.clone()) });
         }
         Ok(items)
     }
 
-    fn path(&self, key: &str) -> Result<Path, Trouble> {
+    fn path(&self, key: &str) -> Result<Path, FetchTrouble> {
         Path::parse(key).map_err(|_| {
-            Trouble::lasting(format!(
+            FetchTrouble::lasting(format!(
                 "the bucket {} cannot be asked for a key with empty parts or dots: rename the object",
-                self.bucket
+                self.name
             ))
         })
     }
 
-    fn trouble(&self, error: &object_store::Error) -> Trouble {
-        if let Some(trouble) = carried(error) {
-            return trouble;
-        }
-        let bucket = &self.bucket;
-        let code = code(error).map(|code| format!(" ({code})")).unwrap_or_default();
-        Trouble::lasting(match error {
-            object_store::Error::Precondition { .. } => return Trouble::Changed,
-            object_store::Error::NotFound { .. } => {
-                format!("the bucket {bucket} has no such object{code}: check the name")
-            }
-            object_store::Error::PermissionDenied { .. }
-            | object_store::Error::Unauthenticated { .. }
-                if self.is_signed =>
-            {
-                format!(
-                    "the bucket {bucket} does not let these credentials read it{code}: let them read \
-                     and list its objects, or set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY anew"
-                )
-            }
-            object_store::Error::PermissionDenied { .. }
-            | object_store::Error::Unauthenticated { .. } => format!(
-                "the bucket {bucket} lets nobody read it without credentials{code}: give \
-                 AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, in a Secret on Kubernetes"
-            ),
-            _ => format!("the bucket {bucket} cannot be read{code}: {CHECK}"),
+    /// What an error of the store means: those of its server are told where its answers are read.
+    fn trouble(&self, error: &object_store::Error) -> FetchTrouble {
+        carried(error).unwrap_or_else(|| {
+            FetchTrouble::lasting(format!(
+                "the bucket {} answers other than S3 does, or its credentials cannot be had: check \
+                 AWS_ENDPOINT_URL and the other AWS_ variables",
+                self.name
+            ))
         })
     }
 }
 
 #[async_trait]
 impl Origin for Bucket {
-    async fn plan(&self) -> Result<Plan, Trouble> {
+    async fn plan(&self) -> Result<FetchPlan, FetchTrouble> {
         let is_folder = self.key.is_empty() || self.key.ends_with('/');
         let items = if is_folder { self.list().await? } else { self.one().await? };
         let version = match items.as_slice() {
             [item] => item.listed.validator.clone(),
             _ => None,
         };
-        Ok(Plan { version, items })
+        Ok(FetchPlan { version, items })
     }
 
     async fn open(
@@ -167,7 +134,7 @@ impl Origin for Bucket {
         listed: &Listed,
         from: u64,
         validator: Option<&str>,
-    ) -> Result<Opened, Trouble> {
+    ) -> Result<Opened, FetchTrouble> {
         let options = GetOptions {
             range: (from > 0).then_some(GetRange::Offset(from)),
             if_match: validator.map(str::to_owned),
@@ -177,11 +144,11 @@ impl Origin for Bucket {
         let found = found.map_err(|error| self.trouble(&error))?;
         let (start, size) = (found.range.start, found.meta.size);
         let validator = found.meta.e_tag.clone();
-        let bucket = self.bucket.clone();
+        let bucket = self.name.clone();
         let body = found.into_stream().map(move |chunk| {
             chunk.map_err(|error| {
                 carried(&error).unwrap_or_else(|| {
-                    Trouble::passing(format!("the bucket {bucket} broke the connection off"))
+                    FetchTrouble::passing(format!("the bucket {bucket} broke the connection off"))
                 })
             })
         });
@@ -196,13 +163,4 @@ fn listed(object: &ObjectMeta, expected: Expected) -> Listed {
         expected,
         validator: object.e_tag.clone(),
     }
-}
-
-/// The code in an answer of S3; the rest of it names keys and what was signed.
-fn code(error: &object_store::Error) -> Option<String> {
-    let text = error.to_string();
-    let (_, code) = text.split_once("<Code>")?;
-    let (code, _) = code.split_once("</Code>")?;
-    let is_code = code.len() < 64 && code.bytes().all(|byte| byte.is_ascii_alphanumeric());
-    is_code.then(|| code.to_owned())
 }

@@ -1,15 +1,11 @@
 //! A file over HTTP, from where it was broken off.
 
 use futures::StreamExt as _;
-use reqwest::Request;
-use reqwest::Response;
-use reqwest::StatusCode;
-use reqwest::header;
-use reqwest::header::HeaderMap;
-use reqwest::header::HeaderValue;
+use reqwest::header::{HeaderMap, HeaderValue};
+use reqwest::{Request, Response, StatusCode, header};
 
 use super::Opened;
-use crate::error::Trouble;
+use crate::error::FetchTrouble;
 use crate::net;
 use crate::net::CheckedClient;
 
@@ -26,7 +22,7 @@ pub(super) async fn get(
     mut request: Request,
     from: u64,
     if_range: Option<&str>,
-) -> Result<Answer, Trouble> {
+) -> Result<Answer, FetchTrouble> {
     let headers = request.headers_mut();
     // A packed body would have other positions than the file.
     headers.insert(header::ACCEPT_ENCODING, HeaderValue::from_static("identity"));
@@ -44,16 +40,19 @@ pub(super) async fn get(
         StatusCode::PARTIAL_CONTENT if from > 0 => {
             let range = content_range(answer.headers()).filter(|(start, _)| *start == from);
             range.ok_or_else(|| {
-                Trouble::lasting(format!("{host} sent another part than it was asked for"))
+                FetchTrouble::lasting(format!("{host} sent another part than it was asked for"))
             })?
         }
-        StatusCode::RANGE_NOT_SATISFIABLE if from > 0 => return Err(Trouble::Changed),
+        StatusCode::RANGE_NOT_SATISFIABLE if from > 0 => return Err(FetchTrouble::Changed),
         status if !net::lasting_status(status) => {
             let after = net::retry_after(answer.headers(), jiff::Timestamp::now());
-            return Err(Trouble::Passing(format!("{host} answered with status {status}"), after));
+            return Err(FetchTrouble::Passing(
+                format!("{host} answered with status {status}"),
+                after,
+            ));
         }
         status if status.is_success() => {
-            return Err(Trouble::lasting(format!(
+            return Err(FetchTrouble::lasting(format!(
                 "{host} answered with status {status} and no file"
             )));
         }

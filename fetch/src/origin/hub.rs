@@ -11,28 +11,18 @@
 
 use async_trait::async_trait;
 use parking_lot::Mutex;
-use reqwest::Method;
-use reqwest::Request;
-use reqwest::Response;
-use reqwest::StatusCode;
-use reqwest::Url;
-use reqwest::header;
-use reqwest::header::HeaderMap;
-use reqwest::header::HeaderValue;
+use reqwest::header::{HeaderMap, HeaderValue};
+use reqwest::{Method, Request, Response, StatusCode, Url, header};
 use serde::Deserialize;
 
-use super::Opened;
-use super::Origin;
-use super::get;
 use super::get::Answer;
+use super::{Opened, Origin, get};
 use crate::digest::Expected;
-use crate::error::FetchError;
-use crate::error::Trouble;
+use crate::error::{FetchError, FetchTrouble};
 use crate::net;
 use crate::net::CheckedClient;
 use crate::plan;
-use crate::plan::Listed;
-use crate::plan::Plan;
+use crate::plan::{FetchPlan, Listed};
 
 const ENDPOINT: &str = "https://huggingface.co";
 /// The variables of Hugging Face's own tools.
@@ -94,7 +84,7 @@ impl Hub {
         let named = super::secret(ENDPOINT_VARIABLE);
         let endpoint = Url::parse(named.as_deref().unwrap_or(ENDPOINT))
             .ok()
-            .filter(|url| matches!(url.scheme(), "https" | "http") && url.username().is_empty())
+            .filter(|url| matches!(url.scheme(), "https" | "http") && !has_user(url))
             .ok_or_else(|| {
                 FetchError::Arguments(format!(
                     "{ENDPOINT_VARIABLE} is no URL of a host: write it as {ENDPOINT}"
@@ -127,7 +117,7 @@ impl Hub {
         request
     }
 
-    async fn ask(&self, url: Url, max: usize) -> Result<(HeaderMap, Vec<u8>), Trouble> {
+    async fn ask(&self, url: Url, max: usize) -> Result<(HeaderMap, Vec<u8>), FetchTrouble> {
         let answer = self.client.send(self.request(url)).await?;
         if answer.status() == StatusCode::OK {
             let headers = answer.headers().clone();
@@ -136,7 +126,7 @@ impl Hub {
         Err(self.refusal(&answer))
     }
 
-    async fn commit(&self) -> Result<String, Trouble> {
+    async fn commit(&self) -> Result<String, FetchTrouble> {
         let is_commit = |text: &str| {
             matches!(text.len(), 40 | 64) && text.bytes().all(|byte| byte.is_ascii_hexdigit())
         };
@@ -153,7 +143,7 @@ impl Hub {
     }
 
     /// The files of a commit: all, or those of the folder that the wanted one is in.
-    async fn list(&self, commit: &str) -> Result<Vec<Listed>, Trouble> {
+    async fn list(&self, commit: &str) -> Result<Vec<Listed>, FetchTrouble> {
         let wanted = self.wanted.as_deref().unwrap_or("");
         let (folder, _) = wanted.rsplit_once('/').unwrap_or(("", wanted));
         let parts = ["api", "models"].into_iter().chain(self.repository.split('/'));
@@ -176,20 +166,20 @@ impl Hub {
                 Some(next) => url = self.page(&next)?,
             }
         }
-        Err(Trouble::lasting(format!(
+        Err(FetchTrouble::lasting(format!(
             "{} has more than {PAGES_MAX} pages of files: name a folder or a file of it",
             self.repository
         )))
     }
 
     /// The next page, which lies where the first one did: the token goes there as well.
-    fn page(&self, next: &str) -> Result<Url, Trouble> {
+    fn page(&self, next: &str) -> Result<Url, FetchTrouble> {
         let page = self.endpoint.join(next).ok();
         page.filter(|page| page.origin() == self.endpoint.origin())
             .ok_or_else(|| self.nonsense("a next page elsewhere"))
     }
 
-    fn listed(&self, entry: Entry) -> Result<Option<Listed>, Trouble> {
+    fn listed(&self, entry: Entry) -> Result<Option<Listed>, FetchTrouble> {
         let is_hex = |text: &str, digits: usize| {
             text.len() == digits
                 && text.bytes().all(|byte| matches!(byte, b'0'..=b'9' | b'a'..=b'f'))
@@ -206,24 +196,24 @@ impl Hub {
         Ok(Some(Listed { path: entry.path, size: Some(size), expected, validator }))
     }
 
-    fn nonsense(&self, what: &str) -> Trouble {
+    fn nonsense(&self, what: &str) -> FetchTrouble {
         let host = net::host(&self.endpoint);
-        Trouble::lasting(format!(
+        FetchTrouble::lasting(format!(
             "{host} sent {what} for {}: check {ENDPOINT_VARIABLE}",
             self.repository
         ))
     }
 
-    fn refusal(&self, answer: &Response) -> Trouble {
+    fn refusal(&self, answer: &Response) -> FetchTrouble {
         let (host, status) = (net::host(&self.endpoint), answer.status());
         if !net::lasting_status(status) {
             let after = net::retry_after(answer.headers(), jiff::Timestamp::now());
-            return Trouble::Passing(format!("{host} answered with status {status}"), after);
+            return FetchTrouble::Passing(format!("{host} answered with status {status}"), after);
         }
         let repository = &self.repository;
         let code = answer.headers().get(ERROR_CODE).and_then(|code| code.to_str().ok());
         let is_gated = code == Some("GatedRepo");
-        Trouble::lasting(match status.as_u16() {
+        FetchTrouble::lasting(match status.as_u16() {
             401 | 403 if is_gated => format!(
                 "{repository} is gated (status {status} of {host}): accept its licence on its page, \
                  and give a token of that account as {TOKEN}, in a Secret on Kubernetes"
@@ -248,13 +238,13 @@ impl Hub {
 
 #[async_trait]
 impl Origin for Hub {
-    async fn plan(&self) -> Result<Plan, Trouble> {
+    async fn plan(&self) -> Result<FetchPlan, FetchTrouble> {
         let commit = self.commit().await?;
         let list = self.list(&commit).await?;
         self.commit.lock().clone_from(&commit);
         let items = plan::choose(list, self.wanted.as_deref())
-            .map_err(|why| Trouble::lasting(format!("{} {why}", self.repository)))?;
-        Ok(Plan { version: Some(commit), items })
+            .map_err(|why| FetchTrouble::lasting(format!("{} {why}", self.repository)))?;
+        Ok(FetchPlan { version: Some(commit), items })
     }
 
     async fn open(
@@ -262,7 +252,7 @@ impl Origin for Hub {
         listed: &Listed,
         from: u64,
         _validator: Option<&str>,
-    ) -> Result<Opened, Trouble> {
+    ) -> Result<Opened, FetchTrouble> {
         // Of one commit a file has one state, which its checksum shows: no condition is needed.
         let commit = self.commit.lock().clone();
         let parts = self.repository.split('/').chain(["resolve", commit.as_str()]);
@@ -272,6 +262,11 @@ impl Origin for Hub {
             Answer::Refused(answer) => Err(self.refusal(&answer)),
         }
     }
+}
+
+/// Whether a URL names who asks: its tokens come apart from it.
+fn has_user(url: &Url) -> bool {
+    !url.username().is_empty() || url.password().is_some()
 }
 
 /// The target of `Link: <...>; rel="next"`.

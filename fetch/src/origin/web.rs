@@ -2,25 +2,16 @@
 
 use async_trait::async_trait;
 use ebb_api::model_source::ModelSource;
-use reqwest::Method;
-use reqwest::Request;
-use reqwest::StatusCode;
-use reqwest::Url;
-use reqwest::header;
 use reqwest::header::HeaderValue;
+use reqwest::{Method, Request, StatusCode, Url, header};
 
-use super::Opened;
-use super::Origin;
-use super::get;
 use super::get::Answer;
+use super::{Opened, Origin, get};
 use crate::digest::Expected;
-use crate::error::FetchError;
-use crate::error::Trouble;
+use crate::error::{FetchError, FetchTrouble};
 use crate::net;
 use crate::net::CheckedClient;
-use crate::plan::Item;
-use crate::plan::Listed;
-use crate::plan::Plan;
+use crate::plan::{FetchPlan, Item, Listed};
 
 /// The variable with a token for the source's own origin.
 const TOKEN: &str = "MODEL_TOKEN";
@@ -50,12 +41,12 @@ impl Web {
         Ok(Self { client, url, name, expected, token })
     }
 
-    fn refusal(&self, asked: &str, status: StatusCode) -> Trouble {
+    fn refusal(&self, asked: &str, status: StatusCode) -> FetchTrouble {
         let host = net::host(&self.url);
         // A redirect's target is not the one to whom a token is shown.
         let elsewhere =
             if asked == host { String::new() } else { format!(" at {asked}, where it redirects") };
-        Trouble::lasting(match status.as_u16() {
+        FetchTrouble::lasting(match status.as_u16() {
             401 | 403 if self.token.is_some() => format!(
                 "{host} does not let this token read it (status {status}{elsewhere}): set {TOKEN} to \
                  one that may, or renew the URL"
@@ -75,14 +66,14 @@ impl Web {
 #[async_trait]
 impl Origin for Web {
     /// Asks nothing: the answer with the file says what there is to know.
-    async fn plan(&self) -> Result<Plan, Trouble> {
+    async fn plan(&self) -> Result<FetchPlan, FetchTrouble> {
         let listed = Listed {
             path: self.name.clone(),
             size: None,
             expected: self.expected.clone(),
             validator: None,
         };
-        Ok(Plan { version: None, items: vec![Item { name: self.name.clone(), listed }] })
+        Ok(FetchPlan { version: None, items: vec![Item { name: self.name.clone(), listed }] })
     }
 
     async fn open(
@@ -90,7 +81,7 @@ impl Origin for Web {
         _listed: &Listed,
         from: u64,
         validator: Option<&str>,
-    ) -> Result<Opened, Trouble> {
+    ) -> Result<Opened, FetchTrouble> {
         let mut request = Request::new(Method::GET, self.url.clone());
         if let Some(token) = &self.token {
             request.headers_mut().insert(header::AUTHORIZATION, token.clone());

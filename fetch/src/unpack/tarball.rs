@@ -1,24 +1,14 @@
 //! `.tar` and `.tar.gz`, read twice: first what the entries are, then their bytes.
 
 use std::io;
-use std::io::BufReader;
-use std::io::Read;
+use std::io::{BufReader, Read};
 use std::path::Path;
 
 use ebb_api::model_source::ArchiveKind;
 use flate2::read::MultiGzDecoder;
-use tar::Archive;
-use tar::EntryType;
-use tar::Header;
-use tar::PaxExtensions;
+use tar::{Archive, EntryType, Header, PaxExtensions};
 
-use super::ENTRIES_MAX;
-use super::Unpacking;
-use super::damaged;
-use super::entry_name;
-use super::open;
-use super::refuse;
-use super::too_many;
+use super::{ENTRIES_MAX, Unpacking, damaged, entry_name, open, refuse, too_many};
 use crate::error::FetchError;
 
 /// Longest name or set of attributes in a header of its own: the crate reads it into memory.
@@ -85,7 +75,7 @@ fn survey(mut reader: Box<dyn Read>, to: &Unpacking<'_>) -> Result<u64, FetchErr
             return Err(refuse(&name, "has a longer name than any file"));
         }
         if kind.is_gnu_sparse() {
-            return Err(refuse(&name, "is neither a file nor a folder"));
+            return Err(refuse(&name, "has holes"));
         }
         entries += 1;
         // An entry may have two headers before it.
@@ -108,6 +98,10 @@ fn survey(mut reader: Box<dyn Read>, to: &Unpacking<'_>) -> Result<u64, FetchErr
             let mut text = Vec::new();
             body.read_to_end(&mut text).map_err(damaged)?;
             text.truncate(usize::try_from(size).map_err(damaged)?);
+            let mut pairs = PaxExtensions::new(&text).flatten();
+            if pairs.any(|pair| pair.key_bytes().starts_with(b"GNU.sparse.")) {
+                return Err(refuse(&name, "has holes"));
+            }
             let sizes = PaxExtensions::new(&text).flatten();
             let mut sizes = sizes.filter(|pair| pair.key_bytes() == b"size");
             told = sizes.next().and_then(|size| size.value().ok()?.parse().ok());

@@ -6,13 +6,7 @@ use zip::ZipArchive;
 use zip::read::Config;
 use zip::unstable::read::ZipIterable;
 
-use super::ENTRIES_MAX;
-use super::Unpacking;
-use super::damaged;
-use super::entry_name;
-use super::open;
-use super::refuse;
-use super::too_many;
+use super::{ENTRIES_MAX, Unpacking, damaged, entry_name, open, refuse, too_many};
 use crate::error::FetchError;
 
 /// The kind of a file in its Unix mode, and what is taken of them.

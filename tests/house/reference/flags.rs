@@ -24,7 +24,10 @@ pub(super) fn parsed(code: &[String]) -> BTreeMap<String, Flags> {
             all.insert(format!("### `{}`", &found[1]), of_struct(text, &found[2], code));
         }
     }
-    assert_eq!(all.len(), 5, "{:?}", all.keys());
+    // Its flags lie in a struct of its library, which `ebb` parses as well.
+    let fetch = code.iter().find(|code| code.contains("pub struct FetchOptions {")).unwrap();
+    all.insert("### `ebb-fetch`".to_owned(), of_struct(fetch, "FetchOptions", code));
+    assert_eq!(all.len(), 6, "{:?}", all.keys());
     all
 }
 
