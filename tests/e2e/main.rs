@@ -10,6 +10,7 @@ mod bad_input;
 mod kubectl;
 mod llm;
 mod local;
+mod model_files;
 mod models;
 mod protocols;
 mod rollout;

@@ -5,6 +5,7 @@
 pub mod binaries;
 pub mod client;
 pub mod ebb;
+pub mod file_server;
 pub mod incarnations;
 pub mod kubectl;
 pub mod manifest;

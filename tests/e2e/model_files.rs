@@ -1,0 +1,111 @@
+//! The files of a model: fetched before it starts, once, and seen read-only.
+
+use std::sync::Arc;
+
+use ebb_tests::binaries::source;
+use ebb_tests::ebb::Ebb;
+use ebb_tests::file_server::FileServer;
+use ebb_tests::manifest::{QUICK, image};
+use serde_json::Value;
+use tempfile::TempDir;
+
+/// `sha256sum examples/onnx/models/digits.onnx`.
+const SUM: &str = "34f49d3850ccf1ae96907560d7736e68665e87624c55e663671f9e0ada505cde";
+
+async fn start() -> anyhow::Result<(Ebb, FileServer)> {
+    let ebb = if Ebb::is_on_cluster() {
+        Ebb::start().await?
+    } else {
+        let folder = Arc::new(TempDir::with_prefix("ebb-test-")?);
+        let models = folder.path().join("models").display().to_string();
+        let arguments = ["--models", &models, "--model-network", "127.0.0.0/8"];
+        let ebb = Ebb::start_in(folder, &arguments).await?;
+        ebb.kubectl().apply(QUICK).await?;
+        ebb
+    };
+    let model = std::fs::read(source().join("examples/onnx/models/digits.onnx"))?;
+    let server = FileServer::start(ebb.gateway.ip(), "digits.onnx", model).await?;
+    Ok((ebb, server))
+}
+
+/// The classifier of digits, with its model from elsewhere.
+fn digits(name: &str, notes: &str) -> String {
+    let image = image("ebb-onnx");
+    format!(
+        "apiVersion: serving.knative.dev/v1
+kind: Service
+metadata: {{name: {name}}}
+spec:
+  template:
+    metadata: {{annotations: {{{notes}}}}}
+    spec:
+      containers:
+        - image: {image}
+          command: [ebb-onnx]
+          args: [--model, digits=$(EBB_MODEL)]
+          readinessProbe: {{httpGet: {{path: /v2/health/ready}}}}
+"
+    )
+}
+
+/// Asks for the digit of the example, which is a seven.
+async fn sees_a_seven(ebb: &Ebb, name: &str) -> anyhow::Result<()> {
+    let body = std::fs::read_to_string(source().join("examples/onnx/seven.json"))?;
+    let client = ebb.client();
+    let answer = client.post(&ebb.host(name), "/v2/models/digits/infer", body.into()).await?;
+    let told: Value = serde_json::from_str(&answer.text)?;
+    let outputs = told["outputs"].as_array().cloned().unwrap_or_default();
+    let digit = outputs.iter().find(|output| output["name"] == "digit");
+    assert_eq!(digit.map(|digit| &digit["data"][0]), Some(&Value::from(7)), "{}", answer.text);
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_model_is_fetched_before_its_server_starts() -> anyhow::Result<()> {
+    let (ebb, server) = start().await?;
+    let kubectl = ebb.kubectl();
+    let note = format!("serving.ebb.dev/model: '{}#sha256={SUM}'", server.url());
+    kubectl.apply(&digits("digits", &note)).await?;
+    kubectl.wait_ready("digits").await?;
+    sees_a_seven(&ebb, "digits").await?;
+    let fetched = server.requests();
+    assert!(fetched > 0, "nobody asked for the model");
+    if Ebb::is_on_cluster() {
+        return Ok(());
+    }
+    // The next start, and another Service, find the file in the cache of the machine.
+    kubectl.wait_asleep("digits").await;
+    sees_a_seven(&ebb, "digits").await?;
+    kubectl.apply(&digits("others", &note)).await?;
+    kubectl.wait_ready("others").await?;
+    sees_a_seven(&ebb, "others").await?;
+    assert_eq!(server.requests(), fetched, "a model that is there was asked for");
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_model_that_cannot_be_fetched_says_why() -> anyhow::Result<()> {
+    let (ebb, server) = start().await?;
+    let kubectl = ebb.kubectl();
+    let other = server.url().replace("digits.onnx", "gone.onnx");
+    let missing = format!("serving.ebb.dev/model: '{other}#sha256={SUM}'");
+    kubectl.apply(&digits("missing", &missing)).await?;
+    let wrong = format!("serving.ebb.dev/model: '{}#sha256={}'", server.url(), "0".repeat(64));
+    kubectl.apply(&digits("wrong", &wrong)).await?;
+    for (service, part) in [("missing", "404"), ("wrong", "sha256")] {
+        let (reason, message) = kubectl.wait_failed(service).await?;
+        assert!(message.to_lowercase().contains(part), "{service}: {reason}: {message}");
+    }
+    Ok(())
+}
+
+#[tokio::test]
+async fn what_no_model_can_be_fetched_from_is_refused() -> anyhow::Result<()> {
+    let ebb = Ebb::start().await?;
+    let manifest = digits("digits", "serving.ebb.dev/model: 'https://me:secret@host/x'");
+    let told = ebb.kubectl().fails(&["apply", "-f", "-"], Some(&manifest)).await?;
+    assert!(told.contains("serving.ebb.dev/model"), "{told}");
+    assert!(told.contains("is no URL of a file"), "{told}");
+    assert!(!told.contains("secret"), "{told}");
+    Ok(())
+}
