@@ -41,7 +41,8 @@ test: lint ## Run all the tests, and the linters
 	@scripts/need cargo cc kubectl curl
 	cargo build --locked --workspace --bins --tests
 	@scripts/place-models $(CARGO_TARGET_DIR)/debug
-	@scripts/fetch-llm $(CARGO_TARGET_DIR)/debug
+	@scripts/fetch-example llm $(CARGO_TARGET_DIR)/debug
+	@scripts/fetch-example embeddings $(CARGO_TARGET_DIR)/debug
 	@scripts/fetch-sdks $(CARGO_TARGET_DIR)/debug >/dev/null
 	cargo test --locked --workspace
 	cargo test --locked --package ebb-api --features schema --lib schema
@@ -102,7 +103,8 @@ e2e: ## Run the real binary with real sockets and the real kubectl, and the simu
 	@scripts/claim-cache
 	cargo build --locked --workspace --bins --tests
 	@scripts/place-models $(CARGO_TARGET_DIR)/debug
-	@scripts/fetch-llm $(CARGO_TARGET_DIR)/debug
+	@scripts/fetch-example llm $(CARGO_TARGET_DIR)/debug
+	@scripts/fetch-example embeddings $(CARGO_TARGET_DIR)/debug
 	@scripts/fetch-sdks $(CARGO_TARGET_DIR)/debug >/dev/null
 	cargo test --locked --workspace --test house --test platform --test daemons --test e2e
 
@@ -131,7 +133,7 @@ cluster-test: ## Run the end-to-end tests on a Kubernetes that is brought up for
 	@scripts/claim-cache
 	cargo build --locked --workspace --bins --tests
 	@scripts/place-models $(CARGO_TARGET_DIR)/debug
-	@scripts/fetch-llm $(CARGO_TARGET_DIR)/debug
+	@scripts/fetch-example llm $(CARGO_TARGET_DIR)/debug
 	@scripts/fetch-sdks $(CARGO_TARGET_DIR)/debug >/dev/null
 	@EBB_CLUSTER_TESTS=required tests/cluster/test $(CARGO_TARGET_DIR)/debug
 

@@ -5,6 +5,7 @@ mod broken;
 mod crash;
 mod crowded;
 mod doors;
+mod embeddings;
 mod engines;
 mod keys;
 mod room;
