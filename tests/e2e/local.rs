@@ -10,6 +10,7 @@ mod engines;
 mod keys;
 mod room;
 mod secrecy;
+mod sklearn;
 mod startup;
 mod volumes;
 mod waiting;
