@@ -10,6 +10,7 @@ use ebb_tests::kubectl::Kubectl;
 use ebb_tests::manifest::{QUICK, example};
 use serde_json::Value;
 use tempfile::TempDir;
+use tokio::net::TcpListener;
 use tokio::process::Command;
 
 use super::volumes::copy_of;
@@ -87,10 +88,13 @@ async fn a_sleeping_scikit_learn_model_wakes_and_tells_three_flowers_apart() -> 
     Ok(())
 }
 
-/// MLServer's other ports are the same for every replica unless the manifest says otherwise.
+/// MLServer's other ports are the same for every replica, and one of them is a door of Ebb, unless the
+/// manifest says otherwise.
 #[tokio::test]
 #[ignore = "MLServer is half a gigabyte: make sklearn"]
 async fn two_replicas_of_mlserver_serve_on_one_machine() -> anyhow::Result<()> {
+    // The inner door where nothing else is said. If another process has it, it is taken as well.
+    let _door = TcpListener::bind(("127.0.0.1", 8081)).await;
     let ebb = trained().await?;
     let kubectl = ebb.kubectl();
     let two =
