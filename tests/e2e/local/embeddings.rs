@@ -8,6 +8,8 @@ use ebb_tests::manifest::example;
 use ebb_tests::sdk::told_by;
 use serde_json::{Value, json};
 
+mod alone;
+
 const MODEL: &str = "all-minilm-l6-v2";
 const PATH: &str = "/v1/embeddings";
 const DIMENSIONS: usize = 384;
