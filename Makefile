@@ -19,7 +19,7 @@ export RUSTUP_TOOLCHAIN := $(toolchain)
 endif
 
 .DEFAULT_GOAL := help
-.PHONY: help build daemons run run-llm test test-all load simulate difference defects fuzz h2spec browser room unit e2e lint bench generate train deny clean \
+.PHONY: help build daemons run run-llm test test-all load simulate difference defects fuzz h2spec browser sklearn room unit e2e lint bench generate train deny clean \
   images release cluster cluster-down cluster-test soak conformance conformance-table bench-cluster
 
 help: ## List what can be made
@@ -41,7 +41,8 @@ test: lint ## Run all the tests, and the linters
 	@scripts/need cargo cc kubectl curl
 	cargo build --locked --workspace --bins --tests
 	@scripts/place-models $(CARGO_TARGET_DIR)/debug
-	@scripts/fetch-llm $(CARGO_TARGET_DIR)/debug
+	@scripts/fetch-example llm $(CARGO_TARGET_DIR)/debug
+	@scripts/fetch-example embeddings $(CARGO_TARGET_DIR)/debug
 	@scripts/fetch-sdks $(CARGO_TARGET_DIR)/debug >/dev/null
 	cargo test --locked --workspace
 	cargo test --locked --package ebb-api --features schema --lib schema
@@ -85,6 +86,13 @@ h2spec: build ## Hold the door for clients to HTTP/2's rules with h2spec
 browser: build ## Open a sleeping model in Chromium: the page that waits turns into the model's own
 	@tests/browser/run $(RELEASE)
 
+sklearn: ## Serve a scikit-learn model with MLServer, of which it fetches 105 MB, and test it
+	@scripts/need cargo cc kubectl
+	@scripts/claim-cache
+	cargo build --locked --bins $(LOCAL:%=--package %) --package ebb-tests
+	@scripts/fetch-example sklearn $(CARGO_TARGET_DIR)/debug >/dev/null
+	cargo test --locked --package ebb-tests --test e2e -- --ignored local::sklearn
+
 room: ## Give ten models the room of three, SECONDS=600 with each of two rules, and compare the waits
 	@scripts/need cargo cc kubectl
 	@scripts/claim-cache
@@ -102,7 +110,8 @@ e2e: ## Run the real binary with real sockets and the real kubectl, and the simu
 	@scripts/claim-cache
 	cargo build --locked --workspace --bins --tests
 	@scripts/place-models $(CARGO_TARGET_DIR)/debug
-	@scripts/fetch-llm $(CARGO_TARGET_DIR)/debug
+	@scripts/fetch-example llm $(CARGO_TARGET_DIR)/debug
+	@scripts/fetch-example embeddings $(CARGO_TARGET_DIR)/debug
 	@scripts/fetch-sdks $(CARGO_TARGET_DIR)/debug >/dev/null
 	cargo test --locked --workspace --test house --test platform --test daemons --test e2e
 
@@ -131,7 +140,7 @@ cluster-test: ## Run the end-to-end tests on a Kubernetes that is brought up for
 	@scripts/claim-cache
 	cargo build --locked --workspace --bins --tests
 	@scripts/place-models $(CARGO_TARGET_DIR)/debug
-	@scripts/fetch-llm $(CARGO_TARGET_DIR)/debug
+	@scripts/fetch-example llm $(CARGO_TARGET_DIR)/debug
 	@scripts/fetch-sdks $(CARGO_TARGET_DIR)/debug >/dev/null
 	@EBB_CLUSTER_TESTS=required tests/cluster/test $(CARGO_TARGET_DIR)/debug
 

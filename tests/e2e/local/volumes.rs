@@ -57,7 +57,7 @@ async fn a_program_sees_them_too_where_ebb_may_not_mount() -> anyhow::Result<()>
 }
 
 /// A command that `wrapper` becomes.
-fn copy_of(command: &Command, wrapper: &str, options: &[&str]) -> Command {
+pub(super) fn copy_of(command: &Command, wrapper: &str, options: &[&str]) -> Command {
     let command = command.as_std();
     let mut outer = Command::new(wrapper);
     outer.args(options).arg(command.get_program()).args(command.get_args());
