@@ -10,7 +10,7 @@ RELEASE := $(CARGO_TARGET_DIR)/release
 # The packages of local mode and its examples, and the daemons of a cluster. Each builds no more than
 # it needs: the benchmark and the test programs take minutes. docs/building.md has the figures.
 LOCAL := ebb-local ebb-onnx ebb-chat
-DAEMONS := ebb-activator ebb-autoscaler ebb-controller
+DAEMONS := ebb-activator ebb-autoscaler ebb-controller ebb-fetch
 
 # The compiler of rust-toolchain.toml, where it is installed under another name.
 toolchain := $(shell scripts/toolchain)
@@ -112,7 +112,7 @@ daemons: build ## Build the processes of a cluster as well
 images: daemons ## Make OCI images of Ebb and the examples, without Docker; in target/images
 	@scripts/need python3 strip ldd
 	deploy/images/build --bin $(RELEASE) --out target/images \
-	  ebb-activator ebb-autoscaler ebb-controller ebb-onnx ebb-chat
+	  ebb-activator ebb-autoscaler ebb-controller ebb-fetch ebb-onnx ebb-chat
 
 release: ## Write target/release-VERSION: archives, chart, images, SBOMs, checksums
 	@scripts/need cargo cc git python3 strip ldd objdump

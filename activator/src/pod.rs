@@ -6,6 +6,7 @@
 use std::net::SocketAddr;
 use std::sync::Arc;
 
+use ebb_api::model_files::NAME;
 use ebb_api::report::RevisionKey;
 use ebb_api::{labels, names, pod};
 use k8s_openapi::api::core::v1 as core;
@@ -33,6 +34,8 @@ pub struct PodFacts {
     pub leaving: bool,
     /// Whether its containers are yet to run.
     pub pending: bool,
+    /// Whether the files of its model are being fetched.
+    pub fetching: bool,
     /// Whether its model was told to sleep, and the mark of that is there yet.
     pub asleep: bool,
     /// How often its containers were started again.
@@ -81,6 +84,7 @@ impl PodFacts {
             leaving: deleted || pod::has_ended(object),
             asleep: pod::is_asleep(object),
             pending: status.is_none_or(|status| status.phase.as_deref() == Some("Pending")),
+            fetching: status.is_some_and(is_fetching),
             restarts: status
                 .and_then(|s| s.container_statuses.as_ref())
                 .map_or(0, |all| all.iter().map(|c| i64::from(c.restart_count)).sum()),
@@ -121,6 +125,11 @@ impl PodState {
     }
 }
 
+fn is_fetching(status: &core::PodStatus) -> bool {
+    let init = status.init_container_statuses.iter().flatten().find(|init| init.name == NAME);
+    init.and_then(|init| init.state.as_ref()).is_some_and(|state| state.running.is_some())
+}
+
 /// Whether the pod's controller is the Deployment of `revision`, through one of its `ReplicaSet`s
 /// or, where there are none, directly.
 ///
@@ -154,6 +163,7 @@ mod tests {
     fn facts() -> PodFacts {
         PodFacts {
             pending: false,
+            fetching: false,
             asleep: false,
             uid: "u".into(),
             revision: RevisionKey::new("default", "r"),

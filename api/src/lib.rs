@@ -18,6 +18,7 @@ pub mod first_scale;
 #[doc(hidden)]
 pub mod fuzz;
 pub mod labels;
+pub mod model_files;
 pub mod model_source;
 pub mod models;
 pub mod names;

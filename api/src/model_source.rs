@@ -192,10 +192,12 @@ impl ModelSource {
         path.rsplit('/').next()
     }
 
-    /// All of it, with a URL's query: what two sources that are the same have in common.
-    fn whole(&self) -> String {
-        match &self.place {
-            ModelPlace::Http { url } => format!("{url}#{}", self.sha256.as_deref().unwrap_or("")),
+    /// All of it, with a URL's query, as [`ModelSource::parse`] reads it. It is for whoever fetches the
+    /// files; everybody else sees what [`fmt::Display`] writes.
+    pub fn whole(&self) -> String {
+        match (&self.place, &self.sha256) {
+            (ModelPlace::Http { url }, Some(sha256)) => format!("{url}#sha256={sha256}"),
+            (ModelPlace::Http { url }, None) => url.clone(),
             _ => self.to_string(),
         }
     }

@@ -4,6 +4,7 @@ use std::net::SocketAddr;
 
 use clap::Parser;
 use ebb_daemon::process::Common;
+use ipnet::IpNet;
 
 /// Makes Deployments match Services, Configurations, Routes and Revisions.
 ///
@@ -15,6 +16,15 @@ pub struct ControllerFlags {
     /// that points there
     #[arg(long, value_name = "HOST")]
     pub gateway: Option<String>,
+
+    /// Image of ebb-fetch, which fetches the models that templates name by serving.ebb.dev/model
+    #[arg(long, value_name = "IMAGE")]
+    pub fetch_image: Option<String>,
+
+    /// A network, as in 127.0.0.0/8, that models may come from although it is the pod's own or the
+    /// link's; may be repeated
+    #[arg(long, value_name = "CIDR")]
+    pub model_network: Vec<IpNet>,
 
     /// Address on which admission reviews are taken, over TLS; without it objects are neither
     /// defaulted nor validated here

@@ -25,6 +25,7 @@ mod configuration;
 mod difference;
 mod events;
 mod metrics;
+mod model_fetcher;
 mod owner;
 mod queues;
 mod reconciler;
@@ -37,6 +38,8 @@ mod settling;
 mod stores;
 mod triggers;
 pub mod webhook;
+
+pub use crate::model_fetcher::{ClusterFetcher, LocalFetcher, ModelFetcher};
 
 use crate::metrics::ControllerMetrics;
 use crate::reconciler::Context;
@@ -51,6 +54,8 @@ pub struct ControllerOptions {
     /// Name that the gateway has inside the cluster. With it, each Route gets a core/v1 Service
     /// of its own name that points there; without it (no cluster DNS) none is made.
     pub gateway_host: Option<String>,
+    /// What fetches the files of models; without it a Revision that asks for some fails.
+    pub model_fetcher: Option<ModelFetcher>,
 }
 
 /// All reconcilers, made and registered, not running yet.
@@ -65,10 +70,11 @@ impl Controller {
     /// The controller of a whole cluster; its metrics go to the registry. Must be called within
     /// a tokio runtime.
     pub fn new(options: ControllerOptions, registry: &mut Registry) -> Self {
-        let ControllerOptions { client, config, gateway_host } = options;
+        let ControllerOptions { client, config, gateway_host, model_fetcher } = options;
         let metrics = ControllerMetrics::register(registry);
         let (stores, watches) = Stores::new(&client);
-        let context = Arc::new(Context::new(client, stores, config, metrics, gateway_host));
+        let context = Context::new(client, stores, config, metrics, gateway_host, model_fetcher);
+        let context = Arc::new(context);
         Self { context, watches }
     }
 

@@ -7,7 +7,7 @@ use anyhow::bail;
 use clap::Parser as _;
 use ebb_controller::cli::ControllerFlags;
 use ebb_controller::webhook::{Webhook, WebhookOptions};
-use ebb_controller::{Controller, ControllerOptions};
+use ebb_controller::{ClusterFetcher, Controller, ControllerOptions, ModelFetcher};
 use ebb_daemon::lease::{Epoch, Terms};
 use ebb_daemon::listener;
 use ebb_daemon::process::{self, Process};
@@ -35,6 +35,10 @@ async fn run(mut process: Process, options: ControllerFlags) -> anyhow::Result<(
         client: process.client.clone(),
         config: process.config.clone(),
         gateway_host: options.gateway,
+        model_fetcher: options.fetch_image.map(|image| {
+            let networks = options.model_network.iter().map(ToString::to_string).collect();
+            ModelFetcher::Cluster(ClusterFetcher { image, networks })
+        }),
     };
     let controller = Controller::new(options, &mut process.registry);
     process.listen().await?;

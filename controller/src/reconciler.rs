@@ -24,6 +24,7 @@ use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use tracing::{debug, warn};
 
+use crate::ModelFetcher;
 use crate::cache::{Cache, Packed, Stored};
 use crate::events::{Events, Notice};
 use crate::metrics::ControllerMetrics;
@@ -57,6 +58,7 @@ pub(crate) struct Context {
     pub(crate) scribe: Scribe,
     pub(crate) events: Events,
     pub(crate) gateway_host: Option<String>,
+    pub(crate) model_fetcher: Option<ModelFetcher>,
     config: watch::Receiver<Arc<Config>>,
     metrics: ControllerMetrics,
     settling: Settling<(&'static str, String, String)>,
@@ -109,6 +111,7 @@ impl Context {
         config: watch::Receiver<Arc<Config>>,
         metrics: ControllerMetrics,
         gateway_host: Option<String>,
+        model_fetcher: Option<ModelFetcher>,
     ) -> Self {
         Self {
             scribe: Scribe::new(client.clone(), metrics.clone()),
@@ -116,6 +119,7 @@ impl Context {
             client,
             stores,
             gateway_host,
+            model_fetcher,
             config,
             metrics,
             settling: Settling::new(),

@@ -20,6 +20,7 @@ mod start;
 mod status;
 
 use self::status::{Observed, Occupied};
+use crate::ModelFetcher;
 use crate::cache::{By, Cache};
 use crate::owner::{self, Claim};
 use crate::reconciler::{Context, Reconcile, StatusReport};
@@ -38,9 +39,14 @@ impl Reconcile for Revision {
         let object = unmark(object, &context).await?;
         let config = context.config();
         let known = dereference(&object, &context.stores);
+        let fetcher = context.model_fetcher.as_ref();
+        let desired = build(&object, &config, fetcher, known.as_deref());
         let claim = validate(&object, known);
-        let desired = build(&object, &config);
-        let (observed, obstacle) = apply(&object, claim, &desired, &config, &context).await?;
+        let (observed, obstacle) = match desired {
+            Ok(desired) => apply(&object, claim, &desired, &config, &context).await?,
+            // Only another Revision or another command line of this process helps: no retry.
+            Err(message) => (Observed::refused(message), None),
+        };
         let report = status(&object, &observed, Timestamp::now());
         let action = context.report(&*object, report).await?;
         obstacle.map_or(Ok(action), Err)
@@ -68,8 +74,13 @@ fn validate(revision: &Revision, known: Option<Arc<Deployment>>) -> Claim<Deploy
 }
 
 /// (no client) The Deployment as the Revision asks, without a number of replicas.
-fn build(revision: &Revision, config: &Config) -> Deployment {
-    deployment::build(revision, config)
+fn build(
+    revision: &Revision,
+    config: &Config,
+    fetcher: Option<&ModelFetcher>,
+    known: Option<&Deployment>,
+) -> Result<Deployment, String> {
+    deployment::build(revision, config, fetcher, known)
 }
 
 /// (client) Brings the Deployment to what the Revision asks for; returns what is known of it

@@ -23,6 +23,7 @@ mod plan;
 mod report;
 mod retry;
 mod unpack;
+pub mod watched;
 
 use std::process::ExitCode;
 

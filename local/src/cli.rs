@@ -7,6 +7,8 @@ use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand};
 use ebb_api::quantity;
+use ebb_fetch::options::FetchOptions;
+use ipnet::IpNet;
 
 use crate::scheduler::DeviceCount;
 use crate::terminal::Output;
@@ -29,6 +31,9 @@ pub enum Command {
     /// Run the whole platform on this machine: no Kubernetes, no root, no containers
     #[command(after_help = LOCAL_EXAMPLES)]
     Local(Box<Local>),
+    /// Fetch the files of a model into the cache, before a service needs them
+    #[command(after_help = FETCH_EXAMPLES)]
+    Fetch(FetchOptions),
     /// Ends what a killed `ebb local` left behind; started by `ebb local` itself
     #[command(hide = true)]
     Guardian,
@@ -42,6 +47,13 @@ pub enum Command {
         words: Vec<OsString>,
     },
 }
+
+const FETCH_EXAMPLES: &str = "\
+Examples:
+  ebb fetch hf://Qwen/Qwen3-0.6B-GGUF/Qwen3-0.6B-Q8_0.gguf
+  HF_TOKEN=... ebb fetch hf://meta-llama/Llama-3.2-1B-Instruct@main
+  ebb fetch https://models.example.com/digits.onnx#sha256=...
+  ebb fetch s3://models/digits/ --cache /srv/models";
 
 const LOCAL_EXAMPLES: &str = "\
 Examples:
@@ -95,6 +107,20 @@ pub struct Local {
     #[arg(long, value_name = "NAME", value_delimiter = ',', value_parser = passed_on)]
     pub env: Vec<String>,
 
+    /// Folder that keeps the models which templates name by serving.ebb.dev/model
+    /// [default: ~/.cache/ebb/models]
+    #[arg(long, value_name = "DIR", env = "EBB_MODELS")]
+    pub models: Option<PathBuf>,
+
+    /// Size of that folder: the models that were used least recently go when another needs the room
+    #[arg(long, value_name = "BYTES", value_parser = memory, default_value = "100Gi")]
+    pub models_limit: u64,
+
+    /// A network, as in 127.0.0.0/8, that models may come from although it is this machine's own or the
+    /// link's; may be repeated
+    #[arg(long, value_name = "CIDR", value_delimiter = ',')]
+    pub model_network: Vec<IpNet>,
+
     /// Folder of the state, with which the next start goes on [default: ~/.local/state/ebb]
     #[arg(long, value_name = "DIR", env = "EBB_DATA")]
     pub data: Option<PathBuf>,
@@ -117,8 +143,15 @@ impl Local {
     pub fn data_folder(&self) -> PathBuf {
         self.data.clone().unwrap_or_else(|| {
             let state = std::env::var_os("XDG_STATE_HOME").map(PathBuf::from);
-            let home = || std::env::var_os("HOME").map_or_else(std::env::temp_dir, PathBuf::from);
             state.unwrap_or_else(|| home().join(".local/state")).join("ebb")
+        })
+    }
+
+    /// The folder that keeps models.
+    pub fn models_folder(&self) -> PathBuf {
+        self.models.clone().unwrap_or_else(|| {
+            let cache = std::env::var_os("XDG_CACHE_HOME").map(PathBuf::from);
+            cache.unwrap_or_else(|| home().join(".cache")).join("ebb/models")
         })
     }
 
@@ -150,6 +183,10 @@ impl Local {
     pub fn kubeconfig_file(&self) -> PathBuf {
         self.kubeconfig.clone().unwrap_or_else(|| self.data_folder().join("kubeconfig"))
     }
+}
+
+fn home() -> PathBuf {
+    std::env::var_os("HOME").map_or_else(std::env::temp_dir, PathBuf::from)
 }
 
 fn passed_on(text: &str) -> Result<String, String> {

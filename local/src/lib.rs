@@ -6,6 +6,7 @@
 
 pub mod cli;
 pub mod deployments;
+mod fetches;
 #[cfg(any(fuzzing, test))]
 #[doc(hidden)]
 pub mod fuzz;

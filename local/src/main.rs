@@ -18,6 +18,7 @@ fn main() -> ExitCode {
         Command::Guardian => guardian::main(),
         // Before any thread as well: a process with several enters no namespace of users.
         Command::Mounted { plan, words } => mounts::main(&plan, &words),
+        Command::Fetch(options) => ebb_fetch::main(&options),
         Command::Local(options) => process::end("ebb", platform::run(&options)),
     }
 }

@@ -19,6 +19,7 @@ use ebb_api::room_for::RoomFor;
 use ebb_apiserver::authentication::{ADMIN, Identity, Tokens};
 use ebb_apiserver::certificate::Certificate;
 use ebb_apiserver::{ApiOptions, ApiServer, Storage};
+use ebb_controller::LocalFetcher;
 use ebb_daemon::logging;
 use ebb_daemon::termination::{FORCED_EXIT, Signals};
 use ebb_runner::guardian::{Guardian, Instance};
@@ -106,11 +107,18 @@ async fn serve(
     })?;
     ebb_runner::clear_stale_pods(&api.client(), &runner).await.context("old pods stay")?;
 
+    let fetcher = LocalFetcher {
+        program: std::env::current_exe().context("the path of the ebb program is not known")?,
+        cache: std::path::absolute(options.models_folder()).context("--models")?,
+        limit: options.models_limit,
+        networks: options.model_network.iter().map(ToString::to_string).collect(),
+        can_mount: runner.can_mount().await,
+    };
     let mut registry = Registry::default();
     let shutdown = CancellationToken::new();
     let settings = Settings { base, publish, config };
     let capacity = Capacity::of(options.memory, &options.devices, machine.memory);
-    let parts = Parts::new(&api, settings, &terminal, limits, &mut registry);
+    let parts = Parts::new(&api, settings, &terminal, limits, fetcher, &mut registry);
     let pods =
         Pods { runner, ports: Ports::default(), scheduler: Scheduler::new(capacity.clone()) };
     let running = parts.start(api.clone(), pods, &terminal);

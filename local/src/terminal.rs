@@ -9,6 +9,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use ebb_api::quantity;
+use indicatif::{MultiProgress, ProgressBar, ProgressDrawTarget, ProgressStyle};
 use jiff::Timestamp;
 use parking_lot::Mutex;
 use serde::Serialize;
@@ -82,6 +83,29 @@ pub enum TerminalEvent {
         /// What is lacking.
         message: String,
     },
+    /// The files of a model come.
+    Fetching {
+        /// `namespace/name` of the revision.
+        revision: String,
+        /// Where they come from.
+        model: String,
+        /// Bytes that are there.
+        done: u64,
+        /// Bytes of all of them, once that is known.
+        #[serde(skip_serializing_if = "Option::is_none")]
+        total: Option<u64>,
+    },
+    /// They are there.
+    Fetched {
+        /// `namespace/name` of the revision.
+        revision: String,
+        /// Where they came from.
+        model: String,
+        /// Bytes of all of them.
+        bytes: u64,
+        /// How long it took, in milliseconds.
+        took_ms: u64,
+    },
     /// The first replica takes requests.
     Ready {
         /// `namespace/name` of the revision.
@@ -132,6 +156,15 @@ pub struct Terminal {
     colour: bool,
     /// Standard output, so that two events never share a line.
     line: Arc<Mutex<std::io::Stdout>>,
+    /// Bars below the lines, by what they are of, where a person looks.
+    bars: Option<Arc<Mutex<Bars>>>,
+}
+
+/// What is drawn below the lines.
+#[derive(Debug)]
+struct Bars {
+    all: MultiProgress,
+    of: BTreeMap<String, ProgressBar>,
 }
 
 /// One event with its time, as JSON.
@@ -147,8 +180,47 @@ struct Line<'a> {
 impl Terminal {
     /// A terminal on standard output; colours only where a person looks and NO_COLOR is unset.
     pub fn new(output: Output) -> Self {
-        let colour = std::io::stdout().is_terminal() && std::env::var_os("NO_COLOR").is_none();
-        Self { output, colour, line: Arc::new(Mutex::new(std::io::stdout())) }
+        let is_seen = std::io::stdout().is_terminal();
+        let colour = is_seen && std::env::var_os("NO_COLOR").is_none();
+        let bars = (is_seen && output == Output::Text).then(|| {
+            let all = MultiProgress::with_draw_target(ProgressDrawTarget::stdout());
+            Arc::new(Mutex::new(Bars { all, of: BTreeMap::new() }))
+        });
+        Self { output, colour, line: Arc::new(Mutex::new(std::io::stdout())), bars }
+    }
+
+    /// Whether progress is drawn as bars; it needs no lines then.
+    pub fn has_bars(&self) -> bool {
+        self.bars.is_some()
+    }
+
+    /// Draws how many bytes of how many there are, or takes the bar away.
+    pub fn bar(&self, name: &str, progress: Option<(u64, Option<u64>)>) {
+        let Some(bars) = &self.bars else {
+            return;
+        };
+        let mut bars = bars.lock();
+        let Some((done, total)) = progress else {
+            if let Some(bar) = bars.of.remove(name) {
+                bar.finish_and_clear();
+                bars.all.remove(&bar);
+            }
+            return;
+        };
+        if !bars.of.contains_key(name) {
+            let bar = bars.all.add(ProgressBar::no_length());
+            bar.set_prefix(name.to_owned());
+            bars.of.insert(name.to_owned(), bar);
+        }
+        let bar = &bars.of[name];
+        if bar.length() != total || bar.position() == 0 {
+            let template = if total.is_some() { BAR } else { BAR_WITHOUT_TOTAL };
+            bar.set_style(ProgressStyle::with_template(template).expect("it is well-formed"));
+            if let Some(total) = total {
+                bar.set_length(total);
+            }
+        }
+        bar.set_position(done);
     }
 
     /// Shows an event. A reader that went away is no reason to stop serving.
@@ -157,9 +229,15 @@ impl Terminal {
             Output::Text => sentence(event, self.colour),
             Output::Json => json(event, Timestamp::now()),
         };
-        let mut out = self.line.lock();
-        let written = writeln!(out, "{text}").and_then(|()| out.flush());
-        drop(written);
+        let write = || {
+            let mut out = self.line.lock();
+            let written = writeln!(out, "{text}").and_then(|()| out.flush());
+            drop(written);
+        };
+        match &self.bars {
+            Some(bars) => bars.lock().all.suspend(write),
+            None => write(),
+        }
     }
 }
 
@@ -206,6 +284,19 @@ fn sentence(event: &TerminalEvent, colour: bool) -> String {
         }
         TerminalEvent::Waking { revision } => ("waking", YELLOW, revision.clone()),
         TerminalEvent::Waiting { pod, message } => ("waiting", YELLOW, format!("{pod}: {message}")),
+        TerminalEvent::Fetching { revision, model, done, total } => {
+            let part = total.filter(|total| *total > 0).map(|total| {
+                let percent = u128::from(*done) * 100 / u128::from(total);
+                format!("{percent}% of {}", quantity::bytes(total))
+            });
+            let part = part.unwrap_or_else(|| quantity::bytes(*done));
+            ("fetching", YELLOW, format!("{revision}: {part}, from {model}"))
+        }
+        TerminalEvent::Fetched { revision, model, bytes, took_ms } => {
+            let took = readable(Duration::from_millis(*took_ms));
+            let bytes = quantity::bytes(*bytes);
+            ("fetched", GREEN, format!("{revision}: {bytes} in {took}, from {model}"))
+        }
         TerminalEvent::Ready { revision, took_ms } => {
             ("ready", GREEN, format!("{revision} in {}", readable(Duration::from_millis(*took_ms))))
         }
@@ -237,6 +328,9 @@ fn room(memory: Option<u64>, devices: &BTreeMap<String, u64>) -> String {
     let all: Vec<_> = memory.into_iter().chain(devices).collect();
     if all.is_empty() { String::new() } else { format!(", {} for models", all.join(" and ")) }
 }
+
+const BAR: &str = " fetching {prefix} {wide_bar} {percent}% {binary_bytes}/{binary_total_bytes} {binary_bytes_per_sec} {eta}";
+const BAR_WITHOUT_TOTAL: &str = " fetching {prefix} {binary_bytes} {binary_bytes_per_sec}";
 
 const PLAIN: &str = "0";
 const RED: &str = "31";
@@ -294,6 +388,24 @@ mod tests {
         assert_eq!(
             sentence(&event, false),
             " left out default/m-00001: no effect in local mode: nodeSelector, tolerations and 2 more"
+        );
+    }
+
+    #[test]
+    fn a_fetch_says_how_far_it_is() {
+        let fetching = |total| TerminalEvent::Fetching {
+            revision: "default/m-00001".into(),
+            model: "hf://org/name@main".into(),
+            done: 256 << 20,
+            total,
+        };
+        assert_eq!(
+            sentence(&fetching(Some(1 << 30)), false),
+            " fetching default/m-00001: 25% of 1Gi, from hf://org/name@main"
+        );
+        assert_eq!(
+            sentence(&fetching(None), false),
+            " fetching default/m-00001: 256Mi, from hf://org/name@main"
         );
     }
 

@@ -66,6 +66,12 @@ impl RunnerOptions {
             shutdown_grace: Duration::from_secs(5),
         }
     }
+
+    /// Whether programs can have mounts on this machine, as it is set up now: tried, which takes some
+    /// milliseconds.
+    pub async fn can_mount(&self) -> bool {
+        Mounter::new(self.mounter.clone()).obstacle().await.is_none()
+    }
 }
 
 struct Shell {

@@ -247,7 +247,12 @@ fn controller<F: Future<Output = ()> + Send + 'static>(
     registry: &mut Registry,
 ) -> impl Future<Output = Result<Ending, String>> + Send + use<F> {
     let Start { name, client, shutdown, .. } = start;
-    let options = ControllerOptions { client: client.clone(), config, gateway_host: None };
+    let options = ControllerOptions {
+        client: client.clone(),
+        config,
+        gateway_host: None,
+        model_fetcher: None,
+    };
     let controller = Controller::new(options, registry);
     let leaving = CancellationToken::new();
     let (publish, mut leads) = watch::channel(None);

@@ -132,7 +132,8 @@ impl World {
             })
             .collect();
         assert!(tie.set(activators.clone()).is_ok());
-        let options = ControllerOptions { client: client(), config, gateway_host: None };
+        let options =
+            ControllerOptions { client: client(), config, gateway_host: None, model_fetcher: None };
         let controller = Controller::new(options, &mut registry);
 
         tokio::spawn(autoscaler.run(stop.clone()));

@@ -98,8 +98,11 @@ fn page(name: &str, start: StartView) -> String {
     let steps = [
         (StartPhase::Asked, "A replica is asked for"),
         (StartPhase::Pending, "It gets a machine and its image"),
+        (StartPhase::Fetching, "The model's files are fetched"),
         (StartPhase::Loading, "The model loads"),
     ];
+    // Few models fetch files, and those that do find them fetched at most starts.
+    let is_known = |step: StartPhase| step != StartPhase::Fetching || step == start.phase;
     let step = |(step, text): (StartPhase, &str)| {
         let mark = match step.cmp(&start.phase) {
             std::cmp::Ordering::Less => " class=\"done\"",
@@ -108,7 +111,8 @@ fn page(name: &str, start: StartView) -> String {
         };
         format!("<li{mark}>{text}</li>")
     };
-    let steps: String = steps.into_iter().map(step).collect();
+    let steps = steps.into_iter().filter(|(step, _)| is_known(*step));
+    let steps: String = steps.map(step).collect();
     let seconds = |time: Option<Duration>| time.map(|time| time.as_secs());
     let times = match (seconds(start.lasts), seconds(start.usual)) {
         (Some(lasts), Some(usual)) => format!("{lasts} s so far, usually {usual} s."),
@@ -157,6 +161,9 @@ mod tests {
         assert!(pending.contains("<p>12 s so far, usually 40 s.</p>"), "{pending}");
         assert!(pending.contains("<title>digits-00001 is waking</title>"), "{pending}");
         assert!(!pending.contains("<script") && !pending.contains("src="), "{pending}");
+        let fetching = told(StartPhase::Fetching, None, None);
+        assert!(fetching.contains("<li aria-current=\"step\">The model's files are fetched</li>"));
+        assert!(!pending.contains("files"), "{pending}");
         assert!(told(StartPhase::Asked, Some(1), None).contains("<p>1 s so far.</p>"));
     }
 }

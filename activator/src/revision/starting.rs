@@ -6,7 +6,7 @@ use ebb_api::start_timeout;
 use tokio::time::Instant;
 
 use super::{Live, Revision, State};
-use crate::pod::PodState;
+use crate::pod::{PodFacts, PodState};
 use crate::settings::{Settings, StartLimit};
 
 /// After so long without a pod, the wait of requests that have left is not counted for the next one.
@@ -29,6 +29,8 @@ pub(crate) enum StartPhase {
     Asked,
     /// For a node, and for its image.
     Pending,
+    /// For the files of the model.
+    Fetching,
     /// For the model to answer its probe.
     Loading,
 }
@@ -41,6 +43,7 @@ impl StartPhase {
         match self {
             Self::Asked => "asked",
             Self::Pending => "pending",
+            Self::Fetching => "fetching",
             Self::Loading => "loading",
         }
     }
@@ -78,7 +81,7 @@ impl Revision {
             let progressed = state.progressed.unwrap_or(arrived);
             match state.phase() {
                 StartPhase::Asked => arrived + loading,
-                StartPhase::Pending => progressed.max(arrived) + pending,
+                StartPhase::Pending | StartPhase::Fetching => progressed.max(arrived) + pending,
                 StartPhase::Loading => progressed.max(arrived) + loading,
             }
         };
@@ -108,10 +111,11 @@ impl State {
     /// What a start waits for: the pod that is farthest counts.
     fn phase(&self) -> StartPhase {
         let coming = self.own_pods().filter(|(_, pod)| pod.state != PodState::Draining);
-        match coming.map(|(_, pod)| pod.facts.pending).reduce(|one, other| one && other) {
-            None => StartPhase::Asked,
-            Some(true) => StartPhase::Pending,
-            Some(false) => StartPhase::Loading,
-        }
+        let phase = |facts: &PodFacts| match (facts.pending, facts.fetching) {
+            (false, _) => StartPhase::Loading,
+            (true, true) => StartPhase::Fetching,
+            (true, false) => StartPhase::Pending,
+        };
+        coming.map(|(_, pod)| phase(&pod.facts)).max().unwrap_or(StartPhase::Asked)
     }
 }

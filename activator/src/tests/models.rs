@@ -100,6 +100,13 @@ async fn a_list_tells_how_each_model_stands_and_wakes_none() {
     assert!(world.notes.reports.lock().is_empty(), "somebody was told to wake it");
     world.tell(1, json!({"phase": "Pending", "podIP": null}));
     assert_eq!(state(&world).await.0, "waking");
+    let running = json!([{"name": "ebb-model", "image": "", "imageID": "", "ready": false,
+        "restartCount": 0, "state": {"running": {}}}]);
+    for (init, phase) in [(json!([]), "pending"), (running, "fetching")] {
+        world.tell(1, json!({"phase": "Pending", "podIP": null, "initContainerStatuses": init}));
+        let list = read(world.send(request(Method::GET, "/v1/models", "")).await).await;
+        assert_eq!(list["data"][0]["phase"], phase);
+    }
     world.start(1, echo("hello"));
     settle().await;
     assert_eq!(state(&world).await.0, "ready");

@@ -15,6 +15,7 @@ use crate::annotations::{
 };
 use crate::field_error::{CURRENT, FieldErrors, clip};
 use crate::labels;
+use crate::model_files::{MODEL, ModelFiles};
 use crate::models;
 use crate::no_wake::{NO_WAKE_AGENTS, NO_WAKE_PATHS, NoWake};
 use crate::priority::{self, PRIORITY};
@@ -152,6 +153,7 @@ pub(super) fn template_annotations(annotations: &BTreeMap<String, String>) -> Fi
         .also(sidecar(annotations))
         .also(no_wake(annotations))
         .also(standby(annotations))
+        .also(model_files(annotations))
         .also(refused(priority::of(Some(annotations)), annotations, PRIORITY))
         .also(refused(start_timeout::of(Some(annotations)), annotations, START_TIMEOUT))
         .also(refused(WaitingEvents::of(Some(annotations)), annotations, WAITING_EVENTS))
@@ -190,6 +192,17 @@ fn no_wake(annotations: &BTreeMap<String, String>) -> FieldErrors {
 fn standby(annotations: &BTreeMap<String, String>) -> FieldErrors {
     match Standby::of(Some(annotations)) {
         Ok(_) => FieldErrors::default(),
+        Err((key, problem)) => refused::<()>(Err(problem), annotations, key),
+    }
+}
+
+fn model_files(annotations: &BTreeMap<String, String>) -> FieldErrors {
+    match ModelFiles::of(Some(annotations)) {
+        Ok(_) => FieldErrors::default(),
+        // The text may hold the signature or the password of a URL.
+        Err((MODEL, problem)) => {
+            FieldErrors::invalid_because("...", MODEL.name(), problem.to_string())
+        }
         Err((key, problem)) => refused::<()>(Err(problem), annotations, key),
     }
 }

@@ -8,6 +8,7 @@ use super::{autoscaling, change, metadata, name, pod};
 use crate::config::Config;
 use crate::defaults::{self, template_name};
 use crate::field_error::FieldErrors;
+use crate::model_files;
 use crate::serving::{RevisionSpec, RevisionTemplateSpec};
 
 /// What is wrong with a template of the object that `parent` describes.
@@ -24,6 +25,11 @@ pub(super) fn validate(
                 .also(metadata::template_annotations(annotations))
                 .via_field("metadata.annotations"),
         );
+    }
+    let has_model =
+        own.is_some_and(|own| model_files::MODEL.get(own.annotations.as_ref()).is_some());
+    if has_model && let Some(conflict) = model_files::conflict(&template.spec.pod) {
+        errors.add(FieldErrors::generic(conflict.to_string(), &["spec.containers"]));
     }
     let generate_name = own.and_then(|own| own.generate_name.as_deref());
     errors.also(revision_name(template_name(template), generate_name, parent))

@@ -80,7 +80,7 @@ fn refused_with(refusal: Value) -> (World, Arc<Context>, Writes) {
     let metrics =
         ControllerMetrics::register(&mut prometheus_client::registry::Registry::default());
     let client = refusing(writes.clone(), refusal);
-    let context = Context::new(client, world.stores.clone(), config, metrics, None);
+    let context = Context::new(client, world.stores.clone(), config, metrics, None, None);
     (world, Arc::new(context), writes)
 }
 

@@ -19,7 +19,7 @@ use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
 use kube::ResourceExt as _;
 
 use super::pod;
-use crate::owner;
+use crate::{ModelFetcher, owner};
 
 /// Name of the Revision's Deployment.
 pub(super) fn name(revision: &Revision) -> String {
@@ -47,8 +47,18 @@ pub(super) fn is_bookkeeping(key: &str) -> bool {
             .contains(&key)
 }
 
-/// The Deployment without `replicas`.
-pub(super) fn build(revision: &Revision, config: &Config) -> Deployment {
+/// The Deployment without `replicas`; `known` is the one that there is.
+///
+/// # Errors
+///
+/// Why it cannot be, as one sentence for the Revision's condition.
+pub(super) fn build(
+    revision: &Revision,
+    config: &Config,
+    fetcher: Option<&ModelFetcher>,
+    known: Option<&Deployment>,
+) -> Result<Deployment, String> {
+    let known = known.and_then(|known| known.spec.as_ref()?.template.spec.as_ref());
     let notes = notes(revision);
     let own = labels(revision);
     let uid = revision.uid().unwrap_or_default();
@@ -58,9 +68,9 @@ pub(super) fn build(revision: &Revision, config: &Config) -> Deployment {
             annotations: Some(pod::annotations(revision, notes.clone())),
             ..ObjectMeta::default()
         }),
-        spec: Some(pod::build(revision, config)),
+        spec: Some(pod::build(revision, config, fetcher, known)?),
     };
-    Deployment {
+    Ok(Deployment {
         metadata: owner::child(revision, &name(revision), own, notes),
         spec: Some(DeploymentSpec {
             selector: LabelSelector {
@@ -81,7 +91,7 @@ pub(super) fn build(revision: &Revision, config: &Config) -> Deployment {
             ..DeploymentSpec::default()
         }),
         status: None,
-    }
+    })
 }
 
 /// The Deployment as it is created. Later only the autoscaler decides the scale.
@@ -133,11 +143,15 @@ mod tests {
         revision
     }
 
+    fn built(revision: &Revision, config: &Config) -> Deployment {
+        build(revision, config, None, None).expect("nothing stands in the way")
+    }
+
     #[test]
     fn replicas_are_set_at_creation_only() {
         let config = Config::default();
         let revision = revision(&[]);
-        let deployment = build(&revision, &config);
+        let deployment = built(&revision, &config);
         assert_eq!(deployment.spec.as_ref().unwrap().replicas, None);
         let first = with_initial_scale(deployment, &revision, &config);
         assert_eq!(first.spec.unwrap().replicas, Some(1));
@@ -165,7 +179,7 @@ mod tests {
     #[test]
     fn the_shape_is_knatives() {
         let deadline = "serving.knative.dev/progress-deadline";
-        let deployment = build(&revision(&[(deadline, "2m")]), &Config::default());
+        let deployment = built(&revision(&[(deadline, "2m")]), &Config::default());
         assert_eq!(deployment.name_any(), "digits-00001-deployment");
         let spec = deployment.spec.unwrap();
         assert_eq!(spec.progress_deadline_seconds, Some(120));
@@ -192,6 +206,6 @@ mod tests {
         after.metadata.labels =
             Some([(labels::ROUTING_STATE.to_owned(), "active".to_owned())].into());
         let config = Config::default();
-        assert_eq!(build(&before, &config), build(&after, &config));
+        assert_eq!(built(&before, &config), built(&after, &config));
     }
 }

@@ -7,6 +7,7 @@ use std::collections::BTreeMap;
 
 use ebb_api::config::Config;
 use ebb_api::labels;
+use ebb_api::model_files::ModelFiles;
 use ebb_api::names;
 use ebb_api::serving::Revision;
 use ebb_api::serving::RevisionSpec;
@@ -17,6 +18,10 @@ use k8s_openapi::api::core::v1::{
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::LabelSelector;
 use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
 use kube::ResourceExt as _;
+
+use crate::ModelFetcher;
+
+mod model;
 
 /// How long a pod that others delete keeps serving: the time for the news of its termination to
 /// reach every activator. Ebb's own scale-downs have drained the pod before.
@@ -37,8 +42,17 @@ pub(super) fn annotations(
     notes
 }
 
-/// The pod spec.
-pub(super) fn build(revision: &Revision, config: &Config) -> PodSpec {
+/// The pod spec. `known` is the one that the Deployment has.
+///
+/// # Errors
+///
+/// Why these pods cannot be, as one sentence for the Revision's condition.
+pub(super) fn build(
+    revision: &Revision,
+    config: &Config,
+    fetcher: Option<&ModelFetcher>,
+    known: Option<&PodSpec>,
+) -> Result<PodSpec, String> {
     let mut pod = revision.spec.pod.clone();
     let grace_s =
         revision.spec.timeout_seconds.unwrap_or(config.defaults.revision_timeout_s).max(1);
@@ -56,7 +70,11 @@ pub(super) fn build(revision: &Revision, config: &Config) -> PodSpec {
     if pod.affinity.is_none() {
         pod.affinity = Some(spread(revision));
     }
-    pod
+    // Admission refuses annotations that cannot be read; one that slipped in asks for nothing.
+    if let Ok(Some(files)) = ModelFiles::of(revision.metadata.annotations.as_ref()) {
+        model::add(&mut pod, &files, fetcher, known)?;
+    }
+    Ok(pod)
 }
 
 fn serving_index(spec: &RevisionSpec) -> Option<usize> {

@@ -46,7 +46,7 @@ async fn route_beside(revision: &str) -> Option<Fate<ebb_api::serving::Route>> {
         ControllerMetrics::register(&mut prometheus_client::registry::Registry::default());
     let refuse = |_| async { Err::<http::Response<kube::client::Body>, _>("no write is due") };
     let client = Client::new(tower::service_fn(refuse), "default");
-    let context = Context::new(client, world.stores.clone(), config, metrics, None);
+    let context = Context::new(client, world.stores.clone(), config, metrics, None, None);
     apply(&service, &build(&service), &context).await.ok().map(|children| children.route)
 }
 

@@ -34,6 +34,12 @@ pub(crate) fn try_exclusive(path: &Path) -> io::Result<Option<File>> {
     taken(file.try_lock()).map(|taken| taken.then_some(file))
 }
 
+/// Takes the lock together with others, unless somebody has it alone.
+pub(crate) fn try_shared(path: &Path) -> io::Result<Option<File>> {
+    let file = open(path)?;
+    taken(file.try_lock_shared()).map(|taken| taken.then_some(file))
+}
+
 /// Waits for the lock, shared with others or alone; `waits` is called once if it is taken.
 pub(crate) async fn wait(path: &Path, shared: bool, waits: impl FnOnce()) -> io::Result<File> {
     let file = open(path)?;

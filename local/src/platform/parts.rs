@@ -1,5 +1,6 @@
 //! The parts of the platform: made, started, watched and stopped.
 
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -9,7 +10,7 @@ use ebb_api::config::Config;
 use ebb_apiserver::ApiServer;
 use ebb_apiserver::certificate::Certificate;
 use ebb_autoscaler::{Autoscaler, AutoscalerOptions, Roster};
-use ebb_controller::{Controller, ControllerOptions};
+use ebb_controller::{Controller, ControllerOptions, LocalFetcher, ModelFetcher};
 use ebb_daemon::readiness::Readiness;
 use ebb_daemon::tasks::Tasks;
 use ebb_daemon::{admin, settings};
@@ -23,9 +24,9 @@ use tokio_util::task::TaskTracker;
 use super::bind::Listeners;
 use super::link::{Down, Narrator, Up};
 use crate::deployments::{self, DeploymentOptions};
-use crate::news;
 use crate::scheduler::{self, Scheduler};
 use crate::terminal::Terminal;
+use crate::{fetches, news};
 
 /// Name of this activator in its reports; there is no other.
 const ACTIVATOR: &str = "local";
@@ -57,6 +58,8 @@ pub(super) struct Parts {
     autoscaler: Autoscaler,
     controller: Controller,
     settings: Settings,
+    /// The cache of models.
+    models: PathBuf,
 }
 
 /// The running platform.
@@ -85,10 +88,11 @@ impl Parts {
         settings: Settings,
         terminal: &Terminal,
         limits: Limits,
+        fetcher: LocalFetcher,
         registry: &mut Registry,
     ) -> Self {
         let config = &settings.config;
-        let down = Down::default();
+        let (down, models) = (Down::default(), fetcher.cache.clone());
         let options = AutoscalerOptions {
             client: api.client(),
             config: config.clone(),
@@ -116,14 +120,15 @@ impl Parts {
             config: config.clone(),
             // There is no cluster DNS that a placeholder Service could serve.
             gateway_host: None,
+            model_fetcher: Some(ModelFetcher::Local(fetcher)),
         };
         let controller = Controller::new(options, registry);
-        Self { activator, autoscaler, controller, settings }
+        Self { activator, autoscaler, controller, settings, models }
     }
 
     /// Starts everything but the listeners.
     pub(super) fn start(self, api: ApiServer, pods: Pods, terminal: &Terminal) -> Running {
-        let Self { activator, autoscaler, controller, settings } = self;
+        let Self { activator, autoscaler, controller, settings, models } = self;
         let (stopping, ending) = (CancellationToken::new(), CancellationToken::new());
         let control = TaskTracker::new();
         let tasks = Tasks::new();
@@ -164,6 +169,8 @@ impl Parts {
         run("activator", Box::pin(async move { Box::pin(serving.run(end)).await }));
         run("deployments", Box::pin(deployments::run(api.client(), deployments, token())));
         run("news", Box::pin(news::tell(api.client(), terminal.clone(), token())));
+        let fetches = fetches::follow(api.client(), models, terminal.clone(), token());
+        run("fetches", Box::pin(fetches));
         let (server, end) = (api.clone(), token());
         let upkeep = async move {
             tokio::select! {

@@ -287,6 +287,39 @@ fn names_of_models_are_checked_on_services_and_routes() {
 }
 
 #[test]
+fn model_files_are_checked_on_templates_and_show_no_secret() {
+    let told = |annotations: &str, container: &str| {
+        let service: Service = read(&format!(
+            "{{apiVersion: serving.knative.dev/v1, kind: Service, metadata: {{name: digits}}, \
+             spec: {{template: {{metadata: {{annotations: {{{annotations}}}}}, \
+             spec: {{containers: [{{image: busybox{container}}}]}}}}}}}}",
+        ));
+        created(&service, &Config::default()).to_string()
+    };
+    let hf = "serving.ebb.dev/model: hf://org/name";
+    assert_eq!(told(&format!("{hf}, serving.ebb.dev/model-cache: models"), ""), "");
+    assert_eq!(
+        told("serving.ebb.dev/model: 'https://me:secret@h/x'", ""),
+        "invalid value: ...: spec.template.metadata.annotations.serving.ebb.dev/model\n\
+         \"h/x\" is no URL of a file: write https://HOST/PATH with a name at its end, without user and \
+         password, other characters than those of ASCII as %XX"
+    );
+    assert_eq!(
+        told("serving.ebb.dev/model-secret: hub", ""),
+        "invalid value: hub: spec.template.metadata.annotations.serving.ebb.dev/model-secret\n\
+         it means nothing without serving.ebb.dev/model"
+    );
+    let taken = told(hf, ", volumeMounts: [{name: v, mountPath: /mnt}]");
+    assert!(
+        taken.contains(
+            "with serving.ebb.dev/model nothing may be mounted at \"/mnt\": the model lies in \
+             /mnt/models: spec.template.spec.containers"
+        ),
+        "{taken}"
+    );
+}
+
+#[test]
 fn standby_is_checked_on_templates() {
     for (annotations, told) in [
         (

@@ -15,7 +15,7 @@ fn revision(containers: Vec<Container>) -> Revision {
 }
 
 fn pod(revision: &Revision) -> PodSpec {
-    build(revision, &Config::default())
+    build(revision, &Config::default(), None, None).expect("nothing stands in the way")
 }
 
 fn env(container: &Container) -> BTreeMap<String, String> {
