@@ -6,7 +6,7 @@ use std::path::Path;
 
 use serde::Deserialize;
 
-use crate::cache::Place;
+use crate::cache::CachePlace;
 use crate::cache::lock;
 use crate::cache::record::read_json;
 
@@ -32,7 +32,7 @@ pub struct ModelLease {
 
 /// How far the fetch of the model `key` is; `None` where none has begun. Blocks for one small file.
 pub fn progress(cache: &Path, key: &str) -> Option<FetchProgress> {
-    read_json(&Place::new(cache, key).progress(), PROGRESS_BYTES_MAX)
+    read_json(&CachePlace::new(cache, key).progress(), PROGRESS_BYTES_MAX)
 }
 
 /// Marks the model `key` as used; `None` while a fetch removes it. Blocks for one small file.
@@ -42,6 +42,6 @@ pub fn progress(cache: &Path, key: &str) -> Option<FetchProgress> {
 /// That of the file system.
 pub fn lease(cache: &Path, key: &str) -> io::Result<Option<ModelLease>> {
     crate::cache::make_folder(cache)?;
-    let lock = lock::try_shared(&Place::new(cache, key).used())?;
+    let lock = lock::try_shared(&CachePlace::new(cache, key).used())?;
     Ok(lock.map(|lock| ModelLease { _lock: lock }))
 }
