@@ -78,7 +78,8 @@ pub(crate) fn make_folder(path: &Path) -> io::Result<()> {
     if path.is_dir() {
         return Ok(());
     }
-    if let Some(above) = path.parent() {
+    // What lies above a relative name of one part is the folder that the process is in.
+    if let Some(above) = path.parent().filter(|above| !above.as_os_str().is_empty()) {
         make_folder(above)?;
     }
     match fs::create_dir(path) {

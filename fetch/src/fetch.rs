@@ -132,7 +132,11 @@ impl Fetch<'_> {
         self.meter.restart(Some(record.bytes()));
         self.meter.has(record.bytes());
         self.meter.enter(FetchPhase::Done);
-        drop(report::write(&self.place, &self.meter));
+        // A process that was killed right after the rename did not say so. One that did is not
+        // repeated: others may start at the same moment, and would write the same file.
+        if !report::says_done(&self.place) {
+            drop(report::write(&self.place, &self.meter));
+        }
         self.report.note(&format!(
             "{} is in the cache: {} in {}",
             self.source,

@@ -11,8 +11,8 @@ use ipnet::IpNet;
 /// Secrets come as variables, which no list of processes shows: `HF_TOKEN`, `MODEL_TOKEN`, `AWS_*`.
 #[derive(clap::Args, Clone, Debug)]
 pub struct FetchOptions {
-    /// Where the model is: hf://ORGANISATION/NAME[@REVISION][/PATH], https://HOST/FILE or
-    /// s3://BUCKET/KEY, with #sha256=... for one file
+    /// Where the model is: hf://ORGANISATION/NAME/FILE with @REVISION behind the name if it matters,
+    /// https://HOST/FILE or s3://BUCKET/KEY; #sha256=... may follow one file
     pub source: String,
     /// Folder of the cache
     #[arg(long, value_name = "FOLDER")]

@@ -11,6 +11,8 @@ use tokio::time::Instant;
 
 use crate::cache;
 use crate::cache::CachePlace;
+use crate::cache::record::read_json;
+use crate::cache::room::PROGRESS_BYTES_MAX;
 use crate::meter::{FetchPhase, Meter};
 
 /// How often the file of progress is written, and a bar drawn: people see no more.
@@ -97,6 +99,16 @@ pub(crate) fn write(place: &CachePlace, meter: &Meter) -> std::io::Result<()> {
     let (done, total, phase, error) = (meter.done(), meter.total(), meter.phase(), meter.error());
     let bytes = serde_json::to_vec(&ProgressFile { done, total, phase, error })?;
     cache::replace(&place.progress(), &bytes, false)
+}
+
+/// Whether the file of progress says that the model is there.
+pub(crate) fn says_done(place: &CachePlace) -> bool {
+    #[derive(serde::Deserialize)]
+    struct Said {
+        phase: FetchPhase,
+    }
+    let said: Option<Said> = read_json(&place.progress(), PROGRESS_BYTES_MAX);
+    said.is_some_and(|said| said.phase == FetchPhase::Done)
 }
 
 /// Prints a line to standard error; nobody may be there to read it.

@@ -21,7 +21,7 @@ const STEP: u64 = 64 << 20;
 /// What stays free on the disk: journals and records are written until the end.
 const SPARE: u64 = 16 << 20;
 /// Largest file of progress that is read.
-const PROGRESS_BYTES_MAX: u64 = 64 << 10;
+pub(crate) const PROGRESS_BYTES_MAX: u64 = 64 << 10;
 /// Most models of a cache that are looked at: each is some hundred megabytes at least.
 const MODELS_MAX: usize = 10_000;
 
@@ -88,6 +88,10 @@ impl CacheRoom {
         let missing = total.saturating_sub(there);
         let free =
             free(&self.place.cache).map_err(|error| disk_error(&self.place.cache, &error))?;
+        if missing == 0 && free < SPARE {
+            let full = io::Error::from(io::ErrorKind::StorageFull);
+            return Err(disk_error(&self.place.cache, &full));
+        }
         if missing.saturating_add(SPARE) > free {
             return Err(FetchError::Failed(format!(
                 "the model needs {} more and the disk of {} has {} free: make room on it, or give \

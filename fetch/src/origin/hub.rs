@@ -154,7 +154,7 @@ impl Hub {
         }
         let (mut list, mut left) = (Vec::new(), LIST_BYTES_MAX);
         for _ in 0..PAGES_MAX {
-            let (headers, body) = self.ask(url, left).await?;
+            let (headers, body) = self.ask(url.clone(), left).await?;
             left -= body.len();
             let page: Vec<Entry> =
                 serde_json::from_slice(&body).map_err(|_| self.nonsense("a list that is none"))?;
@@ -163,7 +163,7 @@ impl Hub {
             }
             match next(&headers) {
                 None => return Ok(list),
-                Some(next) => url = self.page(&next)?,
+                Some(next) => url = self.page(&url, &next)?,
             }
         }
         Err(FetchTrouble::lasting(format!(
@@ -172,11 +172,16 @@ impl Hub {
         )))
     }
 
-    /// The next page, which lies where the first one did: the token goes there as well.
-    fn page(&self, next: &str) -> Result<Url, FetchTrouble> {
-        let page = self.endpoint.join(next).ok();
-        page.filter(|page| page.origin() == self.endpoint.origin())
-            .ok_or_else(|| self.nonsense("a next page elsewhere"))
+    /// The next page: of the link only what it asks is taken. A mirror may hand on links to the host
+    /// that it mirrors, and the token must not go where a link points.
+    fn page(&self, this: &Url, next: &str) -> Result<Url, FetchTrouble> {
+        let query = this.join(next).ok().and_then(|next| next.query().map(str::to_owned));
+        let mut page = this.clone();
+        page.set_query(query.as_deref());
+        if query.is_none() || page == *this {
+            return Err(self.nonsense("a next page that is none"));
+        }
+        Ok(page)
     }
 
     fn listed(&self, entry: Entry) -> Result<Option<Listed>, FetchTrouble> {

@@ -95,6 +95,19 @@ async fn a_model_that_never_fits_removes_nobody() {
 }
 
 #[tokio::test]
+async fn the_cache_may_be_named_from_here() {
+    let server = Server::start().await;
+    server.put("/m.bin", "x");
+    let cache = Cache::new();
+    let mut command = tokio::process::Command::new(env!("CARGO_BIN_EXE_ebb-fetch"));
+    command.env_clear().current_dir(cache.path()).arg(source(&server, "/m.bin", b"x"));
+    let ended =
+        command.args(["--cache", "inside", "--allow-network", "127.0.0.1/32"]).output().await;
+    assert!(ended.as_ref().unwrap().status.success(), "{ended:?}");
+    assert!(cache.path().join("inside").is_dir());
+}
+
+#[tokio::test]
 async fn a_cache_that_cannot_be_written_is_said_so() {
     let server = Server::start().await;
     let cache = Cache::new();

@@ -135,15 +135,11 @@ async fn one_file_or_folder_comes_alone_and_a_split_one_with_all_parts() {
         assert_eq!(cache.file(name), bytes);
     }
     let folder = self::cache(&server);
-    let tree = server.state.lock().files
-        [&format!("/api/models/org/model/tree/{COMMIT}?recursive=true")]
-        .clone();
-    server.put_as(
-        &format!("/api/models/org/model/tree/{COMMIT}/onnx?recursive=true"),
-        200,
-        &tree.headers,
-        tree.body,
-    );
+    let tree = format!("/api/models/org/model/tree/{COMMIT}");
+    for query in ["?recursive=true", "?recursive=true&cursor=second"] {
+        let page = server.state.lock().files[&format!("{tree}{query}")].clone();
+        server.put_as(&format!("{tree}/onnx{query}"), 200, &page.headers, page.body);
+    }
     folder.run("hf://org/model/onnx/").await.done();
     assert_eq!(folder.file("model.onnx"), files()[2].1);
     assert_eq!(std::fs::read_dir(folder.model()).unwrap().count(), 1);
@@ -204,11 +200,23 @@ async fn a_list_with_hostile_names_or_pages_is_refused() {
     }
     publish(&server, &files());
     let tree = format!("/api/models/org/model/tree/{COMMIT}?recursive=true");
-    let elsewhere = Server::start().await;
-    let link = format!("<{}>; rel=\"next\"", elsewhere.url("/more"));
-    server.put_as(&tree, 200, &[("link", link)], "[]");
+    server.put_as(&tree, 200, &[("link", "</more>; rel=\"next\"".to_owned())], "[]");
     let last = cache(&server).run("hf://org/model").await.failed(1);
-    assert!(last.contains("next page elsewhere"), "{last}");
+    assert!(last.contains("a next page that is none"), "{last}");
+}
+
+/// As a mirror hands them on.
+#[tokio::test]
+async fn links_to_another_host_lead_to_pages_of_this_one() {
+    let (server, elsewhere) = (Server::start().await, Server::start().await);
+    publish(&server, &files());
+    let tree = format!("/api/models/org/model/tree/{COMMIT}?recursive=true");
+    let first = server.state.lock().files[&tree].body.clone();
+    let link = format!("<{}&cursor=second>; rel=\"next\"", elsewhere.url(&tree));
+    server.put_as(&tree, 200, &[("link", link)], first);
+    let cache = cache(&server);
+    cache.run("hf://org/model").await.done();
+    assert_eq!(cache.file("onnx/model.onnx"), files()[2].1);
     assert_eq!(elsewhere.seen().len(), 0);
 }
 

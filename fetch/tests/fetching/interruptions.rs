@@ -6,7 +6,7 @@ use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use tokio::process::Child;
 
-use crate::hub::publish;
+use crate::hub::{COMMIT, publish};
 use crate::process::{Cache, end, until};
 use crate::server::{Server, noise};
 use crate::web::source;
@@ -53,6 +53,29 @@ async fn kill_9_again_and_again_costs_next_to_nothing() {
     let most = 32 * MIB as u64 + kills * 2 * LOST_BYTES_MAX;
     let lists = 10_000;
     assert!(server.served() <= most + lists, "{} bytes were sent, {most} at most", server.served());
+}
+
+/// The record is written before the folder appears.
+#[tokio::test]
+async fn an_end_between_the_record_and_the_folder_costs_nothing() {
+    let server = Server::start().await;
+    publish(&server, &[("a.bin", noise(8 * MIB, 1))]);
+    server.pace(Duration::from_millis(5));
+    let cache = Cache::new().with("HF_ENDPOINT", server.url(""));
+    kill_in_the_middle(&cache, "hf://org/model", &[3]).await;
+    let named = |end: &str| {
+        let paths = std::fs::read_dir(cache.path()).unwrap().map(|entry| entry.unwrap().path());
+        paths.into_iter().find(|path| path.to_str().unwrap().ends_with(end)).unwrap()
+    };
+    let (journal, partial) = (named(".journal"), named(".partial"));
+    let text = std::fs::read(&journal).unwrap();
+    cache.run("hf://org/model").await.done();
+    std::fs::rename(cache.model(), partial).unwrap();
+    std::fs::write(journal, text).unwrap();
+    let before = server.asked(&format!("/org/model/resolve/{COMMIT}/a.bin"));
+    cache.run("hf://org/model").await.done();
+    assert_eq!(server.asked(&format!("/org/model/resolve/{COMMIT}/a.bin")), before);
+    assert!(cache.file("a.bin") == noise(8 * MIB, 1));
 }
 
 #[tokio::test]

@@ -18,11 +18,21 @@ async fn a_file_comes_with_its_checksum_and_for_any_user() {
     server.put("/models/m.gguf?sig=querysecret", bytes.clone());
     let cache = Cache::new();
     let source = source(&server, "/models/m.gguf?sig=querysecret", &bytes);
-    let ended = cache.run(&source).await.done();
+    // Images and users set what rights new files lack.
+    let inner = cache.command(&source, &LOOPBACK);
+    let mut outer = tokio::process::Command::new("/bin/sh");
+    outer.env_clear().args(["-c", "umask 077; exec \"$0\" \"$@\""]);
+    outer.arg(inner.as_std().get_program()).args(inner.as_std().get_args());
+    let piped = std::process::Stdio::piped;
+    let child = outer.stdout(piped()).stderr(piped()).kill_on_drop(true).spawn().unwrap();
+    let ended = crate::process::end(child).await.done();
     assert_eq!(cache.file("m.gguf"), bytes);
     let mode = |path| std::fs::metadata(path).unwrap().permissions().mode() & 0o7777;
     assert_eq!(mode(cache.model()), 0o755);
     assert_eq!(mode(cache.model().join("m.gguf")), 0o644);
+    for end in ["json", "used", "lock", "progress"] {
+        assert_eq!(mode(cache.model().with_extension(end)), 0o644, "{end}");
+    }
     assert!(!ended.output.contains("querysecret"), "{}", ended.output);
     assert!(!cache.texts().contains("querysecret"));
 }
