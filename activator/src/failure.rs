@@ -7,6 +7,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use ebb_api::model_files::REASON_PREFIX;
 use ebb_api::pod::{self, Trouble};
 use k8s_openapi::api::core::v1::Pod;
 
@@ -88,9 +89,12 @@ pub fn unschedulable(pod: &Pod) -> Option<Arc<str>> {
     }
 }
 
-/// `reason`, or `reason: first line of the message`, clipped and without control characters.
+/// `reason`, or `reason: first line of the message`, clipped and without control characters. What
+/// fetches a model tells its progress before the reason.
 fn text(reason: &str, message: Option<&str>) -> Arc<str> {
-    let line = message.unwrap_or_default().trim().lines().next().unwrap_or_default();
+    let lines = || message.unwrap_or_default().trim().lines();
+    let told = lines().find_map(|line| line.strip_prefix(REASON_PREFIX));
+    let line = told.or_else(|| lines().next()).unwrap_or_default();
     let line: String = line.chars().filter(|c| !c.is_control()).take(MESSAGE_CHARS_MAX).collect();
     if line.is_empty() { reason.into() } else { format!("{reason}: {line}").into() }
 }
@@ -122,6 +126,10 @@ mod tests {
         let why = "ExitCode1: no model".to_owned();
         assert_eq!(told(&ended, &json!({})), Some((why.clone(), false)));
         assert_eq!(told(&waiting, &ended), Some((why, true)));
+        let message = "Downloading: 3% of 7Gi\nebb-fetch: the name is unknown: correct it";
+        let fetched = json!({"terminated": {"exitCode": 1, "message": message}});
+        let why = "ExitCode1: the name is unknown: correct it".to_owned();
+        assert_eq!(told(&fetched, &json!({})), Some((why, false)));
     }
 
     #[test]

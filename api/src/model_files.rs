@@ -24,6 +24,13 @@ pub const MODEL_KEYS: [Key; 3] = [MODEL, MODEL_CACHE, MODEL_SECRET];
 pub const FOLDER: &str = "/mnt/models";
 /// The variable that names the one file, or the folder.
 pub const VARIABLE: &str = "EBB_MODEL";
+/// The variable of the init container that names the source, and the one with the file to which it
+/// writes why it failed.
+pub const SOURCE_VARIABLE: &str = "EBB_MODEL_SOURCE";
+/// See [`SOURCE_VARIABLE`].
+pub const LOG_VARIABLE: &str = "EBB_TERMINATION_LOG";
+/// How the line begins by which the init container says why it failed; others may stand before it.
+pub const REASON_PREFIX: &str = "ebb-fetch: ";
 /// Name of the volume, and of the init container that fetches the files.
 pub const NAME: &str = "ebb-model";
 

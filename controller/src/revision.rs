@@ -44,8 +44,9 @@ impl Reconcile for Revision {
         let claim = validate(&object, known);
         let (observed, obstacle) = match desired {
             Ok(desired) => apply(&object, claim, &desired, &config, &context).await?,
-            // Only another Revision or another command line of this process helps: no retry.
-            Err(message) => (Observed::refused(message), None),
+            // Only another Revision or another command line of this process helps: no retry. What runs
+            // goes on.
+            Err(message) => (refused(&object, claim, message, &config, &context.stores), None),
         };
         let report = status(&object, &observed, Timestamp::now());
         let action = context.report(&*object, report).await?;
@@ -123,6 +124,21 @@ async fn apply(
     }
     let pods = pods(revision, &revision.namespace().unwrap_or_default(), stores);
     Ok((Observed::made(deployment, pods, deployment::initial_scale(revision, config)), None))
+}
+
+/// (no client) What is known of a Deployment that cannot be built: it may be there already.
+fn refused(
+    revision: &Revision,
+    claim: Claim<Deployment>,
+    message: String,
+    config: &Config,
+    stores: &Stores,
+) -> Observed {
+    let Claim::Ours(deployment) = claim else {
+        return Observed::refused(message);
+    };
+    let pods = pods(revision, &revision.namespace().unwrap_or_default(), stores);
+    Observed::made(deployment, pods, deployment::initial_scale(revision, config))
 }
 
 /// (no client) The status that follows from the Deployment and its pods.

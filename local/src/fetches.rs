@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use ebb_api::labels;
-use ebb_api::model_files::NAME;
+use ebb_api::model_files::{NAME, SOURCE_VARIABLE};
 use ebb_api::model_source::ModelSource;
 use ebb_fetch::watched::{self, FetchProgress, ModelLease};
 use futures::StreamExt as _;
@@ -113,7 +113,7 @@ async fn show(
 ) -> BTreeMap<String, Shown> {
     let now = Instant::now();
     for fetch in fetches.running() {
-        shown.entry(fetch.key.clone()).or_insert_with(|| Shown {
+        let one = shown.entry(fetch.key.clone()).or_insert_with(|| Shown {
             model: fetch.model.clone(),
             revision: fetch.revision.clone(),
             since: now,
@@ -121,6 +121,11 @@ async fn show(
             line_at: now + READ_EVERY,
             last: None,
         });
+        // Another revision may go on with a fetch whose first one is gone.
+        if !fetches.running().any(|it| it.key == fetch.key && it.revision == one.revision) {
+            terminal.bar(&one.revision, None);
+            one.revision.clone_from(&fetch.revision);
+        }
     }
     let running: BTreeSet<&str> = fetches.running().map(|fetch| &*fetch.key).collect();
     let keys: Vec<String> = shown.keys().cloned().collect();
@@ -211,7 +216,8 @@ impl Fetch {
     fn of(pod: &Pod) -> Option<(String, Self)> {
         let spec = pod.spec.as_ref()?;
         let init = spec.init_containers.iter().flatten().find(|init| init.name == NAME)?;
-        let source = ModelSource::parse(init.args.as_ref()?.get(1)?).ok()?;
+        let variable = init.env.iter().flatten().find(|one| one.name == SOURCE_VARIABLE)?;
+        let source = ModelSource::parse(&variable.value.as_ref()?.replace("$$", "$")).ok()?;
         let statuses =
             pod.status.as_ref().and_then(|status| status.init_container_statuses.as_ref());
         let state = statuses.and_then(|statuses| {
@@ -243,7 +249,7 @@ mod tests {
             "metadata": {"name": "p", "namespace": "default", "uid": uid,
                          "labels": {"serving.knative.dev/revision": "m-00001"}},
             "spec": {"containers": [], "initContainers": [
-                {"name": "ebb-model", "args": ["fetch", "hf://org/name", "--cache", "/c"]}]},
+                {"name": "ebb-model", "env": [{"name": "EBB_MODEL_SOURCE", "value": "hf://org/name"}]}]},
             "status": {"initContainerStatuses": [{"name": "ebb-model", "image": "", "imageID": "",
                 "ready": false, "restartCount": 0, "state": state}]},
         });

@@ -9,10 +9,13 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use ebb_api::quantity;
-use indicatif::{MultiProgress, ProgressBar, ProgressDrawTarget, ProgressStyle};
 use jiff::Timestamp;
 use parking_lot::Mutex;
 use serde::Serialize;
+
+mod bars;
+
+use bars::Bars;
 
 /// Something that a person who runs Ebb wants to know.
 #[derive(Serialize, Clone, Debug, PartialEq, Eq)]
@@ -160,13 +163,6 @@ pub struct Terminal {
     bars: Option<Arc<Mutex<Bars>>>,
 }
 
-/// What is drawn below the lines.
-#[derive(Debug)]
-struct Bars {
-    all: MultiProgress,
-    of: BTreeMap<String, ProgressBar>,
-}
-
 /// One event with its time, as JSON.
 #[derive(Serialize)]
 struct Line<'a> {
@@ -182,10 +178,8 @@ impl Terminal {
     pub fn new(output: Output) -> Self {
         let is_seen = std::io::stdout().is_terminal();
         let colour = is_seen && std::env::var_os("NO_COLOR").is_none();
-        let bars = (is_seen && output == Output::Text).then(|| {
-            let all = MultiProgress::with_draw_target(ProgressDrawTarget::stdout());
-            Arc::new(Mutex::new(Bars { all, of: BTreeMap::new() }))
-        });
+        let bars = (is_seen && output == Output::Text).then(Bars::new).flatten();
+        let bars = bars.map(|bars| Arc::new(Mutex::new(bars)));
         Self { output, colour, line: Arc::new(Mutex::new(std::io::stdout())), bars }
     }
 
@@ -196,31 +190,9 @@ impl Terminal {
 
     /// Draws how many bytes of how many there are, or takes the bar away.
     pub fn bar(&self, name: &str, progress: Option<(u64, Option<u64>)>) {
-        let Some(bars) = &self.bars else {
-            return;
-        };
-        let mut bars = bars.lock();
-        let Some((done, total)) = progress else {
-            if let Some(bar) = bars.of.remove(name) {
-                bar.finish_and_clear();
-                bars.all.remove(&bar);
-            }
-            return;
-        };
-        if !bars.of.contains_key(name) {
-            let bar = bars.all.add(ProgressBar::no_length());
-            bar.set_prefix(name.to_owned());
-            bars.of.insert(name.to_owned(), bar);
+        if let Some(bars) = &self.bars {
+            bars.lock().draw(name, progress);
         }
-        let bar = &bars.of[name];
-        if bar.length() != total || bar.position() == 0 {
-            let template = if total.is_some() { BAR } else { BAR_WITHOUT_TOTAL };
-            bar.set_style(ProgressStyle::with_template(template).expect("it is well-formed"));
-            if let Some(total) = total {
-                bar.set_length(total);
-            }
-        }
-        bar.set_position(done);
     }
 
     /// Shows an event. A reader that went away is no reason to stop serving.
@@ -235,7 +207,7 @@ impl Terminal {
             drop(written);
         };
         match &self.bars {
-            Some(bars) => bars.lock().all.suspend(write),
+            Some(bars) => bars.lock().suspend(write),
             None => write(),
         }
     }
@@ -328,9 +300,6 @@ fn room(memory: Option<u64>, devices: &BTreeMap<String, u64>) -> String {
     let all: Vec<_> = memory.into_iter().chain(devices).collect();
     if all.is_empty() { String::new() } else { format!(", {} for models", all.join(" and ")) }
 }
-
-const BAR: &str = " fetching {prefix} {wide_bar} {percent}% {binary_bytes}/{binary_total_bytes} {binary_bytes_per_sec} {eta}";
-const BAR_WITHOUT_TOTAL: &str = " fetching {prefix} {binary_bytes} {binary_bytes_per_sec}";
 
 const PLAIN: &str = "0";
 const RED: &str = "31";

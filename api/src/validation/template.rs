@@ -8,7 +8,7 @@ use super::{autoscaling, change, metadata, name, pod};
 use crate::config::Config;
 use crate::defaults::{self, template_name};
 use crate::field_error::FieldErrors;
-use crate::model_files;
+use crate::model_files::{self, ModelFiles};
 use crate::serving::{RevisionSpec, RevisionTemplateSpec};
 
 /// What is wrong with a template of the object that `parent` describes.
@@ -26,9 +26,10 @@ pub(super) fn validate(
                 .via_field("metadata.annotations"),
         );
     }
-    let has_model =
-        own.is_some_and(|own| model_files::MODEL.get(own.annotations.as_ref()).is_some());
-    if has_model && let Some(conflict) = model_files::conflict(&template.spec.pod) {
+    let files = own.map(|own| ModelFiles::of(own.annotations.as_ref()));
+    if matches!(files, Some(Ok(Some(_))))
+        && let Some(conflict) = model_files::conflict(&template.spec.pod)
+    {
         errors.add(FieldErrors::generic(conflict.to_string(), &["spec.containers"]));
     }
     let generate_name = own.and_then(|own| own.generate_name.as_deref());

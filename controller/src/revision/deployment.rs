@@ -58,7 +58,10 @@ pub(super) fn build(
     fetcher: Option<&ModelFetcher>,
     known: Option<&Deployment>,
 ) -> Result<Deployment, String> {
-    let known = known.and_then(|known| known.spec.as_ref()?.template.spec.as_ref());
+    // What has no replicas can change without a restart.
+    let spec = known.and_then(|known| known.spec.as_ref());
+    let running = spec.filter(|spec| spec.replicas != Some(0));
+    let running = running.and_then(|spec| spec.template.spec.as_ref());
     let notes = notes(revision);
     let own = labels(revision);
     let uid = revision.uid().unwrap_or_default();
@@ -68,7 +71,7 @@ pub(super) fn build(
             annotations: Some(pod::annotations(revision, notes.clone())),
             ..ObjectMeta::default()
         }),
-        spec: Some(pod::build(revision, config, fetcher, known)?),
+        spec: Some(pod::build(revision, config, fetcher, running)?),
     };
     Ok(Deployment {
         metadata: owner::child(revision, &name(revision), own, notes),

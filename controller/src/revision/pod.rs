@@ -42,7 +42,7 @@ pub(super) fn annotations(
     notes
 }
 
-/// The pod spec. `known` is the one that the Deployment has.
+/// The pod spec. `running` is the one that the Deployment has, if it has replicas.
 ///
 /// # Errors
 ///
@@ -51,7 +51,7 @@ pub(super) fn build(
     revision: &Revision,
     config: &Config,
     fetcher: Option<&ModelFetcher>,
-    known: Option<&PodSpec>,
+    running: Option<&PodSpec>,
 ) -> Result<PodSpec, String> {
     let mut pod = revision.spec.pod.clone();
     let grace_s =
@@ -72,7 +72,7 @@ pub(super) fn build(
     }
     // Admission refuses annotations that cannot be read; one that slipped in asks for nothing.
     if let Ok(Some(files)) = ModelFiles::of(revision.metadata.annotations.as_ref()) {
-        model::add(&mut pod, &files, fetcher, known)?;
+        model::add(&mut pod, &files, fetcher, running)?;
     }
     Ok(pod)
 }

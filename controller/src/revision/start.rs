@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use ebb_api::condition::Condition;
+use ebb_api::model_files::NAME;
 use ebb_api::pod;
 use k8s_openapi::api::core::v1::Pod;
 use k8s_openapi::jiff::{SignedDuration, Timestamp};
@@ -48,7 +49,15 @@ fn steps(pod: &Pod) -> Option<(Timestamp, Timestamp, Option<Timestamp>)> {
         Some(condition.last_transition_time.as_ref()?.0)
     };
     let made = pod.metadata.creation_timestamp.as_ref()?;
-    Some((since("Ready")?, made.0, since("PodScheduled")))
+    // The next start finds the files of the model, and says nothing about fetching them.
+    Some((since("Ready")?, made.0, since("PodScheduled").max(fetched(pod))))
+}
+
+/// When the files of its model were there.
+fn fetched(pod: &Pod) -> Option<Timestamp> {
+    let init = pod.status.as_ref()?.init_container_statuses.as_ref()?;
+    let state = init.iter().find(|init| init.name == NAME)?.state.as_ref()?;
+    Some(state.terminated.as_ref()?.finished_at.as_ref()?.0)
 }
 
 #[cfg(test)]
@@ -69,6 +78,17 @@ mod tests {
             ]},
         });
         Arc::new(serde_json::from_value(pod).unwrap())
+    }
+
+    #[test]
+    fn the_fetch_of_a_model_is_no_part_of_a_start() {
+        let mut fetched = Pod::clone(&pod(100, 145, "True"));
+        let init = json!([{"name": "ebb-model", "image": "", "imageID": "", "ready": true,
+            "restartCount": 0, "state": {"terminated": {"exitCode": 0, "finishedAt": at(140)}}}]);
+        let status = fetched.status.as_mut().expect("a status");
+        status.init_container_statuses = Some(serde_json::from_value(init).expect("statuses"));
+        let took = measured(&[Arc::new(fetched)], None, SignedDuration::from_mins(10));
+        assert_eq!(took, Some(Duration::from_secs(5)));
     }
 
     #[test]

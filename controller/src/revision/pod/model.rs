@@ -4,15 +4,18 @@
 //! it is Ebb's own image, which writes to a folder of the pod or to a claim; in local mode it is the
 //! program `ebb`, which writes to a cache of the machine.
 
-use ebb_api::model_files::{FOLDER, ModelFiles, NAME, VARIABLE};
+use std::collections::BTreeMap;
+
+use ebb_api::model_files::{FOLDER, LOG_VARIABLE, ModelFiles, NAME, SOURCE_VARIABLE, VARIABLE};
 use ebb_api::model_source::ModelPlace;
 use k8s_openapi::api::core::v1::{
-    Capabilities, Container, EmptyDirVolumeSource, EnvFromSource, EnvVar, HostPathVolumeSource,
+    Capabilities, Container, EmptyDirVolumeSource, EnvFromSource, HostPathVolumeSource,
     PersistentVolumeClaimVolumeSource, PodSecurityContext, PodSpec, ResourceRequirements,
     SeccompProfile, SecretEnvSource, SecurityContext, Volume, VolumeMount,
 };
 use k8s_openapi::apimachinery::pkg::api::resource::Quantity;
 
+use super::variable;
 use crate::{ClusterFetcher, LocalFetcher, ModelFetcher};
 
 /// Where the init container of a cluster finds the volume. The files of a model are a folder of it, so
@@ -20,15 +23,12 @@ use crate::{ClusterFetcher, LocalFetcher, ModelFetcher};
 const CACHE: &str = "/mnt/cache";
 /// The account of Ebb's images (`deploy/images/layout.py`), whose group can write to a claim.
 const ACCOUNT: i64 = 65_532;
-/// Memory of the init container: buffers of four downloads, and the lists of a repository. Its limit
-/// holds the page cache of what it writes, which the kernel gives back.
-const MEMORY_REQUEST: &str = "64Mi";
-const MEMORY_LIMIT: &str = "512Mi";
-const CPU_REQUEST: &str = "100m";
+/// Where Kubernetes looks for the reason of a container's end.
+const TERMINATION_LOG: &str = "/dev/termination-log";
 
-/// Adds what fetches the files and shows them. `known` is the pod that the Deployment has: its init
-/// container keeps image and arguments, so that neither an upgrade of Ebb nor another setting restarts
-/// models.
+/// Adds what fetches the files and shows them. `running` is the pod of a Deployment that has replicas:
+/// its init container keeps image and arguments, so that neither an upgrade of Ebb nor another setting
+/// restarts models. One without replicas gets those of today.
 ///
 /// # Errors
 ///
@@ -37,14 +37,14 @@ pub(super) fn add(
     pod: &mut PodSpec,
     files: &ModelFiles,
     fetcher: Option<&ModelFetcher>,
-    known: Option<&PodSpec>,
+    running: Option<&PodSpec>,
 ) -> Result<(), String> {
     let path = match (fetcher, &files.source.place) {
         (None, _) => return Err(NO_FETCHER.to_owned()),
         (Some(ModelFetcher::Cluster(_)), ModelPlace::File { .. }) => {
             return Err(NO_FILE.to_owned());
         }
-        (Some(ModelFetcher::Cluster(fetcher)), _) => on_cluster(pod, files, fetcher, known),
+        (Some(ModelFetcher::Cluster(fetcher)), _) => on_cluster(pod, files, fetcher, running),
         (Some(ModelFetcher::Local(_)), _) if files.cache.is_some() => {
             return Err(NO_CLAIM.to_owned());
         }
@@ -55,11 +55,9 @@ pub(super) fn add(
     };
     for container in &mut pod.containers {
         let env = container.env.get_or_insert_default();
-        if !env.iter().any(|variable| variable.name == VARIABLE) {
+        if !env.iter().any(|known| known.name == VARIABLE) {
             // The first one, so that the author's own variables can refer to it.
-            let variable =
-                EnvVar { name: VARIABLE.to_owned(), value: Some(path.clone()), value_from: None };
-            env.insert(0, variable);
+            env.insert(0, variable(VARIABLE, path.clone()));
         }
     }
     Ok(())
@@ -77,7 +75,7 @@ fn on_cluster(
     pod: &mut PodSpec,
     files: &ModelFiles,
     fetcher: &ClusterFetcher,
-    known: Option<&PodSpec>,
+    running: Option<&PodSpec>,
 ) -> String {
     let mut volume = Volume { name: NAME.to_owned(), ..Volume::default() };
     match &files.cache {
@@ -92,13 +90,13 @@ fn on_cluster(
         None => volume.empty_dir = Some(EmptyDirVolumeSource::default()),
     }
     pod.volumes.get_or_insert_default().push(volume);
-    let mut args = vec![files.source.whole(), "--cache".to_owned(), CACHE.to_owned()];
+    let mut args = vec!["--cache".to_owned(), CACHE.to_owned()];
+    args.extend(["--key".to_owned(), files.source.key()]);
     args.extend(allowed(&fetcher.networks));
     let mut init = Container {
-        name: NAME.to_owned(),
         image: Some(fetcher.image.clone()),
         args: Some(args),
-        resources: Some(resources()),
+        resources: resources(pod),
         security_context: Some(restricted()),
         volume_mounts: Some(vec![VolumeMount {
             name: NAME.to_owned(),
@@ -107,12 +105,14 @@ fn on_cluster(
         }]),
         ..fetching(files)
     };
-    let known =
-        known.and_then(|pod| pod.init_containers.as_ref()?.iter().find(|it| it.name == NAME));
-    if let Some(known) = known
-        && known.args.as_ref().and_then(|args| args.first())
-            == init.args.as_ref().and_then(|args| args.first())
-    {
+    init.env.get_or_insert_default().push(variable(LOG_VARIABLE, TERMINATION_LOG.to_owned()));
+    let known = running.and_then(|pod| {
+        pod.init_containers
+            .iter()
+            .flatten()
+            .find(|known| known.name == NAME && known.env == init.env)
+    });
+    if let Some(known) = known {
         (init.image, init.args) = (known.image.clone(), known.args.clone());
     }
     pod.init_containers.get_or_insert_default().insert(0, init);
@@ -123,12 +123,11 @@ fn on_cluster(
 /// Into the cache of the machine; returns the path of the model.
 fn in_local_mode(pod: &mut PodSpec, files: &ModelFiles, fetcher: &LocalFetcher) -> String {
     let cache = fetcher.cache.display().to_string();
-    let mut args =
-        vec!["fetch".to_owned(), files.source.whole(), "--cache".to_owned(), cache.clone()];
+    let mut args = vec!["fetch".to_owned(), "--cache".to_owned(), cache.clone()];
+    args.extend(["--key".to_owned(), files.source.key()]);
     args.extend(["--limit".to_owned(), fetcher.limit.to_string()]);
     args.extend(allowed(&fetcher.networks));
     let init = Container {
-        name: NAME.to_owned(),
         image: Some("ebb".to_owned()),
         command: Some(vec![fetcher.program.display().to_string()]),
         args: Some(args),
@@ -166,7 +165,12 @@ fn fetching(files: &ModelFiles) -> Container {
         secret_ref: Some(SecretEnvSource { name, optional: None }),
         ..EnvFromSource::default()
     });
+    // Kubernetes would put other variables in the place of `$(NAME)`, which a URL may hold. Not an
+    // argument: every user of a machine reads those, and a URL may be signed.
+    let source = files.source.whole().replace('$', "$$");
     Container {
+        name: NAME.to_owned(),
+        env: Some(vec![variable(SOURCE_VARIABLE, source)]),
         env_from: secret.map(|secret| vec![secret]),
         // The last line says why the files cannot be fetched.
         termination_message_policy: Some("FallbackToLogsOnError".to_owned()),
@@ -224,13 +228,17 @@ fn restricted() -> SecurityContext {
     }
 }
 
-fn resources() -> ResourceRequirements {
-    let amount = |name: &str, text: &str| (name.to_owned(), Quantity(text.to_owned()));
-    ResourceRequirements {
-        requests: Some([amount("cpu", CPU_REQUEST), amount("memory", MEMORY_REQUEST)].into()),
-        limits: Some([amount("memory", MEMORY_LIMIT)].into()),
-        claims: None,
-    }
+/// Processor and memory of the first container: a quota that takes the model takes the init container,
+/// which runs before it, and a pod that is Guaranteed stays so.
+fn resources(pod: &PodSpec) -> Option<ResourceRequirements> {
+    let of_model = pod.containers.first()?.resources.as_ref()?;
+    let common = |amounts: &Option<BTreeMap<String, Quantity>>| {
+        let mut amounts = amounts.clone()?;
+        amounts.retain(|resource, _| ["cpu", "memory"].contains(&resource.as_str()));
+        Some(amounts)
+    };
+    let (requests, limits) = (common(&of_model.requests), common(&of_model.limits));
+    Some(ResourceRequirements { requests, limits, claims: None })
 }
 
 #[cfg(test)]

@@ -56,14 +56,16 @@ fn a_cluster_fetches_into_a_folder_of_the_pod() {
     assert_eq!(shown["volumes"], json!([{"name": "ebb-model", "emptyDir": {}}]));
     let init = &shown["initContainers"][0];
     assert_eq!(init["name"], "ebb-model");
+    let key = files.source.key();
     assert_eq!(
         init["args"],
+        json!(["--cache", "/mnt/cache", "--key", key, "--allow-network", "10.0.0.0/8"])
+    );
+    assert_eq!(
+        init["env"],
         json!([
-            "hf://org/name@main/x.gguf",
-            "--cache",
-            "/mnt/cache",
-            "--allow-network",
-            "10.0.0.0/8"
+            {"name": "EBB_MODEL_SOURCE", "value": "hf://org/name@main/x.gguf"},
+            {"name": "EBB_TERMINATION_LOG", "value": "/dev/termination-log"},
         ])
     );
     assert_eq!(init["envFrom"], json!([{"secretRef": {"name": "hub"}}]));
@@ -122,7 +124,7 @@ fn local_mode_fetches_into_its_cache() {
     assert_eq!(init["command"], json!(["/bin/ebb"]));
     assert_eq!(
         init["args"],
-        json!(["fetch", "hf://org/name@main/x.gguf", "--cache", "/cache", "--limit", "1073741824"])
+        json!(["fetch", "--cache", "/cache", "--key", key, "--limit", "1073741824"])
     );
     let path = format!("/cache/{key}");
     assert_eq!(mounted["volumes"], json!([{"name": "ebb-model", "hostPath": {"path": path}}]));
@@ -157,10 +159,32 @@ fn files_of_this_machine_are_mounted_under_their_name() {
 }
 
 #[test]
+fn nothing_of_a_url_is_expanded_or_shown_to_the_machine() {
+    let url = "https://h/x?price=$(SECRET)$1";
+    let pod = shown(&added(&files(&[("model", url)]), Some(&local(true)), None).expect("a pod"));
+    let init = &pod["initContainers"][0];
+    assert_eq!(init["env"][0]["value"], "https://h/x?price=$$(SECRET)$$1");
+    assert!(!init["args"].to_string().contains("SECRET"), "{init}");
+}
+
+#[test]
+fn the_init_container_asks_for_what_the_model_asks_for() {
+    let mut pod = written();
+    let amounts = json!({"requests": {"cpu": "1"},
+        "limits": {"cpu": "1", "memory": "2Gi", "nvidia.com/gpu": "1"}});
+    pod.containers[0].resources = serde_json::from_value(amounts).expect("resources");
+    let fetcher = cluster("fetch:1", &[]);
+    add(&mut pod, &files(&[("model", SOURCE)]), Some(&fetcher), None).expect("added");
+    assert_eq!(
+        shown(&pod)["initContainers"][0]["resources"],
+        json!({"requests": {"cpu": "1"}, "limits": {"cpu": "1", "memory": "2Gi"}})
+    );
+}
+
+#[test]
 fn the_authors_own_variable_stays() {
     let mut pod = written();
-    let own =
-        EnvVar { name: VARIABLE.to_owned(), value: Some("mine".to_owned()), value_from: None };
+    let own = variable(VARIABLE, "mine".to_owned());
     pod.containers[0].env = Some(vec![own]);
     add(&mut pod, &files(&[("model", SOURCE)]), Some(&local(true)), None).expect("added");
     assert_eq!(
