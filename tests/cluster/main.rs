@@ -10,6 +10,7 @@ mod doors;
 mod failures;
 mod inside;
 mod load;
+mod model_cache;
 mod partition;
 mod probes;
 mod rights;
