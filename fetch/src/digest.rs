@@ -1,6 +1,6 @@
 //! Checksums of files: what one is expected to have, and what it has.
 
-use aws_lc_rs::digest::{Context, SHA1_FOR_LEGACY_USE_ONLY, SHA256};
+use aws_lc_rs::digest::{Context, SHA1_FOR_LEGACY_USE_ONLY, SHA256, digest};
 
 /// What vouches for the bytes of a file.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -95,6 +95,11 @@ impl Hasher {
             git: self.git.map(|git| hex(git.finish().as_ref())),
         }
     }
+}
+
+/// The SHA-256 of a text, in small hexadecimal letters.
+pub(crate) fn sha256(bytes: &[u8]) -> String {
+    hex(digest(&SHA256, bytes).as_ref())
 }
 
 fn hex(bytes: &[u8]) -> String {
