@@ -108,6 +108,16 @@ pub enum ModelSourceError {
     /// A checksum of many files.
     #[error("#sha256= is for one file or archive, and this is a folder")]
     ChecksumOfFolder,
+    /// A checksum of one part, and all parts are fetched.
+    #[error(
+        "#sha256= is for one file, and a part of a split model brings all its parts: leave it out"
+    )]
+    ChecksumOfPart,
+    /// A checksum of what nobody fetches.
+    #[error(
+        "#sha256= is for files that are fetched, and file:// is used where it is: leave it out"
+    )]
+    ChecksumOfLocal,
 }
 
 // === impl ModelSource ===
@@ -129,16 +139,34 @@ impl ModelSource {
         let sha256 = fragment.map(checksum).transpose()?;
         let place = place_of(place, sha256.is_some())?;
         let source = Self { place, sha256 };
-        if source.sha256.is_some() && source.file_name().is_none() && source.archive().is_none() {
-            return Err(ModelSourceError::ChecksumOfFolder);
+        if source.sha256.is_some() {
+            source.check_one_file()?;
         }
         Ok(source)
     }
 
+    /// Whether it is one file that is fetched, which alone can have a checksum.
+    fn check_one_file(&self) -> Result<(), ModelSourceError> {
+        let file = self.file_name();
+        if matches!(self.place, ModelPlace::File { .. }) {
+            return Err(ModelSourceError::ChecksumOfLocal);
+        }
+        if file.is_none() && self.archive().is_none() {
+            return Err(ModelSourceError::ChecksumOfFolder);
+        }
+        // Of a URL its own file is fetched alone, whatever its name says.
+        let has_parts = !matches!(self.place, ModelPlace::Http { .. });
+        if has_parts && file.is_some_and(|name| names::is_part(&name)) {
+            return Err(ModelSourceError::ChecksumOfPart);
+        }
+        Ok(())
+    }
+
     /// Name of the folder that holds the files in a cache: small letters, digits and `-`, at most 63.
     ///
-    /// It depends on the source alone and never changes. A revision that is a branch is fetched once;
-    /// two sources that hash to one name are told apart by the cache's record.
+    /// It depends on the source alone, a URL's query included, and never changes. A revision that is a
+    /// branch is fetched once. Two sources that hash to one name are told apart by the cache's record,
+    /// which has a SHA-256 of [`Self::whole`].
     pub fn key(&self) -> String {
         let whole = self.whole();
         let text = self.to_string();
@@ -246,9 +274,23 @@ fn place_of(text: &str, has_checksum: bool) -> Result<ModelPlace, ModelSourceErr
     }
 }
 
-/// What an error may show of a text.
+/// What an error may show of a text: neither a URL's query nor what may be a user and a password.
 fn echo(text: &str) -> String {
-    clip(http::without_query(text)).into_owned()
+    let (protocol, rest) = match text.split_once("://") {
+        Some((protocol, rest)) => (Some(protocol), rest),
+        None => (None, text),
+    };
+    // A password may have a slash or a `?` in it, where it makes the text no URL.
+    let has_password = rest.rsplit_once('@').is_some_and(|(before, _)| before.contains(':'));
+    let has_user = rest.split(['/', '?']).next().is_some_and(|first| first.contains('@'));
+    match protocol {
+        _ if !has_password && !has_user => clip(http::without_query(text)).into_owned(),
+        // What stands before "://" may be the beginning of a password as well.
+        Some(protocol) if protocol.bytes().all(|byte| byte.is_ascii_alphanumeric()) => {
+            format!("{}://...@...", clip(protocol))
+        }
+        _ => "...@...".to_owned(),
+    }
 }
 
 fn repository(rest: &str) -> Option<ModelPlace> {
@@ -272,9 +314,7 @@ fn url(text: &str) -> Result<ModelPlace, ModelSourceError> {
     if http::is_url(text) && is_name(name) {
         Ok(ModelPlace::Http { url: text.to_owned() })
     } else {
-        // A password would be shown with the rest of what cannot be read.
-        let shown = text.rsplit_once('@').map_or(text, |(_, rest)| rest);
-        Err(ModelSourceError::Url(echo(shown)))
+        Err(ModelSourceError::Url(echo(text)))
     }
 }
 

@@ -22,6 +22,10 @@ const METADATA_V6: [(Ipv6Addr, u32); 2] = [
     (Ipv6Addr::new(0xfd20, 0xce, 0, 0, 0, 0, 0, 0x254), 128),
 ];
 
+/// Where RFC 6052 puts the octets of an IPv4 address behind prefixes of 48, 56, 64 and 96 bits.
+const NAT64_PLACES: [[usize; 4]; 4] =
+    [[6, 7, 9, 10], [7, 9, 10, 11], [9, 10, 11, 12], [12, 13, 14, 15]];
+
 /// Networks that are allowed although the rule refuses them.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Allowed(Vec<IpNet>);
@@ -44,15 +48,17 @@ impl Allowed {
 
     /// Whether a connection for `host` may go to the address.
     pub(crate) fn check(&self, host: &str, address: IpAddr) -> Result<(), RefusedAddress> {
-        let Some(kind) = refused(address) else { return Ok(()) };
-        let allows = |network: &IpNet| {
-            network.contains(&address)
-                || embedded(address).is_some_and(|inner| network.contains(&IpAddr::V4(inner)))
+        let allows = |inner: &IpAddr| {
+            self.0.iter().any(|network| network.contains(&address) || network.contains(inner))
         };
-        if self.0.iter().any(allows) {
-            return Ok(());
+        // All that it may mean must be allowed.
+        let meanings =
+            std::iter::once(address).chain(embedded(address).into_iter().map(IpAddr::V4));
+        let refused = meanings.filter_map(|inner| Some((inner, refused(inner)?)));
+        match { refused }.find(|(inner, _)| !allows(inner)) {
+            Some((_, kind)) => Err(RefusedAddress { host: host.to_owned(), address, kind }),
+            None => Ok(()),
         }
-        Err(RefusedAddress { host: host.to_owned(), address, kind })
     }
 }
 
@@ -76,7 +82,7 @@ impl fmt::Display for RefusedAddress {
 fn refused(address: IpAddr) -> Option<&'static str> {
     match address {
         IpAddr::V4(address) => refused_v4(address),
-        IpAddr::V6(v6) => refused_v6(v6).or_else(|| embedded(address).and_then(refused_v4)),
+        IpAddr::V6(address) => refused_v6(address),
     }
 }
 
@@ -117,21 +123,30 @@ fn refused_v6(address: Ipv6Addr) -> Option<&'static str> {
     }
 }
 
-/// The IPv4 address within an IPv6 one: mapped (`::ffff:0:0/96`), compatible (`::/96`), of NAT64
-/// (`64:ff9b::/96`) or of 6to4 (`2002::/16`).
-fn embedded(address: IpAddr) -> Option<Ipv4Addr> {
-    let IpAddr::V6(address) = address else { return None };
+/// The IPv4 addresses that an IPv6 one may mean: mapped (`::ffff:0:0/96`), compatible (`::/96`), of
+/// NAT64 (`64:ff9b::/96`), of 6to4 (`2002::/16`), or of NAT64 in a network of one's own
+/// (`64:ff9b:1::/48`), where the length of the prefix, and so the place of the address, is anybody's
+/// guess.
+fn embedded(address: IpAddr) -> Vec<Ipv4Addr> {
+    let IpAddr::V6(address) = address else { return Vec::new() };
+    let octets = address.octets();
     let segments = address.segments();
     let of = |high: u16, low: u16| {
         let ([a, b], [c, d]) = (high.to_be_bytes(), low.to_be_bytes());
-        Some(Ipv4Addr::new(a, b, c, d))
+        vec![Ipv4Addr::new(a, b, c, d)]
     };
     match segments {
         [0, 0, 0, 0, 0, 0 | 0xffff, high, low] | [0x64, 0xff9b, 0, 0, 0, 0, high, low] => {
             of(high, low)
         }
         [0x2002, high, low, ..] => of(high, low),
-        _ => None,
+        [0x64, 0xff9b, 1, ..] => {
+            let at = |places: [usize; 4]| Ipv4Addr::from(places.map(|place| octets[place]));
+            let places = NAT64_PLACES.map(at);
+            // Where another prefix has its zeros, no address stands; no translator leads to 0.0.0.0/8.
+            places.into_iter().filter(|address| address.octets()[0] != 0).collect()
+        }
+        _ => Vec::new(),
     }
 }
 
@@ -171,6 +186,10 @@ mod tests {
             "::127.0.0.1",
             "64:ff9b::a9fe:a9fe",
             "2002:7f00:1::",
+            "64:ff9b:1::a9fe:a9fe",
+            "64:ff9b:1:a9fe:a9:fe00::",
+            "64:ff9b:1:a9:fe:a9fe::",
+            "64:ff9b:1:0:a9:fea9:fe00:0",
         ] {
             assert!(is_refused(&[], address), "{address}");
         }
@@ -187,6 +206,9 @@ mod tests {
             "2001:db8::1",
             "fec0::1",
             "::ffff:10.0.0.1",
+            "64:ff9b::a00:1",
+            "64:ff9b:1::a00:1",
+            "64:ff9b:1:a00:0:100::",
         ] {
             assert!(!is_refused(&[], address), "{address}");
         }
@@ -199,5 +221,7 @@ mod tests {
         assert!(is_refused(&["127.0.0.0/8"], "::1"));
         assert!(is_refused(&["127.0.0.0/8", "::1/128"], "169.254.169.254"));
         assert!(!is_refused(&["169.254.170.23/32"], "169.254.170.23"));
+        assert!(!is_refused(&["64:ff9b:1::/96"], "64:ff9b:1::a9fe:a9fe"));
+        assert!(!is_refused(&["169.254.169.254/32"], "64:ff9b:1::a9fe:a9fe"));
     }
 }

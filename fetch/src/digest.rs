@@ -1,6 +1,6 @@
 //! Checksums of files: what one is expected to have, and what it has.
 
-use aws_lc_rs::digest::{Context, SHA1_FOR_LEGACY_USE_ONLY, SHA256};
+use aws_lc_rs::digest::{Context, SHA1_FOR_LEGACY_USE_ONLY, SHA256, digest};
 
 /// What vouches for the bytes of a file.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -9,6 +9,8 @@ pub(crate) enum Expected {
     Sha256(String),
     /// The name that git gives a file: a SHA-1 over its size and its bytes.
     GitBlob(String),
+    /// The same, and a SHA-256 that the source names beside it.
+    Both { git: String, sha256: String },
     /// Nothing but its size and the connection.
     Nothing,
 }
@@ -38,14 +40,29 @@ impl Expected {
         match self {
             Self::Sha256(sha256) => *sha256 == found.sha256,
             Self::GitBlob(name) => Some(name) == found.git.as_ref(),
+            Self::Both { git, sha256 } => {
+                Some(git) == found.git.as_ref() && *sha256 == found.sha256
+            }
             Self::Nothing => true,
+        }
+    }
+
+    /// The same with the SHA-256 of a source; `None`: no file has both.
+    pub(crate) fn and_sha256(self, sha256: &str) -> Option<Self> {
+        match self {
+            Self::GitBlob(git) => Some(Self::Both { git, sha256: sha256.to_owned() }),
+            Self::Sha256(other) | Self::Both { sha256: other, .. } if other != sha256 => None,
+            Self::Nothing => Some(Self::Sha256(sha256.to_owned())),
+            same => Some(same),
         }
     }
 
     /// For comparisons of a file with one of the same name at another time.
     pub(crate) fn text(&self) -> Option<String> {
         match self {
-            Self::Sha256(text) | Self::GitBlob(text) => Some(text.clone()),
+            Self::Sha256(text) | Self::GitBlob(text) | Self::Both { git: text, .. } => {
+                Some(text.clone())
+            }
             Self::Nothing => None,
         }
     }
@@ -56,7 +73,8 @@ impl Expected {
 impl Hasher {
     /// `size`: of the whole file, which is part of git's name for it.
     pub(crate) fn new(expected: &Expected, size: Option<u64>) -> Self {
-        let git = matches!(expected, Expected::GitBlob(_)).then(|| {
+        let has_git = matches!(expected, Expected::GitBlob(_) | Expected::Both { .. });
+        let git = has_git.then(|| {
             let mut context = Context::new(&SHA1_FOR_LEGACY_USE_ONLY);
             context.update(format!("blob {}\0", size.unwrap_or(0)).as_bytes());
             context
@@ -77,6 +95,11 @@ impl Hasher {
             git: self.git.map(|git| hex(git.finish().as_ref())),
         }
     }
+}
+
+/// The SHA-256 of a text, in small hexadecimal letters.
+pub(crate) fn sha256(bytes: &[u8]) -> String {
+    hex(digest(&SHA256, bytes).as_ref())
 }
 
 fn hex(bytes: &[u8]) -> String {

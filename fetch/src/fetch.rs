@@ -19,6 +19,7 @@ use crate::cache::record::{ModelRecord, RecordedFile};
 use crate::cache::removal;
 use crate::cache::room::CacheRoom;
 use crate::cache::{CachePlace, disk_error, lock, record};
+use crate::digest;
 use crate::download::{Download, blocking};
 use crate::error::{FetchError, FetchTrouble};
 use crate::meter::{FetchPhase, Meter};
@@ -55,7 +56,17 @@ struct Fetch<'a> {
 pub async fn run(options: &FetchOptions) -> Result<(), FetchError> {
     let source = ModelSource::parse(&options.source)
         .map_err(|error| FetchError::Arguments(format!("the source makes no sense: {error}")))?;
-    let place = CachePlace::new(&options.cache, &source.key());
+    let cache = options.cache.as_deref().ok_or_else(|| {
+        FetchError::Arguments("--cache names the folder that keeps models: give it".to_owned())
+    })?;
+    let key = source.key();
+    if let Some(wanted) = options.key.as_deref().filter(|wanted| *wanted != key) {
+        return Err(FetchError::Arguments(format!(
+            "the folder of {source} is {key} and not {wanted:?}: the source is another one than the \
+             one that --key was made of"
+        )));
+    }
+    let place = CachePlace::new(cache, &key);
     let (meter, report) = (Arc::new(Meter::default()), FetchReport::new(options.quiet));
     let fetch = Fetch { options, source, place, meter, report, is_alone: AtomicBool::new(false) };
     let watch = |kind| {
@@ -126,7 +137,8 @@ impl Fetch<'_> {
     /// Whether the model is whole; then it is used now.
     fn is_there(&self) -> bool {
         let record = ModelRecord::read(&self.place);
-        let whole = record.filter(|record| record.is_whole(&self.place, &self.source.to_string()));
+        let hash = self.source_hash();
+        let whole = record.filter(|record| record.is_whole(&self.place, &hash));
         let Some(record) = whole else { return false };
         record::touch(&self.place, SystemTime::now());
         self.meter.restart(Some(record.bytes()));
@@ -165,6 +177,11 @@ impl Fetch<'_> {
             }
             other => other,
         }
+    }
+
+    /// What tells the source from all others, a URL's query included, without showing it.
+    fn source_hash(&self) -> String {
+        digest::sha256(self.source.whole().as_bytes())
     }
 
     async fn fetch(&self) -> Result<(), FetchError> {
@@ -209,7 +226,7 @@ impl Fetch<'_> {
         &self,
         download: &Download,
     ) -> Result<(FetchPlan, Vec<RecordedFile>), FetchError> {
-        let source = self.source.to_string();
+        let source = self.source_hash();
         for _ in 0..ROUNDS_MAX {
             self.meter.enter(FetchPhase::Listing);
             let ended = match download.plan().await {
@@ -259,7 +276,8 @@ impl Fetch<'_> {
         files: Vec<RecordedFile>,
     ) -> Result<(usize, u64), FetchError> {
         let (source, fetched) = (self.source.to_string(), Timestamp::now().to_string());
-        let record = ModelRecord { source, version: plan.version, fetched, files };
+        let (source_sha256, version) = (self.source_hash(), plan.version);
+        let record = ModelRecord { source, source_sha256, version, fetched, files };
         let place = self.place.clone();
         blocking(move || {
             let failed = |error: io::Error| disk_error(&place.cache, &error);

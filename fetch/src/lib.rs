@@ -3,8 +3,9 @@
 //!
 //! It runs as an init container and as a process of `ebb local`. Everything that it is told may come
 //! from people who write Services, and everything that it reads from servers of theirs: names,
-//! sizes and redirects are believed after a check, addresses of the cluster's own machines are not
-//! connected to, and no secret is printed.
+//! sizes and redirects are believed after a check; addresses that mean this machine, or that hand out
+//! credentials, are not connected to, while those of the cluster's network are; and no secret is
+//! printed.
 
 mod address;
 mod cache;
@@ -54,8 +55,9 @@ pub fn main(options: &FetchOptions) -> ExitCode {
     match ended {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
-            // The last line: Kubernetes shows it as the reason.
+            // The last line: Kubernetes shows the end of what was printed as the reason.
             report::print(&format!("ebb-fetch: {error}"));
+            report::tell_reason(&error.to_string());
             ExitCode::from(error.exit_code())
         }
     }

@@ -50,7 +50,7 @@ impl CheckedClient {
     ///
     /// # Errors
     ///
-    /// The certificates of `SSL_CERT_FILE` cannot be read.
+    /// The certificates of `SSL_CERT_FILE` or `SSL_CERT_PEM` cannot be read.
     pub(crate) fn new(allowed: Allowed, idle: Duration) -> Result<Self, FetchError> {
         let allowed = Arc::new(allowed);
         let tls = roots::tls()?;
@@ -151,7 +151,7 @@ pub(crate) fn trouble(host: &str, error: reqwest::Error) -> FetchTrouble {
     if let Some(rustls::Error::InvalidCertificate(reason)) = certificate {
         return FetchTrouble::lasting(format!(
             "{host} has no certificate that is trusted ({reason}): give the certificate of its \
-             authority in the file that SSL_CERT_FILE names"
+             authority in the file that SSL_CERT_FILE names, or as the text of SSL_CERT_PEM"
         ));
     }
     let what = if error.is_timeout() {

@@ -8,15 +8,21 @@ use ipnet::IpNet;
 
 /// One model, and the cache that it goes to.
 ///
-/// Secrets come as variables, which no list of processes shows: `HF_TOKEN`, `MODEL_TOKEN`, `AWS_*`.
+/// Secrets come as variables, which no list of processes shows: `HF_TOKEN`, `MODEL_TOKEN`, `AWS_*`;
+/// and the source may, for a URL's query can be a signature.
 #[derive(clap::Args, Clone, Debug)]
 pub struct FetchOptions {
     /// Where the model is: hf://ORGANISATION/NAME/FILE with @REVISION behind the name if it matters,
     /// https://HOST/FILE or s3://BUCKET/KEY; #sha256=... may follow one file
+    #[arg(env = "EBB_MODEL_SOURCE", hide_env_values = true)]
     pub source: String,
     /// Folder of the cache
     #[arg(long, value_name = "FOLDER")]
-    pub cache: PathBuf,
+    pub cache: Option<PathBuf>,
+    /// Name that the model's folder must have in the cache: another one than the source's own is an
+    /// error, before anything is fetched
+    #[arg(long, value_name = "KEY")]
+    pub key: Option<String>,
     /// Bytes that the cache may hold, as in 100Gi: models used least recently go first. Without it
     /// the disk is the limit
     #[arg(long, value_name = "BYTES", value_parser = bytes)]

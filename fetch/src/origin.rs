@@ -56,7 +56,8 @@ pub(crate) fn of(
 ) -> Result<Box<dyn Origin>, FetchError> {
     Ok(match &source.place {
         ModelPlace::HuggingFace { repository, revision, path } => {
-            Box::new(hub::Hub::new(client, repository, revision, path.as_deref())?)
+            let sha256 = source.sha256.clone();
+            Box::new(hub::Hub::new(client, repository, revision, path.as_deref(), sha256)?)
         }
         ModelPlace::Http { url } => Box::new(web::Web::new(client, source, url)?),
         ModelPlace::S3 { bucket, key } => {

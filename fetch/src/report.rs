@@ -23,6 +23,9 @@ const BAR: &str =
     "{msg} {wide_bar} {percent}% {binary_bytes}/{binary_total_bytes} {binary_bytes_per_sec} {eta}";
 const BAR_WITHOUT_TOTAL: &str = "{msg} {spinner} {binary_bytes} {binary_bytes_per_sec}";
 
+/// The variable that names Kubernetes' file for a container's last words.
+const TERMINATION_LOG: &str = "EBB_TERMINATION_LOG";
+
 /// Where lines go.
 #[derive(Clone, Debug)]
 pub(crate) struct FetchReport {
@@ -109,6 +112,15 @@ pub(crate) fn says_done(place: &CachePlace) -> bool {
     }
     let said: Option<Said> = read_json(&place.progress(), PROGRESS_BYTES_MAX);
     said.is_some_and(|said| said.phase == FetchPhase::Done)
+}
+
+/// Writes why the fetch failed, alone, to the file that `EBB_TERMINATION_LOG` names: what Kubernetes
+/// takes of the lines printed before it would hide the reason. The last line says it anyway, so a
+/// file that cannot be written is no error.
+pub(crate) fn tell_reason(sentence: &str) {
+    if let Some(path) = std::env::var_os(TERMINATION_LOG).filter(|path| !path.is_empty()) {
+        drop(std::fs::write(path, sentence));
+    }
 }
 
 /// Prints a line to standard error; nobody may be there to read it.

@@ -11,11 +11,15 @@ pub(super) fn path(url: &str) -> &str {
     rest.find('/').map_or("", |slash| &rest[slash..])
 }
 
-/// Whether a URL has a host, no user, and only characters that RFC 3986 knows.
+/// Whether a URL has a host, no user, no port but a number, and only characters that RFC 3986 knows.
 pub(super) fn is_url(url: &str) -> bool {
     let authority = after_protocol(url).split(['/', '?']).next().unwrap_or_default();
     let is_written = |byte: u8| byte.is_ascii_graphic() && !b"\"<>\\^`{|}".contains(&byte);
-    !authority.is_empty() && !authority.contains('@') && url.bytes().all(is_written)
+    // A user's name and password whose "@" comes after a slash would be shown as host and path.
+    let port = authority.rsplit_once(':').map_or("", |(_, port)| port);
+    let has_port = port.ends_with(']') || port.bytes().all(|byte| byte.is_ascii_digit());
+    let is_host = !authority.is_empty() && !authority.contains('@') && has_port;
+    is_host && url.bytes().all(is_written)
 }
 
 fn after_protocol(url: &str) -> &str {

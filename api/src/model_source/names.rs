@@ -22,6 +22,22 @@ pub(super) fn is_path(text: &str) -> bool {
     parts.split('/').all(is_name)
 }
 
+/// Whether it is one of several parts of a model that llama.cpp's `gguf-split` wrote:
+/// `NAME-00001-of-00003.gguf`.
+pub(super) fn is_part(name: &str) -> bool {
+    let number = |text: &str| {
+        let is_number = text.len() == 5 && text.bytes().all(|byte| byte.is_ascii_digit());
+        is_number.then(|| text.parse::<u32>().ok()).flatten()
+    };
+    let parts = name.strip_suffix(".gguf").and_then(|stem| stem.rsplit_once("-of-"));
+    let parts = parts.and_then(|(stem, count)| {
+        let (_, part) = stem.rsplit_once('-')?;
+        number(part)?;
+        number(count)
+    });
+    parts.is_some_and(|parts| parts > 1)
+}
+
 /// FNV-1a, which is the same in every version and on every machine.
 pub(super) fn hash(text: &str) -> u64 {
     let mut hasher = FnvHasher::default();

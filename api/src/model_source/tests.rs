@@ -103,9 +103,40 @@ fn neither_a_query_nor_a_password_is_shown() {
     let sum = SUM.to_ascii_lowercase();
     let source = parsed(&format!("https://h/x?token=secret#sha256={SUM}"));
     assert_eq!(source.to_string(), format!("https://h/x#sha256={sum}"));
-    for text in ["https://user:secret@h/x", "https://h/?token=secret", "ftp://h/x?token=secret"] {
+    for text in ["https://h/?token=secret", "ftp://h/x?token=secret", "me:secret@h/x"] {
         let error = ModelSource::parse(text).expect_err(text).to_string();
         assert!(!error.contains("secret"), "{error}");
+    }
+    for protocol in ["hf", "https", "HTTPS", "s3", "file", "ftp"] {
+        for rest in ["me:secret@o/n/x", "secret@o/n/x", "me:se/secret@h/x", "me:s?secret@h/x"] {
+            let text = format!("{protocol}://{rest}");
+            let error = ModelSource::parse(&text).expect_err(&text).to_string();
+            assert!(!error.contains("secret") && !error.contains("me:"), "{text}: {error}");
+            assert!(error.starts_with(&format!("\"{protocol}://...@...\"")), "{text}: {error}");
+        }
+    }
+    let error = ModelSource::parse("hf://o/n@a@b").expect_err("two revisions").to_string();
+    assert!(error.contains("hf://o/n@a@b"), "{error}");
+}
+
+#[test]
+fn a_checksum_is_for_one_file_that_is_fetched() {
+    use ModelSourceError::{ChecksumOfLocal, ChecksumOfPart};
+    let with_sum = |text: &str| ModelSource::parse(&format!("{text}#sha256={SUM}"));
+    for text in ["hf://o/n/q/m-00002-of-00003.gguf", "s3://bucket/m-00001-of-00002.gguf"] {
+        assert_eq!(with_sum(text), Err(ChecksumOfPart), "{text}");
+        parsed(text);
+    }
+    assert_eq!(with_sum("file:///m.gguf"), Err(ChecksumOfLocal));
+    assert_eq!(with_sum("file:///models/"), Err(ChecksumOfLocal));
+    for text in [
+        "hf://o/n/m.gguf",
+        "hf://o/n/m-00001-of-00001.gguf",
+        "hf://o/n/m-1-of-2.gguf",
+        "s3://bucket/m-00001-of-00002.tar",
+        "https://h/m-00001-of-00002.gguf",
+    ] {
+        assert!(with_sum(text).is_ok(), "{text}");
     }
 }
 

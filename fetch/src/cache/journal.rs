@@ -17,6 +17,7 @@ const BOOT: &str = "/proc/sys/kernel/random/boot_id";
 /// What was begun.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct FetchJournal {
+    /// SHA-256 of the whole source.
     pub(crate) source: String,
     /// The start of the machine. After another one the end of a file may be missing although its
     /// length is there, and only a checksum shows it.

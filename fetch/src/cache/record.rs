@@ -19,6 +19,9 @@ const RECORD_BYTES_MAX: u64 = 16 << 20;
 pub(crate) struct ModelRecord {
     /// Where it is from, without secrets.
     pub(crate) source: String,
+    /// SHA-256 of the whole source, with a URL's query: two that differ only there may have one key.
+    #[serde(default)]
+    pub(crate) source_sha256: String,
     /// The commit of a repository, or a server's name for the state of a file.
     pub(crate) version: Option<String>,
     /// When it was whole, in UTC.
@@ -44,9 +47,9 @@ impl ModelRecord {
     }
 
     /// Whether the files are there, with the sizes that they had, and are those of the source.
-    pub(crate) fn is_whole(&self, place: &CachePlace, source: &str) -> bool {
+    pub(crate) fn is_whole(&self, place: &CachePlace, source_sha256: &str) -> bool {
         let folder = place.folder();
-        self.source == source
+        self.source_sha256 == source_sha256
             && folder.is_dir()
             && self.files.iter().all(|file| {
                 fs::symlink_metadata(folder.join(&file.path))

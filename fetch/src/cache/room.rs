@@ -227,6 +227,7 @@ mod tests {
         };
         let record = ModelRecord {
             source: key.to_owned(),
+            source_sha256: String::new(),
             version: None,
             fetched: String::new(),
             files: vec![file],

@@ -19,6 +19,7 @@ use super::get::Answer;
 use super::{Opened, Origin, get};
 use crate::digest::Expected;
 use crate::error::{FetchError, FetchTrouble};
+use crate::names;
 use crate::net;
 use crate::net::CheckedClient;
 use crate::plan;
@@ -45,6 +46,8 @@ pub(crate) struct Hub {
     repository: String,
     revision: String,
     wanted: Option<String>,
+    /// What the source says that the one file hashes to.
+    sha256: Option<String>,
     /// What the revision was when the plan was made.
     commit: Mutex<String>,
 }
@@ -80,6 +83,7 @@ impl Hub {
         repository: &str,
         revision: &str,
         wanted: Option<&str>,
+        sha256: Option<String>,
     ) -> Result<Self, FetchError> {
         let named = super::secret(ENDPOINT_VARIABLE);
         let endpoint = Url::parse(named.as_deref().unwrap_or(ENDPOINT))
@@ -98,6 +102,7 @@ impl Hub {
             repository: repository.to_owned(),
             revision: revision.to_owned(),
             wanted: wanted.map(str::to_owned),
+            sha256,
             commit: Mutex::default(),
         })
     }
@@ -247,8 +252,22 @@ impl Origin for Hub {
         let commit = self.commit().await?;
         let list = self.list(&commit).await?;
         self.commit.lock().clone_from(&commit);
-        let items = plan::choose(list, self.wanted.as_deref())
+        let mut items = plan::choose(list, self.wanted.as_deref())
             .map_err(|why| FetchTrouble::lasting(format!("{} {why}", self.repository)))?;
+        if let Some(sha256) = &self.sha256 {
+            for item in &mut items {
+                item.listed.expected = item.listed.expected.clone().and_sha256(sha256).ok_or_else(
+                    || {
+                        let name = names::shown(&item.name);
+                        FetchTrouble::lasting(format!(
+                            "the file {name} of {} has another checksum than #sha256= says: compare \
+                             the source",
+                            self.repository
+                        ))
+                    },
+                )?;
+            }
+        }
         Ok(FetchPlan { version: Some(commit), items })
     }
 

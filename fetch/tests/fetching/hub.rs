@@ -189,6 +189,21 @@ async fn a_file_that_is_not_what_the_list_says_does_not_appear() {
 }
 
 #[tokio::test]
+async fn a_checksum_of_the_source_is_compared_beside_the_listed_one() {
+    let server = Server::start().await;
+    publish(&server, &files());
+    for (name, bytes) in [&files()[0], &files()[1]] {
+        let source = |bytes: &[u8]| format!("hf://org/model/{name}#sha256={}", sha256(bytes));
+        let cache = cache(&server);
+        let last = cache.run(&source(b"other")).await.failed(1);
+        assert!(last.contains(name) && last.contains("compare the source"), "{last}");
+        assert_eq!(cache.keys(), Vec::<String>::new());
+        cache.run(&source(bytes)).await.done();
+        assert_eq!(cache.file(name), *bytes);
+    }
+}
+
+#[tokio::test]
 async fn a_list_with_hostile_names_or_pages_is_refused() {
     let server = Server::start().await;
     for name in ["../escaped", "/etc/passwd", "a\\..\\b", "a//b"] {

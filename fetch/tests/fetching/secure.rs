@@ -71,7 +71,10 @@ async fn an_authority_of_ones_own_is_believed_if_it_is_named() {
 
     let cache = Cache::new();
     let authority = cache.path().join("authority.pem");
-    std::fs::write(&authority, pem).unwrap();
+    std::fs::write(&authority, &pem).unwrap();
+    let by_text = Cache::new().with("SSL_CERT_PEM", pem);
+    by_text.run(&source).await.done();
+    assert_eq!(by_text.file("m.gguf"), bytes);
     let cache = cache.with("SSL_CERT_FILE", authority.display());
     cache.run(&source).await.done();
     assert_eq!(cache.file("m.gguf"), bytes);
@@ -94,4 +97,12 @@ async fn a_file_without_certificates_is_a_wrong_argument() {
     let cache = cache.with("SSL_CERT_FILE", empty.display());
     let last = cache.run("https://localhost/m.gguf").await.failed(2);
     assert!(last.contains("has no certificate"), "{last}");
+    for (text, words) in [
+        ("no PEM", "SSL_CERT_PEM has no certificate"),
+        (&*"x".repeat(100 << 10), "SSL_CERT_PEM has no certificate"),
+    ] {
+        let cache = Cache::new().with("SSL_CERT_PEM", text);
+        let last = cache.run("https://localhost/m.gguf").await.failed(2);
+        assert!(last.contains(words), "{last}");
+    }
 }

@@ -135,6 +135,71 @@ async fn arguments_without_sense_are_told_apart_from_failures() {
         let last = cache.run(source).await.failed(2);
         assert!(last.contains(words), "{last}");
     }
+    let last = cache.run_with("hf://a/b", &["--key", "other"]).await.failed(2);
+    assert!(last.contains("is a-b-main-") && last.contains("not \"other\""), "{last}");
     let ended = cache.run_with("hf://a/b", &["--limit", "lots"]).await;
     assert_eq!(ended.code, Some(2), "{}", ended.output);
+}
+
+/// A signature in a list of processes would be everybody's.
+#[tokio::test]
+async fn the_source_may_come_from_the_environment_and_be_held_to_its_key() {
+    let server = Server::start().await;
+    let path = "/m.gguf?sig=querysecret";
+    server.put(path, "x");
+    let cache = Cache::new();
+    let source = source(&server, path, b"x");
+    let key = ebb_api::model_source::ModelSource::parse(&source).unwrap().key();
+    let start = |arguments: &[&str]| {
+        let mut command = cache.command("", &[]);
+        let program = command.as_std().get_program().to_owned();
+        command = tokio::process::Command::new(program);
+        command.env_clear().env("EBB_MODEL_SOURCE", &source).args(LOOPBACK).args(arguments);
+        command.stdout(std::process::Stdio::piped()).stderr(std::process::Stdio::piped());
+        crate::process::end(command.spawn().unwrap())
+    };
+    let last = start(&["--key", &key]).await.failed(2);
+    assert!(last.contains("--cache names the folder that keeps models: give it"), "{last}");
+    let folder = cache.path().to_str().unwrap();
+    start(&["--key", &key, "--cache", folder]).await.done();
+    assert_eq!(cache.keys(), [key]);
+    assert_eq!(cache.file("m.gguf"), b"x");
+    let help = start(&["--help"]).await.done();
+    assert!(help.output.contains("EBB_MODEL_SOURCE"), "{}", help.output);
+    assert!(!help.output.contains("querysecret"), "{}", help.output);
+}
+
+/// Two URLs that differ in their query alone may hash to one key.
+#[tokio::test]
+async fn a_model_of_another_query_is_not_taken_for_this_one() {
+    let server = Server::start().await;
+    let path = "/m.gguf?v=1";
+    server.put(path, "x");
+    let cache = Cache::new();
+    let source = source(&server, path, b"x");
+    cache.run(&source).await.done();
+    let record = cache.model().with_extension("json");
+    let mut said = cache.json(".json");
+    said["source_sha256"] = sha256(source.replace("v=1", "v=2").as_bytes()).into();
+    std::fs::write(&record, said.to_string()).unwrap();
+    cache.run(&source).await.done();
+    assert_eq!(server.asked(path), 2);
+    assert_eq!(cache.json(".json")["source_sha256"], sha256(source.as_bytes()));
+}
+
+#[tokio::test]
+async fn the_reason_stands_alone_where_kubernetes_looks_for_it() {
+    let server = Server::start().await;
+    let folder = tempfile::tempdir().unwrap();
+    let log = folder.path().join("termination-log");
+    std::fs::write(&log, "something longer than the reason that was there before ".repeat(20))
+        .unwrap();
+    let cache = Cache::new().with("EBB_TERMINATION_LOG", log.display());
+    let last = cache.run(&source(&server, "/none.gguf", b"x")).await.failed(1);
+    let reason = std::fs::read_to_string(&log).unwrap();
+    assert_eq!(format!("ebb-fetch: {reason}"), last);
+    assert_eq!(reason.lines().count(), 1);
+    // A place that is not there changes nothing.
+    let cache = Cache::new().with("EBB_TERMINATION_LOG", folder.path().join("a/b").display());
+    cache.run(&source(&server, "/none.gguf", b"x")).await.failed(1);
 }

@@ -301,8 +301,8 @@ fn model_files_are_checked_on_templates_and_show_no_secret() {
     assert_eq!(
         told("serving.ebb.dev/model: 'https://me:secret@h/x'", ""),
         "invalid value: ...: spec.template.metadata.annotations.serving.ebb.dev/model\n\
-         \"h/x\" is no URL of a file: write https://HOST/PATH with a name at its end, without user and \
-         password, other characters than those of ASCII as %XX"
+         \"https://...@...\" is no URL of a file: write https://HOST/PATH with a name at its end, \
+         without user and password, other characters than those of ASCII as %XX"
     );
     assert_eq!(
         told("serving.ebb.dev/model-secret: hub", ""),
