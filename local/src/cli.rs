@@ -149,10 +149,7 @@ impl Local {
 
     /// The folder that keeps models.
     pub fn models_folder(&self) -> PathBuf {
-        self.models.clone().unwrap_or_else(|| {
-            let cache = std::env::var_os("XDG_CACHE_HOME").map(PathBuf::from);
-            cache.unwrap_or_else(|| home().join(".cache")).join("ebb/models")
-        })
+        self.models.clone().unwrap_or_else(cache_folder)
     }
 
     /// The variables that `--env` names, of those in `here`.
@@ -183,6 +180,18 @@ impl Local {
     pub fn kubeconfig_file(&self) -> PathBuf {
         self.kubeconfig.clone().unwrap_or_else(|| self.data_folder().join("kubeconfig"))
     }
+}
+
+/// A fetch into the folder that `ebb local` keeps models in, unless it names another.
+pub fn with_cache(mut options: FetchOptions) -> FetchOptions {
+    let named = || std::env::var_os("EBB_MODELS").map(PathBuf::from);
+    options.cache.get_or_insert_with(|| named().unwrap_or_else(cache_folder));
+    options
+}
+
+fn cache_folder() -> PathBuf {
+    let cache = std::env::var_os("XDG_CACHE_HOME").map(PathBuf::from);
+    cache.unwrap_or_else(|| home().join(".cache")).join("ebb/models")
 }
 
 fn home() -> PathBuf {

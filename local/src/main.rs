@@ -4,7 +4,7 @@ use std::process::ExitCode;
 
 use clap::Parser as _;
 use ebb_daemon::process;
-use ebb_local::cli::{Cli, Command};
+use ebb_local::cli::{self, Cli, Command};
 use ebb_local::platform;
 use ebb_runner::{guardian, mounts};
 
@@ -18,7 +18,7 @@ fn main() -> ExitCode {
         Command::Guardian => guardian::main(),
         // Before any thread as well: a process with several enters no namespace of users.
         Command::Mounted { plan, words } => mounts::main(&plan, &words),
-        Command::Fetch(options) => ebb_fetch::main(&options),
+        Command::Fetch(options) => ebb_fetch::main(&cli::with_cache(options)),
         Command::Local(options) => process::end("ebb", platform::run(&options)),
     }
 }

@@ -48,7 +48,7 @@ fn of_command() -> Flags {
     local.get_arguments().filter_map(row).collect()
 }
 
-/// The flags of a struct that derives clap's traits.
+/// The flags of a struct that derives clap's traits; an argument without a name of its own is none.
 fn of_struct(text: &str, name: &str, code: &[String]) -> Flags {
     let body = pattern(&format!(r"(?s)struct {name} \{{(.*?)\n\}}"));
     let body = body.captures(text).unwrap()[1].to_owned();
@@ -56,7 +56,9 @@ fn of_struct(text: &str, name: &str, code: &[String]) -> Flags {
     let variable = pattern(r#"\benv = "(\w+)""#);
     let default = pattern(r#"default_value(?:_t)? = (?:"([^"]*)"|(\d+)|([\w:]+))"#);
     let row = |field: regex::Captures<'_>| {
-        assert!(field[1].contains("long"), "not a flag: {}", &field[2]);
+        if !field[1].contains("long") {
+            return None;
+        }
         let variable = variable.captures(&field[1]).map(|found| found[1].to_owned());
         let default = default.captures(&field[1]).map(|found| {
             let literal =
@@ -64,9 +66,9 @@ fn of_struct(text: &str, name: &str, code: &[String]) -> Flags {
             literal.unwrap_or_else(|| constant(&found[3], code))
         });
         let flag = format!("--{}", field[2].replace('_', "-"));
-        (flag, [variable.unwrap_or_default(), default.unwrap_or_default()])
+        Some((flag, [variable.unwrap_or_default(), default.unwrap_or_default()]))
     };
-    field.captures_iter(&body).map(row).collect()
+    field.captures_iter(&body).filter_map(row).collect()
 }
 
 /// The text of a constant that a default names.
