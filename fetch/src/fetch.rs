@@ -1,5 +1,6 @@
 //! One fetch, from its arguments to the finished folder.
 
+use std::fs::File;
 use std::future::Future;
 use std::io;
 use std::path::PathBuf;
@@ -112,7 +113,11 @@ impl Fetch<'_> {
         let removes = || {
             self.report.note(&format!("Another process removes {key}: waiting for its end"));
         };
-        let _used = lock::wait(&place.used(), true, removes).await.map_err(failed)?;
+        let used = match lock::wait(&place.used(), true, removes).await {
+            // Nobody removes anything from a cache that is read-only, as far as can be seen from here.
+            Err(error) if lock::is_read_only(&error) && self.is_there() => return Ok(()),
+            other => other.map_err(failed)?,
+        };
         if self.is_there() {
             return Ok(());
         }
@@ -120,11 +125,13 @@ impl Fetch<'_> {
             self.report.note(&format!("Another process fetches {key}: waiting for its end"));
         };
         let _fetched = lock::wait(&place.lock(), false, fetches).await.map_err(failed)?;
+        // Of NFS a client remembers for a while that a name was not there, until it reads the folder.
+        drop(std::fs::read_dir(&place.cache).map(Iterator::count));
         if self.is_there() {
             return Ok(());
         }
         self.is_alone.store(true, Ordering::Relaxed);
-        let ended = self.reported(self.fetch()).await.map_err(|error| self.told(error));
+        let ended = self.reported(self.fetch(&used)).await.map_err(|error| self.told(error));
         match &ended {
             Ok(()) => self.meter.enter(FetchPhase::Done),
             Err(error) => self.meter.fail(error),
@@ -184,8 +191,18 @@ impl Fetch<'_> {
         digest::sha256(self.source.whole().as_bytes())
     }
 
-    async fn fetch(&self) -> Result<(), FetchError> {
-        let began = Instant::now();
+    /// Removes leftovers of others, and a finished folder of this name that is not the model.
+    async fn clear(&self, used: &File) -> Result<(), FetchError> {
+        let failed = |error: io::Error| disk_error(&self.place.cache, &error);
+        let finished = self.place.folder();
+        let is_finished = finished.symlink_metadata().is_ok();
+        if is_finished && !lock::make_exclusive(used).map_err(failed)? {
+            return Err(FetchError::Failed(format!(
+                "what {} has is damaged or of another source, and another process uses it: stop what \
+                 uses it, and try again",
+                finished.display()
+            )));
+        }
         let place = self.place.clone();
         blocking(move || {
             let failed = |error: io::Error| disk_error(&place.cache, &error);
@@ -193,6 +210,13 @@ impl Fetch<'_> {
             removal::discard_finished(&place).map_err(failed)
         })
         .await?;
+        // Shared again: users may come while it is fetched.
+        lock::take(used, true, || {}).await.map_err(failed)
+    }
+
+    async fn fetch(&self, used: &File) -> Result<(), FetchError> {
+        let began = Instant::now();
+        self.clear(used).await?;
         let allowed = Allowed::new(self.options.allow_network.clone());
         let client = CheckedClient::new(allowed, self.options.idle_timeout)?;
         let origin = origin::of(&self.source, client)?;
@@ -288,6 +312,7 @@ impl Fetch<'_> {
             cache::sync_folder(&place.cache).map_err(failed)?;
             cache::remove(&place.archive()).map_err(failed)?;
             cache::remove(&place.journal()).map_err(failed)?;
+            cache::remove(&place.claim()).map_err(failed)?;
             Ok((record.files.len(), record.bytes()))
         })
         .await
