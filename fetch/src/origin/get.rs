@@ -111,7 +111,7 @@ mod tests {
         let weak = (header::ETAG, "W/\"a\"");
         let changed = |date, sent| {
             let dates = [(header::LAST_MODIFIED, date), (header::DATE, sent)];
-            validator(&headers(&[&[weak.clone()], &dates[..]].concat()))
+            validator(&headers(&[std::slice::from_ref(&weak), &dates].concat()))
         };
         assert_eq!(changed(BEFORE, SENT).as_deref(), Some(BEFORE));
         assert_eq!(changed(SENT, SENT), None);
