@@ -6,7 +6,7 @@ use std::io;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::SystemTime;
+use std::time::{Duration, SystemTime};
 
 use ebb_api::model_source::ModelSource;
 use ebb_api::quantity;
@@ -35,6 +35,10 @@ use crate::unpack;
 /// How often a model is listed anew because it changed while it was fetched.
 const ROUNDS_MAX: usize = 3;
 
+/// How long others may have the lock of users of a model that is damaged: one that starts has it for a
+/// moment, until it waits for this fetch.
+const STARTERS_PASS: Duration = Duration::from_secs(2);
+
 /// One fetch.
 struct Fetch<'a> {
     options: &'a FetchOptions,
@@ -48,7 +52,8 @@ struct Fetch<'a> {
 
 /// Fetches the model, if it is not in the cache, and marks it as used now.
 ///
-/// While it runs it holds the shared lock of users, so that no other fetch takes the model for room.
+/// While it has a model it holds the shared lock of users, and while it fetches one that of the fetch
+/// too, so that no other fetch takes the model for room.
 /// A fetch that is dropped, or whose process is killed, leaves what it has for the next one.
 ///
 /// # Errors
@@ -105,7 +110,7 @@ impl Fetch<'_> {
         Err(FetchError::Stopped)
     }
 
-    /// Fetches under the locks: of users from the beginning, of the fetch if anything is missing.
+    /// Fetches under the locks: that of users while a model is there, that of the fetch while it is not.
     async fn locked(&self) -> Result<(), FetchError> {
         let (place, key) = (&self.place, &self.place.key);
         let failed = |error: io::Error| disk_error(&place.cache, &error);
@@ -124,7 +129,11 @@ impl Fetch<'_> {
         let fetches = || {
             self.report.note(&format!("Another process fetches {key}: waiting for its end"));
         };
+        // Whoever waits uses nothing yet, and must not keep a damaged model from being replaced. The
+        // lock of the fetch holds removals off as well.
+        used.unlock().map_err(failed)?;
         let _fetched = lock::wait(&place.lock(), false, fetches).await.map_err(failed)?;
+        lock::take(&used, true, || {}).await.map_err(failed)?;
         // Of NFS a client remembers for a while that a name was not there, until it reads the folder.
         drop(std::fs::read_dir(&place.cache).map(Iterator::count));
         if self.is_there() {
@@ -196,7 +205,7 @@ impl Fetch<'_> {
         let failed = |error: io::Error| disk_error(&self.place.cache, &error);
         let finished = self.place.folder();
         let is_finished = finished.symlink_metadata().is_ok();
-        if is_finished && !lock::make_exclusive(used).map_err(failed)? {
+        if is_finished && !lock::make_exclusive(used, STARTERS_PASS).await.map_err(failed)? {
             return Err(FetchError::Failed(format!(
                 "what {} has is damaged or of another source, and another process uses it: stop what \
                  uses it, and try again",

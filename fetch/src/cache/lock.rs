@@ -7,6 +7,8 @@ use std::os::unix::fs::PermissionsExt as _;
 use std::path::Path;
 use std::time::Duration;
 
+use tokio::time::Instant;
+
 /// How often a taken lock is tried again: nothing in flock waits and can be cancelled.
 const TRY_EVERY: Duration = Duration::from_millis(200);
 
@@ -36,10 +38,17 @@ pub(crate) fn is_read_only(error: &io::Error) -> bool {
     matches!(error.kind(), io::ErrorKind::PermissionDenied | io::ErrorKind::ReadOnlyFilesystem)
 }
 
-/// Takes a lock that is shared for this process alone, if nobody else has it; otherwise the lock may
-/// be lost (flock(2) gives it up first).
-pub(crate) fn make_exclusive(file: &File) -> io::Result<bool> {
-    taken(file.try_lock())
+/// Takes a lock that is shared for this process alone, unless others have it for longer than `most`;
+/// then the lock may be lost (flock(2) gives it up first).
+pub(crate) async fn make_exclusive(file: &File, most: Duration) -> io::Result<bool> {
+    let until = Instant::now() + most;
+    while !taken(file.try_lock())? {
+        if Instant::now() >= until {
+            return Ok(false);
+        }
+        tokio::time::sleep(TRY_EVERY).await;
+    }
+    Ok(true)
 }
 
 /// Takes the lock for this process alone, if nobody has it.

@@ -77,6 +77,22 @@ async fn a_damaged_model_that_somebody_uses_stays_until_nobody_does() {
     assert_eq!(cache.file("a.bin").len(), 100 << 10);
 }
 
+#[tokio::test]
+async fn several_that_find_a_damaged_model_replace_it_once() {
+    let server = Server::start().await;
+    let cache = Cache::new();
+    fetch(&server, &cache, "a").await.done();
+    std::fs::write(cache.model().join("a.bin"), "damaged").unwrap();
+    let source = source(&server, "/a.bin", &noise(100 << 10, 1));
+    server.pace(Duration::from_millis(500));
+    let children: Vec<_> = (0..4).map(|_| cache.start(&source)).collect();
+    for child in children {
+        crate::process::end(child).await.done();
+    }
+    assert_eq!(cache.file("a.bin").len(), 100 << 10);
+    assert_eq!(server.asked("/a.bin"), 2);
+}
+
 /// A volume that is mounted read-only, as far as rights can stand for it: root needs another user.
 #[tokio::test]
 async fn a_whole_model_is_taken_from_a_cache_that_cannot_be_written() {
