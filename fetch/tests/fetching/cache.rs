@@ -84,8 +84,12 @@ async fn several_that_find_a_damaged_model_replace_it_once() {
     fetch(&server, &cache, "a").await.done();
     std::fs::write(cache.model().join("a.bin"), "damaged").unwrap();
     let source = source(&server, "/a.bin", &noise(100 << 10, 1));
-    server.pace(Duration::from_millis(500));
+    // All of them wait before one goes on.
+    let lock = std::fs::File::open(cache.model().with_extension("lock")).unwrap();
+    lock.lock().unwrap();
     let children: Vec<_> = (0..4).map(|_| cache.start(&source)).collect();
+    tokio::time::sleep(Duration::from_secs(1)).await;
+    drop(lock);
     for child in children {
         crate::process::end(child).await.done();
     }
