@@ -3,8 +3,9 @@
 //! Of a model with the key `K` it has `K/`, its files, which appear by one rename of `.K.partial/`;
 //! `K.json`, the record of them, whose time of change is their last use; `K.lock`, locked by the
 //! process that fetches them; `K.used`, on which each user holds a shared lock; `K.progress`, how
-//! far a fetch is; and, while one lasts, `.K.journal` and `.K.archive`. Lock files stay when a model
-//! goes: a lock on a file that another process has removed would hold nobody off.
+//! far a fetch is; and, while one lasts, `.K.journal`, `.K.archive` and `.K.claim`, the bytes that it
+//! counts for. Lock files stay when a model goes: a lock on a file that another process has removed
+//! would hold nobody off.
 
 pub(crate) mod journal;
 pub(crate) mod lock;
@@ -56,6 +57,11 @@ impl CachePlace {
         self.cache.join(format!(".{}.journal", self.key))
     }
 
+    /// Bytes that the fetch has made room for.
+    pub(crate) fn claim(&self) -> PathBuf {
+        self.cache.join(format!(".{}.claim", self.key))
+    }
+
     pub(crate) fn record(&self) -> PathBuf {
         self.cache.join(format!("{}.json", self.key))
     }
@@ -90,7 +96,17 @@ pub(crate) fn make_folder(path: &Path) -> io::Result<()> {
         made => made?,
     }
     // The umask of an image may take rights away.
-    fs::set_permissions(path, fs::Permissions::from_mode(FOLDER_MODE))
+    unless_fixed(fs::set_permissions(path, fs::Permissions::from_mode(FOLDER_MODE)))
+}
+
+/// What became of a change of rights: on file systems whose rights are fixed by their mount (SMB, FUSE,
+/// some NFS) they stay as they are, and that is no error.
+pub(crate) fn unless_fixed(changed: io::Result<()>) -> io::Result<()> {
+    use io::ErrorKind::{PermissionDenied, Unsupported};
+    changed.or_else(|error| match error.kind() {
+        PermissionDenied | Unsupported => Ok(()),
+        _ => Err(error),
+    })
 }
 
 /// Replaces a small file at once: a reader sees the old one or the new one.
@@ -102,7 +118,7 @@ pub(crate) fn replace(path: &Path, bytes: &[u8], durable: bool) -> io::Result<()
     hidden.push(name);
     let new = path.with_file_name(hidden);
     let mut file = fs::File::create(&new)?;
-    file.set_permissions(fs::Permissions::from_mode(FILE_MODE))?;
+    unless_fixed(file.set_permissions(fs::Permissions::from_mode(FILE_MODE)))?;
     file.write_all(bytes)?;
     if durable {
         file.sync_all()?;
@@ -157,4 +173,21 @@ pub(crate) fn disk_error(path: &Path, error: &io::Error) -> FetchError {
         ),
         _ => format!("{place} cannot be read or written: {error}"),
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn rights_that_a_mount_fixes_are_no_error_and_a_broken_disk_is() {
+        use rustix::io::Errno;
+        let changed = |errno: Errno| unless_fixed(Err(errno.into()));
+        for fixed in [Errno::PERM, Errno::ACCESS, Errno::NOTSUP, Errno::NOSYS] {
+            assert!(changed(fixed).is_ok(), "{fixed}");
+        }
+        for broken in [Errno::IO, Errno::ROFS, Errno::NOENT] {
+            assert!(changed(broken).is_err(), "{broken}");
+        }
+    }
 }

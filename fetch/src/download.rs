@@ -9,6 +9,7 @@ use bytes::Bytes;
 use futures::{StreamExt as _, TryStreamExt as _};
 use parking_lot::Mutex;
 use tokio::task::spawn_blocking;
+use tokio::time::Instant;
 
 use crate::cache::journal::{FetchJournal, FileMark};
 use crate::cache::record::RecordedFile;
@@ -19,9 +20,11 @@ use crate::error::{FetchError, FetchTrouble};
 use crate::meter::{FetchPhase, Meter};
 use crate::names;
 use crate::origin::{Opened, Origin};
+use crate::pace::{ArrivalPace, TOO_SLOW};
 use crate::part::FilePart;
 use crate::plan::{FetchPlan, Item};
 use crate::report::FetchReport;
+use crate::retry;
 use crate::retry::Retries;
 
 /// Files at once: they hide the round trips of small files, and one connection of a large one fills
@@ -29,6 +32,9 @@ use crate::retry::Retries;
 const FILES_AT_ONCE: usize = 4;
 /// Bytes of one file that are held in memory before they are written.
 const WRITE_BYTES: usize = 1 << 20;
+
+/// How often one file may change while it comes, before all files are listed anew.
+const CHANGES_MAX: u32 = 3;
 
 /// All that the files of one model share.
 pub(crate) struct Download {
@@ -127,8 +133,8 @@ impl Download {
         let mut part = self.open(item, &path).await?;
         let mut was_there = part.length() > 0;
         let mut retries = Retries::default();
-        // The furthest that an attempt came: going over the same bytes again is no progress.
-        let mut furthest = part.length();
+        // Where progress was counted last: going over the same bytes again is none.
+        let (mut furthest, mut changes) = (part.length(), 0);
         loop {
             let what = match self.attempt(item, &part).await {
                 Ok(()) => {
@@ -142,14 +148,21 @@ impl Download {
                     continue;
                 }
                 Err(FetchTrouble::Passing(what, asked)) => (what, asked),
-                Err(FetchTrouble::Changed) if item.listed.validator.is_none() => {
+                Err(FetchTrouble::Changed)
+                    if item.listed.validator.is_none() && changes < CHANGES_MAX =>
+                {
+                    changes += 1;
+                    // Of another file every byte is new.
+                    furthest = 0;
                     part.restart(&self.meter).await?;
                     ("the file changed on its server".to_owned(), None)
                 }
                 Err(trouble) => return Err(trouble),
             };
-            let progressed = part.length() > furthest;
-            furthest = furthest.max(part.length());
+            let progressed = retry::is_progress(furthest, part.length());
+            if progressed {
+                furthest = part.length();
+            }
             self.pause(&mut retries, progressed, what).await?;
         }
     }
@@ -179,9 +192,10 @@ impl Download {
         } else if opened.start != part.length() {
             return Err(FetchTrouble::Changed);
         }
-        let size = opened.size;
+        let known = mark.size.filter(|_| opened.start > 0);
+        let size = item.listed.size.or(opened.size).or(known);
         self.learn(item, &mark, &opened, part.length()).await?;
-        self.copy(opened, part).await?;
+        self.copy(opened, size, part).await?;
         match size {
             Some(size) if part.length() < size => {
                 Err(FetchTrouble::passing("the server ended a file before its end"))
@@ -204,7 +218,8 @@ impl Download {
         }
         let goes_on = opened.start > 0;
         let differs = opened.validator.is_some() && opened.validator != mark.validator;
-        if goes_on && differs {
+        let sizes = opened.size.zip(mark.size);
+        if goes_on && (differs || sizes.is_some_and(|(now, then)| now != then)) {
             return Err(FetchTrouble::Changed);
         }
         let new = FileMark {
@@ -232,32 +247,42 @@ impl Download {
         Ok(())
     }
 
-    async fn copy(&self, mut opened: Opened, part: &SharedPart) -> Result<(), FetchTrouble> {
+    /// Writes a body as it comes, of a file of `size` bytes if that is known.
+    async fn copy(
+        &self,
+        mut opened: Opened,
+        size: Option<u64>,
+        part: &SharedPart,
+    ) -> Result<(), FetchTrouble> {
         let (mut held, mut bytes) = (Vec::new(), 0);
+        let mut pace = ArrivalPace::new(Instant::now());
         loop {
             let ended = match opened.body.next().await {
                 Some(Ok(chunk)) => {
                     bytes += chunk.len();
+                    let is_slow = pace.is_too_slow(chunk.len(), Instant::now());
                     held.push(chunk);
-                    None
+                    is_slow.then(|| Err(FetchTrouble::passing(TOO_SLOW)))
                 }
                 Some(Err(trouble)) => Some(Err(trouble)),
                 None => Some(Ok(())),
             };
             if bytes >= WRITE_BYTES || ended.is_some() {
                 let length = part.length() + bytes as u64;
-                if opened.size.is_some_and(|size| length > size) {
+                if size.is_some_and(|size| length > size) {
                     return Err(FetchTrouble::lasting(
                         "the server sent more of a file than it said",
                     ));
                 }
-                if opened.size.is_none() {
+                if size.is_none() {
                     let room = self.room.clone();
                     blocking(move || room.grow(length)).await?;
                 }
                 part.write(std::mem::take(&mut held)).await?;
                 self.meter.came(bytes as u64);
                 bytes = 0;
+                // What the disk takes is not the server's time.
+                pace = ArrivalPace::new(Instant::now());
             }
             if let Some(ended) = ended {
                 return ended;

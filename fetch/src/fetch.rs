@@ -1,11 +1,12 @@
 //! One fetch, from its arguments to the finished folder.
 
+use std::fs::File;
 use std::future::Future;
 use std::io;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::SystemTime;
+use std::time::{Duration, SystemTime};
 
 use ebb_api::model_source::ModelSource;
 use ebb_api::quantity;
@@ -34,6 +35,10 @@ use crate::unpack;
 /// How often a model is listed anew because it changed while it was fetched.
 const ROUNDS_MAX: usize = 3;
 
+/// How long others may have the lock of users of a model that is damaged: one that starts has it for a
+/// moment, until it waits for this fetch.
+const STARTERS_PASS: Duration = Duration::from_secs(2);
+
 /// One fetch.
 struct Fetch<'a> {
     options: &'a FetchOptions,
@@ -47,7 +52,8 @@ struct Fetch<'a> {
 
 /// Fetches the model, if it is not in the cache, and marks it as used now.
 ///
-/// While it runs it holds the shared lock of users, so that no other fetch takes the model for room.
+/// While it has a model it holds the shared lock of users, and while it fetches one that of the fetch
+/// too, so that no other fetch takes the model for room.
 /// A fetch that is dropped, or whose process is killed, leaves what it has for the next one.
 ///
 /// # Errors
@@ -104,7 +110,7 @@ impl Fetch<'_> {
         Err(FetchError::Stopped)
     }
 
-    /// Fetches under the locks: of users from the beginning, of the fetch if anything is missing.
+    /// Fetches under the locks: that of users while a model is there, that of the fetch while it is not.
     async fn locked(&self) -> Result<(), FetchError> {
         let (place, key) = (&self.place, &self.place.key);
         let failed = |error: io::Error| disk_error(&place.cache, &error);
@@ -112,19 +118,29 @@ impl Fetch<'_> {
         let removes = || {
             self.report.note(&format!("Another process removes {key}: waiting for its end"));
         };
-        let _used = lock::wait(&place.used(), true, removes).await.map_err(failed)?;
+        let used = match lock::wait(&place.used(), true, removes).await {
+            // Nobody removes anything from a cache that is read-only, as far as can be seen from here.
+            Err(error) if lock::is_read_only(&error) && self.is_there() => return Ok(()),
+            other => other.map_err(failed)?,
+        };
         if self.is_there() {
             return Ok(());
         }
         let fetches = || {
             self.report.note(&format!("Another process fetches {key}: waiting for its end"));
         };
+        // Whoever waits uses nothing yet, and must not keep a damaged model from being replaced. The
+        // lock of the fetch holds removals off as well.
+        used.unlock().map_err(failed)?;
         let _fetched = lock::wait(&place.lock(), false, fetches).await.map_err(failed)?;
+        lock::take(&used, true, || {}).await.map_err(failed)?;
+        // Of NFS a client remembers for a while that a name was not there, until it reads the folder.
+        drop(std::fs::read_dir(&place.cache).map(Iterator::count));
         if self.is_there() {
             return Ok(());
         }
         self.is_alone.store(true, Ordering::Relaxed);
-        let ended = self.reported(self.fetch()).await.map_err(|error| self.told(error));
+        let ended = self.reported(self.fetch(&used)).await.map_err(|error| self.told(error));
         match &ended {
             Ok(()) => self.meter.enter(FetchPhase::Done),
             Err(error) => self.meter.fail(error),
@@ -184,8 +200,18 @@ impl Fetch<'_> {
         digest::sha256(self.source.whole().as_bytes())
     }
 
-    async fn fetch(&self) -> Result<(), FetchError> {
-        let began = Instant::now();
+    /// Removes leftovers of others, and a finished folder of this name that is not the model.
+    async fn clear(&self, used: &File) -> Result<(), FetchError> {
+        let failed = |error: io::Error| disk_error(&self.place.cache, &error);
+        let finished = self.place.folder();
+        let is_finished = finished.symlink_metadata().is_ok();
+        if is_finished && !lock::make_exclusive(used, STARTERS_PASS).await.map_err(failed)? {
+            return Err(FetchError::Failed(format!(
+                "what {} has is damaged or of another source, and another process uses it: stop what \
+                 uses it, and try again",
+                finished.display()
+            )));
+        }
         let place = self.place.clone();
         blocking(move || {
             let failed = |error: io::Error| disk_error(&place.cache, &error);
@@ -193,6 +219,13 @@ impl Fetch<'_> {
             removal::discard_finished(&place).map_err(failed)
         })
         .await?;
+        // Shared again: users may come while it is fetched.
+        lock::take(used, true, || {}).await.map_err(failed)
+    }
+
+    async fn fetch(&self, used: &File) -> Result<(), FetchError> {
+        let began = Instant::now();
+        self.clear(used).await?;
         let allowed = Allowed::new(self.options.allow_network.clone());
         let client = CheckedClient::new(allowed, self.options.idle_timeout)?;
         let origin = origin::of(&self.source, client)?;
@@ -288,6 +321,7 @@ impl Fetch<'_> {
             cache::sync_folder(&place.cache).map_err(failed)?;
             cache::remove(&place.archive()).map_err(failed)?;
             cache::remove(&place.journal()).map_err(failed)?;
+            cache::remove(&place.claim()).map_err(failed)?;
             Ok((record.files.len(), record.bytes()))
         })
         .await

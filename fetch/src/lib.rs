@@ -19,6 +19,7 @@ mod names;
 mod net;
 pub mod options;
 mod origin;
+mod pace;
 mod part;
 mod plan;
 mod report;

@@ -45,7 +45,8 @@ impl FilePart {
         }
         let file = File::options().read(true).write(true).create(true).truncate(false).open(path);
         let mut file = file.map_err(failed)?;
-        file.set_permissions(std::fs::Permissions::from_mode(cache::FILE_MODE)).map_err(failed)?;
+        let mode = std::fs::Permissions::from_mode(cache::FILE_MODE);
+        cache::unless_fixed(file.set_permissions(mode)).map_err(failed)?;
         let there = file.metadata().map_err(failed)?.len();
         if size.is_some_and(|size| there > size) {
             file.set_len(0).map_err(failed)?;

@@ -81,6 +81,18 @@ pub(crate) fn choose(list: Vec<Listed>, wanted: Option<&str>) -> Result<Vec<Item
     Ok(items)
 }
 
+/// The list without the empty objects that S3 consoles make for folders, where the slash at their end
+/// is lost: those whose name is a folder of another file.
+pub(crate) fn without_folders(list: Vec<Listed>) -> Vec<Listed> {
+    let above = |listed: &Listed| {
+        let ends = listed.path.match_indices('/');
+        ends.map(|(end, _)| listed.path[..end].to_owned()).collect::<Vec<_>>()
+    };
+    let folders: BTreeSet<String> = list.iter().flat_map(above).collect();
+    let is_file = |listed: &Listed| listed.size != Some(0) || !folders.contains(&listed.path);
+    list.into_iter().filter(is_file).collect()
+}
+
 /// One file, or all parts of it.
 fn one(list: &[Listed], wanted: &str) -> Result<Vec<Item>, String> {
     let parts = parts(wanted).unwrap_or_else(|| vec![wanted.to_owned()]);

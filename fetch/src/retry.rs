@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-/// Attempts in a row that bring no byte before a file is given up: with the pauses below some three
+/// Attempts in a row without progress before a file is given up: with the pauses below some three
 /// minutes. A kubelet starts the container again, and `ebb local` the process.
 const ATTEMPTS_MAX: u32 = 9;
 /// The first pause, which doubles.
@@ -13,7 +13,16 @@ const PAUSE_MAX: Duration = Duration::from_secs(30);
 /// minutes.
 const ASKED_MAX: Duration = Duration::from_mins(5);
 
-/// Failed attempts since the last byte that came.
+/// Fewest bytes that count as progress: a server that breaks off after some bytes each time would be
+/// asked without end. An attempt that brings the rest of a file, however short, has not failed.
+const PROGRESS_BYTES_MIN: u64 = 1 << 20;
+
+/// Whether a file that went from `before` bytes to `now` made progress.
+pub(crate) fn is_progress(before: u64, now: u64) -> bool {
+    now.saturating_sub(before) >= PROGRESS_BYTES_MIN
+}
+
+/// Failed attempts since the last progress.
 #[derive(Debug, Default)]
 pub(crate) struct Retries {
     in_vain: u32,
@@ -24,7 +33,7 @@ pub(crate) struct Retries {
 impl Retries {
     /// How long to wait before the next attempt; `None`: it is given up.
     ///
-    /// `progressed`: whether the attempt that failed brought anything. `asked`: what the server
+    /// `progressed`: whether there was progress since the last failure. `asked`: what the server
     /// asked to wait. `random`: from 0 to 1, so that many pods do not come back at once.
     pub(crate) fn after_failure(
         &mut self,
@@ -59,6 +68,12 @@ mod tests {
         let millis: Vec<_> = pauses.iter().map(Duration::as_millis).collect();
         assert_eq!(millis, [500, 1000, 2000, 4000, 8000, 16_000, 30_000, 30_000]);
         assert_eq!(retries.in_vain(), ATTEMPTS_MAX);
+    }
+
+    #[test]
+    fn some_bytes_are_no_progress() {
+        assert!(!is_progress(5, 5) && !is_progress(5, 4) && !is_progress(5, 1 << 20));
+        assert!(is_progress(5, 5 + (1 << 20)));
     }
 
     #[test]

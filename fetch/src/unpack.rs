@@ -93,7 +93,7 @@ impl Unpacking<'_> {
         let mut file = File::options().write(true).create_new(true).open(&path).map_err(failed)?;
         // Whatever the archive says: no file of a model runs, least of all as another user.
         let mode = std::fs::Permissions::from_mode(cache::FILE_MODE);
-        file.set_permissions(mode).map_err(failed)?;
+        cache::unless_fixed(file.set_permissions(mode)).map_err(failed)?;
         let mut hasher = Hasher::new(&Expected::Nothing, None);
         let (mut size, mut buffer) = (0, vec![0; COPY_BYTES]);
         loop {

@@ -15,10 +15,15 @@ pub(super) fn path(url: &str) -> &str {
 pub(super) fn is_url(url: &str) -> bool {
     let authority = after_protocol(url).split(['/', '?']).next().unwrap_or_default();
     let is_written = |byte: u8| byte.is_ascii_graphic() && !b"\"<>\\^`{|}".contains(&byte);
+    let (host, port) = match authority.rsplit_once(':') {
+        Some((host, port)) if !port.ends_with(']') => (host, port),
+        _ => (authority, ""),
+    };
     // A user's name and password whose "@" comes after a slash would be shown as host and path.
-    let port = authority.rsplit_once(':').map_or("", |(_, port)| port);
-    let has_port = port.ends_with(']') || port.bytes().all(|byte| byte.is_ascii_digit());
-    let is_host = !authority.is_empty() && !authority.contains('@') && has_port;
+    let is_host = !host.is_empty()
+        && !host.contains('@')
+        && (host.starts_with('[') || !host.contains(':'))
+        && port.bytes().all(|byte| byte.is_ascii_digit());
     is_host && url.bytes().all(is_written)
 }
 

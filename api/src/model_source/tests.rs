@@ -90,6 +90,9 @@ fn what_is_no_source_says_what_to_write() {
         "https://h/..",
         "https://h/%2e%2e",
         "https:///x",
+        "https://h:port/x",
+        "https://h:x:1/y",
+        "https://::1/x",
     ] {
         assert!(matches!(refused(text), ModelSourceError::Url(_)), "{text}");
     }

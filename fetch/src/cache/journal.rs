@@ -75,7 +75,11 @@ fn prune_below(folder: &Path, prefix: &str, keep: &dyn Fn(&str) -> bool) -> io::
         let name = entry.file_name().to_str().map(|name| format!("{prefix}{name}"));
         let kind = entry.file_type()?;
         match name {
-            Some(name) if kind.is_dir() => prune_below(&entry.path(), &format!("{name}/"), keep)?,
+            Some(name) if kind.is_dir() => {
+                prune_below(&entry.path(), &format!("{name}/"), keep)?;
+                // Refused for one with files that stay. An empty one would become part of the model.
+                drop(fs::remove_dir(entry.path()));
+            }
             Some(name) if kind.is_file() && keep(&name) => {}
             _ => super::remove(&entry.path())?,
         }
@@ -86,6 +90,19 @@ fn prune_below(folder: &Path, prefix: &str, keep: &dyn Fn(&str) -> bool) -> io::
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_is_not_gone_on_with_goes_with_its_folders() {
+        let folder = tempfile::tempdir().unwrap();
+        for path in ["old/a", "old/deep/b", "new/c", "new/d"] {
+            let path = folder.path().join(path);
+            fs::create_dir_all(path.parent().unwrap()).unwrap();
+            fs::write(path, "x").unwrap();
+        }
+        prune(folder.path(), &|name| name == "new/c").unwrap();
+        let there = |path: &str| folder.path().join(path).exists();
+        assert!(there("new/c") && !there("new/d") && !there("old"));
+    }
 
     fn journal(mark: FileMark) -> FetchJournal {
         FetchJournal::new("s", [("a".to_owned(), mark)].into())

@@ -25,7 +25,12 @@ pub(crate) fn evict(place: &CachePlace) -> io::Result<bool> {
 /// The record goes first, without which the folder is no model; then the folder by one rename.
 pub(crate) fn clear(place: &CachePlace) -> io::Result<()> {
     discard_finished(place)?;
-    for leftover in [place.partial(), place.archive(), place.journal()] {
+    discard_begun(place)
+}
+
+/// Removes what was begun, and leaves the finished files.
+fn discard_begun(place: &CachePlace) -> io::Result<()> {
+    for leftover in [place.partial(), place.archive(), place.journal(), place.claim()] {
         super::remove(&leftover)?;
     }
     Ok(())
@@ -57,9 +62,7 @@ pub(crate) fn sweep(cache: &Path, mine: &str, now: SystemTime) -> io::Result<()>
         let place = CachePlace::new(cache, key);
         if is_stale(&place, now) {
             let Some(_fetched) = lock::try_exclusive(&place.lock())? else { continue };
-            for leftover in [place.partial(), place.archive(), place.journal()] {
-                super::remove(&leftover)?;
-            }
+            discard_begun(&place)?;
         }
     }
     Ok(())
@@ -68,13 +71,17 @@ pub(crate) fn sweep(cache: &Path, mine: &str, now: SystemTime) -> io::Result<()>
 /// The key of the unfinished model that a name of the cache belongs to.
 pub(crate) fn begun(name: &str) -> Option<&str> {
     let name = name.strip_prefix('.')?;
-    [".partial", ".archive", ".journal"].into_iter().find_map(|end| name.strip_suffix(end))
+    [".partial", ".archive", ".journal", ".claim"]
+        .into_iter()
+        .find_map(|end| name.strip_suffix(end))
 }
 
 /// Whether nothing of it has changed for long: a fetch writes its progress all the time.
 fn is_stale(place: &CachePlace, now: SystemTime) -> bool {
-    let changed = [place.progress(), place.journal(), place.partial(), place.archive()]
+    let begun = [place.journal(), place.partial(), place.archive(), place.claim()];
+    let changed = [place.progress()]
         .into_iter()
+        .chain(begun)
         .filter_map(|path| fs::symlink_metadata(path).ok()?.modified().ok())
         .max();
     changed.is_some_and(|changed| now.duration_since(changed).is_ok_and(|age| age > STALE_AFTER))

@@ -7,7 +7,7 @@ use std::{fs, io};
 
 use ebb_api::quantity;
 use parking_lot::Mutex;
-use serde::Deserialize;
+use serde::{Deserialize, Serialize};
 
 use super::record::{ModelRecord, read_json};
 use super::removal;
@@ -38,6 +38,12 @@ pub(crate) struct CacheRoom {
 #[derive(Deserialize)]
 struct Underway {
     total: Option<u64>,
+}
+
+/// What a fetch has made room for. It counts while the lock of the fetch is held.
+#[derive(Serialize, Deserialize)]
+struct RoomClaim {
+    bytes: u64,
 }
 
 // === impl CacheRoom ===
@@ -76,15 +82,20 @@ impl CacheRoom {
     }
 
     fn make(&self, total: u64, there: u64) -> Result<(), FetchError> {
+        let cache = &self.place.cache;
+        let failed = |error: io::Error| disk_error(cache, &error);
+        // Two that count at once would each take what is free.
+        let counts = lock::open(&cache.join(".room.lock"))
+            .and_then(|file| file.lock().map(|()| file))
+            .map_err(failed)?;
         if let Some(limit) = self.limit {
-            let cache = &self.place.cache;
-            // Two that count at once would each take what is free.
-            let counts = lock::open(&cache.join(".room.lock"))
-                .and_then(|file| file.lock().map(|()| file))
-                .map_err(|error| disk_error(cache, &error))?;
             self.evict(limit, total)?;
-            drop(counts);
         }
+        // Those who count next have another limit, or come before a byte of this model is there.
+        let claim = RoomClaim { bytes: total };
+        let bytes = serde_json::to_vec(&claim).map_err(io::Error::from).map_err(failed)?;
+        super::replace(&self.place.claim(), &bytes, false).map_err(failed)?;
+        drop(counts);
         let missing = total.saturating_sub(there);
         let free =
             free(&self.place.cache).map_err(|error| disk_error(&self.place.cache, &error))?;
@@ -180,7 +191,10 @@ fn held(cache: &Path, key: String) -> io::Result<HeldModel> {
     let mut begun = size(&place.partial()).saturating_add(size(&place.archive()));
     if fetched.is_none() {
         let underway: Option<Underway> = read_json(&place.progress(), PROGRESS_BYTES_MAX);
-        begun = begun.max(underway.and_then(|underway| underway.total).unwrap_or(0));
+        let claim: Option<RoomClaim> = read_json(&place.claim(), PROGRESS_BYTES_MAX);
+        begun = begun
+            .max(underway.and_then(|underway| underway.total).unwrap_or(0))
+            .max(claim.map_or(0, |claim| claim.bytes));
     }
     let changed = |path: &Path| fs::symlink_metadata(path).ok()?.modified().ok();
     let last = [place.record(), place.progress(), place.partial(), place.folder()]
@@ -280,6 +294,21 @@ mod tests {
         drop(lock);
         room.claim(1500, 0).unwrap();
         assert!(!other.partial().exists() || size(&other.partial()) == 0);
+    }
+
+    /// Its progress is not written yet, and neither is a byte of its files.
+    #[test]
+    fn another_fetch_that_has_only_claimed_its_room_counts() {
+        let cache = tempfile::tempdir().unwrap();
+        let place = |key| CachePlace::new(cache.path(), key);
+        let room = |key| CacheRoom::new(&place(key), Some(1500));
+        let lock = lock::try_exclusive(&place("other").lock()).unwrap();
+        room("other").claim(1000, 0).unwrap();
+        let error = room("mine").claim(501, 0).unwrap_err().to_string();
+        assert!(error.contains("models in use take 1000"), "{error}");
+        room("mine").claim(500, 0).unwrap();
+        drop(lock);
+        room("mine").claim(1500, 0).unwrap();
     }
 
     #[test]

@@ -6,9 +6,11 @@ use bytes::Bytes;
 use jiff::Timestamp;
 use reqwest::header::{HeaderMap, RETRY_AFTER};
 use reqwest::{Response, StatusCode};
+use tokio::time::Instant;
 
 use super::{host, trouble};
 use crate::error::FetchTrouble;
+use crate::pace::{ArrivalPace, TOO_SLOW};
 
 /// How long a server asks to wait: seconds, or until a date.
 pub(crate) fn retry_after(headers: &HeaderMap, now: Timestamp) -> Option<Duration> {
@@ -34,9 +36,13 @@ pub(crate) fn lasting_status(status: StatusCode) -> bool {
 pub(crate) async fn read_small(mut answer: Response, max: usize) -> Result<Vec<u8>, FetchTrouble> {
     let host = host(answer.url());
     let mut body = Vec::new();
+    let mut pace = ArrivalPace::new(Instant::now());
     loop {
         let chunk: Option<Bytes> = answer.chunk().await.map_err(|error| trouble(&host, error))?;
         let Some(chunk) = chunk else { return Ok(body) };
+        if pace.is_too_slow(chunk.len(), Instant::now()) {
+            return Err(FetchTrouble::passing(TOO_SLOW));
+        }
         if body.len() + chunk.len() > max {
             return Err(FetchTrouble::lasting(format!(
                 "{host} sent a list of more than {max} bytes: name a folder or a file of it"

@@ -14,9 +14,9 @@ use crate::error::FetchError;
 
 /// The variable with certificates as text.
 const PEM: &str = "SSL_CERT_PEM";
-/// Longest text of it: a bundle of all public authorities has some 220 KiB, and Linux takes 128 KiB
-/// for one variable.
-const PEM_BYTES_MAX: usize = 128 << 10;
+/// Longest text of it, some 30 certificates: Linux takes 128 KiB for one variable, and a bundle of many
+/// belongs into a file.
+const PEM_BYTES_MAX: usize = 64 << 10;
 
 /// The settings of all TLS connections.
 ///

@@ -12,7 +12,7 @@ use object_store::{
     GetOptions, GetRange, ObjectMeta, ObjectStore, ObjectStoreExt as _, RetryConfig,
 };
 
-use super::bucket_client::{CheckedConnector, carried};
+use super::bucket_client::{CheckedConnector, ListLeft, carried};
 use super::{Opened, Origin};
 use crate::digest::Expected;
 use crate::error::{FetchError, FetchTrouble};
@@ -32,6 +32,7 @@ const CREDENTIALS: [&str; 4] = [
 /// A bucket, and what is wanted of it.
 pub(crate) struct Bucket {
     store: AmazonS3,
+    left: ListLeft,
     name: String,
     key: String,
     file_name: String,
@@ -47,10 +48,11 @@ impl Bucket {
         bucket: &str,
         key: &str,
     ) -> Result<Self, FetchError> {
+        let left = ListLeft::default();
         let is_signed = CREDENTIALS.iter().any(|name| super::secret(name).is_some());
         let mut builder = AmazonS3Builder::from_env()
             .with_bucket_name(bucket)
-            .with_http_connector(CheckedConnector::new(client, bucket, is_signed))
+            .with_http_connector(CheckedConnector::new(client, bucket, is_signed, left.clone()))
             // Attempts are made, and told, as those of the other protocols.
             .with_retry(RetryConfig { max_retries: 0, ..RetryConfig::default() });
         if !is_signed {
@@ -61,6 +63,7 @@ impl Bucket {
         })?;
         Ok(Self {
             store,
+            left,
             name: bucket.to_owned(),
             key: key.to_owned(),
             file_name: source.file_name().unwrap_or_else(|| super::ARCHIVE.to_owned()),
@@ -71,6 +74,7 @@ impl Bucket {
     /// All objects below the key.
     async fn list(&self) -> Result<Vec<Item>, FetchTrouble> {
         let prefix = self.path(self.key.trim_end_matches('/'))?;
+        self.left.renew();
         let mut objects = self.store.list(Some(&prefix));
         let mut list = Vec::new();
         while let Some(object) = objects.try_next().await.map_err(|error| self.trouble(&error))? {
@@ -79,7 +83,7 @@ impl Bucket {
             }
             list.push(listed(&object, Expected::Nothing));
         }
-        plan::choose(list, Some(&self.key))
+        plan::choose(plan::without_folders(list), Some(&self.key))
             .map_err(|why| FetchTrouble::lasting(format!("the bucket {} {why}", self.name)))
     }
 
@@ -143,6 +147,11 @@ impl Origin for Bucket {
         let found = self.store.get_opts(&self.path(&listed.path)?, options).await;
         let found = found.map_err(|error| self.trouble(&error))?;
         let (start, size) = (found.range.start, found.meta.size);
+        // Not every server with the protocol keeps to the condition.
+        let states = validator.zip(found.meta.e_tag.as_deref());
+        if states.is_some_and(|(wanted, sent)| wanted != sent) {
+            return Err(FetchTrouble::Changed);
+        }
         let validator = found.meta.e_tag.clone();
         let bucket = self.name.clone();
         let body = found.into_stream().map(move |chunk| {

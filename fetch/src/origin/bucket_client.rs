@@ -1,6 +1,7 @@
 //! The client of this crate, as object_store takes one.
 
 use std::error::Error;
+use std::sync::Arc;
 
 use async_trait::async_trait;
 use http_body_util::BodyExt as _;
@@ -9,6 +10,7 @@ use object_store::client::{
     HttpClient, HttpConnector, HttpError, HttpErrorKind, HttpRequest, HttpResponse,
     HttpResponseBody, HttpService,
 };
+use parking_lot::Mutex;
 use reqwest::{Request, Response, Url};
 
 use crate::error::FetchTrouble;
@@ -17,6 +19,22 @@ use crate::net::CheckedClient;
 
 /// Largest body of an error that is read.
 const ERROR_BYTES_MAX: usize = 64 << 10;
+
+/// Bytes of all pages of a list: an object takes some 300.
+const LIST_BYTES_MAX: usize = 64 << 20;
+/// Pages of a list: S3 puts 1,000 objects on one, and a list ends with more than a model may have;
+/// empty pages would not end it.
+const PAGES_MAX: usize = 200;
+
+/// What the pages of a list may still be; one for all clients of a store.
+#[derive(Clone, Debug, Default)]
+pub(super) struct ListLeft(Arc<Mutex<PagesLeft>>);
+
+#[derive(Debug)]
+struct PagesLeft {
+    pages: usize,
+    bytes: usize,
+}
 
 /// Makes every client of a store, those for its credentials too, of the one that checks addresses.
 #[derive(Debug)]
@@ -30,6 +48,7 @@ struct BucketService {
     bucket: String,
     /// Whether there are credentials.
     is_signed: bool,
+    left: ListLeft,
 }
 
 /// A trouble on its way through object_store's errors.
@@ -37,11 +56,45 @@ struct BucketService {
 #[error("a request failed")]
 struct Carried(FetchTrouble);
 
+// === impl PagesLeft ===
+
+impl Default for PagesLeft {
+    fn default() -> Self {
+        Self { pages: PAGES_MAX, bytes: LIST_BYTES_MAX }
+    }
+}
+
+// === impl ListLeft ===
+
+impl ListLeft {
+    /// For a list from its beginning.
+    pub(super) fn renew(&self) {
+        *self.0.lock() = PagesLeft::default();
+    }
+
+    /// The bytes that one more page may have; `None`: there may be no more.
+    fn page(&self) -> Option<usize> {
+        let mut left = self.0.lock();
+        left.pages = left.pages.checked_sub(1)?;
+        Some(left.bytes)
+    }
+
+    fn took(&self, bytes: usize) {
+        let mut left = self.0.lock();
+        left.bytes = left.bytes.saturating_sub(bytes);
+    }
+}
+
 // === impl CheckedConnector ===
 
 impl CheckedConnector {
-    pub(super) fn new(client: CheckedClient, bucket: &str, is_signed: bool) -> Self {
-        Self { service: BucketService { client, bucket: bucket.to_owned(), is_signed } }
+    pub(super) fn new(
+        client: CheckedClient,
+        bucket: &str,
+        is_signed: bool,
+        left: ListLeft,
+    ) -> Self {
+        Self { service: BucketService { client, bucket: bucket.to_owned(), is_signed, left } }
     }
 }
 
@@ -54,6 +107,23 @@ impl HttpConnector for CheckedConnector {
 // === impl BucketService ===
 
 impl BucketService {
+    /// A page of a list, which object_store reads into memory as a whole.
+    async fn page(&self, answer: Response) -> Result<HttpResponse, FetchTrouble> {
+        let most = self.left.page().ok_or_else(|| {
+            FetchTrouble::lasting(format!(
+                "the bucket {} has more than {PAGES_MAX} pages of objects there: name a folder or an \
+                 object of it",
+                self.bucket
+            ))
+        })?;
+        let (status, headers) = (answer.status(), answer.headers().clone());
+        let body = net::read_small(answer, most).await?;
+        self.left.took(body.len());
+        let mut page = HttpResponse::new(body.into());
+        (*page.status_mut(), *page.headers_mut()) = (status, headers);
+        Ok(page)
+    }
+
     /// What an answer means that is no success. Its body is read here for its code alone: the rest
     /// names keys and what was signed, and object_store would make it part of its errors.
     async fn refusal(&self, answer: Response) -> FetchTrouble {
@@ -98,6 +168,7 @@ impl HttpService for BucketService {
             parts.uri.to_string().parse().map_err(|_| {
                 carry(FetchTrouble::lasting("AWS_ENDPOINT_URL makes no URL: check it"))
             })?;
+        let is_list = url.query_pairs().any(|(name, _)| name == "list-type");
         let body = body.collect().await?.to_bytes();
         let mut sent = Request::new(parts.method, url);
         *sent.headers_mut() = parts.headers;
@@ -106,6 +177,9 @@ impl HttpService for BucketService {
         let answer = self.client.send_here(sent).await.map_err(carry)?;
         if !answer.status().is_success() {
             return Err(carry(self.refusal(answer).await));
+        }
+        if is_list {
+            return self.page(answer).await.map_err(carry);
         }
         let host = net::host(answer.url());
         Ok(to_store(answer, host))

@@ -81,10 +81,17 @@ fn content_range(headers: &HeaderMap) -> Option<(u64, Option<u64>)> {
     Some((start.trim().parse().ok()?, size.trim().parse().ok()))
 }
 
-/// What `If-Range` takes: a strong `ETag`, or a date.
+/// What `If-Range` takes: a strong `ETag`, or a date of a change that is over: within its second a file
+/// may have changed once more (RFC 9110, 8.8.2.2).
 fn validator(headers: &HeaderMap) -> Option<String> {
     let text = |name| headers.get(name)?.to_str().ok().map(str::to_owned);
-    text(header::ETAG).filter(|tag| tag.starts_with('"')).or_else(|| text(header::LAST_MODIFIED))
+    let date = |name| Some(jiff::fmt::rfc2822::parse(&text(name)?).ok()?.timestamp());
+    let is_over = || {
+        let (changed, sent) = (date(header::LAST_MODIFIED)?, date(header::DATE)?);
+        Some(changed.as_second() < sent.as_second())
+    };
+    let tag = text(header::ETAG).filter(|tag| tag.starts_with('"'));
+    tag.or_else(|| text(header::LAST_MODIFIED).filter(|_| is_over() == Some(true)))
 }
 
 #[cfg(test)]
@@ -97,10 +104,19 @@ mod tests {
 
     #[test]
     fn a_weak_tag_says_nothing_about_bytes() {
-        let strong = headers(&[(header::ETAG, "\"a\""), (header::LAST_MODIFIED, "date")]);
+        const SENT: &str = "Sun, 06 Nov 1994 08:49:37 GMT";
+        const BEFORE: &str = "Sun, 06 Nov 1994 08:49:36 GMT";
+        let strong = headers(&[(header::ETAG, "\"a\""), (header::LAST_MODIFIED, BEFORE)]);
         assert_eq!(validator(&strong).as_deref(), Some("\"a\""));
-        let weak = headers(&[(header::ETAG, "W/\"a\""), (header::LAST_MODIFIED, "date")]);
-        assert_eq!(validator(&weak).as_deref(), Some("date"));
+        let weak = (header::ETAG, "W/\"a\"");
+        let changed = |date, sent| {
+            let dates = [(header::LAST_MODIFIED, date), (header::DATE, sent)];
+            validator(&headers(&[std::slice::from_ref(&weak), &dates].concat()))
+        };
+        assert_eq!(changed(BEFORE, SENT).as_deref(), Some(BEFORE));
+        assert_eq!(changed(SENT, SENT), None);
+        assert_eq!(changed(BEFORE, "now"), None);
+        assert_eq!(validator(&headers(&[(header::LAST_MODIFIED, BEFORE)])), None);
         assert_eq!(validator(&headers(&[(header::ETAG, "W/\"a\"")])), None);
     }
 

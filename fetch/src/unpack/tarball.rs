@@ -98,18 +98,37 @@ fn survey(mut reader: Box<dyn Read>, to: &Unpacking<'_>) -> Result<u64, FetchErr
             let mut text = Vec::new();
             body.read_to_end(&mut text).map_err(damaged)?;
             text.truncate(usize::try_from(size).map_err(damaged)?);
-            let mut pairs = PaxExtensions::new(&text).flatten();
-            if pairs.any(|pair| pair.key_bytes().starts_with(b"GNU.sparse.")) {
-                return Err(refuse(&name, "has holes"));
+            if told.is_some() {
+                return Err(refuse(&name, "follows another header for one entry"));
             }
-            let sizes = PaxExtensions::new(&text).flatten();
-            let mut sizes = sizes.filter(|pair| pair.key_bytes() == b"size");
-            told = sizes.next().and_then(|size| size.value().ok()?.parse().ok());
+            told = pax_size(&name, &text)?;
         } else {
             io::copy(&mut body, &mut io::sink()).map_err(damaged)?;
         }
     }
     Ok(bytes)
+}
+
+/// The size that a header of attributes gives the next entry, if it gives one.
+///
+/// The crate stops at the first attribute that it cannot read, and takes the first size: a header that
+/// two readers may understand differently is refused.
+fn pax_size(name: &str, text: &[u8]) -> Result<Option<u64>, FetchError> {
+    let unclear = || refuse(name, "has attributes that cannot be read");
+    let mut told = None;
+    for pair in PaxExtensions::new(text) {
+        let pair = pair.map_err(|_| unclear())?;
+        if pair.key_bytes().starts_with(b"GNU.sparse.") {
+            return Err(refuse(name, "has holes"));
+        }
+        if pair.key_bytes() == b"size" {
+            let size = pair.value().ok().and_then(|size| size.parse().ok()).ok_or_else(unclear)?;
+            if told.replace(size).is_some() {
+                return Err(unclear());
+            }
+        }
+    }
+    Ok(told)
 }
 
 /// The next header; `None` at the end.

@@ -81,6 +81,43 @@ async fn all_objects_below_a_key_come_signed() {
     }
 }
 
+/// Consoles make an empty object `sub/` for a folder.
+#[tokio::test]
+async fn an_object_that_stands_for_a_folder_is_no_file() {
+    let server = Server::start().await;
+    let objects = [
+        ("llm/", b"".as_slice()),
+        ("llm/sub/", b""),
+        ("llm/sub/w.bin", b"weights"),
+        ("llm/empty.txt", b""),
+    ];
+    list(&server, &objects);
+    for (key, bytes) in objects {
+        put(&server, key, bytes);
+    }
+    let cache = cache(&server);
+    cache.run("s3://models/llm/").await.done();
+    assert_eq!(cache.file("sub/w.bin"), b"weights");
+    assert_eq!(cache.file("empty.txt"), b"");
+    assert_eq!(cache.json(".json")["files"].as_array().unwrap().len(), 2);
+}
+
+#[tokio::test]
+async fn a_list_without_an_end_is_ended() {
+    let server = Server::start().await;
+    list(&server, &[("llm/config.json", b"{}")]);
+    let next = "/models?continuation-token=page2&list-type=2&prefix=llm%2F";
+    let page = "<ListBucketResult><IsTruncated>true</IsTruncated>\
+                <NextContinuationToken>page2</NextContinuationToken></ListBucketResult>";
+    server.put_as(next, 200, &[], page);
+    let last = cache(&server).run("s3://models/llm/").await.failed(1);
+    assert!(last.contains("more than 200 pages"), "{last}");
+    let large = vec![b' '; 65 << 20];
+    server.put_as(next, 200, &[], large);
+    let last = cache(&server).run("s3://models/llm/").await.failed(1);
+    assert!(last.contains("sent a list of more than"), "{last}");
+}
+
 #[tokio::test]
 async fn without_credentials_nothing_is_signed_and_nobody_is_asked_for_them() {
     let server = Server::start().await;

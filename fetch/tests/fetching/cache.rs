@@ -61,6 +61,75 @@ async fn the_least_recently_used_goes_and_the_used_one_stays() {
     );
 }
 
+#[tokio::test]
+async fn a_damaged_model_that_somebody_uses_stays_until_nobody_does() {
+    let server = Server::start().await;
+    let cache = Cache::new();
+    fetch(&server, &cache, "a").await.done();
+    std::fs::write(cache.model().join("a.bin"), "damaged").unwrap();
+    let user = std::fs::File::open(cache.model().with_extension("used")).unwrap();
+    user.lock_shared().unwrap();
+    let last = fetch(&server, &cache, "a").await.failed(1);
+    assert!(last.contains("another process uses it: stop what uses it"), "{last}");
+    assert_eq!(cache.file("a.bin"), b"damaged");
+    drop(user);
+    fetch(&server, &cache, "a").await.done();
+    assert_eq!(cache.file("a.bin").len(), 100 << 10);
+}
+
+#[tokio::test]
+async fn several_that_find_a_damaged_model_replace_it_once() {
+    let server = Server::start().await;
+    let cache = Cache::new();
+    fetch(&server, &cache, "a").await.done();
+    std::fs::write(cache.model().join("a.bin"), "damaged").unwrap();
+    let source = source(&server, "/a.bin", &noise(100 << 10, 1));
+    // All of them wait before one goes on.
+    let lock = std::fs::File::open(cache.model().with_extension("lock")).unwrap();
+    lock.lock().unwrap();
+    let children: Vec<_> = (0..4).map(|_| cache.start(&source)).collect();
+    tokio::time::sleep(Duration::from_secs(1)).await;
+    drop(lock);
+    for child in children {
+        crate::process::end(child).await.done();
+    }
+    assert_eq!(cache.file("a.bin").len(), 100 << 10);
+    assert_eq!(server.asked("/a.bin"), 2);
+}
+
+/// A volume that is mounted read-only, as far as rights can stand for it: root needs another user.
+#[tokio::test]
+async fn a_whole_model_is_taken_from_a_cache_that_cannot_be_written() {
+    let server = Server::start().await;
+    let cache = Cache::new();
+    fetch(&server, &cache, "a").await.done();
+    let set = |mode| {
+        let mode = std::os::unix::fs::PermissionsExt::from_mode(mode);
+        std::fs::set_permissions(cache.path(), mode).unwrap();
+    };
+    let other = tempfile::tempdir().unwrap();
+    let program = other.path().join("ebb-fetch");
+    std::fs::copy(env!("CARGO_BIN_EXE_ebb-fetch"), &program).unwrap();
+    let mode = std::os::unix::fs::PermissionsExt::from_mode(0o755);
+    std::fs::set_permissions(other.path(), mode).unwrap();
+    let bytes = noise(100 << 10, 1);
+    for removed in [None, Some("used")] {
+        if let Some(end) = removed {
+            std::fs::remove_file(cache.model().with_extension(end)).unwrap();
+        }
+        set(0o555);
+        let mut command = tokio::process::Command::new(&program);
+        command.env_clear().arg(source(&server, "/a.bin", &bytes)).arg("--cache").arg(cache.path());
+        if nix::unistd::geteuid().is_root() {
+            command.uid(65534);
+        }
+        let ended = command.output().await.unwrap();
+        set(0o755);
+        assert!(ended.status.success(), "{ended:?}");
+    }
+    assert_eq!(server.asked("/a.bin"), 1);
+}
+
 /// People keep other things beside their models.
 #[tokio::test]
 async fn what_is_no_model_stays() {

@@ -111,6 +111,48 @@ async fn a_file_that_changed_comes_anew() {
     assert!(server.seen()[1].headers.contains_key("range"));
 }
 
+/// Some servers make the tag of a file of its time alone.
+#[tokio::test]
+async fn a_file_of_another_size_is_another_one_whatever_its_tag_says() {
+    let server = Server::start().await;
+    let (old, new) = (noise(16 * MIB, 1), noise(15 * MIB, 2));
+    let tag = [("etag", "\"same\"".to_owned())];
+    server.put_as("/m.bin", 200, &tag, old);
+    server.pace(Duration::from_millis(5));
+    let source = source(&server, "/m.bin", &new);
+    let cache = Cache::new();
+    kill_in_the_middle(&cache, &source, &[4]).await;
+    server.put_as("/m.bin", 200, &tag, new.clone());
+    server.pace(Duration::ZERO);
+    let ended = cache.run(&source).await.done();
+    assert!(ended.output.contains("the file changed on its server"), "{}", ended.output);
+    assert!(cache.file("m.bin") == new);
+}
+
+#[tokio::test]
+async fn a_body_that_ends_before_the_listed_size_is_gone_on_with() {
+    let server = Server::start().await;
+    let bytes = noise(300_000, 1);
+    publish(&server, &[("a.json", b"{}".to_vec()), ("b.bin", bytes.clone())]);
+    let path = format!("/org/model/resolve/{COMMIT}/b.bin");
+    let whole = server.state.lock().files[&path].clone();
+    let without_length = [("x-without-length", "1".to_owned())];
+    server.put_as(&path, 200, &without_length, bytes[..100_000].to_vec());
+    let cache = Cache::new().with("HF_ENDPOINT", server.url(""));
+    let child = cache.start("hf://org/model/b.bin");
+    until("the first answer", || server.asked(&path) == 1).await;
+    server.put_as(&path, 200, &whole.headers, whole.body);
+    let ended = end(child).await.done();
+    assert!(ended.output.contains("ended a file before its end"), "{}", ended.output);
+    assert!(cache.file("b.bin") == bytes);
+
+    // One that does not end where it should is not written to the disk's last byte.
+    server.put_as(&path, 200, &without_length, noise(900_000, 1));
+    let last = Cache::new().with("HF_ENDPOINT", server.url(""));
+    let last = last.run("hf://org/model/b.bin").await.failed(1);
+    assert!(last.contains("sent more of a file than it said"), "{last}");
+}
+
 #[tokio::test]
 async fn a_damaged_part_comes_anew() {
     let server = Server::start().await;

@@ -49,6 +49,22 @@ async fn a_wrong_checksum_leaves_nothing() {
 }
 
 #[tokio::test]
+async fn what_a_killed_fetch_leaves_has_no_secret() {
+    let server = Server::start().await;
+    let path = "/m.gguf?sig=querysecret";
+    let bytes = noise(16 << 20, 1);
+    server.put(path, bytes.clone());
+    server.pace(Duration::from_millis(5));
+    let cache = Cache::new().with("MODEL_TOKEN", "modelsecret");
+    let mut child = cache.start(&source(&server, path, &bytes));
+    crate::process::until("some megabytes", || cache.begun() >= 4 << 20).await;
+    child.kill().await.unwrap();
+    let left = cache.texts();
+    assert!(left.contains(".journal") && left.contains(".claim"), "{left}");
+    assert!(!left.contains("querysecret") && !left.contains("modelsecret"), "{left}");
+}
+
+#[tokio::test]
 async fn a_token_goes_to_the_sources_own_origin_alone() {
     let (server, other) = (Server::start().await, Server::start().await);
     let bytes = noise(1000, 1);
