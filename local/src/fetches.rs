@@ -33,6 +33,9 @@ struct Fetch {
     revision: String,
     /// Whether the init container runs.
     is_running: bool,
+    /// Whether it has ended. Before, the fetch itself keeps the model, and may have to replace a damaged
+    /// one, which it does not do while somebody else uses it.
+    has_ended: bool,
 }
 
 /// The pods with models, by UID.
@@ -183,8 +186,9 @@ impl Shown {
 // === impl Fetches ===
 
 impl Fetches {
+    /// The models that are there for pods.
     fn keys(&self) -> impl Iterator<Item = &str> {
-        self.pods.values().map(|fetch| &*fetch.key)
+        self.pods.values().filter(|fetch| fetch.has_ended).map(|fetch| &*fetch.key)
     }
 
     fn running(&self) -> impl Iterator<Item = &Fetch> {
@@ -233,6 +237,7 @@ impl Fetch {
                 revision.unwrap_or_else(|| pod.name_any())
             ),
             is_running: state.is_some_and(|state| state.running.is_some()),
+            has_ended: state.is_some_and(|state| state.terminated.is_some()),
         };
         Some((pod.uid()?, fetch))
     }
@@ -264,6 +269,7 @@ mod tests {
         assert_eq!(running.len(), 1);
         assert_eq!(running[0].revision, "default/m-00001");
         assert_eq!(running[0].model, "hf://org/name@main");
+        assert_eq!(fetches.keys().count(), 0, "the fetch itself keeps it");
         let done = json!({"terminated": {"exitCode": 0}});
         fetches.change(watcher::Event::Apply(pod("a", &done)));
         assert_eq!((fetches.running().count(), fetches.keys().count()), (0, 1));
