@@ -41,10 +41,9 @@ impl Bars {
         };
         let all = &self.all;
         let bar = self.of.entry(name.to_owned()).or_insert_with(|| {
-            let bar = all.add(ProgressBar::no_length());
-            bar.set_prefix(name.to_owned());
-            bar.set_style(style(BAR_WITHOUT_TOTAL));
-            bar
+            let bar = ProgressBar::no_length().with_style(style(BAR_WITHOUT_TOTAL));
+            // Drawn as soon as it is one of them.
+            all.add(bar.with_prefix(name.to_owned()))
         });
         if let Some(total) = total.filter(|total| bar.length() != Some(*total)) {
             bar.set_style(style(BAR));
