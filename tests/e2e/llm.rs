@@ -14,8 +14,9 @@ use tokio::time::{Instant, sleep, timeout};
 mod sdk;
 
 const PATH: &str = "/v1/chat/completions";
-/// How soon the engine must be free again when a client has left.
-const FREE_WITHIN: Duration = Duration::from_secs(1);
+/// How soon the engine must be free again when a client has left: well before its answer would end. On
+/// an idle machine it takes less than a second; beside other tests the engine answers late how it is.
+const FREE_WITHIN: Duration = Duration::from_secs(6);
 
 /// Ebb with the model, ready; it falls asleep after 6 s.
 async fn deployed() -> anyhow::Result<Ebb> {
