@@ -29,6 +29,7 @@ pub mod watched;
 
 use std::process::ExitCode;
 
+use ebb_api::model_files::REASON_PREFIX;
 use error::FetchError;
 use options::FetchOptions;
 
@@ -57,7 +58,7 @@ pub fn main(options: &FetchOptions) -> ExitCode {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             // The last line: Kubernetes shows the end of what was printed as the reason.
-            report::print(&format!("ebb-fetch: {error}"));
+            report::print(&format!("{REASON_PREFIX}{error}"));
             report::tell_reason(&error.to_string());
             ExitCode::from(error.exit_code())
         }

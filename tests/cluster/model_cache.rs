@@ -5,12 +5,9 @@ use std::os::unix::fs::PermissionsExt as _;
 use ebb_tests::binaries::source;
 use ebb_tests::ebb::Ebb;
 use ebb_tests::file_server::FileServer;
-use ebb_tests::manifest::image;
+use ebb_tests::manifest::{digits_at, fetched_digits};
 use serde_json::json;
 use tempfile::TempDir;
-
-/// `sha256sum examples/onnx/models/digits.onnx`.
-const SUM: &str = "34f49d3850ccf1ae96907560d7736e68665e87624c55e663671f9e0ada505cde";
 
 /// A volume in a folder of the one node, which belongs to root, and a claim to it.
 fn claim(node: &str, namespace: &str, folder: &TempDir) -> String {
@@ -38,32 +35,11 @@ fn claim(node: &str, namespace: &str, folder: &TempDir) -> String {
     json!({"apiVersion": "v1", "kind": "List", "items": [volume, claim]}).to_string()
 }
 
-/// The classifier of digits with its model from `url`, as Pod Security `restricted` asks.
+/// The classifier of digits with its model from the claim, as Pod Security `restricted` asks.
 fn digits(name: &str, url: &str) -> String {
-    let image = image("ebb-onnx");
-    format!(
-        "apiVersion: serving.knative.dev/v1
-kind: Service
-metadata: {{name: {name}}}
-spec:
-  template:
-    metadata:
-      annotations:
-        serving.ebb.dev/model: '{url}#sha256={SUM}'
-        serving.ebb.dev/model-cache: models
-    spec:
-      containers:
-        - image: {image}
-          command: [ebb-onnx]
-          args: [--model, digits=$(EBB_MODEL)]
-          readinessProbe: {{httpGet: {{path: /v2/health/ready}}}}
-          securityContext:
-            allowPrivilegeEscalation: false
-            runAsNonRoot: true
-            capabilities: {{drop: [ALL]}}
-            seccompProfile: {{type: RuntimeDefault}}
-"
-    )
+    let strict = "securityContext: {allowPrivilegeEscalation: false, runAsNonRoot: true, \
+        capabilities: {drop: [ALL]}, seccompProfile: {type: RuntimeDefault}}";
+    fetched_digits(name, &digits_at(url), "serving.ebb.dev/model-cache: models", strict)
 }
 
 #[tokio::test]

@@ -5,12 +5,9 @@ use std::sync::Arc;
 use ebb_tests::binaries::source;
 use ebb_tests::ebb::Ebb;
 use ebb_tests::file_server::FileServer;
-use ebb_tests::manifest::{QUICK, image};
+use ebb_tests::manifest::{QUICK, digits_at, fetched_digits};
 use serde_json::Value;
 use tempfile::TempDir;
-
-/// `sha256sum examples/onnx/models/digits.onnx`.
-const SUM: &str = "34f49d3850ccf1ae96907560d7736e68665e87624c55e663671f9e0ada505cde";
 
 /// An Ebb, and a server of the model that its pods can reach; `None` on a cluster of which this machine
 /// is no node.
@@ -36,26 +33,6 @@ async fn start() -> anyhow::Result<Option<(Ebb, FileServer)>> {
     }
 }
 
-/// The classifier of digits, with its model from elsewhere.
-fn digits(name: &str, notes: &str) -> String {
-    let image = image("ebb-onnx");
-    format!(
-        "apiVersion: serving.knative.dev/v1
-kind: Service
-metadata: {{name: {name}}}
-spec:
-  template:
-    metadata: {{annotations: {{{notes}}}}}
-    spec:
-      containers:
-        - image: {image}
-          command: [ebb-onnx]
-          args: [--model, digits=$(EBB_MODEL)]
-          readinessProbe: {{httpGet: {{path: /v2/health/ready}}}}
-"
-    )
-}
-
 /// Asks for the digit of the example, which is a seven.
 async fn sees_a_seven(ebb: &Ebb, name: &str) -> anyhow::Result<()> {
     let body = std::fs::read_to_string(source().join("examples/onnx/seven.json"))?;
@@ -72,8 +49,8 @@ async fn sees_a_seven(ebb: &Ebb, name: &str) -> anyhow::Result<()> {
 async fn a_model_is_fetched_before_its_server_starts() -> anyhow::Result<()> {
     let Some((ebb, server)) = start().await? else { return Ok(()) };
     let kubectl = ebb.kubectl();
-    let note = format!("serving.ebb.dev/model: '{}#sha256={SUM}'", server.url());
-    kubectl.apply(&digits("digits", &note)).await?;
+    let model = digits_at(&server.url());
+    kubectl.apply(&fetched_digits("digits", &model, "", "")).await?;
     kubectl.wait_ready("digits").await?;
     sees_a_seven(&ebb, "digits").await?;
     let fetched = server.requests();
@@ -84,7 +61,7 @@ async fn a_model_is_fetched_before_its_server_starts() -> anyhow::Result<()> {
     // The next start, and another Service, find the file in the cache of the machine.
     kubectl.wait_asleep("digits").await;
     sees_a_seven(&ebb, "digits").await?;
-    kubectl.apply(&digits("others", &note)).await?;
+    kubectl.apply(&fetched_digits("others", &model, "", "")).await?;
     kubectl.wait_ready("others").await?;
     sees_a_seven(&ebb, "others").await?;
     assert_eq!(server.requests(), fetched, "a model that is there was asked for");
@@ -96,10 +73,9 @@ async fn a_model_that_cannot_be_fetched_says_why() -> anyhow::Result<()> {
     let Some((ebb, server)) = start().await? else { return Ok(()) };
     let kubectl = ebb.kubectl();
     let other = server.url().replace("digits.onnx", "gone.onnx");
-    let missing = format!("serving.ebb.dev/model: '{other}#sha256={SUM}'");
-    kubectl.apply(&digits("missing", &missing)).await?;
-    let wrong = format!("serving.ebb.dev/model: '{}#sha256={}'", server.url(), "0".repeat(64));
-    kubectl.apply(&digits("wrong", &wrong)).await?;
+    kubectl.apply(&fetched_digits("missing", &digits_at(&other), "", "")).await?;
+    let wrong = format!("{}#sha256={}", server.url(), "0".repeat(64));
+    kubectl.apply(&fetched_digits("wrong", &wrong, "", "")).await?;
     for (service, part) in [("missing", "404"), ("wrong", "sha256")] {
         let (reason, message) = kubectl.wait_failed(service).await?;
         assert!(message.to_lowercase().contains(part), "{service}: {reason}: {message}");
@@ -110,7 +86,7 @@ async fn a_model_that_cannot_be_fetched_says_why() -> anyhow::Result<()> {
 #[tokio::test]
 async fn what_no_model_can_be_fetched_from_is_refused() -> anyhow::Result<()> {
     let ebb = Ebb::start().await?;
-    let manifest = digits("digits", "serving.ebb.dev/model: 'https://me:secret@host/x'");
+    let manifest = fetched_digits("digits", "https://me:secret@host/x", "", "");
     let told = ebb.kubectl().fails(&["apply", "-f", "-"], Some(&manifest)).await?;
     assert!(told.contains("serving.ebb.dev/model"), "{told}");
     assert!(told.contains("is no URL of a file"), "{told}");

@@ -64,6 +64,36 @@ spec:
     )
 }
 
+/// `sha256sum examples/onnx/models/digits.onnx`.
+const DIGITS_SHA256: &str = "34f49d3850ccf1ae96907560d7736e68665e87624c55e663671f9e0ada505cde";
+
+/// The source of the classifier of digits that lies at `url`, for `serving.ebb.dev/model`.
+pub fn digits_at(url: &str) -> String {
+    format!("{url}#sha256={DIGITS_SHA256}")
+}
+
+/// A Service that runs the classifier of digits with its model from `source`; `annotations` and
+/// `container` are more of the template and of its container, as in [`service`].
+pub fn fetched_digits(name: &str, source: &str, annotations: &str, container: &str) -> String {
+    let image = image("ebb-onnx");
+    let comma = |more: &str| if more.is_empty() { "" } else { "," };
+    let (noted, more) = (comma(annotations), comma(container));
+    format!(
+        "apiVersion: serving.knative.dev/v1
+kind: Service
+metadata: {{name: {name}}}
+spec:
+  template:
+    metadata:
+      annotations: {{serving.ebb.dev/model: '{source}'{noted} {annotations}}}
+    spec:
+      containers:
+        - {{image: {image}, command: [ebb-onnx], args: [--model, digits=$(EBB_MODEL)],
+           readinessProbe: {{httpGet: {{path: /v2/health/ready}}}}{more} {container}}}
+"
+    )
+}
+
 /// The reference under which the cluster under test finds an image of that name; the name itself in
 /// local mode, which does not look at images.
 pub fn image(name: &str) -> String {

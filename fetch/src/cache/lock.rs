@@ -26,7 +26,7 @@ pub(crate) fn open(path: &Path) -> io::Result<File> {
         Err(error) if is_read_only(&error) => return File::open(path).map_err(|_| error),
         Err(error) => return Err(error),
     }
-    // NFS lets nobody alone have a file that he cannot write.
+    // NFS gives an exclusive lock only on a file that is open for writing.
     match File::options().read(true).write(true).open(path) {
         Err(error) if is_read_only(&error) => File::open(path),
         other => other,
