@@ -10,6 +10,7 @@ use k8s_openapi::api::core::v1::PodSpec;
 use crate::annotations::Key;
 use crate::field_error::clip;
 use crate::model_source::{ModelPlace, ModelSource, ModelSourceError};
+use crate::names::is_subdomain;
 
 /// Where the files come from.
 pub const MODEL: Key = Key(&["serving.ebb.dev/model"]);
@@ -142,18 +143,6 @@ pub fn conflict(pod: &PodSpec) -> Option<ModelFilesConflict> {
         .map(|mount| &mount.mount_path)
         .find(|path| is_in_the_way(path))
         .map(|path| ModelFilesConflict::Mount(clip(path).into_owned()))
-}
-
-/// A DNS-1123 subdomain, as Kubernetes names its objects.
-fn is_subdomain(text: &str) -> bool {
-    let is_inner = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'-';
-    let is_label = |label: &str| {
-        (1..=63).contains(&label.len())
-            && label.bytes().all(is_inner)
-            && !label.starts_with('-')
-            && !label.ends_with('-')
-    };
-    text.len() <= 253 && text.split('.').all(is_label)
 }
 
 #[cfg(test)]

@@ -65,8 +65,7 @@ async fn unmark(revision: Arc<Revision>, context: &Context) -> Result<Arc<Revisi
 
 /// (no client) The Deployment that has the name.
 fn dereference(revision: &Revision, stores: &Stores) -> Option<Arc<Deployment>> {
-    let namespace = revision.namespace().unwrap_or_default();
-    stores.deployments.get(&namespace, &deployment::name(revision))
+    deployment::find(revision, stores)
 }
 
 /// (no client) Whether this Deployment is the Revision's own.
@@ -95,7 +94,7 @@ async fn apply(
 ) -> Result<(Observed, Option<WriteError>), WriteError> {
     let stores = &context.stores;
     let occupied = || {
-        let by = Occupied { kind: "Deployment", name: deployment::name(revision) };
+        let by = Occupied { kind: "Deployment", name: desired.name_any() };
         (Observed::occupied(by), Some(WriteError::taken(desired)))
     };
     let made = match claim {

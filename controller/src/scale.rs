@@ -43,8 +43,9 @@ pub(crate) struct Target {
 /// News from a watch.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) enum Fact {
-    /// The number of replicas that the autoscaler wants, if it has an opinion.
-    Desired(Target, Option<i32>),
+    /// The number of replicas that the autoscaler wants, if it has an opinion, for a Deployment whose
+    /// name is one of these: at most one of them is there.
+    Desired(Vec<Target>, Option<i32>),
     /// The scale of the Deployment at a version; `None` if it is gone.
     Observed(Target, Option<Observed>),
 }
@@ -78,15 +79,18 @@ impl Fact {
     /// The replicas that a Revision's status asks for: none if the Revision is gone or something
     /// other than Ebb sets its scale.
     pub(crate) fn of_revision(revision: &Revision, gone: bool) -> Option<Self> {
-        let name = names::deployment(&revision.name_any());
-        let target = Target { namespace: revision.namespace()?, name };
+        let own = revision.name_any();
+        let namespace = revision.namespace()?;
+        let names = [Some(names::deployment(&own)), names::earlier_deployment(&own)];
+        let names = names.into_iter().flatten();
+        let targets = names.map(|name| Target { namespace: namespace.clone(), name }).collect();
         let desired = revision
             .status
             .as_ref()
             .and_then(|status| status.desired_replicas)
             .filter(|scale| !gone && *scale >= 0)
             .filter(|_| annotations::is_scaled_here(revision.metadata.annotations.as_ref()));
-        Some(Self::Desired(target, desired))
+        Some(Self::Desired(targets, desired))
     }
 
     /// The fact of a Deployment.
@@ -122,17 +126,18 @@ impl Scaler {
     }
 
     fn take(&mut self, fact: Fact) {
-        let (target, write) = match fact {
-            Fact::Desired(target, desired) => {
-                let write = self.ledger.desire(&target, desired);
-                (target, write)
+        match fact {
+            Fact::Desired(targets, desired) => {
+                for target in targets {
+                    let write = self.ledger.desire(&target, desired);
+                    self.begin(target, write);
+                }
             }
             Fact::Observed(target, observed) => {
                 let write = self.ledger.observe(&target, observed);
-                (target, write)
+                self.begin(target, write);
             }
-        };
-        self.begin(target, write);
+        }
     }
 
     fn begin(&mut self, target: Target, write: Option<ScaleWrite>) {
@@ -250,10 +255,22 @@ mod tests {
         ] {
             assert_eq!(
                 Fact::of_revision(&revision(desired), gone),
-                Some(Fact::Desired(target.clone(), wish)),
+                Some(Fact::Desired(vec![target.clone()], wish)),
                 "{desired:?} {gone}"
             );
         }
+    }
+
+    #[test]
+    fn a_deployment_under_its_earlier_name_is_scaled_too() {
+        let mut revision = revision(Some(1));
+        revision.metadata.name = Some("a".repeat(63));
+        let Some(Fact::Desired(targets, Some(1))) = Fact::of_revision(&revision, false) else {
+            panic!("a wish");
+        };
+        let names = targets.iter().map(|target| target.name.len());
+        assert_eq!(names.collect::<Vec<_>>(), [63, 63]);
+        assert_ne!(targets[0], targets[1]);
     }
 
     #[test]

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use super::{ConfigError, Reader};
-use crate::{names, start_timeout};
+use crate::{names, quantity, start_timeout};
 
 pub(super) const MAP: &str = "config-defaults";
 
@@ -26,6 +26,14 @@ pub struct DefaultsConfig {
     pub allow_container_concurrency_zero: bool,
     /// Name of an unnamed container.
     pub container_name: String,
+    /// Name of an unnamed init container.
+    pub init_container_name: String,
+    /// `enableServiceLinks` of a new object that leaves it out; `None` leaves it to Kubernetes.
+    pub enable_service_links: Option<bool>,
+    /// `resources.requests` of a container that leaves them out, by resource.
+    pub requests: BTreeMap<&'static str, String>,
+    /// `resources.limits`, likewise.
+    pub limits: BTreeMap<&'static str, String>,
     /// The start timeout of Revisions to come that name none, as [`start_timeout`] has it; empty for
     /// none.
     pub start_timeout: String,
@@ -42,6 +50,10 @@ impl Default for DefaultsConfig {
             container_concurrency_max: 1000,
             allow_container_concurrency_zero: true,
             container_name: names::DEFAULT_CONTAINER.to_owned(),
+            init_container_name: names::DEFAULT_INIT_CONTAINER.to_owned(),
+            enable_service_links: Some(false),
+            requests: BTreeMap::new(),
+            limits: BTreeMap::new(),
             start_timeout: String::new(),
         }
     }
@@ -59,13 +71,28 @@ impl DefaultsConfig {
         read.set("container-concurrency", &mut config.container_concurrency)?;
         read.set("container-concurrency-max-limit", &mut config.container_concurrency_max)?;
         read.set("allow-container-concurrency-zero", &mut config.allow_container_concurrency_zero)?;
-        if let Some(name) = read.text("container-name-template") {
+        let name = |key, text: Option<&str>, into: &mut String| {
+            let Some(text) = text else { return Ok(()) };
+            text.clone_into(into);
             read.require(
-                !name.contains("{{"),
-                "container-name-template",
+                !text.contains("{{"),
+                key,
                 "templates are not supported; give a plain name",
-            )?;
-            name.clone_into(&mut config.container_name);
+            )
+        };
+        name(
+            "container-name-template",
+            read.text("container-name-template"),
+            &mut config.container_name,
+        )?;
+        name(
+            "init-container-name-template",
+            read.text("init-container-name-template"),
+            &mut config.init_container_name,
+        )?;
+        config.resources(&read)?;
+        if let Some(links) = read.text("enable-service-links") {
+            config.enable_service_links = service_links(links);
         }
         read.set("start-timeout", &mut config.start_timeout)?;
         start_timeout::parse(&config.start_timeout)
@@ -86,5 +113,84 @@ impl DefaultsConfig {
             "must be 0 to container-concurrency-max-limit",
         )?;
         Ok(config)
+    }
+
+    fn resources(&mut self, read: &Reader<'_>) -> Result<(), ConfigError> {
+        for (resource, request, limit) in [
+            (
+                "cpu",
+                ("revision-cpu-request", read.text("revision-cpu-request")),
+                ("revision-cpu-limit", read.text("revision-cpu-limit")),
+            ),
+            (
+                "memory",
+                ("revision-memory-request", read.text("revision-memory-request")),
+                ("revision-memory-limit", read.text("revision-memory-limit")),
+            ),
+            (
+                "ephemeral-storage",
+                (
+                    "revision-ephemeral-storage-request",
+                    read.text("revision-ephemeral-storage-request"),
+                ),
+                ("revision-ephemeral-storage-limit", read.text("revision-ephemeral-storage-limit")),
+            ),
+        ] {
+            for (into, (key, text)) in [(&mut self.requests, request), (&mut self.limits, limit)] {
+                let Some(text) = text else { continue };
+                let is_amount = quantity::number(text).is_some_and(|number| number >= 0.0);
+                read.require(is_amount, key, "must be a quantity such as 100m or 1Gi")?;
+                into.insert(resource, text.to_owned());
+            }
+        }
+        Ok(())
+    }
+}
+
+/// Neither word leaves the field to Kubernetes, as in Knative.
+fn service_links(text: &str) -> Option<bool> {
+    let is = |word| text.eq_ignore_ascii_case(word);
+    if is("true") {
+        return Some(true);
+    }
+    is("false").then_some(false)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn parse(key: &str, value: &str) -> Result<DefaultsConfig, ConfigError> {
+        DefaultsConfig::parse(&[(key.to_owned(), value.to_owned())].into())
+    }
+
+    #[test]
+    fn service_links_have_three_states() {
+        let links = |text| parse("enable-service-links", text).unwrap().enable_service_links;
+        assert_eq!(links("True"), Some(true));
+        assert_eq!(links("false"), Some(false));
+        assert_eq!(links("default"), None);
+        assert_eq!(DefaultsConfig::default().enable_service_links, Some(false));
+    }
+
+    #[test]
+    fn a_resource_is_an_amount_of_something() {
+        assert!(parse("revision-cpu-limit", "1500m").is_ok());
+        for wrong in ["much", "-1", "1 Gi"] {
+            let error = parse("revision-memory-request", wrong).unwrap_err().to_string();
+            assert_eq!(
+                error,
+                "ConfigMap config-defaults: revision-memory-request: must be a quantity such as 100m \
+                 or 1Gi"
+            );
+        }
+    }
+
+    #[test]
+    fn a_name_is_no_template() {
+        for key in ["container-name-template", "init-container-name-template"] {
+            assert!(parse(key, "{{.Name}}").is_err());
+            assert!(parse(key, "model").is_ok());
+        }
     }
 }

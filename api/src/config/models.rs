@@ -3,11 +3,9 @@
 use std::collections::BTreeMap;
 
 use super::{ConfigError, Reader};
+use crate::names::is_subdomain;
 
 pub(super) const MAP: &str = "config-models";
-
-/// Longest name of an object in Kubernetes.
-const NAME_BYTES_MAX: usize = 253;
 
 /// Settings of the models host.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -30,24 +28,12 @@ impl ModelsConfig {
             return Err(read.error(other, "is not a setting: api-keys-secret is the only one"));
         }
         read.require(
-            name.is_none_or(is_name),
+            name.is_none_or(is_subdomain),
             "api-keys-secret",
             "must be the name of a Secret, such as ebb-api-keys",
         )?;
         Ok(Self { api_keys_secret: name.map(str::to_owned), is_unreadable: false })
     }
-}
-
-/// Whether Kubernetes takes this for the name of a Secret.
-fn is_name(text: &str) -> bool {
-    let is_inner = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '-';
-    let is_label = |label: &str| {
-        label.chars().all(is_inner)
-            && !label.is_empty()
-            && !label.starts_with('-')
-            && !label.ends_with('-')
-    };
-    text.len() <= NAME_BYTES_MAX && text.split('.').all(is_label)
 }
 
 #[cfg(test)]

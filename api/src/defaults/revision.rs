@@ -4,14 +4,13 @@
 
 use std::collections::BTreeSet;
 
-use k8s_openapi::api::core::v1::{Container, Probe, TCPSocketAction};
+use k8s_openapi::api::core::v1::{Container, Probe, ResourceRequirements, TCPSocketAction};
+use k8s_openapi::apimachinery::pkg::api::resource::Quantity;
 
 use crate::config::{Config, DefaultsConfig};
 use crate::names;
 use crate::serving::RevisionSpec;
 
-/// Name of an init container that has none (`init-container-name-template` in config-defaults).
-const INIT_CONTAINER: &str = "init-container";
 /// Kubernetes' own defaults for a probe that has a period.
 const PROBE_FAILURE_THRESHOLD: i32 = 3;
 const PROBE_TIMEOUT_S: i32 = 1;
@@ -19,9 +18,9 @@ const PROBE_TIMEOUT_S: i32 = 1;
 /// Defaults a spec; `links` says whether `enableServiceLinks` is defaulted too (see the caller).
 pub(super) fn spec(spec: &mut RevisionSpec, links: bool, config: &Config) {
     limits(spec, &config.defaults);
-    container_names(spec, &config.defaults.container_name);
-    if links {
-        spec.pod.enable_service_links.get_or_insert(false);
+    container_names(spec, &config.defaults);
+    if links && spec.pod.enable_service_links.is_none() {
+        spec.pod.enable_service_links = config.defaults.enable_service_links;
     }
     let writable: BTreeSet<&str> = spec
         .pod
@@ -37,11 +36,12 @@ pub(super) fn spec(spec: &mut RevisionSpec, links: bool, config: &Config) {
         .collect();
     let is_only = spec.pod.containers.len() == 1;
     for container in &mut spec.pod.containers {
-        container.resources.get_or_insert_default();
-        // A sidecar is not probed: only one container gets requests.
+        resources(container.resources.get_or_insert_default(), &config.defaults);
+        // A sidecar gets no probe that it has not asked for: only one container gets requests.
         if is_only || container.ports.as_ref().is_some_and(|p| !p.is_empty()) {
-            readiness_probe(container.readiness_probe.get_or_insert_default());
+            serving_probe(container.readiness_probe.get_or_insert_default());
         }
+        probes(container);
         mounts(container, &writable);
     }
     for container in spec.pod.init_containers.iter_mut().flatten() {
@@ -66,13 +66,13 @@ fn limits(spec: &mut RevisionSpec, defaults: &DefaultsConfig) {
     spec.container_concurrency.get_or_insert(defaults.container_concurrency);
 }
 
-fn container_names(spec: &mut RevisionSpec, default: &str) {
+fn container_names(spec: &mut RevisionSpec, defaults: &DefaultsConfig) {
     let containers = &mut spec.pod.containers;
     let init = spec.pod.init_containers.as_deref_mut().unwrap_or_default();
     let mut taken: BTreeSet<String> =
         containers.iter().chain(init.iter()).map(|container| container.name.clone()).collect();
-    fill_names(containers, &mut taken, default);
-    fill_names(init, &mut taken, INIT_CONTAINER);
+    fill_names(containers, &mut taken, &defaults.container_name);
+    fill_names(init, &mut taken, &defaults.init_container_name);
 }
 
 /// Names the containers that have no name: by the default alone, or numbered when that would not be
@@ -97,31 +97,44 @@ fn fill_names(containers: &mut [Container], taken: &mut BTreeSet<String>, defaul
     }
 }
 
-/// A period of 0 stays: it means "as often as is useful", which a kubelet cannot do.
-fn readiness_probe(probe: &mut Probe) {
-    let Probe {
-        exec,
-        failure_threshold,
-        grpc,
-        http_get,
-        initial_delay_seconds: _,
-        period_seconds,
-        success_threshold,
-        tcp_socket,
-        termination_grace_period_seconds: _,
-        timeout_seconds,
-    } = probe;
-    if exec.is_none() && grpc.is_none() && http_get.is_none() {
+/// Requests and limits that the container leaves out.
+fn resources(resources: &mut ResourceRequirements, defaults: &DefaultsConfig) {
+    let fields =
+        [(&mut resources.requests, &defaults.requests), (&mut resources.limits, &defaults.limits)];
+    for (field, defaults) in fields {
+        if defaults.is_empty() {
+            continue;
+        }
+        let field = field.get_or_insert_default();
+        for (resource, amount) in defaults {
+            field.entry((*resource).to_owned()).or_insert_with(|| Quantity(amount.clone()));
+        }
+    }
+}
+
+/// What the container that gets the requests is asked, if it does not say.
+fn serving_probe(probe: &mut Probe) {
+    if probe.exec.is_none() && probe.grpc.is_none() && probe.http_get.is_none() {
         // Port 0 is the port that requests go to.
-        tcp_socket.get_or_insert_with(TCPSocketAction::default);
+        probe.tcp_socket.get_or_insert_with(TCPSocketAction::default);
     }
-    if let Some(grpc) = grpc {
-        grpc.service.get_or_insert_default();
+}
+
+/// Numbers and names that the probes of any container leave out.
+fn probes(container: &mut Container) {
+    let Container { liveness_probe, readiness_probe, startup_probe, .. } = container;
+    if let Some(probe) = readiness_probe {
+        fill(&mut probe.success_threshold, 1);
+        // A period of 0 stays: it means "as often as is useful", which a kubelet cannot do.
+        if probe.period_seconds.is_some_and(|period_s| period_s != 0) {
+            fill(&mut probe.failure_threshold, PROBE_FAILURE_THRESHOLD);
+            fill(&mut probe.timeout_seconds, PROBE_TIMEOUT_S);
+        }
     }
-    fill(success_threshold, 1);
-    if period_seconds.is_some_and(|period_s| period_s != 0) {
-        fill(failure_threshold, PROBE_FAILURE_THRESHOLD);
-        fill(timeout_seconds, PROBE_TIMEOUT_S);
+    for probe in [liveness_probe, readiness_probe, startup_probe].into_iter().flatten() {
+        if let Some(grpc) = &mut probe.grpc {
+            grpc.service.get_or_insert_default();
+        }
     }
 }
 

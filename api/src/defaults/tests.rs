@@ -90,6 +90,53 @@ fn a_probe_with_a_period_gets_what_kubernetes_would_give_it() {
     );
 }
 
+/// A sidecar's probe without a threshold is one that validation refuses.
+#[test]
+fn a_sidecar_is_probed_as_it_asks_and_no_more() {
+    let service = created(service_of(&json!({"containers": [
+        {"image": "a", "ports": [{"containerPort": 80}],
+            "livenessProbe": {"grpc": {}}, "startupProbe": {"grpc": {"service": "s"}}},
+        {"image": "b", "readinessProbe": {"httpGet": {"port": 8080}, "periodSeconds": 5}},
+        {"image": "c"},
+    ]})));
+    let made = template_of(&service)["containers"].clone();
+    assert_eq!(made[0]["livenessProbe"], json!({"grpc": {"port": 0, "service": ""}}));
+    assert_eq!(made[0]["startupProbe"]["grpc"]["service"], "s");
+    assert_eq!(
+        made[1]["readinessProbe"],
+        json!({"httpGet": {"port": 8080}, "periodSeconds": 5, "successThreshold": 1,
+            "failureThreshold": 3, "timeoutSeconds": 1})
+    );
+    assert_eq!(made[2]["readinessProbe"], Value::Null);
+}
+
+#[test]
+fn resources_names_and_service_links_are_those_of_the_settings() {
+    let data = [
+        ("revision-cpu-request", "400m"),
+        ("revision-memory-limit", "1Gi"),
+        ("revision-ephemeral-storage-request", "2Gi"),
+        ("init-container-name-template", "fetch"),
+        ("enable-service-links", "default"),
+    ];
+    let data = data.map(|(key, value)| (key.to_owned(), value.to_owned())).into();
+    let config = Config::default().with_map("config-defaults", &data).unwrap();
+    let mut object = service_of(&json!({
+        "containers": [{"image": "a", "resources": {"requests": {"cpu": "1"}, "limits": {"gpu": "1"}}}],
+        "initContainers": [{"image": "b"}],
+    }));
+    service(&mut object, Occasion::Create { by: None }, &config);
+    let made = template_of(&object);
+    assert_eq!(
+        made["containers"][0]["resources"],
+        json!({"requests": {"cpu": "1", "ephemeral-storage": "2Gi"},
+            "limits": {"gpu": "1", "memory": "1Gi"}})
+    );
+    assert_eq!(made["initContainers"][0]["name"], "fetch");
+    assert_eq!(made["initContainers"][0].get("resources"), None, "they are for models");
+    assert_eq!(made.get("enableServiceLinks"), None);
+}
+
 #[test]
 fn mounts_are_read_only_unless_the_volume_is_for_writing() {
     let service = created(service_of(&json!({

@@ -1,9 +1,6 @@
 //! Rules of names, with the words of k8s.io/apimachinery/pkg/util/validation.
 
-use crate::names::LABEL_CHARS_MAX;
-
-/// Longest DNS-1123 subdomain.
-const SUBDOMAIN_CHARS_MAX: usize = 253;
+use crate::names::{LABEL_CHARS_MAX, SUBDOMAIN_CHARS_MAX, is_label};
 
 /// What is wrong with a DNS-1035 label, such as the name of a Service; nothing if all is well.
 pub(super) fn dns1035_label(text: &str) -> Vec<String> {
@@ -113,17 +110,6 @@ fn too_long(text: &str, chars_max: usize) -> Vec<String> {
 
 fn starts_lowercase(text: &str) -> bool {
     text.starts_with(|first: char| first.is_ascii_lowercase())
-}
-
-/// Whether it is `[a-z0-9]([-a-z0-9]*[a-z0-9])?`, whatever its length.
-fn is_label(text: &str) -> bool {
-    let bytes = text.as_bytes();
-    !bytes.is_empty()
-        && bytes.first() != Some(&b'-')
-        && bytes.last() != Some(&b'-')
-        && bytes
-            .iter()
-            .all(|byte| byte.is_ascii_lowercase() || byte.is_ascii_digit() || *byte == b'-')
 }
 
 #[cfg(test)]

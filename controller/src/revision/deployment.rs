@@ -2,6 +2,7 @@
 //! pkg/reconciler/revision/resources/deploy.go.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use ebb_api::config::Config;
 use ebb_api::first_scale::first_scale;
@@ -16,14 +17,21 @@ use k8s_openapi::api::apps::v1::{
 use k8s_openapi::api::core::v1::PodTemplateSpec;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{LabelSelector, ObjectMeta};
 use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
-use kube::ResourceExt as _;
+use kube::ResourceExt;
 
 use super::pod;
+use crate::stores::Stores;
 use crate::{ModelFetcher, owner};
 
-/// Name of the Revision's Deployment.
-pub(super) fn name(revision: &Revision) -> String {
-    names::deployment(&revision.name_any())
+/// The Deployment that has the Revision's name for it, or that an earlier release made for it under
+/// another name: that one keeps its name, and its pods run on.
+pub(super) fn find(revision: &Revision, stores: &Stores) -> Option<Arc<Deployment>> {
+    let namespace = revision.namespace().unwrap_or_default();
+    let own = revision.name_any();
+    let find = |name: &str| stores.deployments.get(&namespace, name);
+    let earlier = names::earlier_deployment(&own).and_then(|name| find(&name));
+    let earlier = earlier.filter(|known| owner::controls(revision, &**known));
+    earlier.or_else(|| find(&names::deployment(&own)))
 }
 
 /// Labels of everything that belongs to the Revision.
@@ -65,6 +73,7 @@ pub(super) fn build(
     let notes = notes(revision);
     let own = labels(revision);
     let uid = revision.uid().unwrap_or_default();
+    let name = known.map_or_else(|| names::deployment(&revision.name_any()), ResourceExt::name_any);
     let template = PodTemplateSpec {
         metadata: Some(ObjectMeta {
             labels: Some(own.clone()),
@@ -74,7 +83,7 @@ pub(super) fn build(
         spec: Some(pod::build(revision, config, fetcher, running)?),
     };
     Ok(Deployment {
-        metadata: owner::child(revision, &name(revision), own, notes),
+        metadata: owner::child(revision, &name, own, notes),
         spec: Some(DeploymentSpec {
             selector: LabelSelector {
                 match_labels: Some([(labels::REVISION_UID.to_owned(), uid)].into()),

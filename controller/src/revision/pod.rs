@@ -65,10 +65,17 @@ pub(super) fn build(
         }
     }
     pod.termination_grace_period_seconds = Some(grace_s);
-    // Knative's default: hundreds of variables of unrelated Services slow a start down.
-    pod.enable_service_links.get_or_insert(false);
-    if pod.affinity.is_none() {
+    // Knative's default: hundreds of variables of unrelated Services slow a start down. An object that
+    // went past admission gets it too, unless the settings leave the field to Kubernetes.
+    if pod.enable_service_links.is_none() {
+        pod.enable_service_links = config.defaults.enable_service_links.map(|_| false);
+    }
+    if pod.affinity.is_none() && config.deployment.spreads {
         pod.affinity = Some(spread(revision));
+    }
+    if pod.runtime_class_name.is_none() {
+        let class = config.deployment.runtime_class(revision.labels());
+        pod.runtime_class_name = class.map(str::to_owned);
     }
     // Admission refuses annotations that cannot be read; one that slipped in asks for nothing.
     if let Ok(Some(files)) = ModelFiles::of(revision.metadata.annotations.as_ref()) {
@@ -167,6 +174,10 @@ fn aim(probe: &mut Probe, port: i32, named: Option<&str>) {
     };
     if let Some(http) = &mut probe.http_get {
         target(&mut http.port);
+        // Knative takes `http` as well, Kubernetes does not.
+        if let Some(scheme) = &mut http.scheme {
+            scheme.make_ascii_uppercase();
+        }
     }
     if let Some(tcp) = &mut probe.tcp_socket {
         target(&mut tcp.port);

@@ -77,7 +77,11 @@ fn probes_keep_their_kind_and_get_the_port() {
             ..ContainerPort::default()
         }]),
         readiness_probe: Some(http(IntOrString::String("h2c".to_owned()))),
-        liveness_probe: Some(http(IntOrString::Int(0))),
+        liveness_probe: Some({
+            let mut probe = http(IntOrString::Int(0));
+            probe.http_get.as_mut().unwrap().scheme = Some("https".to_owned());
+            probe
+        }),
         startup_probe: Some(http(IntOrString::Int(9999))),
         ..Container::default()
     };
@@ -88,6 +92,8 @@ fn probes_keep_their_kind_and_get_the_port() {
     assert_eq!(port(&made.startup_probe), IntOrString::Int(9999));
     assert_eq!(made.readiness_probe.unwrap().period_seconds, Some(1));
     let liveness = made.liveness_probe.unwrap();
+    let scheme = liveness.http_get.unwrap().scheme;
+    assert_eq!(scheme.as_deref(), Some("HTTPS"), "Kubernetes refuses it in small letters");
     assert_eq!((liveness.period_seconds, liveness.timeout_seconds), (None, None));
 
     container.readiness_probe = Some(Probe {
