@@ -323,8 +323,7 @@ impl Activator {
         }
     }
 
-    /// The directory, for tests.
-    #[cfg(test)]
+    /// All that is known.
     pub(crate) fn directory(&self) -> &Directory {
         &self.inner.directory
     }

@@ -10,6 +10,7 @@
 //! The cores only decide: [`route`], [`queue`], [`dispatch`], [`load`], [`failure`], [`health`],
 //! [`pod`], [`ring`], [`settings`], and `keys` and `usage` of the models host. Everything else carries out their decisions.
 
+pub mod admin;
 pub mod arrivals;
 pub mod cli;
 pub mod connect;

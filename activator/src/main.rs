@@ -60,6 +60,7 @@ async fn run(mut process: Process, options: ActivatorFlags) -> anyhow::Result<()
     };
     let activator = Activator::new(options, &mut process.registry);
     let (routes, others) = (process.readiness.task("routes"), process.readiness.task("peers"));
+    process.admin = ebb_activator::admin::router(activator.clone());
     process.listen().await?;
 
     // Watches and reports go on until the last request has ended.

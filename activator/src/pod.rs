@@ -6,8 +6,8 @@
 use std::net::SocketAddr;
 use std::sync::Arc;
 
-use ebb_api::model_files::NAME;
 use ebb_api::report::RevisionKey;
+use ebb_api::start_phase::StartPhase;
 use ebb_api::{labels, names, pod};
 use k8s_openapi::api::core::v1 as core;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{ObjectMeta, OwnerReference};
@@ -17,7 +17,6 @@ use crate::failure::{self, Failure};
 
 /// The facts of a pod that the activator needs; the rest of the object is not kept.
 #[derive(Debug, Clone, PartialEq, Eq)]
-#[allow(clippy::struct_excessive_bools, reason = "Kubernetes tells each on its own")]
 pub struct PodFacts {
     /// UID.
     pub uid: PodUid,
@@ -32,10 +31,8 @@ pub struct PodFacts {
     pub ready: bool,
     /// Whether it is being deleted, or has ended.
     pub leaving: bool,
-    /// Whether its containers are yet to run.
-    pub pending: bool,
-    /// Whether the files of its model are being fetched.
-    pub fetching: bool,
+    /// What it waits for, while it does not serve yet.
+    pub phase: StartPhase,
     /// Whether its model was told to sleep, and the mark of that is there yet.
     pub asleep: bool,
     /// How often its containers were started again.
@@ -83,8 +80,7 @@ impl PodFacts {
             ready: pod::is_ready(object),
             leaving: deleted || pod::has_ended(object),
             asleep: pod::is_asleep(object),
-            pending: status.is_none_or(|status| status.phase.as_deref() == Some("Pending")),
-            fetching: status.is_some_and(is_fetching),
+            phase: StartPhase::of(object),
             restarts: status
                 .and_then(|s| s.container_statuses.as_ref())
                 .map_or(0, |all| all.iter().map(|c| i64::from(c.restart_count)).sum()),
@@ -125,11 +121,6 @@ impl PodState {
     }
 }
 
-fn is_fetching(status: &core::PodStatus) -> bool {
-    let init = status.init_container_statuses.iter().flatten().find(|init| init.name == NAME);
-    init.and_then(|init| init.state.as_ref()).is_some_and(|state| state.running.is_some())
-}
-
 /// Whether the pod's controller is the Deployment of `revision`, through one of its `ReplicaSet`s
 /// or, where there are none, directly.
 ///
@@ -142,17 +133,20 @@ fn is_made_for(meta: &ObjectMeta, revision: &str) -> bool {
         return false;
     };
     let OwnerReference { api_version, kind, name, .. } = owner;
-    let deployment = names::deployment(revision);
-    let made = match kind.as_str() {
-        "Deployment" => *name == deployment,
-        // A `ReplicaSet` is named after its Deployment and a hash of the template, which has no
-        // dash.
-        "ReplicaSet" => name
-            .strip_prefix(&deployment)
-            .and_then(|rest| rest.strip_prefix('-'))
-            .is_some_and(|hash| !hash.is_empty() && !hash.contains('-')),
-        _ => false,
-    };
+    let earlier = names::earlier_deployment(revision);
+    let made =
+        [Some(names::deployment(revision)), earlier].into_iter().flatten().any(|deployment| {
+            match kind.as_str() {
+                "Deployment" => *name == deployment,
+                // A `ReplicaSet` is named after its Deployment and a hash of the template, which has no
+                // dash.
+                "ReplicaSet" => name
+                    .strip_prefix(&deployment)
+                    .and_then(|rest| rest.strip_prefix('-'))
+                    .is_some_and(|hash| !hash.is_empty() && !hash.contains('-')),
+                _ => false,
+            }
+        });
     made && api_version.starts_with("apps/")
 }
 
@@ -162,8 +156,7 @@ mod tests {
 
     fn facts() -> PodFacts {
         PodFacts {
-            pending: false,
-            fetching: false,
+            phase: StartPhase::Loading,
             asleep: false,
             uid: "u".into(),
             revision: RevisionKey::new("default", "r"),

@@ -35,11 +35,12 @@ mod presence;
 mod reports;
 mod standing;
 mod starting;
+mod summary;
 mod visits;
 
-pub(crate) use standing::Awareness;
 pub use standing::{PodStanding, RevisionStanding};
-pub(crate) use starting::{StartPhase, StartView};
+pub(crate) use starting::StartView;
+pub(crate) use summary::RevisionSummary;
 pub(crate) use visits::{Admitted, Arriving};
 
 /// How long an order is kept for a revision that nothing else is known of. The autoscaler repeats

@@ -34,6 +34,7 @@ pub mod room_for;
 pub mod schema;
 pub mod serving;
 pub mod standby;
+pub mod start_phase;
 pub mod start_timeout;
 pub mod starts;
 pub mod validation;

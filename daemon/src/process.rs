@@ -9,6 +9,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::Context as _;
+use axum::Router;
 use clap::{Args, ValueEnum};
 use ebb_api::config::{Config, SYSTEM_NAMESPACE};
 use futures::FutureExt as _;
@@ -68,6 +69,8 @@ pub struct Process {
     pub config: watch::Receiver<Arc<Config>>,
     /// Where metrics are registered, before [`Process::listen`].
     pub registry: Registry,
+    /// What the admin listener serves besides metrics and health, before [`Process::listen`].
+    pub admin: Router,
     /// The tasks still to be done before traffic.
     pub readiness: Readiness,
     /// Fires at SIGTERM and SIGINT: the work is to end.
@@ -148,12 +151,13 @@ impl Process {
         )?;
         let (publish, config) = watch::channel(Arc::new(Config::default()));
         let (registry, readiness) = (Registry::default(), Readiness::default());
+        let admin = Router::new();
         let listed = Arc::new(SetOnce::new());
         let publish = settings::Publisher { config: publish, listed: Arc::clone(&listed) };
         let following =
             settings::follow(client.clone(), Config::default(), publish, shutdown.clone());
         tasks.spawn("watch of the settings", &shutdown, following);
-        Ok(Self { client, config, registry, readiness, shutdown, tasks, options, listed })
+        Ok(Self { client, config, registry, admin, readiness, shutdown, tasks, options, listed })
     }
 
     /// Namespace that Ebb runs in.
@@ -177,7 +181,8 @@ impl Process {
         let unsettled = self.readiness.task("settings");
         let listener = listener::bind("--admin", self.options.admin)?;
         let registry = Arc::new(std::mem::take(&mut self.registry));
-        let router = admin::router(registry, self.readiness.clone());
+        let more = std::mem::take(&mut self.admin);
+        let router = admin::router(registry, self.readiness.clone()).merge(more);
         // Health is asked for while requests drain, too.
         let never = CancellationToken::new();
         let serving = admin::serve(listener, router, never.clone());

@@ -10,15 +10,13 @@ use tokio::time::Instant;
 
 use super::call::ErrorForm;
 use crate::error::ModelError;
-use crate::revision::{Awareness, Revision};
+use crate::revision::{Revision, RevisionSummary};
 use crate::route::{Door, ModelTable, ModelView};
 
 /// Most models in a list, the first by name: some 300 KiB, made for each request.
 const LISTED_MAX: usize = 1000;
 /// Most names that an error lists.
 const NAMES_MAX: usize = 20;
-/// The phase of a model that sleeps in its process.
-const STANDBY: &str = "standby";
 /// Longest part of an unknown name that comes back to the client.
 const ECHO_CHARS_MAX: usize = 200;
 
@@ -29,52 +27,19 @@ struct Listed {
     object: &'static str,
     created: i64,
     owned_by: String,
-    state: &'static str,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    reason: Option<String>,
-    /// Of a model that wakes, what its start waits for; of one that sleeps in its process, that.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    phase: Option<&'static str>,
-    /// Of a model that wakes, how long a request has waited.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    waking_for_s: Option<u64>,
-    /// Of a model that has no pod, the time within which nine of ten starts were done.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    usual_start_s: Option<u64>,
+    #[serde(flatten)]
+    summary: RevisionSummary,
 }
 
 impl Listed {
     fn of(model: ModelView<'_, Arc<Revision>>, now: Instant) -> Self {
         let ModelView { id, namespace, created_s, target } = model;
-        let awareness = target.as_ref().ok().map(|revision| revision.awareness());
-        let in_standby = awareness == Some(Awareness::Standby);
-        let (state, reason) = match target {
-            Ok(_) => match awareness.unwrap_or(Awareness::Asleep) {
-                Awareness::Asleep | Awareness::Standby => ("asleep", None),
-                Awareness::Waking => ("waking", None),
-                Awareness::Ready => ("ready", None),
-                Awareness::Failed(reason) => ("failed", Some(reason.to_string())),
-            },
-            Err(Some(why)) => ("failed", Some(why.to_string())),
-            Err(None) => ("waking", Some("no revision is ready yet".to_owned())),
+        let summary = match target {
+            Ok(revision) => RevisionSummary::of(revision, now),
+            Err(why) => RevisionSummary::without_revision(why),
         };
         let owned_by = namespace.to_owned();
-        let start = target.ok().and_then(|revision| revision.start_view(now));
-        // A start says nothing about how long a call takes.
-        let usual = start.filter(|_| !in_standby).and_then(|start| start.usual);
-        let waking = start.filter(|_| state == "waking");
-        let lasts = waking.and_then(|start| start.lasts);
-        Self {
-            id,
-            object: "model",
-            created: created_s,
-            owned_by,
-            state,
-            reason,
-            phase: if in_standby { Some(STANDBY) } else { waking.map(|start| start.phase.word()) },
-            waking_for_s: lasts.map(|lasts| lasts.as_secs()),
-            usual_start_s: usual.map(|usual| usual.as_secs()),
-        }
+        Self { id, object: "model", created: created_s, owned_by, summary }
     }
 }
 

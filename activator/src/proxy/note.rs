@@ -85,8 +85,9 @@ fn sentence(start: Option<StartView>) -> String {
 mod tests {
     use std::time::Duration;
 
+    use ebb_api::start_phase::StartPhase;
+
     use super::*;
-    use crate::revision::StartPhase;
 
     fn told(path: &str, asked: Option<&str>, form: WaitingEvents) -> String {
         let mut request = Request::post(path).body(Upload::Empty).expect("a request");

@@ -8,6 +8,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
+use ebb_api::start_phase::StartPhase;
 use http::header::{self, HeaderMap, HeaderName, HeaderValue};
 use http::{Method, Request, Response, StatusCode};
 use tokio::time::{Instant, timeout_at};
@@ -16,7 +17,7 @@ use super::client::Client;
 use super::failed::Failed;
 use super::waiting::Waiting;
 use crate::body::ProxyBody;
-use crate::revision::{StartPhase, StartView};
+use crate::revision::StartView;
 use crate::upload::Upload;
 
 const SEC_FETCH_MODE: HeaderName = HeaderName::from_static("sec-fetch-mode");

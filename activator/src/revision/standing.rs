@@ -58,6 +58,11 @@ impl RevisionStanding {
 }
 
 impl Revision {
+    /// Whether it exists, as far as is known.
+    pub(crate) fn is_known(&self) -> bool {
+        self.state.lock().live.is_some()
+    }
+
     /// How far it is from serving a request.
     pub(crate) fn awareness(&self) -> Awareness {
         let state = self.state.lock();

@@ -2,11 +2,12 @@
 
 use std::time::Duration;
 
+use ebb_api::start_phase::StartPhase;
 use ebb_api::start_timeout;
 use tokio::time::Instant;
 
 use super::{Live, Revision, State};
-use crate::pod::{PodFacts, PodState};
+use crate::pod::PodState;
 use crate::settings::{Settings, StartLimit};
 
 /// After so long without a pod, the wait of requests that have left is not counted for the next one.
@@ -20,33 +21,6 @@ pub(crate) struct StartView {
     pub(crate) lasts: Option<Duration>,
     /// The time within which nine of ten starts were done, where any was measured.
     pub(crate) usual: Option<Duration>,
-}
-
-/// What a start waits for, in the order of time.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-pub(crate) enum StartPhase {
-    /// For a pod to be made.
-    Asked,
-    /// For a node, and for its image.
-    Pending,
-    /// For the files of the model.
-    Fetching,
-    /// For the model to answer its probe.
-    Loading,
-}
-
-// === impl StartPhase ===
-
-impl StartPhase {
-    /// The word for it.
-    pub(crate) const fn word(self) -> &'static str {
-        match self {
-            Self::Asked => "asked",
-            Self::Pending => "pending",
-            Self::Fetching => "fetching",
-            Self::Loading => "loading",
-        }
-    }
 }
 
 // === impl Revision ===
@@ -111,11 +85,6 @@ impl State {
     /// What a start waits for: the pod that is farthest counts.
     fn phase(&self) -> StartPhase {
         let coming = self.own_pods().filter(|(_, pod)| pod.state != PodState::Draining);
-        let phase = |facts: &PodFacts| match (facts.pending, facts.fetching) {
-            (false, _) => StartPhase::Loading,
-            (true, true) => StartPhase::Fetching,
-            (true, false) => StartPhase::Pending,
-        };
-        coming.map(|(_, pod)| phase(&pod.facts)).max().unwrap_or(StartPhase::Asked)
+        coming.map(|(_, pod)| pod.facts.phase).max().unwrap_or(StartPhase::Asked)
     }
 }

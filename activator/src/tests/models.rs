@@ -121,6 +121,49 @@ async fn a_list_tells_how_each_model_stands_and_wakes_none() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn the_admin_listener_tells_how_any_revision_stands_and_wakes_none() {
+    use tower::ServiceExt as _;
+
+    let world = World::new(json!({}));
+    let ask = async |path: &str| {
+        let router = crate::admin::router(world.activator.clone());
+        let request = Request::get(path).body(axum::body::Body::empty()).unwrap();
+        let response = router.oneshot(request).await.unwrap();
+        let status = response.status().as_u16();
+        let body = response.into_body().collect().await.unwrap().to_bytes();
+        (status, String::from_utf8(body.to_vec()).unwrap())
+    };
+    let only = async || {
+        let all: Value = serde_json::from_str(&ask("/revisions").await.1).unwrap();
+        assert_eq!(
+            (&all["has_more"], all["revisions"].as_array().unwrap().len()),
+            (&json!(false), 1)
+        );
+        all["revisions"][0].clone()
+    };
+    let asleep = only().await;
+    let name = asleep["name"].as_str().unwrap().to_owned();
+    assert_eq!(
+        asleep,
+        json!({"namespace": "default", "name": name, "state": "asleep", "queued": 0})
+    );
+    sleep(Duration::from_secs(30)).await;
+    assert!(world.notes.reports.lock().is_empty(), "somebody was told to wake it");
+    world.tell(1, json!({"phase": "Pending", "podIP": null}));
+    let waking = only().await;
+    assert_eq!((&waking["state"], &waking["phase"]), (&json!("waking"), &json!("pending")));
+    world.start(1, echo("hello"));
+    settle().await;
+    let (status, one) = ask(&format!("/revisions/default/{name}")).await;
+    let one: Value = serde_json::from_str(&one).unwrap();
+    assert_eq!((status, &one["state"]), (200, &json!("ready")));
+    // Somebody has asked for it: it may be one that others know of.
+    let (status, told) = ask("/revisions/default/unknown").await;
+    assert_eq!(status, 404);
+    assert_eq!(told, "there is no revision of this name: /revisions lists them\n");
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_body_goes_to_the_model_that_it_names_as_it_came() {
     let world = World::new(json!({}));
     declare(&world, "smol, gpt=smol");

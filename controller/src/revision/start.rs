@@ -1,13 +1,17 @@
 //! How long a start took, by the pod that ended it.
 
+use std::cmp::Reverse;
 use std::sync::Arc;
 use std::time::Duration;
 
 use ebb_api::condition::Condition;
 use ebb_api::model_files::NAME;
 use ebb_api::pod;
+use ebb_api::start_phase::{self, StartPhase};
+use ebb_api::starts::Starts;
 use k8s_openapi::api::core::v1::Pod;
 use k8s_openapi::jiff::{SignedDuration, Timestamp};
+use serde_json::json;
 
 use crate::settling::TOLD_LATEST;
 
@@ -40,6 +44,34 @@ pub(super) fn measured(
     }
     let took = ready.duration_since(placed.unwrap_or(made).max(made));
     (took <= deadline).then_some(took)?.try_into().ok()
+}
+
+/// What a start waits for, as JSON for [`start_phase::START`]: the pod that is farthest counts, as it does for an
+/// activator. `active` is the condition that says since when there should be pods; it may be yet to be
+/// written.
+///
+/// Each value follows from what the API server has, so that the status settles; how fresh it is, is the
+/// matter of [`crate::settling`]: a quick start is never told of.
+pub(super) fn under_way(pods: &[Arc<Pod>], active: Option<&Condition>, starts: &Starts) -> String {
+    let is_coming = |pod: &&Arc<Pod>| {
+        pod.metadata.deletion_timestamp.is_none() && !pod::has_ended(pod) && !pod::is_ready(pod)
+    };
+    let coming = pods.iter().filter(is_coming);
+    // Of several in one phase the one that is in it for longest.
+    let farthest = coming.map(|pod| (StartPhase::of(pod), Reverse(start_phase::since(pod)))).max();
+    let asked = || active.and_then(|active| active.last_transition_time.as_ref());
+    let (phase, since) = match farthest {
+        Some((phase, Reverse(since))) => (phase, since),
+        None => (StartPhase::Asked, asked().map(|since| since.0)),
+    };
+    let mut told = json!({"phase": phase.word()});
+    if let Some(since) = since {
+        told["since"] = json!(since);
+    }
+    if let Some(usual) = starts.p90() {
+        told["usualStartSeconds"] = json!(usual.as_secs());
+    }
+    told.to_string()
 }
 
 /// When a pod became ready, if it is, when it was made, and when it got a node.
@@ -102,6 +134,36 @@ mod tests {
             seconds(&[Arc::new(waited)], &active("Unknown", 101))
         };
         assert_eq!((placed(140), placed(100), placed(90)), (Some(5), Some(45), Some(45)));
+    }
+
+    #[test]
+    fn a_start_under_way_tells_its_phase_since_when_and_how_long_it_usually_takes() {
+        let told = |pods: &[Arc<Pod>], starts: &str| -> serde_json::Value {
+            let told = under_way(pods, Some(&active("Unknown", 100)), &Starts::parse(starts));
+            serde_json::from_str(&told).unwrap()
+        };
+        assert_eq!(told(&[], ""), json!({"phase": "asked", "since": at(100)}));
+        let pending = pod(101, 101, "False");
+        let mut loading = Pod::clone(&pod(103, 103, "False"));
+        loading.status.as_mut().unwrap().phase = Some("Running".to_owned());
+        let mut ending = loading.clone();
+        ending.metadata.deletion_timestamp = ending.metadata.creation_timestamp.clone();
+        let mut waits = Pod::clone(&pending);
+        waits.status.as_mut().unwrap().phase = Some("Pending".to_owned());
+        let waits = Arc::new(waits);
+        let later = Arc::new({
+            let mut later = Pod::clone(&waits);
+            later.metadata.creation_timestamp = ending.metadata.creation_timestamp.clone();
+            later
+        });
+        let pods = [later, Arc::clone(&waits), Arc::new(ending)];
+        assert_eq!(told(&pods, ""), json!({"phase": "pending", "since": at(101)}));
+        let ready = pod(90, 95, "True");
+        assert_eq!(
+            told(&[waits, ready, Arc::new(loading)], "4,40"),
+            json!({"phase": "loading", "since": at(103), "usualStartSeconds": 40}),
+            "the pod that is farthest"
+        );
     }
 
     fn active(status: &str, since: i64) -> Condition {

@@ -10,6 +10,7 @@ use std::sync::Arc;
 use ebb_api::annotations;
 use ebb_api::condition::{self, Condition, Conditions, READY, Status};
 use ebb_api::serving::{ContainerStatus, Revision, RevisionStatus};
+use ebb_api::start_phase::START;
 use ebb_api::starts::{STARTS, Starts};
 use k8s_openapi::api::apps::v1::{Deployment, DeploymentCondition};
 use k8s_openapi::api::core::v1::{Container, Pod};
@@ -130,6 +131,7 @@ pub(super) fn of(revision: &Revision, observed: &Observed, now: Timestamp) -> Re
     conditions.initialize();
     status.observed_generation = revision.metadata.generation;
     describe_images(revision, &mut status);
+    status.annotations.remove(START);
     match observed {
         Observed::Occupied(Occupied { kind, name }) => {
             conditions.mark_false(RESOURCES, "NotOwned", &owner::not_owned(kind, name));
@@ -155,6 +157,11 @@ pub(super) fn of(revision: &Revision, observed: &Observed, now: Timestamp) -> Re
                 let mut starts = Starts::of(revision);
                 starts.add(took);
                 status.annotations.insert(STARTS.to_owned(), starts.to_string());
+            }
+            let active = conditions.get(ACTIVE);
+            if active.is_some_and(|active| active.status == Status::Unknown) {
+                let told = start::under_way(&running.pods, active, &Starts::of(revision));
+                status.annotations.insert(START.to_owned(), told);
             }
             judge_start(running, has_failed, is_initialized, &mut conditions);
         }

@@ -225,7 +225,8 @@ impl Running {
         let serving = async move { server.serve(api, &certificate, stopping).await };
         self.control.spawn(self.tasks.watched("API", &self.stopping, serving));
         if let Some(listener) = admin {
-            let router = admin::router(registry, Readiness::default());
+            let more = ebb_activator::admin::router(self.activator.clone());
+            let router = admin::router(registry, Readiness::default()).merge(more);
             let serving = admin::serve(listener, router, self.stopping.clone());
             let serving = async move {
                 if let Err(error) = serving.await {

@@ -9,6 +9,7 @@ use ebb_tests::ebb::Ebb;
 use ebb_tests::eventually;
 use ebb_tests::kubectl::Kubectl;
 use ebb_tests::manifest::example;
+use ebb_tests::ports::free_address;
 use ebb_tests::sdk::told_by;
 use serde_json::{Value, json};
 use tempfile::TempDir;
@@ -150,8 +151,7 @@ async fn only_a_key_wakes_a_model_and_only_as_often_as_it_may() -> anyhow::Resul
 
 #[tokio::test]
 async fn an_answer_is_paid_for_by_its_usage() -> anyhow::Result<()> {
-    // Nobody else takes the port in so short a time.
-    let admin = std::net::TcpListener::bind(("127.0.0.1", 0))?.local_addr()?;
+    let admin = free_address();
     let ebb = guarded(&["--admin", &admin.to_string()]).await?;
     let (host, bob) = (ebb.models_host(), ebb.client().with_key("sk-bob"));
     let stream = bob.post(&host, CHAT, body("words", true).into()).await?;

@@ -1,14 +1,19 @@
 //! A model that is slow to start, behind a proxy that bears no silence: what OpenAI's SDKs make of it.
 
 use std::net::SocketAddr;
+use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::ensure;
+use ebb_tests::client::Client;
 use ebb_tests::ebb::Ebb;
 use ebb_tests::eventually;
 use ebb_tests::kubectl::Kubectl;
 use ebb_tests::manifest::example;
+use ebb_tests::ports::free_address;
 use ebb_tests::sdk::told_by;
+use serde_json::{Value, json};
+use tempfile::TempDir;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::task::JoinSet;
@@ -82,7 +87,9 @@ async fn impatient(gateway: SocketAddr) -> anyhow::Result<(SocketAddr, JoinSet<(
 #[tokio::test]
 async fn both_sdks_read_the_stream_of_a_slow_model_and_see_that_another_fails() -> anyhow::Result<()>
 {
-    let ebb = Ebb::start().await?;
+    let admin = free_address();
+    let folder = Arc::new(TempDir::with_prefix("ebb-test-")?);
+    let ebb = Ebb::start_in(folder, &["--admin", &admin.to_string()]).await?;
     let kubectl = ebb.kubectl();
     kubectl.apply(ZERO_AT_FIRST).await?;
     let speed = ("EBB_CHAT_ANSWER_TOKENS", "8");
@@ -105,7 +112,11 @@ async fn both_sdks_read_the_stream_of_a_slow_model_and_see_that_another_fails() 
         let arguments = [&*proxy, &*host, "slow", program].map(str::to_owned);
         async move { told_by(program, &arguments.each_ref().map(|text| &**text)).await }
     });
-    for said in futures::future::try_join_all(both).await? {
+    let (said, ()) = futures::try_join!(
+        futures::future::try_join_all(both),
+        the_start_is_told_of(&kubectl, admin)
+    )?;
+    for said in said {
         let text = said["slow"].as_str().unwrap_or_default();
         assert!(text.split_whitespace().count() > 3, "{said}");
         let failed = &said["failed"];
@@ -118,7 +129,33 @@ async fn both_sdks_read_the_stream_of_a_slow_model_and_see_that_another_fails() 
     the_start_is_known(&kubectl).await
 }
 
-/// The start was measured, and the next Revision knows of it.
+/// While the model loads, its Revision and the admin listener say so, and say it of the others, too.
+async fn the_start_is_told_of(kubectl: &Kubectl, admin: SocketAddr) -> anyhow::Result<()> {
+    let path = "{.status.annotations.serving\\.ebb\\.dev/start}";
+    let told = eventually("the Revision tells that it loads", || async {
+        let text = kubectl.field("revision/slow-00001", path).await.ok()?;
+        let told: Value = serde_json::from_str(text.trim()).ok()?;
+        (told["phase"] == "loading").then_some(told)
+    })
+    .await;
+    assert!(told["since"].as_str().is_some_and(|since| since.ends_with('Z')), "{told}");
+    assert_eq!(told["usualStartSeconds"], Value::Null, "none was measured: {told}");
+    let client = Client::new(admin);
+    let one = client.get("admin", "/revisions/default/slow-00001").await?;
+    let one: Value = serde_json::from_str(&one.text)?;
+    assert_eq!((&one["state"], &one["phase"]), (&json!("waking"), &json!("loading")), "{one}");
+    assert!(one["queued"].as_u64() > Some(0) && one["waking_for_s"].is_u64(), "{one}");
+    let all: Value = serde_json::from_str(&client.get("admin", "/revisions").await?.text)?;
+    let names: Vec<_> = all["revisions"].as_array().expect("a list").iter().collect();
+    let names: Vec<_> = names.iter().filter_map(|item| item["name"].as_str()).collect();
+    assert_eq!(names, ["node-patience-00001", "python-patience-00001", "slow-00001"]);
+    let unknown = client.get("admin", "/revisions/default/fast").await?;
+    assert_eq!(unknown.status, 404);
+    assert!(unknown.text.contains("/revisions"), "{}", unknown.text);
+    Ok(())
+}
+
+/// The start was measured, nothing tells of it as if it went on, and the next Revision knows of it.
 async fn the_start_is_known(kubectl: &Kubectl) -> anyhow::Result<()> {
     let path = "{.metadata.annotations.serving\\.ebb\\.dev/starts} \
                 {.status.annotations.serving\\.ebb\\.dev/starts}";
@@ -128,6 +165,8 @@ async fn the_start_is_known(kubectl: &Kubectl) -> anyhow::Result<()> {
     };
     let first = eventually("the start is in the status", || known("slow-00001")).await;
     assert!((LOAD_S..LOAD_S + 30).contains(&first), "{first} s");
+    let path = "{.status.annotations.serving\\.ebb\\.dev/start}";
+    assert_eq!(kubectl.field("revision/slow-00001", path).await?.trim(), "");
     let change = r#"{"spec": {"template": {"metadata": {"annotations": {"a": "b"}}}}}"#;
     kubectl.ok(&["patch", "ksvc", "slow", "--type=merge", "-p", change]).await?;
     let next = eventually("the next Revision knows of one", || known("slow-00002")).await;

@@ -301,3 +301,27 @@ fn a_pod_that_a_quota_forbids_is_told_of_at_once_and_forgotten_when_it_comes() {
     let status = of(&revision, &observed(scene(1, 1)), Timestamp::UNIX_EPOCH);
     assert!(condition::find(&status.conditions, RESOURCES).unwrap().is_true());
 }
+
+#[test]
+fn a_start_is_told_of_while_it_goes_on_and_no_longer() {
+    let told =
+        |revision: &Revision| revision.status.as_ref().unwrap().annotations.get(START).cloned();
+    let starting = after(revision(), scene(1, 0));
+    assert!(told(&starting).unwrap().contains("\"phase\":\"pending\""));
+    // A reconcile that comes later finds nothing new: the status settles.
+    let again = after_s(30, starting.clone(), scene(1, 0));
+    assert_eq!(again.status, starting.status);
+    assert_eq!(news(starting.status.as_ref().unwrap(), again.status.as_ref().unwrap()), News::None);
+    let ready = after_s(40, again, scene(1, 1));
+    assert_eq!(told(&ready), None);
+    let asleep = after_s(90, ready, scene(0, 0));
+    assert_eq!(told(&asleep), None);
+    let woken = after_s(100, asleep, scene(1, 0));
+    assert!(told(&woken).is_some(), "each start, not the first alone");
+    let given_up = after_s(120, woken.clone(), scene(0, 0));
+    assert_eq!(told(&given_up), None);
+    let mut occupied = woken;
+    let by = Occupied { kind: "Deployment", name: "digits".to_owned() };
+    occupied.status = Some(of(&occupied, &Observed::occupied(by), Timestamp::UNIX_EPOCH));
+    assert_eq!(told(&occupied), None);
+}
