@@ -286,6 +286,19 @@ mod tests {
     }
 
     #[test]
+    fn a_deployment_may_have_the_name_that_an_earlier_release_gave_it() {
+        let revision = "r".repeat(60);
+        let made_by = |deployment: &str| {
+            let owners = [owner("ReplicaSet", &format!("{deployment}-5d8f"))];
+            let meta = serde_json::json!({"ownerReferences": owners});
+            is_made_for(&serde_json::from_value(meta).unwrap(), &revision)
+        };
+        assert!(made_by(&names::deployment(&revision)));
+        assert!(made_by(&names::earlier_deployment(&revision).unwrap()));
+        assert!(!made_by(&names::deployment(&revision[1..])));
+    }
+
+    #[test]
     fn a_deleted_pod_drains_from_every_state() {
         let leaving = PodFacts { leaving: true, ready: true, ..facts() };
         for state in [PodState::Seen, PodState::Probing, PodState::Ready, PodState::Unready] {

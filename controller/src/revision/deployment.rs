@@ -144,6 +144,7 @@ fn notes(revision: &Revision) -> BTreeMap<String, String> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::stores::tests::World;
 
     fn revision(notes: &[(&str, &str)]) -> Revision {
         let mut revision = Revision::default();
@@ -203,6 +204,32 @@ mod tests {
         let own = spec.template.metadata.unwrap().labels.unwrap();
         assert_eq!(own[labels::APP], "digits-00001");
         assert_eq!(own[labels::REVISION], "digits-00001");
+    }
+
+    #[test]
+    fn a_deployment_of_an_earlier_release_is_found_and_keeps_its_name() {
+        let mut revision = revision(&[]);
+        let own = "r".repeat(60);
+        revision.metadata.name = Some(own.clone());
+        revision.metadata.namespace = Some("default".to_owned());
+        let made = |name: &str, owner: &str| -> Deployment {
+            let metadata = serde_json::json!({
+                "name": name, "namespace": "default", "uid": name,
+                "labels": {labels::REVISION_UID: owner},
+                "ownerReferences": [{"apiVersion": "serving.knative.dev/v1", "kind": "Revision",
+                    "name": own, "uid": owner, "controller": true}],
+            });
+            serde_json::from_value(serde_json::json!({"metadata": metadata})).expect("a sample")
+        };
+        let earlier = names::earlier_deployment(&own).expect("it is long");
+        let mut world = World::new();
+        world.watches.deployments.feed(made(&earlier, "another"));
+        assert_eq!(find(&revision, &world.stores), None, "it is of another Revision");
+        world.watches.deployments.feed(made(&earlier, "u"));
+        let known = find(&revision, &world.stores).expect("it is there");
+        let next = build(&revision, &Config::default(), None, Some(&known)).expect("it can be");
+        assert_eq!(next.name_any(), earlier);
+        assert_eq!(built(&revision, &Config::default()).name_any(), names::deployment(&own));
     }
 
     #[test]
