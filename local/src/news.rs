@@ -25,11 +25,19 @@ struct News {
     replicas: BTreeMap<String, i32>,
     /// Revisions of which it was said what has no effect, if there is anything.
     seen: BTreeSet<String>,
+    /// Why containers have no limits; `None` where they have.
+    limitless: Option<String>,
 }
 
-/// Shows what happens to Services and Revisions until `shutdown`.
-pub(crate) async fn tell(client: Client, terminal: Terminal, shutdown: CancellationToken) {
-    let mut news = News::default();
+/// Shows what happens to Services and Revisions until `shutdown`. `limitless` is why containers have no
+/// limits of memory and processor time here, if they have none.
+pub(crate) async fn tell(
+    client: Client,
+    terminal: Terminal,
+    limitless: Option<String>,
+    shutdown: CancellationToken,
+) {
+    let mut news = News { limitless, ..News::default() };
     let config = watcher::Config::default;
     let services = watcher(Api::<Service>::all(client.clone()), config())
         .default_backoff()
@@ -116,8 +124,11 @@ impl News {
         if !self.seen.insert(name.clone()) {
             return None;
         }
-        let (fields, more) = ebb_runner::left_out(&revision.spec.pod);
-        (!fields.is_empty()).then_some(TerminalEvent::LeftOut { revision: name, fields, more })
+        let is_limited = self.limitless.is_none();
+        let (fields, more) = ebb_runner::left_out(&revision.spec.pod, is_limited);
+        let has_limits = fields.iter().any(|field| field.contains(".limits."));
+        let why = self.limitless.clone().filter(|_| has_limits);
+        (!fields.is_empty()).then_some(TerminalEvent::LeftOut { revision: name, fields, more, why })
     }
 
     fn failure(&mut self, revision: &str, status: &RevisionStatus) -> Option<TerminalEvent> {
@@ -183,6 +194,26 @@ mod tests {
         };
         assert_eq!(fields, &["nodeSelector"]);
         assert_eq!(news.revision(&picky), []);
+    }
+
+    #[test]
+    fn limits_without_control_groups_are_told_with_the_reason() {
+        let limited = || {
+            let mut limited = revision(0, "True");
+            let limits = serde_json::json!({"limits": {"memory": "1Gi"}});
+            limited.spec.pod.containers = vec![k8s_openapi::api::core::v1::Container {
+                resources: serde_json::from_value(limits).unwrap(),
+                ..Default::default()
+            }];
+            limited
+        };
+        let mut news = News { limitless: Some("no groups".to_owned()), ..News::default() };
+        let told = news.revision(&limited());
+        assert!(
+            matches!(&told[..], [TerminalEvent::LeftOut { why: Some(why), .. }] if why == "no groups"),
+            "{told:?}"
+        );
+        assert_eq!(News::default().revision(&limited()), [], "the limit is kept");
     }
 
     #[test]

@@ -23,7 +23,7 @@ use ebb_controller::LocalFetcher;
 use ebb_daemon::logging;
 use ebb_daemon::termination::{FORCED_EXIT, Signals};
 use ebb_runner::guardian::{Guardian, Instance};
-use ebb_runner::{Ports, RunnerOptions};
+use ebb_runner::{Limiter, Ports, RunnerOptions};
 use futures::FutureExt as _;
 use prometheus_client::registry::Registry;
 use tokio::sync::watch;
@@ -73,6 +73,7 @@ pub fn run(options: &Local) -> anyhow::Result<()> {
     let mut runner = RunnerOptions::new(&data, instance.identity().to_owned());
     runner.guardian = Some(guardian.clone());
     runner.mounter = Some(own);
+    runner.limiter = Limiter::prepare();
     runner.variables = variables;
     let outcome = runtime.block_on(serve(options, runner, &manifests));
     // Not simply dropped: that would wait for blocking calls, and with it the end of the replicas.

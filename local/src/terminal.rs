@@ -14,7 +14,6 @@ use parking_lot::Mutex;
 use serde::Serialize;
 
 mod bars;
-
 use bars::Bars;
 
 /// Something that a person who runs Ebb wants to know.
@@ -73,6 +72,9 @@ pub enum TerminalEvent {
         fields: Vec<String>,
         /// How many more there are.
         more: usize,
+        /// Why limits are among them, if they are.
+        #[serde(skip_serializing_if = "Option::is_none")]
+        why: Option<String>,
     },
     /// A request waits for a revision without replicas.
     Waking {
@@ -249,10 +251,8 @@ fn sentence(event: &TerminalEvent, colour: bool) -> String {
         TerminalEvent::Failed { revision, reason, message } => {
             ("failed", RED, format!("{revision}: {reason}: {message}"))
         }
-        TerminalEvent::LeftOut { revision, fields, more } => {
-            let more = if *more == 0 { String::new() } else { format!(" and {more} more") };
-            let fields = fields.join(", ");
-            ("left out", YELLOW, format!("{revision}: no effect in local mode: {fields}{more}"))
+        TerminalEvent::LeftOut { revision, fields, more, why } => {
+            ("left out", YELLOW, format!("{revision}: {}", left_out(fields, *more, why.as_deref())))
         }
         TerminalEvent::Waking { revision } => ("waking", YELLOW, revision.clone()),
         TerminalEvent::Waiting { pod, message } => ("waiting", YELLOW, format!("{pod}: {message}")),
@@ -291,6 +291,12 @@ fn sentence(event: &TerminalEvent, colour: bool) -> String {
     } else {
         format!("{word:>9} {text}")
     }
+}
+
+fn left_out(fields: &[String], more: usize, why: Option<&str>) -> String {
+    let more = if more == 0 { String::new() } else { format!(" and {more} more") };
+    let why = why.map(|why| format!(" ({why})")).unwrap_or_default();
+    format!("no effect in local mode: {}{more}{why}", fields.join(", "))
 }
 
 /// `, 8Gi of memory and 1 nvidia.com/gpu for models`.
@@ -353,7 +359,12 @@ mod tests {
     #[test]
     fn what_has_no_effect_is_said_in_one_line() {
         let fields = vec!["nodeSelector".to_owned(), "tolerations".to_owned()];
-        let event = TerminalEvent::LeftOut { revision: "default/m-00001".into(), fields, more: 2 };
+        let event = TerminalEvent::LeftOut {
+            revision: "default/m-00001".into(),
+            fields,
+            more: 2,
+            why: None,
+        };
         assert_eq!(
             sentence(&event, false),
             " left out default/m-00001: no effect in local mode: nodeSelector, tolerations and 2 more"

@@ -19,6 +19,7 @@ use crate::guardian::Guardian;
 use super::backoff::Backoff;
 use super::command::{self, CommandError, CommandLine, Surroundings};
 use super::environment::{self, References};
+use super::limits::{Group, Limiter, Limits};
 use super::logs::Logs;
 use super::memory::MemoryGauge;
 use super::mounts::{Mounter, Plan, is_program};
@@ -41,6 +42,7 @@ pub(super) struct Machine {
     pub(super) memory: MemoryGauge,
     pub(super) folders: Folders,
     pub(super) mounter: Mounter,
+    pub(super) limiter: Limiter,
 }
 
 /// Kubernetes' default of `terminationGracePeriodSeconds`.
@@ -173,12 +175,25 @@ impl Supervisor {
         let plan = Plan::of(command::directory(&self.container, surroundings), mounts, &variables);
         let line = self.resolve(&plan, &variables).await?;
         let uid = self.pod.uid().unwrap_or_default();
+        let replica = format!("{uid}/{}", self.container.name);
         Ok(Launch {
+            group: self.group(&replica).map(Arc::new),
             line,
             entry: self.entry(plan).map_err(Obstacle::Final)?,
             variables,
             instance: self.machine.instance.clone(),
-            replica: format!("{uid}/{}", self.container.name),
+            replica,
+        })
+    }
+
+    /// The group that limits this run. A container whose group cannot be made runs without limits, as
+    /// where there are no groups at all.
+    fn group(&self, replica: &str) -> Option<Group> {
+        let made = self.machine.limiter.group(replica, Limits::of(&self.container));
+        made.unwrap_or_else(|error| {
+            let (pod, container) = (self.pod.name_any(), &self.container.name);
+            tracing::warn!(%error, pod.name = %pod, %container, "A container has no limits");
+            None
         })
     }
 

@@ -16,6 +16,7 @@ pub mod devices;
 mod environment;
 mod expansion;
 pub mod guardian;
+mod limits;
 mod logs;
 mod memory;
 pub mod mounts;
@@ -31,6 +32,7 @@ mod status;
 mod tasks;
 mod volumes;
 
+pub use limits::Limiter;
 pub use logs::Logs;
 pub use omissions::left_out;
 pub use ports::{PortReservation, Ports};

@@ -41,8 +41,8 @@ const CONTAINER: [&str; 15] = [
 ];
 
 /// The fields of `spec` that are left out, as paths (`containers[0].securityContext`), and how many
-/// more there are than are named.
-pub fn left_out(spec: &PodSpec) -> (Vec<String>, usize) {
+/// more there are than are named. `is_limited` says whether limits of memory and processor time are kept.
+pub fn left_out(spec: &PodSpec, is_limited: bool) -> (Vec<String>, usize) {
     let mut fields = others(spec, &POD, "");
     let containers = [("initContainers", spec.init_containers.as_deref().unwrap_or_default())];
     for (field, containers) in
@@ -51,7 +51,9 @@ pub fn left_out(spec: &PodSpec) -> (Vec<String>, usize) {
         for (index, container) in containers.iter().enumerate() {
             let path = format!("{field}[{index}].");
             fields.extend(others(container, &CONTAINER, &path));
-            fields.extend(resources(container).map(|field| format!("{path}resources.{field}")));
+            fields.extend(
+                resources(container, is_limited).map(|field| format!("{path}resources.{field}")),
+            );
         }
     }
     for (index, volume) in spec.volumes.iter().flatten().enumerate() {
@@ -66,12 +68,13 @@ pub fn left_out(spec: &PodSpec) -> (Vec<String>, usize) {
 
 /// What a container asks for and does not get. Devices, which have a domain in their names, are given out
 /// by their number, and requests of memory count as room.
-fn resources(container: &Container) -> impl Iterator<Item = String> {
+fn resources(container: &Container, is_limited: bool) -> impl Iterator<Item = String> {
     let asked = container.resources.clone().unwrap_or_default();
     let names = |of: Option<BTreeMap<String, Quantity>>| of.unwrap_or_default().into_keys();
     let requests = names(asked.requests).filter(|name| name != "memory");
     let requests = requests.map(|name| format!("requests.{name}"));
-    let limits = names(asked.limits).map(|name| match name.as_str() {
+    let is_kept = move |name: &String| is_limited && matches!(name.as_str(), "cpu" | "memory");
+    let limits = names(asked.limits).filter(move |name| !is_kept(name)).map(|name| match &*name {
         "memory" => "limits.memory (but as the room that is asked for)".to_owned(),
         _ => format!("limits.{name}"),
     });
@@ -101,7 +104,7 @@ mod tests {
 
     fn fields(spec: &Value) -> (Vec<String>, usize) {
         let spec = serde_json::from_value(spec.clone()).expect("a pod");
-        left_out(&spec)
+        left_out(&spec, false)
     }
 
     #[test]
@@ -125,6 +128,10 @@ mod tests {
             "volumes[0].emptyDir.sizeLimit",
         ];
         assert_eq!(fields(&spec), (named.map(str::to_owned).to_vec(), 0));
+        let kept = named.iter().filter(|field| !field.contains("resources.limits"));
+        let kept: Vec<_> = kept.map(|field| (*field).to_owned()).collect();
+        let spec = serde_json::from_value(spec).expect("a pod");
+        assert_eq!(left_out(&spec, true), (kept, 0));
     }
 
     #[test]

@@ -16,6 +16,7 @@ use crate::guardian::{
 };
 
 use super::command::CommandLine;
+use super::limits::Group;
 use super::mounts::Entry;
 
 /// Everything that a program is started with.
@@ -30,6 +31,8 @@ pub(super) struct Launch {
     /// Names pod and container, so that the processes that a container leaves behind can be told
     /// from others.
     pub(super) replica: String,
+    /// What limits the program, if anything does. Kept for as long as the run.
+    pub(super) group: Option<Arc<Group>>,
 }
 
 /// A running process and its group.
@@ -100,6 +103,9 @@ impl Launch {
         else {
             return Err(io::Error::other("the process ended before it was known"));
         };
+        if let Some(group) = &self.group {
+            group.admit(leader);
+        }
         let process = Process {
             child,
             leader,

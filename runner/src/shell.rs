@@ -21,6 +21,7 @@ use crate::tasks;
 
 use super::command::Surroundings;
 use super::container::{self, Machine, Stop};
+use super::limits::Limiter;
 use super::logs::Logs;
 use super::memory::MemoryGauge;
 use super::mounts::Mounter;
@@ -44,6 +45,8 @@ pub struct RunnerOptions {
     /// The program that [`mounts::main`](crate::mounts::main) is reached by with the word `mounted`;
     /// without one no volume can be mounted.
     pub mounter: Option<PathBuf>,
+    /// Makes the groups that limit containers.
+    pub limiter: Limiter,
     /// Variables that every container has beside those of its own.
     pub variables: BTreeMap<String, String>,
     /// Time between SIGTERM and SIGKILL of all replicas when Ebb itself stops.
@@ -54,12 +57,13 @@ pub struct RunnerOptions {
 
 impl RunnerOptions {
     /// Options for an Ebb with the data folder `data` and the identity `instance`, five seconds of
-    /// grace, no guardian and no mounts.
+    /// grace, no guardian, no mounts and no limits.
     pub fn new(data: &std::path::Path, instance: String) -> Self {
         Self {
             logs: Logs::new(PathBuf::from(data).join("logs")),
             volumes: PathBuf::from(data).join("volumes"),
             mounter: None,
+            limiter: Limiter::none("limits were not asked for"),
             variables: BTreeMap::new(),
             instance,
             guardian: None,
@@ -129,6 +133,7 @@ pub async fn run(client: Client, options: RunnerOptions, shutdown: CancellationT
             memory: MemoryGauge::default(),
             folders: folders.clone(),
             mounter: Mounter::new(options.mounter),
+            limiter: options.limiter,
         }),
         workers: HashMap::new(),
         tasks: JoinSet::new(),

@@ -17,6 +17,8 @@ pub(super) const CRASH_LOOP: &str = "CrashLoopBackOff";
 
 /// Kubelet's exit code for a program that could not be started.
 const START_ERROR_CODE: i32 = 128;
+/// Exit code of a program that the kernel, or a shell in its place, says was ended by SIGKILL.
+const OUT_OF_MEMORY_CODE: i32 = SIGNAL_BASE + 9;
 /// Added to the number of the signal that ended a process, this gives its exit code.
 const SIGNAL_BASE: i32 = 128;
 
@@ -133,6 +135,15 @@ impl End {
         }
     }
 
+    /// Says of a program that was killed, in a group in which the kernel has killed for want of memory,
+    /// that this is why; as kubelet does. A program that has lived through the end of another process of
+    /// its own has ended for another reason.
+    pub(super) fn mark_out_of_memory(&mut self) {
+        if self.exit_code == OUT_OF_MEMORY_CODE {
+            self.reason = "OOMKilled";
+        }
+    }
+
     /// A program that could not be started.
     pub(super) fn not_started(message: String, now: Timestamp) -> Self {
         Self {
@@ -162,6 +173,11 @@ mod tests {
         assert_eq!(failed.message.as_deref(), Some("boom"));
         let killed = end(9);
         assert_eq!((killed.exit_code, killed.signal), (137, Some(9)));
+        for (raw, reason) in [(9, "OOMKilled"), (1 << 8, "Error"), (0, "Completed")] {
+            let mut end = end(raw);
+            end.mark_out_of_memory();
+            assert_eq!(end.reason, reason);
+        }
     }
 
     #[test]

@@ -8,6 +8,7 @@ mod doors;
 mod embeddings;
 mod engines;
 mod keys;
+mod limits;
 mod room;
 mod secrecy;
 mod sklearn;

@@ -131,6 +131,14 @@ impl Ebb {
         Some(local.events().iter().filter(|event| named(event)).count())
     }
 
+    /// The fields of all revisions of which `ebb local` has said that they have no effect.
+    pub fn left_out(&self) -> Vec<String> {
+        let events = self.local().events();
+        let fields = events.iter().filter(|event| event["event"] == "left-out");
+        let fields = fields.filter_map(|event| event["fields"].as_array().cloned()).flatten();
+        fields.filter_map(|field| field.as_str().map(str::to_owned)).collect()
+    }
+
     /// How often `ebb local` reported a service as deployed; one that changes is reported again.
     pub fn deployed(&self) -> usize {
         self.local().count("deployed")

@@ -168,7 +168,8 @@ impl Parts {
         let (serving, end) = (activator.clone(), token());
         run("activator", Box::pin(async move { Box::pin(serving.run(end)).await }));
         run("deployments", Box::pin(deployments::run(api.client(), deployments, token())));
-        run("news", Box::pin(news::tell(api.client(), terminal.clone(), token())));
+        let limitless = runner.limiter.obstacle().map(str::to_owned);
+        run("news", Box::pin(news::tell(api.client(), terminal.clone(), limitless, token())));
         let fetches = fetches::follow(api.client(), models, terminal.clone(), token());
         run("fetches", Box::pin(fetches));
         let (server, end) = (api.clone(), token());

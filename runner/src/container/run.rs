@@ -82,6 +82,9 @@ impl Supervisor {
             Ok(status) => End::of(status, since, finished, text),
             Err(error) => End::not_started(error.to_string(), finished),
         };
+        if launch.group.as_ref().is_some_and(|group| group.has_run_out()) {
+            end.mark_out_of_memory();
+        }
         if let Some(complaint) = complaint {
             end.message = Some(complaint);
         }

@@ -173,6 +173,10 @@ impl ProbeTarget {
         let mut command = launch.command();
         let mut child =
             command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().map_err(failed)?;
+        let pid = child.id().and_then(|pid| i32::try_from(pid).ok());
+        if let (Some(group), Some(pid)) = (&launch.group, pid) {
+            group.admit(pid);
+        }
         let (stdout, stderr) = (child.stdout.take(), child.stderr.take());
         let (status, stdout, stderr) =
             tokio::join!(child.wait(), beginning(stdout), beginning(stderr));
@@ -323,6 +327,7 @@ mod tests {
                 variables: std::collections::BTreeMap::new(),
                 instance: "test".to_owned(),
                 replica: "test".to_owned(),
+                group: None,
             },
             0,
         );
