@@ -3,6 +3,7 @@
 
 mod reports;
 mod services;
+mod sources;
 
 #[cfg(test)]
 #[path = "../../fuzz/replay.rs"]
@@ -10,11 +11,12 @@ mod replay;
 
 pub use self::reports::reports;
 pub use self::services::services;
+pub use self::sources::sources;
 
 #[cfg(test)]
 mod tests {
     use super::replay::replay;
-    use super::{reports, services};
+    use super::{reports, services, sources};
 
     #[test]
     fn the_inputs_of_reports_show_no_fault() {
@@ -24,5 +26,10 @@ mod tests {
     #[test]
     fn the_inputs_of_services_show_no_fault() {
         replay("services", services);
+    }
+
+    #[test]
+    fn the_inputs_of_sources_show_no_fault() {
+        replay("sources", sources);
     }
 }

@@ -92,7 +92,9 @@ impl DefaultsConfig {
         )?;
         config.resources(&read)?;
         if let Some(links) = read.text("enable-service-links") {
-            config.enable_service_links = service_links(links);
+            config.enable_service_links = service_links(links).ok_or_else(|| {
+                read.error("enable-service-links", "must be true, false or default")
+            })?;
         }
         read.set("start-timeout", &mut config.start_timeout)?;
         start_timeout::parse(&config.start_timeout)
@@ -147,13 +149,11 @@ impl DefaultsConfig {
     }
 }
 
-/// Neither word leaves the field to Kubernetes, as in Knative.
-fn service_links(text: &str) -> Option<bool> {
-    let is = |word| text.eq_ignore_ascii_case(word);
-    if is("true") {
-        return Some(true);
-    }
-    is("false").then_some(false)
+/// What `enableServiceLinks` becomes by this word: `default` leaves the field to Kubernetes.
+fn service_links(text: &str) -> Option<Option<bool>> {
+    let words = [("true", Some(true)), ("false", Some(false)), ("default", None)];
+    let word = words.into_iter().find(|(word, _)| text.eq_ignore_ascii_case(word));
+    word.map(|(_, links)| links)
 }
 
 #[cfg(test)]
@@ -170,6 +170,7 @@ mod tests {
         assert_eq!(links("True"), Some(true));
         assert_eq!(links("false"), Some(false));
         assert_eq!(links("default"), None);
+        assert!(parse("enable-service-links", "yes").is_err());
         assert_eq!(DefaultsConfig::default().enable_service_links, Some(false));
     }
 
