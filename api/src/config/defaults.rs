@@ -92,9 +92,14 @@ impl DefaultsConfig {
         )?;
         config.resources(&read)?;
         if let Some(links) = read.text("enable-service-links") {
-            config.enable_service_links = service_links(links).ok_or_else(|| {
-                read.error("enable-service-links", "must be true, false or default")
-            })?;
+            let is = |word| links.eq_ignore_ascii_case(word);
+            // What is left to Kubernetes has no value of its own.
+            config.enable_service_links = (!is("default")).then(|| is("true"));
+            read.require(
+                is("true") || is("false") || is("default"),
+                "enable-service-links",
+                "must be true, false or default",
+            )?;
         }
         read.set("start-timeout", &mut config.start_timeout)?;
         start_timeout::parse(&config.start_timeout)
@@ -147,13 +152,6 @@ impl DefaultsConfig {
         }
         Ok(())
     }
-}
-
-/// What `enableServiceLinks` becomes by this word: `default` leaves the field to Kubernetes.
-fn service_links(text: &str) -> Option<Option<bool>> {
-    let words = [("true", Some(true)), ("false", Some(false)), ("default", None)];
-    let word = words.into_iter().find(|(word, _)| text.eq_ignore_ascii_case(word));
-    word.map(|(_, links)| links)
 }
 
 #[cfg(test)]
