@@ -66,6 +66,8 @@ pub fn run(options: &Local) -> anyhow::Result<()> {
     })?;
     let data = options.data_folder();
     let instance = Instance::claim(&data).context("--data")?;
+    // Before anything is started: a process beside this one would be in the way of a group of its own.
+    let limiter = Limiter::prepare();
     // Started before the runtime, so that the child is not born among the runtime's threads.
     let own = std::env::current_exe().context("the path of the ebb program is not known")?;
     let guardian = Guardian::start(instance.identity(), &own)?;
@@ -73,7 +75,7 @@ pub fn run(options: &Local) -> anyhow::Result<()> {
     let mut runner = RunnerOptions::new(&data, instance.identity().to_owned());
     runner.guardian = Some(guardian.clone());
     runner.mounter = Some(own);
-    runner.limiter = Limiter::prepare();
+    runner.limiter = limiter;
     runner.variables = variables;
     let outcome = runtime.block_on(serve(options, runner, &manifests));
     // Not simply dropped: that would wait for blocking calls, and with it the end of the replicas.

@@ -72,9 +72,10 @@ impl Limits {
         let amount = |name| limits.and_then(|limits| limits.get(name)).map(|amount| &*amount.0);
         #[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "`as` clamps")]
         let quota = |processors: f64| (processors * f64::from(PERIOD_US)).ceil() as u64;
-        let quota_us = amount("cpu").and_then(quantity::number).map(quota);
+        // Nothing, as a limit, is no limit; to kubelet, too.
+        let quota_us = amount("cpu").and_then(quantity::number).map(quota).filter(|us| *us > 0);
         Self {
-            memory_bytes: amount("memory").and_then(quantity::whole),
+            memory_bytes: amount("memory").and_then(quantity::whole).filter(|bytes| *bytes > 0),
             quota_us: quota_us.map(|quota| quota.max(QUOTA_MIN_US)),
         }
     }

@@ -206,8 +206,8 @@ mod tests {
         assert_eq!(own[labels::REVISION], "digits-00001");
     }
 
-    #[test]
-    fn a_deployment_of_an_earlier_release_is_found_and_keeps_its_name() {
+    #[tokio::test]
+    async fn a_deployment_of_an_earlier_release_is_found_and_keeps_its_name() {
         let mut revision = revision(&[]);
         let own = "r".repeat(60);
         revision.metadata.name = Some(own.clone());

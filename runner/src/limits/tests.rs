@@ -11,6 +11,7 @@ fn limits(amounts: &Value) -> Limits {
 fn limits_are_read_as_kubelet_reads_them() {
     assert!(limits(&Value::Null).is_none());
     assert!(limits(&json!({"nvidia.com/gpu": "1"})).is_none());
+    assert!(limits(&json!({"memory": "0", "cpu": "0"})).is_none());
     let both = limits(&json!({"memory": "64Mi", "cpu": "1500m"}));
     assert_eq!((both.memory_bytes, both.quota_us), (Some(64 << 20), Some(150_000)));
     assert_eq!(limits(&json!({"cpu": "1m"})).quota_us, Some(QUOTA_MIN_US), "no less is taken");

@@ -306,10 +306,11 @@ fn a_pod_that_a_quota_forbids_is_told_of_at_once_and_forgotten_when_it_comes() {
 fn a_start_is_told_of_while_it_goes_on_and_no_longer() {
     let told =
         |revision: &Revision| revision.status.as_ref().unwrap().annotations.get(START).cloned();
-    let starting = after(revision(), scene(1, 0));
+    let waits = || Scene { pod: json!({"phase": "Pending"}), ..scene(1, 0) };
+    let starting = after(revision(), waits());
     assert!(told(&starting).unwrap().contains("\"phase\":\"pending\""));
     // A reconcile that comes later finds nothing new: the status settles.
-    let again = after_s(30, starting.clone(), scene(1, 0));
+    let again = after_s(30, starting.clone(), waits());
     assert_eq!(again.status, starting.status);
     assert_eq!(news(starting.status.as_ref().unwrap(), again.status.as_ref().unwrap()), News::None);
     let ready = after_s(40, again, scene(1, 1));
