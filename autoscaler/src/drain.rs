@@ -58,8 +58,11 @@ pub struct Drain {
     draining: BTreeMap<String, OrderId>,
     /// The pod that stays without requests, and the first order in force that names it.
     resting: Option<(Arc<str>, OrderId)>,
-    /// When each was condemned, or the lower scale last confirmed as written.
+    /// When each was condemned, or last might have been deleted for a scale that was written then.
     condemned: BTreeMap<String, Instant>,
+    /// When the scale was lowered last, until a higher one is known to be written after it: whoever
+    /// reads that one lowers nothing any more, however often the scale is written again.
+    lowered: Option<Instant>,
     /// When a condemned pod was needed that should have been gone for long.
     slow: Option<Instant>,
     /// When more replicas were asked for the last time.
@@ -143,6 +146,7 @@ impl Drain {
             };
             plan.scale = scene.want.max(held).min(scene.current);
             if plan.scale < scene.current {
+                self.lowered = Some(scene.now);
                 self.condemn(&idle, scene.now);
                 plan.condemned = idle;
             }
@@ -159,13 +163,16 @@ impl Drain {
             && self.is_empty()
             && self.ordered.is_empty()
             && !pods.is_any_marked()
-            && takes_unready(want, pods, 0) == 0
+            && pods.takes_unready(want, 0) == 0
     }
 
     /// Takes note that the last scale was written, in a write that `took` so long: from now on the
-    /// deletion may come.
+    /// deletion may come, or be on its way although the scale was raised again.
     pub fn confirm_written(&mut self, now: Instant, took: Duration) {
-        self.condemned.values_mut().for_each(|since| *since = now);
+        if let Some(lowered) = self.lowered {
+            self.condemned.values_mut().for_each(|since| *since = now);
+            self.lowered = self.lowered.filter(|_| self.raised.is_none_or(|at| at <= lowered));
+        }
         // The pods of a raise that this write carried come to be from now on.
         self.raised = self.raised.map(|at| if now.duration_since(at) <= took { now } else { at });
     }
@@ -233,6 +240,9 @@ impl Drain {
             .map(|pod| pod.uid.to_string())
             .take(usize::try_from(surplus).unwrap_or(usize::MAX))
             .collect();
+        if !marked.is_empty() {
+            self.lowered = Some(scene.now);
+        }
         self.condemned.extend(marked.into_iter().map(|uid| (uid, scene.now)));
     }
 
@@ -336,7 +346,7 @@ impl Drain {
         let unready = ranked.iter().take_while(|(is_ready, ..)| !is_ready).count();
         let is_unready = |uid: &String| scene.pods.get(uid).is_some_and(|pod| !pod.is_ready);
         let marked = count(self.condemned.keys().filter(|uid| is_unready(uid)).count());
-        let taken = takes_unready(scene.want.max(scene.current), scene.pods, marked);
+        let taken = scene.pods.takes_unready(scene.want.max(scene.current), marked);
         ranked.truncate(if taken > 0 { surplus.max(unready) } else { surplus });
         let chosen: BTreeSet<&str> = ranked.into_iter().map(|(.., uid)| &**uid).collect();
         self.draining.retain(|uid, _| chosen.contains(uid.as_str()));
@@ -376,15 +386,6 @@ impl Drain {
             self.condemned.insert(uid.clone(), now);
         }
     }
-}
-
-/// How many unready pods Kubernetes deletes because there are more pods than asked for, besides the
-/// `marked` ones of them, which go before the others.
-fn takes_unready(asked: u32, pods: &Pods, marked: u32) -> u32 {
-    let counts = pods.counts();
-    let unready = counts.not_ready.saturating_add(counts.pending);
-    let surplus = unready.saturating_add(counts.ready).saturating_sub(asked);
-    surplus.min(unready).saturating_sub(marked)
 }
 
 fn count(pods: usize) -> u32 {

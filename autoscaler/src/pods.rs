@@ -197,6 +197,15 @@ impl Pods {
         self.by_uid.is_empty()
     }
 
+    /// How many unready pods Kubernetes deletes because there are more pods than asked for, besides the
+    /// `marked` ones of them, which go before the others.
+    pub fn takes_unready(&self, asked: u32, marked: u32) -> u32 {
+        let counts = self.counts();
+        let unready = counts.not_ready.saturating_add(counts.pending);
+        let surplus = unready.saturating_add(counts.ready).saturating_sub(asked);
+        surplus.min(unready).saturating_sub(marked)
+    }
+
     /// How many there are, by state.
     pub fn counts(&self) -> PodCounts {
         self.counts

@@ -9,10 +9,12 @@ use crate::invariants::MARKED;
 /// How long a mark may stay on a pod that stays: whoever leads may be stopped for 25 s, and the next
 /// one leads 12 s after it.
 const MARKED_MAX: Duration = Duration::from_mins(1);
-/// The same while nothing has been wrong with the control plane for [`MARKED_MAX`]: a mark precedes
-/// the lower scale by half a second, and is taken back by the next decision, or 12 s after it where
-/// the outcome of a write is not known (`UNCONFIRMED_FOR` in `autoscaler/src/drain.rs`).
-const MARKED_CALM_MAX: Duration = Duration::from_secs(16);
+/// The same while nothing has been wrong with the control plane for [`MARKED_MAX`]. A mark precedes the
+/// lower scale by half a second. If the scale rises meanwhile, the marked pod may still be deleted: it is
+/// left alone, and nothing is lowered, for up to 12 s (`UNSEEN_FOR` and `UNCONFIRMED_FOR` in
+/// `autoscaler/src/drain.rs`), and for 6 s more where Kubernetes was slow (`SLOW_FOR`); the next decision
+/// comes within 2 s.
+const MARKED_CALM_MAX: Duration = Duration::from_secs(22);
 /// How long after the end of a process nobody may lead, or whoever does may know no pod: a lease of
 /// 12 s, the start of a process, and its lists.
 const LEADS_AFTER: Duration = Duration::from_secs(25);

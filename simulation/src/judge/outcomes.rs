@@ -354,7 +354,8 @@ fn timed_out(state: &State, request: &Request) -> Finding {
     let had_room = |uid: &Arc<str>| state.room.is_since(uid, begin);
     // Its bytes may have gone to a machine that was lost just then.
     let is_lost = state.disturbances.any(&[What::Pod], is_of(state, &routed), begin, now);
-    if routed.iter().all(had_room) && !is_lost {
+    let may_go = |uid: &Arc<str>| state.may_be_on_its_way_out(uid, now);
+    if routed.iter().all(had_room) && !is_lost && !routed.iter().any(may_go) {
         return Some((ANSWERED, "504 although a pod was ready and free all the time".to_owned()));
     }
     ought_to_start(state, request, &routed, begin)

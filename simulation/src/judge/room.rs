@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::{Judge, KNOWN_AFTER, PodFacts, State};
+use super::{ALL, Judge, KNOWN_AFTER, PodFacts, State, What};
 
 /// What is known of the revisions' pods, by the revision's UID.
 #[derive(Default)]
@@ -45,7 +45,23 @@ impl Judge {
     }
 }
 
+/// How long nobody uses a pod that a lower scale was to take, although it stands
+/// (`UNCONFIRMED_FOR` in `autoscaler/src/drain.rs`), and the next decision after that.
+const LEFT_ALONE_FOR: Duration = Duration::from_secs(14);
+/// What keeps a controller from making a lower scale come true at once.
+const HINDRANCES: &[What] = &[What::Api, What::Stall, What::Pause, What::Control];
+
 impl State {
+    /// Whether pods of the revision stand that a lower scale was to take, and may yet: it was written a
+    /// while ago, and a controller that hears or writes nothing has not acted on it. Ebb leaves them
+    /// alone, whatever has been written since.
+    pub(super) fn may_be_on_its_way_out(&self, revision: &str, now: Duration) -> bool {
+        let Some(lowered) = self.written.lowered(revision) else { return false };
+        let is_controller = |whom: &str| whom == ALL || whom.starts_with("controller");
+        now.saturating_sub(lowered) < LEFT_ALONE_FOR
+            && self.disturbances.any(HINDRANCES, is_controller, lowered, now)
+    }
+
     fn with_room(&self, now: Duration) -> BTreeMap<Arc<str>, Duration> {
         let is_open = |(uid, pod): &(&Arc<str>, &PodFacts)| {
             self.open_since(uid, pod).is_some_and(|at| at <= now)

@@ -79,6 +79,8 @@ pub(super) struct RevisionFacts {
     born: Duration,
     pub(super) died: Option<Duration>,
     pub(super) desired: Option<i64>,
+    /// When it fell last.
+    lowered: Option<Duration>,
     /// The term in which an autoscaler has written it last.
     term: Option<i64>,
 }
@@ -93,6 +95,7 @@ impl RevisionFacts {
             born: ebb_clockwork::elapsed(),
             died: None,
             desired: None,
+            lowered: None,
             term: None,
         }
     }
@@ -107,6 +110,11 @@ impl Written {
     /// How long a request may wait for the Revision.
     pub(super) fn timeout(&self, uid: &str) -> Option<Duration> {
         self.revisions.get(uid).map(|revision| revision.timeout)
+    }
+
+    /// When the scale of the Revision fell last.
+    pub(super) fn lowered(&self, uid: &str) -> Option<Duration> {
+        self.revisions.get(uid)?.lowered
     }
 
     /// Since when the API has a pod as ready, and it is not on its way out.
@@ -281,6 +289,9 @@ impl Judge {
         let before = std::mem::replace(&mut facts.desired, desired);
         if before == desired {
             return;
+        }
+        if desired < before {
+            facts.lowered = Some(now);
         }
         let last = facts.term;
         if role(by) == "autoscaler" {

@@ -26,8 +26,9 @@ const CONVERGED_WITHIN: Duration = Duration::from_secs(150);
 const ASLEEP_WITHIN: Duration = Duration::from_secs(150);
 /// How long it may take until as many pods run as are to be kept without traffic, once all else sleeps.
 const KEPT_WITHIN: Duration = Duration::from_secs(15);
-/// How long after the last fault an activator may not know what all others do: events come late.
-const KNOWN_AFTER: Duration = Duration::from_secs(3);
+/// How long after the last fault an activator may not know what all others do: its watches pause for
+/// 5 s at the most (`daemon/src/pauses.rs`), and events come late.
+const KNOWN_AFTER: Duration = Duration::from_secs(8);
 /// What a condition says of a container that ended.
 const CRASHED: &str = "Container failed with";
 /// How long what is gone may still be known.

@@ -17,6 +17,32 @@ fn a_pod_serves_again_only_when_it_was_left_alone_for_7_s() {
     assert_eq!(case.plan(1, 1, &[&[]], 12_000).reprieved, ["a"]);
 }
 
+/// Found by the simulation: Kubernetes had taken an unready pod in the place of the marked one, which stayed
+/// drained for as long as the load grew: each raise put the time off.
+#[test]
+fn a_pod_is_not_left_alone_longer_because_the_scale_is_raised_again_and_again() {
+    let mut case = case(&[("a", true), ("b", true)]);
+    case.plan(1, 2, &[&[]], 0);
+    assert_eq!(case.plan(1, 2, &[&[]], 1000).condemned, ["a"]);
+    let confirm = |case: &mut Case, at_s| {
+        case.drain.confirm_written(case.start + Duration::from_secs(at_s), Duration::ZERO);
+    };
+    confirm(&mut case, 2);
+    // The controller may have read the lower scale just before this one.
+    case.plan(3, 1, &[&[]], 4_000);
+    confirm(&mut case, 5);
+    for (want, at_s) in [(4, 7), (5, 9), (6, 11)] {
+        assert!(case.plan(want, want - 1, &[&[]], at_s * 1000).reprieved.is_empty(), "{at_s}");
+        confirm(&mut case, at_s);
+    }
+    assert_eq!(case.plan(6, 6, &[&[]], 12_000).reprieved, ["a"]);
+    // What is lowered after that may take it again.
+    case.plan(1, 6, &[&[]], 30_000);
+    assert_eq!(case.plan(1, 6, &[&[]], 31_000).condemned, ["a"]);
+    confirm(&mut case, 40);
+    assert!(case.plan(2, 1, &[&[]], 46_999).reprieved.is_empty());
+}
+
 /// Found by the simulation: the controller's write took four seconds, and the pods were needed just
 /// before it arrived.
 #[test]
