@@ -60,7 +60,7 @@ impl FetchJournal {
         self.source == earlier.source
             && now == then
             && now.validator.is_some()
-            && (now.checked || self.boot == earlier.boot)
+            && (now.checked || (self.boot == earlier.boot && !self.boot.is_empty()))
     }
 }
 

@@ -53,12 +53,17 @@ pub(crate) fn sweep(cache: &Path, mine: &str, now: SystemTime) -> io::Result<()>
         let entry = entry?;
         let name = entry.file_name();
         let Some(name) = name.to_str() else { continue };
-        if name.starts_with(GONE) {
+        // People keep other things beside their models: what is Ebb's has a lock file.
+        let is_ours = |key: &str| CachePlace::new(cache, key).lock().is_file();
+        if let Some(gone) = name.strip_prefix(GONE) {
+            if !gone.rsplit_once('-').is_some_and(|(key, _)| is_ours(key)) {
+                continue;
+            }
             // Two processes may do it at once: what the other one removed is gone as well.
             drop(super::remove(&entry.path()));
             continue;
         }
-        let Some(key) = begun(name).filter(|key| *key != mine) else { continue };
+        let Some(key) = begun(name).filter(|key| *key != mine && is_ours(key)) else { continue };
         let place = CachePlace::new(cache, key);
         if is_stale(&place, now) {
             let Some(_fetched) = lock::try_exclusive(&place.lock())? else { continue };
@@ -121,8 +126,23 @@ mod tests {
         let cache = tempfile::tempdir().unwrap();
         let gone = cache.path().join(".gone-k-1");
         fs::create_dir_all(gone.join("a/b")).unwrap();
+        fs::write(CachePlace::new(cache.path(), "k").lock(), "").unwrap();
         sweep(cache.path(), "k", SystemTime::now()).unwrap();
         assert!(!gone.exists());
+    }
+
+    #[test]
+    fn what_is_not_ebbs_stays_however_old_it_is_and_whatever_its_name() {
+        let cache = tempfile::tempdir().unwrap();
+        let others = [".backup.archive", ".notes.journal", ".gone-away", ".gone-with-the-wind"];
+        for name in others {
+            fs::create_dir(cache.path().join(name)).unwrap();
+        }
+        let later = SystemTime::now() + STALE_AFTER + Duration::from_mins(1);
+        sweep(cache.path(), "k", later).unwrap();
+        for name in others {
+            assert!(cache.path().join(name).exists(), "{name}");
+        }
     }
 
     #[test]

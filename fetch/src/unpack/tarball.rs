@@ -93,6 +93,10 @@ fn survey(mut reader: Box<dyn Read>, to: &Unpacking<'_>) -> Result<u64, FetchErr
         if to.meter.is_stopped() {
             return Err(FetchError::Stopped);
         }
+        // The crate takes a global header for the entry that the attributes before it are about.
+        if kind.is_pax_global_extensions() && told.is_some() {
+            return Err(refuse(&name, "follows another header for one entry"));
+        }
         let mut body = (&mut reader).take(size.next_multiple_of(BLOCK as u64));
         if kind.is_pax_local_extensions() {
             let mut text = Vec::new();

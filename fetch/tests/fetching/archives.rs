@@ -210,6 +210,21 @@ async fn attributes_that_may_be_read_in_two_ways_are_refused() {
     }
 }
 
+/// The crate gives the size to the global header, and the file after it has its own: what the survey took
+/// for contents would be read as headers.
+#[tokio::test]
+async fn a_global_header_after_attributes_is_refused() {
+    let server = Server::start().await;
+    let archive = tarred(&[
+        (EntryType::XHeader, "pax", b"10 size=7\n"),
+        (EntryType::XGlobalHeader, "pax", b"13 comment=x\n"),
+        (EntryType::Regular, "w.bin", b"weights"),
+    ]);
+    let (cache, ended) = fetched(&server, "/m.tar", archive).await;
+    assert!(ended.failed(1).contains("follows another header for one entry"));
+    assert_eq!(cache.keys(), Vec::<String>::new());
+}
+
 #[tokio::test]
 async fn a_fetch_that_was_killed_goes_on_with_its_archive() {
     let server = Server::start().await;
