@@ -2,12 +2,18 @@
 #![allow(clippy::disallowed_types, reason = "here the machine's time counts")]
 
 use std::io::{Read as _, Write as _};
+use std::os::unix::process::ExitStatusExt as _;
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
-/// Longest time for one seed, by the machine's clock. One takes a second; whoever takes so long is
-/// caught in a loop in which simulated time does not go on.
-const SEED_TIMEOUT: Duration = Duration::from_mins(2);
+use nix::sys::resource::{Resource, setrlimit};
+use nix::sys::signal::Signal;
+
+/// Most processor time for one seed. One takes a second; whoever takes so long is caught in a loop in
+/// which simulated time does not go on. The machine's clock would say so of one beside a build, too.
+const SEED_CPU_S: u64 = 120;
+/// Longest time for one seed by the machine's clock: one that takes no processor time waits for itself.
+const SEED_TIMEOUT: Duration = Duration::from_mins(30);
 /// How often a child is looked at.
 const POLL: Duration = Duration::from_millis(5);
 /// How one run of a seed ended.
@@ -16,6 +22,14 @@ pub(crate) struct Ended {
     pub(crate) broken: Option<String>,
     /// Everything that it said.
     pub(crate) text: String,
+}
+
+/// Ends this process once it has had the processor time of a seed.
+pub(crate) fn limit_processor_time() {
+    // At the second limit the kernel's signal would be the one of a machine short of memory.
+    if let Err(error) = setrlimit(Resource::RLIMIT_CPU, SEED_CPU_S, SEED_CPU_S + 10) {
+        say(&format!("No limit of processor time: {error}"));
+    }
 }
 
 /// Lives through a seed in a process of its own, without some of its steps.
@@ -53,7 +67,13 @@ pub(crate) fn one(seed: u64, without: &[usize]) -> Ended {
     }
     let broken = text.lines().find_map(|line| line.strip_prefix("broken at "));
     let broken = broken.and_then(|line| line.split_once(": ").map(|(_, rule)| rule.to_owned()));
-    let silent = || (!status.success()).then(|| format!("the process ended with {status}"));
+    let is_caught = status.signal() == Some(Signal::SIGXCPU as i32);
+    let silent = || {
+        if is_caught {
+            return Some(format!("it does not end within {SEED_CPU_S} s of processor time"));
+        }
+        (!status.success()).then(|| format!("the process ended with {status}"))
+    };
     Ended { broken: broken.or_else(silent), text }
 }
 

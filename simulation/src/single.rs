@@ -7,6 +7,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use ahash::random_state::{RandomSource, set_random_source};
 use clap::Args;
 
+use crate::child::limit_processor_time;
 use crate::invariants::ALIVE;
 use crate::plan::Plan;
 use crate::story::Story;
@@ -52,6 +53,9 @@ pub(crate) fn run(options: &Options) -> ExitCode {
     let mut out = std::io::stdout().lock();
     // Whoever closes standard output does not want to read it.
     let mut say = |text: &str| drop(writeln!(out, "{text}"));
+    if options.brief {
+        limit_processor_time();
+    }
     let plan = Plan::of(options.seed).without(&options.without);
     if options.plan {
         say(&plan.text());
