@@ -9,6 +9,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 
+use ebb_api::annotations::MIN_SCALE;
 use ebb_api::pod::{self, Amounts};
 use ebb_api::{labels, priority};
 use ebb_runner::devices::{DEVICES, Devices};
@@ -219,8 +220,8 @@ fn note(ledger: &mut Ledger, pod: &Pod) {
         let devices = Devices::of_pod(pod);
         // While it loads, it has a part of what it will have.
         let is_measured = Amounts::is_given(pod) && pod::is_ready(pod);
-        let is_asleep = pod::is_asleep(pod) && !is_ending;
-        let ask = Ask { amounts: Amounts::held(pod), is_asleep, ..ask(pod) };
+        let is_asleep = pod::is_asleep(pod);
+        let ask = Ask { amounts: Amounts::held(pod), is_asleep, is_ending, ..ask(pod) };
         let placed = Placed { ask, devices };
         ledger.follow(placed, is_measured);
     } else {
@@ -242,6 +243,9 @@ fn ask(pod: &Pod) -> Ask {
         model,
         amounts: Amounts::requested(pod),
         priority: priority::of(notes).unwrap_or_default(),
+        // Of the template: the default of all models in `config-autoscaler` is not known here.
+        min_scale: MIN_SCALE.get(notes).and_then(|text| text.parse().ok()).unwrap_or_default(),
         is_asleep: false,
+        is_ending: false,
     }
 }

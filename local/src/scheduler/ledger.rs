@@ -8,12 +8,12 @@ use std::cmp::Reverse;
 use std::collections::{BTreeMap, BTreeSet};
 
 use ebb_api::pod::{Amounts, MEMORY, Shortage, WAITING_FOR_ROOM, insufficient};
-use ebb_api::quantity;
 use ebb_runner::devices::Devices;
 
 use self::slumber::Slumber;
 use super::capacity::Capacity;
 
+mod lasting;
 mod slumber;
 
 /// Most models whose memory is remembered; beyond it the first by name are forgotten.
@@ -33,8 +33,12 @@ pub(super) struct Ask {
     /// What it asks for, or holds.
     pub(super) amounts: Amounts,
     pub(super) priority: i16,
+    /// How many replicas its model never has less of.
+    pub(super) min_scale: u32,
     /// Whether its model sleeps in it, and holds less than it will need when it wakes.
     pub(super) is_asleep: bool,
+    /// Whether it is about to end.
+    pub(super) is_ending: bool,
 }
 
 /// A pod that has room.
@@ -127,18 +131,21 @@ impl Ledger {
         }
     }
 
-    /// Takes in a pod that has a node: what it holds now. Until that `is_measured`, the memory of an
-    /// earlier replica is kept free for it.
+    /// Takes in a pod that has a node: what it holds now. While that is not `is_measured`, what it had
+    /// before, or an earlier replica, is kept free for it.
     pub(super) fn follow(&mut self, mut placed: Placed, is_measured: bool) {
         self.queue.retain(|queued| queued.ask.name != placed.ask.name);
         let known = self.held.remove(&placed.ask.name);
         let slumber = known.as_ref().map(|known| known.slumber).unwrap_or_default();
         let now = placed.ask.amounts.of(MEMORY);
         let peak = known.as_ref().map_or(now, |known| known.peak.max(now));
-        let is_measured = is_measured || known.as_ref().is_some_and(|known| known.is_measured);
-        if let Some(known) = known.filter(|_| !is_measured) {
+        let was_measured = known.as_ref().is_some_and(|known| known.is_measured);
+        // One that loads, for the first time or after its container ended, has a part of what it will
+        // have.
+        if let Some(known) = known.filter(|_| !is_measured && !placed.ask.is_asleep) {
             placed.ask.amounts.raise(&known.placed.ask.amounts);
         }
+        let is_measured = is_measured || was_measured;
         let name = placed.ask.name.clone();
         let slumber = slumber.next(placed.ask.amounts.of(MEMORY), placed.ask.is_asleep);
         placed.ask.amounts.raise(&Amounts([(MEMORY.to_owned(), slumber.counted())].into()));
@@ -166,11 +173,15 @@ impl Ledger {
         if self.capacity.memory.is_none() {
             return Vec::new();
         }
-        let mut free = self.free(MEMORY);
+        // What ends is free in a moment: others need not go for it.
+        let ending = self.held.values().filter(|it| it.placed.ask.is_ending);
+        let ending = ending.map(|it| it.placed.ask.amounts.of(MEMORY));
+        let mut free = ending.fold(self.free(MEMORY), u64::saturating_add);
         let mut asleep: Vec<_> = self
             .held
             .values()
-            .filter(|it| it.placed.ask.is_asleep && it.placed.ask.uid.is_some())
+            .filter(|it| it.placed.ask.is_asleep && !it.placed.ask.is_ending)
+            .filter(|it| it.placed.ask.uid.is_some())
             // Requests wait for one that wakes.
             .filter(|it| !it.slumber.is_waking)
             .map(|it| (it.slumber.awake, it.placed.ask.amounts.of(MEMORY), &it.placed.ask))
@@ -240,9 +251,9 @@ impl Ledger {
     }
 
     /// Takes what a pod that waits needs out of what is left for those after it; nothing for one that
-    /// can never be placed.
+    /// cannot be placed whatever of the others goes.
     fn reserve(&self, needed: &Amounts, left: &mut Left) {
-        if self.lasting(needed).is_some() {
+        if !self.is_within_reach(needed) {
             return;
         }
         for (resource, amount) in &needed.0 {
@@ -266,7 +277,10 @@ impl Ledger {
             let needed = self.needed(&self.queue[index].ask);
             let (reason, message) = match self.lasting(&needed) {
                 Some(message) => (UNSCHEDULABLE, message),
-                None => (WAITING_FOR_ROOM, self.lacking(&needed, &mut left)),
+                None if self.is_within_reach(&needed) => {
+                    (WAITING_FOR_ROOM, self.lacking(&needed, &mut left))
+                }
+                None => (WAITING_FOR_ROOM, self.lacking(&needed, &mut left.clone())),
             };
             let queued = &mut self.queue[index];
             let is_first = queued.told.is_none();
@@ -298,26 +312,6 @@ impl Ledger {
             needed.0.remove(MEMORY);
         }
         needed
-    }
-
-    /// Why there will never be room for that much.
-    fn lasting(&self, needed: &Amounts) -> Option<String> {
-        let (resource, amount) =
-            needed.0.iter().find(|(resource, amount)| **amount > self.capacity(resource))?;
-        let there = self.capacity(resource);
-        Some(if resource == MEMORY {
-            format!(
-                "the pod asks for {} of memory, and there are {}: ask for less, or start ebb with a \
-                 larger --memory",
-                quantity::bytes(*amount),
-                quantity::bytes(there)
-            )
-        } else {
-            format!(
-                "the pod asks for {amount} of {resource}, and there are {there}: start ebb with \
-                 --devices {resource}={amount} if this machine has them, or ask for less"
-            )
-        })
     }
 
     /// What is lacking of that much, and what is left `free` after it. Something is: what fits is
@@ -356,13 +350,6 @@ impl Ledger {
             Holding { placed: placed.clone(), is_seen, peak: 0, slumber, is_measured: false };
         self.held.insert(placed.ask.name.clone(), holding);
         Some(placed)
-    }
-
-    fn capacity(&self, resource: &str) -> u64 {
-        match resource {
-            MEMORY => self.capacity.memory.unwrap_or(u64::MAX),
-            _ => self.capacity.devices.get(resource).copied().unwrap_or(0),
-        }
     }
 
     fn free(&self, resource: &str) -> u64 {

@@ -18,7 +18,9 @@ fn ask(name: &str, memory: u64, gpus: u64) -> Ask {
         model: Some(format!("default/{}", name.split('-').next().unwrap())),
         amounts: Amounts(amounts.into_iter().filter(|(_, amount)| *amount > 0).collect()),
         priority: 0,
+        min_scale: 0,
         is_asleep: false,
+        is_ending: false,
     }
 }
 
@@ -43,6 +45,32 @@ fn a_pod_is_placed_if_there_is_room_and_has_devices_of_its_own() {
     ledger.release("default/a");
     assert_eq!(devices(ledger.place(&ask("c", 40, 1))), [0], "given back and given out again");
     assert!(ledger.place(&Ask { name: "default/free".to_owned(), ..Ask::default() }).is_some());
+}
+
+/// A pod that could not be placed beside models that always run once kept all others waiting.
+#[test]
+fn nothing_is_kept_free_for_what_has_no_room_beside_what_stays() {
+    let mut ledger = ledger(100, 1);
+    let always = |name| Ask { min_scale: 1, ..ask(name, 40, 0) };
+    ledger.place(&always("a-1")).unwrap();
+    ledger.place(&always("a-2")).unwrap();
+    // A replica of `a` may go, so that there can be 60.
+    ledger.queue(ask("large", 60, 0));
+    assert_eq!(ledger.place(&ask("b", 10, 0)), None, "it would overtake one that can be placed");
+    ledger.queue(ask("larger", 61, 1));
+    ledger.release("default/large");
+    ledger.place(&ask("c", 10, 1)).unwrap();
+    ledger.queue(ask("last", 15, 0));
+    let lacks = told(&mut ledger).into_iter().map(|(name, _, said)| format!("{name}: {said}"));
+    let lacks: Vec<_> = lacks.collect();
+    assert_eq!(lacks.len(), 2, "{lacks:?}");
+    assert!(lacks[1].starts_with("last: ") && lacks[1].contains("5"), "{lacks:?}");
+    // What ends does not stay.
+    let ask = Ask { is_ending: true, ..always("a-1") };
+    ledger.follow(Placed { ask, ..Placed::default() }, true);
+    let ask = Ask { is_ending: true, ..always("a-2") };
+    ledger.follow(Placed { ask, ..Placed::default() }, true);
+    assert_eq!(ledger.place(&self::ask("d", 5, 0)), None, "it would overtake `larger`");
 }
 
 #[test]
@@ -234,6 +262,34 @@ fn what_sleeps_gives_room_and_goes_when_others_have_taken_it() {
     assert_eq!(crowded(&ledger), [""; 0]);
     follow(&mut ledger, "a", 60, false);
     assert_eq!(ledger.place(&ask("b", 1, 0)), None, "it is awake");
+}
+
+/// What ended took as much as one that is awake, so that more of them went than had to.
+#[test]
+fn what_goes_makes_room_for_the_rest_that_sleeps() {
+    let mut ledger = ledger(100, 0);
+    for name in ["a", "b"] {
+        follow(&mut ledger, name, 60, false);
+        follow(&mut ledger, name, 60, true);
+        follow(&mut ledger, name, 10, true);
+    }
+    ledger.place(&ask("c", 40, 0)).unwrap();
+    assert_eq!(crowded(&ledger), ["a"]);
+    let ask = Ask { is_asleep: true, is_ending: true, ..ask("a", 10, 0) };
+    ledger.follow(Placed { ask, ..Placed::default() }, false);
+    assert_eq!(crowded(&ledger), [""; 0], "`b` can wake once `a` is gone");
+}
+
+/// A container that started anew had nothing at first, so that others took what it needs.
+#[test]
+fn what_loads_again_keeps_the_room_that_it_had() {
+    let mut ledger = ledger(100, 0);
+    follow(&mut ledger, "a", 60, false);
+    let again = Placed { ask: ask("a", 0, 0), ..Placed::default() };
+    ledger.follow(again, false);
+    assert_eq!(ledger.place(&ask("b", 50, 0)), None, "it loads");
+    follow(&mut ledger, "a", 30, false);
+    assert!(ledger.place(&ask("b", 50, 0)).is_some(), "it has less this time");
 }
 
 /// A request waits for it, and its memory is measured only now and then.
