@@ -109,5 +109,7 @@ pub const CREATOR: &str = "serving.knative.dev/creator";
 pub const LAST_MODIFIER: &str = "serving.knative.dev/lastModifier";
 /// Routes that send traffic to the Configuration or Revision, comma-separated.
 pub const ROUTES: &str = "serving.knative.dev/routes";
+/// `true` on a Revision keeps it however old and unused it is.
+pub const NO_GC: &str = "serving.knative.dev/no-gc";
 /// When the routing state of a Revision last changed.
 pub const ROUTING_STATE_MODIFIED: &str = "serving.knative.dev/routingStateModified";

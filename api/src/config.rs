@@ -12,6 +12,7 @@ mod autoscaler;
 mod defaults;
 mod deployment;
 mod features;
+mod gc;
 mod models;
 mod network;
 
@@ -19,6 +20,7 @@ pub use autoscaler::AutoscalerConfig;
 pub use defaults::DefaultsConfig;
 pub use deployment::DeploymentConfig;
 pub use features::{Feature, FeaturesConfig, Flag};
+pub use gc::GcConfig;
 pub use models::ModelsConfig;
 pub use network::NetworkConfig;
 
@@ -36,6 +38,8 @@ pub struct Config {
     pub deployment: DeploymentConfig,
     /// `config-features`.
     pub features: FeaturesConfig,
+    /// `config-gc`.
+    pub gc: GcConfig,
     /// `config-models`.
     pub models: ModelsConfig,
     /// `config-domain` and `config-network`.
@@ -67,6 +71,7 @@ impl Config {
             defaults::MAP => config.defaults = DefaultsConfig::parse(data)?,
             deployment::MAP => config.deployment = DeploymentConfig::parse(data)?,
             features::MAP => config.features = FeaturesConfig::parse(data)?,
+            gc::MAP => config.gc = GcConfig::parse(data)?,
             models::MAP => config.models = ModelsConfig::parse(data)?,
             network::DOMAIN_MAP => config.network.parse_domain(data)?,
             network::MAP => config.network.parse_network(data)?,

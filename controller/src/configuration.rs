@@ -1,9 +1,11 @@
 //! Configuration: one Revision for each template it ever had.
 //!
 //! The steps: dereference its Revisions, validate (which one is the latest, is its name free),
-//! build the next one, apply it if it is missing, status.
+//! build the next one, apply it if it is missing, status; then those that have become garbage are
+//! deleted.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use ebb_api::serving::{Configuration, ConfigurationStatus, Revision};
 use ebb_api::starts::Starts;
@@ -12,9 +14,11 @@ use kube::ResourceExt as _;
 use kube::runtime::controller::Action;
 
 mod build;
+mod collection;
 mod status;
 mod validate;
 
+use self::collection::{Collection, collection};
 use self::validate::{Latest, Newest};
 use crate::cache::{By, Cache};
 use crate::reconciler::{Context, Reconcile, StatusReport};
@@ -36,8 +40,16 @@ impl Reconcile for Configuration {
         let desired = build(&object, start_timeout, &starts, Timestamp::now());
         let (newest, obstacle) = apply(latest, &desired, &context).await?;
         let report = status(&object, &newest, &revisions, Timestamp::now());
+        let status = report.status.clone();
         let action = context.report(&*object, report).await?;
-        obstacle.map_or(Ok(action), Err)
+        if let Some(obstacle) = obstacle {
+            return Err(obstacle);
+        }
+        let look_again = collect(&object, &status, &revisions, &context).await?;
+        Ok(match look_again {
+            Some(pause) if action == Action::await_change() => Action::requeue(pause),
+            _ => action,
+        })
     }
 }
 
@@ -101,6 +113,37 @@ async fn apply(
             None => Err(error),
         },
     }
+}
+
+/// (client) Deletes the Revisions that have become garbage; returns when to look again.
+async fn collect(
+    configuration: &Configuration,
+    status: &ConfigurationStatus,
+    revisions: &[Arc<Revision>],
+    context: &Context,
+) -> Result<Option<Duration>, WriteError> {
+    let namespace = configuration.namespace().unwrap_or_default();
+    let stores = &context.stores;
+    // The label of a Revision follows its Routes after a moment.
+    let is_referenced = |name: &str| !stores.routes.marked(&namespace, By::Names, name).is_empty();
+    let (config, now) = (context.config(), Timestamp::now());
+    let Collection { garbage, look_again } =
+        collection(configuration, status, revisions, is_referenced, &config.gc, now);
+    let mut outcome = Ok(look_again);
+    let mut deleted = Vec::new();
+    for revision in garbage {
+        match context.scribe.delete(&*revision).await {
+            Ok(()) => deleted.push(revision),
+            Err(error) => {
+                outcome = Err(error);
+                break;
+            }
+        }
+    }
+    if let Some(notice) = collection::notice(&deleted) {
+        context.events.publish(configuration, notice).await;
+    }
+    outcome
 }
 
 /// (no client) The status that follows from the Revisions.

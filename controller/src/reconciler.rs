@@ -312,13 +312,14 @@ fn no_fact<K>(_: &K, _: bool) -> Option<Fact> {
 }
 
 /// Reconciles the objects that depend on settings whenever the settings change: Routes for their
-/// hosts, Revisions for their deadlines.
+/// hosts, Revisions for their deadlines, Configurations for what they keep.
 async fn follow_config(
     context: Arc<Context>,
     mut queues: ReconcileQueues,
     stop: CancellationToken,
 ) {
     let mut config = context.config.clone();
+    let mut gc = config.borrow().gc.clone();
     loop {
         tokio::select! {
             biased;
@@ -330,7 +331,14 @@ async fn follow_config(
         }
         let revisions = context.stores.revisions.names().into_iter();
         let routes = context.stores.routes.names().into_iter();
-        let triggers = revisions.map(Trigger::Revision).chain(routes.map(Trigger::Route)).collect();
+        let mut triggers: Vec<_> =
+            revisions.map(Trigger::Revision).chain(routes.map(Trigger::Route)).collect();
+        let now = context.config().gc.clone();
+        if gc != now {
+            gc = now;
+            let all = context.stores.configurations.names().into_iter();
+            triggers.extend(all.map(Trigger::Configuration));
+        }
         queues.reconcile(triggers).await;
     }
 }

@@ -8,7 +8,7 @@
 
 use std::sync::Arc;
 
-use kube::api::{Api, Patch, PatchParams, PostParams};
+use kube::api::{Api, DeleteParams, Patch, PatchParams, PostParams, Preconditions};
 use kube::core::Status;
 use kube::{Client, ResourceExt as _};
 use serde::Serialize;
@@ -254,6 +254,20 @@ impl Scribe {
         let writing = cache.begin(object);
         let answer = self.api(object).patch_status(&name, &params, &Patch::Apply(&patch)).await;
         self.finish(writing, "status", object, answer)
+    }
+
+    /// Deletes an object that has not changed since it was read; one that is gone already is deleted.
+    pub(crate) async fn delete<K: Stored>(&self, object: &K) -> Result<(), WriteError> {
+        let preconditions =
+            Preconditions { uid: object.uid(), resource_version: object.resource_version() };
+        let params = DeleteParams { preconditions: Some(preconditions), ..DeleteParams::default() };
+        let answer = self.api(object).delete(&object.name_any(), &params).await;
+        self.metrics.wrote(&K::kind(&()), "delete");
+        match answer {
+            Err(kube::Error::Api(status)) if status.is_not_found() => Ok(()),
+            Err(source) => Err(WriteError::new("delete", object, source)),
+            Ok(_) => Ok(()),
+        }
     }
 
     fn api<K: Stored>(&self, object: &K) -> Api<K> {

@@ -2,6 +2,7 @@
 //! instead of images.
 
 mod broken;
+mod collection;
 mod crash;
 mod crowded;
 mod doors;
@@ -13,5 +14,6 @@ mod room;
 mod secrecy;
 mod sklearn;
 mod startup;
+mod tags;
 mod volumes;
 mod waiting;

@@ -29,7 +29,7 @@ get list patch watch
 ClusterRole ebb-controller: apps deployments/scale: patch
 ClusterRole ebb-controller: apps deployments: create get list patch watch
 ClusterRole ebb-controller: core pods: list watch
-ClusterRole ebb-controller: core services: create get list patch watch
+ClusterRole ebb-controller: core services: create delete get list patch watch
 ClusterRole ebb-controller: events.k8s.io events: create patch
 ClusterRole ebb-controller: serving.knative.dev configurations revisions routes: \
 create list patch watch
@@ -37,6 +37,7 @@ ClusterRole ebb-controller: serving.knative.dev configurations/finalizers revisi
 routes/finalizers services/finalizers: update
 ClusterRole ebb-controller: serving.knative.dev configurations/status revisions/status \
 routes/status services/status: patch
+ClusterRole ebb-controller: serving.knative.dev revisions: delete
 ClusterRole ebb-controller: serving.knative.dev services: list watch
 Role ebb-activator: core configmaps: list watch
 Role ebb-activator: core secrets [ebb-api-keys]: list watch

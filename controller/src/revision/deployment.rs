@@ -47,9 +47,8 @@ pub(super) fn labels(revision: &Revision) -> BTreeMap<String, String> {
 /// Whether an annotation of a Revision is bookkeeping, such as that of its routing: it changes
 /// while the Revision runs and means nothing to its children.
 pub(super) fn is_bookkeeping(key: &str) -> bool {
-    [annotations::ROUTES, annotations::ROUTING_STATE_MODIFIED].contains(&key)
+    [annotations::ROUTES, annotations::ROUTING_STATE_MODIFIED, annotations::NO_GC].contains(&key)
         || key == "serving.knative.dev/lastPinned"
-        || key == "serving.knative.dev/no-gc"
         || key == owner::LAST_APPLIED
         || [starts::STARTS, START_TIMEOUT.name(), WAITING_EVENTS.name(), WAITING_PAGE.name()]
             .contains(&key)
