@@ -5,13 +5,15 @@
 
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use arc_swap::ArcSwap;
 use dashmap::DashMap;
-use ebb_api::config::NetworkConfig;
+use ebb_api::config::{Feature, FeaturesConfig, Flag, NetworkConfig};
 use ebb_api::names;
 use ebb_api::report::RevisionKey;
 use ebb_api::serving;
+use http::HeaderValue;
 use k8s_openapi::api::core::v1 as core;
 use parking_lot::Mutex;
 use tokio::time::Instant;
@@ -58,6 +60,8 @@ pub(crate) struct Directory {
     models_hosts: ArcSwap<ModelsHosts>,
     /// The namespace that Ebb runs in.
     system: String,
+    /// Whether a header may choose a tag of the host's Route.
+    heeds_tags: AtomicBool,
     /// Who may use the models host.
     pub(crate) gate: Gate,
     /// For requests that came before their host or revision was known.
@@ -119,6 +123,7 @@ impl Directory {
         Self {
             models_hosts: ArcSwap::from_pointee(ModelsHosts::of(network, &system)),
             system,
+            heeds_tags: AtomicBool::new(false),
             arrivals: Arrivals::new(context.meters.overflows_of(Bound::News)),
             gate: Gate::new(Arc::clone(&context)),
             context,
@@ -134,9 +139,24 @@ impl Directory {
         &self.system
     }
 
-    /// The revision for a request to `host` through `door`.
-    pub(crate) fn route(&self, host: &str, door: Door, random: u64) -> Option<Arc<Revision>> {
-        self.table.load().pick(host, door, random).cloned()
+    /// The revision for a request to `host` through `door`, with this header of a tag.
+    pub(crate) fn route(
+        &self,
+        host: &str,
+        door: Door,
+        tag: Option<&HeaderValue>,
+        random: u64,
+    ) -> Option<Arc<Revision>> {
+        // Most requests have none, and need not look at the setting.
+        let tag = tag.filter(|_| self.heeds_tags.load(Ordering::Relaxed));
+        let tag = tag.and_then(|tag| tag.to_str().ok());
+        self.table.load().pick(host, door, tag, random).cloned()
+    }
+
+    /// Takes a change of the features.
+    pub(crate) fn change_features(&self, features: &FeaturesConfig) {
+        let heeds_tags = features.get(Feature::TagHeaderBasedRouting) == Flag::Enabled;
+        self.heeds_tags.store(heeds_tags, Ordering::Relaxed);
     }
 
     /// The table of this moment.

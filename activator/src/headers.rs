@@ -20,6 +20,8 @@ pub(crate) const PEER_REVISION: HeaderName = HeaderName::from_static("ebb-peer-r
 pub(crate) const PEER_REVISION_UID: HeaderName = HeaderName::from_static("ebb-peer-revision-uid");
 /// Says that the client reads events, which its head may not tell.
 pub(crate) const PEER_READS_EVENTS: HeaderName = HeaderName::from_static("ebb-peer-reads-events");
+/// Names a tag of the host's Route, where the settings let it. The pod does not get it.
+pub(crate) const SERVING_TAG: HeaderName = HeaderName::from_static("knative-serving-tag");
 const PEER_PREFIX: &str = "ebb-peer-";
 /// Headers that only the platform may set, by prefix: a client's own could otherwise steer routing
 /// or accounting in a Knative-shaped backend.

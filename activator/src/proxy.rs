@@ -213,7 +213,9 @@ impl Client {
             Caller::Client(_, door) => {
                 let text = checked.host.to_str().map_err(|_| RequestError::Malformed("host"))?;
                 let host = route::normalise(text).map_err(|_| RequestError::Malformed("host"))?;
-                directory.route(&host, *door, rand::random()).ok_or(RequestError::HostUnknown)
+                let tag = checked.request.headers().get(headers::SERVING_TAG);
+                let revision = directory.route(&host, *door, tag, rand::random());
+                revision.ok_or(RequestError::HostUnknown)
             }
             Caller::Peer => {
                 let headers = checked.request.headers();

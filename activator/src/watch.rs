@@ -115,11 +115,13 @@ pub(crate) async fn run_peers(client: Client, peers: &Peers, synced: &Synced) {
     }
 }
 
-/// Follows the domains that the settings name, until dropped.
+/// Follows what the settings say of hosts and tags, until dropped.
 pub(crate) async fn run_network(directory: &Directory, mut config: watch::Receiver<Arc<Config>>) {
+    directory.change_features(&config.borrow().features);
     while config.changed().await.is_ok() {
         let settings = Arc::clone(&config.borrow_and_update());
         directory.change_network(&settings.network);
+        directory.change_features(&settings.features);
     }
 }
 

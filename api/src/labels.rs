@@ -1,5 +1,7 @@
 //! Label keys of Knative Serving that Ebb writes and selects on.
 
+use std::collections::BTreeMap;
+
 /// Name of the Configuration a Revision (and its pods) came from.
 pub const CONFIGURATION: &str = "serving.knative.dev/configuration";
 /// `metadata.generation` of the Configuration that stamped a Revision out.
@@ -26,3 +28,8 @@ pub const VISIBILITY_CLUSTER_LOCAL: &str = "cluster-local";
 pub const ACTIVATORS: &str = "app.kubernetes.io/name=ebb,app.kubernetes.io/component=activator";
 /// The common `app` label of pods, set to the Revision's name unless the user set it.
 pub const APP: &str = "app";
+
+/// Whether an object with these labels is hidden from the external hosts.
+pub fn is_cluster_local(own: &BTreeMap<String, String>) -> bool {
+    own.get(VISIBILITY).is_some_and(|value| value == VISIBILITY_CLUSTER_LOCAL)
+}

@@ -17,6 +17,7 @@ pub mod first_scale;
 #[cfg(any(fuzzing, test))]
 #[doc(hidden)]
 pub mod fuzz;
+pub mod host_template;
 pub mod labels;
 pub mod model_files;
 pub mod model_source;

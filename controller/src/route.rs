@@ -1,13 +1,14 @@
 //! Route: hosts, the split of their requests over Revisions, and the Revisions' routing labels.
 //!
-//! The steps: dereference what the split refers to and the placeholder, validate (are the names
-//! free), build the placeholder, apply it, status, which resolves the split; then the labels. The
+//! The steps: dereference what the split refers to and the placeholders, validate (are the names
+//! free), build the placeholders, apply them, status, which resolves the split; then the labels. The
 //! activator serves what the status says, so a split that cannot be resolved leaves the last good
 //! one in force.
 
 use std::sync::Arc;
 
-use ebb_api::config::Config;
+use ebb_api::config::{Config, NetworkConfig};
+use ebb_api::labels::CONFIGURATION;
 use ebb_api::serving::{Route, RouteStatus};
 use k8s_openapi::api::core::v1 as core;
 use k8s_openapi::jiff::Timestamp;
@@ -17,12 +18,15 @@ use kube::runtime::controller::Action;
 pub(crate) mod claims;
 pub(crate) mod models;
 mod placeholder;
+mod rollout;
 pub(crate) mod routing;
 mod status;
 mod traffic;
 
-use self::status::Gateway;
-use self::traffic::Referenced;
+use self::placeholder::Placeholders;
+use self::rollout::Rolled;
+use self::status::{Gateway, Hosts};
+use self::traffic::{Problem, Referenced};
 use crate::cache::Cache;
 use crate::owner;
 use crate::reconciler::{Context, Reconcile, StatusReport};
@@ -40,30 +44,40 @@ impl Reconcile for Route {
         let known = dereference(&object, &context.stores);
         let names = validate(&object, &known, &context.stores);
         let desired = build(&object, &known, context.gateway_host.as_deref());
-        let (gateway, obstacle) = apply(&object, names, &known, desired, &context).await?;
+        let (gateway, obstacle) = apply(&object, names, desired, &context).await?;
         let models = models::standing(&object, &context.stores);
         let is_behind = models.as_ref().is_some_and(models::Standing::is_behind);
-        let report = status(&object, &known, gateway, models, &context.config(), Timestamp::now());
+        let (config, now) = (context.config(), Timestamp::now());
+        let split = split(&object, &known, &config.network, now);
+        let next_step = split.as_ref().ok().and_then(|rolled| rolled.next);
+        let hosts = Hosts { gateway, hidden: known.placeholders.hidden(&object) };
+        let report = status(&object, split, hosts, models, &config, now);
         let in_force = report.status.traffic.clone();
         let action = context.report(&*object, report).await?;
-        // After the status: requests should not wait for labels.
+        // After the status: requests should not wait for these.
         apply_routing(&object, &in_force, &known.referenced, &context).await?;
-        match obstacle {
-            Some(obstacle) => Err(obstacle),
-            None if is_behind && action == Action::await_change() => {
-                Ok(Action::requeue(models::LOOK_AGAIN_AFTER))
-            }
-            None => Ok(action),
+        for orphan in &known.placeholders.orphans {
+            context.scribe.delete(&**orphan).await?;
+        }
+        let look_again = is_behind.then_some(models::LOOK_AGAIN_AFTER);
+        let look_again = [look_again, next_step].into_iter().flatten().min();
+        match (obstacle, look_again) {
+            (Some(obstacle), _) => Err(obstacle),
+            (None, Some(pause)) if action == Action::await_change() => Ok(Action::requeue(pause)),
+            (None, _) => Ok(action),
         }
     }
 }
+
+/// A core/v1 Service as it should be, and as it is if it is there.
+type Placeholder = (core::Service, Option<Arc<core::Service>>);
 
 /// The objects that a Route's status depends on.
 pub(crate) struct Known {
     /// The Configurations and Revisions that the split names, wanted or in force.
     referenced: Referenced,
-    /// The core/v1 Service that has its name.
-    placeholder: Option<Arc<core::Service>>,
+    /// The core/v1 Services of its name and its tags.
+    placeholders: Placeholders,
 }
 
 /// Whether the Route may have the names that it needs.
@@ -72,15 +86,14 @@ enum Names {
     Free,
     /// Another Route has these hosts.
     HostsTaken(Vec<String>),
-    /// A foreign core/v1 Service has the Route's name.
-    ServiceTaken,
+    /// A foreign core/v1 Service has this name.
+    ServiceTaken(String),
 }
 
-/// (no client) The Configurations and Revisions that the split names, and the placeholder.
+/// (no client) The Configurations and Revisions that the split names, and the placeholders.
 pub(crate) fn dereference(route: &Route, stores: &Stores) -> Known {
-    let namespace = route.namespace().unwrap_or_default();
-    let placeholder = stores.placeholders.get(&namespace, &route.name_any());
-    Known { referenced: referenced(route, stores), placeholder }
+    let placeholders = Placeholders::of(route, stores);
+    Known { referenced: referenced(route, stores), placeholders }
 }
 
 fn referenced(route: &Route, stores: &Stores) -> Referenced {
@@ -107,64 +120,86 @@ fn referenced(route: &Route, stores: &Stores) -> Referenced {
     referenced
 }
 
-/// (no client) Whether the Route may have its hosts and the core/v1 Service of its name.
+/// (no client) Whether the Route may have its hosts and the core/v1 Services of their names.
 fn validate(route: &Route, known: &Known, stores: &Stores) -> Names {
     let taken = claims::taken(route, stores);
-    let is_foreign = |placeholder: &Arc<_>| !owner::controls(route, &**placeholder);
     if !taken.is_empty() {
-        Names::HostsTaken(taken)
-    } else if known.placeholder.as_ref().is_some_and(is_foreign) {
-        Names::ServiceTaken
-    } else {
-        Names::Free
+        return Names::HostsTaken(taken);
     }
+    let foreign = known.placeholders.foreign(route);
+    foreign.map_or(Names::Free, |name| Names::ServiceTaken(name.to_owned()))
 }
 
-/// (no client) The core/v1 Service of the Route's name; `None` without a gateway to point to.
-fn build(route: &Route, known: &Known, gateway_host: Option<&str>) -> Option<core::Service> {
-    gateway_host.map(|host| placeholder::build(route, host, known.placeholder.as_deref()))
+/// (no client) The core/v1 Services of the Route, wanted and known; none without a gateway to point to.
+fn build(route: &Route, known: &Known, gateway_host: Option<&str>) -> Vec<Placeholder> {
+    gateway_host.map(|host| known.placeholders.build(route, host)).unwrap_or_default()
 }
 
-/// (client) Makes the core/v1 Service, unless none is wanted or a name is taken; returns what the
-/// gateway can do, and the obstacle if there is one.
+/// (client) Makes the core/v1 Services, unless a name is taken; returns what the gateway can do, and the
+/// obstacle if there is one.
 async fn apply(
     route: &Route,
     names: Names,
-    known: &Known,
-    desired: Option<core::Service>,
+    desired: Vec<Placeholder>,
     context: &Context,
 ) -> Result<(Gateway, Option<WriteError>), WriteError> {
-    if let Names::HostsTaken(taken) = names {
-        let obstacle = WriteError::taken(&placeholder::named(route, &taken[0]));
-        return Ok((Gateway::HostsTaken(taken), Some(obstacle)));
-    }
-    let Some(desired) = desired else {
-        return Ok((Gateway::Serving, None));
+    // A foreign Service of such a name is left alone.
+    let name_taken = |name: String| {
+        let obstacle = WriteError::taken(&placeholder::named(route, &name));
+        Ok((Gateway::NameTaken(name), Some(obstacle)))
     };
-    let name_taken = || (Gateway::NameTaken, Some(WriteError::taken(&desired)));
-    // A foreign Service of that name is left alone.
-    if matches!(names, Names::ServiceTaken) {
-        return Ok(name_taken());
+    match names {
+        Names::HostsTaken(taken) => {
+            let obstacle = WriteError::taken(&placeholder::named(route, &taken[0]));
+            return Ok((Gateway::HostsTaken(taken), Some(obstacle)));
+        }
+        Names::ServiceTaken(name) if !desired.is_empty() => return name_taken(name),
+        Names::ServiceTaken(_) | Names::Free => {}
     }
     let cache = &context.stores.placeholders;
-    let made = match &known.placeholder {
-        Some(existing) => context.scribe.apply(cache, &desired, Some(existing)).await?,
-        None => context.scribe.create_or_find(cache, &desired).await?,
-    };
-    Ok(if owner::controls(route, &*made) { (Gateway::Serving, None) } else { name_taken() })
+    for (desired, existing) in desired {
+        let made = match &existing {
+            Some(existing) => context.scribe.apply(cache, &desired, Some(existing)).await,
+            None => context.scribe.create_or_find(cache, &desired).await,
+        };
+        match made {
+            Ok(made) if owner::controls(route, &*made) => {}
+            Ok(_) => return name_taken(desired.name_any()),
+            // Such as a tag and a name that are too long together.
+            Err(error) => match error.refusal() {
+                Some(why) => return Ok((Gateway::Refused(why.to_owned()), Some(error))),
+                None => return Err(error),
+            },
+        }
+    }
+    Ok((Gateway::Serving, None))
+}
+
+/// (no client) The split that the Route asks for, as far as a gradual rollout has come.
+fn split(
+    route: &Route,
+    known: &Known,
+    network: &NetworkConfig,
+    now: Timestamp,
+) -> Result<Rolled, Problem> {
+    let Referenced { revisions, .. } = &known.referenced;
+    let goal = traffic::resolve(route, &known.referenced)?;
+    let configuration_of = |name: &str| revisions.get(name)?.labels().get(CONFIGURATION).cloned();
+    let old = route.status.clone().unwrap_or_default();
+    let duration = rollout::duration_of(route, network);
+    Ok(rollout::roll(goal, &old, configuration_of, duration, now))
 }
 
 /// (no client) The status that follows from the split and the gateway.
 fn status(
     route: &Route,
-    known: &Known,
-    gateway: Gateway,
+    split: Result<Rolled, Problem>,
+    hosts: Hosts,
     models: Option<models::Standing>,
     config: &Config,
     now: Timestamp,
 ) -> StatusReport<RouteStatus> {
-    let resolved = traffic::resolve(route, &known.referenced);
-    let mut status = status::of(route, resolved, gateway, &config.network, now);
+    let mut status = status::of(route, split, hosts, &config.network, now);
     models::tell(&mut status, models, now);
     let old = route.status.clone().unwrap_or_default();
     StatusReport { news: status::news(&old, &status), status, notices: Vec::new() }

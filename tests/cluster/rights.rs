@@ -3,12 +3,13 @@
 use anyhow::Context as _;
 use ebb_tests::ebb::Ebb;
 use ebb_tests::manifest::service;
-use k8s_openapi::api::core::v1::Pod;
-use kube::api::{ListParams, Patch, PatchParams};
+use k8s_openapi::api::core::v1::{Pod, Service};
+use kube::api::{DeleteParams, ListParams, Patch, PatchParams, PostParams};
 use kube::{Api, Client};
 use serde_json::{Value, json};
 
 const AUTOSCALER: &str = "system:serviceaccount:knative-serving:ebb-autoscaler";
+const CONTROLLER: &str = "system:serviceaccount:knative-serving:ebb-controller";
 const COST: &str = "controller.kubernetes.io/pod-deletion-cost";
 const ASLEEP: &str = "serving.ebb.dev/asleep";
 
@@ -58,5 +59,23 @@ async fn the_autoscaler_marks_pods_and_changes_nothing_else_of_them() -> anyhow:
     }
     // The policy applies to the autoscaler alone.
     ebb.kubectl().ok(&["annotate", "pod", &name, "other=1"]).await?;
+    Ok(())
+}
+
+/// Without the policy the holder of the controller's token could cut off every Service.
+#[tokio::test]
+async fn the_controller_deletes_no_service_but_those_of_routes() -> anyhow::Result<()> {
+    let ebb = Ebb::start().await?;
+    ebb.kubectl().apply(&service("hello", "ebb-backend", &[], "", "")).await?;
+    ebb.kubectl().wait_ready("hello").await?;
+    let (client, namespace) = client_as(&ebb, CONTROLLER).await?;
+    let services: Api<Service> = Api::namespaced(client, &namespace);
+    let other = json!({"metadata": {"name": "other"}, "spec": {"ports": [{"port": 80}]}});
+    services.create(&PostParams::default(), &serde_json::from_value(other)?).await?;
+    let refused = services.delete("other", &DeleteParams::default()).await;
+    let refused = refused.err().context("it was taken")?.to_string();
+    assert!(refused.contains("no Service but those of Routes"), "{refused}");
+    let dry = DeleteParams { dry_run: true, ..DeleteParams::default() };
+    services.delete("hello", &dry).await?;
     Ok(())
 }

@@ -1,11 +1,11 @@
 //! Revisions side by side: splits, tags, rollback.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use ebb_tests::ebb::Ebb;
-use ebb_tests::eventually;
-use ebb_tests::incarnations;
 use ebb_tests::manifest::backend;
+use ebb_tests::{PATIENCE, eventually, incarnations};
+use tokio::time::Instant;
 
 /// Requests for a split: with 200 at 50/50, fewer than a quarter on one side has a chance below
 /// 1e-12.
@@ -157,5 +157,46 @@ async fn a_name_that_is_used_again_is_never_answered_by_its_earlier_owner() -> a
     let ebb = Ebb::start().await?;
     let answered = incarnations::follow(&ebb, 8).await?;
     println!("{answered} requests were answered");
+    Ok(())
+}
+
+/// Requests move to the new Revision in steps, and the Service says so until all have.
+#[tokio::test]
+async fn a_gradual_rollout_moves_requests_step_by_step() -> anyhow::Result<()> {
+    let ebb = Ebb::start().await?;
+    let kubectl = ebb.kubectl();
+    kubectl.apply(&backend("hello", &["--text", "one"])).await?;
+    kubectl.wait_ready("hello").await?;
+    let gradual = "serving.knative.dev/rollout-duration=8s";
+    kubectl.ok(&["annotate", "ksvc", "hello", gradual]).await?;
+    kubectl.apply(&backend("hello", &["--text", "two"])).await?;
+    // Shares, oldest Revision first, such as `99 1`, and why the Route is not ready.
+    let part =
+        r#"{.status.traffic[*].percent},{.status.conditions[?(@.type=="RoutesReady")].reason}"#;
+    let mut seen = Vec::new();
+    let (mut reasons, mut texts_seen) = (BTreeSet::new(), BTreeSet::new());
+    let deadline = Instant::now() + PATIENCE;
+    while seen.last().is_none_or(|shares| *shares != [100] || seen.len() == 1) {
+        assert!(Instant::now() < deadline, "{seen:?}");
+        let said = kubectl.field("ksvc/hello", part).await?;
+        let (shares, reason) = said.split_once(',').unwrap();
+        let shares: Vec<u32> = shares.split(' ').map(|share| share.parse().unwrap()).collect();
+        assert_eq!(shares.iter().sum::<u32>(), 100, "{said}");
+        if shares.len() > 1 {
+            reasons.insert(reason.to_owned());
+            texts_seen.extend(texts(&ebb, &ebb.host("hello"), 20).await?.into_keys());
+        }
+        if seen.last() != Some(&shares) {
+            seen.push(shares);
+        }
+    }
+    let newest: Vec<u32> = seen.iter().skip(1).map(|shares| *shares.last().unwrap()).collect();
+    assert!(newest.len() > 3 && newest.is_sorted(), "{seen:?}");
+    assert_eq!(reasons, ["RolloutInProgress".to_owned()].into());
+    assert_eq!(texts_seen, ["one".to_owned(), "two".to_owned()].into());
+    kubectl.wait_ready("hello").await?;
+    assert_eq!(texts(&ebb, &ebb.host("hello"), 10).await?, [("two".to_owned(), 10)].into());
+    let note = kubectl.field("route/hello", "{.status.annotations}").await?;
+    assert_eq!(note, "", "nothing is left of it");
     Ok(())
 }

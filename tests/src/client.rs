@@ -21,6 +21,7 @@ pub struct Client {
     pool: Pool<HttpConnector, Full<Bytes>>,
     /// The API key that it shows.
     key: Option<String>,
+    tag: Option<String>,
 }
 
 /// A whole response.
@@ -38,13 +39,19 @@ impl Client {
     /// A client that dials `gateway` and speaks HTTP/1.1.
     pub fn new(gateway: SocketAddr) -> Self {
         let pool = Pool::builder(TokioExecutor::new()).build(HttpConnector::new());
-        Self { gateway, pool, key: None }
+        Self { gateway, pool, key: None, tag: None }
     }
 
     /// The same client, which shows this API key.
     #[must_use]
     pub fn with_key(&self, key: &str) -> Self {
         Self { key: Some(key.to_owned()), ..self.clone() }
+    }
+
+    /// The same client, whose requests name a tag.
+    #[must_use]
+    pub fn with_tag(&self, tag: &str) -> Self {
+        Self { tag: Some(tag.to_owned()), ..self.clone() }
     }
 
     /// `GET path` at `host`.
@@ -87,6 +94,9 @@ impl Client {
         if let Some(key) = &self.key {
             let value = format!("Bearer {key}").parse()?;
             request.headers_mut().insert(header::AUTHORIZATION, value);
+        }
+        if let Some(tag) = &self.tag {
+            request.headers_mut().insert("knative-serving-tag", tag.parse()?);
         }
         let whole = async {
             let response = self.pool.request(request).await.context("no response")?;

@@ -9,7 +9,7 @@ use ebb_api::report::RevisionKey;
 use super::facts::{Address, Key, RouteFacts};
 use super::models::Offer;
 use super::split::Split;
-use super::table::{Entry, RouteTable};
+use super::table::{Entry, RouteTable, Tags};
 
 /// All Routes, every claim of theirs, and the table that follows from them.
 ///
@@ -67,17 +67,27 @@ impl<T> RouteClaims<T> {
             is_public: facts.is_public(&self.cluster_domain),
             trouble,
         };
-        let addresses = facts.addresses(&self.cluster_domain);
-        for (order, address) in addresses.into_iter().enumerate() {
-            let Address { tag, hosts, shares } = address;
+        let mut ways = Vec::new();
+        let mut tags = Tags::new();
+        for Address { tag, hosts, shares } in facts.addresses(&self.cluster_domain) {
             let targets = shares.iter().map(|(percent, key)| (*percent, resolve(key)));
             let Some(split) = Split::of(targets).map(Arc::new) else {
                 continue;
             };
-            offer.add(tag, &split, hosts.iter().any(|(_, is_public)| *is_public));
+            let is_public = hosts.iter().any(|(_, is_public)| *is_public);
+            if let Some(tag) = &tag {
+                tags.insert(tag.clone(), (Arc::clone(&split), is_public));
+            }
+            offer.add(tag.clone(), &split, is_public);
+            ways.push((tag, hosts, split));
+        }
+        let tags = (!tags.is_empty()).then(|| Arc::new(tags));
+        for (order, (tag, hosts, split)) in ways.into_iter().enumerate() {
+            let tags = tags.as_ref().filter(|_| tag.is_none());
             for (host, is_public) in hosts {
                 let host: Arc<str> = host.into();
-                let entry = Entry { split: Arc::clone(&split), is_public };
+                let (split, tags) = (Arc::clone(&split), tags.cloned());
+                let entry = Entry { split, is_public, tags };
                 let claim = Claim { route: Arc::clone(&key), order, entry };
                 let claims = self.claims.entry(Arc::clone(&host)).or_default();
                 let place = claims.partition_point(|other| {
@@ -236,8 +246,9 @@ mod tests {
         claims.set(facts("a", "one", None), &mut named);
         let before = claims.table();
         claims.set(facts("a", "two", None), &mut named);
-        let picked =
-            |table: &RouteTable<String>| table.pick("a.default", Door::Inner, 0).cloned().unwrap();
+        let picked = |table: &RouteTable<String>| {
+            table.pick("a.default", Door::Inner, None, 0).cloned().unwrap()
+        };
         assert_eq!((picked(&before), picked(&claims.table())), ("one".into(), "two".into()));
         assert!(claims.remove("default", "a") && !claims.remove("default", "a"));
         assert!(claims.table().is_empty() && claims.claims.is_empty() && !before.is_empty());
@@ -304,7 +315,9 @@ mod tests {
             prop_assert_eq!(table.len(), want.len());
             for host in fresh.claims.keys() {
                 for door in [Door::Outer, Door::Inner] {
-                    prop_assert_eq!(table.pick(host, door, 0), want.pick(host, door, 0));
+                    prop_assert_eq!(table.pick(host, door, None, 0), want.pick(host, door, None, 0));
+                    let tagged = |table: &RouteTable<String>| table.pick(host, door, Some("t"), 0).cloned();
+                    prop_assert_eq!(tagged(&table), tagged(&want));
                 }
             }
             for door in [Door::Outer, Door::Inner] {

@@ -1,7 +1,6 @@
 //! What a Route says of its hosts, taken out of its object.
 
 use std::borrow::Cow;
-use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use ebb_api::condition;
@@ -87,7 +86,7 @@ impl RouteFacts {
             .collect();
         Some(Self {
             host: status.and_then(|s| s.url.as_deref()).and_then(host_of_url),
-            is_private: route.metadata.labels.as_ref().is_some_and(is_private),
+            is_private: route.metadata.labels.as_ref().is_some_and(labels::is_cluster_local),
             models: ModelFacts::of(route).map(Box::new),
             namespace,
             name,
@@ -132,15 +131,24 @@ impl RouteFacts {
             hosts: hosts(&self.name, self.host.as_deref()),
             shares: self.targets.iter().map(|t| (t.percent, t.revision.clone())).collect(),
         };
-        let tagged = self.targets.iter().filter_map(|target| {
-            let tag = target.tag.as_ref()?;
-            Some(Address {
+        let mut addresses = vec![main];
+        for target in &self.targets {
+            let Some(tag) = &target.tag else { continue };
+            // A tag alone may have no share of the Route's requests.
+            let share = (target.percent.max(1), target.revision.clone());
+            // During a gradual rollout several Revisions have one tag.
+            let same = addresses.iter_mut().find(|known| known.tag.as_ref() == Some(&tag.name));
+            if let Some(same) = same {
+                same.shares.push(share);
+                continue;
+            }
+            addresses.push(Address {
                 tag: Some(tag.name.clone()),
                 hosts: hosts(&names::tag(&tag.name, &self.name), tag.host.as_deref()),
-                shares: vec![(1, target.revision.clone())],
-            })
-        });
-        std::iter::once(main).chain(tagged).collect()
+                shares: vec![share],
+            });
+        }
+        addresses
     }
 }
 
@@ -170,10 +178,6 @@ impl ModelFacts {
 fn host_of_url(url: &str) -> Option<String> {
     let uri: http::Uri = url.parse().ok()?;
     normalise(uri.authority()?.as_str()).ok().map(Cow::into_owned)
-}
-
-fn is_private(own: &BTreeMap<String, String>) -> bool {
-    own.get(labels::VISIBILITY).is_some_and(|value| value == labels::VISIBILITY_CLUSTER_LOCAL)
 }
 
 /// Whether a host lies in the cluster's domain, which nobody outside can look up. As Knative's

@@ -1,5 +1,6 @@
 //! The table itself: a host and a door lead to a revision.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use rpds::HashTrieMapSync;
@@ -21,7 +22,12 @@ pub(super) struct Entry<T> {
     pub(super) split: Arc<Split<T>>,
     /// Whether the outer door knows it.
     pub(super) is_public: bool,
+    /// Where the tags of its Route lead, for a Route's own host if it has tags.
+    pub(super) tags: Option<Arc<Tags<T>>>,
 }
+
+/// The tags of a Route by name: where each leads, and whether the outer door knows its host.
+pub(super) type Tags<T> = BTreeMap<String, (Arc<Split<T>>, bool)>;
 
 // === impl RouteTable ===
 
@@ -39,10 +45,15 @@ impl<T> Clone for RouteTable<T> {
 
 impl<T> RouteTable<T> {
     /// The revision for a request to `host` (normalised) that came through `door`; `random` decides
-    /// between several. A host that is not for the door is like one that does not exist.
-    pub fn pick(&self, host: &str, door: Door, random: u64) -> Option<&T> {
+    /// between several. A host that is not for the door is like one that does not exist. A request that
+    /// names a `tag` of the host's Route gets what the tag's own host leads to, and any other tag counts
+    /// as none.
+    pub fn pick(&self, host: &str, door: Door, tag: Option<&str>, random: u64) -> Option<&T> {
         let entry = self.hosts.get(host)?;
-        (door == Door::Inner || entry.is_public).then(|| entry.split.pick(random))
+        let is_open = |is_public: bool| door == Door::Inner || is_public;
+        let tagged = || entry.tags.as_ref()?.get(tag?).filter(|(_, is_public)| is_open(*is_public));
+        let split = || tagged().map_or(&entry.split, |(split, _)| split);
+        is_open(entry.is_public).then(|| split().pick(random))
     }
 
     /// The models.
@@ -65,6 +76,6 @@ impl<T> RouteTable<T> {
 
 impl<T> Clone for Entry<T> {
     fn clone(&self) -> Self {
-        Self { split: Arc::clone(&self.split), is_public: self.is_public }
+        Self { split: Arc::clone(&self.split), is_public: self.is_public, tags: self.tags.clone() }
     }
 }

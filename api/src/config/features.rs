@@ -6,7 +6,7 @@ use super::{ConfigError, Reader};
 
 pub(super) const MAP: &str = "config-features";
 
-/// Whether a part of a pod that Knative puts behind a feature flag is allowed here.
+/// Whether what Knative puts behind a feature flag is allowed here.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Flag {
     /// The feature may not be used.
@@ -17,7 +17,7 @@ pub enum Flag {
     Enabled,
 }
 
-/// A part of a pod that can be allowed or not.
+/// A part of a pod that can be allowed or not, and what else Knative has such flags for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 #[allow(missing_docs, reason = "each is the field that it is named after")]
 pub enum Feature {
@@ -44,6 +44,7 @@ pub enum Feature {
     SchedulerName,
     SecurityContext,
     ShareProcessNamespace,
+    TagHeaderBasedRouting,
     Tolerations,
     TopologySpreadConstraints,
     VolumesCsi,
@@ -76,6 +77,7 @@ const KEYS: &[(Feature, &str)] = &[
     (Feature::SchedulerName, "kubernetes.podspec-schedulername"),
     (Feature::SecurityContext, "kubernetes.podspec-securitycontext"),
     (Feature::ShareProcessNamespace, "kubernetes.podspec-shareprocessnamespace"),
+    (Feature::TagHeaderBasedRouting, "tag-header-based-routing"),
     (Feature::Tolerations, "kubernetes.podspec-tolerations"),
     (Feature::TopologySpreadConstraints, "kubernetes.podspec-topologyspreadconstraints"),
     (Feature::VolumesCsi, "kubernetes.podspec-volumes-csi"),

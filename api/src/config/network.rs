@@ -1,23 +1,41 @@
 //! `config-domain` and `config-network`.
 
+use std::cmp::Reverse;
 use std::collections::BTreeMap;
+use std::time::Duration;
+
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
+use serde::Deserialize;
 
 use super::{ConfigError, Reader};
+use crate::host_template::{HostFields, HostTemplate};
 use crate::names;
 
 pub(super) const DOMAIN_MAP: &str = "config-domain";
 pub(super) const MAP: &str = "config-network";
 
+/// Most domains: each Route is compared with all of them.
+const DOMAINS_MAX: usize = 64;
+/// The only hosts of tags that there are.
+const TAG_TEMPLATE: &str = "{{.Tag}}-{{.Name}}";
+
 /// Hosts and URLs of routes.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct NetworkConfig {
-    /// Domain of external hosts, `name.namespace.DOMAIN`. The domain may carry a port, which then
-    /// stands in URLs only: a gateway that does not listen on 80 still gets addresses that work.
+    /// Domain of external hosts, `name.namespace.DOMAIN`, of Routes that no selector fits. The domain may
+    /// carry a port, which then stands in URLs only: a gateway that does not listen on 80 still gets
+    /// addresses that work.
     pub domain: String,
+    /// Further domains, for Routes with all these labels.
+    pub selected_domains: BTreeMap<String, BTreeMap<String, String>>,
+    /// How external hosts are made.
+    pub host_template: HostTemplate,
     /// Domain of the cluster's own names.
     pub cluster_domain: String,
     /// `http` or `https`, for URLs.
     pub scheme: String,
+    /// How long requests take to move to a new Revision; zero if they move at once.
+    pub rollout_duration: Duration,
 }
 
 impl Default for NetworkConfig {
@@ -25,21 +43,53 @@ impl Default for NetworkConfig {
         Self {
             // Knative's own default, under which nothing is reachable from outside.
             domain: "svc.cluster.local".to_owned(),
+            selected_domains: BTreeMap::new(),
+            host_template: HostTemplate::default(),
             cluster_domain: "cluster.local".to_owned(),
             scheme: "http".to_owned(),
+            rollout_duration: Duration::ZERO,
         }
     }
 }
 
 impl NetworkConfig {
-    /// The external host of a route or tag, with the port if the domain has one.
-    pub fn host(&self, name: &str, namespace: &str) -> String {
-        format!("{name}.{namespace}.{}", self.domain)
+    /// The domain of a Route with these labels: that whose selector has the most labels, all of them on
+    /// the Route, and of several the first by name.
+    fn domain_of(&self, labels: &BTreeMap<String, String>) -> &str {
+        let fits = |selector: &BTreeMap<String, String>| {
+            selector.iter().all(|(label, value)| labels.get(label) == Some(value))
+        };
+        let fitting = self.selected_domains.iter().filter(|(_, selector)| fits(selector));
+        let most = fitting.min_by_key(|(_, selector)| Reverse(selector.len()));
+        most.map_or(&self.domain, |(domain, _)| domain)
     }
 
-    /// The external URL of a route or tag.
-    pub fn url(&self, name: &str, namespace: &str) -> String {
-        format!("{}://{}", self.scheme, self.host(name, namespace))
+    /// The external URL of a Route or tag of that `name`.
+    ///
+    /// # Errors
+    ///
+    /// Why its host cannot be, as one sentence in Knative's words.
+    pub fn url(&self, name: &str, route: &ObjectMeta) -> Result<String, String> {
+        let none = BTreeMap::new();
+        let labels = route.labels.as_ref().unwrap_or(&none);
+        let host = self.host_template.fill(HostFields {
+            name,
+            namespace: route.namespace.as_deref().unwrap_or_default(),
+            domain: self.domain_of(labels),
+            annotations: route.annotations.as_ref().unwrap_or(&none),
+            labels,
+        });
+        let (plain, _) = host.split_once(':').unwrap_or((&host, ""));
+        let is_label =
+            |label: &str| names::is_label(label) && label.len() <= names::LABEL_CHARS_MAX;
+        if names::is_subdomain(plain) && plain.split('.').all(is_label) {
+            return Ok(format!("{}://{host}", self.scheme));
+        }
+        Err(format!(
+            "domain name error: invalid domain name {host:?}: each part between dots must have 1 to {} \
+             characters, small letters, digits and '-', none of these at its ends",
+            names::LABEL_CHARS_MAX
+        ))
     }
 
     /// The URL inside the cluster.
@@ -53,19 +103,27 @@ impl NetworkConfig {
         data: &BTreeMap<String, String>,
     ) -> Result<(), ConfigError> {
         let read = Reader { map: DOMAIN_MAP, data };
-        let mut domains = data.iter().filter(|(key, _)| !key.starts_with('_'));
-        let Some((domain, selector)) = domains.next() else {
-            return Ok(());
-        };
-        read.require(
-            selector.trim().is_empty(),
-            domain,
-            "selectors are not supported; leave the value empty",
-        )?;
-        if let Some((second, _)) = domains.next() {
-            return Err(read.error(second, "only one domain is supported"));
+        self.selected_domains.clear();
+        let domains = data.iter().filter(|(key, _)| !key.starts_with('_'));
+        let mut default: Option<&String> = None;
+        for (domain, text) in domains {
+            let selector = selector(text).map_err(|problem| read.error(domain, problem))?;
+            if selector.is_empty() {
+                // The first by name, as in Knative.
+                default = default.or(Some(domain));
+            } else {
+                self.selected_domains.insert(domain.clone(), selector);
+            }
+            let is_bounded = self.selected_domains.len() <= DOMAINS_MAX;
+            read.require(
+                is_bounded,
+                domain,
+                "is one too many: at most 64 domains have a selector",
+            )?;
         }
-        domain.clone_into(&mut self.domain);
+        if let Some(domain) = default {
+            domain.clone_into(&mut self.domain);
+        }
         Ok(())
     }
 
@@ -82,6 +140,43 @@ impl NetworkConfig {
             )?;
             scheme.clone_into(&mut self.scheme);
         }
+        self.host_template = HostTemplate::default();
+        if let Some(text) = read.text("domain-template") {
+            let template = HostTemplate::parse(text);
+            self.host_template = template.map_err(|why| read.error("domain-template", why))?;
+        }
+        read.require(
+            read.text("tag-template").is_none_or(|text| text == TAG_TEMPLATE),
+            "tag-template",
+            "must be {{.Tag}}-{{.Name}}: hosts of tags have that form always",
+        )?;
+        self.rollout_duration = Duration::ZERO;
+        if let Some(text) = read.text("rollout-duration") {
+            let seconds = text.parse::<u32>().map_err(|_| {
+                read.error("rollout-duration", "must be a whole number of seconds, such as 600")
+            })?;
+            self.rollout_duration = Duration::from_secs(seconds.into());
+        }
         Ok(())
     }
 }
+
+/// Which Routes get a domain.
+#[derive(Default, Deserialize)]
+struct Choice {
+    #[serde(default)]
+    selector: BTreeMap<String, String>,
+}
+
+fn selector(text: &str) -> Result<BTreeMap<String, String>, String> {
+    if text.trim().is_empty() {
+        return Ok(BTreeMap::new());
+    }
+    let choice: Result<Choice, _> = serde_saphyr::from_str(text);
+    let wanted =
+        "must be empty, or YAML: `selector:` and the labels of the Routes that get the domain";
+    choice.map(|choice| choice.selector).map_err(|_| wanted.to_owned())
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,5 +1,7 @@
 //! Route: hosts, and how their requests are split over Revisions.
 
+use std::collections::BTreeMap;
+
 use kube_derive::CustomResource;
 use serde::{Deserialize, Serialize};
 
@@ -75,6 +77,9 @@ pub struct Addressable {
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(rename_all = "camelCase")]
 pub struct RouteStatus {
+    /// How a gradual rollout goes on, while there is one.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub annotations: BTreeMap<String, String>,
     /// The generation that this status describes.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub observed_generation: Option<i64>,

@@ -15,7 +15,7 @@ const END: char = '\0';
 pub(crate) enum By {
     /// Revisions, by the name of their Configuration.
     Configuration,
-    /// Revisions, by each Route that is marked on them.
+    /// Revisions, by each Route that is marked on them; and the core/v1 Services of a Route's tags.
     Route,
     /// Pods, by the UID of their Revision.
     Revision,

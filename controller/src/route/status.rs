@@ -1,13 +1,16 @@
 //! The status of a Route. Reasons and texts: knative/serving
 //! pkg/apis/serving/v1/route_lifecycle.go.
 
+use std::collections::BTreeSet;
+
 use ebb_api::config::NetworkConfig;
-use ebb_api::serving::{Addressable, Route, RouteStatus, TrafficTarget};
+use ebb_api::serving::{Addressable, Route, RouteStatus};
 use ebb_api::{labels, names};
 use k8s_openapi::jiff::Timestamp;
 use kube::ResourceExt as _;
 
 use super::claims;
+use super::rollout::{ROLLOUT, Rolled};
 use super::traffic::Problem;
 use crate::settling::{self, News};
 
@@ -20,44 +23,68 @@ const CERTIFICATE: &str = RouteStatus::CERTIFICATE_PROVISIONED;
 pub(super) enum Gateway {
     /// The gateway can serve the Route.
     Serving,
-    /// Another core/v1 Service has the name.
-    NameTaken,
+    /// Another core/v1 Service has this name.
+    NameTaken(String),
+    /// A core/v1 Service is refused, for this reason.
+    Refused(String),
     /// Another Route has these hosts, so the split cannot be put in force.
     HostsTaken(Vec<String>),
 }
 
-/// The status that follows from the resolved split.
+/// What is known of a Route's hosts.
+#[derive(Debug)]
+pub(super) struct Hosts {
+    /// What the gateway can do.
+    pub(super) gateway: Gateway,
+    /// Names of hosts that the outer door does not know though it knows the Route.
+    pub(super) hidden: BTreeSet<String>,
+}
+
+/// The status that follows from the split that is to be in force.
 pub(super) fn of(
     route: &Route,
-    resolved: Result<Vec<TrafficTarget>, Problem>,
-    gateway: Gateway,
+    split: Result<Rolled, Problem>,
+    hosts: Hosts,
     network: &NetworkConfig,
     now: Timestamp,
 ) -> RouteStatus {
+    let Hosts { gateway, hidden } = hosts;
     let mut status = route.status.clone().unwrap_or_default();
     let mut list = std::mem::take(&mut status.conditions);
     let mut conditions = RouteStatus::CONDITIONS.manage(&mut list, now);
     conditions.initialize();
     let namespace = route.namespace().unwrap_or_default();
     status.observed_generation = route.metadata.generation;
-    status.url = Some(url(route, &route.name_any(), network));
     status.address =
         Some(Addressable { url: Some(network.cluster_local_url(&route.name_any(), &namespace)) });
     // The gateway handles certificates; Knative reports the same while its own are switched off.
-    let why = if is_cluster_local(route) {
+    let why = if labels::is_cluster_local(route.labels()) {
         "TLS is not enabled for cluster-local"
     } else {
         "external-domain-tls is not enabled"
     };
     conditions.mark_true_because(CERTIFICATE, "TLSNotEnabled", why);
-    match resolved {
-        Ok(traffic) => {
-            status.traffic = match &gateway {
-                Gateway::HostsTaken(taken) => claims::without(route, taken),
-                Gateway::Serving | Gateway::NameTaken => with_urls(route, traffic, network),
-            };
+    let own = url(route, &route.name_any(), &hidden, network);
+    if let Ok(own) = &own {
+        status.url = Some(own.clone());
+    }
+    let split = split.and_then(|rolled| own.and(Ok(rolled)));
+    match split.and_then(|rolled| with_urls(route, rolled, &hidden, network)) {
+        Ok(Rolled { traffic, note, .. }) => {
             conditions.mark_true(ASSIGNED);
-            conditions.mark_true(INGRESS);
+            if note.is_some() {
+                let why = "A gradual rollout of the latest revision(s) is in progress.";
+                conditions.mark_unknown(INGRESS, "RolloutInProgress", why);
+            } else {
+                conditions.mark_true(INGRESS);
+            }
+            if let Gateway::HostsTaken(taken) = &gateway {
+                status.traffic = claims::without(route, taken);
+            } else {
+                status.traffic = traffic;
+                status.annotations.remove(ROLLOUT);
+                status.annotations.extend(note.map(|note| (ROLLOUT.to_owned(), note)));
+            }
         }
         Err(Problem { failed, reason, message }) if failed => {
             conditions.mark_false(ASSIGNED, reason, &message);
@@ -66,7 +93,11 @@ pub(super) fn of(
     }
     let taken = match gateway {
         Gateway::Serving => None,
-        Gateway::NameTaken => Some(route.name_any()),
+        Gateway::Refused(why) => {
+            conditions.mark_false(INGRESS, "PlaceholderRefused", &why);
+            None
+        }
+        Gateway::NameTaken(name) => Some(name),
         Gateway::HostsTaken(names) => names.into_iter().next(),
     };
     if let Some(name) = taken {
@@ -93,33 +124,34 @@ pub(super) fn news(old: &RouteStatus, new: &RouteStatus) -> News {
 
 fn with_urls(
     route: &Route,
-    mut traffic: Vec<TrafficTarget>,
+    mut rolled: Rolled,
+    hidden: &BTreeSet<String>,
     network: &NetworkConfig,
-) -> Vec<TrafficTarget> {
-    for target in &mut traffic {
-        target.url =
-            target.tag.as_ref().map(|tag| url(route, &names::tag(tag, &route.name_any()), network));
+) -> Result<Rolled, Problem> {
+    for target in &mut rolled.traffic {
+        let host = target.tag.as_ref().map(|tag| names::tag(tag, &route.name_any()));
+        target.url = host.map(|host| url(route, &host, hidden, network)).transpose()?;
     }
-    traffic
+    Ok(rolled)
 }
 
-fn url(route: &Route, name: &str, network: &NetworkConfig) -> String {
-    let namespace = route.namespace().unwrap_or_default();
-    if is_cluster_local(route) {
-        network.cluster_local_url(name, &namespace)
-    } else {
-        network.url(name, &namespace)
+fn url(
+    route: &Route,
+    name: &str,
+    hidden: &BTreeSet<String>,
+    network: &NetworkConfig,
+) -> Result<String, Problem> {
+    if labels::is_cluster_local(route.labels()) || hidden.contains(name) {
+        return Ok(network.cluster_local_url(name, &route.namespace().unwrap_or_default()));
     }
-}
-
-fn is_cluster_local(route: &Route) -> bool {
-    route.labels().get(labels::VISIBILITY).map(String::as_str)
-        == Some(labels::VISIBILITY_CLUSTER_LOCAL)
+    let no_host = |message| Problem { failed: true, reason: "ErrorConfig", message };
+    network.url(name, &route.metadata).map_err(no_host)
 }
 
 #[cfg(test)]
 mod tests {
     use ebb_api::condition::{self, Condition, READY, Status};
+    use ebb_api::serving::TrafficTarget;
 
     use super::*;
     use crate::route::traffic::tests::{pinned, route};
@@ -128,9 +160,17 @@ mod tests {
         NetworkConfig { domain: "example.com".to_owned(), ..NetworkConfig::default() }
     }
 
+    fn shown(gateway: Gateway) -> Hosts {
+        Hosts { gateway, hidden: BTreeSet::new() }
+    }
+
+    fn at_once(traffic: Vec<TrafficTarget>) -> Rolled {
+        Rolled { traffic, note: None, next: None }
+    }
+
     fn of_traffic(route: &Route, resolved: Result<Vec<TrafficTarget>, Problem>) -> RouteStatus {
         let now = Timestamp::UNIX_EPOCH;
-        of(route, resolved, Gateway::Serving, &network(), now)
+        of(route, resolved.map(at_once), shown(Gateway::Serving), &network(), now)
     }
 
     fn told(status: &RouteStatus, type_: &str) -> (Status, String) {
@@ -192,10 +232,44 @@ mod tests {
 
     #[test]
     fn a_foreign_service_of_its_name_is_told() {
-        let taken = Gateway::NameTaken;
+        let taken = Gateway::NameTaken("digits".to_owned());
         let now = Timestamp::UNIX_EPOCH;
-        let status = of(&route(Vec::new()), Ok(Vec::new()), taken, &network(), now);
+        let none = || Ok(at_once(Vec::new()));
+        let status = of(&route(Vec::new()), none(), shown(taken), &network(), now);
         assert_eq!(told(&status, READY), (Status::False, "NotOwned".to_owned()));
+        let refused = Gateway::Refused("name is too long".to_owned());
+        let status = of(&route(Vec::new()), none(), shown(refused), &network(), now);
+        assert_eq!(told(&status, READY), (Status::False, "PlaceholderRefused".to_owned()));
+    }
+
+    #[test]
+    fn a_hidden_tag_has_an_inner_address_and_the_others_do_not() {
+        let route = route(Vec::new());
+        let tagged = |tag| pinned("digits-00001", Some(50), Some(tag));
+        let split = Ok(at_once(vec![tagged("blue"), tagged("green")]));
+        let hidden = ["green-digits".to_owned()].into();
+        let now = Timestamp::UNIX_EPOCH;
+        let status =
+            of(&route, split, Hosts { gateway: Gateway::Serving, hidden }, &network(), now);
+        let urls: Vec<_> = status.traffic.iter().filter_map(|it| it.url.as_deref()).collect();
+        let [blue, green] =
+            ["blue-digits.default.example.com", "green-digits.default.svc.cluster.local"];
+        assert_eq!(urls, [format!("http://{blue}"), format!("http://{green}")]);
+        assert_eq!(status.url.as_deref(), Some("http://digits.default.example.com"));
+    }
+
+    /// A tag and a name can be too long together, each of them short enough alone.
+    #[test]
+    fn a_host_that_cannot_be_is_told_and_the_last_split_stays() {
+        let mut route = route(Vec::new());
+        let split = |tag| vec![pinned("digits-00001", Some(100), tag)];
+        route.status = Some(of_traffic(&route, Ok(split(None))));
+        let long = "x".repeat(60);
+        let status = of_traffic(&route, Ok(split(Some(&long))));
+        assert_eq!(told(&status, READY), (Status::False, "ErrorConfig".to_owned()));
+        assert_eq!(status.traffic, split(None));
+        let said = condition::find(&status.conditions, ASSIGNED).unwrap().message.clone();
+        assert!(said.unwrap().starts_with("domain name error: invalid domain name \"xxx"));
     }
 
     /// A split that needs another Route's host is not put in force, and the status says why.
@@ -205,8 +279,9 @@ mod tests {
         let split = |tag| vec![pinned("digits-00001", Some(100), tag)];
         route.status = Some(of_traffic(&route, Ok(split(None))));
         let taken = Gateway::HostsTaken(vec!["blue-digits".to_owned()]);
-        let asked = Ok(split(Some("blue")));
-        let status = of(&route, asked, taken, &network(), Timestamp::UNIX_EPOCH);
+        let asked = Ok(at_once(split(Some("blue"))));
+        let now = Timestamp::UNIX_EPOCH;
+        let status = of(&route, asked, shown(taken), &network(), now);
         assert_eq!(status.traffic, split(None));
         assert_eq!(told(&status, READY), (Status::False, "NotOwned".to_owned()));
         let said = condition::find(&status.conditions, INGRESS).unwrap();
@@ -214,6 +289,20 @@ mod tests {
             said.message.as_deref(),
             Some("There is an existing placeholder Service \"blue-digits\" that we do not own.")
         );
+    }
+
+    #[test]
+    fn a_rollout_keeps_it_from_being_ready_until_it_is_done() {
+        let rolled = Rolled { note: Some("{}".to_owned()), ..at_once(Vec::new()) };
+        let mut route = route(Vec::new());
+        let now = Timestamp::UNIX_EPOCH;
+        let status = of(&route, Ok(rolled), shown(Gateway::Serving), &network(), now);
+        assert_eq!(told(&status, READY), (Status::Unknown, "RolloutInProgress".to_owned()));
+        assert_eq!(status.annotations[ROLLOUT], "{}");
+        route.status = Some(status);
+        let status = of_traffic(&route, Ok(Vec::new()));
+        assert_eq!(told(&status, READY).0, Status::True);
+        assert!(status.annotations.is_empty());
     }
 
     #[test]

@@ -139,8 +139,7 @@ fn follow_route(
     match fate {
         Fate::Ours(route) if is_route_current(route) => {
             let known = route.status.clone().unwrap_or_default();
-            let RouteStatus { observed_generation: _, conditions: theirs, url, address, traffic } =
-                known;
+            let RouteStatus { conditions: theirs, url, address, traffic, .. } = known;
             status.url = url;
             status.address = address;
             status.traffic = traffic;

@@ -108,6 +108,14 @@ impl Stored for Pod {
 }
 
 impl Stored for CoreService {
+    const HAS_MARKS: bool = true;
+
+    /// A Route's own is found by the name that both have.
+    fn marks(&self) -> Vec<Mark> {
+        let route = self.labels().get(labels::ROUTE).filter(|route| **route != self.name_any());
+        route.map(|route| Mark(By::Route, route.clone())).into_iter().collect()
+    }
+
     fn trim(&mut self) {
         keep_applied_fields(&mut self.metadata);
         self.status = None;

@@ -47,6 +47,7 @@ fn route(status: Status, reason: &str, revision: &str) -> Arc<Route> {
             percent: Some(100),
             ..TrafficTarget::default()
         }],
+        ..RouteStatus::default()
     });
     Arc::new(route)
 }

@@ -40,7 +40,9 @@ impl Ledger {
     fn kept(&self, resource: &str) -> u64 {
         let mut models: BTreeMap<&str, (u32, Vec<u64>)> = BTreeMap::new();
         for held in self.held.values().map(|it| &it.placed.ask).filter(|ask| !ask.is_ending) {
-            let Some(model) = held.model.as_deref().filter(|_| held.min_scale > 0) else { continue };
+            let Some(model) = held.model.as_deref().filter(|_| held.min_scale > 0) else {
+                continue;
+            };
             let (min_scale, amounts) = models.entry(model).or_default();
             *min_scale = held.min_scale;
             amounts.push(held.amounts.of(resource));
