@@ -20,7 +20,8 @@ endif
 
 .DEFAULT_GOAL := help
 .PHONY: help build daemons run run-llm test test-all load simulate difference defects fuzz h2spec browser sklearn room unit e2e lint bench generate train deny clean \
-  images release cluster cluster-down cluster-test soak conformance conformance-table bench-cluster
+  images release cluster cluster-down cluster-test soak conformance conformance-table \
+  knative-e2e knative-e2e-table bench-cluster
 
 help: ## List what can be made
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-18s %s\n", $$1, $$2}' Makefile
@@ -158,6 +159,12 @@ conformance: ## Run Knative's conformance suites against the Ebb on that Kuberne
 
 conformance-table: ## Run them and write docs/conformance.md
 	@tests/conformance/run --write
+
+knative-e2e: ## Run Knative's end-to-end suites beyond conformance against that Ebb
+	@tests/conformance/e2e
+
+knative-e2e-table: ## Run them and write docs/knative-e2e.md
+	@tests/conformance/e2e --write
 
 bench-cluster: cluster ## Measure on that Kubernetes, beside bare Deployments; writes target/bench-cluster.json
 	@mkdir -p target

@@ -83,8 +83,11 @@ impl Config {
     /// These settings where the map called `name` is there and could never be read.
     #[must_use]
     pub fn without_map(mut self, name: &str) -> Self {
-        if name == models::MAP {
-            self.models.is_unreadable = true;
+        match name {
+            models::MAP => self.models.is_unreadable = true,
+            // What was to be kept is not known, and what is deleted does not come back.
+            gc::MAP => self.gc = GcConfig::keep_all(),
+            _ => {}
         }
         self
     }

@@ -71,11 +71,10 @@ impl HostTemplate {
         parts.extend(Some(rest).filter(|it| !it.is_empty()).map(|it| Part::Text(it.to_owned())));
         let template = Self(parts);
         if [Part::Name, Part::Namespace].iter().any(|part| !template.0.contains(part)) {
-            // Otherwise two Routes want one host, and only one of them gets it.
-            return Err(
-                "must have {{.Name}} and {{.Namespace}}, so that no two Routes have one host"
-                    .to_owned(),
-            );
+            // Otherwise all Routes of a name want one host, and only one of them gets it.
+            let wanted =
+                "must have {{.Name}} and {{.Namespace}}, so that Routes have hosts of their own";
+            return Err(wanted.to_owned());
         }
         Ok(template)
     }

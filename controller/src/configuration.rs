@@ -4,6 +4,7 @@
 //! build the next one, apply it if it is missing, status; then those that have become garbage are
 //! deleted.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -21,6 +22,7 @@ mod validate;
 use self::collection::{Collection, collection};
 use self::validate::{Latest, Newest};
 use crate::cache::{By, Cache};
+use crate::owner;
 use crate::reconciler::{Context, Reconcile, StatusReport};
 use crate::scribe::WriteError;
 use crate::stores::Stores;
@@ -42,11 +44,12 @@ impl Reconcile for Configuration {
         let report = status(&object, &newest, &revisions, Timestamp::now());
         let status = report.status.clone();
         let action = context.report(&*object, report).await?;
+        // Before an obstacle: garbage may be what fills a quota.
+        let look_again = collect(&object, &status, &revisions, &context).await;
         if let Some(obstacle) = obstacle {
             return Err(obstacle);
         }
-        let look_again = collect(&object, &status, &revisions, &context).await?;
-        Ok(match look_again {
+        Ok(match look_again? {
             Some(pause) if action == Action::await_change() => Action::requeue(pause),
             _ => action,
         })
@@ -124,8 +127,17 @@ async fn collect(
 ) -> Result<Option<Duration>, WriteError> {
     let namespace = configuration.namespace().unwrap_or_default();
     let stores = &context.stores;
-    // The label of a Revision follows its Routes after a moment.
-    let is_referenced = |name: &str| !stores.routes.marked(&namespace, By::Names, name).is_empty();
+    let service = owner::controller(configuration);
+    let service = service.and_then(|service| stores.services.get(&namespace, &service.name));
+    let asked: BTreeSet<_> = service
+        .iter()
+        .flat_map(|service| &service.spec.traffic)
+        .filter_map(|target| target.revision_name.as_deref())
+        .collect();
+    // Routes follow their Service after a moment, and the label of a Revision its Routes.
+    let is_referenced = |name: &str| {
+        asked.contains(name) || !stores.routes.marked(&namespace, By::Names, name).is_empty()
+    };
     let (config, now) = (context.config(), Timestamp::now());
     let Collection { garbage, look_again } =
         collection(configuration, status, revisions, is_referenced, &config.gc, now);
@@ -134,10 +146,8 @@ async fn collect(
     for revision in garbage {
         match context.scribe.delete(&*revision).await {
             Ok(()) => deleted.push(revision),
-            Err(error) => {
-                outcome = Err(error);
-                break;
-            }
+            // One that a policy keeps must not keep the others.
+            Err(error) => outcome = outcome.and(Err(error)),
         }
     }
     if let Some(notice) = collection::notice(&deleted) {

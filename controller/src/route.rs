@@ -42,7 +42,7 @@ impl Reconcile for Route {
 
     async fn reconcile(object: Arc<Self>, context: Arc<Context>) -> Result<Action, WriteError> {
         let known = dereference(&object, &context.stores);
-        let names = validate(&object, &known, &context.stores);
+        let names = validate(&object, &context.stores);
         let desired = build(&object, &known, context.gateway_host.as_deref());
         let (gateway, obstacle) = apply(&object, names, desired, &context).await?;
         let models = models::standing(&object, &context.stores);
@@ -56,15 +56,22 @@ impl Reconcile for Route {
         let action = context.report(&*object, report).await?;
         // After the status: requests should not wait for these.
         apply_routing(&object, &in_force, &known.referenced, &context).await?;
+        let mut obstacle = obstacle;
         for orphan in &known.placeholders.orphans {
-            context.scribe.delete(&**orphan).await?;
+            if let Err(error) = context.scribe.delete(&**orphan).await {
+                obstacle = obstacle.or(Some(error));
+            }
         }
-        let look_again = is_behind.then_some(models::LOOK_AGAIN_AFTER);
-        let look_again = [look_again, next_step].into_iter().flatten().min();
-        match (obstacle, look_again) {
-            (Some(obstacle), _) => Err(obstacle),
-            (None, Some(pause)) if action == Action::await_change() => Ok(Action::requeue(pause)),
-            (None, _) => Ok(action),
+        // A rollout goes on at its pace whatever else stands in the way: each step looks at all again.
+        if let Some(pause) = next_step {
+            return Ok(Action::requeue(pause));
+        }
+        match obstacle {
+            Some(obstacle) => Err(obstacle),
+            None if is_behind && action == Action::await_change() => {
+                Ok(Action::requeue(models::LOOK_AGAIN_AFTER))
+            }
+            None => Ok(action),
         }
     }
 }
@@ -86,8 +93,6 @@ enum Names {
     Free,
     /// Another Route has these hosts.
     HostsTaken(Vec<String>),
-    /// A foreign core/v1 Service has this name.
-    ServiceTaken(String),
 }
 
 /// (no client) The Configurations and Revisions that the split names, and the placeholders.
@@ -120,14 +125,10 @@ fn referenced(route: &Route, stores: &Stores) -> Referenced {
     referenced
 }
 
-/// (no client) Whether the Route may have its hosts and the core/v1 Services of their names.
-fn validate(route: &Route, known: &Known, stores: &Stores) -> Names {
+/// (no client) Whether the Route may have its hosts.
+fn validate(route: &Route, stores: &Stores) -> Names {
     let taken = claims::taken(route, stores);
-    if !taken.is_empty() {
-        return Names::HostsTaken(taken);
-    }
-    let foreign = known.placeholders.foreign(route);
-    foreign.map_or(Names::Free, |name| Names::ServiceTaken(name.to_owned()))
+    if taken.is_empty() { Names::Free } else { Names::HostsTaken(taken) }
 }
 
 /// (no client) The core/v1 Services of the Route, wanted and known; none without a gateway to point to.
@@ -135,44 +136,40 @@ fn build(route: &Route, known: &Known, gateway_host: Option<&str>) -> Vec<Placeh
     gateway_host.map(|host| known.placeholders.build(route, host)).unwrap_or_default()
 }
 
-/// (client) Makes the core/v1 Services, unless a name is taken; returns what the gateway can do, and the
-/// obstacle if there is one.
+/// (client) Makes the core/v1 Services whose names are free; returns what the gateway can do, and the
+/// first obstacle if there is one.
 async fn apply(
     route: &Route,
     names: Names,
     desired: Vec<Placeholder>,
     context: &Context,
 ) -> Result<(Gateway, Option<WriteError>), WriteError> {
-    // A foreign Service of such a name is left alone.
-    let name_taken = |name: String| {
-        let obstacle = WriteError::taken(&placeholder::named(route, &name));
-        Ok((Gateway::NameTaken(name), Some(obstacle)))
-    };
-    match names {
-        Names::HostsTaken(taken) => {
-            let obstacle = WriteError::taken(&placeholder::named(route, &taken[0]));
-            return Ok((Gateway::HostsTaken(taken), Some(obstacle)));
-        }
-        Names::ServiceTaken(name) if !desired.is_empty() => return name_taken(name),
-        Names::ServiceTaken(_) | Names::Free => {}
+    if let Names::HostsTaken(taken) = names {
+        let obstacle = WriteError::taken(&placeholder::named(route, &taken[0]));
+        return Ok((Gateway::HostsTaken(taken), Some(obstacle)));
     }
     let cache = &context.stores.placeholders;
+    let mut outcome = (Gateway::Serving, None);
     for (desired, existing) in desired {
         let made = match &existing {
+            // A foreign Service of that name is left alone.
+            Some(existing) if !owner::controls(route, &**existing) => Ok(existing.clone()),
             Some(existing) => context.scribe.apply(cache, &desired, Some(existing)).await,
             None => context.scribe.create_or_find(cache, &desired).await,
         };
-        match made {
-            Ok(made) if owner::controls(route, &*made) => {}
-            Ok(_) => return name_taken(desired.name_any()),
-            // Such as a tag and a name that are too long together.
+        let met = match made {
+            Ok(made) if owner::controls(route, &*made) => continue,
+            Ok(_) => (Gateway::NameTaken(desired.name_any()), WriteError::taken(&desired)),
             Err(error) => match error.refusal() {
-                Some(why) => return Ok((Gateway::Refused(why.to_owned()), Some(error))),
+                Some(why) => (Gateway::Refused(why.to_owned()), error),
                 None => return Err(error),
             },
+        };
+        if outcome.1.is_none() {
+            outcome = (met.0, Some(met.1));
         }
     }
-    Ok((Gateway::Serving, None))
+    Ok(outcome)
 }
 
 /// (no client) The split that the Route asks for, as far as a gradual rollout has come.

@@ -64,7 +64,7 @@ async fn the_autoscaler_marks_pods_and_changes_nothing_else_of_them() -> anyhow:
 
 /// Without the policy the holder of the controller's token could cut off every Service.
 #[tokio::test]
-async fn the_controller_deletes_no_service_but_those_of_routes() -> anyhow::Result<()> {
+async fn the_controller_changes_and_deletes_no_service_but_those_of_routes() -> anyhow::Result<()> {
     let ebb = Ebb::start().await?;
     ebb.kubectl().apply(&service("hello", "ebb-backend", &[], "", "")).await?;
     ebb.kubectl().wait_ready("hello").await?;
@@ -72,9 +72,14 @@ async fn the_controller_deletes_no_service_but_those_of_routes() -> anyhow::Resu
     let services: Api<Service> = Api::namespaced(client, &namespace);
     let other = json!({"metadata": {"name": "other"}, "spec": {"ports": [{"port": 80}]}});
     services.create(&PostParams::default(), &serde_json::from_value(other)?).await?;
-    let refused = services.delete("other", &DeleteParams::default()).await;
-    let refused = refused.err().context("it was taken")?.to_string();
-    assert!(refused.contains("no Service but those of Routes"), "{refused}");
+    let refused = services.delete("other", &DeleteParams::default()).await.err();
+    let owner = json!({"metadata": {"labels": {"serving.knative.dev/route": "hello"}}});
+    let patch = Patch::Merge(owner);
+    let unchanged = services.patch("other", &PatchParams::default(), &patch).await.err();
+    for refused in [refused, unchanged] {
+        let refused = refused.context("it was taken")?.to_string();
+        assert!(refused.contains("no Service but those of Routes"), "{refused}");
+    }
     let dry = DeleteParams { dry_run: true, ..DeleteParams::default() };
     services.delete("hello", &dry).await?;
     Ok(())

@@ -37,6 +37,16 @@ impl Default for GcConfig {
 }
 
 impl GcConfig {
+    /// Nothing is ever deleted.
+    pub(super) fn keep_all() -> Self {
+        Self {
+            retain_since_create: None,
+            retain_since_active: None,
+            max_non_active: None,
+            ..Self::default()
+        }
+    }
+
     pub(super) fn parse(data: &BTreeMap<String, String>) -> Result<Self, ConfigError> {
         let read = Reader { map: MAP, data };
         let mut config = Self::default();
@@ -110,6 +120,14 @@ mod tests {
         let some = some.unwrap();
         assert_eq!(some.retain_since_create, Some(Duration::from_secs(90)));
         assert_eq!(some.max_non_active, Some(20));
+    }
+
+    /// A map that was wrong before anybody read it must not count as one that says nothing.
+    #[test]
+    fn without_settings_that_can_be_read_nothing_is_deleted() {
+        let config = crate::config::Config::default().without_map(MAP).gc;
+        assert_eq!((config.retain_since_create, config.retain_since_active), (None, None));
+        assert_eq!(config.max_non_active, None);
     }
 
     #[test]

@@ -72,18 +72,24 @@ impl NetworkConfig {
     pub fn url(&self, name: &str, route: &ObjectMeta) -> Result<String, String> {
         let none = BTreeMap::new();
         let labels = route.labels.as_ref().unwrap_or(&none);
-        let host = self.host_template.fill(HostFields {
+        let domain = self.domain_of(labels);
+        // The port belongs to the setting alone: what fills the template may have none.
+        let (domain, port) = domain.split_at(domain.find(':').unwrap_or(domain.len()));
+        // Inside the cluster there are no other names.
+        let usual = HostTemplate::default();
+        let is_inside = domain.ends_with(&self.cluster_domain);
+        let template = if is_inside { &usual } else { &self.host_template };
+        let host = template.fill(HostFields {
             name,
             namespace: route.namespace.as_deref().unwrap_or_default(),
-            domain: self.domain_of(labels),
+            domain,
             annotations: route.annotations.as_ref().unwrap_or(&none),
             labels,
         });
-        let (plain, _) = host.split_once(':').unwrap_or((&host, ""));
         let is_label =
             |label: &str| names::is_label(label) && label.len() <= names::LABEL_CHARS_MAX;
-        if names::is_subdomain(plain) && plain.split('.').all(is_label) {
-            return Ok(format!("{}://{host}", self.scheme));
+        if names::is_subdomain(&host) && host.split('.').all(is_label) {
+            return Ok(format!("{}://{host}{port}", self.scheme));
         }
         Err(format!(
             "domain name error: invalid domain name {host:?}: each part between dots must have 1 to {} \
@@ -112,7 +118,7 @@ impl NetworkConfig {
                 // The first by name, as in Knative.
                 default = default.or(Some(domain));
             } else {
-                self.selected_domains.insert(domain.clone(), selector);
+                self.selected_domains.insert(domain.to_ascii_lowercase(), selector);
             }
             let is_bounded = self.selected_domains.len() <= DOMAINS_MAX;
             read.require(
@@ -122,7 +128,7 @@ impl NetworkConfig {
             )?;
         }
         if let Some(domain) = default {
-            domain.clone_into(&mut self.domain);
+            self.domain = domain.to_ascii_lowercase();
         }
         Ok(())
     }

@@ -14,9 +14,9 @@ use kube::ResourceExt as _;
 use crate::events::Notice;
 use crate::owner;
 
-/// Most Revisions that are deleted at once: each is a request, and takes a Deployment with it.
+/// Most Revisions that are deleted in one reconcile, which all else of the Configuration waits for.
 const DELETED_MAX: usize = 16;
-/// Pause before more of them are.
+/// Pause before the rest are, if no event of a deletion comes first.
 const NEXT_AFTER: Duration = Duration::from_secs(1);
 /// Longest pause before a Configuration is looked at again: after it the settings count anew even if
 /// the clock was set meanwhile.

@@ -48,14 +48,6 @@ impl Placeholders {
         Self { wanted, orphans }
     }
 
-    /// The name of one that belongs to somebody else.
-    pub(super) fn foreign(&self, route: &Route) -> Option<&str> {
-        let is_foreign = |found: &Option<Arc<Service>>| {
-            found.as_ref().is_some_and(|found| !owner::controls(route, &**found))
-        };
-        self.wanted.iter().find(|(_, found)| is_foreign(found)).map(|(name, _)| name.as_str())
-    }
-
     /// Names of hosts that a label hides from the outer door.
     pub(super) fn hidden(&self, route: &Route) -> BTreeSet<String> {
         let is_hidden = |found: &Arc<Service>| {
@@ -82,7 +74,9 @@ impl Placeholders {
 /// the Service, so labels and annotations that the Route loses later stay here.
 fn build(route: &Route, name: &str, gateway_host: &str, existing: Option<&Service>) -> Service {
     let mut own = existing.map(|existing| existing.labels().clone()).unwrap_or_default();
-    own.extend(owner::without(route.labels(), |key| key == labels::VISIBILITY));
+    own.extend(route.labels().clone());
+    // That label is somebody else's: applied by Ebb as well, it would stay when they take it away.
+    own.remove(labels::VISIBILITY);
     own.insert(labels::ROUTE.to_owned(), route.name_any());
     let mut notes = existing.map(|existing| existing.annotations().clone()).unwrap_or_default();
     notes.extend(owner::without(route.annotations(), |key| key == owner::LAST_APPLIED));
@@ -164,7 +158,8 @@ mod tests {
         let mut made = built(&route(&[private]), None);
         assert!(!made.labels().contains_key(labels::VISIBILITY));
         made.labels_mut().insert(private.0.to_owned(), private.1.to_owned());
-        assert!(labels::is_cluster_local(built(&route(&[]), Some(&made)).labels()));
+        let applied = built(&route(&[]), Some(&made));
+        assert!(!applied.labels().contains_key(labels::VISIBILITY), "it is not Ebb's to apply");
     }
 
     #[tokio::test]
@@ -188,7 +183,7 @@ mod tests {
         add("digits", true, false);
         add("leaving-digits", true, true);
         add("gone-digits", true, true);
-        add("lent-digits", false, false);
+        add("lent-digits", false, true);
         let known = Placeholders::of(&route, &world.stores);
         let wanted: Vec<_> =
             known.wanted.iter().map(|(name, found)| (&**name, found.is_some())).collect();
@@ -196,9 +191,5 @@ mod tests {
         let orphans: Vec<_> = known.orphans.iter().map(|it| it.name_any()).collect();
         assert_eq!(orphans, ["gone-digits"]);
         assert_eq!(known.hidden(&route), ["leaving-digits".to_owned()].into());
-        assert_eq!(known.foreign(&route), None);
-        route.spec.traffic = tagged("lent");
-        let known = Placeholders::of(&route, &world.stores);
-        assert_eq!(known.foreign(&route), Some("lent-digits"));
     }
 }

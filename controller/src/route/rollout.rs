@@ -6,7 +6,7 @@
 //! Knative begins with 1 % too, and measures with it how long its ingress takes to follow; an activator
 //! follows at once, so that a step may be as short as [`STEP_MIN`].
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use ebb_api::annotations::ROLLOUT_DURATION;
@@ -36,6 +36,8 @@ struct Pace {
     every_seconds: f64,
     /// Percent of the Route's requests that move with each.
     step: i64,
+    /// Seconds that the rollout was to take: with another duration the rest has another pace.
+    within_seconds: u64,
 }
 
 /// The rollouts of a Route, by Configuration, after `TAG/` for those of a tag.
@@ -71,20 +73,30 @@ pub(super) fn roll(
     let known = old.annotations.get(ROLLOUT).and_then(|note| serde_json::from_str(note).ok());
     let (known, mut paces): (Paces, Paces) = (known.unwrap_or_default(), Paces::new());
     let mut traffic = Vec::with_capacity(goal.len());
+    let tags: BTreeSet<_> = goal.iter().map(|target| target.tag.clone()).collect();
     for target in goal {
         let revision = target.revision_name.as_deref().filter(|_| rolls(&target, duration));
         let Some(configuration) = revision.and_then(&configuration_of) else {
             traffic.push(target);
             continue;
         };
-        let is_same = |other: &&TrafficTarget| {
-            other.tag == target.tag
-                && other.latest_revision == Some(true)
+        let is_of_it = |other: &&TrafficTarget| {
+            other.latest_revision == Some(true)
                 && other.percent.is_some_and(|percent| percent > 0)
                 && other.revision_name.as_deref().and_then(&configuration_of).as_ref()
                     == Some(&configuration)
         };
-        let before: Vec<_> = old.traffic.iter().filter(is_same).cloned().collect();
+        let has_tag = |other: &&TrafficTarget| other.tag == target.tag;
+        let is_left = |other: &&TrafficTarget| !tags.contains(&other.tag);
+        let old = || old.traffic.iter().filter(is_of_it);
+        let mut before: Vec<_> = old().filter(has_tag).cloned().collect();
+        if before.is_empty() {
+            // Its tag is new: a rollout goes on under it.
+            before = old().filter(is_left).cloned().collect();
+            for part in &mut before {
+                part.tag.clone_from(&target.tag);
+            }
+        }
         let key = match &target.tag {
             Some(tag) => format!("{tag}/{configuration}"),
             None => configuration,
@@ -129,21 +141,24 @@ fn step(
         return (vec![target.clone()], None);
     }
     let known = known.filter(|pace| Some(&pace.to) == target.revision_name.as_ref());
+    let known = known.filter(|pace| pace.within_seconds == duration.as_secs());
     let Some(known) = known else {
         let last = parts.last().and_then(|last| last.percent).unwrap_or_default();
         let pace = pace(target, whole - last, duration, now);
         return (parts, Some(pace));
     };
     let mut pace = known.clone();
+    let every = Duration::try_from_secs_f64(pace.every_seconds).unwrap_or(STEP_MIN).max(STEP_MIN);
+    // The clock may have been set back since.
+    pace.next = pace.next.min(after(now, every));
     if pace.next <= now {
         let mut newest = parts.pop().unwrap_or_else(|| target.clone());
         take(&mut parts, pace.step.max(1), false);
         let left: i64 = parts.iter().filter_map(|part| part.percent).sum();
         newest.percent = Some(whole - left);
         parts.push(newest);
-        let every = Duration::try_from_secs_f64(pace.every_seconds).unwrap_or(STEP_MIN);
         // From now on, not from when it was due: after a pause nothing moves faster.
-        pace.next = after(now, every.max(STEP_MIN));
+        pace.next = after(now, every);
     }
     if parts.len() < 2 {
         return (vec![target.clone()], None);
@@ -190,7 +205,8 @@ fn pace(target: &TrafficTarget, remains: i64, duration: Duration, now: Timestamp
     let step = (remains / steps).round() as i64;
     let every = Duration::try_from_secs_f64(every_seconds).unwrap_or(STEP_MIN);
     let to = target.revision_name.clone().unwrap_or_default();
-    Pace { to, next: after(now, every), every_seconds, step }
+    let within_seconds = duration.as_secs();
+    Pace { to, next: after(now, every), every_seconds, step, within_seconds }
 }
 
 fn after(now: Timestamp, pause: Duration) -> Timestamp {

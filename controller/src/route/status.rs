@@ -4,7 +4,7 @@
 use std::collections::BTreeSet;
 
 use ebb_api::config::NetworkConfig;
-use ebb_api::serving::{Addressable, Route, RouteStatus};
+use ebb_api::serving::{Addressable, Route, RouteStatus, TrafficTarget};
 use ebb_api::{labels, names};
 use k8s_openapi::jiff::Timestamp;
 use kube::ResourceExt as _;
@@ -69,6 +69,12 @@ pub(super) fn of(
         status.url = Some(own.clone());
     }
     let split = split.and_then(|rolled| own.and(Ok(rolled)));
+    // What stays in force may have been hidden meanwhile, or have another domain.
+    let kept = |traffic: Vec<TrafficTarget>| {
+        let rolled = Rolled { traffic: traffic.clone(), note: None, next: None };
+        let addressed = with_urls(route, rolled, &hidden, network);
+        addressed.map_or(traffic, |rolled| rolled.traffic)
+    };
     match split.and_then(|rolled| with_urls(route, rolled, &hidden, network)) {
         Ok(Rolled { traffic, note, .. }) => {
             conditions.mark_true(ASSIGNED);
@@ -79,17 +85,22 @@ pub(super) fn of(
                 conditions.mark_true(INGRESS);
             }
             if let Gateway::HostsTaken(taken) = &gateway {
-                status.traffic = claims::without(route, taken);
+                status.traffic = kept(claims::without(route, taken));
             } else {
                 status.traffic = traffic;
                 status.annotations.remove(ROLLOUT);
                 status.annotations.extend(note.map(|note| (ROLLOUT.to_owned(), note)));
             }
         }
-        Err(Problem { failed, reason, message }) if failed => {
-            conditions.mark_false(ASSIGNED, reason, &message);
+        Err(problem) => {
+            status.traffic = kept(std::mem::take(&mut status.traffic));
+            let Problem { failed, reason, message } = problem;
+            if failed {
+                conditions.mark_false(ASSIGNED, reason, &message);
+            } else {
+                conditions.mark_unknown(ASSIGNED, reason, &message);
+            }
         }
-        Err(problem) => conditions.mark_unknown(ASSIGNED, problem.reason, &problem.message),
     }
     let taken = match gateway {
         Gateway::Serving => None,
@@ -151,7 +162,6 @@ fn url(
 #[cfg(test)]
 mod tests {
     use ebb_api::condition::{self, Condition, READY, Status};
-    use ebb_api::serving::TrafficTarget;
 
     use super::*;
     use crate::route::traffic::tests::{pinned, route};
@@ -256,6 +266,25 @@ mod tests {
             ["blue-digits.default.example.com", "green-digits.default.svc.cluster.local"];
         assert_eq!(urls, [format!("http://{blue}"), format!("http://{green}")]);
         assert_eq!(status.url.as_deref(), Some("http://digits.default.example.com"));
+    }
+
+    /// A tag that was hidden stayed open for as long as the split could not be put in force.
+    #[test]
+    fn what_stays_in_force_is_hidden_all_the_same() {
+        let mut route = route(Vec::new());
+        let split = || vec![pinned("digits-00001", Some(100), Some("blue"))];
+        route.status = Some(of_traffic(&route, Ok(split())));
+        let waiting = Problem { failed: false, reason: "RevisionMissing", message: String::new() };
+        let hosts = |gateway| Hosts { gateway, hidden: ["blue-digits".to_owned()].into() };
+        let now = Timestamp::UNIX_EPOCH;
+        let taken = Gateway::HostsTaken(vec!["other".to_owned()]);
+        for status in [
+            of(&route, Err(waiting), hosts(Gateway::Serving), &network(), now),
+            of(&route, Ok(at_once(split())), hosts(taken), &network(), now),
+        ] {
+            let url = status.traffic[0].url.as_deref();
+            assert_eq!(url, Some("http://blue-digits.default.svc.cluster.local"));
+        }
     }
 
     /// A tag and a name can be too long together, each of them short enough alone.

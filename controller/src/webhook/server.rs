@@ -9,7 +9,8 @@ use std::time::Duration;
 
 use arc_swap::ArcSwap;
 use bytes::Bytes;
-use http::{Request, Response};
+use http::header::CONNECTION;
+use http::{HeaderValue, Request, Response};
 use http_body_util::Full;
 use hyper::body::Incoming;
 use hyper::service::service_fn;
@@ -52,8 +53,13 @@ const CONNECTION_WINDOW_BYTES: u32 = 256 * 1024;
 const PING: Duration = Duration::from_secs(10);
 /// Pause after accepting failed: errors such as EMFILE last until something is closed.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
-/// How long reviews in flight may take to end at a shutdown: an API server gives up after 10 s,
-/// and a review takes milliseconds.
+/// How long a connection of HTTP/1.1 that only waits is kept at a shutdown. Whatever comes on it is
+/// answered and told to be the last, so that the API server is the side that closes; one that was not used
+/// for so long is hardly used at the moment of its end. With the pause before the shutdown
+/// (`preStop` of the chart) and [`DRAIN`], a pod's usual 30 s suffice.
+const LINGER: Duration = Duration::from_secs(15);
+/// How long reviews in flight may take to end after it: an API server gives up after 10 s, and a
+/// review takes milliseconds.
 const DRAIN: Duration = Duration::from_secs(5);
 
 /// A handler of requests.
@@ -118,7 +124,7 @@ impl Drop for Asked {
 // === impl Server ===
 
 impl<A: Answer> Server<A> {
-    /// Serves until `shutdown`, then lets reviews in flight end.
+    /// Serves until `shutdown`, then lets reviews in flight end, and connections that wait linger.
     pub(super) async fn run(self, shutdown: CancellationToken) {
         let Self { listener, tls, answers, evicted } = self;
         let places = Arc::new(Mutex::new(Places::new(CONNECTIONS_MAX)));
@@ -162,7 +168,7 @@ impl<A: Answer> Server<A> {
         }
         drop(listener);
         let ended = async { while tasks.join_next().await.is_some() {} };
-        if timeout(DRAIN, ended).await.is_err() {
+        if timeout(LINGER + DRAIN, ended).await.is_err() {
             tracing::warn!("The webhook closed connections with reviews in flight");
         }
     }
@@ -179,22 +185,37 @@ async fn connection<A: Answer>(
     // An answer must not wait for the acknowledgement of the one before.
     drop(stream.set_nodelay(true));
     let Ok(Ok(stream)) = timeout(HANDSHAKE, tls.accept(stream)).await else { return };
-    let http = http(&stream);
+    let is_http2 = is_http2(&stream);
+    let http = http(is_http2);
     let has_request = Arc::new(AtomicBool::new(false));
     let is_late = late(has_request.clone());
+    let stopping = shutdown.clone();
     let service = service_fn(move |request| {
         has_request.store(true, Ordering::Relaxed);
         let caller = Caller { id: caller.id, places: caller.places.clone() };
         let answers = answers.clone();
-        async move { Ok::<_, Infallible>(answers.answer(request, caller).await) }
+        let is_last = stopping.clone();
+        async move {
+            let mut response = answers.answer(request, caller).await;
+            if !is_http2 && is_last.is_cancelled() {
+                response.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
+            }
+            Ok::<_, Infallible>(response)
+        }
     });
     let mut serving = pin!(http.serve_connection(TokioIo::new(stream), service));
     let ended = tokio::select! {
         ended = serving.as_mut() => ended,
         () = is_late => return,
         () = shutdown.cancelled() => {
-            serving.as_mut().graceful_shutdown();
-            serving.await
+            // HTTP/2 says which requests are served before it closes.
+            let lingers = if is_http2 { Duration::ZERO } else { LINGER };
+            if let Ok(ended) = timeout(lingers, serving.as_mut()).await {
+                ended
+            } else {
+                serving.as_mut().graceful_shutdown();
+                serving.await
+            }
         }
     };
     if let Err(error) = ended {
@@ -211,8 +232,11 @@ async fn late(has_request: Arc<AtomicBool>) {
 }
 
 /// The protocol that the handshake agreed on: nothing needs to be read to find out.
-fn http(stream: &TlsStream<TcpStream>) -> auto::Builder<TokioExecutor> {
-    let is_http2 = stream.get_ref().1.alpn_protocol() == Some(b"h2");
+fn is_http2(stream: &TlsStream<TcpStream>) -> bool {
+    stream.get_ref().1.alpn_protocol() == Some(b"h2")
+}
+
+fn http(is_http2: bool) -> auto::Builder<TokioExecutor> {
     let http = auto::Builder::new(TokioExecutor::new());
     if is_http2 {
         let mut http = http.http2_only();

@@ -147,6 +147,14 @@ async fn a_connection_that_was_answered_stays_open_for_the_next_review() {
         timeout(Duration::from_secs(4), waited).await.expect_err("the connection was closed");
     }
     assert_eq!(running.count("allowed"), 2);
+    // At a shutdown, too, the API server may be about to send: it gets an answer, which is the last.
+    running.shutdown.cancel();
+    tokio::time::sleep(Duration::from_millis(100)).await;
+    stream.write_all(whole.as_bytes()).await.unwrap();
+    let mut said = String::new();
+    drop(stream.read_to_string(&mut said).await);
+    assert!(said.starts_with("HTTP/1.1 200") && said.contains("connection: close\r\n"), "{said}");
+    assert_eq!(running.count("allowed"), 3);
     running.stop().await;
 }
 

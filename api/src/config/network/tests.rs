@@ -76,6 +76,26 @@ fn a_template_makes_hosts_and_one_that_is_too_long_is_told() {
     assert!(said.starts_with("domain name error: invalid domain name \"xxx"), "{said}");
 }
 
+/// An annotation with a port once gave a Route the host before it, another's.
+#[test]
+fn what_fills_a_template_cannot_end_the_host() {
+    let template = "{{index .Annotations \"sub\"}}.{{.Name}}.{{.Namespace}}.{{.Domain}}";
+    let mut config = network(&[("domain-template", template)]).unwrap();
+    "example.com:8080".clone_into(&mut config.domain);
+    let url = |config: &NetworkConfig, sub: &str| {
+        let route = ObjectMeta { annotations: Some(map(&[("sub", sub)])), ..route(&[]) };
+        config.url("digits", &route)
+    };
+    assert_eq!(url(&config, "eu").unwrap(), "http://eu.digits.ml.example.com:8080");
+    for sub in ["victim.ml.example.com:80/", "victim:80", "a@b", "a/b", ""] {
+        assert!(url(&config, sub).unwrap_err().starts_with("domain name error"), "{sub}");
+    }
+    "svc.cluster.local".clone_into(&mut config.domain);
+    assert_eq!(url(&config, "eu").unwrap(), "http://digits.ml.svc.cluster.local");
+    let read = domains(&[("Example.COM", "")]).unwrap();
+    assert_eq!(read.domain, "example.com");
+}
+
 #[test]
 fn what_cannot_be_used_is_refused_with_what_would_be_right() {
     for (key, value, told) in [

@@ -74,8 +74,9 @@ fn names(collection: &Collection) -> Vec<String> {
 #[test]
 fn only_what_nobody_refers_to_goes() {
     let all = config(None, None, 0, Some(0));
-    let gone =
-        |revision: &Arc<Revision>| !look(&[revision.clone()], &all, at(9)).garbage.is_empty();
+    let gone = |revision: &Arc<Revision>| {
+        !look(std::slice::from_ref(revision), &all, at(9)).garbage.is_empty()
+    };
     let idle = reserve("digits-00001", 1);
     assert!(gone(&idle));
     for state in [ROUTING_ACTIVE, ROUTING_PENDING] {

@@ -59,7 +59,8 @@ impl World {
         for looks in 1..1000 {
             let Some(pause) = self.look(goal.to_vec()) else { return (self.now - begin, looks) };
             assert!(pause <= self.duration, "{pause:?}");
-            self.now += i64::try_from(pause.as_secs_f64().ceil() as u64).unwrap();
+            let whole = pause.as_secs() + u64::from(pause.subsec_nanos() > 0);
+            self.now += i64::try_from(whole).unwrap();
         }
         panic!("it has no end: {}", told(&self.status.traffic));
     }
@@ -178,6 +179,33 @@ fn two_configurations_and_a_tag_roll_apart() {
     assert_eq!(world.told(), "a-1 38, a-2 2, b-1 40, a-1 19, a-2 1");
     world.finish(&goal);
     assert_eq!(world.told(), "a-2 40, b-1 40, a-2 20");
+}
+
+#[test]
+fn a_tag_that_is_given_meanwhile_takes_the_rollout_over() {
+    let mut world = World::new(11, vec![latest("digits-1", 100)]);
+    world.look(vec![latest("digits-2", 100)]);
+    world.now += 1;
+    let tagged = TrafficTarget { tag: Some("new".to_owned()), ..latest("digits-2", 100) };
+    world.look(vec![tagged.clone()]);
+    assert_eq!(world.told(), "digits-1 99, digits-2 1");
+    assert!(world.status.traffic.iter().all(|part| part.tag.as_deref() == Some("new")));
+    world.finish(&[tagged]);
+    world.look(vec![latest("digits-3", 100)]);
+    assert_eq!(world.told(), "digits-2 99, digits-3 1", "and one that is taken away as well");
+}
+
+#[test]
+fn another_duration_and_a_clock_that_was_set_back_change_the_pace() {
+    let mut world = World::new(360_000, vec![latest("digits-1", 100)]);
+    let goal = || vec![latest("digits-2", 100)];
+    assert!(world.look(goal()) > Some(Duration::from_hours(1)));
+    world.duration = Duration::from_secs(100);
+    assert_eq!(world.look(goal()), Some(Duration::from_secs(1)));
+    world.now -= 1000;
+    assert_eq!(world.look(goal()), Some(Duration::from_secs(1)));
+    let (took, _) = world.finish(&goal());
+    assert_eq!((world.told().as_str(), took), ("digits-2 100", 99));
 }
 
 #[test]
