@@ -44,7 +44,7 @@ impl Reconcile for Route {
         let known = dereference(&object, &context.stores);
         let names = validate(&object, &context.stores);
         let desired = build(&object, &known, context.gateway_host.as_deref());
-        let (gateway, obstacle) = apply(&object, names, desired, &context).await?;
+        let (gateway, mut obstacle) = apply(&object, names, desired, &context).await?;
         let models = models::standing(&object, &context.stores);
         let is_behind = models.as_ref().is_some_and(models::Standing::is_behind);
         let (config, now) = (context.config(), Timestamp::now());
@@ -56,7 +56,6 @@ impl Reconcile for Route {
         let action = context.report(&*object, report).await?;
         // After the status: requests should not wait for these.
         apply_routing(&object, &in_force, &known.referenced, &context).await?;
-        let mut obstacle = obstacle;
         for orphan in &known.placeholders.orphans {
             if let Err(error) = context.scribe.delete(&**orphan).await {
                 obstacle = obstacle.or(Some(error));

@@ -315,9 +315,12 @@ mod tests {
             prop_assert_eq!(table.len(), want.len());
             for host in fresh.claims.keys() {
                 for door in [Door::Outer, Door::Inner] {
-                    prop_assert_eq!(table.pick(host, door, None, 0), want.pick(host, door, None, 0));
-                    let tagged = |table: &RouteTable<String>| table.pick(host, door, Some("t"), 0).cloned();
-                    prop_assert_eq!(tagged(&table), tagged(&want));
+                    for tag in [None, Some("a"), Some("b")] {
+                        let pick = |table: &'_ RouteTable<String>| {
+                            table.pick(host, door, tag, 0).cloned()
+                        };
+                        prop_assert_eq!(pick(&table), pick(&want));
+                    }
                 }
             }
             for door in [Door::Outer, Door::Inner] {
